@@ -1,0 +1,76 @@
+"""Train video networks and see why they decide as they do.
+
+Names load when first used: `import lightning_cam` costs little more than `import torch`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_cam.attribution import (
+        Attribution,
+        CentreMap,
+        Explainable,
+        Explanation,
+        GradCAM,
+        IntegratedRecurrentGradCAM,
+        RandomMap,
+        RecurrentGradCAM,
+        explain,
+        list_layers,
+        step_energy,
+        step_maps,
+    )
+    from lightning_cam.callbacks import ExplainCallback
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "lightning_cam.attribution": (
+        "Attribution",
+        "CentreMap",
+        "Explainable",
+        "Explanation",
+        "GradCAM",
+        "IntegratedRecurrentGradCAM",
+        "RandomMap",
+        "RecurrentGradCAM",
+        "explain",
+        "list_layers",
+        "step_energy",
+        "step_maps",
+    ),
+    "lightning_cam.callbacks": ("ExplainCallback",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_SUBPACKAGES = ("attribution", "callbacks", "data", "errors", "metrics", "models", "tasks", "viz")
+
+__all__ = [
+    "Attribution",
+    "CentreMap",
+    "ExplainCallback",
+    "Explainable",
+    "Explanation",
+    "GradCAM",
+    "IntegratedRecurrentGradCAM",
+    "RandomMap",
+    "RecurrentGradCAM",
+    "explain",
+    "list_layers",
+    "step_energy",
+    "step_maps",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(_HOME_OF[name]), name)
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"lightning_cam.{name}")
+    raise AttributeError(f"module 'lightning_cam' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_SUBPACKAGES, "__version__"])

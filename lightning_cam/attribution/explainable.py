@@ -1,0 +1,286 @@
+"""Three nouns and one verb: `Explainable`, `Attribution`, `Explanation` and `explain`.
+
+Everything that can be explained is one column of a (B, K) output matrix: a class logit, a pose
+component, a negative loss. A method gets a column index and never learns which task it serves.
+`explain` owns every run-time pitfall, so that methods stay pure mathematics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cam.attribution.guard import (
+    capture,
+    compute_dtype,
+    explaining,
+    find_module,
+    unwrap,
+)
+from lightning_cam.attribution.ops import at_least_float32, fold_frames, pick
+from lightning_cam.errors import UnknownNameError, UserError
+
+
+@dataclass(frozen=True)
+class Explainable:
+    """How to look into one network. Holds no tensors of its own.
+
+    Attributes:
+        module: the network, unwrapped; it is guarded while explaining.
+        forward: clip `(B, C, T, H, W)` -> outputs `(B, K)`. May be given n·B rows: n copies of the
+            batch one after another.
+        outputs: the K column names; empty where they have none.
+        layers: capture points by name, the first is the default. Their activations are
+            `(B, D, t, h, w)`, or `(B*t, D, h, w)` with frames folded into the batch.
+        attention: modules whose output is attention weights `(B, T)`.
+        steps: the module whose output is the step outputs `(B, T, K)` (or `(B, K)` once a step);
+            None for networks without output steps.
+        softmax: the columns are class logits, so their softmax is a probability.
+        score: what is explained of the column: `((B, K) or (B, T, K), target (B,)) -> (B,) or
+            (B, T)`. See `contrast` and `counterfactual`.
+        question: the score in words, with `{}` for the column's name.
+        fold: reads an activation as `(B, D, t, h, w)`; replace it for token or time-major layouts.
+        notes: what a method wants said in the caption; `explain` hands out a fresh one.
+    """
+
+    module: nn.Module
+    forward: Callable[[Tensor], Tensor]
+    outputs: tuple[str, ...]
+    layers: Mapping[str, nn.Module]
+    attention: Mapping[str, nn.Module] = field(default_factory=dict)
+    steps: nn.Module | None = None
+    softmax: bool = True
+    score: Callable[[Tensor, Tensor], Tensor] = pick
+    question: str = "{}"
+    fold: Callable[[Tensor, int], Tensor] = fold_frames
+    notes: dict[str, str] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        module: nn.Module,
+        layers: Sequence[str],
+        outputs: Sequence[str] | None = None,
+        attention: Sequence[str] = (),
+        *,
+        steps: str | None = None,
+        forward: Callable[[Tensor], Tensor] | None = None,
+        softmax: bool = True,
+        fold: Callable[[Tensor, int], Tensor] = fold_frames,
+    ) -> Explainable:
+        """Describe any `nn.Module` that maps a clip `(B, C, T, H, W)` to `(B, K)`.
+
+        Args:
+            module: the network; DDP and `torch.compile` wrappers are looked through.
+            layers: dotted module names; the first is the default target layer.
+            outputs: K column names.
+            attention: dotted names of modules whose output is attention weights `(B, T)`.
+            steps: dotted name of the module whose output is the step outputs `(B, T, K)`.
+            forward: replaces the call of the module, for example to unpack its output.
+            softmax: False where the columns are not class logits.
+            fold: reads an activation as `(B, D, t, h, w)`.
+
+        Raises:
+            UnknownNameError: if a name is not a module of the network.
+
+        Example:
+            >>> net = torchvision.models.video.r3d_18()
+            >>> model = Explainable.of(net, layers=["layer4"])
+            >>> heatmap = explain(model, GradCAM(), clip).heatmap
+        """
+        module = unwrap(module)
+        return cls(
+            module=module,
+            forward=forward or module,
+            outputs=tuple(outputs or ()),
+            layers={name: find_module(module, name) for name in layers},
+            attention={name: find_module(module, name) for name in attention},
+            steps=None if steps is None else find_module(module, steps),
+            softmax=softmax,
+            fold=fold,
+        )
+
+    def layer(self, name: str | None) -> tuple[str, nn.Module]:
+        """A capture point: one of `layers`, any dotted module name, or the first for None."""
+        if name is None:
+            if not self.layers:
+                raise UserError("this model names no target layer; pass layer=NAME to the method")
+            name = next(iter(self.layers))
+        found = self.layers.get(name)
+        return name, find_module(self.module, name) if found is None else found
+
+    def contrast(self, against: int | str) -> Explainable:
+        """Ask "why this column rather than that one?": the score becomes y_c - y_against."""
+        other = self.column(against)
+
+        def score(outputs: Tensor, target: Tensor) -> Tensor:
+            return self.score(outputs, target) - self.score(outputs, torch.full_like(target, other))
+
+        return replace(
+            self, score=score, question=f"{self.question} rather than {self.name(other)}"
+        )
+
+    def counterfactual(self) -> Explainable:
+        """Ask "what speaks against this column?": the score becomes -y_c (Selvaraju, 2017, 3.3)."""
+        return replace(
+            self,
+            score=lambda outputs, target: -self.score(outputs, target),
+            question=f"against {self.question}",
+        )
+
+    def column(self, target: int | str) -> int:
+        """Index of a column given by name or number.
+
+        Raises:
+            UnknownNameError: if no column has this name or number.
+        """
+        if isinstance(target, str):
+            if target not in self.outputs:
+                raise UnknownNameError("target", target, self.outputs)
+            return self.outputs.index(target)
+        if self.outputs and not 0 <= target < len(self.outputs):
+            raise UnknownNameError("target", target, [f"0..{len(self.outputs) - 1}"])
+        return target
+
+    def name(self, column: int) -> str:
+        """Name of a column, its number where it has none."""
+        return self.outputs[column] if self.outputs else f"output {column}"
+
+
+class Attribution(Protocol):
+    """A method: a callable, usually a frozen dataclass whose fields are its hyper-parameters.
+
+    It is called by `explain` inside the guard, with a clip `(B, C, T, H, W)` and a target `(B,)`
+    (None: the argmax column of the model's outputs), and returns the heatmap `(B, T, H, W)`,
+    higher = more important, not normalised.
+    """
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `explain` returns.
+
+    Attributes:
+        heatmap: `(B, T, H, W)`, higher is more important, not normalised.
+        target: `(B,)` int64, the explained columns.
+        outputs: `(B, K)`, the network's outputs.
+        attention: name -> `(B, T)` weights.
+        caption: the method and the choices it made, for pictures.
+    """
+
+    heatmap: Tensor
+    target: Tensor
+    outputs: Tensor
+    attention: dict[str, Tensor]
+    caption: str
+
+
+def explain(
+    model: Explainable,
+    method: Attribution,
+    clip: Tensor,
+    target: int | str | Tensor | None = None,
+) -> Explanation:
+    """Explain one column of a model's outputs for each clip of a batch.
+
+    Works wherever it is called: under `no_grad`, `inference_mode` or autocast, in train mode, with
+    frozen parameters, from any Lightning hook. Parameters, gradients, buffers, train/eval flags,
+    hooks and RNG state are bit for bit what they were, also if the method raises.
+
+    Args:
+        model: what to explain, see `Explainable.of`.
+        method: for example `GradCAM()`.
+        clip: `(B, C, T, H, W)` in model space.
+        target: None for each clip's highest column, one column (number or name) for all clips, or
+            a LongTensor `(B,)`.
+
+    Raises:
+        ValueError: if the clip is not 5-D or a target is not a column.
+
+    Example:
+        >>> e = explain(model, GradCAM(), clip)
+        >>> e.heatmap.shape  # (B, T, H, W)
+    """
+    if clip.ndim != 5:
+        raise ValueError(f"expected a clip (B, C, T, H, W), got shape {tuple(clip.shape)}")
+    with explaining(model.module):
+        # Everything is made anew inside the guard: tensors born in inference mode cannot be
+        # differentiated, index tensors included.
+        clip = clip.detach().clone().to(compute_dtype(model.module, clip))
+        chosen = target_tensor(model, target, clip)
+        first = _FirstForward(model, clip)
+        notes: dict[str, str] = {}
+        heatmap = method(replace(model, forward=first, notes=notes), clip, chosen)
+        outputs, attention = first.result()
+    asked = model.question.format("").strip()
+    title = getattr(method, "title", type(method).__name__)
+    return Explanation(
+        heatmap=at_least_float32(heatmap.detach()),
+        target=outputs.argmax(dim=1) if chosen is None else chosen,
+        outputs=outputs,
+        attention=attention,
+        caption=", ".join([title, *notes.values(), *([asked] if asked else [])]),
+    )
+
+
+class _FirstForward:
+    """The model's forward that keeps outputs and attention of the first pass of the whole clip.
+
+    So a method that runs the clip anyway (Grad-CAM) costs no second forward.
+    """
+
+    def __init__(self, model: Explainable, clip: Tensor) -> None:
+        self.model, self.clip = model, clip
+        self.kept: tuple[Tensor, dict[str, Tensor]] | None = None
+
+    def __call__(self, clip: Tensor) -> Tensor:
+        same = clip.shape == self.clip.shape and clip.data_ptr() == self.clip.data_ptr()
+        if self.kept is not None or not same:
+            return self.model.forward(clip)
+        outputs, self.kept = self.watched(clip)
+        return outputs
+
+    def watched(self, clip: Tensor) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
+        """The outputs on their graph, and what is kept of them and of the attention."""
+        with ExitStack() as stack:
+            calls = {
+                name: stack.enter_context(capture(module))
+                for name, module in self.model.attention.items()
+            }
+            outputs = self.model.forward(clip)
+        if outputs.ndim != 2 or outputs.shape[0] != clip.shape[0]:
+            raise ValueError(
+                f"expected outputs (B, K) with B={clip.shape[0]}, got {tuple(outputs.shape)}; "
+                "pass forward= to Explainable.of to unpack what the module returns"
+            )
+        weights = {name: at_least_float32(c[0].detach()) for name, c in calls.items() if c}
+        return outputs, (at_least_float32(outputs.detach()), weights)
+
+    def result(self) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.kept is not None:
+            return self.kept
+        with torch.no_grad():  # the method never ran the clip as it is
+            return self.watched(self.clip)[1]
+
+
+def target_tensor(
+    model: Explainable, target: int | str | Tensor | None, clip: Tensor
+) -> Tensor | None:
+    if target is None:
+        return None
+    batch = clip.shape[0]
+    if isinstance(target, Tensor):
+        if target.is_floating_point() or tuple(target.shape) != (batch,):
+            raise ValueError(
+                f"expected target as an integer tensor ({batch},), got {target.dtype} "
+                f"{tuple(target.shape)}"
+            )
+        return target.detach().clone().to(clip.device, torch.int64)
+    return torch.full((batch,), model.column(target), dtype=torch.int64, device=clip.device)

@@ -1,0 +1,138 @@
+"""The run-time side of explaining: a network is watched, and left exactly as it was found."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cam.errors import UnknownNameError, UserError
+
+
+@contextmanager
+def capture(module: nn.Module, *, leaf: bool = False) -> Iterator[list[Tensor]]:
+    """Collect every output of a module, in call order.
+
+    Args:
+        module: the module to watch.
+        leaf: cut the graph here, so that nothing before the module is recorded and the cost of a
+            gradient is the tail's backward alone. An output that already carries a graph (a layer
+            whose later calls depend on earlier ones) stays on it.
+
+    The hook hands on a clone: an in-place ReLU behind the layer would otherwise overwrite what was
+    captured.
+    """
+    calls: list[Tensor] = []
+
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise UserError(
+                f"layer of type {type(_module).__name__} returns {type(output).__name__}, not one "
+                "tensor; choose a layer that returns a tensor"
+            )
+        if leaf and not output.requires_grad:
+            output = output.detach().requires_grad_()
+        calls.append(output)
+        return output.clone()
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def replaced(module: nn.Module, outputs: Iterable[Tensor]) -> Iterator[None]:
+    """Let a module return given tensors, one a call, without computing anything."""
+    queue = iter(outputs)
+    own = module.__dict__.get("forward")
+    module.__dict__["forward"] = lambda *_args, **_kwargs: next(queue).clone()
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = own
+
+
+@contextmanager
+def explaining(module: nn.Module) -> Iterator[None]:
+    """The guard: inside it a network can be explained, after it nothing has changed.
+
+    - Lightning validates under `no_grad` and tests under `inference_mode`: both are left.
+    - Autocast is off and compiled code runs eagerly, or hooks and gradients would miss.
+    - Every submodule is in eval mode, except recurrent ones: cuDNN refuses their backward in eval
+      mode (pytorch #15788), so they train with dropout 0, which computes the same.
+    - Parameters do not require gradients, so only the part behind the target layer is recorded.
+    - RNG states and buffers are put back should the network touch them.
+    """
+    modules = list(module.modules())
+    training = [(m, m.training) for m in modules]
+    recurrent = [(m, m.dropout) for m in modules if isinstance(m, nn.RNNBase)]
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    buffers = [(b, b.detach().clone()) for b in module.buffers()]
+    devices = {p.device for p in module.parameters()} - {torch.device("meta")}
+    cards = [d.index for d in devices if d.type == "cuda" and d.index is not None]
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.random.fork_rng(cards))
+        for device in sorted({d.type for d in devices} | {"cpu"}):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        if "torch._dynamo" in sys.modules:  # nothing is compiled where it was never imported
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        try:
+            for submodule in modules:
+                submodule.training = False
+            for rnn, _ in recurrent:
+                rnn.training, rnn.dropout = True, 0.0
+            for parameter in trainable:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter in trainable:
+                parameter.requires_grad_(True)
+            for rnn, dropout in recurrent:
+                rnn.dropout = dropout
+            for submodule, mode in training:
+                submodule.training = mode
+            for buffer, saved in buffers:
+                # .data: a graph that waits for its backward must not see a version bump.
+                if not torch.equal(buffer, saved):
+                    buffer.data.copy_(saved)
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """The network itself inside DDP, DataParallel and `torch.compile` wrappers."""
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while True:
+        inner = module.module if isinstance(module, wrappers) else module
+        inner = getattr(inner, "_orig_mod", inner)
+        if inner is module:
+            return module
+        module = inner
+
+
+def find_module(module: nn.Module, name: str) -> nn.Module:
+    """A submodule by dotted name; parts compiled on their own keep their plain names.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    names = {n.replace("_orig_mod.", ""): m for n, m in module.named_modules() if n}
+    if name not in names:
+        raise UnknownNameError("layer", name, names)
+    return unwrap(names[name])
+
+
+def compute_dtype(module: nn.Module, clip: Tensor) -> torch.dtype:
+    """The precision of the weights, of the clip where there are none: weights held in another
+    precision ("bf16-true") take clips of that precision.
+    """
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), clip.dtype)

@@ -1,0 +1,74 @@
+"""Small tensor functions that the attribution methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def fold_frames(activation: Tensor, batch: int) -> Tensor:
+    """Read one activation as `(B, D, t, h, w)`.
+
+    Args:
+        activation: `(B, D, t, h, w)` of a 3-D network, or `(B*t, D, h, w)` where frames are folded
+            into the batch, batch-major.
+        batch: B, the number of clips.
+
+    Raises:
+        ValueError: if the activation is not a map or its first axis is not a multiple of B.
+    """
+    shape = tuple(activation.shape)
+    if activation.ndim == 5 and shape[0] == batch:
+        return activation
+    if activation.ndim == 4 and shape[0] % batch == 0:
+        return activation.unflatten(0, (batch, -1)).transpose(1, 2)  # (B, D, t, h, w)
+    raise ValueError(
+        f"expected an activation (B, D, t, h, w) or (B*t, D, h, w) with B={batch}, got {shape}; "
+        "choose a layer that still has height and width"
+    )
+
+
+def resize_heatmap(heatmap: Tensor, size: Sequence[int]) -> Tensor:
+    """Trilinear `(B, t, h, w)` -> `(B, T, H, W)` for `size=(T, H, W)`, `align_corners=False`.
+
+    With t < T the first and last frames form a plateau: the outermost samples of the map lie
+    inside the clip and are held towards its ends.
+    """
+    if tuple(heatmap.shape[1:]) == tuple(size):
+        return heatmap
+    return F.interpolate(heatmap[:, None], size=tuple(size), mode="trilinear", align_corners=False)[
+        :, 0
+    ]
+
+
+def pick(outputs: Tensor, target: Tensor) -> Tensor:
+    """Column `target` of the outputs: `(B, K)` -> `(B,)`, or `(B, T, K)` -> `(B, T)`.
+
+    Raises:
+        ValueError: if a target is not one of the K columns.
+    """
+    columns = outputs.shape[-1]
+    if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < columns:
+        raise ValueError(f"target must lie in 0..{columns - 1}, got {target.tolist()}")
+    index = target.view(-1, *[1] * (outputs.ndim - 1)).expand(*outputs.shape[:-1], 1)
+    return outputs.gather(-1, index).squeeze(-1)
+
+
+def gradients(score: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Gradient of `score.sum()` to each input, zeros where the score does not depend on it.
+
+    `torch.autograd.grad` leaves every `.grad` field alone. Rows of a batch do not mix in a network
+    in eval mode, so one backward gives all rows' gradients.
+    """
+    if not score.requires_grad:
+        return [torch.zeros_like(x) for x in inputs]
+    found = torch.autograd.grad(score.sum(), inputs, allow_unused=True)
+    return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half precision becomes float32: sums over channels and pixels lose too much in 8-11 bits."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

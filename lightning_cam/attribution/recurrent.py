@@ -1,0 +1,209 @@
+"""Recurrent Grad-CAM: which frames, and where in them, made a CNN+LSTM decide.
+
+Yamashita et al., "Visually Explaining Videos using Recurrent Neural Networks with Gradient-Based
+Localization". For input time t, output time t', features A_t (D, h, w) of the frame CNN:
+
+    beta_{k,t,t'} = mean_{ij} dy_{t'} / dA^k_{t,ij}              (Eq. 1)
+    heatmap_t     = ReLU(sum_k beta_{k,t,t'} A^k_t)              (Eq. 2)
+
+One backward from y_{t'} gives every t. In a causal LSTM the frames after t' get exactly 0.
+
+**Recency.** Through a saturated LSTM the gradient to early frames vanishes, so the plain map can
+miss an event that decided the outcome. `IntegratedRecurrentGradCAM` averages the gradient of the
+part behind the layer over scaled copies of the features, s·A with s in (0, 1), as Integrated
+Grad-CAM (Sattarzadeh et al., ICASSP 2021, arXiv:2102.07805) does for images; used on the recurrent
+head alone it costs one forward and one batched pass of the tail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_cam.attribution.cam import in_time, weighted_sum
+from lightning_cam.attribution.explainable import Explainable, target_tensor
+from lightning_cam.attribution.guard import capture, compute_dtype, explaining, replaced
+from lightning_cam.attribution.ops import gradients, resize_heatmap
+from lightning_cam.errors import UserError
+
+Step = int | Literal["sum"] | None
+
+
+@dataclass(frozen=True)
+class RecurrentGradCAM:
+    """Recurrent Grad-CAM (Eqs. 1-2) for any output step.
+
+    Args:
+        layer: the frame CNN's target layer, see `GradCAM`.
+        step: the output step t' (negative counts from the end, the paper's t'=T is -1), `"sum"`
+            for the sum over all output steps, or None for the clip's own column, which is what the
+            network's read-out makes of its steps (for a last-step read-out the same as -1).
+        relu: keep the positive part.
+    """
+
+    title: ClassVar[str] = "Recurrent Grad-CAM"
+
+    layer: str | None = None
+    step: Step = None
+    relu: bool = True
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
+        name, layer = model.layer(self.layer)
+        with capture(layer, leaf=True) as calls:
+            score, _ = step_score(model, clip, target, self.step)
+        model.notes.update(layer=name, **_said(self.step))
+        cam = weighted_sum(
+            in_time(model, calls, len(clip)),
+            in_time(model, gradients(score, calls), len(clip)),
+            "space",
+        )
+        return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
+
+
+@dataclass(frozen=True)
+class IntegratedRecurrentGradCAM:
+    """Recurrent Grad-CAM with the gradient averaged over scaled features.
+
+        beta_{k,t} = mean_{ij} int_0^1 dy(s·A) / dA^k_{t,ij} ds
+
+    by Gauss-Legendre quadrature. Where the layer is followed by average pooling the signed map
+    sums to y(A) - y(0): the frames' energies add up to the decision.
+
+    Args:
+        layer: the frame CNN's target layer. Choose the last one: what lies behind it is run once
+            more, on `nodes` copies.
+        step: see `RecurrentGradCAM`.
+        nodes: quadrature nodes; 5 integrate polynomials up to degree 9 exactly.
+        relu: keep the positive part.
+    """
+
+    title: ClassVar[str] = "Integrated recurrent Grad-CAM"
+
+    layer: str | None = None
+    step: Step = None
+    nodes: int = 5
+    relu: bool = True
+
+    def __post_init__(self) -> None:
+        if self.nodes < 1:
+            raise ValueError(f"nodes must be at least 1, got {self.nodes}")
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
+        name, layer = model.layer(self.layer)
+        with torch.no_grad(), capture(layer) as calls:
+            _, target = step_score(model, clip, target, self.step)
+        nodes, weights = np.polynomial.legendre.leggauss(self.nodes)  # on (-1, 1)
+        # n copies of the batch one after another, so that any batch-major folding still holds.
+        scales = clip.new_tensor(nodes / 2 + 0.5)
+        copies = [
+            torch.cat([s.to(call.dtype) * call for s in scales]).requires_grad_() for call in calls
+        ]
+        clips = (
+            clip.expand(self.nodes, *clip.shape[1:])
+            if len(clip) == 1
+            else clip.repeat(self.nodes, 1, 1, 1, 1)
+        )
+        with replaced(layer, copies):
+            score, _ = step_score(model, clips, target.repeat(self.nodes), self.step)
+        mean = clip.new_tensor(weights / 2)
+        integrated = [
+            torch.einsum("n,n...->...", mean.to(g.dtype), g.unflatten(0, (self.nodes, -1)))
+            for g in gradients(score, copies)
+        ]
+        model.notes.update(layer=name, **_said(self.step), nodes=f"{self.nodes} nodes")
+        cam = weighted_sum(
+            in_time(model, calls, len(clip)), in_time(model, integrated, len(clip)), "space"
+        )
+        return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
+
+
+def step_maps(
+    model: Explainable,
+    clip: Tensor,
+    target: int | str | Tensor | None = None,
+    layer: str | None = None,
+) -> Tensor:
+    """Signed recurrent Grad-CAM maps of every output step, at layer resolution.
+
+    Args:
+        model: must have output steps.
+        clip: `(B, C, T, H, W)`.
+        target: as in `explain`.
+        layer: as in `GradCAM`.
+
+    Returns:
+        `(B, T', t, h, w)`: row t' explains output step t'. One forward and T' tail backwards.
+
+    Raises:
+        UserError: if the model names no output steps.
+    """
+    with explaining(model.module):
+        clip = clip.detach().clone().to(compute_dtype(model.module, clip))
+        chosen = target_tensor(model, target, clip)
+        _, module = model.layer(layer)
+        with capture(module, leaf=True) as calls:
+            scores, _ = _all_steps(model, clip, chosen)  # (B, T')
+        activation = in_time(model, calls, len(clip))
+        rows = []
+        for step in range(scores.shape[1]):
+            found = torch.autograd.grad(
+                scores[:, step].sum(), calls, allow_unused=True, retain_graph=True
+            )
+            gradient = [
+                torch.zeros_like(c) if g is None else g for c, g in zip(calls, found, strict=True)
+            ]
+            rows.append(weighted_sum(activation, in_time(model, gradient, len(clip)), "space"))
+        return torch.stack(rows, dim=1).detach()
+
+
+def step_energy(
+    model: Explainable,
+    clip: Tensor,
+    target: int | str | Tensor | None = None,
+    layer: str | None = None,
+) -> Tensor:
+    """Energy matrix `(B, T', T)`: how much of output step t' rests on input frame t.
+
+    `E[t', t] = sum_ij ReLU(sum_k beta_{k,t,t'} A^k_t)`; zero above the diagonal in a causal
+    network. Arguments as in `step_maps`.
+    """
+    return step_maps(model, clip, target, layer).relu().sum((3, 4))
+
+
+def step_score(
+    model: Explainable, clip: Tensor, target: Tensor | None, step: Step
+) -> tuple[Tensor, Tensor]:
+    """Score `(B,)` of an output step (or the clip) and the targets `(B,)` it belongs to."""
+    if step is None:
+        outputs = model.forward(clip)
+        target = outputs.argmax(1) if target is None else target
+        return model.score(outputs, target), target
+    scores, target = _all_steps(model, clip, target)
+    if step == "sum":
+        return scores.sum(1), target
+    steps = scores.shape[1]
+    if not -steps <= step < steps:
+        raise ValueError(f"step must lie in -{steps}..{steps - 1}, got {step}")
+    return scores[:, step], target
+
+
+def _all_steps(model: Explainable, clip: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Scores `(B, T')` of all output steps and the targets `(B,)`."""
+    if model.steps is None:
+        raise UserError("this model has no output steps; use step=None (the clip's own output)")
+    with capture(model.steps) as calls:
+        outputs = model.forward(clip)
+    # (B, T', K) at once, or (B, K) once a step
+    steps = calls[0] if calls[0].ndim == 3 else torch.stack(calls, dim=1)
+    target = outputs.argmax(1) if target is None else target
+    return model.score(steps, target), target
+
+
+def _said(step: Step) -> dict[str, str]:
+    if step is None:
+        return {}
+    return {"step": "sum over output steps" if step == "sum" else f"output step {step}"}

@@ -1,0 +1,98 @@
+"""Build objects from plain nodes `{"_target_": "package.module.Name", **arguments}`.
+
+The same function builds from the user's own configuration and from what a checkpoint remembers. A
+checkpoint may come from a stranger, so there only classes that a trusted package itself defines
+are called: the name must lie in the package before anything is imported, and the class found must
+say so too, which refuses what a trusted module merely imports (`lightning_cam.errors.Path`). No
+Hydra, no OmegaConf: interpolations and resolvers are code as well.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from lightning_cam.errors import CheckpointError, ConfigError, UserError
+
+TARGET, PARTIAL = "_target_", "_partial_"
+
+
+def build(node: Any, trust: Sequence[str] | None = None, where: str = "") -> Any:
+    """Turn every node of a plain tree that has a `_target_` into the object it describes.
+
+    Args:
+        node: dicts, lists, strings, numbers, booleans and None.
+        trust: packages whose classes may be called; None for the user's own configuration, where
+            anything importable may be.
+        where: path of this node, for messages.
+
+    Raises:
+        ConfigError: (`trust` None) an unknown name or arguments that do not fit.
+        CheckpointError: (`trust` given) the same, or a name that is not trusted.
+    """
+    error = ConfigError if trust is None else CheckpointError
+    if isinstance(node, Mapping):
+        items = {
+            key: build(value, trust, f"{where}.{key}" if where else str(key))
+            for key, value in node.items()
+        }
+        if TARGET not in items:
+            return items
+        name = items.pop(TARGET)
+        lazy = items.pop(PARTIAL, False)
+        target = locate(name, trust, where)
+        try:
+            if lazy:
+                inspect.signature(target).bind_partial(**items)
+                return partial(target, **items)
+            inspect.signature(target).bind(**items)
+        except TypeError as e:
+            raise error(f"{where or name}: {name} does not take these settings: {e}") from e
+        try:
+            return target(**items)
+        except UserError:
+            raise
+        except ValueError as e:
+            raise error(f"{where or name}: {name}: {' '.join(str(e).split())}") from e
+    if isinstance(node, (list, tuple)):
+        return [build(value, trust, f"{where}[{i}]") for i, value in enumerate(node)]
+    return node
+
+
+def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> Any:
+    """The object `module.Name`; with `trust`, a class that a trusted package defines.
+
+    Raises:
+        ConfigError, CheckpointError: as in `build`.
+    """
+    if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+        raise _refusal(trust, f"{where}: {name!r} is not a dotted name")
+    if trust is not None and not _inside(name, trust):
+        raise _refusal(
+            trust,
+            f"{where}: refused to import {name!r}: it is not in a trusted package "
+            f"({', '.join(trust)}); if you trust the file and the package, "
+            f"add trust=[{name.split('.')[0]}]",
+        )
+    module, _, attribute = name.rpartition(".")
+    try:
+        # The part before the last dot must be a module: no attributes of attributes.
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as e:
+        raise _refusal(trust, f"{where}: cannot find {name!r} ({e})") from e
+    if trust is not None and not (isinstance(found, type) and _inside(found.__module__, trust)):
+        raise _refusal(
+            trust, f"{where}: refused to call {name!r}: no class that {module.split('.')[0]} defines"
+        )
+    return found
+
+
+def _inside(name: str, packages: Sequence[str]) -> bool:
+    return any(name.startswith(f"{package}.") for package in packages)
+
+
+def _refusal(trust: Sequence[str] | None, message: str) -> UserError:
+    return (ConfigError if trust is None else CheckpointError)(message.removeprefix(": "))

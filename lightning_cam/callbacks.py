@@ -1,0 +1,246 @@
+"""What watches a training run: live explanations, and the tally of unreadable clips."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+import torch.distributed as dist
+from lightning.fabric.utilities.apply_func import move_data_to_device
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch.utils.data import DataLoader
+
+from lightning_cam.attribution import Attribution
+from lightning_cam.gallery import draw_clip, explain_clip, file_name, to_frames, write_clip
+from lightning_cam.viz import draw_history, save_png
+
+
+class ExplainCallback(Callback):
+    """Explains the same clips after each validation epoch, and after `validate` and `test`.
+
+    Writes `<run>/explain/epoch_003/<clip>.mp4`, `.png` and `.npz` (`validate/` and `test/` outside
+    of training), then hands the files to every logger that takes media: videos, contact sheets,
+    the attention weights as a table and as a strip over epochs, at the trainer's step. Works with
+    no logger at all.
+
+    Training is bit for bit what it would be without it. A clip or a method that fails is warned
+    about once and training goes on.
+
+    Args:
+        methods: name -> method.
+        clips: how many clips of the validation set, spread evenly, or their indices. Ranks share
+            them.
+        every_n_epochs: explain after every n-th epoch.
+        fps: of the videos.
+        folder: where to write; None: `explain` in the trainer's `default_root_dir`.
+
+    The LightningModule offers `explainable(batch) -> Explainable`. A batch of the validation
+    loader is a mapping with "video" `(B, C, T, H, W)` and "label", or a tuple that begins with
+    these two. `datamodule.to_frames(clip)`, where there is one, undoes the normalisation.
+
+    Example:
+        >>> Trainer(callbacks=[ExplainCallback({"gradcam": GradCAM()}, clips=4)])
+    """
+
+    def __init__(
+        self,
+        methods: Mapping[str, Attribution],
+        clips: int | Sequence[int] = 4,
+        every_n_epochs: int = 1,
+        fps: float = 8,
+        folder: str | Path | None = None,
+    ) -> None:
+        if not methods:
+            raise ValueError("methods is empty; pass for example {'gradcam': GradCAM()}")
+        if every_n_epochs < 1:
+            raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
+        self.methods = dict(methods)
+        self.clips = clips
+        self.every_n_epochs = every_n_epochs
+        self.fps = fps
+        self.folder = None if folder is None else Path(folder)
+        # clip -> epoch -> weights; plain containers, for it travels in checkpoints
+        self.history: dict[str, dict[int, list[float]]] = {}
+        self._batches: dict[str, list[tuple[str, Any]]] = {}  # split -> (title, batch of one)
+        self._warned: set[str] = set()
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        if trainer.state.fn == "fit":
+            if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+                self._run(trainer, pl_module, "val", f"epoch_{trainer.current_epoch:03d}")
+        else:
+            self._run(trainer, pl_module, "val", "validate")
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._run(trainer, pl_module, "test", "test")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = state_dict["history"]
+
+    def _run(self, trainer: pl.Trainer, task: pl.LightningModule, split: str, when: str) -> None:
+        with isolate_rng():
+            root = self.folder or Path(trainer.default_root_dir) / "explain"
+            records = []
+            for title, batch in self._fixed_clips(trainer, split):
+                try:
+                    records += self._explain(trainer, task, title, batch, root / when)
+                except Exception as error:
+                    self._warn(f"clip {title}", error)
+            records = _gather(trainer, records)
+            if trainer.is_global_zero and records:
+                self._log(trainer, records, root / when, remember=trainer.state.fn == "fit")
+
+    def _fixed_clips(self, trainer: pl.Trainer, split: str) -> list[tuple[str, Any]]:
+        """This rank's clips, each a batch of one; read once and kept."""
+        if split not in self._batches:
+            loaders = trainer.val_dataloaders if split == "val" else trainer.test_dataloaders
+            loader = loaders if isinstance(loaders, DataLoader) else next(iter(loaders or []), None)
+            if loader is None:
+                return []
+            size = len(loader.dataset)  # type: ignore[arg-type]
+            wanted = self.clips
+            if isinstance(wanted, int):
+                wanted = np.linspace(0, size - 1, min(wanted, size)).round().astype(int).tolist()
+            kept = []
+            for index in list(wanted)[trainer.global_rank :: trainer.world_size]:
+                try:
+                    batch = _as_mapping(loader.collate_fn([loader.dataset[index]]))
+                    if any(batch.get("error", ())):
+                        raise RuntimeError(batch["error"][0])
+                    kept.append((str(batch.get("clip_id", [f"clip_{index}"])[0]), batch))
+                except Exception as error:
+                    self._warn(f"clip {index} of the {split} set", error)
+            self._batches[split] = kept
+        return self._batches[split]
+
+    def _explain(
+        self,
+        trainer: pl.Trainer,
+        task: pl.LightningModule,
+        title: str,
+        batch: dict[str, Any],
+        folder: Path,
+    ) -> list[dict[str, Any]]:
+        batch = move_data_to_device(batch, task.device)
+        model = task.explainable(batch)
+        explanations = explain_clip(
+            model,
+            self.methods,
+            batch["video"],
+            on_error=lambda name, error: self._warn(f"method {name!r} on clip {title}", error),
+        )
+        if not explanations:
+            return []
+        undo = getattr(getattr(trainer, "datamodule", None), "to_frames", None)
+        frames = undo(batch["video"])[0] if undo else to_frames(batch["video"][0])
+        picture = draw_clip(model, explanations, np.asarray(frames), batch, title)
+        files = write_clip(folder, picture, explanations, batch, self.fps)
+        weights = next(iter(explanations.values())).attention
+        return [
+            {
+                "clip": title,
+                "video": str(files.video),
+                "sheet": str(files.sheet),
+                "attention": {name: w[0].tolist() for name, w in weights.items()},
+                "caption": f"{title}: {picture.target}",
+            }
+        ]
+
+    def _log(
+        self, trainer: pl.Trainer, records: list[dict[str, Any]], folder: Path, *, remember: bool
+    ) -> None:
+        epoch, step = trainer.current_epoch, trainer.global_step
+        strips = []
+        for record in records:
+            for weights in record["attention"].values():
+                if remember:
+                    self.history.setdefault(record["clip"], {})[epoch] = weights
+                    rows = self.history[record["clip"]]
+                    strip = draw_history(np.array(list(rows.values())), list(rows), record["clip"])
+                    strips.append(
+                        save_png(folder / f"{file_name(record['clip'])}.attention.png", strip)
+                    )
+        table = [
+            [epoch, record["clip"], frame, weight]
+            for record in records
+            for weights in record["attention"].values()
+            for frame, weight in enumerate(weights)
+        ]
+        captions = [record["caption"] for record in records]
+        for logger in trainer.loggers:
+            try:
+                if hasattr(logger, "log_video"):
+                    videos = [record["video"] for record in records]
+                    kinds = ["mp4"] * len(videos)
+                    logger.log_video("explain/video", videos, step, caption=captions, format=kinds)
+                if hasattr(logger, "log_image"):
+                    sheets = [record["sheet"] for record in records]
+                    logger.log_image("explain/sheet", sheets, step, caption=captions)
+                    if strips:
+                        logger.log_image("explain/attention_epochs", strips, step)
+                if hasattr(logger, "log_table") and table:
+                    columns = ["epoch", "clip", "frame", "attention"]
+                    logger.log_table("explain/attention", columns, table, step=step)
+            except Exception as error:
+                self._warn(f"logging to {type(logger).__name__}", error)
+
+    def _warn(self, what: str, error: Exception) -> None:
+        if what not in self._warned:
+            self._warned.add(what)
+            reason = f"{type(error).__name__}: {error}"
+            warnings.warn(f"not explained: {what} ({reason})", stacklevel=2)
+
+
+class SkippedClips(Callback):
+    """Counts clips that could not be read, names each once, and lists them at the end.
+
+    Reads the "error" list of the batches; the data set has put something harmless in their place.
+    """
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}  # what went wrong, naming the file -> how often
+
+    def _collect(self, batch: Any) -> None:
+        for error in filter(None, _as_mapping(batch).get("error", ())):
+            if error not in self.counts:
+                warnings.warn(f"skipped: {error}", stacklevel=2)
+            self.counts[error] = self.counts.get(error, 0) + 1
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *args: Any) -> None:
+        self._collect(batch)
+
+    def on_validation_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, *args: Any
+    ) -> None:
+        self._collect(batch)
+
+    def on_test_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *args: Any) -> None:
+        self._collect(batch)
+
+
+def _as_mapping(batch: Any) -> dict[str, Any]:
+    if isinstance(batch, Mapping):
+        return dict(batch)
+    return dict(zip(("video", "label"), batch, strict=False))
+
+
+def _gather(trainer: pl.Trainer, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records of all ranks, on every rank."""
+    if trainer.world_size == 1 or not dist.is_initialized():
+        return records
+    parts: list[Any] = [None] * trainer.world_size
+    if dist.get_backend() == "nccl":
+        torch.cuda.set_device(trainer.strategy.root_device)
+    dist.all_gather_object(parts, records)
+    return [record for part in parts for record in part]

@@ -1,0 +1,218 @@
+"""Rendering a data set into a folder once: deterministic, in parallel, and never half done."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import multiprocessing as mp
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lightning_cam.errors import DataError
+
+MANIFEST = "synth.json"
+Job = TypeVar("Job")
+
+
+def render_once(
+    root: str | Path,
+    manifest: dict[str, Any],
+    jobs: Sequence[Job],
+    write: Callable[[Path, Job], None],
+    *,
+    processes: int | None = None,
+) -> Path:
+    """Render a data set unless `root` already holds exactly this one.
+
+    Everything is written into the sibling folder `<root>.partial`, which is renamed when it is
+    complete, so `root` is either absent, or whole. That folder is also the lock: a second process
+    waits for the first one and then finds the work done. An interrupted rendering leaves only the
+    partial folder, which the next call clears.
+
+    Args:
+        root: the folder of the data set.
+        manifest: JSON description of the rendering. `manifest["name"]` names the data set and
+            `manifest["files"]` counts the files that `jobs` write. Stored as `synth.json`.
+        jobs: what to render; split over the processes.
+        write: `write(folder, job)` renders one job below `folder`. Must be picklable.
+        processes: number of worker processes; None for one per CPU.
+
+    Returns:
+        The root.
+
+    Raises:
+        DataError: the folder holds something else, or cannot be written.
+    """
+    root = Path(root)
+    target = root.resolve()
+    if is_rendered(target, manifest) and not _partial(target).exists():
+        return root
+    if target.exists() and not _replaceable(target, manifest["name"]):
+        raise DataError(
+            f"{str(root)!r} exists and is not a rendering of {manifest['name']}: "
+            "nothing was touched, name another folder (data.root=...)"
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _locked_partial(target, manifest) as partial:
+            if partial is None:
+                return root
+            _run(partial, jobs, write, f"rendering {manifest['name']}", processes)
+            (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+            _replace(partial, target)
+    except OSError as error:
+        raise DataError(
+            f"cannot render {manifest['name']} into {str(root)!r} ({error}): "
+            "name a writable folder with data.root=..."
+        ) from error
+    return root
+
+
+def is_rendered(root: Path, manifest: dict[str, Any]) -> bool:
+    """Whether `root` holds a complete rendering with exactly this manifest."""
+    try:
+        found = json.loads((root / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return False
+    files = sum(len(names) for _, _, names in os.walk(root)) - 1  # without synth.json
+    return found == json.loads(json.dumps(manifest)) and files == manifest["files"]
+
+
+def _replaceable(root: Path, name: str) -> bool:
+    """Only an empty folder or an older rendering of the same data set may be replaced."""
+    if not root.is_dir():
+        return False
+    try:
+        return json.loads((root / MANIFEST).read_text()).get("name") == name
+    except (OSError, ValueError, AttributeError):
+        return not any(root.iterdir())
+
+
+@contextmanager
+def _locked_partial(target: Path, manifest: dict[str, Any]) -> Iterator[Path | None]:
+    """An empty folder beside `target` that this process alone writes; None if work is done.
+
+    The lock is on the folder's inode and is inherited by the worker processes: workers that
+    outlive a killed parent keep it until they have stopped writing.
+    """
+    partial = _partial(target)
+    while True:
+        partial.mkdir(exist_ok=True)
+        try:
+            handle = os.open(partial, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            # While we waited the folder may have become the finished data set.
+            if not partial.exists() or not os.path.samestat(os.fstat(handle), partial.stat()):
+                continue
+            if is_rendered(target, manifest):
+                shutil.rmtree(partial)
+                yield None
+            else:
+                _clear(partial)
+                shutil.rmtree(_outgoing(target), ignore_errors=True)
+                yield partial
+            return
+        finally:
+            os.close(handle)
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(target.name + ".partial")
+
+
+def _clear(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _outgoing(target: Path) -> Path:
+    return target.with_name(target.name + ".partial-old")
+
+
+def _replace(partial: Path, target: Path) -> None:
+    if target.exists():
+        target.rename(_outgoing(target))
+    partial.rename(target)
+    shutil.rmtree(_outgoing(target), ignore_errors=True)
+
+
+def _run(
+    folder: Path,
+    jobs: Sequence[Job],
+    write: Callable[[Path, Job], None],
+    title: str,
+    processes: int | None,
+) -> None:
+    """Run all jobs in worker processes and show a progress bar."""
+    count = min(processes or os.cpu_count() or 1, len(jobs))
+    # Fork needs no importable __main__; the workers use numpy, OpenCV and PyAV only.
+    context = mp.get_context("fork" if "fork" in mp.get_all_start_methods() else "spawn")
+    workers: dict[Connection, mp.process.BaseProcess] = {}
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # ends OpenCV's thread pool, which does not survive a fork
+    try:
+        for share in range(count):
+            receive, send = context.Pipe(duplex=False)
+            worker = context.Process(
+                target=_work, args=(folder, jobs[share::count], write, send), daemon=True
+            )
+            worker.start()
+            send.close()  # so that the end of the worker reads as the end of the pipe
+            workers[receive] = worker
+        with Progress(*columns) as progress:
+            task = progress.add_task(title, total=len(jobs))
+            done, open_ends = 0, set(workers)
+            while open_ends:
+                for end in wait(list(open_ends)):
+                    if not isinstance(end, Connection):
+                        continue
+                    try:
+                        reason = end.recv()
+                    except EOFError:
+                        open_ends.discard(end)
+                        continue
+                    if reason:
+                        raise OSError(reason)
+                    done += 1
+                    progress.update(task, completed=done)
+        if done != len(jobs):
+            raise OSError(f"a worker process died after {done} of {len(jobs)} files")
+    finally:
+        cv2.setNumThreads(threads)
+        for receive, worker in workers.items():
+            worker.terminate()
+            worker.join()
+            receive.close()
+
+
+def _work(
+    folder: Path, jobs: Sequence[Job], write: Callable[[Path, Job], None], send: Connection
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent ends its workers
+    try:
+        for job in jobs:
+            write(folder, job)
+            send.send("")
+    except Exception as error:
+        send.send(f"{type(error).__name__}: {error}")

@@ -1,0 +1,88 @@
+"""Pretrained weights: from torchvision's server or a local file, never running its code."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model_weights
+
+from lightning_cam.errors import ConfigError, UserError
+
+
+def load_weights(module: nn.Module, backbone: str, weights: str | Path) -> None:
+    """Fills `module`, a part of a torchvision network with the original names, in place.
+
+    Args:
+        module: the part; names in the state dict that it does not have (the 1000-way head) are
+            left aside.
+        backbone: torchvision's name of the whole network, or `"small"`.
+        weights: `"DEFAULT"` or another name of torchvision's weights enum (`"IMAGENET1K_V1"`), or
+            the path of a state dict: torchvision's file, or a checkpoint of ours (so that an LRCN
+            can start from a frame CNN, as its authors did).
+
+    Raises:
+        ConfigError: no such weights or file, or they belong to another network.
+        UserError: the download failed.
+    """
+    path = Path(weights).expanduser()
+    known = {} if backbone == "small" else get_model_weights(backbone).__members__
+    if weights in known:
+        state = _download(backbone, known[str(weights)])
+    elif path.is_file():
+        state = _read(path)
+    else:
+        names = ", ".join(known) or "none for this backbone"
+        raise ConfigError(
+            f"weights={str(weights)!r} is neither a file nor known for {backbone} ({names}); "
+            "give the path of a state dict, or null to start from random weights"
+        )
+    _fill(module, state, f"weights={str(weights)!r} do not fit the backbone {backbone}")
+
+
+def _download(backbone: str, entry: Any) -> dict[str, Tensor]:
+    try:
+        return entry.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a bad hash a RuntimeError
+        raise UserError(
+            f"cannot download the weights of {backbone} from {entry.url} ({error}); fetch that "
+            "file where there is a network and set weights=PATH to it, or weights=null"
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise ConfigError(
+            f"weights={str(path)!r} is not a state dict that loads without running code; save one "
+            "with torch.save(module.state_dict(), path)"
+        ) from error
+    for key in ("state_dict", "model"):  # checkpoints wrap the state dict
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict):
+        raise ConfigError(f"weights={str(path)!r} holds a {type(state).__name__}, not a state dict")
+    return state
+
+
+def _fill(module: nn.Module, state: dict[str, Tensor], problem: str) -> None:
+    # Files older than PyTorch 0.4.1 have no batch counters.
+    names = [n for n in module.state_dict() if not n.endswith("num_batches_tracked")]
+    prefixes = {key[: -len(names[0])] for key in state if key.endswith(names[0])} | {""}
+
+    def missing(prefix: str) -> list[str]:
+        return [name for name in names if prefix + name not in state]
+
+    prefix = min(sorted(prefixes, key=len), key=lambda p: len(missing(p)))
+    if absent := missing(prefix):
+        raise ConfigError(f"{problem}: {len(absent)} of {len(names)} missing, first {absent[0]!r}")
+    own = module.state_dict()
+    for name in names:
+        if own[name].shape != state[prefix + name].shape:
+            sizes = f"{tuple(state[prefix + name].shape)}, expected {tuple(own[name].shape)}"
+            raise ConfigError(f"{problem}: {name!r} is {sizes}")
+    module.load_state_dict({name: state[prefix + name] for name in names}, strict=False)

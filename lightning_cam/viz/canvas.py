@@ -1,0 +1,168 @@
+"""What all pictures share: colours, text that fits its box, and drawing primitives."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+Color = tuple[int, int, int]
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1
+
+PAPER: Color = (255, 255, 255)
+INK: Color = (28, 33, 40)
+MUTED: Color = (95, 103, 113)
+RULE: Color = (222, 226, 231)
+FAINT: Color = (241, 243, 246)
+# Told apart by every kind of colour vision (after Okabe and Ito), and never without a mark.
+RIGHT: Color = (0, 128, 96)
+WRONG: Color = (200, 76, 0)
+NEUTRAL: Color = (140, 148, 158)
+BLUE: Color = (0, 98, 163)
+VIOLET: Color = (138, 74, 148)
+
+# Pillow's own font knows ASCII and little more.
+_PLAIN = str.maketrans(
+    {"–": "-", "—": "-", "−": "-", "×": "x", "α": "alpha", "β": "beta", "→": "->", "≥": ">=", "≤": "<="}
+)
+
+
+@lru_cache(maxsize=32)
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The anti-aliased font that comes with Pillow."""
+    return ImageFont.load_default(size)
+
+
+@lru_cache(maxsize=1024)
+def plain(text: str) -> str:
+    """Text in characters that the font has: accents dropped, the unknown as "?"."""
+    text = unicodedata.normalize("NFKD", " ".join(text.translate(_PLAIN).split()))
+    kept = (c for c in text if not unicodedata.combining(c))
+    return "".join(c if c.isascii() and c.isprintable() or c in "·…°±«»" else "?" for c in kept)
+
+
+@lru_cache(maxsize=4096)
+def text_width(text: str, size: int) -> int:
+    """Width of a text in pixels."""
+    return int(np.ceil(font(size).getlength(plain(text))))
+
+
+def shorten(text: str, size: int, width: int) -> str:
+    """The text with as much of its middle left out as it takes to be `width` pixels wide."""
+    text = plain(text)
+    if text_width(text, size) <= width:
+        return text
+    for kept in range(len(text) - 1, 0, -1):  # file names differ at their ends
+        short = text[: (kept + 1) // 2].rstrip() + "…" + text[len(text) - kept // 2 :].lstrip()
+        if text_width(short, size) <= width:
+            return short
+    return "…"
+
+
+def wrap(text: str, size: int, width: int, lines: int) -> list[str]:
+    """The text in at most `lines` lines of `width` pixels, the last one shortened."""
+    words, out = plain(text).split(), [""]
+    while words:
+        longer = f"{out[-1]} {words[0]}".strip()
+        if text_width(longer, size) <= width or not out[-1]:
+            out[-1] = longer
+            words.pop(0)
+        elif len(out) < lines:
+            out.append("")
+        else:
+            out[-1] = " ".join([out[-1], *words])
+            break
+    return [shorten(line, size, width) for line in out]
+
+
+class Canvas:
+    """A white sheet to draw on. `boxes` lists every text drawn and the box it fills."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.image = Image.new("RGB", (width, height), PAPER)
+        self.draw = ImageDraw.Draw(self.image)
+        self.boxes: list[tuple[str, Box]] = []
+
+    def text(
+        self, x: int, y: int, text: str, size: int = 14, color: Color = INK, anchor: str = "la"
+    ) -> Box:
+        """Write one line; `anchor` as in Pillow ("la": x, y is the upper left corner)."""
+        text = plain(text)
+        x0, y0, x1, y1 = self.draw.textbbox((x, y), text, font(size), anchor)
+        box = int(np.floor(x0)), int(np.floor(y0)), int(np.ceil(x1)), int(np.ceil(y1))
+        self.draw.text((x, y), text, color, font(size), anchor)
+        self.boxes.append((text, box))
+        return box
+
+    def lines(self, x: int, y: int, lines: Sequence[str], size: int = 14, color: Color = INK) -> int:
+        """Write lines one under the other; returns where the next one would go."""
+        for line in lines:
+            self.text(x, y, line, size, color)
+            y += line_height(size)
+        return y
+
+    def box(self, box: Box, color: Color) -> None:
+        """Fill a rectangle; x1 and y1 lie outside it."""
+        x0, y0, x1, y1 = box
+        if x1 > x0 and y1 > y0:
+            self.draw.rectangle((x0, y0, x1 - 1, y1 - 1), color)
+
+    def paste(self, pixels: np.ndarray, x: int, y: int) -> None:
+        """Lay a picture (H, W, 3) uint8 with its upper left corner at x, y."""
+        self.image.paste(Image.fromarray(pixels), (x, y))
+
+    def dashed(self, x0: int, x1: int, y: int, color: Color = MUTED) -> None:
+        """A horizontal dashed line."""
+        for x in range(x0, x1, 7):
+            self.draw.line((x, y, min(x + 3, x1 - 1), y), color)
+
+    def mark(self, x: int, y: int, right: bool) -> None:
+        """A tick or a cross, 12 pixels wide: right and wrong must not hang on colour alone."""
+        if right:
+            self.draw.line([(x, y + 6), (x + 4, y + 10), (x + 11, y + 2)], RIGHT, 2, "curve")
+        else:
+            self.draw.line([(x + 1, y + 1), (x + 10, y + 10)], WRONG, 2)
+            self.draw.line([(x + 1, y + 10), (x + 10, y + 1)], WRONG, 2)
+
+    def pixels(self) -> np.ndarray:
+        """The sheet as (H, W, 3) uint8 RGB."""
+        return np.array(self.image)
+
+
+def line_height(size: int) -> int:
+    """Distance between two lines of text."""
+    return round(size * 1.3)
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """One image or map (H, W[, 3]) at another size: averaged down, smooth up."""
+    if image.shape[:2] == (height, width):
+        return image
+    if height < image.shape[0]:
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    how = cv2.INTER_CUBIC if image.ndim == 3 else cv2.INTER_LINEAR  # cubic overshoots on maps
+    return cv2.resize(image, (width, height), interpolation=how)
+
+
+def save_png(path: str | Path, image: np.ndarray) -> Path:
+    """Write a picture (H, W, 3) uint8 RGB; the file appears under its name only when complete."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, data = cv2.imencode(
+        ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 3]
+    )
+    if not done:
+        raise OSError(f"cannot encode {path} as PNG")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(data.tobytes())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,132 @@
+"""Heatmaps laid over frames, one colour scale per clip."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+# Opacity reaches its full value at this share of the scale and falls to zero with the heat, so
+# that the picture stays visible wherever nothing is claimed.
+_FULL_OPACITY_AT = 0.5
+
+
+def _lut(signed: bool) -> np.ndarray:
+    """The 256 RGB colours of the scale: Turbo from 0 to 1, blue-white-red from -1 to 1."""
+    if signed:
+        stops = np.array([(33, 102, 172), (247, 247, 247), (178, 24, 43)])
+        at = np.linspace(0, 1, 256)
+        return np.stack([np.interp(at, (0, 0.5, 1), c) for c in stops.T], 1).round().astype("uint8")
+    ramp = np.arange(256, dtype=np.uint8)[:, None]
+    return cv2.applyColorMap(ramp, cv2.COLORMAP_TURBO)[:, 0, ::-1].copy()  # cv2 speaks BGR
+
+
+LUT = _lut(signed=False)  # (256, 3) uint8 RGB, of 0 .. scale
+SIGNED_LUT = _lut(signed=True)  # (256, 3) uint8 RGB, of -scale .. scale
+
+
+@lru_cache(maxsize=8)
+def _tables(alpha: float, signed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """What is kept of the picture (in 255ths) and what is added to it, per heat level."""
+    level = np.linspace(0, 1, 256)
+    if signed:  # 256 levels have no exact middle; the two nearest to zero stay transparent
+        level = np.clip(np.abs(2 * level - 1) - 1 / 255, 0, 1)
+    opacity = alpha * np.minimum(level / _FULL_OPACITY_AT, 1)  # (256,)
+    lut = SIGNED_LUT if signed else LUT
+    add = (opacity[:, None] * lut).round().astype(np.uint8)
+    keep = np.repeat((255 * (1 - opacity)).round().astype(np.uint8)[:, None], 3, axis=1)
+    return keep[:, None], add[:, None]  # (256, 1, 3) as cv2.applyColorMap wants them
+
+
+def check_frames(frames: np.ndarray) -> None:
+    """Raise unless `frames` is a non-empty uint8 array of shape (T, H, W, 3)."""
+    if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
+        got = getattr(frames, "dtype", type(frames).__name__)
+        raise TypeError(f"frames: expected a uint8 array (T, H, W, 3), got {got}")
+    if frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+        raise ValueError(f"frames: expected the shape (T, H, W, 3), got {tuple(frames.shape)}")
+
+
+def check_heatmap(heatmap: np.ndarray, frames: np.ndarray, name: str = "heatmap") -> None:
+    """Raise unless `heatmap` is numeric and has one value for each pixel of `frames`."""
+    if not isinstance(heatmap, np.ndarray) or heatmap.dtype.kind not in "fiub":
+        got = getattr(heatmap, "dtype", type(heatmap).__name__)
+        raise TypeError(f"{name}: expected a float array (T, H, W), got {got}")
+    if heatmap.shape != frames.shape[:3]:
+        raise ValueError(
+            f"{name}: expected the frames' shape (T, H, W) = {frames.shape[:3]}, "
+            f"got {tuple(heatmap.shape)}"
+        )
+
+
+def no_evidence(heatmap: np.ndarray, *, signed: bool = False) -> str:
+    """Why a heatmap (T, H, W) says nothing and is therefore not drawn; "" where it does."""
+    low, high = float(heatmap.min()), float(heatmap.max())
+    if not np.isfinite((low, high)).all():  # min and max pass a NaN on
+        return "map has NaN or infinite values"
+    if high - low <= 1e-6 * max(abs(low), abs(high)):  # the rounding of float32 is no evidence
+        return f"map is {high:.3g} everywhere" if high else "map is zero everywhere"
+    if high <= 0 and not signed:
+        return "map is nowhere positive"
+    return ""
+
+
+def clip_scale(heatmap: np.ndarray, *, signed: bool = False) -> float:
+    """The value at the end of a clip's colour scale: its maximum, of |heat| when signed."""
+    return float(np.abs(heatmap).max() if signed else heatmap.max())
+
+
+def overlay(
+    frames: np.ndarray,
+    heatmap: np.ndarray,
+    alpha: float = 0.5,
+    scale: float | None = None,
+    *,
+    signed: bool = False,
+) -> np.ndarray:
+    """Lay a heatmap over its frames.
+
+    The colour scale runs from 0 to the maximum of the whole clip, never of one frame, so that it
+    shows when the evidence occurs and not only where. Colours become more opaque with the heat
+    and are gone at zero. A map without evidence (`no_evidence`) leaves the frames as they are.
+
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+        heatmap: (T, H, W), any scale; negative values count as 0 unless `signed`.
+        alpha: opacity of the upper half of the scale, 0 to 1.
+        scale: heat at the end of the colour scale; by default the clip's maximum. Give the same
+            one to compare several clips.
+        signed: colour negative heat blue and positive heat red, symmetric around 0.
+
+    Returns:
+        (T, H, W, 3) uint8 RGB.
+
+    Raises:
+        TypeError, ValueError: wrong dtype, shape, alpha or scale.
+    """
+    check_frames(frames)
+    check_heatmap(heatmap, frames)
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha: expected a number from 0 to 1, got {alpha}")
+    if scale is not None and not 0 < scale < np.inf:
+        raise ValueError(f"scale: expected a positive number, got {scale}")
+    if no_evidence(heatmap, signed=signed):
+        return frames.copy()
+    scale = scale or clip_scale(heatmap, signed=signed)
+    rows, width = heatmap.shape[0] * heatmap.shape[1], heatmap.shape[2]
+    ratio = (heatmap.reshape(rows, width) / scale).astype(np.float32)  # cv2 wants two axes
+    ratio = (np.clip(ratio, -1, 1) + 1) / 2 if signed else np.clip(ratio, 0, 1)
+    level = cv2.convertScaleAbs(ratio, alpha=255)  # (T*H, W) uint8, rounded
+    keep, add = _tables(float(alpha), signed)
+    kept = cv2.multiply(
+        frames.reshape(rows, width, 3), cv2.applyColorMap(level, keep), scale=1 / 255
+    )
+    return cv2.add(kept, cv2.applyColorMap(level, add)).reshape(frames.shape)
+
+
+def color_bar(width: int, height: int, *, signed: bool = False) -> np.ndarray:
+    """The colour scale from its low (left) to its high end: (height, width, 3) uint8 RGB."""
+    lut = SIGNED_LUT if signed else LUT
+    row = lut[np.linspace(0, 255, width).round().astype(int)]
+    return np.broadcast_to(row, (height, width, 3)).copy()

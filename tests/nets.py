@@ -1,0 +1,103 @@
+"""Small networks whose explanations are known on paper."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+import lightning_cam as lc
+
+
+class Frames(nn.Module):
+    """Per-frame convolutions on a clip, folded batch-major: (B, C, T, H, W) -> (B*T, D, h, w)."""
+
+    def __init__(self, channels: int = 3, features: int = 6, stride: int = 2) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, features, 3, stride, 1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.relu(self.conv(clip.transpose(1, 2).flatten(0, 1)))
+
+
+class FoldedLSTM(nn.Module):
+    """CNN (frames folded) + mean pooling + LSTM + linear head at every step; last step read out."""
+
+    def __init__(self, channels: int = 3, outputs: int = 4, bidirectional: bool = False) -> None:
+        super().__init__()
+        self.trunk = Frames(channels)
+        self.lstm = nn.LSTM(6, 8, batch_first=True, bidirectional=bidirectional)
+        self.head = nn.Linear(16 if bidirectional else 8, outputs)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        features = self.trunk(clip).mean((2, 3)).unflatten(0, (len(clip), -1))  # (B, T, D)
+        return self.head(self.lstm(features)[0])[:, -1]
+
+
+class LoopedLSTM(nn.Module):
+    """The same network with the CNN and head called once a frame in a Python loop."""
+
+    def __init__(self, folded: FoldedLSTM) -> None:
+        super().__init__()
+        self.conv, self.head = folded.trunk.conv, folded.head
+        self.cell = nn.LSTMCell(6, 8)
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            setattr(self.cell, name, getattr(folded.lstm, f"{name}_l0"))
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        state = None
+        for frame in clip.unbind(2):
+            state = self.cell(self.relu(self.conv(frame)).mean((2, 3)), state)
+            out = self.head(state[0])
+        return out
+
+
+class LinearRNN(nn.Module):
+    """h_t = decay h_{t-1} + u . GAP(A_t), y_t = v h_t: gradients are powers of the decay."""
+
+    def __init__(self, decay: float = 0.7, outputs: int = 2) -> None:
+        super().__init__()
+        self.trunk = Frames()
+        self.u = nn.Parameter(torch.randn(6))
+        self.head = nn.Linear(1, outputs, bias=False)
+        self.decay = decay
+
+    def forward(self, clip: Tensor) -> Tensor:
+        z = self.trunk(clip).mean((2, 3)) @ self.u  # (B*T,)
+        h, states = torch.zeros(len(clip), dtype=z.dtype), []
+        for z_t in z.unflatten(0, (len(clip), -1)).unbind(1):
+            h = self.decay * h + z_t
+            states.append(h)
+        return self.head(torch.stack(states, 1)[..., None])[:, -1]  # (B, K)
+
+
+class Gap3d(nn.Module):
+    """3-D convolution, batch norm, in-place ReLU, global average pooling, linear head."""
+
+    def __init__(self, channels: int = 3, outputs: int = 4, flatten: int = 0) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(channels, 6, 3, stride=(1, 2, 2), padding=1)
+        self.norm = nn.BatchNorm3d(6)
+        nn.init.uniform_(self.norm.weight, 0.5, 2)
+        nn.init.uniform_(self.norm.bias, -0.5, 0.5)
+        self.relu = nn.ReLU(inplace=True)
+        self.layer = nn.Identity()
+        self.drop = nn.Dropout(0.5)
+        self.flatten = bool(flatten)
+        self.fc = nn.Linear(flatten or 6, outputs)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        a = self.layer(self.relu(self.norm(self.conv(clip))))
+        return self.fc(self.drop(a.flatten(1) if self.flatten else a.mean((2, 3, 4))))
+
+
+def describe(net: nn.Module, *layers: str, **kwargs: object) -> lc.Explainable:
+    """`Explainable.of` with the first map of each toy network as the target layer."""
+    default = "layer" if isinstance(net, Gap3d) else "trunk"
+    return lc.Explainable.of(net, layers or (default,), **kwargs)  # type: ignore[arg-type]
+
+
+def clip_of(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A clip of noise from its own generator."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)

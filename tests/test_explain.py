@@ -1,0 +1,359 @@
+"""What holds for every method (U1-U7), and that explaining leaves no trace."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from nets import FoldedLSTM, Gap3d, LoopedLSTM, clip_of, describe
+from torch import Tensor, nn
+
+import lightning_cam as lc
+
+METHODS = [
+    lc.GradCAM(),
+    lc.GradCAM(pool="space"),
+    lc.GradCAM(pool="spacetime"),
+    lc.RecurrentGradCAM(),
+    lc.IntegratedRecurrentGradCAM(),
+    lc.RandomMap(),
+    lc.CentreMap(),
+]
+OF_THE_MODEL = METHODS[:5]
+each_method = pytest.mark.parametrize("method", METHODS, ids=repr)
+each_of_the_model = pytest.mark.parametrize("method", OF_THE_MODEL, ids=repr)
+
+
+def network(kind: str, channels: int = 3) -> lc.Explainable:
+    torch.manual_seed(0)
+    if kind == "3d":
+        return describe(Gap3d(channels))
+    folded = FoldedLSTM(channels)
+    if kind == "folded":
+        return describe(folded, steps="head")
+    return describe(LoopedLSTM(folded), "conv", steps="head")
+
+
+each_network = pytest.mark.parametrize("kind", ["3d", "folded", "looped"])
+
+
+@each_method
+@each_network
+@pytest.mark.parametrize("shape", [(1, 1, 4, 8, 8), (2, 2, 1, 9, 7), (2, 4, 3, 7, 12)])
+def test_u1_shape_dtype_finite_non_negative(
+    method: lc.Attribution, kind: str, shape: tuple[int, ...]
+) -> None:
+    e = lc.explain(network(kind, channels=shape[1]), method, clip_of(*shape))
+    assert e.heatmap.shape == (shape[0], *shape[2:])
+    assert e.heatmap.dtype == torch.float32
+    assert e.heatmap.isfinite().all()
+    assert (e.heatmap >= 0).all()
+    assert not e.heatmap.requires_grad
+    assert e.outputs.shape == (shape[0], 4)
+    assert torch.equal(e.target, e.outputs.argmax(1))
+
+
+def test_u1_frames_that_do_not_divide_by_the_layer_s() -> None:
+    class Strided(Gap3d):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(3, 6, 3, stride=(3, 2, 2), padding=1)
+
+    heat = lc.explain(describe(Strided()), lc.GradCAM(), clip_of(2, 3, 7, 10, 6)).heatmap
+    assert heat.shape == (2, 7, 10, 6)
+
+
+@each_of_the_model
+@each_network
+def test_u2_a_batch_equals_its_clips_one_by_one(method: lc.Attribution, kind: str) -> None:
+    model, clip = network(kind), clip_of(3, 3, 4, 8, 8)
+    target = torch.tensor([2, 0, 3])
+    batch = lc.explain(model, method, clip, target).heatmap
+    single = torch.cat(
+        [lc.explain(model, method, clip[i : i + 1], target[i : i + 1]).heatmap for i in range(3)]
+    )
+    torch.testing.assert_close(batch, single, rtol=1e-5, atol=1e-8)
+
+
+class Touchy(Gap3d):
+    """Draws random numbers and writes a buffer whenever it runs; raises on request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(3))
+        self.lstm = nn.LSTM(4, 4, num_layers=2, dropout=0.5, batch_first=True)
+        self.fail = False
+
+    def forward(self, clip: Tensor) -> Tensor:
+        self.count += torch.rand(3)
+        y = super().forward(clip)
+        if self.fail:
+            raise RuntimeError("as asked")
+        return self.lstm(y[:, None])[0][:, 0]
+
+
+def state(net: nn.Module) -> dict[str, Any]:
+    """All that explaining must not change."""
+    return {
+        "tensors": {k: v.clone() for k, v in net.state_dict().items()},
+        "grad": {k: None if p.grad is None else p.grad.clone() for k, p in net.named_parameters()},
+        "requires_grad": {k: p.requires_grad for k, p in net.named_parameters()},
+        "training": {k: m.training for k, m in net.named_modules()},
+        "hooks": {
+            k: (len(m._forward_hooks), len(m._backward_hooks)) for k, m in net.named_modules()
+        },
+        "own": {k: "forward" in m.__dict__ for k, m in net.named_modules()},
+        "dropout": [m.dropout for m in net.modules() if isinstance(m, nn.RNNBase)],
+        "rng": torch.get_rng_state(),
+        "modes": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+    }
+
+
+def assert_same(before: dict[str, Any], after: dict[str, Any]) -> None:
+    for key, value in before.items():
+        if key in ("tensors", "grad"):
+            for name, tensor in value.items():
+                same = after[key][name]
+                assert (tensor is None) == (same is None), (key, name)
+                assert tensor is None or torch.equal(tensor, same), (key, name)
+        elif key == "rng":
+            assert torch.equal(value, after[key])
+        else:
+            assert value == after[key], key
+
+
+@each_method
+@pytest.mark.parametrize("fail", [False, True])
+def test_u3_nothing_is_left_behind(method: lc.Attribution, fail: bool) -> None:
+    torch.manual_seed(0)
+    net = Touchy()
+    net.norm.eval()  # a mixed network: flags are restored one by one
+    net.conv.weight.requires_grad_(False)
+    clip = clip_of(2, 3, 4, 8, 8).requires_grad_()
+    net(clip).sum().backward()
+    grad = clip.grad.clone()  # type: ignore[union-attr]
+    net.fail = fail
+    before = state(net)
+    if fail:
+        with pytest.raises(RuntimeError, match="as asked"):
+            lc.explain(describe(net), method, clip)
+    else:
+        lc.explain(describe(net), method, clip)
+    assert_same(before, state(net))
+    assert torch.equal(clip.grad, grad)  # type: ignore[arg-type]
+
+
+def test_u3_a_graph_that_waits_for_its_backward_is_not_disturbed() -> None:
+    torch.manual_seed(0)
+    net = Touchy()
+    clip = clip_of(2, 3, 4, 8, 8)
+    twin = copy.deepcopy(net)
+    for one, explained in ((net, True), (twin, False)):
+        torch.manual_seed(1)
+        loss = one(clip).square().sum()
+        if explained:
+            lc.explain(describe(one), lc.GradCAM(), clip)
+        loss.backward()
+    for a, b in zip(net.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(a.grad, b.grad)  # type: ignore[arg-type]
+    assert_same(state(twin), state(net))
+
+
+@each_method
+def test_u4_the_global_rng_plays_no_part(method: lc.Attribution) -> None:
+    model, clip = network("folded"), clip_of(2, 3, 4, 8, 8)
+    maps = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        maps.append(lc.explain(model, method, clip, 1).heatmap)
+    assert torch.equal(*maps)
+    assert not torch.equal(
+        lc.explain(model, lc.RandomMap(seed=1), clip).heatmap,
+        lc.explain(model, lc.RandomMap(seed=2), clip).heatmap,
+    )
+
+
+@each_of_the_model
+def test_u5_a_constant_model_gives_zeros(method: lc.Attribution) -> None:
+    class Constant(FoldedLSTM):
+        def forward(self, clip: Tensor) -> Tensor:
+            super().forward(clip)
+            return torch.arange(4.0).repeat(len(clip), 1)
+
+    e = lc.explain(describe(Constant()), method, clip_of(2, 3, 4, 8, 8))
+    assert torch.equal(e.heatmap, torch.zeros(2, 4, 8, 8))
+    assert e.target.tolist() == [3, 3]
+
+
+@each_of_the_model
+@each_network
+def test_u6_scaling_logits_scales_the_map_and_a_constant_changes_nothing(
+    method: lc.Attribution, kind: str
+) -> None:
+    model, clip = network(kind), clip_of(2, 3, 4, 8, 8)
+    plain = lc.explain(model, method, clip, 1).heatmap
+    head = model.module.fc if kind == "3d" else model.module.head
+    assert isinstance(head, nn.Linear)
+    with torch.no_grad():
+        head.bias += 7
+        torch.testing.assert_close(lc.explain(model, method, clip, 1).heatmap, plain)
+        head.weight *= 3
+        head.bias *= 3
+    torch.testing.assert_close(lc.explain(model, method, clip, 1).heatmap, 3 * plain)
+    with torch.no_grad():  # a loss's tiny gradient keeps its shape
+        head.weight *= 1e-6 / 3
+    torch.testing.assert_close(lc.explain(model, method, clip, 1).heatmap * 1e6, plain)
+
+
+@each_of_the_model
+def test_u7_opposite_classes_have_opposite_maps(method: lc.Attribution) -> None:
+    class Antisymmetric(FoldedLSTM):
+        def forward(self, clip: Tensor) -> Tensor:
+            y = super().forward(clip)[:, :1]
+            return torch.cat([y, -y], 1)
+
+    torch.manual_seed(0)
+    model, clip = describe(Antisymmetric()), clip_of(2, 3, 4, 8, 8)
+    signed = type(method)(**{**vars(method), "relu": False})
+    a, b = (lc.explain(model, signed, clip, c).heatmap for c in (0, 1))
+    torch.testing.assert_close(a, -b)
+    # Disjoint at the layer's own resolution: upsampling blurs across borders.
+    small = clip_of(2, 3, 4, 8, 8)
+    p, n = (lc.explain(model, method, small, c).heatmap[:, :, ::7, ::7] for c in (0, 1))
+    assert (p * n == 0).all()
+    assert p.any()
+
+
+def contexts() -> Iterator[tuple[str, Callable[[], Any]]]:
+    yield "no_grad", torch.no_grad
+    yield "inference_mode", torch.inference_mode
+    yield "autocast", lambda: torch.autocast("cpu", torch.bfloat16)
+
+
+@each_of_the_model
+@each_network
+@pytest.mark.parametrize(("name", "context"), list(contexts()))
+def test_every_context_gives_the_same_map(
+    method: lc.Attribution, kind: str, name: str, context: Callable[[], Any]
+) -> None:
+    model = network(kind)
+    model.module.train()
+    expected = lc.explain(model, method, clip_of(2, 3, 4, 8, 8), torch.tensor([1, 2])).heatmap
+    with context():
+        clip, target = clip_of(2, 3, 4, 8, 8), torch.tensor([1, 2])  # born in the context
+        heat = lc.explain(model, method, clip, target).heatmap
+    assert torch.equal(heat, expected)
+    for parameter in model.module.parameters():
+        parameter.requires_grad_(False)
+    frozen = lc.explain(model, method, clip, target).heatmap
+    assert torch.equal(frozen, expected)
+
+
+def test_train_mode_gives_the_eval_mode_map_and_keeps_cudnn_s_rule() -> None:
+    """Dropout and batch norm are off, but recurrent modules train, with dropout 0."""
+    torch.manual_seed(0)
+    net = Touchy()
+    seen = []
+    net.lstm.register_forward_pre_hook(lambda m, _: seen.append((m.training, m.dropout)))
+    clip = clip_of(2, 3, 4, 8, 8)
+    trained = lc.explain(describe(net.train()), lc.GradCAM(), clip, 1)
+    evaluated = lc.explain(describe(net.eval()), lc.GradCAM(), clip, 1)
+    assert seen == [(True, 0.0), (True, 0.0)]
+    torch.testing.assert_close(trained.heatmap, evaluated.heatmap, rtol=1e-6, atol=0)
+    torch.testing.assert_close(trained.outputs, net(clip).detach())
+
+
+def test_bfloat16_weights_are_explained_close_to_float32() -> None:
+    model = network("folded")
+    clip = clip_of(2, 3, 4, 8, 8)
+    expected = lc.explain(model, lc.GradCAM(), clip, 1)
+    model.module.bfloat16()
+    e = lc.explain(model, lc.GradCAM(), clip, 1)
+    assert e.heatmap.dtype == e.outputs.dtype == torch.float32
+    assert (e.heatmap - expected.heatmap).norm() < 0.05 * expected.heatmap.norm()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch._dynamo's own
+def test_a_compiled_network_is_explained_as_the_plain_one() -> None:
+    model = network("folded")
+    clip = clip_of(2, 3, 4, 8, 8)
+    expected = lc.explain(model, lc.GradCAM(), clip, 1).heatmap
+    whole = torch.compile(model.module, backend="eager")
+    whole(clip)
+    assert torch.equal(lc.explain(describe(whole), lc.GradCAM(), clip, 1).heatmap, expected)
+    model.module.compile(backend="eager")
+    model.module(clip)
+    assert torch.equal(lc.explain(model, lc.GradCAM(), clip, 1).heatmap, expected)
+
+
+def test_attention_and_outputs_come_from_the_one_forward_the_method_runs() -> None:
+    class Attentive(FoldedLSTM):
+        def __init__(self) -> None:
+            super().__init__()
+            self.energy = nn.Linear(8, 1)
+            self.attention = nn.Softmax(dim=1)
+            self.runs = 0
+
+        def forward(self, clip: Tensor) -> Tensor:
+            self.runs += 1
+            features = self.trunk(clip).mean((2, 3)).unflatten(0, (len(clip), -1))
+            states = self.lstm(features)[0]
+            weights = self.attention(self.energy(states)[..., 0])
+            return (weights[..., None] * self.head(states)).sum(1)
+
+    torch.manual_seed(0)
+    net = Attentive().eval()
+    model = describe(net, attention=["attention"], steps="head")
+    clip = clip_of(2, 3, 4, 8, 8)
+    e = lc.explain(model, lc.GradCAM(), clip)
+    assert net.runs == 1
+    torch.testing.assert_close(e.outputs, net(clip).detach())
+    assert e.attention["attention"].shape == (2, 4)
+    torch.testing.assert_close(e.attention["attention"].sum(1), torch.ones(2))
+    assert e.caption == "Grad-CAM, trunk, gradient pooled over space"
+    for method in (lc.RandomMap(), lc.RecurrentGradCAM(step=1)):
+        other = lc.explain(model, method, clip)
+        torch.testing.assert_close(other.outputs, e.outputs)
+        torch.testing.assert_close(other.attention["attention"], e.attention["attention"])
+
+
+def test_memory_does_not_grow_over_many_calls() -> None:
+    import gc
+
+    model, clip = network("folded"), clip_of(1, 3, 4, 8, 8)
+
+    def tensors() -> int:
+        gc.collect()
+        return sum(isinstance(o, Tensor) for o in gc.get_objects())
+
+    lc.explain(model, lc.IntegratedRecurrentGradCAM(), clip)
+    before = tensors()
+    for _ in range(50):
+        lc.explain(model, lc.IntegratedRecurrentGradCAM(), clip)
+    assert tensors() <= before
+
+
+def test_list_layers_names_what_can_be_chosen() -> None:
+    clip = clip_of(2, 3, 4, 8, 6)
+    found = {layer.name: layer for layer in lc.list_layers(network("3d"), clip)}
+    assert found["conv"].shape == (2, 6, 4, 4, 3)
+    assert found["conv"].stride == (1, 2, 2)
+    assert "fc" not in found
+    looped = {layer.name: layer for layer in lc.list_layers(network("looped"), clip)}
+    assert looped["conv"].shape == (2, 6, 4, 4, 3)
+    assert looped["conv"].calls == 4
+    for name in looped:
+        lc.explain(network("looped"), lc.GradCAM(name), clip)
+
+
+def test_outputs_that_are_not_columns_are_refused() -> None:
+    class Tuple(Gap3d):
+        def forward(self, clip: Tensor) -> Tensor:
+            return super().forward(clip)[:, :, None]
+
+    with pytest.raises(ValueError, match=r"expected outputs \(B, K\).*pass forward="):
+        lc.explain(describe(Tuple()), lc.GradCAM(), clip_of(2, 3, 4, 8, 8))
