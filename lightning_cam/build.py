@@ -85,7 +85,8 @@ def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> An
         raise _refusal(trust, f"{where}: cannot find {name!r} ({e})") from e
     if trust is not None and not (isinstance(found, type) and _inside(found.__module__, trust)):
         raise _refusal(
-            trust, f"{where}: refused to call {name!r}: no class that {module.split('.')[0]} defines"
+            trust,
+            f"{where}: refused to call {name!r}: not a class of that package",
         )
     return found
 

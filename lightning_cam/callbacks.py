@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from lightning_cam.attribution import Attribution
 from lightning_cam.gallery import draw_clip, explain_clip, file_name, to_frames, write_clip
-from lightning_cam.viz import draw_history, save_png
+from lightning_cam.viz import draw_attention, save_png
 
 
 class ExplainCallback(Callback):
@@ -167,7 +167,9 @@ class ExplainCallback(Callback):
                 if remember:
                     self.history.setdefault(record["clip"], {})[epoch] = weights
                     rows = self.history[record["clip"]]
-                    strip = draw_history(np.array(list(rows.values())), list(rows), record["clip"])
+                    strip = draw_attention(
+                        np.array(list(rows.values())), list(rows), record["clip"]
+                    )
                     strips.append(
                         save_png(folder / f"{file_name(record['clip'])}.attention.png", strip)
                     )
@@ -211,22 +213,24 @@ class SkippedClips(Callback):
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}  # what went wrong, naming the file -> how often
 
-    def _collect(self, batch: Any) -> None:
+    def _collect(self, trainer: pl.Trainer, batch: Any) -> None:
+        if trainer.sanity_checking:
+            return
         for error in filter(None, _as_mapping(batch).get("error", ())):
             if error not in self.counts:
                 warnings.warn(f"skipped: {error}", stacklevel=2)
             self.counts[error] = self.counts.get(error, 0) + 1
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *args: Any) -> None:
-        self._collect(batch)
+        self._collect(trainer, batch)
 
     def on_validation_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, *args: Any
     ) -> None:
-        self._collect(batch)
+        self._collect(trainer, batch)
 
     def on_test_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *args: Any) -> None:
-        self._collect(batch)
+        self._collect(trainer, batch)
 
 
 def _as_mapping(batch: Any) -> dict[str, Any]:

@@ -89,8 +89,7 @@ def plain(node: Any) -> Any:
         TypeError: if there is anything but dicts, lists, strings, numbers, booleans and None.
     """
     if isinstance(node, Mapping):
-        kept = {str(k): plain(v) for k, v in node.items() if not _is_partial(v)}
-        return kept
+        return {str(k): plain(v) for k, v in node.items() if not _is_partial(v)}
     if isinstance(node, (list, tuple)):
         return [plain(value) for value in node if not _is_partial(value)]
     if not isinstance(node, _PLAIN):

@@ -206,16 +206,13 @@ def test_logits_are_the_weighted_sum_of_the_step_logits(readout, training):
     if weights:
         assert weights.output[1, 3:].eq(0).all()
         torch.testing.assert_close(weights.output.sum(1), torch.ones(2))
-        # With one dropout mask per clip this is also the head applied to the attended state.
-        head_of_mean = net.head.weight @ torch.zeros(16) + net.head.bias
-        assert head_of_mean.shape == (4,)
 
 
 def test_dropout_is_one_mask_for_all_steps():
     net = settled(LRCN(4, hidden=64, readout="attention", dropout=0.5)).train()
     state, dropped, weights = Hooked(net.lstm), {}, Hooked(net.attention)
     net.head.register_forward_pre_hook(lambda _m, inputs: dropped.update(state=inputs[0]))
-    logits = net(clip_of())
+    logits = net(clip_of())  # the head applied to the attended state, after dropout
     kept = dropped["state"].ne(0)  # (B, T, hidden)
     assert (kept == kept[:, :1]).all()
     assert 0.2 < kept.float().mean() < 0.8
@@ -361,7 +358,7 @@ class Exploding:
     ("content", "message"),
     [
         ({"conv1.weight": torch.zeros(12, 3, 5, 5)}, r"missing, first 'bn1.weight'"),
-        ({"a": torch.zeros(1)}, r"9 of 15|first 'conv1.weight'"),
+        ({"a": torch.zeros(1)}, r"do not fit the backbone small: .* first 'conv1.weight'"),
         (torch.zeros(3), r"holds a Tensor, not a state dict"),
         (Exploding(), r"without running code"),
         (b"", r"without running code"),

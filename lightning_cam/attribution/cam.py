@@ -63,11 +63,8 @@ class GradCAM:
         score = model.score(outputs, outputs.argmax(1) if target is None else target)
         pool = self.pool or ("spacetime" if calls[0].ndim == 5 else "space")
         model.notes.update(layer=name, pool=f"gradient pooled over {pool}")
-        cam = weighted_sum(
-            in_time(model, calls, len(clip)),
-            in_time(model, gradients(score, calls), len(clip)),
-            pool,
-        )
+        gradient = in_time(model, gradients(score, calls), len(clip))
+        cam = weighted_sum(in_time(model, calls, len(clip)), pooled(gradient, pool))
         return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
 
 
@@ -76,8 +73,12 @@ def in_time(model: Explainable, calls: list[Tensor], batch: int) -> Tensor:
     return torch.cat([at_least_float32(model.fold(call, batch)) for call in calls], dim=2)
 
 
-def weighted_sum(activation: Tensor, gradient: Tensor, pool: Pool) -> Tensor:
-    """Signed map `(B, t, h, w)` of activations and gradients `(B, D, t, h, w)`."""
-    if pool == "space":
-        return torch.einsum("bdt,bdthw->bthw", gradient.mean((3, 4)), activation)
-    return torch.einsum("bd,bdthw->bthw", gradient.mean((2, 3, 4)), activation)
+def pooled(gradient: Tensor, pool: Pool) -> Tensor:
+    """Channel weights `(B, D, t)` of gradients `(B, D, t, h, w)`; alike for all t in spacetime."""
+    weights = gradient.mean((3, 4))
+    return weights if pool == "space" else weights.mean(2, keepdim=True).expand_as(weights)
+
+
+def weighted_sum(activation: Tensor, weights: Tensor) -> Tensor:
+    """Signed map `(B, t, h, w)` of activations `(B, D, t, h, w)` and weights `(B, D, t)`."""
+    return torch.einsum("bdt,bdthw->bthw", weights, activation)

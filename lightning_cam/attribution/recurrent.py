@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution.cam import in_time, weighted_sum
+from lightning_cam.attribution.cam import in_time, pooled, weighted_sum
 from lightning_cam.attribution.explainable import Explainable, target_tensor
 from lightning_cam.attribution.guard import capture, compute_dtype, explaining, replaced
 from lightning_cam.attribution.ops import gradients, resize_heatmap
@@ -56,11 +56,8 @@ class RecurrentGradCAM:
         with capture(layer, leaf=True) as calls:
             score, _ = step_score(model, clip, target, self.step)
         model.notes.update(layer=name, **_said(self.step))
-        cam = weighted_sum(
-            in_time(model, calls, len(clip)),
-            in_time(model, gradients(score, calls), len(clip)),
-            "space",
-        )
+        gradient = in_time(model, gradients(score, calls), len(clip))
+        cam = weighted_sum(in_time(model, calls, len(clip)), pooled(gradient, "space"))
         return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
 
 
@@ -109,15 +106,11 @@ class IntegratedRecurrentGradCAM:
         )
         with replaced(layer, copies):
             score, _ = step_score(model, clips, target.repeat(self.nodes), self.step)
-        mean = clip.new_tensor(weights / 2)
-        integrated = [
-            torch.einsum("n,n...->...", mean.to(g.dtype), g.unflatten(0, (self.nodes, -1)))
-            for g in gradients(score, copies)
-        ]
+        gradient = in_time(model, gradients(score, copies), len(clips))  # (n*B, D, t, h, w)
+        beta = pooled(gradient, "space").unflatten(0, (self.nodes, -1))
+        beta = torch.einsum("n,nbdt->bdt", beta.new_tensor(weights / 2), beta)
         model.notes.update(layer=name, **_said(self.step), nodes=f"{self.nodes} nodes")
-        cam = weighted_sum(
-            in_time(model, calls, len(clip)), in_time(model, integrated, len(clip)), "space"
-        )
+        cam = weighted_sum(in_time(model, calls, len(clip)), beta)
         return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
 
 
@@ -156,7 +149,8 @@ def step_maps(
             gradient = [
                 torch.zeros_like(c) if g is None else g for c, g in zip(calls, found, strict=True)
             ]
-            rows.append(weighted_sum(activation, in_time(model, gradient, len(clip)), "space"))
+            beta = pooled(in_time(model, gradient, len(clip)), "space")
+            rows.append(weighted_sum(activation, beta))
         return torch.stack(rows, dim=1).detach()
 
 

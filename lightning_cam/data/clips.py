@@ -1,4 +1,4 @@
-"""Video files to batches: the dataset, the sampler and the loader of every video set.
+"""Video files to batches: the reader and dataset of every labelled video set.
 
 A training sample depends on (seed, epoch, index) and nothing else: the sampler yields the pair
 (epoch, index), so the epoch reaches persistent workers too, and a resumed run sees what an
@@ -7,7 +7,7 @@ uninterrupted one would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import Dataset
 
 from lightning_cam.data.sampling import Indices, Mask, temporal_window
 from lightning_cam.data.transforms import ClipTransform
@@ -24,6 +24,7 @@ from lightning_cam.data.video import VideoInfo, read_frames
 from lightning_cam.errors import DataError, VideoReadError
 
 Sample = dict[str, Any]
+Seed = tuple[int, int, int]  # (seed, epoch, index)
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,22 @@ class Clip:
 
     path: Path
     clip_id: str
-    label: int
-    group: int
+    label: int = -1
+    group: int = 0
     truth: Path | None = None
+
+
+class Steps(NamedTuple):
+    """Decoded steps of a video, resized."""
+
+    frames: Tensor  # (n, 3, h, w) uint8
+    indices: Indices  # (n,) source frames
+    info: VideoInfo
 
 
 @dataclass(frozen=True)
 class ClipReader:
-    """Reads one file as a clip: which steps, and how they are transformed.
+    """Reads a file as a clip: which steps, and how they are transformed.
 
     Attributes:
         num_frames: steps of a clip, T.
@@ -51,44 +60,105 @@ class ClipReader:
     fps: float
     transform: ClipTransform
 
-    def steps(self, path: Path) -> _Steps:
-        """All steps of a video at the wanted rate, resized: what is worth keeping in memory."""
+    def steps(self, path: Path) -> Steps:
+        """All steps of a video at the wanted rate: what is worth keeping in memory."""
         return self._read(path, lambda video: video.steps(self.fps))
 
-    def window(self, path: Path, seed: Sequence[int] | None) -> tuple[_Steps, Mask]:
-        """The steps of one clip, reading no others, and which of them are not padding."""
+    def window(self, path: Path, seed: Seed | None = None) -> tuple[Steps, Mask]:
+        """The steps of one clip, decoding no others, and which of them are not padding."""
 
         def choose(video: VideoInfo) -> tuple[Indices, Mask]:
             steps = video.steps(self.fps)
-            positions, valid = self.choose(len(steps), seed)
+            positions, valid = self.positions(len(steps), seed)
             return steps[positions], valid
 
         steps = self._read(path, lambda video: choose(video)[0])
         return steps, choose(steps.info)[1]
 
-    def choose(self, num_steps: int, seed: Sequence[int] | None) -> tuple[Indices, Mask]:
-        """Positions and validity of a clip's steps: centred, or drawn by `seed` in training."""
+    def positions(self, num_steps: int, seed: Seed | None = None) -> tuple[Indices, Mask]:
+        """Positions and validity of a clip's steps: centred, or drawn from `seed` in training."""
         rng = None if seed is None else np.random.default_rng(seed)
         return temporal_window(num_steps, self.num_frames, rng=rng)
 
-    def _read(self, path: Path, select: Any) -> _Steps:
+    def sample(
+        self,
+        clip: Clip,
+        steps: Steps,
+        valid: Mask,
+        truth: Truth | None = None,
+        seed: Seed | None = None,
+        image: int | None = None,
+    ) -> Sample:
+        """Transform the steps of a clip into a sample dict.
+
+        Args:
+            clip: its row.
+            steps: T of them.
+            valid: (T,), False where padded.
+            truth: adds "mask" and "action".
+            seed: of the augmentation; None for the evaluation transform.
+            image: the label of the mirrored clip; None forbids flipping.
+        """
+        mask = None if truth is None else torch.from_numpy(truth.mask[steps.indices])
+        generator = None
+        if seed is not None:
+            # Another stream than the window's: one more word of entropy.
+            state = np.random.SeedSequence((*seed, 1)).generate_state(1, np.uint64)
+            generator = torch.Generator().manual_seed(int(state[0]))
+        view = self.transform(steps.frames, mask, generator, flippable=image is not None)
+        seconds = steps.info.times[steps.indices]
+        sample = {
+            "video": view.clip,  # (3, T, H, W)
+            "label": torch.tensor(image if view.flipped else clip.label),
+            "valid": torch.from_numpy(valid),  # (T,)
+            "frame_idx": torch.from_numpy(steps.indices),  # (T,)
+            "time_s": torch.from_numpy(seconds).float(),  # (T,)
+            "clip_id": clip.clip_id,
+            "path": str(clip.path),
+            "error": "",
+        }
+        if truth is not None:
+            sample["mask"] = view.mask  # (T, H, W)
+            sample["action"] = torch.from_numpy(
+                (seconds >= truth.onset) & (seconds < truth.offset) & valid
+            )
+        return sample
+
+    def missing(self, clip: Clip, error: str) -> Sample:
+        """What stands for an unreadable file in evaluation: a black clip with label -1."""
+        steps, size = self.num_frames, self.transform.crop
+        return {
+            "video": torch.zeros(3, steps, size, size),
+            "label": torch.tensor(-1),
+            # Not all padding: a softmax or mean over no steps would be NaN.
+            "valid": torch.ones(steps, dtype=torch.bool),
+            "frame_idx": torch.zeros(steps, dtype=torch.int64),
+            "time_s": torch.zeros(steps),
+            "clip_id": clip.clip_id,
+            "path": str(clip.path),
+            "error": error,
+        }
+
+    def no_truth(self) -> Sample:
+        """Empty ground truth, for single clips of a set that has it."""
+        steps, size = self.num_frames, self.transform.crop
+        return {
+            "mask": torch.zeros(steps, size, size, dtype=torch.bool),
+            "action": torch.zeros(steps, dtype=torch.bool),
+        }
+
+    def _read(self, path: Path, select: Callable[[VideoInfo], Indices]) -> Steps:
         frames, indices, info = read_frames(path, select)
         pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
-        return _Steps(self.transform.shrink(pixels), indices, info)
-
-
-class _Steps(NamedTuple):
-    frames: Tensor  # (n, 3, h, w) uint8, the short side resized
-    indices: Indices  # (n,) source frames
-    info: VideoInfo
+        return Steps(self.transform.shrink(pixels), indices, info)
 
 
 class ClipDataset(Dataset[Sample]):
     """Labelled clips of video files.
 
     Keys are an index, or (epoch, index) as `EpochSampler` yields them. A file that cannot be read
-    does not raise: in training the next readable index takes its place, in evaluation the sample
-    is a black clip with label -1; `error` says why in both cases.
+    does not raise: in training the next readable index takes its place, in evaluation a black
+    clip with label -1; "error" says why in both cases.
 
     Args:
         clips: the rows.
@@ -97,8 +167,9 @@ class ClipDataset(Dataset[Sample]):
         mirror: label of each class's mirrored clips, None where they have none.
         seed: of all randomness.
         cache: keep each video's resized steps in memory, so that epochs after the first decode
-            nothing. Costs 3 x steps x height x width bytes per clip and loader process.
-        truth: add "mask" and "action" to every sample.
+            nothing. Takes 3 x steps x height x width bytes per clip and loader process.
+
+    Evaluation samples have "mask" and "action" where any clip has ground truth.
     """
 
     def __init__(
@@ -110,7 +181,6 @@ class ClipDataset(Dataset[Sample]):
         mirror: Sequence[int | None] = (),
         seed: int = 0,
         cache: bool = False,
-        truth: bool = False,
     ) -> None:
         self.clips = list(clips)
         self.reader = reader
@@ -118,8 +188,8 @@ class ClipDataset(Dataset[Sample]):
         self.mirror = mirror
         self.seed = seed
         self.cache = cache
-        self.truth = truth
-        self._steps: dict[int, _Steps] = {}
+        self.has_truth = not train and any(clip.truth for clip in self.clips)
+        self._steps: dict[int, Steps] = {}
         self._errors: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -133,32 +203,28 @@ class ClipDataset(Dataset[Sample]):
             number = (index + shift) % len(self)
             if number not in self._errors:
                 try:
-                    return self._sample(number, seed, first_error)
+                    sample = self._sample(number, seed)
                 except VideoReadError as error:
                     self._errors[number] = str(error)
+                else:
+                    return {**sample, "error": first_error}
             first_error = first_error or self._errors[number]
         if self.train:
             raise DataError(f"none of the {len(self)} training videos can be read: {first_error}")
-        return self._missing(index, first_error)
+        sample = self.reader.missing(self.clips[index], first_error)
+        return {**sample, **self.reader.no_truth()} if self.has_truth else sample
 
-    def _sample(self, index: int, seed: tuple[int, int, int] | None, error: str) -> Sample:
+    def _sample(self, index: int, seed: Seed | None) -> Sample:
         clip = self.clips[index]
         if self.cache:
             if index not in self._steps:
                 self._steps[index] = self.reader.steps(clip.path)
             frames, indices, info = self._steps[index]
-            positions, valid = self.reader.choose(len(indices), seed)
-            steps = _Steps(frames[positions], indices[positions], info)
+            positions, valid = self.reader.positions(len(indices), seed)
+            steps = Steps(frames[positions], indices[positions], info)
         else:
             steps, valid = self.reader.window(clip.path, seed)
-        truth = Truth.read(clip.truth) if self.truth and clip.truth else None
-        generator = None
-        if seed is not None:
-            # An independent stream: the window's draw comes from the same key without the 1.
-            state = np.random.SeedSequence((*seed, 1)).generate_state(1, np.uint64)
-            generator = torch.Generator().manual_seed(int(state[0]))
+        truth = Truth.read(clip.truth) if self.has_truth and clip.truth else None
         image = self.mirror[clip.label] if self.train and self.mirror else None
-        return make_sample(
-            self.reader, clip, steps, valid, truth if self.truth else None,
-            generator=generator, image=image, error=error, with_truth=self.truth,
-        )  # fmt: skip
+        sample = self.reader.sample(clip, steps, valid, truth, seed, image)
+        return {**self.reader.no_truth(), **sample} if self.has_truth else sample

@@ -2,15 +2,18 @@
 
 Reading a video wrongly is easy and silent, so every read has two parts. The *index* (how many
 frames, when each is shown, where key frames are) always comes from PyAV's packets, never from a
-count that the file claims. The *pixels* come from decord where that is known to be right, else
-from PyAV, and both are held to the index:
+count that the file claims. The *pixels* are then decoded and held to the index:
 
 - mov, mp4, matroska, webm, flv, and AVI without reordered frames allow random access: only the
   groups of pictures that hold the wanted frames are decoded.
-- Everything else (MPEG program and transport streams, WMV, other AVI ...) is decoded by PyAV in
-  order from frame 0, no further than the last wanted frame. decord is not used there: seeking in
-  such files lands on wrong frames, and on many `.mpg` files even its first frames are lost
-  without an error.
+- Everything else (MPEG program and transport streams, WMV, other AVI ...) is decoded in order from
+  frame 0, no further than the last wanted frame.
+
+PyAV is what "auto" reads with. decord gives the same pixels at the same speed from intact files
+that allow random access, and is taken there on request, if it counts and times the frames as the
+index does. It is not the default because of what it does elsewhere: seeking in program streams lands on
+wrong frames, many `.mpg` files lose their first frames even in order, bit errors in mp4 give wrong
+frames without an error, and some abort the process, which no `except` can catch.
 
 Readers live inside one call and use one thread, so loader workers may be forked or spawned.
 """
@@ -122,8 +125,8 @@ def read_clip(
         fps: instead, every step at this rate, by timestamps.
         num_frames: with `fps` a centred window of so many steps, a short video repeating its last
             step; alone, the middle frames of so many equal parts of the video.
-        reader: "decord" or "pyav" to force one. Both give the same frames; "auto" takes decord
-            where it is installed and PyAV where decord is not or fails.
+        reader: "auto", "pyav" or "decord". All give the same frames; decord (where installed, and
+            only for containers with random access) does not notice damage as reliably.
 
     Returns:
         (T, H, W, 3) uint8 RGB, rotated as the file says. With no selection: all frames.
@@ -220,14 +223,14 @@ class _Index:
 
 def _scan(path: str | Path) -> _Index:
     """Index a video from its packets; only its first frame is decoded."""
-    first, stamps, key_stamps, sound = None, [], [], True
+    first, stamps, key_stamps, intact = None, [], [], True
     with _open(path) as (container, stream):
         for packet in container.demux(stream):
             if first is None:
                 first = next(iter(packet.decode()), None)
             if packet.size == 0 or packet.is_discard:  # the end; or cut away by an edit list
                 continue
-            sound &= not packet.is_corrupt  # the last one of a file cut short
+            intact &= not packet.is_corrupt  # the last one of a file cut short
             stamps.append(packet.pts)
             if packet.is_keyframe:
                 key_stamps.append(packet.pts)
@@ -241,14 +244,17 @@ def _scan(path: str | Path) -> _Index:
         index = _Index(
             VideoInfo(str(path), 0, np.nan, height, width, np.empty(0), container.format.name),
             turns=turns,
-            tick=float(stream.time_base or np.nan),
+            # AVI stores no presentation times: those of reordered frames are FFmpeg's guess.
+            tick=np.nan
+            if "avi" in formats and not plain_avi
+            else float(stream.time_base or np.nan),
             claimed_fps=float(stream.average_rate or stream.guessed_rate or np.nan),
             seekable=bool(formats & _RANDOM_ACCESS) or plain_avi,
         )
     index = _with_times(index, None if None in stamps else sorted(stamps), len(stamps))
     if index.pts is None:
-        return index if sound else _recount(index)
-    if not sound or first.pts != index.pts[0]:  # leading frames that lack what they refer to
+        return index if intact else _recount(index)
+    if not intact or first.pts != index.pts[0]:  # leading frames that lack what they refer to
         return _recount(index)
     return replace(index, keys=np.searchsorted(index.pts, np.unique(key_stamps)))
 
@@ -258,13 +264,20 @@ def _recount(index: _Index) -> _Index:
     if index.counted:
         raise VideoReadError(index.info.path, f"its frames cannot be told apart; {_REENCODE}")
     with _open(index.info.path) as (container, stream):
-        stamps = [frame.pts for frame in container.decode(stream) if not frame.is_corrupt]
+        seen = [(frame.pts, frame.is_corrupt) for frame in container.decode(stream)]
+    # A file cut short ends in half a picture, shown up to a reordering (16) before the last one.
+    broken = [k for k, (_, corrupt) in enumerate(seen) if corrupt]
+    if broken and broken[0] >= len(seen) - 16:
+        del seen[broken[0] :]
+    stamps = [pts for pts, _ in seen]
     index = _with_times(index, None if None in stamps else stamps, len(stamps))
     return replace(index, seekable=False, counted=True)
 
 
 def _with_times(index: _Index, stamps: list[int] | None, count: int) -> _Index:
-    """Length, times and rate from timestamps, or by the claimed rate where there are no sane ones."""
+    """Length, times and rate from timestamps, or from the claimed rate if those are not sane."""
+    if count == 0:
+        raise VideoReadError(index.info.path, f"it has no frame that can be decoded; {_REENCODE}")
     fps = index.claimed_fps
     pts = None if stamps is None else np.asarray(stamps, np.int64)
     if pts is None or not index.tick > 0 or (np.diff(pts) <= 0).any():
@@ -284,14 +297,13 @@ def _read(index: _Index, select: Callable[[VideoInfo], ArrayLike], reader: str) 
     indices = _checked(index.info, select(index.info))
     wanted, places = np.unique(indices, return_inverse=True)
     frames = None
-    if reader != "pyav" and decord is not None and index.seekable:
+    if reader == "decord" and index.seekable:
         try:
             frames = _decode_decord(index, wanted)
         except (decord.DECORDError, RuntimeError, IndexError, StopIteration) as error:
-            if reader == "decord":
-                raise VideoReadError(
-                    index.info.path, f"decord fails on it; set the reader to auto, or {_REENCODE}"
-                ) from error
+            raise VideoReadError(
+                index.info.path, f"decord fails on it; set the reader to pyav, or {_REENCODE}"
+            ) from error
     if frames is None:
         frames = _decode_pyav(index, wanted)
     in_order = len(wanted) == len(indices) and bool((places == np.arange(len(places))).all())
@@ -339,9 +351,8 @@ def _decode_pyav(index: _Index, wanted: Indices) -> Pixels:
                 if key > position + 1:
                     container.seek(int(index.pts[key]), stream=stream)
                     decoded, position = container.decode(stream), key - 1
-            position, frame = _advance(index, decoded, position, number)
-            if frame.is_corrupt:
-                raise VideoReadError(info.path, f"it is damaged at frame {number}; {_REENCODE}")
+            frame = _advance(index, decoded, position, int(number))
+            position = int(number)
             picture = np.rot90(frame.to_ndarray(format="rgb24"), index.turns)
             if picture.shape != pixels.shape[1:]:
                 raise VideoReadError(info.path, f"its frames change size midway; {_REENCODE}")
@@ -349,19 +360,22 @@ def _decode_pyav(index: _Index, wanted: Indices) -> Pixels:
     return pixels
 
 
-def _advance(index: _Index, decoded: Iterator[Any], position: int, number: int) -> tuple[int, Any]:
-    """Decode up to frame `number`; returns its position and the frame."""
+def _advance(index: _Index, decoded: Iterator[Any], position: int, number: int) -> Any:
+    """Decode on from the frame after `position` up to `number`, frame by frame as indexed."""
     for frame in decoded:
-        if index.counted and frame.is_corrupt:
-            continue  # not counted either
-        position += 1
-        if index.pts is None:
-            if position == number:
-                return position, frame
-        elif frame.pts >= index.pts[number]:
-            if frame.pts > index.pts[number]:
+        if index.pts is not None:
+            expected = index.pts[position + 1]
+            if frame.pts is not None and frame.pts < expected:
+                continue  # seeking landed before the key frame, or these lead into its group
+            if frame.pts != expected:
                 break
-            return int(number), frame
+        position += 1
+        if frame.is_corrupt:  # and so is what is predicted from it
+            if not index.counted:
+                break
+            raise VideoReadError(index.info.path, f"it is damaged at frame {position}; {_REENCODE}")
+        if position == number:
+            return frame
     raise _OutOfStepError
 
 
@@ -372,7 +386,7 @@ def _advance(index: _Index, decoded: Iterator[Any], position: int, number: int) 
 def _open(path: str | Path) -> Iterator[tuple[Any, Any]]:
     """PyAV's container and its best video stream, the one decord takes too."""
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="replace")
     except av.FFmpegError as error:
         with Path(path).open("rb") as file:
             is_mp4 = file.read(8)[4:] == b"ftyp"

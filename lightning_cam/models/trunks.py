@@ -79,12 +79,13 @@ class PositionNeck(nn.Module):
         height, width = maps.shape[-2:]
         cells = maps.float().flatten(2)  # (N, D, h*w)
         share = (self.sharpness * cells).softmax(-1).unflatten(-1, (height, width))
-        x = torch.linspace(-1, 1, width, device=maps.device)
-        y = torch.linspace(-1, 1, height, device=maps.device)
+        x, y = (
+            torch.linspace(-1, 1, n, device=maps.device, dtype=cells.dtype) for n in (width, height)
+        )
         where = torch.cat([share.sum(2) @ x, share.sum(3) @ y], 1)  # (N, 2D)
         # Positions vary far less than activations; 3 brings both to one scale.
         vector = torch.cat([cells.amax(-1), 3 * where], 1)
-        return self.relu(self.norm(self.project(vector)))
+        return self.relu(self.norm(self.project(vector.to(self.project.weight.dtype))))
 
 
 def build_trunk(backbone: str, weights: str | None = None, frozen: bool = False) -> Trunk:

@@ -1,0 +1,24 @@
+"""Pictures and videos of explanations: NumPy, OpenCV, Pillow and PyAV alone."""
+
+import cv2  # noqa: F401  (before decord and everything else that brings its own FFmpeg)
+
+from lightning_cam.viz.attention import draw_attention
+from lightning_cam.viz.canvas import save_png
+from lightning_cam.viz.overlay import overlay
+from lightning_cam.viz.panel import draw_video
+from lightning_cam.viz.picture import ClipPicture
+from lightning_cam.viz.report import ReportEntry, write_report
+from lightning_cam.viz.sheet import draw_sheet
+from lightning_cam.viz.video import write_video
+
+__all__ = [
+    "ClipPicture",
+    "ReportEntry",
+    "draw_attention",
+    "draw_sheet",
+    "draw_video",
+    "overlay",
+    "save_png",
+    "write_report",
+    "write_video",
+]

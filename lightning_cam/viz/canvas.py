@@ -27,9 +27,16 @@ NEUTRAL: Color = (140, 148, 158)
 BLUE: Color = (0, 98, 163)
 VIOLET: Color = (138, 74, 148)
 
-# Pillow's own font knows ASCII and little more.
+# Pillow's own font knows ASCII and little more; these are the signs that captions are fond of.
 _PLAIN = str.maketrans(
-    {"–": "-", "—": "-", "−": "-", "×": "x", "α": "alpha", "β": "beta", "→": "->", "≥": ">=", "≤": "<="}
+    {
+        "\N{EN DASH}": "-",
+        "\N{EM DASH}": "-",
+        "\N{MINUS SIGN}": "-",
+        "\N{MULTIPLICATION SIGN}": "x",
+        "\N{GREEK SMALL LETTER ALPHA}": "alpha",
+        "\N{RIGHTWARDS ARROW}": "->",
+    }
 )
 
 
@@ -44,7 +51,7 @@ def plain(text: str) -> str:
     """Text in characters that the font has: accents dropped, the unknown as "?"."""
     text = unicodedata.normalize("NFKD", " ".join(text.translate(_PLAIN).split()))
     kept = (c for c in text if not unicodedata.combining(c))
-    return "".join(c if c.isascii() and c.isprintable() or c in "·…°±«»" else "?" for c in kept)
+    return "".join(c if (c.isascii() and c.isprintable()) or c in "·…°±«»" else "?" for c in kept)
 
 
 @lru_cache(maxsize=4096)
@@ -58,7 +65,7 @@ def shorten(text: str, size: int, width: int) -> str:
     text = plain(text)
     if text_width(text, size) <= width:
         return text
-    for kept in range(len(text) - 1, 0, -1):  # file names differ at their ends
+    for kept in range(min(len(text) - 1, width // 2), 0, -1):  # names differ at their ends
         short = text[: (kept + 1) // 2].rstrip() + "…" + text[len(text) - kept // 2 :].lstrip()
         if text_width(short, size) <= width:
             return short
@@ -100,7 +107,9 @@ class Canvas:
         self.boxes.append((text, box))
         return box
 
-    def lines(self, x: int, y: int, lines: Sequence[str], size: int = 14, color: Color = INK) -> int:
+    def lines(
+        self, x: int, y: int, lines: Sequence[str], size: int = 14, color: Color = INK
+    ) -> int:
         """Write lines one under the other; returns where the next one would go."""
         for line in lines:
             self.text(x, y, line, size, color)

@@ -115,9 +115,9 @@ def overlay(
         return frames.copy()
     scale = scale or clip_scale(heatmap, signed=signed)
     rows, width = heatmap.shape[0] * heatmap.shape[1], heatmap.shape[2]
-    ratio = (heatmap.reshape(rows, width) / scale).astype(np.float32)  # cv2 wants two axes
+    ratio = heatmap.reshape(rows, width) / scale  # cv2 wants two axes
     ratio = (np.clip(ratio, -1, 1) + 1) / 2 if signed else np.clip(ratio, 0, 1)
-    level = cv2.convertScaleAbs(ratio, alpha=255)  # (T*H, W) uint8, rounded
+    level = cv2.convertScaleAbs(ratio.astype(np.float32), alpha=255)  # (T*H, W) uint8, rounded
     keep, add = _tables(float(alpha), signed)
     kept = cv2.multiply(
         frames.reshape(rows, width, 3), cv2.applyColorMap(level, keep), scale=1 / 255

@@ -49,13 +49,15 @@ def draw_video(picture: ClipPicture) -> np.ndarray:
     text = line_height(_CAPTION) * max(map(len, lines)) + line_height(13)
     row = size[0] + 6 + text + 12
     middle = Canvas(width, row * math.ceil(len(pictures) / columns))
-    corners = [(MARGIN + n % columns * (cell + MARGIN), n // columns * row) for n in range(len(lines))]
+    corners = [
+        (MARGIN + n % columns * (cell + MARGIN), n // columns * row) for n in range(len(lines))
+    ]
     for n, (x, y) in enumerate(corners):
         below = middle.lines(x, y + size[0] + 6, lines[n], _CAPTION)
         if n:
             scale(middle, picture, captions[n], x, below, cell)
 
-    still, lit = strip.draw().pixels(), strip.draw(lit=True).pixels()
+    still, lit = strip.draw(lit=False).pixels(), strip.draw(lit=True).pixels()
     page = np.concatenate([top.pixels(), middle.pixels(), still])
     page = np.pad(page, ((0, page.shape[0] % 2), (0, 0), (0, 0)), constant_values=PAPER[0])
     y_middle, y_strip = top.image.height, top.image.height + middle.image.height
@@ -67,9 +69,9 @@ def draw_video(picture: ClipPicture) -> np.ndarray:
         x0, x1 = strip.column(t)
         bars = slice(0, strip.bars_bottom)
         frame[y_strip:][bars, x0:x1] = lit[bars, x0:x1]
-        now = Canvas(cell, line_height(_CAPTION))
-        now.text(0, 0, picture.moment(t), _CAPTION, INK if picture.kept[t] else MUTED)
+        now = Canvas(cell + 2, line_height(_CAPTION))
+        now.text(2, 0, picture.moment(t), _CAPTION, INK if picture.kept[t] else MUTED)
         x, y = corners[0]
         y += y_middle + size[0] + 6 + line_height(_CAPTION)
-        frame[y : y + now.image.height, x : x + cell] = now.pixels()
+        frame[y : y + now.image.height, x - 2 : x + cell] = now.pixels()
     return video

@@ -144,12 +144,13 @@ class Strip:
         self.width = width
 
     def column(self, t: int) -> tuple[int, int]:
-        """First and one past the last x of frame t's column."""
+        """First x and one past the last x of frame t's column."""
         span = self.right - self.left
         return self.left + span * t // self.count, self.left + span * (t + 1) // self.count
 
-    def draw(self, lit: bool = False) -> Canvas:
-        """The strip; `lit` draws every column as the current frame's."""
+    def draw(self, lit: bool | None = None) -> Canvas:
+        """The strip with every column drawn as the current frame's (True), as another frame's
+        (False), or, for still pictures, with none set apart (None)."""
         canvas = Canvas(self.width, self.height)
         y = 8
         for name, shares in self.rows.items():
@@ -166,28 +167,29 @@ class Strip:
         name: str,
         shares: np.ndarray | None,
         color: Color,
-        lit: bool,
+        lit: bool | None,
     ) -> None:
         kept = self.picture.kept
         even = 1 / max(int(kept.sum()), 1)
         lines = wrap(name, 13, self.left - MARGIN - 10, 2)
         top = y + (_STRIP - line_height(13) * len(lines)) // 2
         canvas.lines(MARGIN, top, lines, 13)
-        high = even if shares is None else max(float(shares[kept].max(initial=0)), even)
+        most = 0.0 if shares is None else float(shares[kept].max(initial=0))
+        high = max(most, even)
         for t in range(self.count):
             x0, x1 = self.column(t)
             gap = 1 if x1 - x0 > 3 else 0
             canvas.box((x0, y, x1, y + _STRIP), _TINT if lit else FAINT if kept[t] else RULE)
             if kept[t] and shares is not None:
                 size = round(max(float(shares[t]), 0) / high * (_STRIP - 2))
-                shade = color if lit else _lighter(color)
+                shade = _lighter(color) if lit is False else color
                 canvas.box((x0 + gap, y + _STRIP - size, x1 - gap, y + _STRIP), shade)
         if shares is None:
             canvas.text(self.left + 6, y + 9, "no evidence", 13, WRONG)
             return
         canvas.dashed(self.left, self.right, y + _STRIP - round(even / high * (_STRIP - 2)))
         canvas.text(self.right + 8, y + 1, "max", 12, MUTED)
-        canvas.text(self.right + 8, y + 16, percent(high), 12)
+        canvas.text(self.right + 8, y + 16, percent(most), 12)
 
     def _axis(self, canvas: Canvas, y: int) -> None:
         widest = text_width(str(self.count - 1), 12) + 8

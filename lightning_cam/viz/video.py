@@ -14,9 +14,10 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from lightning_cam.viz.overlay import check_frames
 
-# Visually clean, and fast enough to encode a few clips after every epoch. No B-frames: the
-# first picture then stands at time 0, and a browser seeks to any frame at once.
-_X264 = {"preset": "superfast", "crf": "18", "bf": "0", "x264-params": "rc-lookahead=0"}
+# Visually clean, and quick enough to encode a few clips after every epoch ("superfast" saves a
+# third of the bytes and takes twice as long). No B-frames: the first picture then stands at
+# time 0, and a browser seeks to any frame at once.
+_X264 = {"preset": "ultrafast", "crf": "20", "bf": "0", "x264-params": "rc-lookahead=0"}
 
 
 def write_video(path: str | Path, frames: np.ndarray, fps: float = 8) -> Path:

@@ -9,43 +9,32 @@ look at several frames. Beside the videos lie an actor mask per frame and the ac
 
 from __future__ import annotations
 
-import colorsys
 import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import av
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from lightning_cam.data.synthetic import scene
 from lightning_cam.data.synthetic.render import render_once
+from lightning_cam.data.synthetic.scene import FPS, FRAMES, TIMES, Array
 from lightning_cam.data.truth import Truth, truth_path
 from lightning_cam.errors import DataError
 
 VERSION = 1
-FPS = 30
-FRAMES = 72
 CLASSES = (
     "move_left", "move_right", "move_up", "move_down", "rotate_cw", "rotate_ccw",
     "expand", "shrink", "oscillate", "blink", "circle",
 )  # fmt: skip
 FLIP_PAIRS = (("move_left", "move_right"), ("rotate_cw", "rotate_ccw"))
 
-TIMES = np.arange(FRAMES) / FPS
 DURATION = FRAMES / FPS
-EAR = (1.08, 0.42)  # distance from the centre and radius, in disc radii
-RIM = 0.22
-PATCH_RADIUS = 0.20  # disc radius in the actor's patch, in frame sizes: never enlarged much
-REACH = 1.56  # half side of the patch in disc radii: disc, ear and a margin
-SUPERSAMPLE = 4
-
-Array = NDArray[Any]
 
 
 class ClipKey(NamedTuple):
@@ -154,24 +143,12 @@ def draw(key: ClipKey, seed: int = 0, size: int = 96) -> tuple[Array, Array, Tra
     """Draw a clip: frames uint8 (FRAMES, S, S, 3), actor masks bool (FRAMES, S, S), track."""
     rng = np.random.default_rng([seed, *key])
     track = _track(rng, CLASSES[key.label], size)
-    texture, actors = _look(seed, key.group, size)
-    frames = _background(rng, texture, size)
+    texture, patches = scene.look(seed, key.group, size)
+    frames = scene.background(rng, texture, size)
     for _ in range(rng.integers(1, 3)):
-        _distract(rng, frames, size)
-    actor = np.empty((FRAMES, size, size, 4), np.uint8)
-    for t in range(FRAMES):
-        # The inverse map takes a frame pixel to a patch pixel: turn back, shrink to the patch.
-        scale = PATCH_RADIUS * size / track.radius[t]
-        c, s = scale * math.cos(track.angle[t]), scale * math.sin(track.angle[t])
-        x, y, mid = track.cx[t], track.cy[t], (actors.shape[1] - 1) / 2
-        inverse = np.array([[c, s, mid - c * x - s * y], [-s, c, mid + s * x - c * y]])
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        patch = actors[int(track.gain[t])]
-        cv2.warpAffine(patch, inverse, (size, size), dst=actor[t], flags=flags)
-    colour, alpha = actor[..., :3], actor[..., 3:]
-    # Premultiplied "over" in integers: the same on every machine.
-    frames = colour + ((frames * (255 - alpha.astype(np.uint16)) + 127) // 255).astype(np.uint8)
-    return frames, alpha[..., 0] > 127, track
+        scene.distract(rng, frames, size)
+    actor = scene.act(patches, track.state, size)
+    return scene.over(actor, frames), actor[..., 3] > 127, track
 
 
 def _track(rng: np.random.Generator, name: str, size: int) -> Track:
@@ -217,114 +194,6 @@ def _track(rng: np.random.Generator, name: str, size: int) -> Track:
     return Track(
         onset, onset + length, np.clip(cx, low, high), np.clip(cy, low, high), radius, angle, gain
     )
-
-
-@lru_cache(maxsize=2)
-def _look(seed: int, group: int, size: int) -> tuple[Array, Array]:
-    """A group's background float32 (2S, 2S, 3) and actor patches uint8 (2, P, P, 4)."""
-    rng = np.random.default_rng([seed, 1000 + group])
-    hue = rng.uniform()
-    texture = _texture(rng, 2 * size, unit=size / 96)
-    side = 2 * round(REACH * PATCH_RADIUS * size)
-    return texture, np.stack([_actor(rng, hue, rim, side, size) for rim in (0.30, 1.0)])
-
-
-def _texture(rng: np.random.Generator, side: int, unit: float) -> Array:
-    image = np.empty((side, side, 3), np.float32)
-    image[:] = rng.uniform(0.25, 0.65, 3)
-    for amplitude, cell in ((0.45, 32), (0.25, 12), (0.12, 4)):
-        cells = math.ceil(side / (cell * unit)) + 2
-        coarse = rng.uniform(-0.5, 0.5, (cells, cells, 3)).astype(np.float32)
-        fine = cv2.resize(coarse, None, fx=cell * unit, fy=cell * unit, interpolation=2)
-        image += 0.6 * amplitude * fine[:side, :side]
-    for shape in rng.permutation(np.arange(10) % 3):
-        colour = np.clip(image.mean((0, 1)) + rng.uniform(-0.2, 0.2, 3), 0, 1).tolist()
-        (x, y), (w, h) = rng.integers(0, side, 2).tolist(), rng.integers(4, 14, 2).tolist()
-        w, h = round(w * unit), round(h * unit)
-        if shape == 0:
-            cv2.rectangle(image, (x, y), (x + w, y + h), colour, cv2.FILLED)
-        elif shape == 1:
-            cv2.line(image, (x, y), (x + 3 * w, y + 3 * h), colour, 1 + round(unit))
-        else:
-            cv2.ellipse(image, (x, y), (w, h), 0, 0, 360, colour, cv2.FILLED)
-    grey = image.mean(axis=2, keepdims=True)
-    return np.clip(0.9 * (grey + image) / 2, 0, 1) * 255  # half the saturation
-
-
-def _actor(rng: np.random.Generator, hue: float, rim: float, side: int, size: int) -> Array:
-    """The actor with its ear up, premultiplied RGBA; anti-aliased by supersampling."""
-    full = SUPERSAMPLE * side
-    radius = SUPERSAMPLE * PATCH_RADIUS * size
-    image, centre = np.zeros((full, full, 4), np.uint8), (full // 2, full // 2)
-    disc = np.zeros((full, full), np.uint8)
-    cv2.circle(image, centre, round(radius), _rgba(hue, 0.25, rim), cv2.FILLED)
-    cv2.circle(disc, centre, round((1 - RIM) * radius), 1, cv2.FILLED)
-    noise = rng.uniform(0.4, 1.6, (8, 8)).astype(np.float32)
-    noise = cv2.resize(noise, (full, full), interpolation=cv2.INTER_CUBIC)[..., None]
-    dark = np.clip(noise * _rgba(hue + 0.5, 0.5, 0.16), 0, 255).astype(np.uint8)
-    dark[..., 3] = 255
-    image[disc > 0] = dark[disc > 0]
-    ear = (full // 2, round(full / 2 - EAR[0] * radius))
-    cv2.circle(image, ear, round(EAR[1] * radius), _rgba(hue, 0.45, 1.0), cv2.FILLED)
-    return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-
-
-def _rgba(hue: float, saturation: float, value: float) -> list[float]:
-    rgb = colorsys.hsv_to_rgb(hue % 1, saturation, value)
-    return [*(round(255 * channel) for channel in rgb), 255]
-
-
-def _background(rng: np.random.Generator, texture: Array, size: int) -> Array:
-    """A window that pans over the texture at constant velocity."""
-    start = size * (1 + rng.uniform(-0.35, 0.35, 2))
-    heading, distance = rng.uniform(0, 2 * math.pi), rng.uniform(0, 0.10) * size
-    step = distance / FRAMES * np.array([math.cos(heading), math.sin(heading)])
-    frames = np.empty((FRAMES, size, size, 3), np.uint8)
-    for t in range(FRAMES):
-        x, y = start + t * step
-        frames[t] = cv2.getRectSubPix(texture, (size, size), (x, y))
-    return frames
-
-
-def _distract(rng: np.random.Generator, frames: Array, size: int) -> None:
-    """Draw one distractor into all frames; its motion has nothing to do with the class."""
-    outline = _OUTLINES[rng.integers(len(_OUTLINES))]
-    motion = rng.choice(("drift", "spin", "pulse", "sway", "still"))
-    half, turn = rng.uniform(0.06, 0.10) * size, rng.uniform(0, 2 * math.pi)
-    centre = rng.uniform(0.1, 0.9, (1, 2)) * size + np.zeros((FRAMES, 1))
-    velocity = rng.uniform(0.15, 0.35) * size
-    rate, phase = rng.uniform(1.0, 3.5) * rng.choice((-1, 1)), rng.uniform(0, 2 * math.pi)
-    heading = np.array([math.cos(phase), math.sin(phase)])
-    angle, scale = np.full(FRAMES, turn), np.full(FRAMES, half)
-    if motion == "drift":
-        low, span = 0.1 * size, 0.8 * size
-        way = centre + TIMES[:, None] * velocity * heading - low
-        centre = low + span - np.abs(way % (2 * span) - span)  # bounces off the borders
-    elif motion == "spin":
-        angle = turn + rate * TIMES
-    elif motion == "pulse":
-        scale = half * (1 + 0.25 * np.sin(2 * rate * TIMES + phase))
-    elif motion == "sway":
-        centre = centre + 0.06 * size * np.sin(2 * rate * TIMES)[:, None] * heading
-    c, s = np.cos(angle), np.sin(angle)
-    rotation = np.stack([np.stack([c, -s], -1), np.stack([s, c], -1)], -2)  # (T, 2, 2)
-    shape = np.einsum("tij,pj->tpi", rotation, outline) * scale[:, None, None]
-    tones = rng.uniform(0.15, 0.75, (2, 3)) * 255
-    for factor, tone in zip((1.0, 0.5), tones.tolist(), strict=True):
-        points = np.round((centre[:, None] + factor * shape) * 16).astype(np.int32)
-        for frame, corners in zip(frames, points, strict=True):
-            cv2.fillPoly(frame, [corners], tone, lineType=cv2.LINE_AA, shift=4)
-
-
-_A = 0.35  # half width of the cross's bars
-_OUTLINES = (
-    np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * 0.85,
-    np.array([(0, -1.1), (0.95, 0.55), (-0.95, 0.55)]),
-    np.array([
-        (-_A, -1), (_A, -1), (_A, -_A), (1, -_A), (1, _A), (_A, _A),
-        (_A, 1), (-_A, 1), (-_A, _A), (-1, _A), (-1, -_A), (-_A, -_A),
-    ]),
-)  # fmt: skip
 
 
 def _encode(path: Path, frames: Array) -> None:

@@ -101,8 +101,8 @@ def _replaceable(root: Path, name: str) -> bool:
 def _locked_partial(target: Path, manifest: dict[str, Any]) -> Iterator[Path | None]:
     """An empty folder beside `target` that this process alone writes; None if work is done.
 
-    The lock is on the folder's inode and is inherited by the worker processes: workers that
-    outlive a killed parent keep it until they have stopped writing.
+    The lock is on the folder's inode and is inherited by forked workers: those that outlive a
+    killed parent keep it until they have stopped writing.
     """
     partial = _partial(target)
     while True:
@@ -161,7 +161,7 @@ def _run(
     """Run all jobs in worker processes and show a progress bar."""
     count = min(processes or os.cpu_count() or 1, len(jobs))
     # Fork needs no importable __main__; the workers use numpy, OpenCV and PyAV only.
-    context = mp.get_context("fork" if "fork" in mp.get_all_start_methods() else "spawn")
+    context: Any = mp.get_context("fork" if "fork" in mp.get_all_start_methods() else "spawn")
     workers: dict[Connection, mp.process.BaseProcess] = {}
     columns = (
         TextColumn("{task.description}"),
@@ -210,8 +210,11 @@ def _work(
     folder: Path, jobs: Sequence[Job], write: Callable[[Path, Job], None], send: Connection
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent ends its workers
+    parent = mp.parent_process()
     try:
         for job in jobs:
+            if parent is not None and not parent.is_alive():
+                return
             write(folder, job)
             send.send("")
     except Exception as error:

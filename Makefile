@@ -1,0 +1,35 @@
+# `make train` and `make test` do all set-up themselves: they need Python >= 3.10, make and pip.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help train test quick lint bench clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(BIN)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+train: $(BIN)/.installed ## Train on the embedded data (ARGS="experiment=... key=value")
+	$(BIN)/python train.py $(ARGS)
+
+test: $(BIN)/.installed ## Run all tests (ARGS="-k name")
+	$(BIN)/python -m pytest $(ARGS)
+
+quick: $(BIN)/.installed ## Run the quick tests
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+lint: $(BIN)/.installed ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(BIN)/.installed ## Measure what explanations cost
+	$(BIN)/python benchmarks/cost.py
+
+clean: ## Remove the environment, caches, runs and rendered data
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf runs data/synthetic_actions*

@@ -1,0 +1,277 @@
+"""What the two commands do, as plain functions of a configuration."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.syntax import Syntax
+
+from lightning_cam.build import build
+from lightning_cam.callbacks import ExplainCallback, SkippedClips
+from lightning_cam.checkpoint import AtomicCheckpointIO, Remember
+from lightning_cam.entry import quoted
+from lightning_cam.errors import ConfigError, UnknownNameError
+from lightning_cam.explaining import explain_with
+from lightning_cam.reproducible import EpochLines, ReseedEpochs
+from lightning_cam.runs import Run, make_logger, open_run, shared
+
+_TRAIN_KEYS = (
+    "model", "task", "data", "trainer", "logger", "explain", "name", "seed", "resume", "runs",
+    "videos",
+)  # fmt: skip
+_EXPLAIN_KEYS = (
+    "explain", "ckpt", "video", "data", "clips", "target", "contrast", "layer", "layers", "out",
+    "fps", "device", "trust",
+)  # fmt: skip
+_ADVICE = (
+    ".*does not have many workers.*",
+    ".*exists and is not empty.*",  # a resumed run writes where it wrote before
+    ".*logging interval.*",
+    ".*`LightningDataModule`.*|.*LeafSpec.*",
+    ".*use_distributed_sampler.*",
+)
+# What may differ between a run and its continuation.
+_FREE = ("data.root", "data.num_workers", "data.cache")
+
+
+def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
+    """Train, explain on the way, and say where everything lies.
+
+    Args:
+        cfg: as composed from `configs/train.yaml`.
+        callbacks: more of them, for programs that call this function.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        UserError: what the user can mend.
+    """
+    config = _plain(cfg, _TRAIN_KEYS)
+    _no_distributed_sweep(config)
+    run = open_run(config["runs"], config["name"], config["resume"])
+    first = all(os.environ.get(v, "0") == "0" for v in ("LOCAL_RANK", "SLURM_PROCID"))
+    if run.resume is not None:
+        _same_as_before(run, config)
+    with shared(run), _quiet():
+        if first:
+            if run.note:
+                print(run.note, flush=True)
+            _show(config, run)
+        seed_everything(config["seed"], verbose=False)
+        data = build(config["data"], where="data")
+        data.prepare_data()
+        data.setup()
+        config = _with_classes(config, data.classes)
+        task = build(config["task"], where="task")
+        logger = make_logger(config["logger"], run, config["name"], config, first)
+        skipped = SkippedClips()
+        try:
+            trainer = _trainer(config, data.classes, run, logger, [skipped, *callbacks])
+            trainer.fit(task, data, ckpt_path=run.resume and str(run.resume))
+        finally:
+            if isinstance(logger, WandbLogger):
+                import wandb
+
+                wandb.finish()
+        if trainer.is_global_zero:
+            _summary(config, run, trainer, skipped)
+    return run.folder
+
+
+def explain(cfg: DictConfig) -> Path | None:
+    """Explain clips with a trained network.
+
+    Args:
+        cfg: as composed from `configs/explain.yaml`.
+
+    Returns:
+        The page that shows them; None where only layers were listed.
+
+    Raises:
+        UserError: what the user can mend; also if not a single clip could be explained.
+    """
+    config = _plain(cfg, _EXPLAIN_KEYS)
+    with _quiet():
+        page = explain_with(config, command=shlex.join(["python", *sys.argv]))
+    if page is not None:
+        print(f"open {page}")
+    return page
+
+
+def _plain(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
+    """Plain, resolved containers; `+key=` cannot smuggle in what nobody reads."""
+    config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    if not isinstance(config, dict):
+        raise ConfigError("the configuration is not a mapping")
+    for key in config:
+        if key not in keys:
+            raise UnknownNameError("setting", key, keys)
+    return config  # type: ignore[return-value]
+
+
+def _no_distributed_sweep(config: Mapping[str, Any]) -> None:
+    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if sweeping and config["trainer"].get("strategy") != "auto":
+        raise ConfigError(
+            "a sweep (-m) cannot use trainer.strategy=ddp: every process would sweep again; "
+            "start one run after the other, or a SLURM job array"
+        )
+
+
+def _same_as_before(run: Run, config: Mapping[str, Any]) -> None:
+    """A checkpoint goes on with the settings it was made with, or not at all."""
+    file = run.folder / "config.yaml"
+    if not file.exists():
+        return
+    before = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    old, new = dict(_leaves(before)), dict(_leaves(config))
+    for key in sorted(old.keys() | new.keys()):
+        fixed = key.split(".")[0] in ("model", "task", "data", "seed") and key not in _FREE
+        if fixed and old.get(key) != new.get(key):
+            raise ConfigError(
+                f"{run.folder} was trained with {key}={old.get(key)}, not {new.get(key)}; resume "
+                f"with the same settings or leave resume out for a new run"
+            )
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node
+
+
+def _show(config: dict[str, Any], run: Run) -> None:
+    text = OmegaConf.to_yaml(OmegaConf.create(config))
+    (run.folder / "config.yaml").write_text(text, encoding="utf-8")
+    console = Console()
+    console.print(Syntax(text, "yaml", background_color="default"), soft_wrap=True)
+    console.print(f"run folder: {run.folder}", highlight=False, soft_wrap=True)
+
+
+def _with_classes(config: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """The configuration with what only the data know filled in."""
+    task, data = dict(config["task"]), dict(config["data"])
+    if "classes" in task:
+        task["classes"] = task["classes"] or list(classes)
+    if "num_outputs" in task.get("model", {}):
+        outputs = task["model"]["num_outputs"] or len(classes)
+        task["model"] = {**task["model"], "num_outputs": outputs}
+    if "classes" in data:  # a rebuilt model then needs no data to know its classes
+        data["classes"] = list(classes)
+    return {**config, "task": task, "data": data}
+
+
+def _trainer(
+    config: dict[str, Any],
+    classes: Sequence[str],
+    run: Run,
+    logger: Any,
+    more: Sequence[Callback],
+) -> Trainer:
+    every_epoch = {"dirpath": run.checkpoints, "enable_version_counter": False}
+    callbacks = [
+        *more,
+        ReseedEpochs(config["seed"]),
+        TQDMProgressBar() if sys.stdout.isatty() else EpochLines(),
+        Remember(
+            config["task"],
+            config["data"],
+            classes,
+            {key: config[key] for key in ("name", "seed", "explain")},
+        ),
+        # Names without "=", so that they can be passed to ckpt=.
+        ModelCheckpoint(
+            **every_epoch,
+            filename="epoch_{epoch:03d}",
+            auto_insert_metric_name=False,
+            monitor="val/acc",
+            mode="max",
+        ),
+        # save_last of the one above would write only when the best improves.
+        ModelCheckpoint(**every_epoch, filename="last", save_on_train_epoch_end=True),
+    ]
+    if logger:
+        callbacks.append(LearningRateMonitor("step"))
+    if config["explain"]:
+        methods = build(config["explain"], where="explain")
+        callbacks.append(ExplainCallback(methods, **config["videos"]))
+    options = {key: value for key, value in config["trainer"].items() if value is not None}
+    node = {
+        "_target_": "lightning.pytorch.Trainer",
+        **options,
+        "logger": logger or False,
+        "callbacks": callbacks,
+        "plugins": [AtomicCheckpointIO()],
+        "default_root_dir": str(run.folder),
+        "enable_progress_bar": sys.stdout.isatty(),
+        "enable_model_summary": False,
+        # Ours shards over the ranks itself, and evaluates every clip once.
+        "use_distributed_sampler": False,
+    }
+    try:
+        return build(node, where="trainer")
+    except (MisconfigurationException, RuntimeError) as error:
+        raise ConfigError(f"trainer: {error}; try trainer=cpu") from error
+
+
+def _summary(config: Mapping[str, Any], run: Run, trainer: Trainer, skipped: SkippedClips) -> None:
+    """The last lines: what came out, where it lies, and what to run next."""
+    best = trainer.checkpoint_callbacks[0]
+    last = run.checkpoints / "last.ckpt"
+    found = Path(getattr(best, "best_model_path", "") or last)
+    print()
+    for reason, count in skipped.counts.items():
+        print(f"skipped {count}x: {reason}")
+    score = getattr(best, "best_model_score", None)
+    if score is not None:
+        print(f"best val/acc {float(score):.3f} ({found.stem})")
+    if not found.exists():
+        print("nothing was saved")
+        return
+    found = _short(found)
+    print(f"checkpoint   {found}")
+    if config["explain"]:
+        print(f"videos       {_short(run.folder / 'explain')}")
+    print(f"next         python explain.py {quoted('ckpt', found)}", flush=True)
+
+
+def _short(path: Path) -> Path:
+    """The path as seen from here, where it lies below."""
+    path, here = path.absolute(), Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's greetings and advice that does not apply here."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in _ADVICE:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,301 @@
+"""The work of `explain.py`: which clips, which methods, and the folder they become."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from lightning_cam.attribution import Attribution, Explainable, Explanation, list_layers
+from lightning_cam.attribution.guard import find_module
+from lightning_cam.build import build
+from lightning_cam.checkpoint import KEY, rebuild
+from lightning_cam.data.clips import Clip, ClipDataset
+from lightning_cam.data.loading import collate
+from lightning_cam.errors import ConfigError, DataError, UnknownNameError, UserError, VideoReadError
+from lightning_cam.gallery import draw_clip, explain_clip, file_name, probabilities, write_clip
+from lightning_cam.metrics.localisation import energy_inside, pointing_hits, temporal_iou
+from lightning_cam.viz import ReportEntry, write_report
+
+_VIDEOS = {
+    ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts",
+    ".webm", ".wmv",
+}  # fmt: skip
+_SPLITS = ("train", "val", "test")
+_COLUMNS = (
+    "clip_id", "path", "label", "prediction", "p_prediction", "target", "p_target", "method",
+    "peak_frame", "peak_time_s", "pointing_actor", "energy_actor", "energy_action", "iou_action",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One clip to explain: its title, and how to get its batch of one."""
+
+    title: str
+    read: Callable[[], dict[str, Any]]
+
+
+def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
+    """Explain what the configuration asks for.
+
+    Args:
+        config: plain, as in `configs/explain.yaml`.
+        command: what was typed, for the report.
+
+    Returns:
+        `index.html`; None where layers were listed.
+
+    Raises:
+        UserError: what the user can mend; also if not a single clip could be explained.
+    """
+    trust = [config["trust"]] if isinstance(config["trust"], str) else list(config["trust"])
+    root = config["data"]["root"]
+    task, data, info = rebuild(config["ckpt"], trust, data=None if root is None else {"root": root})
+    task = _on_device(task, config["device"])
+    if config["layers"] is not None:
+        _print_layers(task, data, config["layers"])
+        return None
+    methods = _methods(config, task, info, trust)
+    model = _asked(task.explainable(), config)  # wrong names show before anything is read
+    target = None if config["target"] is None else model.column(config["target"])
+    sources = _sources(config, data)
+    folder = _folder(config)
+    rows: list[dict[str, Any]] = []
+    entries: list[ReportEntry] = []
+    skipped: dict[str, str] = {}
+    console = Console()
+    for source in track(sources, "explaining", console=console, disable=not console.is_terminal):
+        try:
+            batch = source.read()
+        except VideoReadError as error:
+            skipped[source.title] = str(error)
+            continue
+        if batch["error"][0]:
+            skipped[source.title] = batch["error"][0]
+            continue
+        model = _asked(task.explainable(batch), config)
+        clip = batch["video"].to(task.device)
+        try:
+            explanations = explain_clip(model, methods, clip, target)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        frames = np.asarray(data.to_frames(batch["video"])[0])
+        picture = draw_clip(model, explanations, frames, batch, source.title)
+        files = write_clip(folder, picture, explanations, batch, config["fps"])
+        scored = list(_scores(model, explanations, batch))
+        rows += scored
+        numbers = _numbers(scored)
+        paths = (files.video, files.sheet, files.arrays)
+        entries.append(ReportEntry.of(picture, *paths, fps=config["fps"], scores=numbers))
+    for title, reason in skipped.items():
+        print(f"skipped {title}: {reason}")
+    if not entries:
+        raise DataError(f"none of the {len(sources)} clips could be explained: {reason}")
+    if skipped:
+        print(f"{len(skipped)} of {len(sources)} clips could not be read")
+    summary = {
+        "checkpoint": str(config["ckpt"]),
+        "trained": f"{info['epoch'] + 1} epochs, {info['global_step']} steps",
+        "network": type(getattr(task, "model", task)).__name__,
+        "methods": ", ".join(methods),
+        "command": command,
+        "date": f"{datetime.now():%Y-%m-%d %H:%M}",
+    }
+    table = _write_csv(folder / "scores.csv", rows)
+    return write_report(folder, entries, summary=summary, skipped=skipped, downloads=[table])
+
+
+def _on_device(task: LightningModule, device: str) -> LightningModule:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return task.to(torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device={device} cannot be used ({reason}); try device=cpu") from error
+
+
+def _print_layers(task: LightningModule, data: LightningDataModule, asked: str) -> None:
+    if asked != "list":
+        raise ConfigError(f"layers={asked} is unknown; layers=list prints them, layer=NAME chooses")
+    blank = data.reader.missing(Clip(Path(), ""), "")  # a clip of the size the network is used with
+    model = task.explainable()
+    table = Table("layer", "activation (D, t, h, w)", "stride (t, h, w)", "", title="target layers")
+    for layer in list_layers(model, blank["video"][None].to(task.device)):
+        default = "default" if layer.name == next(iter(model.layers), None) else ""
+        stride = ", ".join(f"{s:g}" for s in layer.stride)
+        table.add_row(layer.name, " x ".join(map(str, layer.shape[1:])), stride, default)
+    Console(width=None).print(table)
+
+
+def _methods(
+    config: Mapping[str, Any], task: LightningModule, info: Mapping[str, Any], trust: Sequence[str]
+) -> dict[str, Attribution]:
+    if config["explain"]:
+        methods = build(config["explain"], where="explain")
+    else:
+        methods = build((info["run"] or {}).get("explain"), (KEY, *trust), "explain")
+    if not methods:
+        raise ConfigError(
+            "this checkpoint was trained without explanations; choose some, for example "
+            "explain=[gradcam]"
+        )
+    layer = config["layer"]
+    if layer is None:
+        return methods
+    find_module(task.explainable().module, layer)
+    return {
+        name: dataclasses.replace(method, layer=layer) if hasattr(method, "layer") else method
+        for name, method in methods.items()
+    }
+
+
+def _asked(model: Explainable, config: Mapping[str, Any]) -> Explainable:
+    return model if config["contrast"] is None else model.contrast(model.column(config["contrast"]))
+
+
+def _sources(config: Mapping[str, Any], data: LightningDataModule) -> list[Source]:
+    if config["video"] is not None:
+        return _from_files(Path(config["video"]), data)
+    split = config["data"]["split"]
+    if split not in _SPLITS:
+        raise UnknownNameError("split", split, _SPLITS)
+    data.prepare_data()
+    # Without augmentation, training clips included.
+    dataset = ClipDataset(getattr(data, f"{split}_set").clips, data.reader)
+    wanted = config["clips"]
+    if isinstance(wanted, int):
+        if wanted < 1:
+            raise ConfigError(f"clips={wanted} must be at least 1")
+        wanted = np.linspace(0, len(dataset) - 1, min(wanted, len(dataset))).round().astype(int)
+    outside = [i for i in wanted if not 0 <= i < len(dataset)]
+    if outside or not len(wanted):
+        raise ConfigError(
+            f"clips={list(wanted)}: the {split} split has the clips 0 to {len(dataset) - 1}"
+        )
+    return [
+        Source(dataset.clips[i].clip_id, lambda i=i: collate([dataset[i]]))  # type: ignore[misc]
+        for i in map(int, wanted)
+    ]
+
+
+def _from_files(path: Path, data: LightningDataModule) -> list[Source]:
+    if path.is_dir():
+        files = [f for f in sorted(path.rglob("*")) if f.suffix.lower() in _VIDEOS and f.is_file()]
+        if not files:
+            raise DataError(f"no videos in {path} (looked for {' '.join(sorted(_VIDEOS))})")
+        titles = [str(file.relative_to(path)) for file in files]
+    elif path.is_file():
+        files, titles = [path], [path.name]
+    else:
+        raise DataError(f"no video at {path}; is the path right?")
+    short = [str(Path(title).with_suffix("")) for title in titles]
+    names = [file_name(title) for title in short]
+    if len(set(names)) == len(names):  # else the whole names tell them apart
+        titles = short
+    return [
+        Source(title, lambda file=file: collate([data.read(file)]))  # type: ignore[misc]
+        for title, file in zip(_unique(titles), files, strict=True)
+    ]
+
+
+def _unique(titles: Sequence[str]) -> Iterator[str]:
+    """Titles whose file names differ."""
+    seen: set[str] = set()
+    for title in titles:
+        name, n = title, 1
+        while file_name(name) in seen:
+            n += 1
+            name = f"{title}_{n}"
+        seen.add(file_name(name))
+        yield name
+
+
+def _folder(config: Mapping[str, Any]) -> Path:
+    if config["out"] is not None:
+        folder = Path(config["out"])
+    else:
+        home = Path(config["ckpt"]).parent
+        home = home.parent if home.name == "checkpoints" else home
+        n = 1
+        while (home / f"explain_{n}").exists():
+            n += 1
+        folder = home / f"explain_{n}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder} ({error.strerror}); choose out=DIR") from error
+    return folder
+
+
+def _scores(
+    model: Explainable, explanations: Mapping[str, Explanation], batch: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """One row of scores.csv for each method; without ground truth its columns stay empty."""
+    label = int(batch["label"][0])
+    for name, e in explanations.items():
+        ranked = probabilities(model, e)
+        target = int(e.target[0])
+        best = max(range(len(ranked)), key=lambda k: ranked[k][1], default=None)
+        heat = e.heatmap.cpu() * batch["valid"][:, :, None, None]
+        energy = heat.clamp(min=0).sum((2, 3))[0]  # (T,)
+        row = {
+            "clip_id": batch["clip_id"][0],
+            "path": batch["path"][0],
+            "label": model.name(label) if label >= 0 else "",
+            "prediction": "" if best is None else ranked[best][0],
+            "p_prediction": "" if best is None else f"{ranked[best][1]:.6f}",
+            "target": model.name(target),
+            "p_target": f"{ranked[target][1]:.6f}" if ranked else "",
+            "method": name,
+        }
+        if float(energy.max()) > 0:
+            peak = int(energy.argmax())
+            row["peak_frame"] = int(batch["frame_idx"][0, peak])
+            row["peak_time_s"] = f"{float(batch['time_s'][0, peak]):.3f}"
+        if "mask" in batch and bool(batch["mask"].any()):
+            mask, action = batch["mask"], batch["action"]
+            row["pointing_actor"] = _number(pointing_hits(heat, mask))
+            row["energy_actor"] = _number(energy_inside(heat, mask))
+            row["energy_action"] = _number(energy_inside(heat, action))
+            row["iou_action"] = _number(temporal_iou(heat, action))
+        yield row
+
+
+def _number(value: torch.Tensor) -> str:
+    number = float(value[0])
+    return "" if np.isnan(number) else f"{number:.4f}"
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What the report shows of a clip's rows."""
+    shown: dict[str, str] = {}
+    for row in rows:
+        said = {
+            "peak": f"{row['peak_time_s']} s" if row.get("peak_time_s") else "",
+            "energy on the actor": row.get("energy_actor", ""),
+            "energy in the action": row.get("energy_action", ""),
+        }
+        text = ", ".join(f"{key} {value}" for key, value in said.items() if value)
+        if text:
+            shown[row["method"]] = text
+    return shown
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path

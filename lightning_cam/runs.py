@@ -1,0 +1,224 @@
+"""The folder of a training run, how a run is found again, and its loggers.
+
+    runs/<name>/<date-time>/  config.yaml  checkpoints/{last,epoch_007}.ckpt  explain/  wandb/
+
+Hydra's clock is not used: every process of a distributed run, and a requeued SLURM job, must come
+to the same folder.
+"""
+
+from __future__ import annotations
+
+import netrc
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+
+from lightning_cam import checkpoint
+from lightning_cam.errors import CheckpointError, ConfigError, UnknownNameError
+
+# How the first process tells the others of a DDP run where it works.
+FOLDER_VARIABLE, RESUME_VARIABLE = "LIGHTNING_CAM_RUN", "LIGHTNING_CAM_RESUME"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run works, and the checkpoint it goes on from."""
+
+    folder: Path
+    resume: Path | None = None
+    note: str = ""
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+
+def open_run(root: str | Path, name: str, resume: str | None = None) -> Run:
+    """Make or find the folder of a run.
+
+    Args:
+        root: where runs are kept.
+        name: of the experiment.
+        resume: None, a checkpoint (or run folder), or `"last"`: the latest run of this name.
+
+    Raises:
+        CheckpointError, ConfigError: nothing to resume.
+    """
+    told = os.environ.get(FOLDER_VARIABLE)
+    if told and "LOCAL_RANK" in os.environ:
+        path = os.environ.get(RESUME_VARIABLE)
+        return Run(Path(told), Path(path) if path else None)
+    runs = Path(root) / name
+    if resume == "last":
+        return _latest(runs)
+    if resume is not None:
+        return _named(Path(resume), runs)
+    if _in_slurm():
+        folder = runs / f"slurm-{os.environ['SLURM_JOB_ID']}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return _newest_in(folder)  # a requeued job goes on where it was stopped
+    if "LOCAL_RANK" in os.environ:
+        raise ConfigError(
+            f"started by torchrun: set {FOLDER_VARIABLE}=runs/NAME for all processes, or use "
+            "trainer=ddp, which starts them itself"
+        )
+    return Run(_fresh(runs))
+
+
+def _in_slurm() -> bool:
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return "SLURM_JOB_ID" in os.environ and "SLURM_NTASKS" in os.environ and not interactive
+
+
+def _fresh(runs: Path) -> Path:
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    for n in range(1, 1000):
+        folder = runs / (stamp if n == 1 else f"{stamp}-{n}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue  # another run began in this second
+    raise ConfigError(f"cannot make a new folder in {runs}")
+
+
+def _latest(runs: Path) -> Run:
+    folders = [f for f in runs.iterdir() if f.is_dir()] if runs.is_dir() else []
+    if not folders:
+        names = [f.name for f in runs.parent.iterdir()] if runs.parent.is_dir() else []
+        if names:
+            raise UnknownNameError("run", runs.name, sorted(names))
+        raise ConfigError(f"no run to resume in {runs.parent}; leave resume out")
+    notes = []
+    for folder in sorted(folders, key=_last_active, reverse=True):
+        run = _newest_in(folder)
+        notes += [run.note] if run.note else []
+        if run.resume is not None:
+            return Run(folder, run.resume, "; ".join(notes))
+    newest = max(folders, key=_last_active)
+    notes.append(f"{newest} has no checkpoint yet: starting from the beginning")
+    return Run(newest, None, "; ".join(notes))
+
+
+def _last_active(folder: Path) -> float:
+    files = folder.rglob("*.ckpt")
+    return max([folder.stat().st_mtime, *(file.stat().st_mtime for file in files)])
+
+
+def _newest_in(folder: Path) -> Run:
+    """The newest checkpoint of a run that can be read; the note names those that cannot."""
+    skipped = []
+    files = folder.rglob("*.ckpt")
+    for file in sorted(files, key=lambda f: (f.stat().st_mtime_ns, f.name), reverse=True):
+        try:
+            checkpoint.load(file)
+        except CheckpointError as error:
+            skipped.append(f"skipped {error}")
+        else:
+            return Run(folder, file, "; ".join(skipped))
+    return Run(folder, None, "; ".join(skipped))
+
+
+def _named(path: Path, runs: Path) -> Run:
+    if path.is_dir():
+        run = _newest_in(path)
+        if run.resume is None:
+            raise CheckpointError(f"no readable checkpoint in {path}")
+        return run
+    checkpoint.load(path)
+    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    if (folder / "config.yaml").exists():
+        return Run(folder, path)
+    return Run(_fresh(runs), path, f"{path} lies in no run folder: going on in a new one")
+
+
+@contextmanager
+def shared(run: Run) -> Iterator[None]:
+    """Tell processes that are started meanwhile about the run."""
+    values = {FOLDER_VARIABLE: str(run.folder.absolute())}
+    if run.resume is not None:
+        values[RESUME_VARIABLE] = str(run.resume.absolute())
+    if "LOCAL_RANK" in os.environ:  # this is one of those processes
+        values = {}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key in values:
+            os.environ.pop(key, None)
+
+
+def make_logger(
+    settings: dict[str, Any], run: Run, name: str, config: dict[str, Any], first: bool = True
+) -> Logger | None:
+    """The logger of a run: W&B, CSV or none.
+
+    W&B never asks and never stops a run: without a key it works offline, and so it does when the
+    server cannot be reached.
+
+    Args:
+        settings: the `logger` node of the configuration.
+        run: the run.
+        name: its name.
+        config: what the logger shows as the run's configuration.
+        first: this process writes (rank 0).
+    """
+    kind = settings["kind"]
+    if kind == "none":
+        return None
+    if kind == "csv":
+        return CSVLogger(run.folder, name="csv")
+    logger = _wandb(settings, run, name, settings["mode"] or wandb_mode())
+    if first:
+        import wandb
+
+        try:
+            experiment = logger.experiment
+        except wandb.errors.Error as error:
+            print(f"W&B cannot be reached ({error}); logging offline", flush=True)
+            wandb.teardown()
+            logger = _wandb(settings, run, name, "offline")
+            experiment = logger.experiment
+        experiment.config.update(config, allow_val_change=True)
+    return logger
+
+
+def _wandb(settings: dict[str, Any], run: Run, name: str, mode: str) -> WandbLogger:
+    import wandb
+
+    note = run.folder / "wandb_id.txt"
+    if not note.exists() and "LOCAL_RANK" not in os.environ:
+        note.write_text(secrets.token_hex(4))
+    (run.folder / "wandb").mkdir(exist_ok=True)
+    # Not `offline=True`: that would set WANDB_MODE for the whole process.
+    return WandbLogger(
+        name=f"{name} {run.folder.name}",
+        save_dir=run.folder,
+        id=note.read_text().strip() if note.exists() else None,
+        project=settings["project"],
+        entity=settings["entity"],
+        mode=mode,
+        resume="allow" if mode == "online" else None,
+        settings=wandb.Settings(init_timeout=30, console="off", silent=mode != "online"),
+    )
+
+
+def wandb_mode() -> str:
+    """`WANDB_MODE` if set, else online where a key is configured, else offline."""
+    if mode := os.environ.get("WANDB_MODE"):
+        return mode
+    if os.environ.get("WANDB_API_KEY"):
+        return "online"
+    url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    try:
+        known = netrc.netrc(os.environ.get("NETRC")).authenticators(url.split("//")[-1].strip("/"))
+    except (OSError, netrc.NetrcParseError):
+        known = None
+    return "online" if known else "offline"

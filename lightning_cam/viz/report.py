@@ -1,0 +1,270 @@
+"""The page that shows a folder of explanations in a browser, with no network and no server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from urllib.parse import quote
+
+import numpy as np
+
+from lightning_cam.viz.parts import percent
+from lightning_cam.viz.picture import ClipPicture
+
+_CLASSES = 5  # shown for each clip, the rest is in the npz
+_EAGER = 4  # videos whose first picture is loaded at once; the others when they come into view
+
+
+@dataclass(frozen=True)
+class ReportEntry:
+    """One clip of the report.
+
+    Args:
+        picture: what is known about the clip; its frames and heatmaps are not kept.
+        video, sheet, data: the clip's mp4, png and npz, inside the report's folder.
+        fps: frames per second of the video.
+        scores: more numbers about this clip, name -> text.
+    """
+
+    title: str
+    target: str
+    label: str | None
+    ranked: Sequence[tuple[str, float]]
+    strips: Mapping[str, np.ndarray | None]
+    moments: Sequence[str]
+    kept: np.ndarray
+    methods: Mapping[str, str]  # caption -> why it says nothing, "" where it does
+    video: Path
+    sheet: Path
+    data: Path
+    fps: float
+    scores: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        picture: ClipPicture,
+        video: str | Path,
+        sheet: str | Path,
+        data: str | Path,
+        fps: float = 8,
+        scores: Mapping[str, str] | None = None,
+    ) -> ReportEntry:
+        """Keep of a picture what the page needs: numbers and names, no pixels."""
+        return cls(
+            title=picture.title,
+            target=picture.target,
+            label=picture.label,
+            ranked=picture.ranked,
+            strips=picture.strips(),
+            moments=[picture.moment(t) for t in range(len(picture.frames))],
+            kept=picture.kept,
+            methods={caption: picture.silence(caption) for caption in picture.heatmaps},
+            video=Path(video),
+            sheet=Path(sheet),
+            data=Path(data),
+            fps=fps,
+            scores=scores or {},
+        )
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the likeliest class is the true one; None where that cannot be said."""
+        return self.ranked[0][0] == self.label if self.ranked and self.label is not None else None
+
+
+def write_report(
+    folder: str | Path,
+    entries: Iterable[ReportEntry],
+    *,
+    title: str = "lightning_cam explanations",
+    summary: Mapping[str, str] | None = None,
+    skipped: Mapping[str, str] | None = None,
+    downloads: Sequence[str | Path] = (),
+) -> Path:
+    """Write `folder/index.html`, which plays every clip and opens from the disk.
+
+    All text is escaped, all references are relative, nothing is fetched from elsewhere.
+
+    Args:
+        folder: where the clips' files lie; the page shows files inside it only.
+        entries: the clips, in the order of the page.
+        title: the page's heading.
+        summary: what was done, name -> text (checkpoint, model, methods, command, date ...);
+            "command" is set in a fixed-width font.
+        skipped: clip -> one line that says why it is missing.
+        downloads: more files to link to, such as scores.csv.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ValueError: a file lies outside the folder.
+        FileNotFoundError: a file is missing.
+    """
+    folder = Path(folder)
+    entries, skipped = list(entries), skipped or {}
+    page = _template("page").substitute(
+        title=escape(title),
+        style=_asset("report.css"),
+        script=_asset("report.js"),
+        counts=escape(_counts(entries, skipped)),
+        summary=_definitions(summary or {}),
+        downloads=" ".join(_link(folder, Path(path)) for path in downloads),
+        tools="" if len(entries) > 1 else "hidden",
+        cards="\n".join(_card(folder, entry, n < _EAGER) for n, entry in enumerate(entries)),
+        skipped=_skipped(skipped),
+    )
+    path = folder / "index.html"
+    partial = path.with_name(f".index.{os.getpid()}.part")
+    try:
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _asset(name: str) -> str:
+    return (files("lightning_cam.viz") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _template(name: str) -> Template:
+    return Template(_asset(f"{name}.html"))
+
+
+def _reference(folder: Path, path: Path) -> str:
+    """The path as a relative address, safe inside an attribute."""
+    full = path if path.is_absolute() else folder / path
+    full = Path(os.path.normpath(full.absolute()))
+    base = Path(os.path.normpath(folder.absolute()))
+    if not full.is_relative_to(base):
+        raise ValueError(f"{path} lies outside the report's folder {folder}")
+    if not full.is_file():
+        raise FileNotFoundError(f"{full} is missing, so the report cannot show it")
+    # "./" keeps a name such as "a:b.mp4" from being read as an address of another kind
+    return escape("./" + quote(full.relative_to(base).as_posix()))
+
+
+def _link(folder: Path, path: Path) -> str:
+    return f'<a href="{_reference(folder, path)}" download>{escape(path.name)}</a>'
+
+
+def _counts(entries: Sequence[ReportEntry], skipped: Mapping[str, str]) -> str:
+    judged = [entry.right for entry in entries if entry.right is not None]
+    parts = [f"{len(entries)} clip{'s' * (len(entries) != 1)}"]
+    if judged:
+        parts.append(f"{sum(judged)} of {len(judged)} predicted right")
+    if skipped:
+        parts.append(f"{len(skipped)} skipped")
+    return " · ".join(parts)
+
+
+def _definitions(items: Mapping[str, str]) -> str:
+    return "\n".join(
+        f"<dt>{escape(name)}</dt><dd>"
+        + (f"<code>{escape(text)}</code>" if name == "command" else escape(text))
+        + "</dd>"
+        for name, text in items.items()
+    )
+
+
+def _skipped(skipped: Mapping[str, str]) -> str:
+    if not skipped:
+        return ""
+    items = "\n".join(
+        f"<li><b>{escape(name)}</b> {escape(reason)}</li>" for name, reason in skipped.items()
+    )
+    return f'<section class="skipped"><h2>Skipped clips</h2><ul>{items}</ul></section>'
+
+
+def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
+    verdict = {True: "right", False: "wrong", None: "unknown"}[entry.right]
+    facts = {"true class": entry.label} if entry.label is not None else {}
+    facts |= {"explaining": entry.target, **entry.scores}
+    methods = "".join(
+        f"<li>{escape(caption)}"
+        + (f' <span class="none">no evidence: {escape(why)}</span>' if why else "")
+        + "</li>"
+        for caption, why in entry.methods.items()
+    )
+    return _template("card").substitute(
+        verdict=verdict,
+        mark={"right": "✓ right", "wrong": "✗ wrong", "unknown": ""}[verdict],
+        title=escape(entry.title or "clip"),
+        video=_reference(folder, entry.video),
+        preload="metadata" if eager else "none",
+        fps=f"{entry.fps:g}",
+        sheet=_reference(folder, entry.sheet),
+        facts=_definitions(facts),
+        bars=_bars(entry),
+        strip=_strip(entry),
+        methods=methods,
+        files=" ".join(_link(folder, path) for path in (entry.video, entry.sheet, entry.data)),
+    )
+
+
+def _bars(entry: ReportEntry) -> str:
+    """The likeliest classes, and in any case the true one and the one explained."""
+    shown = [
+        pair
+        for rank, pair in enumerate(entry.ranked)
+        if rank < _CLASSES or pair[0] in (entry.label, entry.target)
+    ]
+    rows = []
+    for name, probability in shown:
+        kind = "hit" if name == entry.label else ""
+        if name == entry.ranked[0][0] and entry.right is False:
+            kind = "miss"
+        share = float(np.clip(np.nan_to_num(probability), 0, 1))
+        rows.append(
+            f'<tr class="{kind}"><th>{escape(name)}</th><td class="bar">'
+            f'<i style="width:{100 * share:.1f}%"></i></td>'
+            f"<td>{escape(percent(probability))}</td></tr>"
+        )
+    left = len(entry.ranked) - len(shown)
+    more = f'<p class="note">and {left} more class{"es" * (left != 1)}</p>' if left else ""
+    return f'<table class="classes">{"".join(rows)}</table>{more}' if rows else ""
+
+
+def _strip(entry: ReportEntry) -> str:
+    """Bars for each frame as inline SVG: one unit wide, 40 units high a row."""
+    count = len(entry.moments)
+    even = 1 / max(int(entry.kept.sum()), 1)
+    columns = "".join(
+        f'<rect class="hit" data-t="{t}" x="{t}" width="1" height="40"><title>{{}}</title></rect>'
+        for t in range(count)
+    )
+    pads = "".join(
+        f'<rect class="pad" x="{t}" width="1" height="40"/>' for t in np.flatnonzero(~entry.kept)
+    )
+    out = []
+    for name, shares in entry.strips.items():
+        kind = "attention" if name.startswith("attention") else "energy"
+        if shares is None:
+            out.append(f'<div class="row"><span>{escape(name)}</span><em>no evidence</em></div>')
+            continue
+        high = max(float(shares.max()), even)
+        bars = "".join(
+            f'<rect x="{t + 0.06:.2f}" y="{40 - h:.1f}" width=".88" height="{h:.1f}"/>'
+            for t, h in enumerate(38 * np.maximum(shares, 0) / high)
+        )
+        titles = (
+            escape(f"{moment}: {percent(float(share))}")
+            for moment, share in zip(entry.moments, shares, strict=True)
+        )
+        level = 40 - 38 * even / high
+        out.append(
+            f'<div class="row"><span>{escape(name)}</span>'
+            f'<svg class="{kind}" viewBox="0 0 {count} 40" preserveAspectRatio="none">{pads}'
+            f'<rect class="now" width="1" height="40"/>{bars}'
+            f'<line x1="0" x2="{count}" y1="{level:.1f}" y2="{level:.1f}"/>'
+            f"{columns.format(*titles)}</svg>"
+            f"<small>max {escape(percent(float(shares.max())))}</small></div>"
+        )
+    return "\n".join(out)

@@ -1,0 +1,64 @@
+"""The contact sheet of one clip: frames from left to right, one row a method."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lightning_cam.viz.canvas import INK, MUTED, Canvas, line_height, wrap
+from lightning_cam.viz.parts import MARGIN, MAX_BOX, Strip, drawn, header, scale
+from lightning_cam.viz.picture import ClipPicture
+
+_LABELS = 250  # room for captions and scales, left of the rows
+_GAP = 4
+_MIN_WIDTH = 640  # of all frames of a row together
+
+
+def chosen_frames(count: int, columns: int) -> np.ndarray:
+    """At most `columns` of `count` frames, in the middles of equal stretches of time."""
+    columns = min(count, columns)
+    return (np.arange(columns) * 2 + 1) * count // (2 * columns)
+
+
+def draw_sheet(picture: ClipPicture, columns: int = 16) -> np.ndarray:
+    """Draw a clip and its overlays as rows of frames, as in Fig. 3 of the recurrent Grad-CAM paper.
+
+    Beneath each column stand the bars of its frame; a clip of more frames than columns shows
+    evenly chosen ones above the bars of all.
+
+    Returns:
+        (H, W, 3) uint8 RGB, for `save_png`.
+    """
+    height, width = picture.frames.shape[1:3]
+    indices = chosen_frames(len(picture.frames), columns)
+    cell = max(_MIN_WIDTH // len(indices), 104 if len(indices) <= 8 else 88) + _GAP
+    cell = min(cell, 260)
+    size = round((cell - _GAP) * height / width), cell - _GAP
+    if size[0] > 1.5 * size[1]:  # upright clips
+        size = round(1.5 * size[1]), round(1.5 * size[1] * width / height)
+    right = _LABELS + cell * len(indices)
+    total = max(right + MAX_BOX, 720)
+
+    captions = ["original", *picture.heatmaps]
+    labels = [wrap(caption, 14, _LABELS - MARGIN - 12, 3) for caption in captions]
+    lines = max(map(len, labels))
+    row = max(size[0], line_height(14) * lines + line_height(13)) + _GAP
+    numbers = line_height(13) * (1 if picture.times is None else 2) + 4
+    rows = Canvas(total, numbers + row * len(captions) + 2)
+    for n, t in enumerate(indices):
+        middle = _LABELS + cell * n + (cell - _GAP) // 2
+        color = INK if picture.kept[t] else MUTED
+        rows.text(middle, 0, str(t), 13, color, anchor="ma")
+        if picture.times is not None:
+            text = f"{float(picture.times[t]):.2f} s"
+            rows.text(middle, line_height(13), text, 13, MUTED, anchor="ma")
+    rows.text(MARGIN, 0, "frame", 13, MUTED)
+    for r, shown in enumerate(drawn(picture, size, indices)):
+        y = numbers + row * r
+        below = rows.lines(MARGIN, y, labels[r], 14)
+        if r:
+            scale(rows, picture, captions[r], MARGIN, below, _LABELS - MARGIN - 12)
+        for n, image in enumerate(shown):
+            rows.paste(image, _LABELS + cell * n + (cell - _GAP - size[1]) // 2, y)
+    strip = Strip(picture, total, _LABELS, right - _GAP)
+    parts = header(picture, total), rows, strip.draw(lit=None)
+    return np.concatenate([part.pixels() for part in parts])

@@ -1,0 +1,342 @@
+"""The callback shows what it should and changes nothing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+import lightning_cam as lc
+from lightning_cam.callbacks import ExplainCallback, SkippedClips
+from lightning_cam.models import LRCN
+from lightning_cam.tasks import VideoClassification
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*bf16.*",
+    "ignore:Found .* in eval mode",  # a frozen trunk is meant
+)
+
+
+class Clips(Dataset):
+    """Noise clips whose validation items draw from the global RNG, as careless data sets do."""
+
+    def __init__(self, count: int, bad: tuple[int, ...] = ()) -> None:
+        self.count, self.bad = count, bad
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        torch.rand(1)
+        generator = torch.Generator().manual_seed(int(index))
+        bad = index in self.bad
+        return {
+            "video": torch.randn(3, 4, 16, 16, generator=generator) * (not bad),
+            "label": torch.tensor(-1 if bad else index % 3),
+            "valid": torch.tensor([True, True, True, index % 2 == 0]),
+            "clip_id": f"clip {index}",
+            "path": f"{index}.mpg",
+            "error": f"cannot read video '{index}.mpg': as asked" if bad else "",
+        }
+
+
+class Data(pl.LightningDataModule):
+    def __init__(self, bad: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.bad = bad
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(Clips(12), batch_size=3, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(Clips(6, self.bad), batch_size=3)
+
+    def test_dataloader(self) -> DataLoader:
+        return DataLoader(Clips(4), batch_size=2)
+
+
+def task_of(frozen: bool = False) -> VideoClassification:
+    torch.manual_seed(0)
+    model = LRCN(3, hidden=8, readout="attention", frozen=frozen)
+    return VideoClassification(
+        model, ["a", "b", "c"], optimizer=partial(torch.optim.AdamW, lr=0.01)
+    )
+
+
+class Recorder(Logger):
+    """Keeps all it is given, media included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.metrics: list[tuple[dict[str, float], int | None]] = []
+        self.media: list[tuple[str, str, list[Any], int]] = []
+
+    name = "recorder"
+    version = 0
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None: ...
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.metrics.append((dict(metrics), step))
+
+    def log_video(self, key: str, videos: list[str], step: int, **_: Any) -> None:
+        self.media.append(("video", key, videos, step))
+
+    def log_image(self, key: str, images: list[Any], step: int, **_: Any) -> None:
+        self.media.append(("image", key, images, step))
+
+    def log_table(self, key: str, columns: list[str], data: list[Any], step: int) -> None:
+        self.media.append(("table", key, data, step))
+
+
+def trainer_of(folder: Path, callbacks: list[Callback], **kwargs: Any) -> pl.Trainer:
+    options: dict[str, Any] = {
+        "max_epochs": 2,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "default_root_dir": folder,
+        "accelerator": "cpu",
+    }
+    return pl.Trainer(callbacks=callbacks, **{**options, **kwargs})
+
+
+class Fingerprint(Callback):
+    """State after every stage: tensors, flags, optimiser and RNG."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+
+    def _take(self, task: pl.LightningModule, trainer: pl.Trainer) -> None:
+        self.seen.append(
+            {
+                "state": copy.deepcopy(task.state_dict()),
+                "grad": [None if p.grad is None else p.grad.clone() for p in task.parameters()],
+                "requires_grad": [p.requires_grad for p in task.parameters()],
+                "training": [m.training for m in task.modules()],
+                "hooks": [len(m._forward_hooks) for m in task.modules()],
+                "rng": torch.get_rng_state(),
+                "numpy": np.random.get_state()[1].copy(),  # noqa: NPY002
+                "metrics": {k: v.clone() for k, v in trainer.callback_metrics.items()},
+            }
+        )
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        self._take(pl_module, trainer)
+
+    on_validation_end = on_test_end = on_train_epoch_end = on_train_batch_end
+
+
+def assert_equal(a: Any, b: Any, where: str = "") -> None:
+    assert type(a) is type(b), where
+    if isinstance(a, Tensor):
+        assert a.equal(b) or (a.isnan().all() and b.isnan().all()), where
+    elif isinstance(a, np.ndarray):
+        assert np.array_equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_equal(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), where
+        for n, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{where}[{n}]")
+    else:
+        assert a == b, where
+
+
+METHODS = {"gradcam": lc.GradCAM(), "integrated": lc.IntegratedRecurrentGradCAM()}
+
+
+def run(folder: Path, callback: Callback | None, *, frozen: bool, **kwargs: Any) -> Any:
+    """Fit (with sanity check), validate and test; all fingerprints."""
+    pl.seed_everything(3)
+    task, prints = task_of(frozen), Fingerprint()
+    callbacks = [*([callback] if callback else []), prints]
+    trainer = trainer_of(folder, callbacks, num_sanity_val_steps=2, **kwargs)
+    trainer.fit(task, Data())
+    trainer.validate(task, Data(), verbose=False)
+    trainer.test(task, Data(), verbose=False)
+    return prints.seen
+
+
+@pytest.mark.parametrize(
+    ("frozen", "kwargs"),
+    [
+        (False, {}),
+        (False, {"accumulate_grad_batches": 2}),
+        (True, {"accumulate_grad_batches": 2}),
+        (False, {"precision": "bf16-mixed"}),
+        (False, {"precision": "bf16-true", "accumulate_grad_batches": 2}),
+    ],
+    ids=["plain", "accumulate", "frozen", "bf16-mixed", "bf16-true"],
+)
+def test_training_is_bit_identical_with_the_callback(
+    tmp_path: Path, frozen: bool, kwargs: dict[str, Any]
+) -> None:
+    without = run(tmp_path / "a", None, frozen=frozen, **kwargs)
+    callback = ExplainCallback(METHODS, clips=2)
+    with_it = run(tmp_path / "b", callback, frozen=frozen, **kwargs)
+    assert_equal(without, with_it)
+    for when in ("epoch_000", "epoch_001", "validate", "test"):
+        assert len(list((tmp_path / "b/explain" / when).glob("*.mp4"))) == 2
+
+
+HOOKS = [
+    "on_fit_start",
+    "on_sanity_check_end",
+    "on_train_start",
+    "on_train_epoch_start",
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+    "on_validation_start",
+    "on_validation_batch_start",
+    "on_validation_batch_end",
+    "on_validation_epoch_end",
+    "on_train_epoch_end",
+    "on_test_batch_end",
+    "on_fit_end",
+]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_explaining_from_any_hook_changes_nothing(tmp_path: Path, hook: str) -> None:
+    calls = []
+
+    def explain_now(_: Callback, trainer: pl.Trainer, task: pl.LightningModule, *args: Any) -> None:
+        clip = torch.randn(1, 3, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+        calls.append(lc.explain(task.explainable(), METHODS["gradcam"], clip).heatmap)
+
+    explainer = type("Explainer", (Callback,), {hook: explain_now})()
+    options: dict[str, Any] = {"frozen": False, "accumulate_grad_batches": 2, "max_epochs": 1}
+    without = run(tmp_path, None, **options)
+    assert_equal(without, run(tmp_path, explainer, **options))
+    assert calls
+    assert all(heat.isfinite().all() for heat in calls)
+
+
+def test_what_it_writes_and_logs(tmp_path: Path) -> None:
+    pl.seed_everything(3)
+    recorder = Recorder()
+    callback = ExplainCallback(METHODS, clips=[0, 3], every_n_epochs=2)
+    trainer = trainer_of(tmp_path, [callback], logger=recorder, max_epochs=4)
+    task = task_of()
+    trainer.fit(task, Data())
+    folder = tmp_path / "explain"
+    assert sorted(p.name for p in folder.iterdir()) == ["epoch_001", "epoch_003"]
+    assert sorted(p.name for p in (folder / "epoch_003").iterdir()) == sorted(
+        f"clip_{n}{end}" for n in (0, 3) for end in (".mp4", ".npz", ".png", ".attention.png")
+    )
+    with np.load(folder / "epoch_003/clip_3.npz") as arrays:
+        assert arrays["heatmap/gradcam"].shape == (4, 16, 16)
+        assert arrays["heatmap/integrated"].shape == (4, 16, 16)
+        assert arrays["attention"].sum() == pytest.approx(1, abs=1e-6)
+        assert arrays["attention"][3] == 0  # the padded frame of odd clips
+        assert int(arrays["label"]) == 0
+    steps = [4 * 2, 4 * 4]  # optimiser steps after epochs 1 and 3
+    for kind, key, each in (
+        ("video", "explain/video", 2),
+        ("image", "explain/sheet", 2),
+        ("image", "explain/attention_epochs", 2),
+        ("table", "explain/attention", 2 * 4),
+    ):
+        logged = [(len(v), s) for k, name, v, s in recorder.media if (k, name) == (kind, key)]
+        assert logged == [(each, step) for step in steps], key
+    files = [v for k, _, v, _ in recorder.media if k == "video"]
+    assert all(Path(file).is_file() for group in files for file in group)
+    assert [list(rows) for rows in callback.history.values()] == [[1, 3], [1, 3]]
+
+
+def test_history_survives_a_resume(tmp_path: Path) -> None:
+    pl.seed_everything(3)
+    first = ExplainCallback(METHODS, clips=1)
+    trainer = trainer_of(tmp_path, [first], max_epochs=1)
+    trainer.fit(task_of(), Data())
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    torch.load(tmp_path / "last.ckpt", weights_only=True)
+    second = ExplainCallback(METHODS, clips=1)
+    trainer = trainer_of(tmp_path, [second], max_epochs=2)
+    trainer.fit(task_of(), Data(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    assert list(second.history["clip 0"]) == [0, 1]
+
+
+class Broken:
+    title = "Broken"
+
+    def __call__(self, *_: Any) -> Tensor:
+        raise RuntimeError("no such luck")
+
+
+def test_a_failing_method_or_clip_is_named_once_and_the_rest_goes_on(tmp_path: Path) -> None:
+    callback = ExplainCallback({"broken": Broken(), "gradcam": lc.GradCAM()}, clips=[0, 1, 5])
+    tally = SkippedClips()
+    trainer = trainer_of(tmp_path, [callback, tally], max_epochs=3)
+    with pytest.warns(UserWarning) as caught:
+        trainer.fit(task_of(), Data(bad=(1,)))
+    said = [str(w.message) for w in caught if "not explained" in str(w.message)]
+    assert sorted(said) == [
+        "not explained: clip 1 of the val set (RuntimeError: cannot read video '1.mpg': as asked)",
+        "not explained: method 'broken' on clip clip 0 (RuntimeError: no such luck)",
+        "not explained: method 'broken' on clip clip 5 (RuntimeError: no such luck)",
+    ]
+    written = sorted(p.name for p in (tmp_path / "explain/epoch_002").glob("*.mp4"))
+    assert written == ["clip_0.mp4", "clip_5.mp4"]
+    skipped = [str(w.message) for w in caught if "skipped" in str(w.message)]
+    assert skipped == ["skipped: cannot read video '1.mpg': as asked"]
+    assert list(tally.counts.values()) == [3]
+
+
+def test_any_module_and_tuple_batches(tmp_path: Path) -> None:
+    """No data module, no dictionary batches, no task of ours."""
+
+    class Plain(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv3d(1, 4, 3, padding=1)
+            self.fc = torch.nn.Linear(4, 2)
+
+        def forward(self, clip: Tensor) -> Tensor:
+            return self.fc(self.conv(clip).relu().mean((2, 3, 4)))
+
+        def training_step(self, batch: Any, _: int) -> Tensor:
+            return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+        def validation_step(self, batch: Any, _: int) -> None: ...
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+        def explainable(self, batch: Any) -> lc.Explainable:
+            return lc.Explainable.of(self, ["conv"])
+
+    clips = [(torch.randn(1, 3, 10, 10), torch.tensor(n % 2)) for n in range(4)]
+    trainer = trainer_of(tmp_path, [ExplainCallback({"cam": lc.GradCAM()}, clips=2)], max_epochs=1)
+    trainer.fit(Plain(), DataLoader(clips, batch_size=2), DataLoader(clips, batch_size=2))
+    names = sorted(p.name for p in (tmp_path / "explain/epoch_000").glob("*.mp4"))
+    assert names == ["clip_0.mp4", "clip_3.mp4"]
+
+
+def test_wrong_settings_are_named() -> None:
+    bad: list[tuple[Callable[[], Any], str]] = [
+        (lambda: ExplainCallback({}), "methods is empty"),
+        (lambda: ExplainCallback(METHODS, every_n_epochs=0), "every_n_epochs must be at least 1"),
+    ]
+    for make, message in bad:
+        with pytest.raises(ValueError, match=message):
+            make()

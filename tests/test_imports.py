@@ -1,0 +1,92 @@
+"""Imports point one way, and importing stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lightning_cam
+
+PACKAGE = Path(lightning_cam.__file__).parent
+LOW = {"errors"}
+# part -> the parts it may import, and the third parties it must not
+MAY = {
+    "errors": set(),
+    "attribution": LOW,
+    "metrics": LOW,
+    "viz": LOW,
+    "models": LOW,
+    "data": LOW,
+    "tasks": LOW | {"attribution", "models", "viz"},
+    "gallery": LOW | {"attribution", "viz"},
+    "callbacks": LOW | {"attribution", "metrics", "viz", "gallery"},
+    "build": LOW,
+    "checkpoint": LOW | {"build"},
+}
+HEAVY = {"lightning", "wandb", "hydra", "omegaconf", "torchvision", "decord"}
+NEVER = {
+    "errors": HEAVY | {"torch"},
+    "attribution": HEAVY,
+    "metrics": HEAVY,
+    "viz": HEAVY | {"torch"},
+    "models": HEAVY - {"torchvision"},
+    "data": {"wandb", "hydra", "omegaconf"},
+    "tasks": {"wandb", "hydra", "omegaconf"},
+    "gallery": {"wandb", "hydra", "omegaconf"},
+    "callbacks": {"wandb", "hydra", "omegaconf"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_imports_point_one_way(path: Path) -> None:
+    part = part_of(path)
+    if part not in MAY:
+        names = imported(path)
+        assert part == "cli" or not any(n.startswith("lightning_cam.cli") for n in names)
+        return
+    for name in imported(path):
+        head, *rest = name.split(".")
+        if head == "lightning_cam" and rest:
+            assert rest[0] == part or rest[0] in MAY[part], f"{part} imports {name}"
+        assert head not in NEVER.get(part, set()), f"{part} imports {name}"
+
+
+def test_import_loads_nothing_heavy() -> None:
+    code = "import sys, lightning_cam; print(*sys.modules)"
+    modules = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert not (HEAVY | {"torch", "cv2", "av", "matplotlib"}) & set(modules)
+
+
+def test_the_core_needs_torch_alone() -> None:
+    code = "import sys, lightning_cam as lc; lc.explain, lc.GradCAM; print(*sys.modules)"
+    modules = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert not (HEAVY | {"cv2", "av", "matplotlib"}) & set(modules)
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    for name in lightning_cam.__all__:
+        assert getattr(lightning_cam, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        lightning_cam.nonsense  # noqa: B018

@@ -1,0 +1,232 @@
+"""The page of explanations: safe, complete, offline, and it plays."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+
+from lightning_cam.viz import (
+    ClipPicture,
+    ReportEntry,
+    draw_sheet,
+    draw_video,
+    save_png,
+    write_report,
+    write_video,
+)
+
+EVIL = '"><script>alert("x")</script>$title{0}&'
+
+
+class Page(HTMLParser):
+    """Collects tags, references and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+    @property
+    def references(self) -> list[str]:
+        return [a[k] or "" for _, a in self.tags for k in ("src", "href", "poster") if k in a]
+
+
+def clip(title: str = "v_spin_01", **changes: object) -> ClipPicture:
+    heat = np.linspace(0, 1, 6 * 16 * 16, dtype=np.float32).reshape(6, 16, 16)
+    base = ClipPicture(
+        frames=np.random.default_rng(0).integers(0, 255, (6, 16, 16, 3), dtype=np.uint8),
+        heatmaps={"Grad-CAM, layer trunk": heat, "Flat": np.zeros_like(heat)},
+        target="spin",
+        label="spin",
+        probabilities=[(f"class {n}", 0.01) for n in range(20)] + [("spin", 0.8)],
+        attention=np.arange(6) / 15,
+        valid=np.arange(6) < 5,
+        title=title,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def entry(folder: Path, picture: ClipPicture, stem: str, real_files: bool = False) -> ReportEntry:
+    names = [folder / f"{stem}.{kind}" for kind in ("mp4", "png", "npz")]
+    for name in names:
+        name.parent.mkdir(parents=True, exist_ok=True)
+        name.write_bytes(b"")
+    if real_files:
+        write_video(names[0], draw_video(picture), fps=4)
+        save_png(names[1], draw_sheet(picture))
+    return ReportEntry.of(picture, *names, fps=4, scores={"deletion": "0.12"})
+
+
+def test_every_reference_is_relative_and_exists(tmp_path):
+    stems = ["a", "with space", "100% #1 ?x=1&y", "sub/b", "a:b", "spaß"]
+    entries = [entry(tmp_path, clip(stem), stem) for stem in stems]
+    (tmp_path / "scores.csv").write_text("clip\n")
+    path = write_report(tmp_path, entries, downloads=["scores.csv"])
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert path == tmp_path / "index.html"
+    assert len(page.references) == 6 * len(stems) + 1
+    for reference in page.references:
+        assert reference.startswith("./") and "?" not in reference and "#" not in reference
+        assert (tmp_path / unquote(reference)).is_file()
+    assert not re.search(r"https?:|//cdn|@import|url\(", text)
+    assert not [a for a in page.all("script") if "src" in a] and not page.all("link")
+
+
+def test_names_cannot_become_markup(tmp_path):
+    picture = clip(
+        EVIL,
+        target=EVIL,
+        label=EVIL,
+        probabilities=[(EVIL, 0.9), ("b", 0.1)],
+        heatmaps={EVIL: clip().heatmaps["Flat"]},
+    )
+    evil = dataclasses.replace(entry(tmp_path, picture, "a"), scores={EVIL: EVIL})
+    text = write_report(
+        tmp_path, [evil], title=EVIL, summary={EVIL: EVIL, "command": EVIL}, skipped={EVIL: EVIL}
+    ).read_text(encoding="utf-8")
+    page = Page(text)
+    assert len(page.all("script")) == 1 and "alert(" not in re.sub("&quot;", "", _script(text))
+    assert "<script>alert" not in text
+    assert "".join(page.text).count(EVIL) >= 10  # shown as it is
+
+
+def _script(text: str) -> str:
+    return text[text.index("<script>") : text.index("</script>")]
+
+
+def test_the_page_says_what_was_done_and_found(tmp_path):
+    entries = [
+        entry(tmp_path, clip("one"), "one"),
+        entry(tmp_path, clip("two", label="class 3"), "two"),
+        entry(tmp_path, clip("three", label=None, probabilities=()), "three"),
+    ]
+    summary = {"checkpoint": "runs/last.ckpt", "command": "python explain.py ckpt=runs/last.ckpt"}
+    path = write_report(
+        tmp_path, entries, summary=summary, skipped={"bad.avi": "cannot read video: truncated"}
+    )
+    page = Page(path.read_text(encoding="utf-8"))
+    text = " ".join(" ".join(page.text).split())
+    for words in (
+        "3 clips · 1 of 2 predicted right · 1 skipped",
+        "runs/last.ckpt",
+        "bad.avi cannot read video: truncated",
+        "Grad-CAM, layer trunk",
+        "no evidence: map is zero everywhere",
+        "✓ right",
+        "✗ wrong",
+        "deletion 0.12",
+        "class 3",  # the true class, though not among the five likeliest
+        "more classes",
+    ):
+        assert words in text, words
+    cards = [a["class"] for a in page.all("article")]
+    assert cards == ["card right", "card wrong", "card unknown"]
+    for video in page.all("video"):
+        assert {"controls", "loop", "muted", "playsinline"} <= set(video)
+        assert video["data-fps"] == "4" and video["preload"] == "metadata"
+    assert all(image["loading"] == "lazy" for image in page.all("img"))
+
+
+def test_bars_are_the_shares(tmp_path):
+    text = write_report(tmp_path, [entry(tmp_path, clip(), "a")]).read_text(encoding="utf-8")
+    (attention,) = re.findall(r'<svg class="attention".*?</svg>', text, flags=re.S)
+    heights = [float(h) for h in re.findall(r'width=".88" height="([\d.]+)"', attention)]
+    np.testing.assert_allclose(heights, 38 * np.arange(6) / 5, atol=0.06)
+    assert attention.count('class="pad"') == 1
+    assert "frame 3: 20%" in attention and "frame 5 · padded" in attention
+
+
+def test_hundreds_of_clips_do_not_load_at_once(tmp_path):
+    entries = [entry(tmp_path, clip(str(n)), str(n)) for n in range(300)]
+    path = write_report(tmp_path, entries)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert [v["preload"] for v in page.all("video")].count("metadata") <= 4
+    assert len(page.all("video")) == 300 and path.stat().st_size < 3_000_000
+
+
+def test_files_that_are_missing_or_elsewhere_are_refused(tmp_path):
+    made = entry(tmp_path, clip(), "a")
+    with pytest.raises(FileNotFoundError, match="missing"):
+        write_report(tmp_path, [dataclasses.replace(made, video=Path("no.mp4"))])
+    with pytest.raises(ValueError, match="outside"):
+        write_report(tmp_path / "inner", [made])
+    with pytest.raises(ValueError, match="outside"):
+        write_report(tmp_path, [dataclasses.replace(made, data=Path("../x.npz"))])
+    assert not list(tmp_path.glob("*index*"))
+
+
+def test_an_empty_report_is_a_page(tmp_path):
+    text = write_report(tmp_path, [], skipped={"a": "b"}).read_text(encoding="utf-8")
+    assert "0 clips · 1 skipped" in text
+
+
+PROBE = """
+<script>
+addEventListener("load", () => {
+  const video = document.querySelector("video");
+  const tell = (what) => document.body.setAttribute("data-found", JSON.stringify(what));
+  const go = () => {
+    const bars = document.querySelectorAll("svg.attention rect.hit");
+    video.addEventListener("seeked", () => setTimeout(() => tell({
+      ready: video.readyState, duration: video.duration,
+      size: [video.videoWidth, video.videoHeight],
+      time: video.currentTime, now: document.querySelector("rect.now").getAttribute("x"),
+      sheets: [...document.images].every((i) => i.complete && i.naturalWidth > 0),
+    }), 200), { once: true });
+    bars[3].dispatchEvent(new MouseEvent("click", { bubbles: true }));
+  };
+  video.addEventListener("error", () => tell({ error: video.error.message }));
+  if (video.readyState >= 2) go(); else video.addEventListener("loadeddata", go, { once: true });
+});
+</script>
+"""
+
+
+def test_chromium_plays_the_video_and_a_bar_seeks(tmp_path):
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next(filter(None, map(shutil.which, names)), None)
+    if browser is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    picture = clip()
+    path = write_report(tmp_path, [entry(tmp_path, picture, "a b#1%", real_files=True)])
+    probe = tmp_path / "probe.html"
+    probe.write_text(path.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>"))
+    command = [
+        browser,
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+    ]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000"]
+    command += ["--dump-dom", probe.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    found = re.search(r'data-found="([^"]*)"', done.stdout)
+    assert found, f"the page told nothing\n{done.stderr[-2000:]}"
+
+    told = json.loads(html.unescape(found[1]))
+    height, width = draw_video(picture).shape[1:3]
+    assert told["ready"] >= 2 and told["size"] == [width, height] and told["sheets"]
+    assert told["duration"] == pytest.approx(6 / 4, abs=0.01)
+    assert told["now"] == "3" and told["time"] == pytest.approx(3.5 / 4, abs=0.01)

@@ -1,0 +1,325 @@
+"""Synthetic actions: determinism, ground truth, fairness between classes, atomic rendering."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightning_cam.data.synthetic import actions
+from lightning_cam.data.synthetic.actions import CLASSES, FRAMES, TIMES, ClipKey, draw, render
+from lightning_cam.data.truth import Truth
+from lightning_cam.data.ucf11 import SyntheticActions
+from lightning_cam.data.video import probe, read_clip
+from lightning_cam.errors import DataError
+
+PAIR = ["move_left", "move_right"]
+SMALL = {"groups": 2, "clips": 1, "classes": PAIR}
+
+
+def key(name: str, group: int = 1, clip: int = 1) -> ClipKey:
+    return ClipKey(CLASSES.index(name), group, clip)
+
+
+def files(root: Path) -> dict[str, str]:
+    """Relative path to SHA-256 of every file."""
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return render(tmp_path_factory.mktemp("small") / "set", **SMALL)
+
+
+def test_a_clip_depends_on_its_key_only() -> None:
+    first = draw(key("circle", 3, 2))[0]
+    draw(key("blink", 1, 1)), draw(key("expand", 9, 4))  # other looks pass through the cache
+    assert (draw(key("circle", 3, 2))[0] == first).all()
+    for other in (key("circle", 3, 1), key("circle", 2, 2), key("shrink", 3, 2)):
+        assert not np.array_equal(draw(other)[0], first)
+    assert not np.array_equal(draw(key("circle", 3, 2), seed=1)[0], first)
+
+
+def test_layout_is_that_of_ucf11(small: Path) -> None:
+    names = {name for name in files(small) if "_left" in name}
+    assert names == {
+        "UCF11_updated_mpg/move_left/v_move_left_01/v_move_left_01_01.mpg",
+        "UCF11_updated_mpg/move_left/v_move_left_02/v_move_left_02_01.mpg",
+        "ground_truth/move_left/v_move_left_01_01.npz",
+        "ground_truth/move_left/v_move_left_02_01.npz",
+    }
+    manifest = json.loads((small / "synth.json").read_text())
+    assert manifest["files"] == len(files(small)) - 1
+    raw = draw(key("move_left"))[0]
+    want = hashlib.sha256(raw.tobytes()).hexdigest()
+    assert manifest["sha256"]["v_move_left_01_01"] == want
+
+
+def test_files_are_the_drawing(small: Path) -> None:
+    path = small / "UCF11_updated_mpg/move_right/v_move_right_02/v_move_right_02_01.mpg"
+    info = probe(path)
+    assert (info.num_frames, info.height, info.width) == (FRAMES, 96, 96)
+    assert info.fps == pytest.approx(30)
+    assert info.container == "mpeg"
+    np.testing.assert_allclose(info.times, TIMES, atol=1e-3)
+    frames, mask, track = draw(key("move_right", 2))
+    error = np.abs(read_clip(path).astype(int) - frames).mean(axis=(1, 2, 3))
+    assert error.max() < 6  # codec only: a frame out of place would not pass, see below
+    assert np.abs(frames[4:].astype(int) - frames[:-4])[mask[4:]].mean() > 6
+    truth = Truth.read(small / "ground_truth/move_right/v_move_right_02_01.npz")
+    assert (truth.mask == mask).all()
+    assert (truth.onset, truth.offset) == (track.onset, track.offset)
+    np.testing.assert_allclose(truth.state, track.state, rtol=1e-6)
+
+
+def test_rendering_does_not_depend_on_processes_or_on_the_subset(
+    small: Path, tmp_path: Path
+) -> None:
+    alone = render(tmp_path / "alone", **SMALL, processes=1)
+    assert files(alone) == files(small)
+    subset = render(tmp_path / "subset", groups=1, clips=1, classes=["move_right"], processes=3)
+    for name, digest in files(subset).items():
+        assert name == "synth.json" or files(small)[name] == digest
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_ground_truth(name: str) -> None:
+    areas = []
+    for group, clip in itertools.product((1, 7), (1, 2)):
+        frames, mask, track = draw(key(name, group, clip))
+        assert frames.dtype == np.uint8
+        assert mask.shape == frames.shape[:3]
+        assert mask.any(axis=(1, 2)).all()
+        assert 0.10 <= track.onset < track.offset <= FRAMES / 30 - 0.10 + 1e-9
+        moving = (np.abs(np.diff(track.state, axis=0)) > 1e-9).any(axis=1)
+        inside = (track.onset <= TIMES[1:]) & (TIMES[:-1] < track.offset)
+        assert not moving[~inside].any()
+        if name == "blink":
+            assert moving.sum() >= 4
+        else:
+            assert moving[inside][1:-1].mean() > 0.8
+        areas.append(mask.mean())
+    assert 0.03 < np.mean(areas) < 0.2
+
+
+def test_directions() -> None:
+    def travel(name: str, column: int) -> float:
+        state = draw(key(name, 2, 1))[2].state
+        return float(state[-1, column] - state[0, column])
+
+    assert travel("move_left", 0) == pytest.approx(-0.36 * 96)
+    assert travel("move_right", 0) == pytest.approx(0.36 * 96)
+    assert travel("move_up", 1) == pytest.approx(-0.36 * 96)
+    assert travel("move_down", 1) == pytest.approx(0.36 * 96)
+    assert travel("rotate_cw", 3) == pytest.approx(np.pi, rel=0.11)
+    assert travel("rotate_ccw", 3) == pytest.approx(-np.pi, rel=0.11)
+    assert travel("expand", 2) > 5
+    assert travel("shrink", 2) < -5
+
+
+def test_clockwise_is_clockwise_on_the_screen() -> None:
+    # The ear is outside the disc: over the whole swing it goes from left to right over the top.
+    _, mask, track = draw(key("rotate_cw", 4, 3))
+    y, x = np.mgrid[:96, :96]
+    ears = []
+    for t in (0, FRAMES // 2, FRAMES - 1):
+        distance = np.hypot(x - track.cx[t], y - track.cy[t])
+        ear = mask[t] & (distance > 1.1 * track.radius[t])
+        ears.append((x[ear].mean() - track.cx[t], y[ear].mean() - track.cy[t]))
+    assert ears[0][0] < -5
+    assert ears[2][0] > 5
+    angle = track.angle[FRAMES // 2]
+    assert ears[1] == pytest.approx(
+        (1.25 * track.radius[FRAMES // 2] * np.sin(angle),
+         -1.25 * track.radius[FRAMES // 2] * np.cos(angle)), abs=2.5,
+    )  # fmt: skip
+
+
+def kolmogorov_smirnov(one: np.ndarray, other: np.ndarray) -> float:
+    """Asymptotic p-value of the two-sample test."""
+    grid = np.sort(np.concatenate([one, other]))
+    distance = np.abs(
+        np.searchsorted(np.sort(one), grid, "right") / len(one)
+        - np.searchsorted(np.sort(other), grid, "right") / len(other)
+    ).max()
+    scaled = distance * np.sqrt(len(one) * len(other) / (len(one) + len(other)))
+    k = np.arange(1, 101)
+    if scaled < 0.2:  # the series does not converge there; p is 1
+        return 1.0
+    return float(min(1, max(0, 2 * ((-1.0) ** (k - 1) * np.exp(-2 * (k * scaled) ** 2)).sum())))
+
+
+def test_single_frames_do_not_tell_the_class() -> None:
+    # One random frame per clip, so that the sample is independent; 11 classes, 600 clips each.
+    rng = np.random.default_rng(0)
+    states = np.stack([
+        [
+            actions._track(np.random.default_rng([label, n]), name, 96).state[rng.integers(FRAMES)]
+            for n in range(600)
+        ]
+        for label, name in enumerate(CLASSES)
+    ])  # fmt: skip  # (11, 600, 5)
+    p = [
+        kolmogorov_smirnov(states[i, :, column], states[j, :, column])
+        for column in range(5)
+        for i, j in itertools.combinations(range(11), 2)
+    ]
+    assert min(p) > 1e-4  # 275 comparisons
+    assert np.mean(p) > 0.3
+    # The test can fail: the first frames of opposite classes are easily told apart.
+    left, right = (
+        np.array([
+            actions._track(np.random.default_rng([9, n]), name, 96).cx[0] for n in range(600)
+        ])
+        for name in PAIR
+    )  # fmt: skip
+    assert kolmogorov_smirnov(left, right) < 1e-6
+
+
+def test_rendering_is_done_once_and_again_when_it_differs(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    render(root, **SMALL)
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*.mpg")}
+    render(root, **SMALL)
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*.mpg")} == before
+    render(root, **{**SMALL, "seed": 1})
+    assert json.loads((root / "synth.json").read_text())["seed"] == 1
+    assert all(path.stat().st_mtime_ns > before[path] for path in root.rglob("*.mpg"))
+    lost = next(iter(before))
+    lost.unlink()
+    render(root, **{**SMALL, "seed": 1})
+    assert lost.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize("content", ["thesis.txt", "synth.json"])
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, content: str) -> None:
+    (tmp_path / content).write_text('{"name": "other"}')
+    with pytest.raises(DataError, match="nothing was touched"):
+        render(tmp_path, **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == [content]
+
+
+def test_errors_name_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"unknown synthetic classes \['jump'\].*move_left"):
+        render(tmp_path / "a", classes=["jump"])
+    with pytest.raises(DataError, match="multiple of 16"):
+        render(tmp_path / "a", size=90)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="name a"):
+        render(tmp_path / "file" / "set", **SMALL)
+
+
+def test_a_failing_worker_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(actions, "_encode", full)
+    with pytest.raises(DataError, match="No space left"):
+        render(tmp_path / "set", **SMALL, processes=2)
+    monkeypatch.setattr(actions, "_encode", lambda *_: os._exit(9))
+    with pytest.raises(DataError, match="worker process died after 0 of 4"):
+        render(tmp_path / "set", **SMALL, processes=2)
+    monkeypatch.undo()
+    assert len(files(render(tmp_path / "set", **SMALL))) == 9
+
+
+SCRIPT = """
+import sys
+from lightning_cam.data.synthetic.actions import render
+render(sys.argv[1], groups=int(sys.argv[2]), clips=4, classes=["move_left", "blink"])
+"""
+
+
+def start(root: Path, groups: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", SCRIPT, str(root), str(groups)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+@pytest.mark.parametrize("everyone", [True, False], ids=["with its workers", "parent alone"])
+def test_a_killed_rendering_is_redone(tmp_path: Path, everyone: bool) -> None:
+    root, partial = tmp_path / "set", tmp_path / "set.partial"
+    process = start(root, groups=25)
+    deadline = time.monotonic() + 30
+    while not any(partial.rglob("*.mpg")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    if everyone:
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()  # its workers finish the clip in hand; the next call waits for them
+    process.wait()
+    assert not root.exists()
+    assert partial.exists()
+    render(root, **SMALL)
+    assert len(files(root)) == 9
+    assert not partial.exists()
+
+
+def test_two_processes_at_once(tmp_path: Path) -> None:
+    processes = [start(tmp_path / "set", groups=4) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    assert json.loads((tmp_path / "set/synth.json").read_text())["files"] == 64
+    assert len(files(tmp_path / "set")) == 65
+
+
+def test_datamodule_defaults(small: Path) -> None:
+    data = SyntheticActions(str(small / "absent"))
+    assert data.classes == sorted(CLASSES)  # known before anything is rendered
+    assert (data.default_val, data.default_test) == ((21, 22, 23), (24, 25))
+
+
+def test_datamodule_renders_and_serves_ground_truth(tmp_path: Path) -> None:
+    data = SyntheticActions(str(tmp_path / "set"), groups=3, clips=1, actions=PAIR, batch_size=2)
+    data.prepare_data()
+    data.setup()
+    assert [len(part) for part in (data.train_set, data.val_set, data.test_set)] == [2, 2, 2]
+    assert "mask" not in data.train_set[0]
+    (batch,) = data.val_dataloader()
+    assert batch["clip_id"] == ["v_move_left_02_01", "v_move_right_02_01"]
+    assert batch["label"].tolist() == [0, 1]
+    assert batch["mask"].shape == (2, 16, 64, 64)
+    _, masks, track = draw(key("move_left", 2))
+    seconds = batch["time_s"][0].numpy()
+    np.testing.assert_allclose(seconds, batch["frame_idx"][0].numpy() / 30, atol=1e-3)
+    inside = (seconds >= track.onset) & (seconds < track.offset)
+    assert (batch["action"][0].numpy() == inside).all()
+    areas = batch["mask"][0].float().mean((1, 2)).numpy()
+    np.testing.assert_allclose(areas, masks[batch["frame_idx"][0]].mean((1, 2)), rtol=0.1)
+    columns = batch["mask"][0].float().mean(1)  # (T, W)
+    centres = (columns * np.arange(64)).sum(1) / columns.sum(1)
+    assert centres[-1] - centres[0] == pytest.approx(-0.36 * 64, abs=2)
+
+
+def test_flipped_training_clips_have_the_flipped_label(tmp_path: Path) -> None:
+    data = SyntheticActions(str(tmp_path / "set"), groups=3, clips=1, actions=PAIR)
+    data.prepare_data()
+    clip = data.train_set.clips[0]
+    assert clip.truth is not None
+    steps, valid = data.reader.window(clip.path)
+    truth, seen = Truth.read(clip.truth), set()
+    for epoch in range(12):
+        sample = data.reader.sample(clip, steps, valid, truth, (0, epoch, 0), image=1)
+        columns = sample["mask"].float().mean(1)
+        centres = (columns * np.arange(64)).sum(1) / columns.sum(1)
+        direction = "move_left" if centres[-1] < centres[0] else "move_right"
+        assert data.classes[sample["label"]] == direction
+        seen.add(direction)
+    assert len(seen) == 2
+    labels = {int(data.train_set[epoch, 0]["label"]) for epoch in range(12)}
+    assert labels == {0, 1}

@@ -1,0 +1,182 @@
+"""Clip transforms: geometry, labels, colours and their inverse."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_cam.data.transforms import (
+    ClipTransform,
+    ColourJitter,
+    mirror_labels,
+    normalise,
+    resize_mask,
+    to_frames,
+)
+from lightning_cam.errors import ConfigError
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def coordinates(height: int, width: int, steps: int = 2) -> torch.Tensor:
+    """Frames that tell where each pixel came from: red = row, green = column, blue = step."""
+    frames = torch.zeros(steps, 3, height, width, dtype=torch.uint8)
+    frames[:, 0] = torch.arange(height)[:, None]
+    frames[:, 1] = torch.arange(width)
+    frames[:, 2] = torch.arange(steps)[:, None, None]
+    return frames
+
+
+@given(st.integers(0, 2**31), st.sampled_from([IMAGENET, ((0.45,) * 3, (0.225,) * 3)]))
+@settings(max_examples=20, deadline=None)
+def test_to_frames_is_the_inverse_of_normalise(seed: int, constants: tuple) -> None:
+    frames = torch.randint(0, 256, (5, 3, 7, 9), generator=generator(seed), dtype=torch.uint8)
+    clip = normalise(frames, *constants)
+    assert clip.shape == (3, 5, 7, 9)
+    assert clip.is_contiguous()
+    back = to_frames(clip[None], *constants)
+    assert back.shape == (1, 5, 7, 9, 3)
+    assert (torch.from_numpy(back[0]) == frames.permute(0, 2, 3, 1)).all()
+
+
+def test_normalise_is_the_formula() -> None:
+    frames = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    want = [(v - m) / s for v, m, s in zip((0, 0.2, 1), *IMAGENET, strict=True)]
+    torch.testing.assert_close(normalise(frames, *IMAGENET).flatten(), torch.tensor(want))
+
+
+def test_to_frames_clips_what_jitter_pushed_out_of_range() -> None:
+    clip = torch.tensor([-9.0, 0.0, 9.0]).view(1, 3, 1, 1, 1)
+    assert to_frames(clip, (0.5,) * 3, (0.5,) * 3).flatten().tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize(
+    ("size", "want"), [((240, 320), (60, 80)), ((320, 240), (80, 60)), ((61, 61), (60, 60))]
+)
+def test_shrink_sets_the_short_side(size: tuple[int, int], want: tuple[int, int]) -> None:
+    transform = ClipTransform(resize=60, crop=56)
+    frames = transform.shrink(torch.full((2, 3, *size), 7, dtype=torch.uint8))
+    assert frames.shape == (2, 3, *want)
+    assert frames.dtype == torch.uint8
+    assert (frames == 7).all()
+
+
+def test_evaluation_takes_the_centre() -> None:
+    clip = ClipTransform(resize=20, crop=8, **PLAIN)(coordinates(20, 30)).clip * 255
+    assert clip[0, 0, :, 0].round().tolist() == list(range(6, 14))
+    assert clip[1, 0, 0].round().tolist() == list(range(11, 19))
+    assert clip[2, :, 0, 0].round().tolist() == [0, 1]
+
+
+def test_training_crops_everywhere_and_alike_in_all_frames() -> None:
+    transform = ClipTransform(resize=20, crop=8, hflip=0.0, **PLAIN)
+    corners = set()
+    for seed in range(300):
+        clip = (transform(coordinates(20, 12), generator=generator(seed)).clip * 255).round()
+        assert (clip[:2, 0] == clip[:2, 1]).all()
+        corners.add((int(clip[0, 0, 0, 0]), int(clip[1, 0, 0, 0])))
+    assert {top for top, _ in corners} == set(range(13))
+    assert {left for _, left in corners} == set(range(5))
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=30, deadline=None)
+def test_mask_follows_the_frames(seed: int) -> None:
+    mask = torch.rand(3, 20, 26, generator=generator(seed)) < 0.3
+    frames = (mask[:, None] * 255).to(torch.uint8).expand(3, 3, 20, 26)
+    view = ClipTransform(resize=20, crop=11, **PLAIN)(frames, mask, generator(seed + 1))
+    assert view.mask is not None
+    assert view.mask.dtype == torch.bool
+    assert ((view.clip[0] > 0.5) == view.mask).all()
+
+
+def test_mask_is_resized_by_area() -> None:
+    mask = torch.zeros(1, 8, 8, dtype=torch.bool)
+    mask[:, :4, :6] = True
+    want = torch.zeros(1, 4, 4, dtype=torch.bool)
+    want[:, :2, :3] = True
+    assert (resize_mask(mask, (4, 4)) == want).all()
+
+
+def test_flip_turns_frames_and_mask_and_says_so() -> None:
+    frames, mask = coordinates(6, 6), torch.zeros(2, 6, 6, dtype=torch.bool)
+    mask[:, 1, 0] = True
+    transform = ClipTransform(resize=6, crop=6, hflip=1.0, **PLAIN)
+    view = transform(frames, mask, generator(0))
+    assert view.flipped
+    assert view.mask is not None
+    assert (view.clip[1, 0, 0] * 255).round().tolist() == [5, 4, 3, 2, 1, 0]
+    assert view.mask.nonzero()[:, 1:].tolist() == [[1, 5], [1, 5]]
+    assert not transform(frames, mask, generator(0), flippable=False).flipped
+    assert not transform(frames, mask).flipped  # never in evaluation
+
+
+def test_mirror_labels() -> None:
+    names = ["down", "left", "right"]
+    assert mirror_labels(names, [["left", "right"]]) == [0, 2, 1]
+    assert mirror_labels(names, []) == [0, 1, 2]
+    assert mirror_labels(names, None) == [None] * 3
+    # The partner is no class of this set: what the mirrored clip shows has no label.
+    assert mirror_labels(["down", "left"], [["left", "right"]]) == [0, None]
+
+
+def test_jitter_is_one_change_for_the_whole_clip() -> None:
+    clip = torch.randn(3, 4, 5, 6, generator=generator(0))
+    jitter = ColourJitter(contrast=0.2, offset=0.3)
+    gains, shifts = [], []
+    for seed in range(100):
+        out = jitter(clip.clone(), generator(seed))
+        gain = ((out[0] - out[0].mean()) / (clip[0] - clip[0].mean())).mean().item()
+        shift = (out - gain * clip).flatten(1)
+        assert (shift.amax(1) - shift.amin(1)).max() < 1e-5
+        gains.append(gain)
+        shifts.append(shift[:, 0])
+    assert 0.8 <= min(gains) < 0.85
+    assert 1.15 < max(gains) <= 1.2
+    assert torch.stack(shifts).abs().max() <= 0.3 + 1e-5
+    assert torch.stack(shifts).std(0).min() > 0.1  # each channel has its own
+
+
+def test_jitter_permutes_or_drops_colour() -> None:
+    clip = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 2, 2, 2).contiguous()
+    orders = {
+        tuple(ColourJitter(permute=1.0)(clip.clone(), generator(seed))[:, 0, 0, 0].tolist())
+        for seed in range(60)
+    }
+    assert len(orders) == 6
+    grey = ColourJitter(grey=1.0, permute=1.0)(clip.clone(), generator(0))
+    assert (grey == 1.0).all()
+
+
+def test_randomness_is_the_generators_alone() -> None:
+    transform = ClipTransform(
+        resize=20, crop=8, jitter=ColourJitter(contrast=0.2, offset=0.2, permute=0.5, grey=0.2)
+    )
+    before = torch.get_rng_state()
+    one, same, other = (transform(coordinates(20, 30), None, generator(s)).clip for s in (1, 1, 2))
+    assert (torch.get_rng_state() == before).all()
+    assert (one == same).all()
+    assert not torch.equal(one, other)
+
+
+def test_frames_are_not_changed() -> None:
+    frames = coordinates(8, 8)
+    copy = frames.clone()
+    ClipTransform(resize=8, crop=8, hflip=1.0, jitter=ColourJitter(0.5, 0.5))(
+        frames, None, generator(0)
+    )
+    assert (frames == copy).all()
+
+
+def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(ConfigError, match="crop=300"):
+        ClipTransform(resize=256, crop=300)
+    with pytest.raises(ConfigError, match="std"):
+        ClipTransform(std=(1.0, 0.0, 1.0))

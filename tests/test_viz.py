@@ -1,0 +1,498 @@
+"""Pictures and videos: exact colours, files that play, text that can be read."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_cam.viz import (
+    ClipPicture,
+    draw_attention,
+    draw_sheet,
+    draw_video,
+    overlay,
+    save_png,
+    write_video,
+)
+from lightning_cam.viz.canvas import Canvas, plain, shorten, text_width, wrap
+from lightning_cam.viz.overlay import LUT, SIGNED_LUT, no_evidence
+from lightning_cam.viz.panel import panel_size
+from lightning_cam.viz.parts import Strip, header, percent
+from lightning_cam.viz.sheet import chosen_frames
+
+TINT = (255, 236, 179)
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+def blob(t: int, h: int, w: int, peak: int = 2) -> np.ndarray:
+    y, x = np.mgrid[:h, :w]
+    space = np.exp(-((y / h - 0.5) ** 2 + (x / w - 0.5) ** 2) / 0.05)
+    return np.stack([space * np.exp(-((s - peak) ** 2) / 4) for s in range(t)]).astype(np.float32)
+
+
+def smooth(t: int, h: int, w: int) -> np.ndarray:
+    """Moving colours without the fine grain that no video codec keeps."""
+    y, x = np.mgrid[:h, :w]
+    ramp = [np.stack([x * 200 // w, y * 200 // h, 0 * x + 12 * s], -1) for s in range(t)]
+    return np.stack(ramp).astype(np.uint8)
+
+
+def picture(t: int = 8, h: int = 32, w: int = 48, **changes: object) -> ClipPicture:
+    base = ClipPicture(
+        frames=noise(t, h, w),
+        heatmaps={"Recurrent Grad-CAM, layer trunk, pool space": blob(t, h, w)},
+        target="spin",
+        label="spin",
+        probabilities=[("jump", 0.2), ("spin", 0.7), ("wave", 0.1)],
+        attention=np.full(t, 1 / t),
+        title="v_spin_01_01.avi",
+    )
+    return dataclasses.replace(base, **changes)
+
+
+# --- overlay ---------------------------------------------------------------------------------
+
+
+def test_the_scale_is_the_clips_and_not_the_frames():
+    heat = np.zeros((3, 2, 2), np.float32)
+    heat[0], heat[1] = 2.0, 1.0
+    out = overlay(noise(3, 2, 2), heat, alpha=1)
+    assert (out[0] == LUT[255]).all()
+    assert (out[1] == LUT[128]).all()  # half the heat, half the scale: not a scale of its own
+
+
+def test_cold_pixels_keep_the_picture_and_hot_ones_are_blended():
+    frames = noise(2, 4, 4)
+    heat = np.zeros((2, 4, 4), np.float32)
+    heat[1, 0, 0] = 5
+    out = overlay(frames, heat, alpha=0.5)
+    hot = (frames[1, 0, 0].astype(float) + LUT[255]) / 2
+    assert np.abs(out[1, 0, 0] - hot).max() <= 1.5
+    out[1, 0, 0] = frames[1, 0, 0]
+    np.testing.assert_array_equal(out, frames)
+
+
+def test_a_given_scale_is_used_and_more_than_it_saturates():
+    heat = np.stack([np.full((2, 2), value, np.float32) for value in (0, 1, 2, 8)])
+    out = overlay(noise(4, 2, 2), heat, alpha=1, scale=2)
+    assert (out[1] == LUT[128]).all() and (out[2:] == LUT[255]).all()
+
+
+@pytest.mark.parametrize(
+    ("fill", "reason"),
+    [(0, "zero"), (3, "everywhere"), (np.nan, "NaN"), (np.inf, "NaN or inf"), (-1, "everywhere")],
+)
+def test_a_map_that_says_nothing_leaves_the_frames(fill, reason):
+    frames, heat = noise(2, 4, 4), np.full((2, 4, 4), fill, np.float32)
+    assert reason in no_evidence(heat)
+    np.testing.assert_array_equal(overlay(frames, heat), frames)
+
+
+def test_one_nan_or_no_positive_value_is_no_evidence():
+    heat = blob(2, 4, 4)
+    assert no_evidence(heat) == "" and "positive" in no_evidence(-heat)
+    heat[1, 2, 3] = np.nan
+    assert "NaN" in no_evidence(heat)
+    assert no_evidence(-blob(2, 4, 4), signed=True) == ""
+    # a constant up to float32 rounding is not drawn as if it located anything
+    assert no_evidence(np.float32(1) + 1e-7 * blob(2, 4, 4)) != ""
+
+
+def test_signed_maps_are_symmetric_around_the_picture():
+    frames, heat = noise(1, 1, 3), np.array([[[-2.0, 0.0, 2.0]]], np.float32)
+    out = overlay(frames, heat, alpha=1, signed=True)
+    assert (out[0, 0, 0] == SIGNED_LUT[0]).all() and (out[0, 0, 2] == SIGNED_LUT[255]).all()
+    assert (out[0, 0, 1] == frames[0, 0, 1]).all()
+    assert out[0, 0, 0, 2] > out[0, 0, 0, 0] and out[0, 0, 2, 0] > out[0, 0, 2, 2]  # blue, red
+    clipped = overlay(frames, heat, alpha=1)
+    assert (clipped[0, 0, :2] == frames[0, 0, :2]).all()  # unsigned: negative counts as zero
+
+
+@given(st.integers(-40, 40))
+def test_the_unit_of_the_heat_does_not_matter(power):
+    frames, heat = noise(3, 5, 7), blob(3, 5, 7)
+    np.testing.assert_array_equal(overlay(frames, heat * 2.0**power), overlay(frames, heat))
+
+
+@pytest.mark.parametrize(
+    ("frames", "heat", "options", "error", "words"),
+    [
+        (noise(2, 4, 4).astype(float), blob(2, 4, 4), {}, TypeError, "uint8.*float64"),
+        (noise(2, 4, 4)[0], blob(2, 4, 4), {}, ValueError, r"\(T, H, W, 3\), got \(4, 4, 3\)"),
+        (noise(2, 4, 4), blob(2, 4, 5), {}, ValueError, r"\(2, 4, 4\), got \(2, 4, 5\)"),
+        (noise(2, 4, 4), blob(2, 4, 4) * 1j, {}, TypeError, "float"),
+        (noise(2, 4, 4), blob(2, 4, 4), {"alpha": 1.5}, ValueError, "alpha"),
+        (noise(2, 4, 4), blob(2, 4, 4), {"scale": 0.0}, ValueError, "scale"),
+    ],
+)
+def test_wrong_input_is_told_apart(frames, heat, options, error, words):
+    with pytest.raises(error, match=words):
+        overlay(frames, heat, **options)
+
+
+# --- video -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (65, 97), (1, 1)])
+@pytest.mark.parametrize("fps", [8, 7.5, 29.97])
+def test_the_video_is_what_browsers_play(tmp_path, height, width, fps):
+    frames = smooth(9, height, width)
+    path = write_video(tmp_path / "new folder" / "clip.mp4", frames, fps)
+    with av.open(str(path)) as container:
+        (stream,) = container.streams
+        assert stream.codec_context.name == "h264" and stream.codec_context.pix_fmt == "yuv420p"
+        assert (stream.height, stream.width) == (height + height % 2, width + width % 2)
+        assert float(stream.average_rate) == pytest.approx(fps)
+        assert container.duration / 1e6 == pytest.approx(9 / fps, rel=1e-3)
+        decoded = list(container.decode(stream))
+    assert [round(f.time * fps) for f in decoded] == list(range(9))
+    back = np.stack([f.to_ndarray(format="rgb24") for f in decoded])[:, :height, :width]
+    assert np.abs(back.astype(int) - frames).mean() < 2.5
+    data = path.read_bytes()
+    assert 0 < data.index(b"moov") < data.index(b"mdat")
+    assert [p.name for p in path.parent.iterdir()] == ["clip.mp4"]
+
+
+def test_red_stays_red(tmp_path):
+    frames = np.zeros((3, 32, 32, 3), np.uint8)
+    frames[:] = 200, 40, 20
+    with av.open(str(write_video(tmp_path / "a.mp4", frames))) as container:
+        first = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    assert np.abs(first.astype(int) - frames[0]).max() <= 4
+
+
+def test_an_odd_edge_is_repeated(tmp_path):
+    frames = np.zeros((2, 33, 35, 3), np.uint8)
+    frames[:, -1], frames[:, :, -1] = 220, 220
+    with av.open(str(write_video(tmp_path / "a.mp4", frames))) as container:
+        first = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    assert first.shape == (34, 36, 3) and first[-1].mean() > 200 and first[:, -1].mean() > 200
+
+
+def test_a_failure_leaves_the_old_video_and_no_rubbish(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", smooth(2, 8, 8))
+    before = path.read_bytes()
+    monkeypatch.setattr(cv2, "cvtColor", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_video(path, smooth(3, 8, 8))
+    with pytest.raises(ZeroDivisionError):
+        save_png(tmp_path / "b.png", smooth(1, 8, 8)[0])
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_the_same_frames_give_the_same_bytes(tmp_path):
+    a, b = (write_video(tmp_path / name, smooth(4, 32, 32)) for name in ("a.mp4", "b.mp4"))
+    assert a.read_bytes() == b.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("frames", "fps", "error", "words"),
+    [
+        (np.zeros((2, 3, 8, 8), np.uint8), 8, ValueError, r"got \(2, 3, 8, 8\)"),
+        (np.zeros((0, 8, 8, 3), np.uint8), 8, ValueError, r"got \(0, 8, 8, 3\)"),
+        (np.zeros((2, 8, 8, 3), np.float32), 8, TypeError, "float32"),
+        (np.zeros((2, 8, 8, 3), np.uint8), 0, ValueError, "fps"),
+        (np.zeros((2, 8, 8, 3), np.uint8), float("nan"), ValueError, "fps"),
+    ],
+)
+def test_what_is_no_video_is_refused(tmp_path, frames, fps, error, words):
+    with pytest.raises(error, match=words):
+        write_video(tmp_path / "a.mp4", frames, fps)
+    assert not list(tmp_path.iterdir())
+
+
+# --- what is known about a clip --------------------------------------------------------------
+
+
+def test_energy_is_each_frames_share_without_the_padding():
+    heat = np.zeros((4, 2, 2), np.float32)
+    heat[0], heat[1], heat[2], heat[3] = 1, 3, -5, np.nan
+    clip = picture(4, 2, 2, heatmaps={"a": heat}, valid=np.array([1, 1, 1, 0], bool))
+    np.testing.assert_allclose(clip.energy("a"), [0.25, 0.75, 0, 0])
+    both = dataclasses.replace(clip, signed=("a",))
+    np.testing.assert_allclose(both.energy("a"), [1 / 9, 3 / 9, 5 / 9, 0])
+    assert dataclasses.replace(clip, valid=None).energy("a") is None  # the NaN counts now
+    assert picture(4, 2, 2, heatmaps={"a": heat}, valid=np.zeros(4, bool)).energy("a") is None
+
+
+def test_short_names_tell_the_maps_apart():
+    maps = dict.fromkeys(["Grad-CAM, layer a", "Grad-CAM, layer b", "RISE, 100 masks"])
+    clip = picture(heatmaps={name: blob(8, 32, 48) for name in maps})
+    names = clip.short_names
+    assert list(names.values()) == ["Grad-CAM, layer a", "Grad-CAM, layer b", "RISE"]
+    assert next(iter(clip.strips())) == "attention weight" and len(clip.strips()) == 4
+
+
+def test_wrong_shapes_are_named():
+    with pytest.raises(ValueError, match=r"heatmaps\['x'\].*\(8, 32, 48\), got \(8, 32, 40\)"):
+        picture(heatmaps={"x": blob(8, 32, 40)})
+    with pytest.raises(ValueError, match=r"attention.*\(8,\), got \(9,\)"):
+        picture(attention=np.ones(9))
+
+
+# --- text ------------------------------------------------------------------------------------
+
+
+@given(st.text(max_size=60), st.integers(30, 300))
+def test_text_fits_the_width_it_is_given(text, width):
+    assert text_width(shorten(text, 14, width), 14) <= width
+    lines = wrap(text, 14, width, 3)
+    assert 1 <= len(lines) <= 3 and all(text_width(line, 14) <= width for line in lines)
+
+
+def test_what_the_font_lacks_is_written_plainly():
+    assert (
+        plain("Café 2\N{MULTIPLICATION SIGN}3\n \N{GREEK SMALL LETTER ALPHA}=0.5 跳")
+        == "Cafe 2x3 alpha=0.5 ?"
+    )
+    both_ends = shorten("group_07/a_very_long_name_of_a_clip_0042.avi", 14, 150)
+    assert both_ends.startswith("group") and both_ends.endswith(".avi") and "…" in both_ends
+
+
+def test_percentages_leave_no_false_certainty():
+    assert [percent(p) for p in (0, 0.004, 0.5, 0.999, 1, np.nan)] == [
+        "0%", "<1%", "50%", ">99%", "100%", "n/a",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def canvases(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Canvas]]:
+    """Every canvas that is drawn on during the test."""
+    made: list[Canvas] = []
+    init = Canvas.__init__
+
+    def register(self: Canvas, width: int, height: int) -> None:
+        init(self, width, height)
+        made.append(self)
+
+    monkeypatch.setattr(Canvas, "__init__", register)
+    yield made
+
+
+LONG = "a_very_long_folder_name/v_synthetic_actions_group_07/v_spinning_clip_0042_of_many.mp4"
+AWKWARD = {
+    "plain": {},
+    "long": {
+        "title": LONG,
+        "label": "j" * 70,
+        "target": "another very long class name that would never fit on one line " * 3,
+        "probabilities": [("the likeliest class has a long name too", 0.999), (LONG, 0.001)],
+        "heatmaps": {f"{LONG} {n}, with, commas {LONG}": blob(8, 32, 48) for n in range(3)},
+    },
+    "bare": {"label": None, "probabilities": (), "attention": None, "heatmaps": {}, "title": ""},
+    "blank": {
+        "heatmaps": {"Grad-CAM": np.zeros((8, 32, 48)), "SIDU": np.full((8, 32, 48), 1 / 3)},
+        "attention": np.full(8, np.nan),
+        "valid": np.arange(8) < 5,
+        "times": np.arange(8) * 1000.5,
+    },
+    "signed": {"heatmaps": {"IG": -1e-30 * blob(8, 32, 48)}, "signed": ("IG",)},
+    "many": {"heatmaps": {f"method {n}": blob(8, 32, 48) for n in range(7)}},
+}  # fmt: skip
+SHAPES = {
+    "small": (8, 32, 48),
+    "tall": (8, 96, 24),
+    "wide": (3, 32, 200),
+    "one": (1, 8, 8),
+    "lasting": (75, 24, 24),
+}
+
+
+def awkward(name: str) -> ClipPicture:
+    return picture(**AWKWARD[name])
+
+
+def assert_readable(canvases: list[Canvas]) -> None:
+    for canvas in canvases:
+        width, height = canvas.image.size
+        for n, (text, (x0, y0, x1, y1)) in enumerate(canvas.boxes):
+            assert x0 >= 0 and y0 >= 0 and x1 <= width and y1 <= height, f"{text!r} is cut off"
+            for other, (a0, b0, a1, b1) in canvas.boxes[:n]:
+                apart = x1 <= a0 or a1 <= x0 or y1 <= b0 or b1 <= y0
+                assert apart, f"{text!r} runs into {other!r}"
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+@pytest.mark.parametrize("draw", [draw_video, draw_sheet])
+def test_no_text_is_cut_off_or_runs_into_another(canvases, name, draw):
+    draw(awkward(name))
+    assert canvases
+    assert_readable(canvases)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("draw", [draw_video, draw_sheet])
+def test_clips_of_every_shape_are_drawn_readably(canvases, shape, draw):
+    clip = picture(*shape, times=np.arange(shape[0]) / 7.5)
+    out = draw(clip)
+    assert_readable(canvases)
+    assert out.dtype == np.uint8 and out.shape[-1] == 3 and out.shape[-2] <= 2200
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 16), (40, 32), (300, 100), (2, 3)])
+def test_attention_is_drawn_readably(canvases, shape):
+    weights = np.random.default_rng(0).random(shape)
+    weights[-1, -1] = np.nan
+    draw_attention(weights, title=LONG * 3)
+    assert_readable(canvases)
+
+
+# --- the explanation video -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "panel"),
+    [((64, 64), (256, 256)), ((112, 112), (224, 224)), ((256, 340), (256, 340)),
+     ((128, 416), (128, 416)), ((1080, 1920), (270, 480)), ((120, 160), (240, 320))],
+)  # fmt: skip
+def test_panels_are_readable_and_keep_their_proportions(size, panel):
+    assert panel_size(*size) == panel
+
+
+def test_the_cursor_stands_at_the_current_frame():
+    clip = picture(attention=np.zeros(8) + np.eye(8)[3])
+    video = draw_video(clip)
+    assert video.shape[0] == 8 and video.shape[1] % 2 == 0 and video.shape[2] % 2 == 0
+    strip = Strip(clip, video.shape[2], 146, video.shape[2] - 16 - 64)
+    for t, frame in enumerate(video):
+        tinted = np.flatnonzero((frame == TINT).all(-1).sum(0) > 5)
+        x0, x1 = strip.column(t)
+        assert tinted.min() == x0 and tinted.max() == x1 - 1
+
+
+def test_original_and_overlay_stand_side_by_side():
+    heat = np.zeros((4, 64, 64), np.float32)
+    heat[1], heat[2] = 0.5, 1  # one warm, one hot frame
+    frames = np.full((4, 64, 64, 3), 90, np.uint8)
+    video = draw_video(picture(4, 64, 64, frames=frames, heatmaps={"a": heat}))
+    gray = (video == 90).all(-1).reshape(4, -1).sum(1)
+    assert (gray[[0, 3]] >= 2 * 256 * 256).all()  # both panels plain
+    assert (gray[[1, 2]] < 1.5 * 256 * 256).all()  # the overlay is coloured,
+    assert (gray[[1, 2]] >= 256 * 256).all()  # the original is not
+    for t, level in ((1, 128), (2, 255)):  # on one scale
+        blended = (90 + LUT[level].astype(float)) / 2
+        assert (np.abs(video[t] - blended) <= 1.5).all(-1).sum() >= 256 * 256
+
+
+def test_only_the_moving_parts_move():
+    clip = picture(4, 64, 64, frames=np.full((4, 64, 64, 3), 90, np.uint8), heatmaps={})
+    video = draw_video(clip)
+    top = header(clip, video.shape[2]).image.height + 256
+    assert (video[:, :top] == video[0, :top]).all() and (video[1] != video[2]).any()
+
+
+def test_padded_frames_are_gray():
+    video = draw_video(picture(8, 64, 64, valid=np.arange(8) < 6))
+    sheet = draw_sheet(picture(8, 64, 64, valid=np.arange(8) < 6, heatmaps={}))
+    top = video.shape[1] // 3
+    panels = video[:, top : top + 100, 20:250].astype(int)
+    color = np.ptp(panels, axis=-1).reshape(8, -1).mean(1)
+    assert (color[:6] > 30).all() and (color[6:] == 0).all()
+    assert sheet.shape[0] > 64
+
+
+def test_right_and_wrong_and_another_target_are_said(canvases):
+    header(picture(), 500)
+    header(picture(label="jump", target="jump"), 500)
+    header(picture(label=None), 500)
+    right, wrong, unknown = ([text for text, _ in canvas.boxes] for canvas in canvases)
+    assert "true class: spin" in right and not [t for t in right if t.startswith("explaining")]
+    assert "explaining: jump" in wrong and "true class: jump" in wrong
+    assert not [text for text in unknown if text.startswith("true class")]
+    assert right[-4:] == ["spin", "70%", "jump", "20%"]
+    pixels = [canvas.pixels() for canvas in canvases]
+    for canvas, image in zip(canvases, pixels, strict=True):
+        for _, (x0, y0, x1, y1) in canvas.boxes:  # text stands beside the bars, not on them
+            assert np.ptp(image[y0:y1, x0:x1].astype(int), axis=-1).max() < 100
+            assert not (image[y0:y1, x0:x1] == (241, 243, 246)).all(-1).any()
+    green, orange = ([(p == c).all(-1).sum() for p in pixels] for c in [(0, 128, 96), (200, 76, 0)])
+    assert green[0] > 500 and green[1] > 100 and green[2] == 0
+    assert orange[0] == 0 and orange[1] > 500 and orange[2] == 0
+
+
+def test_a_blank_map_is_said_to_be_no_evidence(canvases):
+    draw_video(awkward("blank"))
+    said = [text for canvas in canvases for text, _ in canvas.boxes]
+    assert "no evidence: map is zero everywhere" in said
+    assert [text for text in said if text.startswith("no evidence: map is 0.333")]
+    assert said.count("no evidence") >= 3  # both energies and the attention of NaN
+
+
+def test_drawing_and_encoding_is_cheap(tmp_path):
+    clips = [picture(16, 64, 64, frames=smooth(16, 64, 64)) for _ in range(4)]
+    best = np.inf
+    for _ in range(3):
+        start = time.process_time()
+        for n, clip in enumerate(clips):
+            write_video(tmp_path / f"{n}.mp4", draw_video(clip))
+        best = min(best, time.process_time() - start)
+    assert best < 0.5  # about 0.13 s where nothing else runs; the callback may cost 0.25 s
+
+
+# --- contact sheet and heat-strip ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "frames"),
+    [(4, 16, [0, 1, 2, 3]), (16, 16, list(range(16))), (32, 4, [4, 12, 20, 28]), (9, 3, [1, 4, 7])],
+)
+def test_frames_are_chosen_evenly(count, columns, frames):
+    assert chosen_frames(count, columns).tolist() == frames
+
+
+def test_the_sheet_has_a_row_for_each_method_and_a_column_for_each_frame(canvases):
+    maps = {"Grad-CAM, layer trunk": blob(40, 32, 48), "RISE, 9 masks": blob(40, 32, 48)}
+    one = draw_sheet(picture(40, attention=None, heatmaps={}))
+    three = draw_sheet(picture(40, attention=None, heatmaps=maps))
+    assert three.shape[0] > one.shape[0] + 2 * 50 and three.shape[1] == one.shape[1]
+    texts = [text for text, _ in canvases[-3].boxes]
+    assert [t for t in texts if t.isdigit()][:16] == [str(t) for t in chosen_frames(40, 16)]
+    assert {"original", "Grad-CAM, layer trunk", "RISE, 9 masks"} <= set(texts)
+
+
+def test_png_round_trip(tmp_path):
+    sheet = draw_sheet(picture())
+    back = cv2.imread(str(save_png(tmp_path / "new" / "a.png", sheet)))[..., ::-1]
+    np.testing.assert_array_equal(back, sheet)
+
+
+def test_the_heat_strip_is_darkest_at_the_largest_weight(canvases):
+    weights = np.full((3, 4), 0.1)
+    weights[2, 1] = 0.7
+    image = draw_attention(weights, epochs=[0, 5, 10])
+    texts = [text for text, _ in canvases[0].boxes]
+    assert texts.count(".10") == 11 and texts.count(".70") == 1 and {"0", "5", "10"} <= set(texts)
+    box = dict(canvases[0].boxes)[".70"]
+    darkest = np.argwhere(image.sum(-1) < 200)
+    inside = (np.abs(darkest[:, 1] - (box[0] + box[2]) / 2) < 30) & (
+        np.abs(darkest[:, 0] - box[1]) < 25
+    )
+    assert inside.mean() > 0.4  # the rest is text and the end of the colour scale
+    with pytest.raises(ValueError, match=r"\(E, T\)"):
+        draw_attention(np.zeros(4))
+    with pytest.raises(ValueError, match="epochs: expected 3"):
+        draw_attention(weights, epochs=[1])
+
+
+def test_real_frames_survive(real: Path, tmp_path):
+    with av.open(str(real / "arm_wrestling.mp4")) as container:
+        frames = [f.to_ndarray(format="rgb24") for f in islice(container.decode(video=0), 8)]
+    clip = picture(8, *frames[0].shape[:2], frames=np.stack(frames))
+    path = write_video(tmp_path / "a.mp4", draw_video(clip))
+    with av.open(str(path)) as container:
+        first = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    drawn = draw_video(clip)[0]
+    assert 10 * np.log10(255**2 / np.mean((first.astype(float) - drawn) ** 2)) > 33
