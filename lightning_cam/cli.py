@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def explain(cfg: DictConfig) -> Path | None:
     with _quiet():
         page = explain_with(config, command=shlex.join(["python", *sys.argv]))
     if page is not None:
-        print(f"open {page}")
+        print(f"open {_short(page)}")
     return page
 
 
@@ -187,8 +188,8 @@ def _trainer(
     logger: Any,
     more: Sequence[Callback],
 ) -> Trainer:
-    every_epoch = {"dirpath": run.checkpoints, "enable_version_counter": False}
-    callbacks = [
+    save = partial(ModelCheckpoint, dirpath=run.checkpoints, enable_version_counter=False)
+    callbacks: list[Callback] = [
         *more,
         ReseedEpochs(config["seed"]),
         TQDMProgressBar() if sys.stdout.isatty() else EpochLines(),
@@ -199,15 +200,14 @@ def _trainer(
             {key: config[key] for key in ("name", "seed", "explain")},
         ),
         # Names without "=", so that they can be passed to ckpt=.
-        ModelCheckpoint(
-            **every_epoch,
+        save(
             filename="epoch_{epoch:03d}",
             auto_insert_metric_name=False,
             monitor="val/acc",
             mode="max",
         ),
         # save_last of the one above would write only when the best improves.
-        ModelCheckpoint(**every_epoch, filename="last", save_on_train_epoch_end=True),
+        save(filename="last", save_on_train_epoch_end=True),
     ]
     if logger:
         callbacks.append(LearningRateMonitor("step"))

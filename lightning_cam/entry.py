@@ -13,9 +13,9 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from yaml import YAMLError
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from lightning_cam.errors import ConfigError, UnknownNameError, UserError
 
@@ -51,13 +51,16 @@ def command(main: Callable[[], Any], script: str | Path) -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn a `UserError` into one line on stderr and exit code 2."""
+    """Turn errors of the user into one line on stderr and exit code 2.
+
+    Used inside Hydra's main as well: an exception that left it would get lines of Hydra's own.
+    """
     try:
         yield
-    except UserError as error:
-        # Inside Hydra's main this must not stay an exception: Hydra would add lines of its own.
+    except (UserError, HydraException, OmegaConfBaseException, YAMLError) as error:
+        said = str(error) if isinstance(error, UserError) else _in_words(error)
         sys.stdout.flush()
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"error: {' '.join(said.split())}\n")
         sys.exit(2)
 
 
@@ -105,14 +108,12 @@ def _first(lines: Sequence[str], test: Callable[[str], bool]) -> int:
 
 def _defaults(lines: Sequence[str]) -> dict[str, list[str]]:
     """Group -> default choices, in the order of the defaults list."""
-    found = OmegaConf.create("\n".join(lines)).get("defaults", [])
+    found: Any = OmegaConf.to_container(OmegaConf.create("\n".join(lines)))
     chosen: dict[str, list[str]] = {}
-    for entry in found:
-        if isinstance(entry, DictConfig):
-            for key, value in entry.items():
-                group = str(key).split()[-1]
-                names = [value] if isinstance(value, str) else list(value or [])
-                chosen[group] = [str(choice) for choice in names]
+    for entry in found["defaults"]:
+        if isinstance(entry, dict):
+            for group, value in entry.items():
+                chosen[group] = [value] if isinstance(value, str) else list(value or [])
     return chosen
 
 
@@ -122,7 +123,12 @@ def _body(lines: Sequence[str], indent: str) -> list[str]:
     for line in lines[_first(lines, lambda line: not line.startswith("#")) :]:
         if line and not line.startswith((" ", "#", "-")):
             skipping = line.startswith(("defaults:", "hydra:"))
-        if not skipping and line.strip() and "_target_:" not in line and "_partial_:" not in line:
+        if (
+            not skipping
+            and line.strip() not in ("", "{}")
+            and "_target_:" not in line
+            and "_partial_:" not in line
+        ):
             kept.append(f"{indent}{line}")
     return kept
 
@@ -151,9 +157,6 @@ def _explained(error: Exception, arguments: Sequence[str], configs: Path, name: 
     if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
         return f"cannot read {error.override!r}; quote the value: {quoted(key, value)}"
-    if isinstance(error, MissingMandatoryValue):
-        key = str(error).rsplit(maxsplit=1)[-1]
-        return f"{key} is missing; add {key}=VALUE"
     if isinstance(error, MissingConfigException):
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
         if error.options:
@@ -162,7 +165,15 @@ def _explained(error: Exception, arguments: Sequence[str], configs: Path, name: 
     if found:
         key = found[1] or found[2]
         return str(UnknownNameError("setting", key, _known_keys(arguments, configs, name)))
-    return " ".join(f"{error} {error.__cause__ or ''}".split())
+    return _in_words(error)
+
+
+def _in_words(error: Exception) -> str:
+    """A message of Hydra or OmegaConf, which may be several lines."""
+    if isinstance(error, MissingMandatoryValue):
+        key = getattr(error, "full_key", None) or str(error).split()[-1]
+        return f"{key} is missing; add {key}=VALUE"
+    return f"{error} {error.__cause__ or ''}"
 
 
 def _known_keys(arguments: Sequence[str], configs: Path, name: str) -> list[str]:

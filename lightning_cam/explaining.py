@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -61,6 +60,8 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
     """
     trust = [config["trust"]] if isinstance(config["trust"], str) else list(config["trust"])
     root = config["data"]["root"]
+    task: Any
+    data: Any
     task, data, info = rebuild(config["ckpt"], trust, data=None if root is None else {"root": root})
     task = _on_device(task, config["device"])
     if config["layers"] is not None:
@@ -116,7 +117,7 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
     return write_report(folder, entries, summary=summary, skipped=skipped, downloads=[table])
 
 
-def _on_device(task: LightningModule, device: str) -> LightningModule:
+def _on_device(task: Any, device: str) -> Any:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -126,7 +127,7 @@ def _on_device(task: LightningModule, device: str) -> LightningModule:
         raise ConfigError(f"device={device} cannot be used ({reason}); try device=cpu") from error
 
 
-def _print_layers(task: LightningModule, data: LightningDataModule, asked: str) -> None:
+def _print_layers(task: Any, data: Any, asked: str) -> None:
     if asked != "list":
         raise ConfigError(f"layers={asked} is unknown; layers=list prints them, layer=NAME chooses")
     blank = data.reader.missing(Clip(Path(), ""), "")  # a clip of the size the network is used with
@@ -140,7 +141,7 @@ def _print_layers(task: LightningModule, data: LightningDataModule, asked: str) 
 
 
 def _methods(
-    config: Mapping[str, Any], task: LightningModule, info: Mapping[str, Any], trust: Sequence[str]
+    config: Mapping[str, Any], task: Any, info: Mapping[str, Any], trust: Sequence[str]
 ) -> dict[str, Attribution]:
     if config["explain"]:
         methods = build(config["explain"], where="explain")
@@ -165,7 +166,7 @@ def _asked(model: Explainable, config: Mapping[str, Any]) -> Explainable:
     return model if config["contrast"] is None else model.contrast(model.column(config["contrast"]))
 
 
-def _sources(config: Mapping[str, Any], data: LightningDataModule) -> list[Source]:
+def _sources(config: Mapping[str, Any], data: Any) -> list[Source]:
     if config["video"] is not None:
         return _from_files(Path(config["video"]), data)
     split = config["data"]["split"]
@@ -190,7 +191,7 @@ def _sources(config: Mapping[str, Any], data: LightningDataModule) -> list[Sourc
     ]
 
 
-def _from_files(path: Path, data: LightningDataModule) -> list[Source]:
+def _from_files(path: Path, data: Any) -> list[Source]:
     if path.is_dir():
         files = [f for f in sorted(path.rglob("*")) if f.suffix.lower() in _VIDEOS and f.is_file()]
         if not files:
@@ -236,7 +237,7 @@ def _folder(config: Mapping[str, Any]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {folder} ({error.strerror}); choose out=DIR") from error
-    return folder
+    return folder.absolute()
 
 
 def _scores(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +37,7 @@ class EpochLines(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        values: dict[str, Any] = trainer.callback_metrics  # type: ignore[assignment]
+        values = trainer.callback_metrics
         shown = ("train/loss", "train/acc", "val/loss", "val/acc")
         numbers = "  ".join(f"{key} {float(values[key]):.3f}" for key in shown if key in values)
         seconds = time.perf_counter() - self.began

@@ -175,45 +175,52 @@ def make_logger(
         return None
     if kind == "csv":
         return CSVLogger(run.folder, name="csv")
-    logger = _wandb(settings, run, name, settings["mode"] or wandb_mode())
-    if first:
-        import wandb
+    if not first:
+        return WandbLogger(save_dir=run.folder)  # logs nothing away from rank 0
+    import wandb
 
-        try:
-            experiment = logger.experiment
-        except wandb.errors.Error as error:
-            print(f"W&B cannot be reached ({error}); logging offline", flush=True)
-            wandb.teardown()
-            logger = _wandb(settings, run, name, "offline")
-            experiment = logger.experiment
-        experiment.config.update(config, allow_val_change=True)
-    return logger
+    mode = settings["mode"] or wandb_mode()
+    try:
+        experiment = _start_wandb(settings, run, name, mode, config)
+    except wandb.errors.Error as error:
+        reason = str(error).splitlines()[0]
+        print(f"W&B cannot be reached ({reason}); logging offline", flush=True)
+        wandb.teardown()
+        experiment = _start_wandb(settings, run, name, "offline", config)
+    return WandbLogger(save_dir=run.folder, experiment=experiment)
 
 
-def _wandb(settings: dict[str, Any], run: Run, name: str, mode: str) -> WandbLogger:
+def _start_wandb(
+    settings: dict[str, Any], run: Run, name: str, mode: str, config: dict[str, Any]
+) -> Any:
+    """Started here, not by WandbLogger, which sets options that are no more and warns of them."""
     import wandb
 
     note = run.folder / "wandb_id.txt"
-    if not note.exists() and "LOCAL_RANK" not in os.environ:
+    if not note.exists():
         note.write_text(secrets.token_hex(4))
     (run.folder / "wandb").mkdir(exist_ok=True)
-    # Not `offline=True`: that would set WANDB_MODE for the whole process.
-    return WandbLogger(
+    experiment = wandb.init(
         name=f"{name} {run.folder.name}",
-        save_dir=run.folder,
-        id=note.read_text().strip() if note.exists() else None,
+        dir=run.folder,
+        id=note.read_text().strip(),
         project=settings["project"],
         entity=settings["entity"],
+        config=config,
+        allow_val_change=True,
         mode=mode,
         resume="allow" if mode == "online" else None,
         settings=wandb.Settings(init_timeout=30, console="off", silent=mode != "online"),
     )
+    experiment.define_metric("trainer/global_step")
+    experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return experiment
 
 
 def wandb_mode() -> str:
     """`WANDB_MODE` if set, else online where a key is configured, else offline."""
     if mode := os.environ.get("WANDB_MODE"):
-        return mode
+        return {"dryrun": "offline", "run": "online"}.get(mode, mode)  # their old names
     if os.environ.get("WANDB_API_KEY"):
         return "online"
     url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")

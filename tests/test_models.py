@@ -226,6 +226,7 @@ def test_attention_formula():
     net(clip_of())
     inner, _, outer = net.score
     energy = torch.tanh(state.output[0] @ inner.weight.T + inner.bias) @ outer.weight[0]
+    energy = energy / 6**0.5
     torch.testing.assert_close(weights.output, energy.exp() / energy.exp().sum(1, keepdim=True))
 
 

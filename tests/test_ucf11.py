@@ -394,6 +394,7 @@ class Recorder(pl.LightningModule):
 
 
 def fit(root: Path, folder: Path, epochs: int, workers: int, resume: str | None) -> Recorder:
+    torch.manual_seed(0)
     model = Recorder()
     trainer = pl.Trainer(
         default_root_dir=folder, max_epochs=epochs, accelerator="cpu", logger=False,
@@ -405,6 +406,7 @@ def fit(root: Path, folder: Path, epochs: int, workers: int, resume: str | None)
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_run_sees_what_an_uninterrupted_one_would(
     small: Path, tmp_path: Path, workers: int

@@ -11,9 +11,9 @@ count that the file claims. The *pixels* are then decoded and held to the index:
 
 PyAV is what "auto" reads with. decord gives the same pixels at the same speed from intact files
 that allow random access, and is taken there on request, if it counts and times the frames as the
-index does. It is not the default because of what it does elsewhere: seeking in program streams lands on
-wrong frames, many `.mpg` files lose their first frames even in order, bit errors in mp4 give wrong
-frames without an error, and some abort the process, which no `except` can catch.
+index does. It is not the default because of what it does elsewhere: seeking in program streams
+lands on wrong frames, many `.mpg` files lose their first frames even in order, bit errors in mp4
+give wrong frames without an error, and some abort the process, which no `except` can catch.
 
 Readers live inside one call and use one thread, so loader workers may be forked or spawned.
 """
@@ -398,8 +398,15 @@ def _open(path: str | Path) -> Iterator[tuple[Any, Any]]:
             raise VideoReadError(path, "it has no video stream (sound only?); remove it")
         if container.format.name.endswith("_pipe") or container.format.name == "image2":
             raise VideoReadError(path, "it is a picture, not a video; remove it")
+        if stream.codec_context is None:
+            raise VideoReadError(path, f"FFmpeg has no decoder for it; {_REENCODE}")
         stream.codec_context.thread_count = 1
-        yield container, stream
+        try:
+            yield container, stream
+        except av.FFmpegError as error:
+            raise VideoReadError(path, f"it is damaged ({error.strerror}); {_REENCODE}") from error
+        except (IndexError, MemoryError, ValueError) as error:  # PyAV's, on garbled headers
+            raise VideoReadError(path, f"it is damaged ({error}); {_REENCODE}") from error
 
 
 @contextmanager
@@ -416,7 +423,5 @@ def _named(path: str | Path) -> Iterator[None]:
         yield
     except _OutOfStepError:
         raise VideoReadError(path, f"not all of its frames can be decoded; {_REENCODE}") from None
-    except av.FFmpegError as error:
-        raise VideoReadError(path, f"it is damaged ({error.strerror}); {_REENCODE}") from error
     except OSError as error:
         raise VideoReadError(path, f"{error.strerror}; check the path and its rights") from error

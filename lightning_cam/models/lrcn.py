@@ -26,9 +26,10 @@ class LRCN(nn.Module):
 
     - `mean`: a_t = 1/T over the valid steps;
     - `last`: the last valid step alone;
-    - `attention`: soft attention, e_t = v^T tanh(W_a h_t + b_a), a = softmax(e) over the valid
-      steps. As sum_t a_t = 1 and the head is shared, this is the head applied to the attended state
-      sum_t a_t h_t, and a_t y_t is the share of step t in the score.
+    - `attention`: soft attention, a = softmax(e) over the valid steps with
+      e_t = v^T tanh(W_a h_t + b_a) / sqrt(rows of W_a). As sum_t a_t = 1 and the head is shared,
+      this is the head applied to the attended state sum_t a_t h_t, and a_t y_t is the share of
+      step t in the score.
 
     Nothing is kept between batches: every clip starts from the zero state. Step t depends on the
     frames up to t only, so the attention ranks "having seen the clip up to here".
@@ -80,14 +81,13 @@ class LRCN(nn.Module):
         _init_lstm(self.lstm)
         if readout == "attention":
             self.explain_attention = ("attention",)
-            inner, outer = (
-                nn.Linear(hidden, attention_size),
-                nn.Linear(attention_size, 1, bias=False),
-            )
+            inner = nn.Linear(hidden, attention_size)
+            outer = nn.Linear(attention_size, 1, bias=False)
             nn.init.xavier_uniform_(inner.weight)
             nn.init.zeros_(inner.bias)
             nn.init.xavier_uniform_(outer.weight)
             self.score = nn.Sequential(inner, nn.Tanh(), outer)
+            self.score_scale = attention_size**-0.5
             self.attention = nn.Softmax(dim=1)
 
     def forward(self, clip: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -106,7 +106,9 @@ class LRCN(nn.Module):
 
     def _weights(self, state: Tensor, valid: Tensor) -> Tensor:
         if self.readout == "attention":
-            score = self.score(state).squeeze(-1).float()
+            # Adam moves all of v at once: unscaled, a few steps at a high learning rate put the
+            # whole attention on one step, from where it never returns.
+            score = self.score_scale * self.score(state).squeeze(-1).float()
             return self.attention(score.masked_fill(~valid, -torch.inf))  # (B, T)
         if self.readout == "last":
             rank = valid * torch.arange(1, valid.shape[1] + 1, device=valid.device)

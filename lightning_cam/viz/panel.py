@@ -57,7 +57,7 @@ def draw_video(picture: ClipPicture) -> np.ndarray:
         if n:
             scale(middle, picture, captions[n], x, below, cell)
 
-    still, lit = strip.draw(lit=False).pixels(), strip.draw(lit=True).pixels()
+    still, lit = strip.draw_moving()
     page = np.concatenate([top.pixels(), middle.pixels(), still])
     page = np.pad(page, ((0, page.shape[0] % 2), (0, 0), (0, 0)), constant_values=PAPER[0])
     y_middle, y_strip = top.image.height, top.image.height + middle.image.height

@@ -30,6 +30,7 @@ MARGIN = 16
 BAR_WIDTH = 96  # of the colour scale
 _WIDE = 800  # from here on the predictions stand beside the title, not below it
 _STRIP = 34  # height of one row of bars
+TINT: Color = (255, 236, 179)  # behind the current frame's bars
 MAX_BOX = 64  # room for "max 100%" right of the bars
 
 
@@ -139,6 +140,7 @@ class Strip:
         self.count = len(picture.frames)
         self.left, self.right = left, right
         self.rows = picture.strips()
+        self.even = 1 / max(int(picture.kept.sum()), 1)
         self.bars_bottom = 8 + (_STRIP + 8) * len(self.rows) - 8
         self.height = self.bars_bottom + 2 * line_height(12) + 18
         self.width = width
@@ -148,48 +150,55 @@ class Strip:
         span = self.right - self.left
         return self.left + span * t // self.count, self.left + span * (t + 1) // self.count
 
-    def draw(self, lit: bool | None = None) -> Canvas:
-        """The strip with every column drawn as the current frame's (True), as another frame's
-        (False), or, for still pictures, with none set apart (None)."""
-        canvas = Canvas(self.width, self.height)
-        y = 8
-        for name, shares in self.rows.items():
-            color = VIOLET if name.startswith("attention") else BLUE
-            self._row(canvas, y, name, shares, color, lit)
-            y += _STRIP + 8
-        self._axis(canvas, self.bars_bottom + 4)
+    def draw(self) -> Canvas:
+        """The strip as a still picture."""
+        canvas = self._bars(faded=False)
+        self._words(canvas)
         return canvas
 
-    def _row(
-        self,
-        canvas: Canvas,
-        y: int,
-        name: str,
-        shares: np.ndarray | None,
-        color: Color,
-        lit: bool | None,
-    ) -> None:
+    def draw_moving(self) -> tuple[np.ndarray, np.ndarray]:
+        """The strip with no frame set apart, and its bars as they look for the current frame."""
+        canvas = self._bars(faded=True)
+        self._words(canvas)
+        return canvas.pixels(), self._bars(faded=False, ground=TINT).pixels()
+
+    def _tops(self) -> list[int]:
+        return [8 + (_STRIP + 8) * row for row in range(len(self.rows))]
+
+    def _high(self, shares: np.ndarray) -> float:
+        return max(float(shares[self.picture.kept].max(initial=0)), self.even)
+
+    def _bars(self, faded: bool, ground: Color = FAINT) -> Canvas:
+        canvas = Canvas(self.width, self.height)
         kept = self.picture.kept
-        even = 1 / max(int(kept.sum()), 1)
-        lines = wrap(name, 13, self.left - MARGIN - 10, 2)
-        top = y + (_STRIP - line_height(13) * len(lines)) // 2
-        canvas.lines(MARGIN, top, lines, 13)
-        most = 0.0 if shares is None else float(shares[kept].max(initial=0))
-        high = max(most, even)
-        for t in range(self.count):
-            x0, x1 = self.column(t)
-            gap = 1 if x1 - x0 > 3 else 0
-            canvas.box((x0, y, x1, y + _STRIP), _TINT if lit else FAINT if kept[t] else RULE)
-            if kept[t] and shares is not None:
-                size = round(max(float(shares[t]), 0) / high * (_STRIP - 2))
-                shade = _lighter(color) if lit is False else color
-                canvas.box((x0 + gap, y + _STRIP - size, x1 - gap, y + _STRIP), shade)
-        if shares is None:
-            canvas.text(self.left + 6, y + 9, "no evidence", 13, WRONG)
-            return
-        canvas.dashed(self.left, self.right, y + _STRIP - round(even / high * (_STRIP - 2)))
-        canvas.text(self.right + 8, y + 1, "max", 12, MUTED)
-        canvas.text(self.right + 8, y + 16, percent(most), 12)
+        for y, (name, shares) in zip(self._tops(), self.rows.items(), strict=True):
+            color = VIOLET if name.startswith("attention") else BLUE
+            color = _lighter(color) if faded else color
+            high = 1.0 if shares is None else self._high(shares)
+            for t in range(self.count):
+                x0, x1 = self.column(t)
+                gap = 1 if x1 - x0 > 3 else 0
+                back = RULE if ground == FAINT and not kept[t] else ground
+                canvas.box((x0, y, x1, y + _STRIP), back)
+                if kept[t] and shares is not None:
+                    size = round(max(float(shares[t]), 0) / high * (_STRIP - 2))
+                    canvas.box((x0 + gap, y + _STRIP - size, x1 - gap, y + _STRIP), color)
+            if shares is not None:
+                level = y + _STRIP - round(self.even / high * (_STRIP - 2))
+                canvas.dashed(self.left, self.right, level)
+        return canvas
+
+    def _words(self, canvas: Canvas) -> None:
+        for y, (name, shares) in zip(self._tops(), self.rows.items(), strict=True):
+            lines = wrap(name, 13, self.left - MARGIN - 10, 2)
+            canvas.lines(MARGIN, y + (_STRIP - line_height(13) * len(lines)) // 2, lines, 13)
+            if shares is None:
+                canvas.text(self.left + 6, y + 9, "no evidence", 13, WRONG)
+                continue
+            most = float(shares[self.picture.kept].max(initial=0))
+            canvas.text(self.right + 8, y + 1, "max", 12, MUTED)
+            canvas.text(self.right + 8, y + 16, percent(most), 12)
+        self._axis(canvas, self.bars_bottom + 4)
 
     def _axis(self, canvas: Canvas, y: int) -> None:
         widest = text_width(str(self.count - 1), 12) + 8
@@ -199,14 +208,10 @@ class Strip:
         for t in range(0, self.count, step):
             canvas.text(sum(self.column(t)) // 2, y, str(t), 12, MUTED, anchor="ma")
         y += line_height(12) + 3
-        even = percent(1 / max(int(self.picture.kept.sum()), 1))
-        note = f"share of the clip; dashed: even share, {even}" if self.rows else ""
+        note = f"share of the clip; dashed: even share, {percent(self.even)}" if self.rows else ""
         if not self.picture.kept.all():
             note = f"{note}; grey: padding".lstrip("; ")
         canvas.text(self.left, y, shorten(note, 12, self.width - MARGIN - self.left), 12, MUTED)
-
-
-_TINT: Color = (255, 236, 179)  # behind the current frame's bars
 
 
 def _lighter(color: Color) -> Color:

@@ -60,5 +60,5 @@ def draw_sheet(picture: ClipPicture, columns: int = 16) -> np.ndarray:
         for n, image in enumerate(shown):
             rows.paste(image, _LABELS + cell * n + (cell - _GAP - size[1]) // 2, y)
     strip = Strip(picture, total, _LABELS, right - _GAP)
-    parts = header(picture, total), rows, strip.draw(lit=None)
+    parts = header(picture, total), rows, strip.draw()
     return np.concatenate([part.pixels() for part in parts])

@@ -30,8 +30,8 @@ def look(seed: int, group: int, size: int) -> tuple[Array, Array]:
     rng = np.random.default_rng([seed, 1000 + group])
     hue = rng.uniform()
     texture = _texture(rng, 2 * size, unit=size / 96)
-    side = 2 * round(REACH * PATCH_RADIUS * size)
-    return texture, np.stack([_actor(rng, hue, rim, side, size) for rim in (0.30, 1.0)])
+    grain = rng.uniform(0.4, 1.6, (8, 8)).astype(np.float32)
+    return texture, np.stack([_actor(hue, grain, rim, size) for rim in (0.30, 1.0)])
 
 
 def _texture(rng: np.random.Generator, side: int, unit: float) -> Array:
@@ -57,16 +57,16 @@ def _texture(rng: np.random.Generator, side: int, unit: float) -> Array:
     return np.clip(0.9 * (grey + image) / 2, 0, 1) * 255  # half the saturation
 
 
-def _actor(rng: np.random.Generator, hue: float, rim: float, side: int, size: int) -> Array:
+def _actor(hue: float, grain: Array, rim: float, size: int) -> Array:
     """The actor with its ear up, premultiplied RGBA; anti-aliased by supersampling."""
+    side = 2 * round(REACH * PATCH_RADIUS * size)
     full = SUPERSAMPLE * side
     radius = SUPERSAMPLE * PATCH_RADIUS * size
     image, centre = np.zeros((full, full, 4), np.uint8), (full // 2, full // 2)
     disc = np.zeros((full, full), np.uint8)
     cv2.circle(image, centre, round(radius), _rgba(hue, 0.25, rim), cv2.FILLED)
     cv2.circle(disc, centre, round((1 - RIM) * radius), 1, cv2.FILLED)
-    noise: Array = rng.uniform(0.4, 1.6, (8, 8)).astype(np.float32)
-    noise = cv2.resize(noise, (full, full), interpolation=cv2.INTER_CUBIC)[..., None]
+    noise = cv2.resize(grain, (full, full), interpolation=cv2.INTER_CUBIC)[..., None]
     dark = np.clip(noise * _rgba(hue + 0.5, 0.5, 0.16), 0, 255).astype(np.uint8)
     dark[..., 3] = 255
     image[disc > 0] = dark[disc > 0]

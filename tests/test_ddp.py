@@ -1,0 +1,56 @@
+"""Two processes train over gloo and share the clips to explain."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_two_ranks_share_the_clips_and_one_run_folder(tmp_path: Path) -> None:
+    settings = [
+        "trainer=ddp",
+        "trainer.accelerator=cpu",
+        "trainer.devices=2",
+        "trainer.max_epochs=2",
+        f"data.root={tmp_path / 'data'}",
+        "data.actions=[move_left,move_right,blink]",
+        "data.groups=5",
+        "data.clips=2",
+        "data.val_groups=[4]",
+        "data.test_groups=[5]",
+        "data.batch_size=4",
+        "model.hidden=16",
+        "logger=csv",
+        "videos.clips=5",
+        "explain=recurrent_gradcam",
+        f"runs={tmp_path / 'runs'}",
+    ]
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *settings],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    (folder,) = (tmp_path / "runs/default").iterdir()
+    for epoch in ("epoch_000", "epoch_001"):
+        assert len(list((folder / "explain" / epoch).glob("*.mp4"))) == 5
+        # attention strips are drawn by rank 0 from what it gathered of both
+        assert len(list((folder / "explain" / epoch).glob("*.attention.png"))) == 5
+    (log,) = folder.rglob("metrics.csv")
+    with log.open() as file:
+        scores = [row["val/acc"] for row in csv.DictReader(file) if row["val/acc"]]
+    # 3 classes x 1 group x 2 clips = 6 clips, each counted once
+    assert len(scores) == 2
+    assert all(abs(float(s) * 6 - round(float(s) * 6)) < 1e-4 for s in scores)
+    assert "python explain.py ckpt=" in run.stdout
