@@ -92,7 +92,7 @@ def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> An
 
 
 def _inside(name: str, packages: Sequence[str]) -> bool:
-    return any(name.startswith(f"{package}.") for package in packages)
+    return any(f"{name}.".startswith(f"{package}.") for package in packages)
 
 
 def _refusal(trust: Sequence[str] | None, message: str) -> UserError:

@@ -122,7 +122,7 @@ def load(path: str | Path) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # advice on pickle protocols
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
-        code = re.search(r"GLOBAL ([\w.]+) was not an allowed global", str(e))
+        code = re.search(r"GLOBAL ([\w.]+)", str(e))
         if code is not None or "Trying to call reduce" in str(e):
             what = f" ({code[1]})" if code else ""
             raise CheckpointError(

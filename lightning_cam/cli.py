@@ -27,10 +27,10 @@ from lightning_cam.build import build
 from lightning_cam.callbacks import ExplainCallback, SkippedClips
 from lightning_cam.checkpoint import AtomicCheckpointIO, Remember
 from lightning_cam.entry import quoted
-from lightning_cam.errors import ConfigError, UnknownNameError
+from lightning_cam.errors import ConfigError, UnknownNameError, UserError
 from lightning_cam.explaining import explain_with
 from lightning_cam.reproducible import EpochLines, ReseedEpochs
-from lightning_cam.runs import Run, make_logger, open_run, shared
+from lightning_cam.runs import Run, discard, make_logger, open_run, shared
 
 _TRAIN_KEYS = (
     "model", "task", "data", "trainer", "logger", "explain", "name", "seed", "resume", "runs",
@@ -76,11 +76,15 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
                 print(run.note, flush=True)
             _show(config, run)
         seed_everything(config["seed"], verbose=False)
-        data = build(config["data"], where="data")
-        data.prepare_data()
-        data.setup()
-        config = _with_classes(config, data.classes)
-        task = build(config["task"], where="task")
+        try:
+            data = build(config["data"], where="data")
+            data.prepare_data()
+            data.setup()
+            config = _with_classes(config, data.classes)
+            task = build(config["task"], where="task")
+        except UserError:
+            discard(run)
+            raise
         logger = make_logger(config["logger"], run, config["name"], config, first)
         skipped = SkippedClips()
         try:

@@ -186,7 +186,7 @@ def _known_keys(arguments: Sequence[str], configs: Path, name: str) -> list[str]
             cfg = compose(name, [o.input_line for o in parser.parse_overrides(asked)])  # type: ignore[misc]
         except (HydraException, OmegaConfBaseException):
             cfg = compose(name)
-    return [*_dotted(OmegaConf.to_container(cfg), ""), *sorted(groups)]
+    return list(dict.fromkeys([*_dotted(OmegaConf.to_container(cfg), ""), *sorted(groups)]))
 
 
 def _dotted(node: Any, prefix: str) -> Iterator[str]:

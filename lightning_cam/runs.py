@@ -12,7 +12,7 @@ import netrc
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -102,9 +102,9 @@ def _latest(runs: Path) -> Run:
         notes += [run.note] if run.note else []
         if run.resume is not None:
             return Run(folder, run.resume, "; ".join(notes))
+        notes.append(f"{folder} has no checkpoint")
     newest = max(folders, key=_last_active)
-    notes.append(f"{newest} has no checkpoint yet: starting from the beginning")
-    return Run(newest, None, "; ".join(notes))
+    return Run(newest, None, "; ".join([*notes, f"starting from the beginning in {newest}"]))
 
 
 def _last_active(folder: Path) -> float:
@@ -137,6 +137,14 @@ def _named(path: Path, runs: Path) -> Run:
     if (folder / "config.yaml").exists():
         return Run(folder, path)
     return Run(_fresh(runs), path, f"{path} lies in no run folder: going on in a new one")
+
+
+def discard(run: Run) -> None:
+    """Remove the folder of a run that failed before it began, unless there is anything in it."""
+    with suppress(OSError):
+        if run.resume is None and [f.name for f in run.folder.iterdir()] == ["config.yaml"]:
+            (run.folder / "config.yaml").unlink()
+            run.folder.rmdir()
 
 
 @contextmanager
@@ -208,7 +216,7 @@ def _start_wandb(
         entity=settings["entity"],
         config=config,
         allow_val_change=True,
-        mode=mode,
+        mode=mode,  # type: ignore[arg-type]
         resume="allow" if mode == "online" else None,
         settings=wandb.Settings(init_timeout=30, console="off", silent=mode != "online"),
     )

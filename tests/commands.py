@@ -1,0 +1,47 @@
+"""The two commands as a user types them, on a data set that trains in seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def tiny(root: Path) -> list[str]:
+    """Settings for three classes of five groups of two clips."""
+    return [
+        f"data.root={root}",
+        "data.groups=5",
+        "data.clips=2",
+        "data.size=64",
+        "data.actions=[blink,expand,move_left]",
+        "data.train_groups=[1,2,3]",
+        "data.val_groups=[4]",
+        "data.test_groups=[5]",
+        "data.batch_size=6",
+        "model.hidden=16",
+        "trainer=cpu",
+        "logger=none",
+    ]
+
+
+def start(script: str, *arguments: object, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / f"{script}.py"), *map(str, arguments)],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run to the end; stderr and exit code are the caller's to judge."""
+    process = start(script, *arguments, cwd=cwd)
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)

@@ -1,0 +1,294 @@
+"""What a checkpoint remembers, and what a stranger's file cannot do."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import lightning_cam
+from lightning_cam.build import build, locate
+from lightning_cam.checkpoint import KEY, AtomicCheckpointIO, Remember, load, plain, rebuild
+from lightning_cam.errors import CheckpointError, ConfigError
+
+CLASSES = ["blink", "move_left"]
+TASK = {
+    "_target_": "lightning_cam.tasks.VideoClassification",
+    "model": {
+        "_target_": "lightning_cam.models.LRCN",
+        "num_outputs": 2,
+        "hidden": 8,
+        "readout": "attention",
+    },
+    "classes": CLASSES,
+    "optimizer": {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 1e-3},
+}
+DATA = {
+    "_target_": "lightning_cam.data.ucf11.SyntheticActions",
+    "root": "nowhere",
+    "actions": CLASSES,
+}
+
+
+def remembered(task: Any = TASK, data: Any = DATA) -> dict[str, Any]:
+    return copy.deepcopy(Remember(task, data, CLASSES, {"name": "n"}).memory)
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return build(TASK).state_dict()
+
+
+@pytest.fixture
+def save(tmp_path: Path, weights: dict[str, torch.Tensor]):
+    def write(memory: Any = None, **changes: Any) -> Path:
+        memory = remembered() if memory is None else memory
+        checkpoint = {"state_dict": weights, "epoch": 3, "global_step": 40, KEY: memory, **changes}
+        torch.save(checkpoint, tmp_path / "a.ckpt")
+        return tmp_path / "a.ckpt"
+
+    return write
+
+
+def refused(path: Any, pattern: str, **options: Any) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        rebuild(path, **options)
+    message = str(caught.value)
+    assert re.search(pattern, message), message
+    assert "\n" not in message
+    assert str(path) in message
+
+
+def test_rebuilds_network_and_data(save, weights) -> None:
+    task, data, info = rebuild(save(), data={"root": "elsewhere"})
+    assert all(torch.equal(v, weights[k]) for k, v in task.state_dict().items())
+    assert not task.training
+    assert data.root == "elsewhere"
+    assert data.classes == CLASSES == task.classes
+    assert info == {
+        "version": lightning_cam.__version__,
+        "classes": CLASSES,
+        "run": {"name": "n"},
+        "epoch": 3,
+        "global_step": 40,
+    }
+
+
+def test_memory_is_plain_and_without_optimiser() -> None:
+    memory = remembered()
+    assert "optimizer" not in memory["task"]
+    assert memory["schema"] == 1
+
+    def check(node: Any) -> None:
+        assert type(node) in (dict, list, str, int, float, bool, type(None))
+        children = list(node.values()) if isinstance(node, dict) else node
+        for child in children if isinstance(children, list) else []:
+            check(child)
+
+    check(memory)
+    with pytest.raises(TypeError, match="plain values only, got PosixPath"):
+        plain({"root": Path("x")})
+
+
+def test_weights_named_by_the_file_are_not_opened(save, tmp_path: Path) -> None:
+    memory = remembered()
+    memory["task"]["model"]["weights"] = str(tmp_path / "secret.pt")
+    rebuild(save(memory))  # would raise: there is no such file
+
+
+# --- files that are no good ---------------------------------------------------------------------
+
+
+def test_missing_file_names_the_newest_nearby(save) -> None:
+    good = save()
+    refused(good.with_name("b.ckpt"), r"no checkpoint at .*newest there: .*a\.ckpt")
+    refused(good.parent, "is a folder; newest there: .*a.ckpt")
+    refused("/nowhere/at/all.ckpt", "is the path right")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
+def test_truncated(save, share: float) -> None:
+    path = save()
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    refused(path, "truncated")
+
+
+def test_empty_and_not_a_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(b"")
+    refused(path, "empty")
+    for junk in (b"hello world", os.urandom(500), b"\x80\x02."):
+        path.write_bytes(junk)
+        refused(path, "not a checkpoint|refused")
+    torch.save([1, 2], path)
+    refused(path, "not a Lightning checkpoint")
+    torch.save({"state_dict": {}}, path)
+    refused(path, "written without lightning_cam")
+
+
+def test_address_is_refused() -> None:
+    for address in ("http://x.org/a.ckpt", "https://x.org/a.ckpt", "S3://bucket/a.ckpt"):
+        refused(address, "refused: download the file")
+
+
+@pytest.mark.parametrize("schema", [2, 0, None, "1", [1]])
+def test_other_schema(save, schema: Any) -> None:
+    refused(save({**remembered(), "schema": schema}), "this version reads schema 1")
+
+
+@pytest.mark.parametrize("part", ["task", "data"])
+def test_memory_without_a_part(save, part: str) -> None:
+    memory = remembered()
+    memory[part] = "x"
+    refused(save(memory), f"does not remember its {part}")
+
+
+def test_weights_that_do_not_fit(save) -> None:
+    memory = remembered()
+    memory["task"]["model"]["hidden"] = 9
+    refused(save(memory), "do not fit .*size mismatch")
+
+
+def test_wrong_arguments(save) -> None:
+    memory = remembered()
+    memory["task"]["model"]["hiden"] = 9
+    refused(save(memory), "task.model: .*LRCN does not take .*hiden")
+
+
+def test_wrong_kind_of_object(save) -> None:
+    refused(save({**remembered(), "task": remembered()["task"]["model"]}), "no LightningModule")
+
+
+# --- attacks ------------------------------------------------------------------------------------
+
+
+class Evil:
+    def __init__(self, flag: Path) -> None:
+        self.flag = flag
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.flag}",)
+
+
+def test_pickled_code_is_refused_and_not_run(save, tmp_path: Path) -> None:
+    flag = tmp_path / "pwned"
+    refused(save(evil=Evil(flag)), r"refused: it holds pickled code \((posix|os)\.system\)")
+    raw = tmp_path / "raw.ckpt"
+    raw.write_bytes(pickle.dumps({"state_dict": Evil(flag)}, protocol=2))
+    refused(raw, "refused: it holds pickled code")
+    assert not flag.exists()
+
+
+ATTACKS = {
+    "os.system": "os.system",
+    "builtin": "builtins.eval",
+    "torch.load": "torch.load",
+    "prefix without a dot": "lightning_cam_evil.Thing",
+    "only the package": "lightning_cam",
+    "re-exported module": "lightning_cam.data.video.np",
+    "function of a re-exported module": "lightning_cam.data.video.np.load",
+    "class of a re-exported module": "lightning_cam.gallery.np.memmap",
+    "re-exported class": "lightning_cam.errors.Path",
+    "re-exported function": "lightning_cam.cli.train",
+    "class attribute": "lightning_cam.attribution.Explainable.of",
+    "dunder": "lightning_cam.errors.__builtins__",
+    "loader": "lightning_cam.errors.__loader__.load_module",
+    "not a name": "lightning_cam.errors.Path; import os",
+    "relative": ".lightning_cam.models.LRCN",
+    "missing": "lightning_cam.models.Nothing",
+    "a list": ["os.system"],
+    "a number": 1,
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS.values(), ids=ATTACKS.keys())
+@pytest.mark.parametrize("where", ["task", "data", "model", "list", "deep"])
+def test_names_that_are_not_trusted(save, name: Any, where: str) -> None:
+    memory = remembered()
+    attack = {"_target_": name}
+    if where in ("task", "data"):
+        memory[where] = {**memory[where], **attack}
+    elif where == "model":
+        memory["task"]["model"] = attack
+    elif where == "list":
+        memory["task"]["classes"] = ["a", attack]
+    else:
+        memory["data"]["std"] = {"a": [{"b": attack}]}
+    refused(save(memory), "refused|cannot find|not a dotted name")
+
+
+def test_untrusted_package_is_not_imported(save, tmp_path: Path, monkeypatch) -> None:
+    package = tmp_path / "stranger.py"
+    package.write_text(
+        "import pathlib\n"
+        "from torch import nn\n"
+        f"pathlib.Path({str(tmp_path / 'imported')!r}).touch()\n"
+        "from lightning_cam.models import LRCN\n"
+        "class Net(LRCN):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    memory = remembered()
+    memory["task"]["model"]["_target_"] = "stranger.Net"
+    path = save(memory)
+    refused(path, r"refused to import 'stranger.Net'.* add trust=\[stranger\]")
+    assert not (tmp_path / "imported").exists()
+    task, _, _ = rebuild(path, trust=["stranger"])
+    assert type(task.model).__name__ == "Net"
+    memory["task"]["model"]["_target_"] = "stranger.nn.Linear"  # trust is not inherited
+    refused(save(memory), "cannot find|refused", trust=["stranger"])
+
+
+def test_endless_nesting_is_one_line(save) -> None:
+    memory = remembered()
+    memory["data"]["std"] = memory["data"]
+    refused(save(memory), "cannot be rebuilt: RecursionError")
+
+
+def test_absurd_size_is_one_line(save) -> None:
+    memory = remembered()
+    memory["task"]["model"]["hidden"] = 10**15
+    refused(save(memory), "cannot be rebuilt")
+
+
+def test_own_configuration_may_name_anything() -> None:
+    assert locate("torch.optim.AdamW") is torch.optim.AdamW
+    partial = build({"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 0.5})
+    assert partial([torch.nn.Parameter(torch.ones(1))]).param_groups[0]["lr"] == 0.5
+    with pytest.raises(ConfigError, match=r"model: torch.nn.Linear does not take .*'inputs'"):
+        build(
+            {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1, "inputs": 1},
+            where="model",
+        )
+    with pytest.raises(ConfigError, match=r"cannot find 'torch\.nn\.Linea'"):
+        build({"_target_": "torch.nn.Linea"})
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch) -> None:
+    io, path = AtomicCheckpointIO(), tmp_path / "c" / "last.ckpt"
+    io.save_checkpoint({"a": 1}, path)
+
+    def half(_checkpoint: Any, file: Any) -> None:
+        file.write(b"PK half")
+        raise KeyboardInterrupt  # what a kill leaves behind
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(KeyboardInterrupt):
+        io.save_checkpoint({"a": 2}, path)
+    assert io.load_checkpoint(path) == {"a": 1}
+    assert [f.name for f in path.parent.glob("*.ckpt")] == ["last.ckpt"]
+
+
+def test_load_returns_everything(save) -> None:
+    assert load(save())["epoch"] == 3

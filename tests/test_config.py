@@ -1,0 +1,159 @@
+"""The configuration: every choice composes and fits what it configures, every key is explained."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from lightning_cam.build import PARTIAL, TARGET, locate
+from lightning_cam.entry import help_text, quoted
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+CHOICES = [f"{f.parent.name}={f.stem}" for f in FILES if f.parent != CONFIGS]
+
+
+def composed(name: str, *overrides: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = OmegaConf.to_container(compose(name, list(overrides)), resolve=True)
+    assert isinstance(config, dict)
+    return config  # type: ignore[return-value]
+
+
+def nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        if TARGET in tree:
+            yield tree
+        for value in tree.values():
+            yield from nodes(value)
+
+
+@pytest.mark.parametrize("choice", [None, *CHOICES])
+def test_every_choice_fits_what_it_configures(choice: str | None) -> None:
+    config = composed("train", *([choice] if choice else []))
+    for node in nodes(config):
+        arguments = {k: v for k, v in node.items() if k not in (TARGET, PARTIAL)}
+        signature = inspect.signature(locate(node[TARGET]))
+        (signature.bind_partial if node.get(PARTIAL) else signature.bind)(**arguments)
+    from lightning.pytorch import Trainer
+
+    inspect.signature(Trainer).bind(**config["trainer"])
+
+
+def test_experiments_are_what_their_names_say() -> None:
+    for file in (CONFIGS / "experiment").glob("*.yaml"):
+        config = composed("train", f"experiment={file.stem}")
+        assert config["name"] == file.stem
+        data, _, network = file.stem.partition("_")
+        assert config["data"][TARGET].endswith({"ucf11": "UCF11", "synthetic": "Actions"}[data])
+        kind = {"frame_cnn": "FrameCNN", "lrcn": "LRCN", "lrcn_attention": "LRCN"}[network]
+        assert config["model"][TARGET].endswith(kind)
+        if kind == "LRCN":
+            assert (config["model"]["readout"] == "attention") == (network == "lrcn_attention")
+        assert (config["task"]["step_loss"] == 1) == (kind == "FrameCNN")
+        pretrained = "DEFAULT" if data == "ucf11" else None
+        assert config["model"]["weights"] == pretrained
+        without = composed("train", f"experiment={file.stem}", "model.weights=null")
+        assert without["model"]["weights"] is None
+
+
+def test_the_documented_defaults() -> None:
+    config = composed("train")
+    assert config["trainer"]["max_epochs"] == 20
+    assert config["trainer"]["gradient_clip_val"] == 1.0
+    assert config["data"]["batch_size"] == 12
+    assert (config["task"]["optimizer"]["lr"], config["task"]["optimizer"]["weight_decay"]) == (
+        0.004,
+        0.01,
+    )
+    assert config["task"]["scheduler"]["pct_start"] == 0.15
+    assert config["task"]["model"] == config["model"]
+
+
+def test_slurm_follows_the_job(monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4")
+    monkeypatch.setenv("SLURM_NNODES", "2")
+    trainer = composed("train", "trainer=slurm")["trainer"]
+    assert (trainer["devices"], trainer["num_nodes"], trainer["strategy"]) == (4, 2, "ddp")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(CONFIGS)))
+def test_every_key_has_a_comment(file: Path) -> None:
+    lines = file.read_text().splitlines()
+    assert lines[0].startswith("# ")
+    skipping = False
+    for line in lines:
+        if not line.startswith((" ", "#")):
+            skipping = line.startswith(("defaults:", "hydra:"))
+        key = re.match(r"\s*([\w]+):(.*)", line)
+        if skipping or key is None or key[1].startswith("_"):
+            continue
+        parent = file.parent.name == "experiment" and key[1] in (
+            "model", "task", "trainer", "data", "optimizer",
+        )  # fmt: skip
+        assert parent or " # " in line, line
+        assert len(line) <= 110
+
+
+def test_unknown_keys_fail() -> None:
+    for override in ("model.hiden=3", "nmae=x", "trainer.epochs=3", "data.foo=1"):
+        with pytest.raises(HydraException):
+            composed("train", override)
+
+
+@pytest.mark.parametrize(
+    "value", ["a/b.ckpt", "a b", "epoch=3-step=10.ckpt", "a,b", 'qu"ote', "it's", "[x]", "{x}"]
+)
+def test_quoted_survives_shell_and_hydra(value: str) -> None:
+    (word,) = shlex.split(quoted("ckpt", value))
+    (override,) = OverridesParser.create().parse_overrides([word])
+    found = override.value()
+    assert str(getattr(found, "text", found)) == value or str(found) == value
+
+
+@pytest.mark.parametrize("name", ["train", "explain"])
+def test_help_shows_every_setting_and_group(name: str) -> None:
+    text = help_text(CONFIGS, name)
+    for node in (composed(name, *(["ckpt=x"] if name == "explain" else [])),):
+        for key in node:
+            assert re.search(rf"^ *{key}[.:\s]", text, re.MULTILINE), key
+    assert f"python {name}.py" in text
+    assert "_target_" not in text and "hydra" not in text
+    shown = [line for line in text.splitlines() if re.match(r"\s+\w+: ", line)]
+    assert all("#" in line for line in shown)
+    assert max(map(len, text.splitlines())) < 120
+
+
+def test_examples_in_the_help_compose() -> None:
+    for name in ("train", "explain"):
+        for command in re.findall(rf"^  python {name}\.py (.*)$", help_text(CONFIGS, name), re.M):
+            words = [w for w in shlex.split(command.split("  ")[0]) if w != "-m"]
+            composed(name, *(w.replace("seed=0,1,2", "seed=0") for w in words))
+
+
+def test_help_loads_neither_torch_nor_lightning() -> None:
+    code = (
+        "import runpy, sys; sys.argv = ['train.py', '--help']\n"
+        "runpy.run_path('train.py', run_name='__main__')\n"
+        "print(sorted({'torch', 'lightning', 'numpy', 'wandb'} & set(sys.modules)))"
+    )
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert time.perf_counter() - began < 5  # 0.3 s on an idle machine

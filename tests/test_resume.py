@@ -1,0 +1,191 @@
+"""A run that is stopped, whenever and however, goes on and ends where it would have ended."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commands import run, start, tiny
+from test_checkpoint import remembered
+
+from lightning_cam.checkpoint import KEY
+from lightning_cam.errors import CheckpointError, ConfigError, UserError
+from lightning_cam.runs import FOLDER_VARIABLE, RESUME_VARIABLE, Run, discard, open_run, shared
+
+EPOCHS = 24
+
+
+def weights_of(checkpoint: Path) -> dict[str, Any]:
+    return torch.load(checkpoint, weights_only=True)
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+@pytest.mark.slow
+def test_killed_five_times_it_ends_like_an_uninterrupted_run(tmp_path: Path) -> None:
+    settings = [*tiny(tmp_path / "data"), "explain=none", f"trainer.max_epochs={EPOCHS}"]
+    straight = run("train", *settings, "name=straight", cwd=tmp_path)
+    assert straight.returncode == 0, straight.stderr
+    assert f"epoch {EPOCHS}/{EPOCHS}" in straight.stdout
+
+    moments = random.Random()  # other moments every time
+    for attempt in range(5):
+        resume = ["resume=last"] if attempt else []
+        process = start("train", *settings, "name=killed", *resume, cwd=tmp_path)
+        assert process.stdout is not None
+        marks = 0
+        wanted = moments.randint(1, 3)
+        for line in process.stdout:  # the first mark comes before training, others after epochs
+            marks += line.startswith(("run folder", "epoch "))
+            if marks == wanted:
+                break
+        time.sleep(moments.uniform(0, 0.6))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    last = run("train", *settings, "name=killed", "resume=last", cwd=tmp_path)
+    assert last.returncode == 0, last.stderr
+    assert len(list((tmp_path / "runs" / "killed").iterdir())) == 1  # one run, one folder
+
+    (a,) = (tmp_path / "runs" / "straight").glob("*/checkpoints/last.ckpt")
+    (b,) = (tmp_path / "runs" / "killed").glob("*/checkpoints/last.ckpt")
+    one, two = weights_of(a), weights_of(b)
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
+        assert same(one[part], two[part]), part
+    assert one["epoch"] == EPOCHS - 1
+
+    # The weights would differ had a generator been somewhere else: dropout is on.
+    assert one[KEY]["task"]["model"]["dropout"] > 0
+    refused = run("train", *settings, "name=killed", "resume=last", "model.hidden=17", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "model.hidden=16, not 17" in refused.stderr
+
+
+# --- finding the run ----------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("SLURM") or name in ("LOCAL_RANK", FOLDER_VARIABLE, RESUME_VARIABLE):
+            monkeypatch.delenv(name)
+
+
+def checkpoint(path: Path, age: float, size: float = 1.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"state_dict": {}, KEY: remembered()}, path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(size * len(data))])
+    now = time.time() - age
+    os.utime(path, (now, now))
+    return path
+
+
+def test_new_runs_never_share_a_folder(tmp_path: Path) -> None:
+    folders = {open_run(tmp_path, "a").folder for _ in range(5)}
+    assert len(folders) == 5
+    assert all(folder.is_dir() and folder.parent == tmp_path / "a" for folder in folders)
+
+
+def test_last_is_the_latest_run_with_a_readable_checkpoint(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "a" / "old" / "checkpoints" / "last.ckpt", age=500)
+    good = checkpoint(tmp_path / "a" / "new" / "checkpoints" / "last.ckpt", age=100)
+    assert open_run(tmp_path, "a", "last") == Run(tmp_path / "a" / "new", good)
+    (tmp_path / "a" / "newest").mkdir()
+    run = open_run(tmp_path, "a", "last")
+    assert run.resume == good
+    assert "newest has no checkpoint" in run.note
+
+
+@pytest.mark.parametrize("size", [0.0, 0.5])
+def test_a_broken_checkpoint_is_named_and_the_one_before_taken(tmp_path: Path, size: float) -> None:
+    folder = tmp_path / "a" / "run" / "checkpoints"
+    good = checkpoint(folder / "epoch_003.ckpt", age=100)
+    checkpoint(folder / "epoch_001.ckpt", age=300)
+    checkpoint(folder / "last.ckpt", age=10, size=size)
+    run = open_run(tmp_path, "a", "last")
+    assert run.resume == good
+    assert "skipped" in run.note and "last.ckpt" in run.note
+    assert open_run(tmp_path, "a", str(folder.parent)) == run
+
+
+def test_killed_before_the_first_checkpoint_it_starts_over_in_its_folder(tmp_path: Path) -> None:
+    folder = open_run(tmp_path, "a").folder
+    run = open_run(tmp_path, "a", "last")
+    assert (run.folder, run.resume) == (folder, None)
+    assert "starting from the beginning" in run.note
+
+
+def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no run to resume"):
+        open_run(tmp_path / "none", "a", "last")
+    open_run(tmp_path, "lrcn")
+    with pytest.raises(UserError, match="no run 'lrnc'; nearest: lrcn"):
+        open_run(tmp_path, "lrnc", "last")
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        open_run(tmp_path, "a", str(tmp_path / "a.ckpt"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+        open_run(tmp_path, "a", str(tmp_path / "empty"))
+
+
+def test_a_path_goes_on_in_its_own_folder(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "a" / "run" / "checkpoints" / "epoch_001.ckpt", age=1)
+    moved = open_run(tmp_path, "b", str(path))  # no config.yaml: not a run folder
+    assert moved.folder.parent == tmp_path / "b"
+    assert "in a new one" in moved.note
+    (tmp_path / "a" / "run" / "config.yaml").touch()
+    assert open_run(tmp_path, "b", str(path)) == Run(tmp_path / "a" / "run", path)
+
+
+def test_slurm_job_keeps_its_folder_when_requeued(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    first = open_run(tmp_path, "a")
+    assert first == Run(tmp_path / "a" / "slurm-77")
+    checkpoint(first.checkpoints / "last.ckpt", age=100)
+    requeued = checkpoint(first.folder / "hpc_ckpt_1.ckpt", age=10)
+    assert open_run(tmp_path, "a").resume == requeued
+    monkeypatch.setenv("SLURM_JOB_NAME", "bash")  # a shell inside an allocation is no job
+    assert "slurm" not in open_run(tmp_path, "a").folder.name
+
+
+def test_processes_of_one_run_agree(tmp_path: Path, monkeypatch) -> None:
+    run = Run(tmp_path / "a", tmp_path / "a" / "last.ckpt")
+    with shared(run):
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        assert open_run(tmp_path, "other") == run
+        with shared(run):
+            pass
+        assert FOLDER_VARIABLE in os.environ  # a child leaves what its parent set
+        monkeypatch.delenv("LOCAL_RANK")
+    assert FOLDER_VARIABLE not in os.environ
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(ConfigError, match="started by torchrun"):
+        open_run(tmp_path, "other")
+
+
+def test_a_run_that_failed_before_it_began_leaves_no_folder(tmp_path: Path) -> None:
+    run = open_run(tmp_path, "a")
+    (run.folder / "config.yaml").touch()
+    discard(run)
+    assert not run.folder.exists()
+    run = open_run(tmp_path, "a")
+    (run.folder / "config.yaml").touch()
+    (run.folder / "notes.txt").touch()
+    discard(run)
+    assert run.folder.exists()
