@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader
 
 from lightning_cam.attribution import Attribution
+from lightning_cam.errors import ConfigError
 from lightning_cam.gallery import draw_clip, explain_clip, file_name, to_frames, write_clip
 from lightning_cam.viz import draw_attention, save_png
 
@@ -69,6 +70,13 @@ class ExplainCallback(Callback):
         self.history: dict[str, dict[int, list[float]]] = {}
         self._batches: dict[str, list[tuple[str, Any]]] = {}  # split -> (title, batch of one)
         self._warned: set[str] = set()
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if not hasattr(pl_module, "explainable"):
+            raise ConfigError(
+                f"{type(pl_module).__name__} cannot be explained: give it a method "
+                "explainable(batch) that returns lightning_cam.Explainable.of(...)"
+            )
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
@@ -133,7 +141,7 @@ class ExplainCallback(Callback):
         folder: Path,
     ) -> list[dict[str, Any]]:
         batch = move_data_to_device(batch, task.device)
-        model = task.explainable(batch)
+        model = cast(Any, task).explainable(batch)
         explanations = explain_clip(
             model,
             self.methods,
@@ -142,7 +150,7 @@ class ExplainCallback(Callback):
         )
         if not explanations:
             return []
-        undo = getattr(getattr(trainer, "datamodule", None), "to_frames", None)
+        undo: Any = getattr(getattr(trainer, "datamodule", None), "to_frames", None)
         frames = undo(batch["video"])[0] if undo else to_frames(batch["video"][0])
         picture = draw_clip(model, explanations, np.asarray(frames), batch, title)
         files = write_clip(folder, picture, explanations, batch, self.fps)

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import lightning_cam as lc
 from lightning_cam.callbacks import ExplainCallback, SkippedClips
+from lightning_cam.errors import ConfigError
 from lightning_cam.models import LRCN
 from lightning_cam.tasks import VideoClassification
 
@@ -330,6 +331,17 @@ def test_any_module_and_tuple_batches(tmp_path: Path) -> None:
     trainer.fit(Plain(), DataLoader(clips, batch_size=2), DataLoader(clips, batch_size=2))
     names = sorted(p.name for p in (tmp_path / "explain/epoch_000").glob("*.mp4"))
     assert names == ["clip_0.mp4", "clip_3.mp4"]
+
+
+def test_a_module_that_cannot_be_explained_is_told_how(tmp_path: Path) -> None:
+    class Mute(pl.LightningModule):
+        def training_step(self, batch: Any, _: int) -> None: ...
+
+        def configure_optimizers(self) -> None: ...
+
+    trainer = trainer_of(tmp_path, [ExplainCallback(METHODS)], max_epochs=1)
+    with pytest.raises(ConfigError, match=r"Mute cannot be explained.*explainable\(batch\)"):
+        trainer.fit(Mute(), DataLoader([torch.zeros(1)]))
 
 
 def test_wrong_settings_are_named() -> None:
