@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch import Callback, Trainer, seed_everything
@@ -29,8 +30,9 @@ from lightning_cam.checkpoint import AtomicCheckpointIO, Remember
 from lightning_cam.entry import quoted
 from lightning_cam.errors import ConfigError, UnknownNameError, UserError
 from lightning_cam.explaining import explain_with
+from lightning_cam.loggers import make_logger
 from lightning_cam.reproducible import EpochLines, ReseedEpochs
-from lightning_cam.runs import Run, discard, make_logger, open_run, shared
+from lightning_cam.runs import Run, discard, open_run, same_as_before, shared
 
 _TRAIN_KEYS = (
     "model", "task", "data", "trainer", "logger", "explain", "name", "seed", "resume", "runs",
@@ -47,8 +49,6 @@ _ADVICE = (
     ".*`LightningDataModule`.*|.*LeafSpec.*",
     ".*use_distributed_sampler.*",
 )
-# What may differ between a run and its continuation.
-_FREE = ("data.root", "data.num_workers", "data.cache")
 
 
 def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
@@ -69,7 +69,7 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
     run = open_run(config["runs"], config["name"], config["resume"])
     first = all(os.environ.get(v, "0") == "0" for v in ("LOCAL_RANK", "SLURM_PROCID"))
     if run.resume is not None:
-        _same_as_before(run, config)
+        same_as_before(run, config)
     with shared(run), _quiet():
         if first:
             if run.note:
@@ -81,6 +81,7 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
             data.prepare_data()
             data.setup()
             config = _with_classes(config, data.classes)
+            _try_optimizer(config["task"].get("optimizer"))
             task = build(config["task"], where="task")
         except UserError:
             discard(run)
@@ -90,6 +91,12 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
         try:
             trainer = _trainer(config, data.classes, run, logger, [skipped, *callbacks])
             trainer.fit(task, data, ckpt_path=run.resume and str(run.resume))
+        except SystemExit:  # how Lightning leaves after Ctrl-C
+            if first:
+                again = [word for word in sys.argv[1:] if not word.startswith("resume=")]
+                command = f"python {shlex.join([sys.argv[0], *again])}"
+                print(f"\nstopped; to go on: {command} {quoted('resume', _short(run.folder))}")
+            sys.exit(130)
         finally:
             if isinstance(logger, WandbLogger):
                 import wandb
@@ -140,28 +147,14 @@ def _no_distributed_sweep(config: Mapping[str, Any]) -> None:
         )
 
 
-def _same_as_before(run: Run, config: Mapping[str, Any]) -> None:
-    """A checkpoint goes on with the settings it was made with, or not at all."""
-    file = run.folder / "config.yaml"
-    if not file.exists():
+def _try_optimizer(node: Any) -> None:
+    """Lightning asks for the optimiser late; a mistake in it is said before anything starts."""
+    if node is None:
         return
-    before = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
-    old, new = dict(_leaves(before)), dict(_leaves(config))
-    for key in sorted(old.keys() | new.keys()):
-        fixed = key.split(".")[0] in ("model", "task", "data", "seed") and key not in _FREE
-        if fixed and old.get(key) != new.get(key):
-            raise ConfigError(
-                f"{run.folder} was trained with {key}={old.get(key)}, not {new.get(key)}; resume "
-                f"with the same settings or leave resume out for a new run"
-            )
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, node
+    try:
+        build(node, where="task.optimizer")([torch.nn.Parameter(torch.zeros(1))])
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"task.optimizer: {error}") from error
 
 
 def _show(config: dict[str, Any], run: Run) -> None:

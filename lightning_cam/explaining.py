@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -15,15 +14,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from lightning_cam.attribution import Attribution, Explainable, Explanation, list_layers
+from lightning_cam.attribution import Attribution, Explainable, list_layers
 from lightning_cam.attribution.guard import find_module
 from lightning_cam.build import build
 from lightning_cam.checkpoint import KEY, rebuild
 from lightning_cam.data.clips import Clip, ClipDataset
 from lightning_cam.data.loading import collate
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError, UserError, VideoReadError
-from lightning_cam.gallery import draw_clip, explain_clip, file_name, probabilities, write_clip
-from lightning_cam.metrics.localisation import energy_inside, pointing_hits, temporal_iou
+from lightning_cam.gallery import draw_clip, explain_clip, file_name, write_clip
+from lightning_cam.scores import score_rows, shown_scores, write_csv
 from lightning_cam.viz import ReportEntry, write_report
 
 _VIDEOS = {
@@ -31,10 +30,6 @@ _VIDEOS = {
     ".webm", ".wmv",
 }  # fmt: skip
 _SPLITS = ("train", "val", "test")
-_COLUMNS = (
-    "clip_id", "path", "label", "prediction", "p_prediction", "target", "p_target", "method",
-    "peak_frame", "peak_time_s", "pointing_actor", "energy_actor", "energy_action", "iou_action",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +89,9 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
         frames = np.asarray(data.to_frames(batch["video"])[0])
         picture = draw_clip(model, explanations, frames, batch, source.title)
         files = write_clip(folder, picture, explanations, batch, config["fps"])
-        scored = list(_scores(model, explanations, batch))
+        scored = list(score_rows(model, explanations, batch))
         rows += scored
-        numbers = _numbers(scored)
+        numbers = shown_scores(scored)
         paths = (files.video, files.sheet, files.arrays)
         entries.append(ReportEntry.of(picture, *paths, fps=config["fps"], scores=numbers))
     for title, reason in skipped.items():
@@ -113,7 +108,7 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
         "command": command,
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
     }
-    table = _write_csv(folder / "scores.csv", rows)
+    table = write_csv(folder / "scores.csv", rows)
     return write_report(folder, entries, summary=summary, skipped=skipped, downloads=[table])
 
 
@@ -238,65 +233,3 @@ def _folder(config: Mapping[str, Any]) -> Path:
     except OSError as error:
         raise UserError(f"cannot write to {folder} ({error.strerror}); choose out=DIR") from error
     return folder.absolute()
-
-
-def _scores(
-    model: Explainable, explanations: Mapping[str, Explanation], batch: Mapping[str, Any]
-) -> Iterator[dict[str, Any]]:
-    """One row of scores.csv for each method; without ground truth its columns stay empty."""
-    label = int(batch["label"][0])
-    for name, e in explanations.items():
-        ranked = probabilities(model, e)
-        target = int(e.target[0])
-        best = max(range(len(ranked)), key=lambda k: ranked[k][1], default=None)
-        heat = e.heatmap.cpu() * batch["valid"][:, :, None, None]
-        energy = heat.clamp(min=0).sum((2, 3))[0]  # (T,)
-        row = {
-            "clip_id": batch["clip_id"][0],
-            "path": batch["path"][0],
-            "label": model.name(label) if label >= 0 else "",
-            "prediction": "" if best is None else ranked[best][0],
-            "p_prediction": "" if best is None else f"{ranked[best][1]:.6f}",
-            "target": model.name(target),
-            "p_target": f"{ranked[target][1]:.6f}" if ranked else "",
-            "method": name,
-        }
-        if float(energy.max()) > 0:
-            peak = int(energy.argmax())
-            row["peak_frame"] = int(batch["frame_idx"][0, peak])
-            row["peak_time_s"] = f"{float(batch['time_s'][0, peak]):.3f}"
-        if "mask" in batch and bool(batch["mask"].any()):
-            mask, action = batch["mask"], batch["action"]
-            row["pointing_actor"] = _number(pointing_hits(heat, mask))
-            row["energy_actor"] = _number(energy_inside(heat, mask))
-            row["energy_action"] = _number(energy_inside(heat, action))
-            row["iou_action"] = _number(temporal_iou(heat, action))
-        yield row
-
-
-def _number(value: torch.Tensor) -> str:
-    number = float(value[0])
-    return "" if np.isnan(number) else f"{number:.4f}"
-
-
-def _numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What the report shows of a clip's rows."""
-    shown: dict[str, str] = {}
-    for row in rows:
-        said = {
-            "peak": f"{row['peak_time_s']} s" if row.get("peak_time_s") else "",
-            "energy on the actor": row.get("energy_actor", ""),
-            "energy in the action": row.get("energy_action", ""),
-        }
-        text = ", ".join(f"{key} {value}" for key, value in said.items() if value)
-        if text:
-            shown[row["method"]] = text
-    return shown
-
-
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, _COLUMNS, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    return path

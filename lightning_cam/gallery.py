@@ -110,8 +110,9 @@ def write_clip(
     explanations: Mapping[str, Explanation],
     batch: Mapping[str, Any],
     fps: float,
+    columns: int = 16,
 ) -> ClipFiles:
-    """Write `<clip>.mp4`, `<clip>.png` and `<clip>.npz`.
+    """Write `<clip>.mp4`, `<clip>.png` (a sheet of at most `columns` frames) and `<clip>.npz`.
 
     The npz holds `heatmap/<method>` (T, H, W) float32 raw, `attention` (T,), `outputs` (K,),
     `target`, `label`, and where the clip comes from: `frame_idx`, `time_s`, `valid`, `path`.
@@ -130,7 +131,7 @@ def write_clip(
             arrays[key] = value.cpu().numpy() if isinstance(value, Tensor) else value
     files = ClipFiles(*(folder / f"{stem}{end}" for end in (".mp4", ".png", ".npz")))
     np.savez_compressed(files.arrays, **arrays)
-    save_png(files.sheet, draw_sheet(picture))
+    save_png(files.sheet, draw_sheet(picture, columns))
     write_video(files.video, draw_video(picture), fps=fps)
     return files
 

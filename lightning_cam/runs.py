@@ -1,4 +1,4 @@
-"""The folder of a training run, how a run is found again, and its loggers.
+"""The folder of a training run, and how a run is found again.
 
     runs/<name>/<date-time>/  config.yaml  checkpoints/{last,epoch_007}.ckpt  explain/  wandb/
 
@@ -8,23 +8,24 @@ to the same folder.
 
 from __future__ import annotations
 
-import netrc
 import os
-import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from omegaconf import OmegaConf
 
 from lightning_cam import checkpoint
 from lightning_cam.errors import CheckpointError, ConfigError, UnknownNameError
 
 # How the first process tells the others of a DDP run where it works.
 FOLDER_VARIABLE, RESUME_VARIABLE = "LIGHTNING_CAM_RUN", "LIGHTNING_CAM_RESUME"
+
+# What may differ between a run and its continuation.
+_FREE = ("data.root", "data.num_workers", "data.cache")
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ def _fresh(runs: Path) -> Path:
 def _latest(runs: Path) -> Run:
     folders = [f for f in runs.iterdir() if f.is_dir()] if runs.is_dir() else []
     if not folders:
-        names = [f.name for f in runs.parent.iterdir()] if runs.parent.is_dir() else []
+        names = (
+            [f.name for f in runs.parent.iterdir() if f.is_dir()] if runs.parent.is_dir() else []
+        )
         if names:
             raise UnknownNameError("run", runs.name, sorted(names))
         raise ConfigError(f"no run to resume in {runs.parent}; leave resume out")
@@ -163,77 +166,25 @@ def shared(run: Run) -> Iterator[None]:
             os.environ.pop(key, None)
 
 
-def make_logger(
-    settings: dict[str, Any], run: Run, name: str, config: dict[str, Any], first: bool = True
-) -> Logger | None:
-    """The logger of a run: W&B, CSV or none.
-
-    W&B never asks and never stops a run: without a key it works offline, and so it does when the
-    server cannot be reached.
-
-    Args:
-        settings: the `logger` node of the configuration.
-        run: the run.
-        name: its name.
-        config: what the logger shows as the run's configuration.
-        first: this process writes (rank 0).
-    """
-    kind = settings["kind"]
-    if kind == "none":
-        return None
-    if kind == "csv":
-        return CSVLogger(run.folder, name="csv")
-    if not first:
-        return WandbLogger(save_dir=run.folder)  # logs nothing away from rank 0
-    import wandb
-
-    mode = settings["mode"] or wandb_mode()
-    try:
-        experiment = _start_wandb(settings, run, name, mode, config)
-    except wandb.errors.Error as error:
-        reason = str(error).splitlines()[0]
-        print(f"W&B cannot be reached ({reason}); logging offline", flush=True)
-        wandb.teardown()
-        experiment = _start_wandb(settings, run, name, "offline", config)
-    return WandbLogger(save_dir=run.folder, experiment=experiment)
+def same_as_before(run: Run, config: Mapping[str, Any]) -> None:
+    """A checkpoint goes on with the settings it was made with, or not at all."""
+    file = run.folder / "config.yaml"
+    if not file.exists():
+        return
+    before = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    old, new = dict(_leaves(before)), dict(_leaves(config))
+    for key in sorted(old.keys() | new.keys()):
+        fixed = key.split(".")[0] in ("model", "task", "data", "seed") and key not in _FREE
+        if fixed and old.get(key) != new.get(key):
+            raise ConfigError(
+                f"{run.folder} was trained with {key}={old.get(key)}, not {new.get(key)}; resume "
+                f"with the same settings or leave resume out for a new run"
+            )
 
 
-def _start_wandb(
-    settings: dict[str, Any], run: Run, name: str, mode: str, config: dict[str, Any]
-) -> Any:
-    """Started here, not by WandbLogger, which sets options that are no more and warns of them."""
-    import wandb
-
-    note = run.folder / "wandb_id.txt"
-    if not note.exists():
-        note.write_text(secrets.token_hex(4))
-    (run.folder / "wandb").mkdir(exist_ok=True)
-    experiment = wandb.init(
-        name=f"{name} {run.folder.name}",
-        dir=run.folder,
-        id=note.read_text().strip(),
-        project=settings["project"],
-        entity=settings["entity"],
-        config=config,
-        allow_val_change=True,
-        mode=mode,  # type: ignore[arg-type]
-        resume="allow" if mode == "online" else None,
-        settings=wandb.Settings(init_timeout=30, console="off", silent=mode != "online"),
-    )
-    experiment.define_metric("trainer/global_step")
-    experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    return experiment
-
-
-def wandb_mode() -> str:
-    """`WANDB_MODE` if set, else online where a key is configured, else offline."""
-    if mode := os.environ.get("WANDB_MODE"):
-        return {"dryrun": "offline", "run": "online"}.get(mode, mode)  # their old names
-    if os.environ.get("WANDB_API_KEY"):
-        return "online"
-    url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-    try:
-        known = netrc.netrc(os.environ.get("NETRC")).authenticators(url.split("//")[-1].strip("/"))
-    except (OSError, netrc.NetrcParseError):
-        known = None
-    return "online" if known else "offline"
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node

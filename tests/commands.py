@@ -29,7 +29,7 @@ def tiny(root: Path) -> list[str]:
     ]
 
 
-def start(script: str, *arguments: object, cwd: Path) -> subprocess.Popen[str]:
+def start(script: str | Path, *arguments: object, cwd: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(ROOT / f"{script}.py"), *map(str, arguments)],
         cwd=cwd,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 from pathlib import Path
@@ -35,6 +36,16 @@ def same(a: Any, b: Any) -> bool:
     return a == b
 
 
+def follows(done: int, out: str) -> int:
+    """The epochs printed go on behind `done`, at most the last one repeated; returns the newest."""
+    epochs = [int(number) for number in re.findall(r"^epoch (\d+)/", out, re.MULTILINE)]
+    if not epochs:
+        return done
+    assert epochs[0] in (done, done + 1)
+    assert epochs == list(range(epochs[0], epochs[-1] + 1))
+    return epochs[-1]
+
+
 @pytest.mark.slow
 def test_killed_five_times_it_ends_like_an_uninterrupted_run(tmp_path: Path) -> None:
     settings = [*tiny(tmp_path / "data"), "explain=none", f"trainer.max_epochs={EPOCHS}"]
@@ -43,22 +54,25 @@ def test_killed_five_times_it_ends_like_an_uninterrupted_run(tmp_path: Path) -> 
     assert f"epoch {EPOCHS}/{EPOCHS}" in straight.stdout
 
     moments = random.Random()  # other moments every time
+    done = 0  # epochs whose line was printed; the checkpoint follows the line
     for attempt in range(5):
         resume = ["resume=last"] if attempt else []
         process = start("train", *settings, "name=killed", *resume, cwd=tmp_path)
         assert process.stdout is not None
-        marks = 0
+        lines: list[str] = []
         wanted = moments.randint(1, 3)
         for line in process.stdout:  # the first mark comes before training, others after epochs
-            marks += line.startswith(("run folder", "epoch "))
-            if marks == wanted:
+            lines += [line] if line.startswith(("run folder", "epoch ")) else []
+            if len(lines) == wanted:
                 break
         time.sleep(moments.uniform(0, 0.6))
         process.send_signal(signal.SIGKILL)
-        process.communicate()
+        rest, _ = process.communicate()
         assert process.returncode == -signal.SIGKILL
+        done = follows(done, "".join(lines) + rest)
     last = run("train", *settings, "name=killed", "resume=last", cwd=tmp_path)
     assert last.returncode == 0, last.stderr
+    assert follows(done, last.stdout) == EPOCHS
     assert len(list((tmp_path / "runs" / "killed").iterdir())) == 1  # one run, one folder
 
     (a,) = (tmp_path / "runs" / "straight").glob("*/checkpoints/last.ckpt")

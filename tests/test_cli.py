@@ -1,0 +1,295 @@
+"""The two commands end to end, as typed: `train.py`, `explain.py`, and how they say no."""
+
+from __future__ import annotations
+
+import csv
+import runpy
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from commands import ROOT, run, start, tiny
+
+from lightning_cam.checkpoint import KEY
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("commands")
+
+
+@pytest.fixture(scope="module")
+def trained(place: Path) -> CompletedProcess[str]:
+    """A run of two epochs, in a working directory that is not the repository."""
+    options = ["trainer.max_epochs=2", "videos.clips=2", "name=tiny"]
+    return run("train", *tiny(place / "data"), *options, cwd=place)
+
+
+@pytest.fixture(scope="module")
+def folder(place: Path, trained: CompletedProcess[str]) -> Path:
+    assert trained.returncode == 0, trained.stderr
+    (found,) = (place / "runs" / "tiny").iterdir()
+    return found
+
+
+@pytest.fixture(scope="module")
+def ckpt(folder: Path) -> Path:
+    return folder / "checkpoints" / "last.ckpt"
+
+
+def refuses(done: CompletedProcess[str], *words: str) -> None:
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+@pytest.fixture
+def here(place: Path, monkeypatch, capfd) -> Callable[..., CompletedProcess[str]]:
+    """Runs a script in this process, which has loaded torch already."""
+    monkeypatch.chdir(place)
+
+    def call(script: str, *arguments: object) -> CompletedProcess[str]:
+        words = [str(ROOT / f"{script}.py"), *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", words)
+        capfd.readouterr()
+        code: Any = 0
+        try:
+            runpy.run_path(words[0], run_name="__main__")
+        except SystemExit as leaving:
+            code = leaving.code
+        out, err = capfd.readouterr()
+        return CompletedProcess(words, code, out, err)
+
+    return call
+
+
+def together(cwd: Path, *commands: tuple[Any, ...]) -> Iterator[CompletedProcess[str]]:
+    """Run commands side by side: most of each is loading torch."""
+    started = [start(*command, cwd=cwd) for command in commands]
+    for process in started:
+        out, err = process.communicate(timeout=300)
+        yield CompletedProcess(process.args, process.returncode, out, err)
+
+
+def playable(path: Path) -> int:
+    """Number of frames of an H.264 mp4 in yuv420p."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+        return sum(1 for _ in container.decode(stream))
+
+
+# --- train.py -----------------------------------------------------------------------------------
+
+
+def test_training_says_where_things_are(trained, folder: Path, place: Path) -> None:
+    assert trained.stderr == ""
+    last = trained.stdout.splitlines()[-4:]
+    assert last[0].startswith("best val/acc 0.") or last[0].startswith("best val/acc 1.")
+    checkpoint = Path(last[1].split()[1])
+    assert (place / checkpoint).is_file()
+    assert (place / last[2].split()[1]).is_dir()
+    assert last[3].split(maxsplit=1)[1] == f"python explain.py ckpt={checkpoint}"
+    assert "=" not in str(checkpoint)
+    assert trained.stdout.count("max_epochs: 2") == 1  # the configuration, printed once
+    assert "epoch 2/2  train/loss" in trained.stdout
+
+
+def test_run_folder_holds_everything(folder: Path, place: Path) -> None:
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert "config.yaml" in names
+    assert "checkpoints/last.ckpt" in names
+    assert len([n for n in names if n.startswith("checkpoints/epoch_")]) == 1
+    for epoch in (0, 1):
+        for end in (".mp4", ".png", ".npz"):
+            found = sorted((folder / "explain" / f"epoch_{epoch:03d}").glob(f"v_*[0-9]{end}"))
+            assert len(found) == 2, (epoch, end)
+    assert not [name for name in names if "hydra" in name or name.endswith(".partial")]
+    assert {path.name for path in place.iterdir()} <= {"runs", "data"}  # nothing strewn about
+
+
+def test_checkpoint_remembers(ckpt: Path) -> None:
+    memory = torch.load(ckpt, weights_only=True)[KEY]
+    assert memory["classes"] == ["blink", "expand", "move_left"]
+    assert memory["task"]["model"]["num_outputs"] == 3
+    assert "optimizer" not in memory["task"] and "scheduler" not in memory["task"]
+    assert set(memory["run"]["explain"]) == {"recurrent_gradcam", "integrated_recurrent_gradcam"}
+
+
+def test_a_run_that_is_done_resumes_to_nothing(folder: Path, place: Path) -> None:
+    options = ["trainer.max_epochs=2", "name=tiny", "explain=none"]
+    done = run("train", *tiny(place / "data"), *options, f"resume={folder}", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1/2" not in done.stdout
+    assert "checkpoint " in done.stdout
+
+
+# --- explain.py ---------------------------------------------------------------------------------
+
+
+def test_explain_clips_videos_and_folders(ckpt: Path, folder: Path, place: Path) -> None:
+    source = sorted((place / "data").rglob("v_*_05_01.m*"))
+    assert len(source) == 3
+    videos = place / "videos"
+    (videos / "more").mkdir(parents=True)
+    shutil.copy(source[0], videos / "one.mpg")
+    shutil.copy(source[1], videos / "more" / "one.mpg")
+    (videos / "broken.mp4").write_bytes(source[2].read_bytes()[:200])
+    (videos / "notes.txt").write_text("no video")
+
+    split, single, several, contrast = together(
+        place,
+        ("explain", f"ckpt={ckpt}", "clips=3"),
+        ("explain", f"ckpt={ckpt}", f"video={source[2]}", "out=single", "explain=gradcam"),
+        ("explain", f"ckpt={ckpt}", "video=videos", "out=several"),
+        (
+            "explain", f"ckpt={ckpt}", "data.split=test", "clips=[1,4]", "out=contrast",
+            "explain=[gradcam,recurrent_gradcam]", "target=blink", "contrast=expand",
+            "layer=trunk.conv2",
+        ),
+    )  # fmt: skip
+    for done, name in ((split, None), (single, "single"), (several, "several"), (contrast, None)):
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        page = place / done.stdout.splitlines()[-1].removeprefix("open ")
+        assert page.name == "index.html" and page.is_file()
+        assert name is None or page.parent == place / name
+
+    out = folder / "explain_1"
+    rows = list(csv.DictReader((out / "scores.csv").open()))
+    assert len(rows) == 3 * 2  # as trained: two methods
+    assert {row["method"] for row in rows} == {"recurrent_gradcam", "integrated_recurrent_gradcam"}
+    assert all(row["target"] == row["prediction"] for row in rows)
+    assert all(0 < float(row["p_target"]) <= 1 for row in rows)
+    assert {row["label"] for row in rows} == {"blink", "expand", "move_left"}
+    measured = [row for row in rows if row["energy_actor"]]
+    assert measured and all(0 <= float(row["energy_actor"]) <= 1 for row in measured)
+    for row in rows:
+        stem = row["clip_id"]
+        assert playable(out / f"{stem}.mp4") == 16
+        assert (out / f"{stem}.png").is_file()
+        with np.load(out / f"{stem}.npz") as arrays:
+            assert arrays[f"heatmap/{row['method']}"].shape == (16, 64, 64)
+            assert arrays["attention"].shape == arrays["frame_idx"].shape == (16,)
+            assert abs(arrays["attention"].sum() - 1) < 1e-4
+    page = (out / "index.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+
+    (row,) = csv.DictReader((place / "single" / "scores.csv").open())
+    assert row["label"] == "" and row["energy_actor"] == ""
+    assert row["path"] == str(source[2])
+
+    assert "skipped broken" in several.stdout and "broken.mp4" in several.stdout
+    assert "1 of 3 clips could not be read" in several.stdout
+    assert "broken.mp4" in (place / "several" / "index.html").read_text()
+    rows = list(csv.DictReader((place / "several" / "scores.csv").open()))
+    assert len({row["path"] for row in rows}) == 2
+    assert len(list((place / "several").glob("*.mp4"))) == 2  # two files named one.mpg
+
+    rows = list(csv.DictReader((place / "contrast" / "scores.csv").open()))
+    assert len(rows) == 4
+    assert {row["target"] for row in rows} == {"blink"}
+
+
+def test_layers_list(ckpt: Path, place: Path) -> None:
+    done = run("explain", f"ckpt={ckpt}", "layers=list", "data.root=/nowhere", cwd=place)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if "trunk" in line]
+    (default,) = [line for line in lines if "default" in line]
+    assert "48 x 16 x 8 x 8" in default and "1, 8, 8" in default
+    assert any("trunk.conv2" in line and "24 x 16 x 16 x 16" in line for line in lines)
+
+
+# --- saying no ----------------------------------------------------------------------------------
+
+
+def test_mistakes_in_explain(ckpt: Path, place: Path, here) -> None:
+    evil = torch.load(ckpt, weights_only=True)
+    evil[KEY]["task"]["model"] = {"_target_": "os.system", "command": "touch pwned"}
+    torch.save(evil, place / "evil.ckpt")
+    evil[KEY]["schema"] = 9
+    torch.save(evil, place / "schema.ckpt")
+    (place / "half.ckpt").write_bytes(ckpt.read_bytes()[:1000])
+    (place / "empty.ckpt").touch()
+    (place / "junk").mkdir()
+    (place / "junk" / "a.mp4").write_text("junk")
+    cases = [
+        ([], "ckpt is missing", "ckpt="),
+        ([ckpt], "did you mean ckpt="),
+        (["ckpt=runs/epoch=3-step=1.ckpt"], """'ckpt="runs/epoch=3-step=1.ckpt"'"""),
+        (["ckpt=nothing.ckpt"], "no checkpoint at nothing.ckpt"),
+        (["ckpt=half.ckpt"], "truncated"),
+        (["ckpt=empty.ckpt"], "empty"),
+        (["ckpt=schema.ckpt"], "schema 9", "schema 1"),
+        (["ckpt=evil.ckpt"], "refused to import 'os.system'", "trust=[os]"),
+        (["ckpt=https://example.org/a.ckpt"], "download"),
+        ([f"ckpt={ckpt}", "target=blnik"], "no target 'blnik'", "blink"),
+        ([f"ckpt={ckpt}", "contrast=7"], "no target '7'", "0..2"),
+        ([f"ckpt={ckpt}", "layer=trunk.conv9"], "no layer 'trunk.conv9'", "trunk.conv3"),
+        ([f"ckpt={ckpt}", "explain=gradcamm"], "no explain 'gradcamm'", "gradcam"),
+        ([f"ckpt={ckpt}", "vidoe=a.mp4"], "no setting 'vidoe'", "video"),
+        ([f"ckpt={ckpt}", "video=none.mp4"], "no video at none.mp4"),
+        ([f"ckpt={ckpt}", "video=junk"], "none of the 1 clips", "a.mp4"),
+        ([f"ckpt={ckpt}", "data.split=tset"], "no split 'tset'", "test"),
+        ([f"ckpt={ckpt}", "clips=[99]"], "0 to 5"),
+        ([f"ckpt={ckpt}", "device=cuda:7"], "device=cuda:7", "device=cpu"),
+    ]
+    for arguments, *words in cases:
+        refuses(here("explain", *arguments), *words)
+    assert not (place / "pwned").exists()
+
+
+def test_mistakes_in_train(place: Path, folder: Path, here) -> None:
+    small = tiny(place / "data")
+    cases = [
+        (["model.hiden=3"], "no setting 'model.hiden'", "model.hidden"),
+        (["+foo=3"], "no setting 'foo'"),
+        (["+model.foo=3", *small], "LRCN does not take", "'foo'"),
+        (["+trainer.foo=3", *small], "Trainer does not take", "'foo'"),
+        (["model=lrnc"], "no model 'lrnc'", "lrcn"),
+        (["experiment=ucf11"], "no experiment 'ucf11'", "ucf11_lrcn"),
+        (["data=ucf11", "data.root=/nowhere"], "/nowhere", "data.root=FOLDER"),
+        ([*small, "model.backbone=resnet19"], "resnet19", "resnet18"),
+        ([*small, "task.optimizer.lr=-1"], "Invalid learning rate"),
+        ([*small, "task.optimizer=1"], "task.optimizer"),
+        ([*small, "trainer.precision=17"], "precision"),
+        (["resume=last", "name=tyni"], "no run 'tyni'", "tiny"),
+        (["resume=nothing.ckpt"], "no checkpoint at nothing.ckpt"),
+        (["--epochs", "3"], "--epochs", "KEY=VALUE"),
+        (["name=a=b"], """'name="a=b"'"""),
+        (["trainer.max_epochs=${nothing}"], "nothing"),
+    ]
+    before = set((place / "runs").rglob("*"))
+    for arguments, *words in cases:
+        refuses(here("train", *arguments), *words)
+    left = {p for p in set((place / "runs").rglob("*")) - before if p.suffix == ".ckpt"}
+    assert not left
+
+
+def test_mistakes_and_bugs_in_processes_of_their_own(ckpt: Path, place: Path) -> None:
+    script = place / "train.py"
+    script.write_text((ROOT / "train.py").read_text().replace("train(cfg)", "train(1 / 0)"))
+    (place / "configs").symlink_to(ROOT / "configs")
+    layer, network, bug = together(
+        place,
+        ("explain", f"ckpt={ckpt}", "layer=trunk.conv9"),
+        ("train", *tiny(place / "data"), "model.backbone=resnet19"),
+        (script.with_suffix(""),),
+    )
+    refuses(layer, "no layer 'trunk.conv9'", "trunk.conv3")
+    refuses(network, "resnet19", "resnet18")
+    assert bug.returncode == 1
+    assert "Traceback" in bug.stderr and "ZeroDivisionError" in bug.stderr

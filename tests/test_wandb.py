@@ -1,0 +1,156 @@
+"""W&B: what an offline run wrote, read back by wandb's own reader, and how the mode is found."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import ENVIRONMENT, run, tiny
+
+from lightning_cam.loggers import make_logger, wandb_mode
+from lightning_cam.runs import Run
+
+EPOCHS, STEPS = 2, 3  # 18 training clips in batches of 6
+
+
+def read_back(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run's transaction log, through `wandb leet inspect`."""
+    code = "from wandb.cli.cli import cli; cli()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "leet", "inspect", "--json", str(folder)],
+        capture_output=True, text=True, timeout=120, env=ENVIRONMENT,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.skip(f"this wandb has no reader for its own files: {done.stderr[-200:]}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.slow
+def test_offline_run_is_read_back(tmp_path: Path) -> None:
+    settings = [*tiny(tmp_path / "data"), "logger=wandb", "videos.clips=2", "name=w"]
+    done = run("train", *settings, f"trainer.max_epochs={EPOCHS}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # neither a prompt nor advice
+    (folder,) = (tmp_path / "runs" / "w").iterdir()
+    (log,) = (folder / "wandb").glob("offline-run-*")
+    records = read_back(log)
+
+    (begun,) = [record["run"] for record in records if record["type"] == "run"]
+    assert begun["project"] == "lightning_cam"
+    assert begun["run_id"] == (folder / "wandb_id.txt").read_text().strip()
+    config = begun["config"]["update"]
+    assert config["trainer"]["max_epochs"] == EPOCHS
+    assert config["task"]["classes"] == ["blink", "expand", "move_left"]
+
+    found: dict[str, dict[int, Any]] = defaultdict(dict)  # key -> trainer's step -> value
+    for record in records:
+        if record["type"] == "history":
+            item = record["history"]["item"]
+            for key, value in item.items():
+                found[key][item["trainer/global_step"]] = value
+
+    # Lightning counts from 0: an epoch's numbers belong to its last step. Media are made behind it.
+    ends = [STEPS * n - 1 for n in range(1, EPOCHS + 1)]
+    behind = [STEPS * n for n in range(1, EPOCHS + 1)]
+    for key in ("val/acc", "val/loss", "val/top5", "val/acc/blink", "train/acc"):
+        assert sorted(found[key]) == ends, key
+    assert sorted(found["train/loss"]) == list(range(STEPS * EPOCHS))
+    assert all(0 <= value <= 1 for value in found["val/acc"].values())
+
+    for step in behind:
+        videos = found["explain/video.videos"][step]
+        assert len(videos) == 2
+        for video in videos:
+            file = log / "files" / video["path"]
+            assert file.suffix == ".mp4" and file.stat().st_size == video["size"]
+        for key, count in (("explain/sheet", 2), ("explain/attention_epochs", 2)):
+            pictures = found[f"{key}.filenames"][step]
+            assert len(pictures) == count
+            assert all((log / "files" / picture).is_file() for picture in pictures)
+        assert (log / "files" / found["val/confusion.filenames"][step][0]).is_file()
+        table = json.loads((log / "files" / found["explain/attention.path"][step]).read_text())
+        assert table["columns"] == ["epoch", "clip", "frame", "attention"]
+        assert len(table["data"]) == found["explain/attention.nrows"][step] == 2 * 16
+        assert {row[0] for row in table["data"]} == {step // STEPS - 1}
+        for clip in {row[1] for row in table["data"]}:
+            assert abs(sum(row[3] for row in table["data"] if row[1] == clip) - 1) < 1e-4
+    assert set(found["explain/video.videos"]) == set(behind)
+
+    again = run("train", *settings, "trainer.max_epochs=3", "resume=last", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    logs = sorted((folder / "wandb").glob("offline-run-*"))
+    assert len(logs) == 2
+    assert len({path.name.rsplit("-", 1)[1] for path in logs}) == 1  # one run in W&B
+    (goes_on,) = set(logs) - {log}
+    steps = [
+        record["history"]["item"]["trainer/global_step"]
+        for record in read_back(goes_on)
+        if record["type"] == "history" and "val/acc" in record["history"]["item"]
+    ]
+    assert steps == [STEPS * 3 - 1]
+
+
+@pytest.fixture
+def clean(monkeypatch, tmp_path: Path) -> Path:
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    return tmp_path / "netrc"
+
+
+def test_offline_without_a_key_online_with_one(clean: Path, monkeypatch) -> None:
+    assert wandb_mode() == "offline"
+    clean.write_text("machine api.example.org login user password key\n")
+    assert wandb_mode() == "offline"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://api.example.org/")
+    assert wandb_mode() == "online"
+    monkeypatch.delenv("WANDB_BASE_URL")
+    clean.write_text("machine api.wandb.ai login user password key\n")
+    assert wandb_mode() == "online"
+    clean.write_text("no netrc at all")
+    assert wandb_mode() == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    assert wandb_mode() == "online"
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("offline", "offline"), ("disabled", "disabled"), ("dryrun", "offline"), ("run", "online")],
+)
+def test_wandb_mode_is_obeyed(clean: Path, monkeypatch, said: str, meant: str) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_MODE", said)
+    assert wandb_mode() == meant
+
+
+def test_a_server_that_cannot_be_reached_does_not_stop_the_run(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    import wandb
+
+    begun: list[str] = []
+    real = wandb.init
+
+    def init(**options: Any) -> Any:
+        begun.append(options["mode"])
+        if options["mode"] == "online":
+            raise wandb.errors.CommError("no network")
+        return real(**{**options, "mode": "disabled"})
+
+    monkeypatch.setattr(wandb, "init", init)
+    settings = {"kind": "wandb", "project": "p", "entity": None, "mode": "online"}
+    make_logger(settings, Run(tmp_path), "n", {})
+    wandb.finish()
+    assert begun == ["online", "offline"]
+    assert "cannot be reached (no network); logging offline" in capsys.readouterr().out
+
+
+def test_other_loggers(tmp_path: Path) -> None:
+    assert make_logger({"kind": "none"}, Run(tmp_path), "n", {}) is None
+    csv = make_logger({"kind": "csv"}, Run(tmp_path), "n", {})
+    assert Path(csv.log_dir).parent == tmp_path / "csv"  # type: ignore[union-attr]
