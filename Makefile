@@ -8,9 +8,11 @@ BIN := .venv/bin
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
+# The exact versions need Python 3.11; on 3.10 pip finds the newest that still support it.
 $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --editable '.[dev]' \
+	  $$($(PYTHON) -c 'import sys; print("-cconstraints.txt" * (sys.version_info >= (3, 11)))')
 	touch $@
 
 train: $(BIN)/.installed ## Train on the embedded data (ARGS="experiment=... key=value")

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 import lightning_cam as lc
+from lightning_cam.attribution.ops import resize_heatmap
 from lightning_cam.checkpoint import rebuild
 from lightning_cam.data.clips import ClipDataset
 from lightning_cam.data.loading import collate
@@ -136,10 +137,10 @@ def figure(named: list[tuple[str, str]], split: str, path: Path, clip: int) -> N
         data.prepare_data()
         dataset = ClipDataset(getattr(data, f"{split}_set").clips, data.reader)
         batch = collate([dataset[clip]])
-        frames = np.asarray(data.to_frames(batch["video"])[0])
+        frames = data.reader.display(batch["path"][0], batch["frame_idx"][0].tolist())
         for title, method in methods_for(task).items():
             e = lc.explain(task.explainable(batch), method, batch["video"], batch["label"])
-            heatmaps[f"{name}: {title}"] = e.heatmap[0].numpy()
+            heatmaps[f"{name}: {title}"] = resize_heatmap(e.heatmap, frames.shape[:3])[0].numpy()
             for weights in e.attention.values():
                 attention = weights[0].numpy()
     assert frames is not None and batch is not None

@@ -86,7 +86,7 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
             explanations = explain_clip(model, methods, clip, target)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        frames = np.asarray(data.to_frames(batch["video"])[0])
+        frames = data.reader.display(batch["path"][0], batch["frame_idx"][0].tolist())
         picture = draw_clip(model, explanations, frames, batch, source.title)
         files = write_clip(folder, picture, explanations, batch, config["fps"])
         scored = list(score_rows(model, explanations, batch))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lightning_cam.attribution import Attribution, Explainable, Explanation, explain
+from lightning_cam.attribution.ops import resize_heatmap
 from lightning_cam.viz import ClipPicture, draw_sheet, draw_video, save_png, write_video
 
 OnError = Callable[[str, Exception], None]
@@ -70,7 +71,7 @@ def draw_clip(
     Args:
         model: names the columns.
         explanations: of this clip alone (B = 1), at least one.
-        frames: `(T, H, W, 3)` uint8 RGB.
+        frames: `(T, H, W, 3)` uint8 RGB, of any size: heatmaps are resized to it.
         batch: the clip's batch (B = 1): "label", "valid", "time_s" where it has them.
         title: the clip's name.
     """
@@ -84,7 +85,10 @@ def draw_clip(
     }
     return ClipPicture(
         frames=frames,
-        heatmaps={caption: e.heatmap[0].cpu().numpy() for caption, e in named.items()},
+        heatmaps={
+            caption: resize_heatmap(e.heatmap, frames.shape[:3])[0].cpu().numpy()
+            for caption, e in named.items()
+        },
         target=model.question.format(model.name(int(first.target[0]))),
         label=model.name(label) if label >= 0 else None,
         probabilities=probabilities(model, first),

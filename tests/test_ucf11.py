@@ -451,3 +451,16 @@ def test_synthetic_actions_are_ucf11_with_other_defaults() -> None:
     assert isinstance(data, UCF11)
     assert (data.batch_size, data.classes, data.cache) == (3, ["b", "a"], True)
     assert ucf11.UCF11.default_test == (2, 3, 4, 5, 6, 7)
+
+
+def test_display_shows_the_network_s_crop_with_more_pixels(tmp_path: Path) -> None:
+    root = actions.render(tmp_path / "data", groups=3, clips=1, classes=["move_left"])
+    data = SyntheticActions(str(root), groups=3, clips=1, actions=["move_left"])
+    sample = data.read(next((root / "UCF11_updated_mpg").rglob("*.mpg")))
+    frames = data.reader.display(sample["path"], sample["frame_idx"].tolist())
+    assert frames.shape == (16, 256, 256, 3)
+    small = torch.nn.functional.avg_pool2d(
+        torch.from_numpy(frames).permute(0, 3, 1, 2).float(), 4
+    ).permute(0, 2, 3, 1)
+    seen = torch.from_numpy(data.to_frames(sample["video"][None])[0]).float()
+    assert (small - seen).abs().mean() < 2

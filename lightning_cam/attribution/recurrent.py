@@ -198,6 +198,7 @@ def _all_steps(model: Explainable, clip: Tensor, target: Tensor | None) -> tuple
 
 
 def _said(step: Step) -> dict[str, str]:
-    if step is None:
-        return {}
-    return {"step": "sum over output steps" if step == "sum" else f"output step {step}"}
+    said = {"pool": "gradient pooled over space"}
+    if step is not None:
+        said["step"] = "sum over output steps" if step == "sum" else f"output step {step}"
+    return said

@@ -1,0 +1,1 @@
+"""Video files, data sets and their loaders; `video.read_clip` is the only reader."""

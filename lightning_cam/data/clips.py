@@ -8,19 +8,20 @@ uninterrupted one would have seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_cam.data.sampling import Indices, Mask, temporal_window
-from lightning_cam.data.transforms import ClipTransform
+from lightning_cam.data.transforms import ClipTransform, to_frames
 from lightning_cam.data.truth import Truth
-from lightning_cam.data.video import VideoInfo, read_frames
+from lightning_cam.data.video import VideoInfo, read_clip, read_frames
 from lightning_cam.errors import DataError, VideoReadError
 
 Sample = dict[str, Any]
@@ -123,6 +124,27 @@ class ClipReader:
                 (seconds >= truth.onset) & (seconds < truth.offset) & valid
             )
         return sample
+
+    def display(
+        self, path: str | Path, indices: Sequence[int], side: int = 256
+    ) -> NDArray[np.uint8]:
+        """Frames of a clip for people: the network's crop, but not its few pixels.
+
+        Args:
+            path: the video file.
+            indices: source frames, "frame_idx" of a sample.
+            side: about how many pixels the crop's side gets, if the network's has fewer.
+
+        Returns:
+            (T, H, W, 3) uint8 RGB, H = W a multiple of the transform's crop.
+        """
+        scale = max(1, side // self.transform.crop)
+        larger = replace(
+            self.transform, resize=scale * self.transform.resize, crop=scale * self.transform.crop
+        )
+        pixels = torch.from_numpy(read_clip(path, indices)).permute(0, 3, 1, 2)
+        clip = larger(larger.shrink(pixels)).clip
+        return to_frames(clip[None], larger.mean, larger.std)[0]
 
     def missing(self, clip: Clip, error: str) -> Sample:
         """What stands for an unreadable file in evaluation: a black clip with label -1."""

@@ -1,0 +1,1 @@
+"""The embedded data: rendered on first use, with ground truth."""
