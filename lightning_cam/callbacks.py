@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,8 +14,8 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch.utils.data import DataLoader
 
 from lightning_cam.attribution import Attribution
 from lightning_cam.errors import ConfigError
@@ -34,12 +35,15 @@ class ExplainCallback(Callback):
     about once and training goes on.
 
     Args:
-        methods: name -> method.
+        methods: name -> method; or a method or a list of them, then named by their types.
         clips: how many clips of the validation set, spread evenly, or their indices. Ranks share
             them.
         every_n_epochs: explain after every n-th epoch.
         fps: of the videos.
         folder: where to write; None: `explain` in the trainer's `default_root_dir`.
+
+    Raises:
+        ValueError: settings that make no sense.
 
     The LightningModule offers `explainable(batch) -> Explainable`. A batch of the validation
     loader is a mapping with "video" `(B, C, T, H, W)` and "label", or a tuple that begins with
@@ -51,18 +55,25 @@ class ExplainCallback(Callback):
 
     def __init__(
         self,
-        methods: Mapping[str, Attribution],
+        methods: Mapping[str, Attribution] | Sequence[Attribution] | Attribution,
         clips: int | Sequence[int] = 4,
         every_n_epochs: int = 1,
         fps: float = 8,
         folder: str | Path | None = None,
     ) -> None:
-        if not methods:
+        self.methods = _named(methods)
+        if not self.methods:
             raise ValueError("methods is empty; pass for example {'gradcam': GradCAM()}")
+        indices = [clips] if isinstance(clips, int) else list(clips)
+        if not indices or not all(isinstance(i, int) for i in indices) or min(indices) < 0:
+            raise ValueError(f"clips must be a number of clips or a list of indices, got {clips!r}")
+        if isinstance(clips, int) and clips < 1:
+            raise ValueError(f"clips must be at least 1, got {clips}")
         if every_n_epochs < 1:
             raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
-        self.methods = dict(methods)
-        self.clips = clips
+        if not fps > 0:
+            raise ValueError(f"fps must be above 0, got {fps}")
+        self.clips = clips if isinstance(clips, int) else indices
         self.every_n_epochs = every_n_epochs
         self.fps = fps
         self.folder = None if folder is None else Path(folder)
@@ -97,39 +108,42 @@ class ExplainCallback(Callback):
         self.history = state_dict["history"]
 
     def _run(self, trainer: pl.Trainer, task: pl.LightningModule, split: str, when: str) -> None:
+        folder = (self.folder or Path(trainer.default_root_dir) / "explain") / when
         with isolate_rng():
-            root = self.folder or Path(trainer.default_root_dir) / "explain"
             records = []
             for title, batch in self._fixed_clips(trainer, split):
                 try:
-                    records += self._explain(trainer, task, title, batch, root / when)
+                    records += self._explain(trainer, task, title, batch, folder)
                 except Exception as error:
                     self._warn(f"clip {title}", error)
-            records = _gather(trainer, records)
+            records = _gather(trainer, records)  # every rank comes here, whatever failed
             if trainer.is_global_zero and records:
-                self._log(trainer, records, root / when, remember=trainer.state.fn == "fit")
+                try:
+                    self._log(trainer, records, folder, remember=trainer.state.fn == "fit")
+                except Exception as error:
+                    self._warn(f"the attention weights of {when}", error)
 
     def _fixed_clips(self, trainer: pl.Trainer, split: str) -> list[tuple[str, Any]]:
-        """This rank's clips, each a batch of one; read once and kept."""
+        """This rank's clips as (title, batch of one); read once and kept."""
         if split not in self._batches:
+            kept = self._batches.setdefault(split, [])
             loaders = trainer.val_dataloaders if split == "val" else trainer.test_dataloaders
-            loader = loaders if isinstance(loaders, DataLoader) else next(iter(loaders or []), None)
-            if loader is None:
-                return []
-            size = len(loader.dataset)  # type: ignore[arg-type]
+            loader = CombinedLoader(loaders).flattened[0]
+            size = len(loader.dataset)
             wanted = self.clips
             if isinstance(wanted, int):
                 wanted = np.linspace(0, size - 1, min(wanted, size)).round().astype(int).tolist()
-            kept = []
             for index in list(wanted)[trainer.global_rank :: trainer.world_size]:
                 try:
                     batch = _as_mapping(loader.collate_fn([loader.dataset[index]]))
                     if any(batch.get("error", ())):
                         raise RuntimeError(batch["error"][0])
-                    kept.append((str(batch.get("clip_id", [f"clip_{index}"])[0]), batch))
                 except Exception as error:
                     self._warn(f"clip {index} of the {split} set", error)
-            self._batches[split] = kept
+                    continue
+                title = str(batch.get("clip_id", [f"clip_{index}"])[0])
+                taken = any(title == other for other, _ in kept)
+                kept.append((f"{title}_{index}" if taken else title, batch))
         return self._batches[split]
 
     def _explain(
@@ -146,7 +160,9 @@ class ExplainCallback(Callback):
             model,
             self.methods,
             batch["video"],
-            on_error=lambda name, error: self._warn(f"method {name!r} on clip {title}", error),
+            on_error=lambda name, error: self._warn(
+                f"method {name!r}", error, f", first on {title}"
+            ),
         )
         if not explanations:
             return []
@@ -206,11 +222,11 @@ class ExplainCallback(Callback):
             except Exception as error:
                 self._warn(f"logging to {type(logger).__name__}", error)
 
-    def _warn(self, what: str, error: Exception) -> None:
+    def _warn(self, what: str, error: Exception, where: str = "") -> None:
         if what not in self._warned:
             self._warned.add(what)
             reason = f"{type(error).__name__}: {error}"
-            warnings.warn(f"not explained: {what} ({reason})", stacklevel=2)
+            warnings.warn(f"not explained: {what}{where} ({reason})", stacklevel=2)
 
 
 class SkippedClips(Callback):
@@ -240,6 +256,24 @@ class SkippedClips(Callback):
 
     def on_test_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *args: Any) -> None:
         self._collect(trainer, batch)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        counts: Counter[str] = Counter()
+        for of_rank in _gather(trainer, [self.counts]):
+            counts.update(of_rank)
+        self.counts = dict(counts)
+
+
+def _named(
+    methods: Mapping[str, Attribution] | Sequence[Attribution] | Attribution,
+) -> dict[str, Attribution]:
+    if isinstance(methods, Mapping):
+        return dict(methods)
+    named: dict[str, Attribution] = {}
+    for method in [methods] if callable(methods) else methods:
+        name = type(method).__name__.lower()
+        named[name if name not in named else f"{name}_{len(named) + 1}"] = method
+    return named
 
 
 def _as_mapping(batch: Any) -> dict[str, Any]:

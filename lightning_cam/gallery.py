@@ -89,7 +89,7 @@ def draw_clip(
             caption: resize_heatmap(e.heatmap, frames.shape[:3])[0].cpu().numpy()
             for caption, e in named.items()
         },
-        target=model.question.format(model.name(int(first.target[0]))),
+        target=model.asked(model.name(int(first.target[0]))),
         label=model.name(label) if label >= 0 else None,
         probabilities=probabilities(model, first),
         attention=None if attention is None else attention[0].cpu().numpy(),

@@ -293,8 +293,7 @@ def test_a_failing_method_or_clip_is_named_once_and_the_rest_goes_on(tmp_path: P
     said = [str(w.message) for w in caught if "not explained" in str(w.message)]
     assert sorted(said) == [
         "not explained: clip 1 of the val set (RuntimeError: cannot read video '1.mpg': as asked)",
-        "not explained: method 'broken' on clip clip 0 (RuntimeError: no such luck)",
-        "not explained: method 'broken' on clip clip 5 (RuntimeError: no such luck)",
+        "not explained: method 'broken', first on clip 0 (RuntimeError: no such luck)",
     ]
     written = sorted(p.name for p in (tmp_path / "explain/epoch_002").glob("*.mp4"))
     assert written == ["clip_0.mp4", "clip_5.mp4"]
@@ -348,7 +347,42 @@ def test_wrong_settings_are_named() -> None:
     bad: list[tuple[Callable[[], Any], str]] = [
         (lambda: ExplainCallback({}), "methods is empty"),
         (lambda: ExplainCallback(METHODS, every_n_epochs=0), "every_n_epochs must be at least 1"),
+        (lambda: ExplainCallback(METHODS, clips=-1), "clips must be a number of clips or a list"),
+        (lambda: ExplainCallback(METHODS, clips=0), "clips must be at least 1"),
+        (lambda: ExplainCallback(METHODS, clips=[1.5]), "clips must be a number"),  # type: ignore[list-item]
+        (lambda: ExplainCallback(METHODS, fps=0), "fps must be above 0"),
     ]
     for make, message in bad:
         with pytest.raises(ValueError, match=message):
             make()
+
+
+def test_methods_may_come_without_names() -> None:
+    listed = ExplainCallback([lc.GradCAM(), lc.RandomMap(), lc.GradCAM(pool="space")])
+    assert list(listed.methods) == ["gradcam", "randommap", "gradcam_3"]
+    assert list(ExplainCallback(lc.GradCAM()).methods) == ["gradcam"]
+
+
+def test_several_loaders_equal_names_and_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Same(Clips):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return {**super().__getitem__(index), "clip_id": "twin"}
+
+    class Two(Data):
+        def val_dataloader(self) -> Any:
+            return {"a": DataLoader(Same(6), batch_size=3), "b": DataLoader(Clips(3))}
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("lightning_cam.callbacks.save_png", full)
+    task = task_of()
+    task.validation_step = lambda batch, index, dataloader_idx=0: None  # type: ignore[assignment,misc,method-assign]
+    task.on_validation_epoch_end = lambda: None  # type: ignore[method-assign]
+    trainer = trainer_of(tmp_path, [ExplainCallback(METHODS, clips=2)], max_epochs=1)
+    with pytest.warns(UserWarning, match="not explained: the attention weights .*no space left"):
+        trainer.fit(task, Two())
+    names = sorted(p.name for p in (tmp_path / "explain/epoch_000").glob("*.mp4"))
+    assert names == ["twin.mp4", "twin_5.mp4"]

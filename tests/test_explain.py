@@ -84,11 +84,13 @@ class Touchy(Gap3d):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("count", torch.zeros(3))
+        self.register_buffer("runs", torch.zeros(()))
         self.lstm = nn.LSTM(4, 4, num_layers=2, dropout=0.5, batch_first=True)
         self.fail = False
 
     def forward(self, clip: Tensor) -> Tensor:
         self.count += torch.rand(3)
+        self.runs = self.runs + 1  # another tensor takes the buffer's place
         y = super().forward(clip)
         if self.fail:
             raise RuntimeError("as asked")
@@ -348,6 +350,15 @@ def test_list_layers_names_what_can_be_chosen() -> None:
     assert looped["conv"].calls == 4
     for name in looped:
         lc.explain(network("looped"), lc.GradCAM(name), clip)
+
+
+def test_names_with_braces_and_targets_beyond_the_columns() -> None:
+    model = describe(Gap3d(), outputs=["a{b}", "{}", "c", "d"])
+    clip = clip_of(1, 3, 2, 8, 8)
+    e = lc.explain(model.contrast("a{b}"), lc.GradCAM(), clip, "{}")
+    assert e.caption.endswith("rather than a{b}")
+    with pytest.raises(ValueError, match=r"target must lie in 0\.\.3"):
+        lc.explain(model, lc.RandomMap(), clip, torch.tensor([9]))
 
 
 def test_outputs_that_are_not_columns_are_refused() -> None:

@@ -103,3 +103,19 @@ def test_batches_do_not_matter(seed: int, splits: int) -> None:
 def test_shapes_are_checked() -> None:
     with pytest.raises(ValueError, match=r"expected heatmap and mask of one shape"):
         pointing_hits(torch.zeros(1, 2, 3, 3), torch.zeros(1, 2, 3, 4).bool())
+
+
+def test_heat_in_other_frames_than_the_mask_is_a_miss() -> None:
+    mask = torch.zeros(1, 2, 4, 4, dtype=torch.bool)
+    mask[0, 0, 1, 1] = True
+    heat = torch.zeros(1, 2, 4, 4)
+    heat[0, 1, 1, 1] = 1
+    assert pointing_hits(heat, mask).tolist() == [0.0]
+    assert pointing_hits(heat, mask, per="frame").isnan().all()
+
+
+def test_clips_without_ground_truth_have_no_score() -> None:
+    heat, empty = torch.ones(1, 2, 4, 4), torch.zeros(1, 2, 4, 4, dtype=torch.bool)
+    assert pointing_hits(heat, empty).isnan().all()
+    assert energy_inside(heat, empty).isnan().all()
+    assert temporal_iou(heat, empty[:, :, 0, 0]).isnan().all()

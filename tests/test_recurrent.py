@@ -177,3 +177,36 @@ def test_wrong_settings_are_named() -> None:
         lc.explain(describe(folded()), lc.RecurrentGradCAM(step=-1), CLIP)
     with pytest.raises(ValueError, match="nodes must be at least 1"):
         lc.IntegratedRecurrentGradCAM(nodes=0)
+
+
+@pytest.mark.parametrize("step", [None, -1, -2, "sum"])
+def test_padding_takes_no_part(step: int | str | None) -> None:
+    """A padded clip is explained as the clip that it is without its padding."""
+    from lightning_cam.models import LRCN
+    from lightning_cam.tasks import VideoClassification
+
+    torch.manual_seed(0)
+    task = VideoClassification(LRCN(3, hidden=8, readout="last"), ["a", "b", "c"]).double().eval()
+    clip = clip_of(2, 3, 6, 16, 16, dtype=torch.float64)
+    valid = torch.tensor([[True] * 4 + [False] * 2, [True] * 6])
+    model = task.explainable({"valid": valid})
+    for method in (
+        lc.RecurrentGradCAM(step=step),  # type: ignore[arg-type]
+        lc.IntegratedRecurrentGradCAM(step=step),  # type: ignore[arg-type]
+    ):
+        heat = lc.explain(model, method, clip, 1).heatmap
+        assert (heat[0, 4:] == 0).all()
+        for row, length in ((0, 4), (1, 6)):
+            alone = lc.explain(task.explainable(), method, clip[row : row + 1, :, :length], 1)
+            torch.testing.assert_close(heat[row, :length], alone.heatmap[0])
+
+
+def test_a_layer_that_never_runs_is_named() -> None:
+    net = folded()
+    net.unused = nn.Conv2d(3, 3, 1)
+    model = describe(net, "unused", steps="head")
+    for method in (lc.GradCAM(), lc.RecurrentGradCAM(), lc.IntegratedRecurrentGradCAM()):
+        with pytest.raises(lc.errors.UserError, match="layer 'unused' is not run"):
+            lc.explain(model, method, CLIP)
+    with pytest.raises(lc.errors.UserError, match="layer 'unused' is not run"):
+        lc.step_maps(model, CLIP)

@@ -58,14 +58,19 @@ class GradCAM:
         name, layer = model.layer(self.layer)
         with capture(layer, leaf=True) as calls:
             outputs = model.forward(clip)
-        if not calls:
-            raise UserError(f"layer {name!r} is not run by the model's forward; choose another")
+        check_run(name, calls)
         score = model.score(outputs, outputs.argmax(1) if target is None else target)
         pool = self.pool or ("spacetime" if calls[0].ndim == 5 else "space")
         model.notes.update(layer=name, pool=f"gradient pooled over {pool}")
         gradient = in_time(model, gradients(score, calls), len(clip))
         cam = weighted_sum(in_time(model, calls, len(clip)), pooled(gradient, pool))
         return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
+
+
+def check_run(name: str, calls: list[Tensor]) -> None:
+    """Raise a `UserError` for a layer that the forward did not run."""
+    if not calls:
+        raise UserError(f"layer {name!r} is not run by the model's forward; choose another")
 
 
 def in_time(model: Explainable, calls: list[Tensor], batch: int) -> Tensor:

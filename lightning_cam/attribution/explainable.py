@@ -28,7 +28,7 @@ from lightning_cam.errors import UnknownNameError, UserError
 
 @dataclass(frozen=True)
 class Explainable:
-    """How to look into one network. Holds no tensors of its own.
+    """How to look into one network.
 
     Attributes:
         module: the network, unwrapped; it is guarded while explaining.
@@ -41,6 +41,7 @@ class Explainable:
         steps: the module whose output is the step outputs `(B, T, K)` (or `(B, K)` once a step);
             None for networks without output steps.
         softmax: the columns are class logits, so their softmax is a probability.
+        valid: which frames are no padding, `(B, T)` bool; None: all. `forward` knows it already.
         score: what is explained of the column: `((B, K) or (B, T, K), target (B,)) -> (B,) or
             (B, T)`. See `contrast` and `counterfactual`.
         question: the score in words, with `{}` for the column's name.
@@ -55,6 +56,7 @@ class Explainable:
     attention: Mapping[str, nn.Module] = field(default_factory=dict)
     steps: nn.Module | None = None
     softmax: bool = True
+    valid: Tensor | None = None
     score: Callable[[Tensor, Tensor], Tensor] = pick
     question: str = "{}"
     fold: Callable[[Tensor, int], Tensor] = fold_frames
@@ -147,6 +149,10 @@ class Explainable:
             raise UnknownNameError("target", target, [f"0..{len(self.outputs) - 1}"])
         return target
 
+    def asked(self, name: str) -> str:
+        """The question about a column, in words."""
+        return self.question.replace("{}", name, 1)
+
     def name(self, column: int) -> str:
         """Name of a column, its number where it has none."""
         return self.outputs[column] if self.outputs else f"output {column}"
@@ -168,7 +174,8 @@ class Explanation:
     """What `explain` returns.
 
     Attributes:
-        heatmap: `(B, T, H, W)`, higher is more important, not normalised.
+        heatmap: `(B, T, H, W)` float32 (float64 for a float64 network), higher is more important,
+            not normalised.
         target: `(B,)` int64, the explained columns.
         outputs: `(B, K)`, the network's outputs.
         attention: name -> `(B, T)` weights.
@@ -219,11 +226,13 @@ def explain(
         notes: dict[str, str] = {}
         heatmap = method(replace(model, forward=first, notes=notes), clip, chosen)
         outputs, attention = first.result()
-    asked = model.question.format("").strip()
+        chosen = outputs.argmax(dim=1) if chosen is None else chosen
+        pick(outputs, chosen)  # also for methods that never look at the outputs
+    asked = model.asked("").strip()
     title = getattr(method, "title", type(method).__name__)
     return Explanation(
         heatmap=at_least_float32(heatmap.detach()),
-        target=outputs.argmax(dim=1) if chosen is None else chosen,
+        target=chosen,
         outputs=outputs,
         attention=attention,
         caption=", ".join([title, *notes.values(), *([asked] if asked else [])]),

@@ -76,7 +76,12 @@ def explaining(module: nn.Module) -> Iterator[None]:
     training = [(m, m.training) for m in modules]
     recurrent = [(m, m.dropout) for m in modules if isinstance(m, nn.RNNBase)]
     trainable = [p for p in module.parameters() if p.requires_grad]
-    buffers = [(b, b.detach().clone()) for b in module.buffers()]
+    buffers = [
+        (owner, name, buffer, buffer.detach().clone())
+        for owner in modules
+        for name, buffer in owner._buffers.items()
+        if buffer is not None
+    ]
     devices = {p.device for p in module.parameters()} - {torch.device("meta")}
     cards = [d.index for d in devices if d.type == "cuda" and d.index is not None]
     with ExitStack() as stack:
@@ -102,7 +107,8 @@ def explaining(module: nn.Module) -> Iterator[None]:
                 rnn.dropout = dropout
             for submodule, mode in training:
                 submodule.training = mode
-            for buffer, saved in buffers:
+            for owner, name, buffer, saved in buffers:
+                owner._buffers[name] = buffer  # the network may have put another one there
                 # .data: a graph that waits for its backward must not see a version bump.
                 if not torch.equal(buffer, saved):
                     buffer.data.copy_(saved)

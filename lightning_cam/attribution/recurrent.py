@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution.cam import in_time, pooled, weighted_sum
+from lightning_cam.attribution.cam import check_run, in_time, pooled, weighted_sum
 from lightning_cam.attribution.explainable import Explainable, target_tensor
 from lightning_cam.attribution.guard import capture, compute_dtype, explaining, replaced
 from lightning_cam.attribution.ops import gradients, resize_heatmap
@@ -39,9 +39,10 @@ class RecurrentGradCAM:
 
     Args:
         layer: the frame CNN's target layer, see `GradCAM`.
-        step: the output step t' (negative counts from the end, the paper's t'=T is -1), `"sum"`
-            for the sum over all output steps, or None for the clip's own column, which is what the
-            network's read-out makes of its steps (for a last-step read-out the same as -1).
+        step: the output step t' (negative counts from each clip's last step that is no padding,
+            the paper's t'=T is -1), `"sum"` for the sum over all of these, or None for the clip's
+            own column: what the network's read-out makes of its steps (for a last-step read-out
+            the same as -1).
         relu: keep the positive part.
     """
 
@@ -55,6 +56,7 @@ class RecurrentGradCAM:
         name, layer = model.layer(self.layer)
         with capture(layer, leaf=True) as calls:
             score, _ = step_score(model, clip, target, self.step)
+        check_run(name, calls)
         model.notes.update(layer=name, **_said(self.step))
         gradient = in_time(model, gradients(score, calls), len(clip))
         cam = weighted_sum(in_time(model, calls, len(clip)), pooled(gradient, "space"))
@@ -93,6 +95,7 @@ class IntegratedRecurrentGradCAM:
         name, layer = model.layer(self.layer)
         with torch.no_grad(), capture(layer) as calls:
             _, target = step_score(model, clip, target, self.step)
+        check_run(name, calls)
         nodes, weights = np.polynomial.legendre.leggauss(self.nodes)  # on (-1, 1)
         # n copies of the batch one after another, so that any batch-major folding still holds.
         scales = clip.new_tensor(nodes / 2 + 0.5)
@@ -137,9 +140,10 @@ def step_maps(
     with explaining(model.module):
         clip = clip.detach().clone().to(compute_dtype(model.module, clip))
         chosen = target_tensor(model, target, clip)
-        _, module = model.layer(layer)
+        name, module = model.layer(layer)
         with capture(module, leaf=True) as calls:
             scores, _ = _all_steps(model, clip, chosen)  # (B, T')
+        check_run(name, calls)
         activation = in_time(model, calls, len(clip))
         rows = []
         for step in range(scores.shape[1]):
@@ -177,12 +181,17 @@ def step_score(
         target = outputs.argmax(1) if target is None else target
         return model.score(outputs, target), target
     scores, target = _all_steps(model, clip, target)
+    valid = torch.ones_like(scores, dtype=torch.bool)
+    if model.valid is not None:
+        valid = model.valid.to(scores.device).repeat(len(scores) // len(model.valid), 1)
     if step == "sum":
-        return scores.sum(1), target
-    steps = scores.shape[1]
-    if not -steps <= step < steps:
+        return (scores * valid).sum(1), target
+    length = valid.sum(1)
+    index = length + step if step < 0 else torch.full_like(length, step)
+    if not 0 <= int(index.min()) <= int(index.max()) < scores.shape[1]:
+        steps = int(length.min())
         raise ValueError(f"step must lie in -{steps}..{steps - 1}, got {step}")
-    return scores[:, step], target
+    return scores.gather(1, index[:, None])[:, 0], target
 
 
 def _all_steps(model: Explainable, clip: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -37,10 +37,10 @@ def pointing_hits(
     dims = (1, 2, 3) if per == "clip" else (2, 3)
     top = heatmap == heatmap.amax(dims, keepdim=True)
     hits = (top & mask).sum(dims) / top.sum(dims)
-    scored = mask.any(-1).any(-1) & (heatmap.amax((2, 3)) > 0)  # (B, T)
+    scored = mask.any(-1).any(-1), heatmap.amax((2, 3)) > 0  # (B, T) each
     if per == "clip":
-        return torch.where(scored.any(1), hits, torch.nan)
-    return torch.where(scored, hits, torch.nan).nanmean(1)
+        return torch.where(scored[0].any(1) & scored[1].any(1), hits, torch.nan)
+    return torch.where(scored[0] & scored[1], hits, torch.nan).nanmean(1)
 
 
 def energy_inside(heatmap: Tensor, mask: Tensor) -> Tensor:
@@ -52,13 +52,14 @@ def energy_inside(heatmap: Tensor, mask: Tensor) -> Tensor:
             the result is the mask's share of the volume.
 
     Returns:
-        `(B,)` in [0, 1]; NaN for a map without heat.
+        `(B,)` in [0, 1]; NaN for a map without heat or an empty mask.
     """
     if mask.ndim == 2:
         mask = mask[:, :, None, None].expand_as(heatmap)
     _check(heatmap, mask)
     heat = heatmap.clamp(min=0).double()
-    return ((heat * mask).sum((1, 2, 3)) / heat.sum((1, 2, 3))).float()
+    share = (heat * mask).sum((1, 2, 3)) / heat.sum((1, 2, 3))
+    return torch.where(mask.any(-1).any(-1).any(-1), share, torch.nan).float()
 
 
 def temporal_iou(heatmap: Tensor, action: Tensor, threshold: float = 0.5) -> Tensor:
@@ -70,13 +71,13 @@ def temporal_iou(heatmap: Tensor, action: Tensor, threshold: float = 0.5) -> Ten
         threshold: share of the strongest frame's energy.
 
     Returns:
-        `(B,)`; NaN for a map without heat.
+        `(B,)`; NaN for a map without heat or a clip without action.
     """
     energy = heatmap.clamp(min=0).sum((2, 3))  # (B, T)
     peak = energy.amax(1, keepdim=True)
     found = energy >= threshold * peak
     iou = (found & action).sum(1) / (found | action).sum(1)
-    return torch.where(peak[:, 0] > 0, iou, torch.nan)
+    return torch.where((peak[:, 0] > 0) & action.any(1), iou, torch.nan)
 
 
 class _ClipMean(Metric):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -255,7 +256,7 @@ class VideoClassification(L.LightningModule):
             copies = valid.to(clip.device).repeat(clip.shape[0] // valid.shape[0], 1)
             return model(clip, copies)
 
-        return Explainable.of(
+        described = Explainable.of(
             model,
             layers=self.layers,
             outputs=self.classes,
@@ -263,3 +264,4 @@ class VideoClassification(L.LightningModule):
             steps="head" if self.has_steps else None,
             forward=forward,
         )
+        return replace(described, valid=valid)
