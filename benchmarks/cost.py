@@ -1,7 +1,7 @@
 """What one explanation costs, as a ratio to one bare inference forward of the same clip.
 
     python benchmarks/cost.py                 # times and peak memory; writes cost.csv
-    python benchmarks/cost.py --network lstm  # r3d, lstm or both (default)
+    python benchmarks/cost.py --network lrcn  # r3d, lrcn, tiny or all (default)
 
 Every call is paired with bare forwards right before it, the explainers take turns in random order,
 and the figure is the median over repeats of CPU-time ratios (wall time beside it). Peak memory is
@@ -31,34 +31,52 @@ import lightning_cam as lc
 
 warnings.filterwarnings("ignore")
 Call = Callable[[], object]
+NETWORKS = ("r3d", "lrcn", "tiny")
 
 
-class ConvLSTMNet(nn.Module):
-    """Four convolution blocks on each frame (112 to 7 pixels), mean pooling, LSTM, linear head."""
+class FrameBlocks(nn.Sequential):
+    """Four convolution blocks on each frame of a clip, 112 to 7 pixels: (B*T, 128, 7, 7)."""
 
     def __init__(self) -> None:
-        super().__init__()
         blocks: list[nn.Module] = []
         for before, after in ((3, 32), (32, 64), (64, 128), (128, 128)):
             conv = nn.Conv2d(before, after, 3, 2, 1, bias=False)
             blocks += [conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
-        self.cnn = nn.Sequential(*blocks)
+        super().__init__(*blocks)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return super().forward(clip.transpose(1, 2).flatten(0, 1))
+
+
+class ConvLSTMNet(nn.Module):
+    """Frame CNN, mean pooling, LSTM, linear head on the last step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cnn = FrameBlocks()
         self.lstm = nn.LSTM(128, 128, batch_first=True)
         self.head = nn.Linear(128, 11)
 
     def forward(self, clip: Tensor) -> Tensor:
-        maps = self.cnn(clip.transpose(1, 2).flatten(0, 1))  # (B*T, D, h, w)
-        features = maps.mean((2, 3)).unflatten(0, (len(clip), -1))
+        features = self.cnn(clip).mean((2, 3)).unflatten(0, (len(clip), -1))  # (B, T, 128)
         return self.head(self.lstm(features)[0])[:, -1]
 
 
 def network(name: str) -> tuple[nn.Module, str]:
-    """The network with settled batch norm, in eval mode, and its target layer's name."""
+    """The network with settled batch norm, in eval mode, and its target layer's name.
+
+    "r3d" is torchvision's r3d_18, "lrcn" our ResNet-18 LRCN, "tiny" a CNN+LSTM so small that fixed
+    costs show.
+    """
     torch.manual_seed(0)
     if name == "r3d":
         from torchvision.models.video import r3d_18
 
         net, layer = r3d_18(weights=None), "layer4"
+    elif name == "lrcn":
+        from lightning_cam.models import LRCN
+
+        net, layer = LRCN(11, backbone="resnet18", hidden=256, readout="last"), "trunk"
     else:
         net, layer = ConvLSTMNet(), "cnn"
     with torch.no_grad():
@@ -71,7 +89,7 @@ def explainers(name: str, net: nn.Module, layer: str, clip: Tensor) -> dict[str,
     """Name -> a call that explains column 3 of the clip at clip resolution."""
     module = net.get_submodule(layer)
     size = tuple(clip.shape[2:])
-    folded = name == "lstm"
+    folded = name != "r3d"
 
     def ours(method: lc.Attribution) -> Call:
         return lambda: lc.explain(lc.Explainable.of(net, [layer]), method, clip, 3).heatmap
@@ -139,7 +157,7 @@ def ratios(name: str, batch: int, repeats: int) -> dict[str, tuple[float, float]
     for call in (forward, *calls.values()):
         call()
     found: dict[str, list[tuple[float, float]]] = {explainer: [] for explainer in calls}
-    forwards = 1 if name == "r3d" else 5
+    forwards = 5 if name == "tiny" else 1
     for _ in range(repeats):
         for explainer in random.sample(list(calls), len(calls)):
             cpu, wall = timed(forward, forwards)
@@ -171,7 +189,7 @@ def _status(key: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--network", choices=["r3d", "lstm", "both"], default="both")
+    parser.add_argument("--network", choices=[*NETWORKS, "all"], default="all")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
@@ -182,7 +200,7 @@ def main() -> None:
         print(peak_rise(args.network, args.memory_of))
         return
     rows = []
-    for name in ("r3d", "lstm") if args.network == "both" else (args.network,):
+    for name in NETWORKS if args.network == "all" else (args.network,):
         own = [sys.executable, __file__, "--network", name, "--threads", str(args.threads)]
         found = ratios(name, 1, args.repeats)
         for explainer, (cpu, wall) in {"bare": (1.0, 1.0), **found}.items():

@@ -18,6 +18,7 @@ from typing import Any
 from lightning_cam.errors import CheckpointError, ConfigError, UserError
 
 TARGET, PARTIAL = "_target_", "_partial_"
+_NETWORKS = ("lightning_cam.models",)
 
 
 def build(node: Any, trust: Sequence[str] | None = None, where: str = "") -> Any:
@@ -44,6 +45,9 @@ def build(node: Any, trust: Sequence[str] | None = None, where: str = "") -> Any
         name = items.pop(TARGET)
         lazy = items.pop(PARTIAL, False)
         target = locate(name, trust, where)
+        if trust is not None and "weights" in items and _is_network(target):
+            # They come with the checkpoint: no path it names is opened, nothing is downloaded.
+            items["weights"] = None
         try:
             if lazy:
                 inspect.signature(target).bind_partial(**items)
@@ -55,8 +59,8 @@ def build(node: Any, trust: Sequence[str] | None = None, where: str = "") -> Any
             return target(**items)
         except UserError:
             raise
-        except ValueError as e:
-            raise error(f"{where or name}: {name}: {' '.join(str(e).split())}") from e
+        except (ValueError, TypeError, RuntimeError) as e:
+            raise error(f"{where or name}: {name}: {' '.join(str(e).split())[:300]}") from e
     if isinstance(node, (list, tuple)):
         return [build(value, trust, f"{where}[{i}]") for i, value in enumerate(node)]
     return node
@@ -89,6 +93,11 @@ def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> An
             f"{where}: refused to call {name!r}: not a class of that package",
         )
     return found
+
+
+def _is_network(target: Any) -> bool:
+    """One of this package's networks, or a class derived from one."""
+    return any(_inside(base.__module__, _NETWORKS) for base in inspect.getmro(target))
 
 
 def _inside(name: str, packages: Sequence[str]) -> bool:

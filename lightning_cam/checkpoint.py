@@ -13,9 +13,10 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -72,14 +73,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("wb") as file:
+        with whole_file(path) as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A binary file to write that appears under its name only when it is complete."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def plain(node: Any) -> Any:
@@ -106,7 +114,7 @@ def load(path: str | Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: missing, empty, truncated or no checkpoint at all; pickled code inside; not
-            written by lightning_cam, or with another schema.
+            written by lightning_cam, with another schema, or with parts of another shape.
     """
     if re.match(r"[a-z0-9]+://", str(path), re.IGNORECASE):
         raise CheckpointError(f"{path}: refused: download the file first and pass its path")
@@ -144,12 +152,32 @@ def load(path: str | Path) -> dict[str, Any]:
             f"{path}: written without lightning_cam: it does not remember its model and data; "
             "train with train.py or add the callback lightning_cam.checkpoint.Remember"
         )
+    checkpoint[KEY] = _checked(memory, path)
+    for key in ("epoch", "global_step"):
+        if not isinstance(checkpoint.get(key), int):
+            raise CheckpointError(f"{path}: not a Lightning checkpoint (no {key})")
+    return checkpoint
+
+
+def _checked(memory: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """The memory in plain containers, of the shape that `Remember` gives it."""
+    try:
+        memory = plain(memory)
+    except (TypeError, RecursionError) as e:
+        raise CheckpointError(f"{path}: cannot be rebuilt: {type(e).__name__}: {e}") from e
     if memory.get("schema") != SCHEMA:
         raise CheckpointError(
             f"{path}: schema {memory.get('schema')!r} (written by lightning_cam "
             f"{memory.get('version')}), this version reads schema {SCHEMA}; install that version"
         )
-    return checkpoint
+    for key, needs in (("task", {TARGET}), ("data", {TARGET}), ("run", set())):
+        node = memory.get(key)
+        if not isinstance(node, dict) or not needs <= node.keys():
+            raise CheckpointError(f"{path}: it does not remember its {key}")
+    explain = memory["run"].get("explain", {})
+    if not isinstance(explain, dict) or TARGET in explain:
+        raise CheckpointError(f"{path}: it does not remember how it was explained")
+    return dict(memory)
 
 
 def _nearby(file: Path) -> str:
@@ -186,12 +214,9 @@ def rebuild(
     checkpoint = load(path)
     memory = checkpoint[KEY]
     trusted = tuple(dict.fromkeys((KEY, *trust)))
-    data_node = {**_node(memory, "data", path), **(data or {})}
-    task_node = _node(memory, "task", path)
     try:
-        # Every weight comes from the file: nothing is downloaded, and no path in it is opened.
-        task = build(_without_weights(task_node), trusted, "task")
-        datamodule = build(data_node, trusted, "data")
+        task = build(memory["task"], trusted, "task")
+        datamodule = build({**memory["data"], **(data or {})}, trusted, "data")
     except UserError as e:
         raise CheckpointError(f"{path}: {e}") from e
     except Exception as e:  # the arguments come from the file: endless nesting, absurd sizes, ...
@@ -201,26 +226,11 @@ def rebuild(
         raise CheckpointError(f"{path}: what it remembers is no LightningModule and DataModule")
     try:
         task.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as e:
+    except (RuntimeError, AttributeError, TypeError) as e:  # the latter two: not names and tensors
         detail = " ".join(str(e).split())
         raise CheckpointError(
             f"{path}: its weights do not fit the model it remembers: {detail[:300]}"
         ) from e
     info = {key: memory.get(key) for key in ("version", "classes", "run")}
-    info.update(epoch=checkpoint.get("epoch"), global_step=checkpoint.get("global_step"))
+    info.update(epoch=checkpoint["epoch"], global_step=checkpoint["global_step"])
     return task.eval(), datamodule, info
-
-
-def _node(memory: Mapping[str, Any], key: str, path: str | Path) -> dict[str, Any]:
-    node = memory.get(key)
-    if not isinstance(node, dict) or TARGET not in node:
-        raise CheckpointError(f"{path}: it does not remember its {key}")
-    return node
-
-
-def _without_weights(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {k: None if k == "weights" else _without_weights(v) for k, v in node.items()}
-    if isinstance(node, list):
-        return [_without_weights(value) for value in node]
-    return node

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -24,15 +25,16 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.syntax import Syntax
 
-from lightning_cam.build import build
-from lightning_cam.callbacks import ExplainCallback, SkippedClips
-from lightning_cam.checkpoint import AtomicCheckpointIO, Remember
+from lightning_cam.build import TARGET, build
+from lightning_cam.callbacks import SkippedClips
+from lightning_cam.checkpoint import AtomicCheckpointIO, Remember, whole_file
 from lightning_cam.entry import quoted
-from lightning_cam.errors import ConfigError, UnknownNameError, UserError
-from lightning_cam.explaining import explain_with
+from lightning_cam.errors import ConfigError, UnknownNameError
+from lightning_cam.explaining import AS_TRAINED, check_clips, check_fps, explain_with
 from lightning_cam.loggers import make_logger
 from lightning_cam.reproducible import EpochLines, ReseedEpochs
 from lightning_cam.runs import Run, discard, open_run, same_as_before, shared
+from lightning_cam.tasks.schedules import build_schedule
 
 _TRAIN_KEYS = (
     "model", "task", "data", "trainer", "logger", "explain", "name", "seed", "resume", "runs",
@@ -49,6 +51,7 @@ _ADVICE = (
     ".*`LightningDataModule`.*|.*LeafSpec.*",
     ".*use_distributed_sampler.*",
 )
+_DEVICE = r"\b(accelerator|backend|cuda|gpus?)\b"
 
 
 def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
@@ -65,31 +68,36 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
         UserError: what the user can mend.
     """
     config = _plain(cfg, _TRAIN_KEYS)
+    _check(config)
     _no_distributed_sweep(config)
     run = open_run(config["runs"], config["name"], config["resume"])
     first = all(os.environ.get(v, "0") == "0" for v in ("LOCAL_RANK", "SLURM_PROCID"))
-    if run.resume is not None:
-        same_as_before(run, config)
     with shared(run), _quiet():
-        if first:
-            if run.note:
-                print(run.note, flush=True)
-            _show(config, run)
-        seed_everything(config["seed"], verbose=False)
         try:
+            if run.resume is not None:
+                same_as_before(run, config)
+            if first:
+                if run.note:
+                    print(run.note, flush=True)
+                _show(config, run)
+            seed_everything(config["seed"], verbose=False)
             data = build(config["data"], where="data")
             data.prepare_data()
             data.setup()
             config = _with_classes(config, data.classes)
-            _try_optimizer(config["task"].get("optimizer"))
+            _try_optimizer(config["task"])
             task = build(config["task"], where="task")
-        except UserError:
-            discard(run)
+            skipped = SkippedClips()
+            trainer = _trainer(config, data.classes, run, [skipped, *callbacks])
+            logger = None
+            if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                logger = make_logger(config["logger"], run, config["name"], config, first)
+            trainer.logger = logger
+        except BaseException:
+            if first:
+                discard(run)
             raise
-        logger = make_logger(config["logger"], run, config["name"], config, first)
-        skipped = SkippedClips()
         try:
-            trainer = _trainer(config, data.classes, run, logger, [skipped, *callbacks])
             trainer.fit(task, data, ckpt_path=run.resume and str(run.resume))
         except SystemExit:  # how Lightning leaves after Ctrl-C
             if first:
@@ -138,6 +146,29 @@ def _plain(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
     return config  # type: ignore[return-value]
 
 
+def _check(config: dict[str, Any]) -> None:
+    """What must be right before there is a folder."""
+    config["explain"] = config.get("explain") or {}
+    for key in ("task", "data", "trainer", "logger", "explain", "videos"):
+        if not isinstance(config.get(key), dict):
+            raise ConfigError(f"{key}={config.get(key)} must be one of the choices or a mapping")
+    for key in ("name", "runs"):
+        if config[key] in (None, ""):
+            raise ConfigError(f"{key} is missing; add {key}=VALUE")
+        config[key] = str(config[key])
+    if config["resume"] is not None:
+        config["resume"] = str(config["resume"])
+    seed = config["seed"]
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise ConfigError(f"seed={seed} must be a whole number from 0 to {2**32 - 1}")
+    if AS_TRAINED in config["explain"]:
+        raise ConfigError(
+            "explain=as_trained is for explain.py; name the methods, for example explain=[gradcam]"
+        )
+    check_clips(config["videos"].get("clips"), "videos.clips")
+    check_fps(config["videos"].get("fps"), "videos.fps")
+
+
 def _no_distributed_sweep(config: Mapping[str, Any]) -> None:
     sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     if sweeping and config["trainer"].get("strategy") != "auto":
@@ -147,19 +178,24 @@ def _no_distributed_sweep(config: Mapping[str, Any]) -> None:
         )
 
 
-def _try_optimizer(node: Any) -> None:
-    """Lightning asks for the optimiser late; a mistake in it is said before anything starts."""
-    if node is None:
-        return
+def _try_optimizer(task: Mapping[str, Any]) -> None:
+    """Lightning asks for these two late; a mistake in them is said before anything starts."""
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    key, optimizer = "optimizer", torch.optim.SGD(weights)
     try:
-        build(node, where="task.optimizer")([torch.nn.Parameter(torch.zeros(1))])
+        if task.get("optimizer") is not None:
+            optimizer = build(task["optimizer"], where="task.optimizer")(weights)
+        key = "scheduler"
+        if task.get("scheduler") is not None:
+            build_schedule(build(task["scheduler"], where="task.scheduler"), optimizer, 100)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"task.optimizer: {error}") from error
+        raise ConfigError(f"task.{key}: {error}") from error
 
 
 def _show(config: dict[str, Any], run: Run) -> None:
     text = OmegaConf.to_yaml(OmegaConf.create(config))
-    (run.folder / "config.yaml").write_text(text, encoding="utf-8")
+    with whole_file(run.folder / "config.yaml") as file:
+        file.write(text.encode())
     console = Console()
     console.print(Syntax(text, "yaml", background_color="default"), soft_wrap=True)
     console.print(f"run folder: {run.folder}", highlight=False, soft_wrap=True)
@@ -182,7 +218,6 @@ def _trainer(
     config: dict[str, Any],
     classes: Sequence[str],
     run: Run,
-    logger: Any,
     more: Sequence[Callback],
 ) -> Trainer:
     save = partial(ModelCheckpoint, dirpath=run.checkpoints, enable_version_counter=False)
@@ -206,16 +241,17 @@ def _trainer(
         # save_last of the one above would write only when the best improves.
         save(filename="last", save_on_train_epoch_end=True),
     ]
-    if logger:
+    options = {key: value for key, value in config["trainer"].items() if value is not None}
+    if config["logger"].get("kind") != "none" and not options.get("fast_dev_run"):
         callbacks.append(LearningRateMonitor("step"))
     if config["explain"]:
         methods = build(config["explain"], where="explain")
-        callbacks.append(ExplainCallback(methods, **config["videos"]))
-    options = {key: value for key, value in config["trainer"].items() if value is not None}
+        node = {TARGET: "lightning_cam.callbacks.ExplainCallback", "methods": methods}
+        callbacks.append(build({**node, **config["videos"]}, where="videos"))
     node = {
-        "_target_": "lightning.pytorch.Trainer",
+        TARGET: "lightning.pytorch.Trainer",
         **options,
-        "logger": logger or False,
+        "logger": False,  # comes when everything else is right
         "callbacks": callbacks,
         "plugins": [AtomicCheckpointIO()],
         "default_root_dir": str(run.folder),
@@ -226,8 +262,10 @@ def _trainer(
     }
     try:
         return build(node, where="trainer")
-    except (MisconfigurationException, RuntimeError) as error:
-        raise ConfigError(f"trainer: {error}; try trainer=cpu") from error
+    except (MisconfigurationException, ConfigError) as error:
+        device = options.get("accelerator") != "cpu" and re.search(_DEVICE, str(error), re.I)
+        hint = "; try trainer=cpu" if device else ""
+        raise ConfigError(f"trainer: {str(error).removeprefix('trainer: ')}{hint}") from error
 
 
 def _summary(config: Mapping[str, Any], run: Run, trainer: Trainer, skipped: SkippedClips) -> None:

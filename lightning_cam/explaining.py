@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,19 @@ from lightning_cam.build import build
 from lightning_cam.checkpoint import KEY, rebuild
 from lightning_cam.data.clips import Clip, ClipDataset
 from lightning_cam.data.loading import collate
-from lightning_cam.errors import ConfigError, DataError, UnknownNameError, UserError, VideoReadError
-from lightning_cam.gallery import draw_clip, explain_clip, file_name, write_clip
+from lightning_cam.data.video import SUFFIXES
+from lightning_cam.errors import (
+    ConfigError,
+    DataError,
+    UnknownNameError,
+    UserError,
+    VideoReadError,
+)
+from lightning_cam.gallery import draw_clip, explain_clip, file_name, to_frames, write_clip
 from lightning_cam.scores import score_rows, shown_scores, write_csv
 from lightning_cam.viz import ReportEntry, write_report
 
-_VIDEOS = {
-    ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts",
-    ".webm", ".wmv",
-}  # fmt: skip
+AS_TRAINED = "as_trained"  # marks `explain` where the checkpoint's own methods are meant
 _SPLITS = ("train", "val", "test")
 
 
@@ -53,7 +57,8 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
     Raises:
         UserError: what the user can mend; also if not a single clip could be explained.
     """
-    trust = [config["trust"]] if isinstance(config["trust"], str) else list(config["trust"])
+    _check(config)
+    trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
     root = config["data"]["root"]
     task: Any
     data: Any
@@ -65,6 +70,8 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
     methods = _methods(config, task, info, trust)
     model = _asked(task.explainable(), config)  # wrong names show before anything is read
     target = None if config["target"] is None else model.column(config["target"])
+    if config["contrast"] is not None and model.column(config["contrast"]) == target:
+        raise ConfigError(f"contrast={config['contrast']} is the target itself; choose two classes")
     sources = _sources(config, data)
     folder = _folder(config)
     rows: list[dict[str, Any]] = []
@@ -74,11 +81,12 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
     for source in track(sources, "explaining", console=console, disable=not console.is_terminal):
         try:
             batch = source.read()
+            if batch["error"][0]:
+                skipped[source.title] = batch["error"][0]
+                continue
+            frames = _frames(data, batch)
         except VideoReadError as error:
             skipped[source.title] = str(error)
-            continue
-        if batch["error"][0]:
-            skipped[source.title] = batch["error"][0]
             continue
         model = _asked(task.explainable(batch), config)
         clip = batch["video"].to(task.device)
@@ -86,7 +94,6 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
             explanations = explain_clip(model, methods, clip, target)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        frames = data.reader.display(batch["path"][0], batch["frame_idx"][0].tolist())
         picture = draw_clip(model, explanations, frames, batch, source.title)
         files = write_clip(folder, picture, explanations, batch, config["fps"])
         scored = list(score_rows(model, explanations, batch))
@@ -110,6 +117,51 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
     }
     table = write_csv(folder / "scores.csv", rows)
     return write_report(folder, entries, summary=summary, skipped=skipped, downloads=[table])
+
+
+def check_clips(clips: Any, key: str) -> None:
+    """Whether `clips` says which clips: a number of them, or their indices.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    indices = clips if isinstance(clips, list) else [clips]
+    whole = bool(indices) and all(type(index) is int for index in indices)
+    if not whole or (indices is not clips and clips < 1):
+        raise ConfigError(
+            f"{key}={clips} must be at least 1 (so many clips), or indices such as [0,7,12]"
+        )
+
+
+def check_fps(fps: Any, key: str) -> None:
+    """Whether a video can be written with `fps` frames per second.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if type(fps) not in (int, float) or not 0.1 <= fps <= 240:
+        raise ConfigError(f"{key}={fps} must be a number from 0.1 to 240")
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    for keys, kinds, words in (
+        (("ckpt", "device"), (str,), "text"),
+        (("video", "layer", "layers", "out"), (str, type(None)), "text or null"),
+        (("target", "contrast"), (str, int, type(None)), "a class by name or number"),
+        (("trust",), (str, list), "packages such as [my_package]"),
+        (("data",), (dict,), "a mapping"),
+    ):
+        for key in keys:
+            if type(config[key]) not in kinds:
+                raise ConfigError(f"{key}={config[key]} must be {words}")
+    if not isinstance(config["data"]["root"], (str, type(None))):
+        raise ConfigError(f"data.root={config['data']['root']} must be text or null")
+    check_clips(config["clips"], "clips")
+    check_fps(config["fps"], "fps")
+    if config["contrast"] is not None and config["target"] is None:
+        raise ConfigError(
+            f"contrast={config['contrast']} needs target=CLASS, the class to explain rather than it"
+        )
 
 
 def _on_device(task: Any, device: str) -> Any:
@@ -138,15 +190,16 @@ def _print_layers(task: Any, data: Any, asked: str) -> None:
 def _methods(
     config: Mapping[str, Any], task: Any, info: Mapping[str, Any], trust: Sequence[str]
 ) -> dict[str, Attribution]:
-    if config["explain"]:
-        methods = build(config["explain"], where="explain")
-    else:
-        methods = build((info["run"] or {}).get("explain"), (KEY, *trust), "explain")
+    chosen = dict(config.get("explain") or {})
+    as_trained = chosen.pop(AS_TRAINED, False)
+    trained = info["run"].get("explain", {}) if as_trained else {}
+    methods = build(trained, (KEY, *trust), "explain") | build(chosen, where="explain")
+    for name, method in methods.items():
+        if not callable(method) or isinstance(method, torch.nn.Module):
+            raise ConfigError(f"explain.{name} is no method; choose some with explain=[gradcam]")
     if not methods:
-        raise ConfigError(
-            "this checkpoint was trained without explanations; choose some, for example "
-            "explain=[gradcam]"
-        )
+        why = "this checkpoint was trained without explanations" if as_trained else "none chosen"
+        raise ConfigError(f"{why}: choose methods, for example explain=[gradcam]")
     layer = config["layer"]
     if layer is None:
         return methods
@@ -167,30 +220,44 @@ def _sources(config: Mapping[str, Any], data: Any) -> list[Source]:
     split = config["data"]["split"]
     if split not in _SPLITS:
         raise UnknownNameError("split", split, _SPLITS)
-    data.prepare_data()
+    if config["data"]["root"] is not None or not hasattr(data, "root"):
+        data.prepare_data()
+    elif not Path(str(data.root)).is_dir():
+        # Nothing is made at a root that only the checkpoint names: it may be a stranger's.
+        raise DataError(
+            f"no data at {data.root}, which the checkpoint remembers; add data.root=FOLDER"
+        )
     # Without augmentation, training clips included.
     dataset = ClipDataset(getattr(data, f"{split}_set").clips, data.reader)
     wanted = config["clips"]
     if isinstance(wanted, int):
-        if wanted < 1:
-            raise ConfigError(f"clips={wanted} must be at least 1")
         wanted = np.linspace(0, len(dataset) - 1, min(wanted, len(dataset))).round().astype(int)
     outside = [i for i in wanted if not 0 <= i < len(dataset)]
-    if outside or not len(wanted):
+    if outside:
         raise ConfigError(
             f"clips={list(wanted)}: the {split} split has the clips 0 to {len(dataset) - 1}"
         )
+    titles = _unique(dataset.clips[i].clip_id for i in wanted)
     return [
-        Source(dataset.clips[i].clip_id, lambda i=i: collate([dataset[i]]))  # type: ignore[misc]
-        for i in map(int, wanted)
+        Source(title, lambda i=i: collate([dataset[i]]))  # type: ignore[misc]
+        for title, i in zip(titles, map(int, wanted), strict=True)
     ]
+
+
+def _frames(data: Any, batch: Mapping[str, Any]) -> np.ndarray:
+    """Pictures (T, H, W, 3) of a clip: from its file, larger than the network's, where possible."""
+    display = getattr(getattr(data, "reader", None), "display", None)
+    if display is not None:
+        return display(batch["path"][0], batch["frame_idx"][0].tolist())
+    undo = getattr(data, "to_frames", None)
+    return undo(batch["video"])[0] if undo else to_frames(batch["video"][0])
 
 
 def _from_files(path: Path, data: Any) -> list[Source]:
     if path.is_dir():
-        files = [f for f in sorted(path.rglob("*")) if f.suffix.lower() in _VIDEOS and f.is_file()]
+        files = [f for f in sorted(path.rglob("*")) if f.suffix.lower() in SUFFIXES and f.is_file()]
         if not files:
-            raise DataError(f"no videos in {path} (looked for {' '.join(sorted(_VIDEOS))})")
+            raise DataError(f"no videos in {path} (looked for {' '.join(SUFFIXES)})")
         titles = [str(file.relative_to(path)) for file in files]
     elif path.is_file():
         files, titles = [path], [path.name]
@@ -206,7 +273,7 @@ def _from_files(path: Path, data: Any) -> list[Source]:
     ]
 
 
-def _unique(titles: Sequence[str]) -> Iterator[str]:
+def _unique(titles: Iterable[str]) -> Iterator[str]:
     """Titles whose file names differ."""
     seen: set[str] = set()
     for title in titles:

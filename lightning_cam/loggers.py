@@ -9,7 +9,11 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
+from lightning_cam.checkpoint import whole_file
+from lightning_cam.errors import UnknownNameError
 from lightning_cam.runs import Run
+
+KINDS = ("wandb", "csv", "none")
 
 
 def make_logger(
@@ -26,8 +30,13 @@ def make_logger(
         name: its name.
         config: what the logger shows as the run's configuration.
         first: this process writes (rank 0).
+
+    Raises:
+        UnknownNameError: no such kind of logger.
     """
     kind = settings["kind"]
+    if kind not in KINDS:
+        raise UnknownNameError("logger.kind", kind, KINDS)
     if kind == "none":
         return None
     if kind == "csv":
@@ -55,7 +64,8 @@ def _start_wandb(
 
     note = run.folder / "wandb_id.txt"
     if not note.exists():
-        note.write_text(secrets.token_hex(4))
+        with whole_file(note) as file:  # half an id would be another run's
+            file.write(secrets.token_hex(4).encode())
     (run.folder / "wandb").mkdir(exist_ok=True)
     experiment = wandb.init(
         name=f"{name} {run.folder.name}",

@@ -17,12 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from lightning_cam import checkpoint
 from lightning_cam.errors import CheckpointError, ConfigError, UnknownNameError
 
 # How the first process tells the others of a DDP run where it works.
 FOLDER_VARIABLE, RESUME_VARIABLE = "LIGHTNING_CAM_RUN", "LIGHTNING_CAM_RESUME"
+
+# SLURM gives its own steps, such as the batch script, numbers from here on.
+_NO_STEP = 2**31
 
 # What may differ between a run and its continuation.
 _FREE = ("data.root", "data.num_workers", "data.cache")
@@ -61,21 +66,46 @@ def open_run(root: str | Path, name: str, resume: str | None = None) -> Run:
         return _latest(runs)
     if resume is not None:
         return _named(Path(resume), runs)
-    if _in_slurm():
-        folder = runs / f"slurm-{os.environ['SLURM_JOB_ID']}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return _newest_in(folder)  # a requeued job goes on where it was stopped
-    if "LOCAL_RANK" in os.environ:
+    step = int(os.environ.get("SLURM_STEP_ID", _NO_STEP))
+    in_step = _in_slurm() and step < _NO_STEP
+    if "LOCAL_RANK" in os.environ and not in_step:
         raise ConfigError(
             f"started by torchrun: set {FOLDER_VARIABLE}=runs/NAME for all processes, or use "
-            "trainer=ddp, which starts them itself"
+            "trainer=ddp, which starts them itself, or srun"
         )
-    return Run(_fresh(runs))
+    return _in_job(runs, step if in_step else None) if _in_slurm() else Run(_fresh(runs))
 
 
 def _in_slurm() -> bool:
     interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
     return "SLURM_JOB_ID" in os.environ and "SLURM_NTASKS" in os.environ and not interactive
+
+
+def _in_job(runs: Path, step: int | None) -> Run:
+    """The run of this command of a SLURM job; a requeued job goes on where it was stopped.
+
+    A command started by srun is a step of the job, and all its ranks know its number: slurm-77,
+    slurm-77-1, ... Commands of the batch script itself have none. They are single processes, which
+    take the job's folders in turn, the same after a requeue: slurm-77-batch-1, ...
+    """
+    job = runs / f"slurm-{os.environ['SLURM_JOB_ID']}"
+    restart = int(os.environ.get("SLURM_RESTART_COUNT", 0))
+    if step is None:
+        folder = _next_in_turn(job, restart)
+    else:
+        folder = job.with_name(f"{job.name}-{step}") if step else job
+        folder.mkdir(parents=True, exist_ok=True)
+    return _newest_in(folder) if restart else Run(folder)
+
+
+def _next_in_turn(job: Path, restart: int) -> Path:
+    for n in range(1, 1000):
+        folder = job.with_name(f"{job.name}-batch-{n}")
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # taken by an earlier command since the (re)start
+            (folder / f".restart-{restart}").touch(exist_ok=False)
+            return folder
+    raise ConfigError(f"cannot make a new folder beside {job}")
 
 
 def _fresh(runs: Path) -> Path:
@@ -130,24 +160,28 @@ def _newest_in(folder: Path) -> Run:
 
 
 def _named(path: Path, runs: Path) -> Run:
-    if path.is_dir():
-        run = _newest_in(path)
-        if run.resume is None:
+    note = ""
+    if path.is_dir():  # a run's, the one of its checkpoints, or one of several runs
+        newest = _newest_in(path)
+        if newest.resume is None:
             raise CheckpointError(f"no readable checkpoint in {path}")
-        return run
-    checkpoint.load(path)
+        path, note = newest.resume, newest.note
+    else:
+        checkpoint.load(path)
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     if (folder / "config.yaml").exists():
-        return Run(folder, path)
-    return Run(_fresh(runs), path, f"{path} lies in no run folder: going on in a new one")
+        return Run(folder, path, note)
+    alone = f"{path} lies in no run folder: going on in a new one"
+    return Run(_fresh(runs), path, "; ".join(filter(None, (note, alone))))
 
 
 def discard(run: Run) -> None:
     """Remove the folder of a run that failed before it began, unless there is anything in it."""
     with suppress(OSError):
-        if run.resume is None and [f.name for f in run.folder.iterdir()] == ["config.yaml"]:
-            (run.folder / "config.yaml").unlink()
+        if {file.name for file in run.folder.iterdir()} <= {"config.yaml"}:
+            (run.folder / "config.yaml").unlink(missing_ok=True)
             run.folder.rmdir()
+            run.folder.parent.rmdir()  # if this was the first run of its name
 
 
 @contextmanager
@@ -168,18 +202,30 @@ def shared(run: Run) -> Iterator[None]:
 
 def same_as_before(run: Run, config: Mapping[str, Any]) -> None:
     """A checkpoint goes on with the settings it was made with, or not at all."""
-    file = run.folder / "config.yaml"
-    if not file.exists():
-        return
-    before = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
-    old, new = dict(_leaves(before)), dict(_leaves(config))
+    new = dict(_leaves(config))
+    old = dict(_leaves(_written(run.folder / "config.yaml")))
+    if not old and run.resume is not None:
+        # Optimiser and schedule are not remembered; what is null in the settings, the data fill in.
+        memory = checkpoint.load(run.resume)[checkpoint.KEY]
+        built = {**memory["run"], "task": memory["task"], "data": memory["data"]}
+        old = new | {key: v for key, v in _leaves(built) if new.get(key) is not None}
     for key in sorted(old.keys() | new.keys()):
         fixed = key.split(".")[0] in ("model", "task", "data", "seed") and key not in _FREE
         if fixed and old.get(key) != new.get(key):
             raise ConfigError(
-                f"{run.folder} was trained with {key}={old.get(key)}, not {new.get(key)}; resume "
-                f"with the same settings or leave resume out for a new run"
+                f"{run.resume or run.folder} was trained with {key}={old.get(key)}, not "
+                f"{new.get(key)}; resume with the same settings or leave resume out for a new run"
             )
+
+
+def _written(file: Path) -> Any:
+    """The settings in a run's folder; empty where there is no such file or it is not whole."""
+    try:
+        settings = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+        return {}
+    whole = isinstance(settings, dict) and {"task", "data", "seed"} <= settings.keys()
+    return settings if whole else {}
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

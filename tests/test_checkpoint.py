@@ -103,6 +103,39 @@ def test_weights_named_by_the_file_are_not_opened(save, tmp_path: Path) -> None:
     rebuild(save(memory))  # would raise: there is no such file
 
 
+def test_no_node_of_a_file_opens_weights(save, tmp_path: Path, monkeypatch) -> None:
+    """Not only the task's: data and methods are built from the same file."""
+    opened: list[Any] = []
+    for home in ("pretrained", "trunks"):
+        monkeypatch.setattr(
+            f"lightning_cam.models.{home}.load_weights", lambda *given: opened.append(given)
+        )
+    network = {
+        "_target_": "lightning_cam.models.LRCN",
+        "num_outputs": 2,
+        "weights": str(tmp_path / "secret.pt"),
+    }
+    memory = remembered()
+    memory["data"]["std"] = network
+    refused(save(memory), "data: .*SyntheticActions")  # a network is no standard deviation
+    build({"method": [network]}, (KEY,), "explain")  # as explain.py does with run.explain
+    assert not opened
+    build(network)  # the user's own configuration
+    assert len(opened) == 1
+
+
+def test_weights_of_other_classes_are_theirs(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "someone.py").write_text(
+        "from lightning_cam.models import LRCN\n"
+        "class Loss:\n    def __init__(self, weights):\n        self.weights = weights\n"
+        "class Net(LRCN):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    loss = build({"_target_": "someone.Loss", "weights": [1, 2]}, ("someone",))
+    assert loss.weights == [1, 2]
+    build({"_target_": "someone.Net", "num_outputs": 2, "weights": "/nowhere"}, ("someone",))
+
+
 # --- files that are no good ---------------------------------------------------------------------
 
 
@@ -144,11 +177,30 @@ def test_other_schema(save, schema: Any) -> None:
     refused(save({**remembered(), "schema": schema}), "this version reads schema 1")
 
 
-@pytest.mark.parametrize("part", ["task", "data"])
+@pytest.mark.parametrize("part", ["task", "data", "run"])
 def test_memory_without_a_part(save, part: str) -> None:
     memory = remembered()
     memory[part] = "x"
     refused(save(memory), f"does not remember its {part}")
+
+
+@pytest.mark.parametrize("explain", ["x", ["x"], None, TASK["model"]])
+def test_memory_of_methods_that_are_none(save, explain: Any) -> None:
+    refused(save({**remembered(), "run": {"explain": explain}}), "how it was explained")
+
+
+@pytest.mark.parametrize("key", ["epoch", "global_step"])
+def test_no_count_of_epochs(save, key: str) -> None:
+    refused(save(**{key: "x"}), f"not a Lightning checkpoint .no {key}")
+
+
+def test_memory_that_is_not_plain(save) -> None:
+    refused(save({**remembered(), "schema": torch.ones(2)}), "cannot be rebuilt: TypeError")
+
+
+@pytest.mark.parametrize("state", [{1: torch.ones(1)}, {"model.head.bias": "x"}])
+def test_state_that_is_none(save, state: Any) -> None:
+    refused(save(state_dict=state), "do not fit")
 
 
 def test_weights_that_do_not_fit(save) -> None:
@@ -256,7 +308,7 @@ def test_endless_nesting_is_one_line(save) -> None:
 def test_absurd_size_is_one_line(save) -> None:
     memory = remembered()
     memory["task"]["model"]["hidden"] = 10**15
-    refused(save(memory), "cannot be rebuilt")
+    refused(save(memory), "task.model: .*LRCN: ")
 
 
 def test_own_configuration_may_name_anything() -> None:
@@ -270,6 +322,10 @@ def test_own_configuration_may_name_anything() -> None:
         )
     with pytest.raises(ConfigError, match=r"cannot find 'torch\.nn\.Linea'"):
         build({"_target_": "torch.nn.Linea"})
+    for size in ("abc", -5):  # TypeError, RuntimeError
+        with pytest.raises(ConfigError, match=r"^model: torch.nn.Linear: "):
+            build({"_target_": "torch.nn.Linear", "in_features": size, "out_features": 1}, None,
+                  "model")  # fmt: skip
 
 
 # --- writing ------------------------------------------------------------------------------------

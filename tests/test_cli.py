@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -18,8 +19,13 @@ import torch
 from commands import ROOT, run, start, tiny
 
 from lightning_cam.checkpoint import KEY
+from lightning_cam.data.clips import Clip, ClipReader
+from lightning_cam.errors import VideoReadError
+from lightning_cam.explaining import _sources
 
 pytestmark = pytest.mark.slow
+
+MODEL = {"_target_": "lightning_cam.models.LRCN", "num_outputs": 3}
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +228,22 @@ def test_mistakes_in_explain(ckpt: Path, place: Path, here) -> None:
     torch.save(evil, place / "evil.ckpt")
     evil[KEY]["schema"] = 9
     torch.save(evil, place / "schema.ckpt")
+    for name, change in {
+        "run": {"run": "x"},
+        "network": {"run": {"explain": {"a": MODEL}}},
+        "no_method": {"run": {"explain": {"a": 3}}},
+        "root": {
+            "data": {
+                **torch.load(ckpt, weights_only=True)[KEY]["data"],
+                "root": str(place / "strange"),
+            }
+        },
+    }.items():
+        crafted = torch.load(ckpt, weights_only=True)
+        crafted[KEY] |= change
+        torch.save(crafted, place / f"{name}.ckpt")
+    del crafted["epoch"]
+    torch.save(crafted, place / "epoch.ckpt")
     (place / "half.ckpt").write_bytes(ckpt.read_bytes()[:1000])
     (place / "empty.ckpt").touch()
     (place / "junk").mkdir()
@@ -237,7 +259,38 @@ def test_mistakes_in_explain(ckpt: Path, place: Path, here) -> None:
         (["ckpt=evil.ckpt"], "refused to import 'os.system'", "trust=[os]"),
         (["ckpt=https://example.org/a.ckpt"], "download"),
         ([f"ckpt={ckpt}", "target=blnik"], "no target 'blnik'", "blink"),
-        ([f"ckpt={ckpt}", "contrast=7"], "no target '7'", "0..2"),
+        ([f"ckpt={ckpt}", "target=0", "contrast=7"], "no target '7'", "0..2"),
+        ([f"ckpt={ckpt}", "contrast=blink"], "contrast=blink needs target=CLASS"),
+        ([f"ckpt={ckpt}", "target=0", "contrast=blink"], "contrast=blink is the target itself"),
+        ([f"ckpt={ckpt}", "target=[1]"], "target=[1] must be a class"),
+        ([f"ckpt={ckpt}", "target=1.9"], "target=1.9 must be a class"),
+        ([f"ckpt={ckpt}", "target=true"], "target=True must be a class"),
+        ([f"ckpt={ckpt}", "target=0", "contrast=1.0"], "contrast=1.0 must be a class"),
+        ([f"ckpt={ckpt}", "trust=null"], "trust=None must be packages"),
+        ([f"ckpt={ckpt}", "fps=0"], "fps=0 must be"),
+        ([f"ckpt={ckpt}", "fps=inf"], "fps=inf must be"),
+        ([f"ckpt={ckpt}", "fps=fast"], "fps=fast must be"),
+        ([f"ckpt={ckpt}", "out=3"], "out=3 must be text"),
+        ([f"ckpt={ckpt}", "data=null"], "data=None must be"),
+        *(
+            ([f"ckpt={ckpt}", f"clips={clips}"], f"clips={shown} must be at least 1")
+            for clips, shown in (
+                ("all", "all"),
+                ("null", "None"),
+                ("0.5", "0.5"),
+                ("0", "0"),
+                ("[]", "[]"),
+                ("[a]", "['a']"),
+                ("true", "True"),
+            )
+        ),
+        ([f"ckpt={ckpt}", "explain=none"], "none chosen", "explain=[gradcam]"),
+        ([f"ckpt={ckpt}", "explain=null"], "none chosen", "explain=[gradcam]"),
+        (["ckpt=run.ckpt"], "does not remember its run"),
+        (["ckpt=network.ckpt"], "explain.a is no method"),
+        (["ckpt=no_method.ckpt"], "explain.a is no method"),
+        (["ckpt=epoch.ckpt"], "not a Lightning checkpoint (no epoch)"),
+        (["ckpt=root.ckpt"], "strange", "add data.root=FOLDER"),
         ([f"ckpt={ckpt}", "layer=trunk.conv9"], "no layer 'trunk.conv9'", "trunk.conv3"),
         ([f"ckpt={ckpt}", "explain=gradcamm"], "no explain 'gradcamm'", "gradcam"),
         ([f"ckpt={ckpt}", "vidoe=a.mp4"], "no setting 'vidoe'", "video"),
@@ -250,6 +303,43 @@ def test_mistakes_in_explain(ckpt: Path, place: Path, here) -> None:
     for arguments, *words in cases:
         refuses(here("explain", *arguments), *words)
     assert not (place / "pwned").exists()
+    assert not (place / "strange").exists()  # a root that only the file names
+
+
+def test_a_clip_that_cannot_be_shown_is_skipped(ckpt: Path, place: Path, here, monkeypatch) -> None:
+    real = ClipReader.display
+
+    def display(self: ClipReader, path: str, *rest: Any) -> np.ndarray:
+        if "blink" in path:
+            raise VideoReadError(path, "gone")
+        return real(self, path, *rest)
+
+    monkeypatch.setattr(ClipReader, "display", display)
+    done = here("explain", f"ckpt={ckpt}", "explain=gradcam", "out=partly", "clips=6")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 6 clips could not be read" in done.stdout
+
+    monkeypatch.delattr(ClipReader, "display")  # a reader of data that are no videos
+    done = here("explain", f"ckpt={ckpt}", "explain=gradcam", "out=small", "clips=1")
+    assert done.returncode == 0, done.stderr
+    (picture,) = (place / "small").glob("*.mp4")
+    assert playable(picture) == 16
+
+
+def test_as_trained_and_more(ckpt: Path, place: Path, here) -> None:
+    chosen = "explain=[as_trained,gradcam]"
+    done = here("explain", f"ckpt={ckpt}", chosen, "out=more", "clips=1")
+    assert done.returncode == 0, done.stderr
+    rows = csv.DictReader((place / "more" / "scores.csv").open())
+    trained = ["integrated_recurrent_gradcam", "recurrent_gradcam"]
+    assert sorted(row["method"] for row in rows) == ["gradcam", *trained]
+
+
+def test_clips_of_one_name_get_files_of_their_own(tmp_path: Path) -> None:
+    clips = [Clip(tmp_path / f"{n}.mpg", "same") for n in range(3)]
+    data = SimpleNamespace(root=str(tmp_path), val_set=SimpleNamespace(clips=clips), reader=None)
+    config = {"video": None, "data": {"split": "val", "root": None}, "clips": 3}
+    assert [source.title for source in _sources(config, data)] == ["same", "same_2", "same_3"]
 
 
 def test_mistakes_in_train(place: Path, folder: Path, here) -> None:
@@ -271,12 +361,39 @@ def test_mistakes_in_train(place: Path, folder: Path, here) -> None:
         (["--epochs", "3"], "--epochs", "KEY=VALUE"),
         (["name=a=b"], """'name="a=b"'"""),
         (["trainer.max_epochs=${nothing}"], "nothing"),
+        ([*small, "model.hidden=abc"], "model: lightning_cam.models.LRCN: "),
+        ([*small, "model.hidden=-1"], "model: lightning_cam.models.LRCN: "),
+        ([*small, "data.num_frames=abc"], "data: lightning_cam.data.ucf11.SyntheticActions: "),
+        ([*small, "seed=-1"], "seed=-1 must be"),
+        ([*small, "seed=abc"], "seed=abc must be"),
+        ([*small, "task.optimizer.lr=abc"], "task.optimizer"),
+        ([*small, "task.scheduler.pct_start=abc"], "task.scheduler"),
+        ([*small, "trainer.limit_train_batches=abc"], "trainer: "),
+        ([*small, "trainer=auto", "trainer.accelerator=tpu"], "try trainer=cpu"),
+        ([*small, "logger.kind=tensorboard"], "no logger.kind 'tensorboard'", "csv"),
+        ([*small, "explain=as_trained"], "explain=as_trained is for explain.py"),
+        ([*small, "videos.clips=null"], "videos.clips=None must be"),
+        ([*small, "videos.fps=0"], "videos.fps=0 must be"),
+        ([*small, "videos.every_n_epochs=0"], "videos: ", "at least 1"),
+        ([*small, "name=null"], "name is missing"),
+        ([*small, "trainer=null"], "trainer=None must be"),
     ]
     before = set((place / "runs").rglob("*"))
     for arguments, *words in cases:
-        refuses(here("train", *arguments), *words)
-    left = {p for p in set((place / "runs").rglob("*")) - before if p.suffix == ".ckpt"}
-    assert not left
+        done = here("train", *arguments)
+        refuses(done, *words)
+        assert ("try trainer=cpu" in done.stderr) == ("trainer.accelerator=tpu" in arguments)
+        assert set((place / "runs").rglob("*")) == before, arguments
+
+
+def test_a_trial_run_saves_nothing(place: Path, here) -> None:
+    trial = ["trainer.fast_dev_run=true", "logger=csv", "name=2024"]
+    done = here("train", *tiny(place / "data"), *trial)
+    assert done.returncode == 0, done.stderr
+    assert "nothing was saved" in done.stdout
+    (folder,) = (place / "runs" / "2024").iterdir()
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.yaml", "explain"}
 
 
 def test_mistakes_and_bugs_in_processes_of_their_own(ckpt: Path, place: Path) -> None:

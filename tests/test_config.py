@@ -7,7 +7,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +59,9 @@ def test_experiments_are_what_their_names_say() -> None:
         assert config["name"] == file.stem
         data, _, network = file.stem.partition("_")
         assert config["data"][TARGET].endswith({"ucf11": "UCF11", "synthetic": "Actions"}[data])
+        if network == "small":  # the default network, without a download
+            assert config["model"] == composed("train")["model"]
+            continue
         kind = {"frame_cnn": "FrameCNN", "lrcn": "LRCN", "lrcn_attention": "LRCN"}[network]
         assert config["model"][TARGET].endswith(kind)
         if kind == "LRCN":
@@ -103,7 +105,7 @@ def test_every_key_has_a_comment(file: Path) -> None:
         if skipping or key is None or key[1].startswith("_"):
             continue
         parent = file.parent.name == "experiment" and key[1] in (
-            "model", "task", "trainer", "data", "optimizer",
+            "model", "task", "trainer", "data", "optimizer", "videos",
         )  # fmt: skip
         assert parent or " # " in line, line
         assert len(line) <= 110
@@ -151,9 +153,7 @@ def test_help_loads_neither_torch_nor_lightning() -> None:
         "runpy.run_path('train.py', run_name='__main__')\n"
         "print(sorted({'torch', 'lightning', 'numpy', 'wandb'} & set(sys.modules)))"
     )
-    began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
-    assert time.perf_counter() - began < 5  # 0.3 s on an idle machine

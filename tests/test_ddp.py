@@ -23,7 +23,7 @@ def test_two_ranks_share_the_clips_and_one_run_folder(tmp_path: Path) -> None:
         f"data.root={tmp_path / 'data'}",
         "data.actions=[move_left,move_right,blink]",
         "data.groups=5",
-        "data.clips=2",
+        "data.clips=3",
         "data.val_groups=[4]",
         "data.test_groups=[5]",
         "data.batch_size=4",
@@ -50,7 +50,7 @@ def test_two_ranks_share_the_clips_and_one_run_folder(tmp_path: Path) -> None:
     (log,) = folder.rglob("metrics.csv")
     with log.open() as file:
         scores = [row["val/acc"] for row in csv.DictReader(file) if row["val/acc"]]
-    # 3 classes x 1 group x 2 clips = 6 clips, each counted once
+    # 3 classes x 1 group x 3 clips = 9 clips, 5 + 4 and 2 + 1 batches, each counted once
     assert len(scores) == 2
-    assert all(abs(float(s) * 6 - round(float(s) * 6)) < 1e-4 for s in scores)
+    assert all(abs(float(s) * 9 - round(float(s) * 9)) < 1e-4 for s in scores)
     assert "python explain.py ckpt=" in run.stdout

@@ -260,6 +260,18 @@ def test_padding_leaves_no_trace_in_training(net):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("valid", [None, torch.tensor([[True, False]])])
+@pytest.mark.parametrize("make", [FrameCNN, LRCN])
+def test_a_last_batch_of_one_frame_is_trained_on(make, valid):
+    net = settled(make(4)).train()
+    before = {name: value.clone() for name, value in net.neck.named_buffers()}
+    net(clip_of(batch=1, frames=1 if valid is None else 2), valid).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    assert net.neck.project.weight.grad.any()
+    # one vector has no variance, so it leaves the statistics alone
+    assert all(torch.equal(value, before[name]) for name, value in net.neck.named_buffers())
+
+
 @pytest.mark.parametrize("readout", ["mean", "last", "attention"])
 def test_a_clip_without_valid_frames_is_finite(readout):
     net = settled(LRCN(4, hidden=8, readout=readout))

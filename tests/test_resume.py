@@ -15,9 +15,18 @@ import torch
 from commands import run, start, tiny
 from test_checkpoint import remembered
 
+from lightning_cam import cli
 from lightning_cam.checkpoint import KEY
 from lightning_cam.errors import CheckpointError, ConfigError, UserError
-from lightning_cam.runs import FOLDER_VARIABLE, RESUME_VARIABLE, Run, discard, open_run, shared
+from lightning_cam.runs import (
+    FOLDER_VARIABLE,
+    RESUME_VARIABLE,
+    Run,
+    discard,
+    open_run,
+    same_as_before,
+    shared,
+)
 
 EPOCHS = 24
 
@@ -53,7 +62,9 @@ def test_killed_five_times_it_ends_like_an_uninterrupted_run(tmp_path: Path) -> 
     assert straight.returncode == 0, straight.stderr
     assert f"epoch {EPOCHS}/{EPOCHS}" in straight.stdout
 
-    moments = random.Random()  # other moments every time
+    seed = int(os.environ.get("KILL_SEED", random.randrange(10**6)))  # other moments every time
+    print(f"KILL_SEED={seed}")
+    moments = random.Random(seed)
     done = 0  # epochs whose line was printed; the checkpoint follows the line
     for attempt in range(5):
         resume = ["resume=last"] if attempt else []
@@ -101,7 +112,7 @@ def alone(monkeypatch) -> None:
 
 def checkpoint(path: Path, age: float, size: float = 1.0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"state_dict": {}, KEY: remembered()}, path)
+    torch.save({"state_dict": {}, "epoch": 1, "global_step": 2, KEY: remembered()}, path)
     data = path.read_bytes()
     path.write_bytes(data[: int(size * len(data))])
     now = time.time() - age
@@ -131,6 +142,7 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_taken(tmp_path: Path, s
     good = checkpoint(folder / "epoch_003.ckpt", age=100)
     checkpoint(folder / "epoch_001.ckpt", age=300)
     checkpoint(folder / "last.ckpt", age=10, size=size)
+    (folder.parent / "config.yaml").touch()
     run = open_run(tmp_path, "a", "last")
     assert run.resume == good
     assert "skipped" in run.note and "last.ckpt" in run.note
@@ -142,6 +154,43 @@ def test_killed_before_the_first_checkpoint_it_starts_over_in_its_folder(tmp_pat
     run = open_run(tmp_path, "a", "last")
     assert (run.folder, run.resume) == (folder, None)
     assert "starting from the beginning" in run.note
+
+
+def test_any_folder_stands_for_its_newest_checkpoint(tmp_path: Path) -> None:
+    """The run is where the checkpoint lies, not the folder that was named."""
+    for name, age in (("old", 100), ("new", 10)):
+        last = checkpoint(tmp_path / "a" / name / "checkpoints" / "last.ckpt", age=age)
+        (tmp_path / "a" / name / "config.yaml").touch()
+    for folder in (tmp_path, tmp_path / "a", last.parents[1], last.parent):
+        assert open_run(tmp_path, "b", str(folder)) == Run(last.parents[1], last)
+    assert not (tmp_path / "b").exists()
+
+
+def test_settings_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
+    cli._show({"name": "first"}, Run(tmp_path))
+
+    def killed(_number: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        cli._show({"name": "second"}, Run(tmp_path))
+    assert (tmp_path / "config.yaml").read_text() == "name: first\n"
+
+
+@pytest.mark.parametrize("text", [None, "", "model:\n  hidden: 8\ntask: {", "task:\n", "\xff: ["])
+def test_without_its_settings_a_run_goes_by_what_its_checkpoint_remembers(
+    tmp_path: Path, text: str | None
+) -> None:
+    file = checkpoint(tmp_path / "checkpoints" / "last.ckpt", age=1)
+    if text is not None:
+        (tmp_path / "config.yaml").write_bytes(text.encode("latin1"))
+    memory = remembered()
+    task = {**memory["task"], "optimizer": {"lr": 1}, "classes": None}
+    same_as_before(Run(tmp_path, file), {"task": task, "data": memory["data"], "seed": 0})
+    task = {**task, "model": {**task["model"], "hidden": 9}}
+    with pytest.raises(ConfigError, match=r"task\.model\.hidden=8, not 9"):
+        same_as_before(Run(tmp_path, file), {"task": task, "data": memory["data"], "seed": 0})
 
 
 def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
@@ -166,16 +215,55 @@ def test_a_path_goes_on_in_its_own_folder(tmp_path: Path) -> None:
     assert open_run(tmp_path, "b", str(path)) == Run(tmp_path / "a" / "run", path)
 
 
-def test_slurm_job_keeps_its_folder_when_requeued(tmp_path: Path, monkeypatch) -> None:
+@pytest.fixture
+def job(monkeypatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     monkeypatch.setenv("SLURM_NTASKS", "4")
+
+
+def test_slurm_job_keeps_its_folder_when_requeued(tmp_path: Path, job, monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
     first = open_run(tmp_path, "a")
     assert first == Run(tmp_path / "a" / "slurm-77")
     checkpoint(first.checkpoints / "last.ckpt", age=100)
     requeued = checkpoint(first.folder / "hpc_ckpt_1.ckpt", age=10)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert open_run(tmp_path, "a").resume == requeued
     monkeypatch.setenv("SLURM_JOB_NAME", "bash")  # a shell inside an allocation is no job
     assert "slurm" not in open_run(tmp_path, "a").folder.name
+
+
+def test_steps_of_a_slurm_job_are_runs_of_their_own(tmp_path: Path, job, monkeypatch) -> None:
+    last = {}
+    for step in ("0", "1"):  # one after the other, the first has saved when the second begins
+        monkeypatch.setenv("SLURM_STEP_ID", step)
+        ranks = [open_run(tmp_path, "a") for _ in range(4)]
+        assert ranks == [ranks[0]] * 4
+        assert ranks[0].resume is None
+        last[step] = checkpoint(ranks[0].checkpoints / "last.ckpt", age=1)
+        assert open_run(tmp_path, "a").resume is None  # a late rank
+    assert last["0"] != last["1"]
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    for step, path in last.items():
+        monkeypatch.setenv("SLURM_STEP_ID", step)
+        assert [open_run(tmp_path, "a").resume for _ in range(4)] == [path] * 4
+
+
+@pytest.mark.parametrize("step", [None, str(2**32 - 5)])
+def test_commands_of_a_slurm_script_take_turns(tmp_path: Path, job, monkeypatch, step) -> None:
+    if step:  # the number of the batch script itself
+        monkeypatch.setenv("SLURM_STEP_ID", step)
+    runs = [open_run(tmp_path, "a") for _ in range(3)]
+    assert len({run.folder for run in runs}) == 3
+    assert all(run.resume is None for run in runs)
+    last = [checkpoint(run.checkpoints / "last.ckpt", age=1) for run in runs]
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert [open_run(tmp_path, "a").resume for _ in range(3)] == last
+    fresh = open_run(tmp_path, "a")  # the script has grown
+    assert fresh.resume is None and fresh.folder not in {run.folder for run in runs}
+    monkeypatch.setenv("LOCAL_RANK", "0")  # torchrun's processes could not agree
+    with pytest.raises(ConfigError, match="srun"):
+        open_run(tmp_path, "a")
 
 
 def test_processes_of_one_run_agree(tmp_path: Path, monkeypatch) -> None:
@@ -196,6 +284,9 @@ def test_processes_of_one_run_agree(tmp_path: Path, monkeypatch) -> None:
 def test_a_run_that_failed_before_it_began_leaves_no_folder(tmp_path: Path) -> None:
     run = open_run(tmp_path, "a")
     (run.folder / "config.yaml").touch()
+    discard(run)
+    assert not (tmp_path / "a").exists()
+    run = open_run(tmp_path, "a")
     discard(run)
     assert not run.folder.exists()
     run = open_run(tmp_path, "a")

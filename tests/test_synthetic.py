@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from lightning_cam.data.synthetic import actions
+from lightning_cam.data.synthetic import render as rendering
 from lightning_cam.data.synthetic.actions import CLASSES, FRAMES, TIMES, ClipKey, draw, render
 from lightning_cam.data.truth import Truth
 from lightning_cam.data.ucf11 import SyntheticActions
@@ -208,9 +210,77 @@ def test_rendering_is_done_once_and_again_when_it_differs(tmp_path: Path) -> Non
 @pytest.mark.parametrize("content", ["thesis.txt", "synth.json"])
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, content: str) -> None:
     (tmp_path / content).write_text('{"name": "other"}')
-    with pytest.raises(DataError, match="nothing was touched"):
+    with pytest.raises(DataError, match=f"{content}.*nothing was touched.*data.root="):
         render(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == [content]
+    assert not tmp_path.with_name(tmp_path.name + ".partial").exists()
+
+
+def test_files_of_others_are_never_deleted(small: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(small, tmp_path / "set"))
+    strangers = [
+        root / "note.txt",
+        root / "UCF11_updated_mpg/.DS_Store",
+        root / "UCF11_updated_mpg/move_left/v_move_left_03/v_move_left_03_01.mpg",
+    ]
+    strangers[-1].parent.mkdir()
+    for path in strangers:
+        path.write_text("mine")
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    render(root, **SMALL)  # complete all the same
+    for path in strangers:
+        with pytest.raises(DataError, match=r"is not part of .*nothing was touched.*data.root="):
+            render(root, **{**SMALL, "seed": 1})
+        assert {path: path.stat().st_mtime_ns for path in before} == before
+        assert [path.name for path in tmp_path.iterdir()] == ["set"]
+        del before[path]
+        path.unlink()
+        before = {path: path.stat().st_mtime_ns for path in before}  # folders changed
+    render(root, **{**SMALL, "seed": 1})
+    assert json.loads((root / "synth.json").read_text())["seed"] == 1
+
+
+def test_files_that_come_while_it_renders_stay(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(small, tmp_path / "set"))
+    run = rendering._run
+    monkeypatch.setattr(
+        rendering, "_run", lambda *args: (run(*args), (root / "note.txt").write_text("mine"))
+    )
+    with pytest.raises(DataError, match=r"note\.txt"):
+        render(root, **{**SMALL, "seed": 1})
+    assert (root / "note.txt").exists()
+    assert json.loads((root / "synth.json").read_text())["seed"] == 0
+
+
+@pytest.mark.parametrize("neighbour", ["set.partial", "set.partial-old"])
+def test_a_neighbour_of_that_name_is_left_alone(tmp_path: Path, neighbour: str) -> None:
+    thesis = tmp_path / neighbour / "UCF11_updated_mpg" / "thesis.mpg"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("mine")
+    with pytest.raises(DataError, match=rf"{neighbour}/.*thesis.mpg' is not part of .*data.root="):
+        render(tmp_path / "set", **SMALL)
+    assert files(tmp_path).keys() == {f"{neighbour}/UCF11_updated_mpg/thesis.mpg"}
+
+
+def test_leftovers_of_a_kill_at_any_moment_are_cleared(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(small, tmp_path / "set.partial-old")  # between the two renames
+    partial = tmp_path / "set.partial"
+    shutil.copytree(small, partial)
+    (partial / "synth.json").rename(partial / "synth.json.partial")
+    with monkeypatch.context() as patch:  # while the leftovers are being cleared
+        patch.setattr(rendering.shutil, "rmtree", lambda path: (path / "x").unlink())
+        with pytest.raises(DataError):
+            render(tmp_path / "set", **SMALL)
+    assert (partial / "synth.json.partial").exists()
+    render(tmp_path / "set", **SMALL)
+    partial.mkdir()
+    (partial / "synth.json.partial").write_text("{")  # while the marker was being written
+    render(tmp_path / "set", **{**SMALL, "seed": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
 def test_errors_name_the_remedy(tmp_path: Path) -> None:

@@ -180,3 +180,9 @@ def test_impossible_settings_are_refused() -> None:
         ClipTransform(resize=256, crop=300)
     with pytest.raises(ConfigError, match="std"):
         ClipTransform(std=(1.0, 0.0, 1.0))
+    for wrong in (-0.1, 1.01, 5, float("nan"), "often"):
+        with pytest.raises(ConfigError, match=r"hflip=.*from 0 to 1"):
+            ClipTransform(hflip=wrong)
+        for name in ("permute", "grey"):
+            with pytest.raises(ConfigError, match=rf"{name}=.*from 0 to 1"):
+                ColourJitter(**{name: wrong})

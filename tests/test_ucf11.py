@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_cam.data import ucf11
+from lightning_cam.data import ucf11, video
 from lightning_cam.data.index import read_index, split_groups
 from lightning_cam.data.loading import EpochSampler
 from lightning_cam.data.synthetic import actions
+from lightning_cam.data.truth import Truth
 from lightning_cam.data.ucf11 import UCF11, SyntheticActions
 from lightning_cam.errors import ConfigError, DataError, VideoReadError
 
@@ -198,11 +200,41 @@ def test_other_classes_than_a_checkpoints_are_refused(small: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"batch_size": 0}, {"num_frames": 0}, {"fps": 0.0}, {"seed": -1}, {"crop": 64}]
-)
+    "wrong",
+    [
+        {"batch_size": 0}, {"batch_size": 1.5}, {"num_frames": 0}, {"num_frames": "16"},
+        {"resize": 40.5}, {"fps": 0.0}, {"seed": -1}, {"crop": 64}, {"hflip": 5}, {"hflip": -0.1},
+        {"permute": 1.5}, {"grey": "often"}, {"reader": "cv2"},
+    ],
+)  # fmt: skip
 def test_impossible_settings_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(wrong))):
+    with pytest.raises(ConfigError, match=next(iter(wrong))) as caught:
         module(tmp_path, **wrong)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [{"groups": 0}, {"clips": 1.5}, {"render_seed": -1}])
+def test_impossible_renderings_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"data.{next(iter(wrong))}=.*whole number"):
+        SyntheticActions(str(tmp_path), **wrong)
+
+
+def test_the_reader_can_be_chosen(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def spy(*args: Any, reader: str) -> Any:
+        seen.append(reader)
+        return video.read_frames(*args, reader=reader)
+
+    monkeypatch.setattr("lightning_cam.data.clips.read_frames", spy)
+    for options in ({}, {"reader": "pyav"}, {"reader": "pyav", "cache": True}):
+        _ = module(small, **options).val_set[0]
+    data = SyntheticActions(str(small), reader="pyav")
+    data.read(next(small.rglob("*.mpg")))
+    assert seen == ["auto", "pyav", "pyav", "pyav"]
+    monkeypatch.setattr(video, "decord", None)
+    with pytest.raises(ConfigError, match="decord is not installed"):
+        module(small, reader="decord")
 
 
 # --- samples ------------------------------------------------------------------------------------
@@ -325,6 +357,27 @@ def test_a_broken_clip_in_each_part_is_skipped_and_named(small: Path) -> None:
             assert all(row["label"] >= 0 for row in rows if not row["error"])
 
 
+@pytest.mark.parametrize("damage", ["cut", "garbled", "empty", "other", "short"])
+def test_a_clip_with_broken_ground_truth_is_skipped_and_named(small: Path, damage: str) -> None:
+    path = next(small.rglob("v_move_left_04_02.npz"))
+    content = path.read_bytes()
+    if damage == "other":
+        np.savez(path, heat=np.zeros(3))
+    elif damage == "short":
+        truth = Truth.read(path)
+        replace(truth, mask=truth.mask[:50]).write(path)
+    else:
+        garbled = content[:300] + bytes(100) + content[400:]
+        path.write_bytes({"cut": content[:1000], "garbled": garbled, "empty": b""}[damage])
+    (batch,) = batches(module(small), part="val")
+    assert batch["label"].tolist() == [0, -1, 1, 1]
+    assert batch["clip_id"][1] == "v_move_left_04_02"
+    assert "v_move_left_04_02.npz" in batch["error"][1]
+    assert "\n" not in batch["error"][1]
+    assert not batch["mask"][1].any()
+    assert [bool(error) for error in batch["error"]] == [False, True, False, False]
+
+
 def test_nothing_but_broken_clips_is_an_error(small: Path) -> None:
     for path in small.rglob("*.mpg"):
         path.write_bytes(b"")
@@ -353,6 +406,13 @@ def test_shards(ranks: int) -> None:
             assert len({len(shard) for shard in shards}) == 1
         else:
             assert len(keys) == 10  # none twice: no clip counts double in a metric
+
+
+def test_fewer_clips_than_ranks_can_be_trained_on_but_not_evaluated() -> None:
+    data: Any = range(2)
+    assert len(EpochSampler(data, train=True, num_replicas=3, rank=2)) == 1
+    with pytest.raises(DataError, match=r"2 clips .* 3 processes.*val_groups.*devices"):
+        EpochSampler(data, train=False, num_replicas=3, rank=0)
 
 
 def test_order_changes_by_epoch_and_seed() -> None:

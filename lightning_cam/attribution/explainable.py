@@ -218,9 +218,9 @@ def explain(
     if clip.ndim != 5:
         raise ValueError(f"expected a clip (B, C, T, H, W), got shape {tuple(clip.shape)}")
     with explaining(model.module):
-        # Everything is made anew inside the guard: tensors born in inference mode cannot be
-        # differentiated, index tensors included.
-        clip = clip.detach().clone().to(compute_dtype(model.module, clip))
+        # Tensors born in inference mode cannot be differentiated, index tensors included.
+        clip = clip.clone() if clip.is_inference() else clip.detach()
+        clip = clip.to(compute_dtype(model.module, clip))
         chosen = target_tensor(model, target, clip)
         first = _FirstForward(model, clip)
         notes: dict[str, str] = {}

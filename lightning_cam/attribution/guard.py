@@ -48,10 +48,13 @@ def capture(module: nn.Module, *, leaf: bool = False) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def replaced(module: nn.Module, outputs: Iterable[Tensor]) -> Iterator[None]:
-    """Let a module return given tensors, one a call, without computing anything."""
+    """Let a module return given tensors, one a call, without computing anything.
+
+    Layers behind it may work in place on them.
+    """
     queue = iter(outputs)
     own = module.__dict__.get("forward")
-    module.__dict__["forward"] = lambda *_args, **_kwargs: next(queue).clone()
+    module.__dict__["forward"] = lambda *_args, **_kwargs: next(queue)
     try:
         yield
     finally:

@@ -97,21 +97,21 @@ class IntegratedRecurrentGradCAM:
             _, target = step_score(model, clip, target, self.step)
         check_run(name, calls)
         nodes, weights = np.polynomial.legendre.leggauss(self.nodes)  # on (-1, 1)
-        # n copies of the batch one after another, so that any batch-major folding still holds.
         scales = clip.new_tensor(nodes / 2 + 0.5)
-        copies = [
-            torch.cat([s.to(call.dtype) * call for s in scales]).requires_grad_() for call in calls
-        ]
+        for call in calls:
+            call.requires_grad_()
+        # n copies of the batch one after another, so that any batch-major folding still holds.
+        copies = [torch.cat([s.to(call.dtype) * call for s in scales]) for call in calls]
+        one = len(clip) == 1  # copied for free
         clips = (
-            clip.expand(self.nodes, *clip.shape[1:])
-            if len(clip) == 1
-            else clip.repeat(self.nodes, 1, 1, 1, 1)
+            clip.expand(self.nodes, -1, -1, -1, -1) if one else clip.repeat(self.nodes, 1, 1, 1, 1)
         )
         with replaced(layer, copies):
             score, _ = step_score(model, clips, target.repeat(self.nodes), self.step)
-        gradient = in_time(model, gradients(score, copies), len(clips))  # (n*B, D, t, h, w)
-        beta = pooled(gradient, "space").unflatten(0, (self.nodes, -1))
-        beta = torch.einsum("n,nbdt->bdt", beta.new_tensor(weights / 2), beta)
+        # The gradient to A of y(s·A) is s times the one wanted.
+        mean = clip.new_tensor(weights / 2) / scales
+        gradient = gradients(mean @ score.unflatten(0, (self.nodes, -1)), calls)
+        beta = pooled(in_time(model, gradient, len(clip)), "space")
         model.notes.update(layer=name, **_said(self.step), nodes=f"{self.nodes} nodes")
         cam = weighted_sum(in_time(model, calls, len(clip)), beta)
         return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from lightning_cam.data.sampling import Indices, Mask, temporal_window
 from lightning_cam.data.transforms import ClipTransform, to_frames
 from lightning_cam.data.truth import Truth
-from lightning_cam.data.video import VideoInfo, read_clip, read_frames
+from lightning_cam.data.video import VideoInfo, check_reader, read_clip, read_frames
 from lightning_cam.errors import DataError, VideoReadError
 
 Sample = dict[str, Any]
@@ -55,11 +55,16 @@ class ClipReader:
         num_frames: steps of a clip, T.
         fps: steps per second.
         transform: spatial and colour transform.
+        reader: of the frames, see `read_clip`.
     """
 
     num_frames: int
     fps: float
     transform: ClipTransform
+    reader: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_reader(self.reader)
 
     def steps(self, path: Path) -> Steps:
         """All steps of a video at the wanted rate: what is worth keeping in memory."""
@@ -142,7 +147,7 @@ class ClipReader:
         larger = replace(
             self.transform, resize=scale * self.transform.resize, crop=scale * self.transform.crop
         )
-        pixels = torch.from_numpy(read_clip(path, indices)).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(read_clip(path, indices, reader=self.reader)).permute(0, 3, 1, 2)
         clip = larger(larger.shrink(pixels)).clip
         return to_frames(clip[None], larger.mean, larger.std)[0]
 
@@ -170,7 +175,7 @@ class ClipReader:
         }
 
     def _read(self, path: Path, select: Callable[[VideoInfo], Indices]) -> Steps:
-        frames, indices, info = read_frames(path, select)
+        frames, indices, info = read_frames(path, select, reader=self.reader)
         pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
         return Steps(self.transform.shrink(pixels), indices, info)
 
@@ -178,9 +183,9 @@ class ClipReader:
 class ClipDataset(Dataset[Sample]):
     """Labelled clips of video files.
 
-    Keys are an index, or (epoch, index) as `EpochSampler` yields them. A file that cannot be read
-    does not raise: in training the next readable index takes its place, in evaluation a black
-    clip with label -1; "error" says why in both cases.
+    Keys are an index, or (epoch, index) as `EpochSampler` yields them. A video or ground truth that
+    cannot be read does not raise: in training the next readable index takes its place, in
+    evaluation a black clip with label -1; "error" says why in both cases.
 
     Args:
         clips: the rows.
@@ -226,7 +231,7 @@ class ClipDataset(Dataset[Sample]):
             if number not in self._errors:
                 try:
                     sample = self._sample(number, seed)
-                except VideoReadError as error:
+                except (VideoReadError, DataError) as error:
                     self._errors[number] = str(error)
                 else:
                     return {**sample, "error": first_error}
@@ -246,7 +251,14 @@ class ClipDataset(Dataset[Sample]):
             steps = Steps(frames[positions], indices[positions], info)
         else:
             steps, valid = self.reader.window(clip.path, seed)
-        truth = Truth.read(clip.truth) if self.has_truth and clip.truth else None
+        truth = None
+        if self.has_truth and clip.truth:
+            truth = Truth.read(clip.truth)
+            if len(truth.mask) < steps.info.num_frames:
+                raise DataError(
+                    f"ground truth {str(clip.truth)!r} has {len(truth.mask)} frames, its video "
+                    f"{steps.info.num_frames}: replace or remove it"
+                )
         image = self.mirror[clip.label] if self.train and self.mirror else None
         sample = self.reader.sample(clip, steps, valid, truth, seed, image)
         return {**self.reader.no_truth(), **sample} if self.has_truth else sample

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from lightning_cam.data.clips import Sample
+from lightning_cam.errors import DataError
 
 
 class EpochSampler(DistributedSampler[Sample]):
@@ -26,6 +27,9 @@ class EpochSampler(DistributedSampler[Sample]):
         seed: of the order.
         num_replicas: number of ranks.
         rank: which of them this is.
+
+    Raises:
+        DataError: a rank would have nothing to evaluate.
     """
 
     def __init__(
@@ -39,6 +43,11 @@ class EpochSampler(DistributedSampler[Sample]):
     ) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=train, seed=seed)
         self.length = len(dataset)  # type: ignore[arg-type]
+        if not train and self.length < num_replicas:
+            raise DataError(
+                f"{self.length} clips to evaluate are too few for {num_replicas} processes: give "
+                "data.val_groups or data.test_groups more groups, or use fewer trainer.devices"
+            )
 
     def __iter__(self) -> Iterator[Any]:
         order = np.arange(self.length)

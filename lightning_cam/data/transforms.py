@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +35,9 @@ class ColourJitter:
     offset: float = 0.0
     permute: float = 0.0
     grey: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_probabilities(permute=self.permute, grey=self.grey)
 
     def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
         """Jitter a normalised clip (3, T, H, W); the input may be changed in place."""
@@ -90,6 +93,7 @@ class ClipTransform:
             )
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ConfigError(f"mean={self.mean} and std={self.std} need three numbers, std > 0")
+        _check_probabilities(hflip=self.hflip)
 
     def shrink(self, frames: Tensor) -> Tensor:
         """Resize frames (T, 3, h, w) so that their short side is `resize`; works on uint8."""
@@ -131,6 +135,13 @@ class ClipTransform:
         if generator is not None and self.jitter is not None:
             clip = self.jitter(clip, generator)
         return View(clip, mask, flipped)
+
+
+def _check_probabilities(**settings: Any) -> None:
+    """Raise a ConfigError for a setting that is not a number from 0 to 1."""
+    for name, value in settings.items():
+        if not (isinstance(value, (int, float)) and 0 <= value <= 1):
+            raise ConfigError(f"{name}={value!r} must be a probability, a number from 0 to 1")
 
 
 def _short_side(height: int, width: int, size: int) -> list[int]:

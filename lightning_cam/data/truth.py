@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_cam.errors import DataError
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -39,14 +41,24 @@ class Truth:
 
     @classmethod
     def read(cls, path: Path) -> Truth:
-        """Read what `write` wrote."""
-        with np.load(path) as file:
-            return cls(
-                mask=np.unpackbits(file["mask"], axis=-1).astype(bool),
-                onset=float(file["onset"]),
-                offset=float(file["offset"]),
-                state=file["state"],
-            )
+        """Read what `write` wrote.
+
+        Raises:
+            DataError: the file is absent or damaged.
+        """
+        try:
+            with np.load(path) as file:
+                return cls(
+                    mask=np.unpackbits(file["mask"], axis=-1).astype(bool),
+                    onset=float(file["onset"]),
+                    offset=float(file["offset"]),
+                    state=file["state"],
+                )
+        except Exception as error:  # zip, zlib, NumPy and the system all have their own
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise DataError(
+                f"cannot read ground truth {str(path)!r} ({reason}): replace or remove it"
+            ) from error
 
 
 def truth_path(folder: Path, class_name: str, clip_id: str) -> Path:

@@ -52,6 +52,7 @@ class UCF11(LightningDataModule):
         grey: as above.
         mean: of each channel, in [0, 1].
         std: of each channel.
+        reader: "auto", "pyav" or "decord", see `lightning_cam.data.video.read_clip`.
         cache: keep the resized steps of all videos in memory (3 x steps x height x width bytes
             per clip, in each loader process).
     """
@@ -82,16 +83,11 @@ class UCF11(LightningDataModule):
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
         cache: bool = False,
+        reader: str = "auto",
     ) -> None:
         super().__init__()
-        for name, value, low in (
-            ("num_frames", num_frames, 1),
-            ("batch_size", batch_size, 1),
-            ("num_workers", num_workers, 0),
-            ("seed", seed, 0),
-        ):
-            if value < low:
-                raise ConfigError(f"data.{name}={value} must be at least {low}")
+        _check_whole(1, num_frames=num_frames, resize=resize, crop=crop, batch_size=batch_size)
+        _check_whole(0, num_workers=num_workers, seed=seed)
         if not fps > 0:
             raise ConfigError(f"data.fps={fps} must be above 0")
         self.root = root
@@ -109,7 +105,7 @@ class UCF11(LightningDataModule):
         self.cache = cache
         jitter = ColourJitter(contrast, offset, permute, grey)
         transform = ClipTransform(resize, crop, self.mean, self.std, hflip, jitter)
-        self.reader = ClipReader(num_frames, fps, transform)
+        self.reader = ClipReader(num_frames, fps, transform, reader)
 
     @cached_property
     def index(self) -> list[Clip]:
@@ -206,6 +202,13 @@ class UCF11(LightningDataModule):
         )
 
 
+def _check_whole(low: int, **settings: Any) -> None:
+    """Raise a ConfigError for a setting that is not a whole number from `low` on."""
+    for name, value in settings.items():
+        if not isinstance(value, int) or value < low:
+            raise ConfigError(f"data.{name}={value!r} must be a whole number, {low} or more")
+
+
 class SyntheticActions(UCF11):
     """Eleven synthetic actions that differ by motion alone, rendered on first use.
 
@@ -249,6 +252,8 @@ class SyntheticActions(UCF11):
             "std": [0.225] * 3,
             "cache": True,
         }
+        _check_whole(1, groups=groups, clips=clips, size=size)
+        _check_whole(0, render_seed=render_seed)
         super().__init__(root, **{**defaults, **options})
         self.rendering: dict[str, Any] = {
             "groups": groups,

@@ -49,7 +49,10 @@ except ImportError:  # no wheel for this platform
 else:
     decord.logging.set_level(decord.logging.QUIET)
 
-SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+SUFFIXES = (
+    ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts",
+    ".webm", ".wmv",
+)  # fmt: skip
 READERS = ("auto", "decord", "pyav")
 Pixels = NDArray[np.uint8]
 
@@ -178,16 +181,21 @@ def read_frames(
         >>> frames, indices, info = read_frames(path, lambda video: video.steps(7.5))
         >>> seconds = info.times[indices]
     """
-    if reader not in READERS:
-        raise ConfigError(f"unknown video reader {reader!r}: choose one of {', '.join(READERS)}")
-    if reader == "decord" and decord is None:
-        raise ConfigError("decord is not installed here: set the video reader to auto or pyav")
+    check_reader(reader)
     with _named(path):
         index = _scan(path)
         try:
             return _read(index, select, reader)
         except _OutOfStepError:
             return _read(_recount(index), select, "pyav")
+
+
+def check_reader(reader: str) -> None:
+    """Raise a ConfigError unless this is a reader that can be had here."""
+    if reader not in READERS:
+        raise ConfigError(f"unknown video reader {reader!r}: choose one of {', '.join(READERS)}")
+    if reader == "decord" and decord is None:
+        raise ConfigError("decord is not installed here: set the video reader to auto or pyav")
 
 
 def probe(path: str | Path) -> VideoInfo:

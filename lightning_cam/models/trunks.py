@@ -12,6 +12,7 @@ from collections import OrderedDict
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lightning_cam.errors import ConfigError
 from lightning_cam.models.pretrained import load_weights
@@ -60,6 +61,19 @@ class Trunk(nn.Sequential):
         return self
 
 
+class _VectorNorm(nn.BatchNorm1d):
+    """Batch norm that takes the running statistics for a vector that is alone in its batch.
+
+    One vector has no variance, and so may be the last batch of an epoch.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if len(input) > 1:
+            return super().forward(input)
+        statistics = self.running_mean, self.running_var
+        return F.batch_norm(input, *statistics, self.weight, self.bias, eps=self.eps)
+
+
 class PositionNeck(nn.Module):
     """What is in a map and where: (N, D, h, w) -> (N, features).
 
@@ -72,7 +86,7 @@ class PositionNeck(nn.Module):
         super().__init__()
         self.sharpness = nn.Parameter(torch.tensor(2.0))
         self.project = nn.Linear(3 * channels, features)
-        self.norm = nn.BatchNorm1d(features)
+        self.norm = _VectorNorm(features)
         self.relu = nn.ReLU()  # without it the LSTM reaches 85 %, even on the true positions
 
     def forward(self, maps: Tensor) -> Tensor:

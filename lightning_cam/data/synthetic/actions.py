@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -47,6 +47,13 @@ class ClipKey(NamedTuple):
     @property
     def clip_id(self) -> str:
         return f"v_{CLASSES[self.label]}_{self.group:02d}_{self.clip:02d}"
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """Its video and its ground truth, relative to the root."""
+        name, clip_id = CLASSES[self.label], self.clip_id
+        video = Path("UCF11_updated_mpg", name, clip_id[:-3], f"{clip_id}.mpg")
+        return video, truth_path(Path("ground_truth"), name, clip_id)
 
 
 @dataclass(frozen=True)
@@ -100,12 +107,7 @@ def render(
         raise DataError(f"unknown synthetic classes {unknown}: choose from {list(CLASSES)}")
     if size < 32 or size % 16:
         raise DataError(f"size={size} of synthetic actions must be a multiple of 16 from 32 on")
-    keys = [
-        ClipKey(CLASSES.index(name), group, clip)
-        for group in range(1, groups + 1)  # group outermost: its look is computed once
-        for name in names
-        for clip in range(1, clips + 1)
-    ]
+    keys = _keys(groups, names, clips)
     manifest = {
         "name": "synthetic_actions",
         "version": VERSION,
@@ -123,20 +125,32 @@ def render(
             for key in (keys[0], keys[len(keys) // 2], keys[-1])
         },
     }
-    return render_once(
-        root, manifest, keys, partial(write_clip, seed=seed, size=size), processes=processes
-    )
+    write = partial(write_clip, seed=seed, size=size)
+    return render_once(root, manifest, keys, write, _files, processes=processes)
+
+
+def _keys(groups: int, classes: Sequence[str], clips: int) -> list[ClipKey]:
+    return [
+        ClipKey(CLASSES.index(name), group, clip)
+        for group in range(1, groups + 1)  # group outermost: its look is computed once
+        for name in classes
+        for clip in range(1, clips + 1)
+    ]
+
+
+def _files(manifest: dict[str, Any]) -> Iterator[str]:
+    """Relative paths of all files of a rendering."""
+    for key in _keys(manifest["groups"], manifest["classes"], manifest["clips"]):
+        yield from (path.as_posix() for path in key.files)
 
 
 def write_clip(root: Path, key: ClipKey, *, seed: int, size: int) -> None:
     """Render one clip: its video and its ground truth."""
     frames, masks, track = draw(key, seed, size)
-    name = CLASSES[key.label]
-    video = root / "UCF11_updated_mpg" / name / key.clip_id[:-3] / f"{key.clip_id}.mpg"
+    video, truth = (root / file for file in key.files)
     video.parent.mkdir(parents=True, exist_ok=True)
     _encode(video, frames)
-    truth = Truth(masks, track.onset, track.offset, track.state)
-    truth.write(truth_path(root / "ground_truth", name, key.clip_id))
+    Truth(masks, track.onset, track.offset, track.state).write(truth)
 
 
 def draw(key: ClipKey, seed: int = 0, size: int = 96) -> tuple[Array, Array, Track]:

@@ -8,8 +8,8 @@ import multiprocessing as mp
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lightning_cam.errors import DataError
 
 MANIFEST = "synth.json"
+UNFINISHED = MANIFEST + ".partial"  # what the manifest is called while rendering goes on
 Job = TypeVar("Job")
+Files = Callable[[dict[str, Any]], Iterable[str]]
 
 
 def render_once(
@@ -28,6 +30,7 @@ def render_once(
     manifest: dict[str, Any],
     jobs: Sequence[Job],
     write: Callable[[Path, Job], None],
+    files: Files,
     *,
     processes: int | None = None,
 ) -> Path:
@@ -36,14 +39,16 @@ def render_once(
     Everything is written into the sibling folder `<root>.partial`, which is renamed when it is
     complete, so `root` is either absent, or whole. That folder is also the lock: a second process
     waits for the first one and then finds the work done. An interrupted rendering leaves only the
-    partial folder, which the next call clears.
+    partial folder, which the next rendering clears. Files that no rendering wrote are never
+    deleted: beside a complete rendering they do not matter, but nothing is rendered over them.
 
     Args:
         root: the folder of the data set.
-        manifest: JSON description of the rendering. `manifest["name"]` names the data set and
-            `manifest["files"]` counts the files that `jobs` write. Stored as `synth.json`.
+        manifest: JSON description of the rendering; `manifest["name"]` names the data set. Stored
+            as `synth.json`, which marks the folder as ours.
         jobs: what to render; split over the processes.
         write: `write(folder, job)` renders one job below `folder`. Must be picklable.
+        files: from a manifest, this or an older one, to the relative paths of what its jobs write.
         processes: number of worker processes; None for one per CPU.
 
     Returns:
@@ -54,21 +59,22 @@ def render_once(
     """
     root = Path(root)
     target = root.resolve()
-    if is_rendered(target, manifest) and not _partial(target).exists():
+    if is_rendered(target, manifest, files):
         return root
-    if target.exists() and not _replaceable(target, manifest["name"]):
-        raise DataError(
-            f"{str(root)!r} exists and is not a rendering of {manifest['name']}: "
-            "nothing was touched, name another folder (data.root=...)"
-        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked_partial(target, manifest) as partial:
+        with _locked_partial(target, manifest, files) as partial:
             if partial is None:
                 return root
+            (partial / UNFINISHED).write_text(json.dumps(manifest, indent=2) + "\n")
             _run(partial, jobs, write, f"rendering {manifest['name']}", processes)
-            (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-            _replace(partial, target)
+            _refuse_strangers(target, manifest["name"], files)  # that came while we rendered
+            (partial / UNFINISHED).rename(partial / MANIFEST)
+            if target.exists():
+                target.rename(_outgoing(target))
+            partial.rename(target)
+            with suppress(OSError):  # the next rendering tries again
+                _remove(_outgoing(target))
     except OSError as error:
         raise DataError(
             f"cannot render {manifest['name']} into {str(root)!r} ({error}): "
@@ -77,28 +83,38 @@ def render_once(
     return root
 
 
-def is_rendered(root: Path, manifest: dict[str, Any]) -> bool:
+def is_rendered(root: Path, manifest: dict[str, Any], files: Files) -> bool:
     """Whether `root` holds a complete rendering with exactly this manifest."""
     try:
         found = json.loads((root / MANIFEST).read_text())
     except (OSError, ValueError):
         return False
-    files = sum(len(names) for _, _, names in os.walk(root)) - 1  # without synth.json
-    return found == json.loads(json.dumps(manifest)) and files == manifest["files"]
+    same = found == json.loads(json.dumps(manifest))
+    return same and all((root / name).is_file() for name in files(manifest))
 
 
-def _replaceable(root: Path, name: str) -> bool:
-    """Only an empty folder or an older rendering of the same data set may be replaced."""
-    if not root.is_dir():
-        return False
-    try:
-        return json.loads((root / MANIFEST).read_text()).get("name") == name
-    except (OSError, ValueError, AttributeError):
-        return not any(root.iterdir())
+def _refuse_strangers(folder: Path, name: str, files: Files) -> None:
+    """Raise a DataError if a folder, where it exists, holds a file that no rendering wrote."""
+    remedy = "nothing was touched, move it away or name another folder (data.root=...)"
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{str(folder)!r} exists and is not a folder: {remedy}")
+    ours = {UNFINISHED}  # by its name alone: it may have been cut off
+    for marker in (MANIFEST, UNFINISHED):
+        try:
+            found = json.loads((folder / marker).read_text())
+            if found["name"] == name:
+                ours |= {marker, *files(found)}
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    for parent, _, names in os.walk(folder):
+        for file in sorted(names):
+            path = Path(parent, file)
+            if path.relative_to(folder).as_posix() not in ours:
+                raise DataError(f"{str(path)!r} is not part of a rendering of {name}: {remedy}")
 
 
 @contextmanager
-def _locked_partial(target: Path, manifest: dict[str, Any]) -> Iterator[Path | None]:
+def _locked_partial(target: Path, manifest: dict[str, Any], files: Files) -> Iterator[Path | None]:
     """An empty folder beside `target` that this process alone writes; None if work is done.
 
     The lock is on the folder's inode and is inherited by forked workers: those that outlive a
@@ -116,13 +132,20 @@ def _locked_partial(target: Path, manifest: dict[str, Any]) -> Iterator[Path | N
             # While we waited the folder may have become the finished data set.
             if not partial.exists() or not os.path.samestat(os.fstat(handle), partial.stat()):
                 continue
-            if is_rendered(target, manifest):
-                shutil.rmtree(partial)
+            _refuse_strangers(partial, manifest["name"], files)
+            if is_rendered(target, manifest, files):
+                _remove(partial)
                 yield None
-            else:
-                _clear(partial)
-                shutil.rmtree(_outgoing(target), ignore_errors=True)
-                yield partial
+                return
+            try:
+                for folder in (target, _outgoing(target)):
+                    _refuse_strangers(folder, manifest["name"], files)
+            except DataError:
+                _remove(partial)
+                raise
+            _clear(partial)
+            _remove(_outgoing(target))
+            yield partial
             return
         finally:
             os.close(handle)
@@ -132,23 +155,23 @@ def _partial(target: Path) -> Path:
     return target.with_name(target.name + ".partial")
 
 
+def _outgoing(target: Path) -> Path:
+    return target.with_name(target.name + ".partial-old")
+
+
 def _clear(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir():
+    """Empty a folder, its markers last: cut off midway it is still known as ours."""
+    for entry in sorted(folder.iterdir(), key=lambda path: path.name in (MANIFEST, UNFINISHED)):
+        if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
             entry.unlink()
 
 
-def _outgoing(target: Path) -> Path:
-    return target.with_name(target.name + ".partial-old")
-
-
-def _replace(partial: Path, target: Path) -> None:
-    if target.exists():
-        target.rename(_outgoing(target))
-    partial.rename(target)
-    shutil.rmtree(_outgoing(target), ignore_errors=True)
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        _clear(folder)
+        folder.rmdir()
 
 
 def _run(
