@@ -51,7 +51,7 @@ _ADVICE = (
     ".*`LightningDataModule`.*|.*LeafSpec.*",
     ".*use_distributed_sampler.*",
 )
-_DEVICE = r"\b(accelerator|backend|cuda|gpus?)\b"
+_DEVICE = r"\b(accelerator|backend|cuda|gpus?)\b|xla"
 
 
 def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
@@ -262,7 +262,7 @@ def _trainer(
     }
     try:
         return build(node, where="trainer")
-    except (MisconfigurationException, ConfigError) as error:
+    except (MisconfigurationException, ImportError, ConfigError) as error:
         device = options.get("accelerator") != "cpu" and re.search(_DEVICE, str(error), re.I)
         hint = "; try trainer=cpu" if device else ""
         raise ConfigError(f"trainer: {str(error).removeprefix('trainer: ')}{hint}") from error

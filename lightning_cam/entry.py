@@ -47,6 +47,10 @@ def command(main: Callable[[], Any], script: str | Path) -> None:
             main()
         except (HydraException, OmegaConfBaseException, YAMLError) as error:
             raise ConfigError(_explained(error, arguments, configs, name)) from error
+        except ValueError as error:
+            if not str(error).startswith("Config group override"):  # GROUP=null
+                raise
+            raise ConfigError(f"{error}; --help lists the choices") from error
 
 
 @contextmanager

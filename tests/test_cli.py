@@ -271,7 +271,7 @@ def test_mistakes_in_explain(ckpt: Path, place: Path, here) -> None:
         ([f"ckpt={ckpt}", "fps=inf"], "fps=inf must be"),
         ([f"ckpt={ckpt}", "fps=fast"], "fps=fast must be"),
         ([f"ckpt={ckpt}", "out=3"], "out=3 must be text"),
-        ([f"ckpt={ckpt}", "data=null"], "data=None must be"),
+        ([f"ckpt={ckpt}", "data=null"], "must be a string or a list"),
         *(
             ([f"ckpt={ckpt}", f"clips={clips}"], f"clips={shown} must be at least 1")
             for clips, shown in (
@@ -285,7 +285,8 @@ def test_mistakes_in_explain(ckpt: Path, place: Path, here) -> None:
             )
         ),
         ([f"ckpt={ckpt}", "explain=none"], "none chosen", "explain=[gradcam]"),
-        ([f"ckpt={ckpt}", "explain=null"], "none chosen", "explain=[gradcam]"),
+        ([f"ckpt={ckpt}", "~explain"], "none chosen", "explain=[gradcam]"),
+        ([f"ckpt={ckpt}", "explain=null"], "must be a string or a list"),
         (["ckpt=run.ckpt"], "does not remember its run"),
         (["ckpt=network.ckpt"], "explain.a is no method"),
         (["ckpt=no_method.ckpt"], "explain.a is no method"),
@@ -363,7 +364,7 @@ def test_mistakes_in_train(place: Path, folder: Path, here) -> None:
         (["trainer.max_epochs=${nothing}"], "nothing"),
         ([*small, "model.hidden=abc"], "model: lightning_cam.models.LRCN: "),
         ([*small, "model.hidden=-1"], "model: lightning_cam.models.LRCN: "),
-        ([*small, "data.num_frames=abc"], "data: lightning_cam.data.ucf11.SyntheticActions: "),
+        ([*small, "data.num_frames=abc"], "data.num_frames", "abc"),
         ([*small, "seed=-1"], "seed=-1 must be"),
         ([*small, "seed=abc"], "seed=abc must be"),
         ([*small, "task.optimizer.lr=abc"], "task.optimizer"),
@@ -376,7 +377,8 @@ def test_mistakes_in_train(place: Path, folder: Path, here) -> None:
         ([*small, "videos.fps=0"], "videos.fps=0 must be"),
         ([*small, "videos.every_n_epochs=0"], "videos: ", "at least 1"),
         ([*small, "name=null"], "name is missing"),
-        ([*small, "trainer=null"], "trainer=None must be"),
+        ([*small, "~trainer"], "trainer=None must be"),
+        (["trainer=null"], "must be a string or a list", "--help"),
     ]
     before = set((place / "runs").rglob("*"))
     for arguments, *words in cases:

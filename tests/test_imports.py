@@ -31,7 +31,7 @@ MAY = {
     "entry": LOW,
     "reproducible": set(),
     "runs": LOW | {"checkpoint"},
-    "loggers": {"runs"},
+    "loggers": LOW | {"checkpoint", "runs"},
 }
 PARTS = {path.stem for path in PACKAGE.iterdir()}
 HEAVY = {"lightning", "wandb", "hydra", "omegaconf", "torchvision", "decord"}
