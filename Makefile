@@ -10,6 +10,7 @@ help: ## List the targets
 
 # The exact versions need Python 3.11; on 3.10 pip finds the newest that still support it.
 $(BIN)/.installed: pyproject.toml constraints.txt
+	@echo "installing into .venv (some minutes the first time)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[dev]' \
 	  $$($(PYTHON) -c 'import sys; print("-cconstraints.txt" * (sys.version_info >= (3, 11)))')
