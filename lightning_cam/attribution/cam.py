@@ -86,4 +86,4 @@ def pooled(gradient: Tensor, pool: Pool) -> Tensor:
 
 def weighted_sum(activation: Tensor, weights: Tensor) -> Tensor:
     """Signed map `(B, t, h, w)` of activations `(B, D, t, h, w)` and weights `(B, D, t)`."""
-    return torch.einsum("bdt,bdthw->bthw", weights, activation)
+    return torch.einsum("bdt,bdthw->bthw", weights, activation.detach())

@@ -97,11 +97,11 @@ class IntegratedRecurrentGradCAM:
             _, target = step_score(model, clip, target, self.step)
         check_run(name, calls)
         nodes, weights = np.polynomial.legendre.leggauss(self.nodes)  # on (-1, 1)
-        scales = clip.new_tensor(nodes / 2 + 0.5)
+        scales = (nodes / 2 + 0.5).tolist()
         for call in calls:
             call.requires_grad_()
         # n copies of the batch one after another, so that any batch-major folding still holds.
-        copies = [torch.cat([s.to(call.dtype) * call for s in scales]) for call in calls]
+        copies = [torch.cat([s * call for s in scales]) for call in calls]
         one = len(clip) == 1  # copied for free
         clips = (
             clip.expand(self.nodes, -1, -1, -1, -1) if one else clip.repeat(self.nodes, 1, 1, 1, 1)
@@ -109,7 +109,7 @@ class IntegratedRecurrentGradCAM:
         with replaced(layer, copies):
             score, _ = step_score(model, clips, target.repeat(self.nodes), self.step)
         # The gradient to A of y(s·A) is s times the one wanted.
-        mean = clip.new_tensor(weights / 2) / scales
+        mean = score.new_tensor(weights / (nodes + 1))
         gradient = gradients(mean @ score.unflatten(0, (self.nodes, -1)), calls)
         beta = pooled(in_time(model, gradient, len(clip)), "space")
         model.notes.update(layer=name, **_said(self.step), nodes=f"{self.nodes} nodes")
