@@ -396,3 +396,10 @@ def test_a_torchvision_network_is_a_model_too(tmp_path):
     found = explain(task.explainable(batch), GradCAM(), batch["video"])
     assert found.heatmap.shape == (2, 4, 32, 32)
     assert task.explainable(batch).steps is None
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.5, "abc"])
+@pytest.mark.parametrize("name", ["step_loss", "label_smoothing"])
+def test_shares_of_the_loss_are_checked(name: str, wrong: float | str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}={wrong} must lie between 0 and 1"):
+        VideoClassification(FrameCNN(3), ["a", "b", "c"], **{name: wrong})

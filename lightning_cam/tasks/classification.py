@@ -93,8 +93,9 @@ class VideoClassification(L.LightningModule):
         self.layers: tuple[str, ...] = tuple(layers or getattr(model, "explain_layers", None) or ())
         self.has_steps = hasattr(model, "forward_steps")
         self.takes_valid = "valid" in inspect.signature(unwrap(model).forward).parameters
-        if not 0 <= step_loss <= 1:
-            raise ConfigError(f"step_loss={step_loss} must lie between 0 and 1")
+        for name, share in (("step_loss", step_loss), ("label_smoothing", label_smoothing)):
+            if not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise ConfigError(f"{name}={share} must lie between 0 and 1")
         if step_loss and not self.has_steps:
             raise ConfigError(
                 f"step_loss={step_loss} needs step logits, which {type(model).__name__} does not "
