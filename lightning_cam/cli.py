@@ -50,6 +50,8 @@ _ADVICE = (
     ".*logging interval.*",
     ".*`LightningDataModule`.*|.*LeafSpec.*",
     ".*use_distributed_sampler.*",
+    ".*`srun` command is available.*",  # a login node
+    ".*sync_dist=True.*",  # torchmetrics has synchronised what is logged
 )
 _DEVICE = r"\b(accelerator|backend|cuda|gpus?)\b|xla"
 
