@@ -31,6 +31,9 @@ class EpochLines(Callback):
     def __init__(self) -> None:
         self.began = 0.0
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.began = time.perf_counter()  # a run resumed within an epoch has no epoch start
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.began = time.perf_counter()
 
