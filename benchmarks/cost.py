@@ -1,7 +1,7 @@
 """What one explanation costs, as a ratio to one bare inference forward of the same clip.
 
     python benchmarks/cost.py                 # times and peak memory; writes cost.csv
-    python benchmarks/cost.py --network lrcn  # r3d, lrcn, tiny or all (default)
+    python benchmarks/cost.py --network lrcn  # r3d, inflated, lrcn, tiny or all (default)
 
 Every call is paired with bare forwards right before it, the explainers take turns in random order,
 and the figure is the median over repeats of CPU-time ratios (wall time beside it). Peak memory is
@@ -31,7 +31,8 @@ import lightning_cam as lc
 
 warnings.filterwarnings("ignore")
 Call = Callable[[], object]
-NETWORKS = ("r3d", "lrcn", "tiny")
+NETWORKS = ("r3d", "inflated", "lrcn", "tiny")
+SIDE = {"inflated": 224}  # of the clip, 112 elsewhere
 
 
 class FrameBlocks(nn.Sequential):
@@ -65,14 +66,18 @@ class ConvLSTMNet(nn.Module):
 def network(name: str) -> tuple[nn.Module, str]:
     """The network with settled batch norm, in eval mode, and its target layer's name.
 
-    "r3d" is torchvision's r3d_18, "lrcn" our ResNet-18 LRCN, "tiny" a CNN+LSTM so small that fixed
-    costs show.
+    "r3d" is torchvision's r3d_18, "inflated" our inflated ResNet-50, "lrcn" our ResNet-18 LRCN,
+    "tiny" a CNN+LSTM so small that fixed costs show.
     """
     torch.manual_seed(0)
     if name == "r3d":
         from torchvision.models.video import r3d_18
 
         net, layer = r3d_18(weights=None), "layer4"
+    elif name == "inflated":
+        from lightning_cam.models import InflatedResNet50
+
+        net, layer = InflatedResNet50(40, weights=None), "trunk"
     elif name == "lrcn":
         from lightning_cam.models import LRCN
 
@@ -89,7 +94,7 @@ def explainers(name: str, net: nn.Module, layer: str, clip: Tensor) -> dict[str,
     """Name -> a call that explains column 3 of the clip at clip resolution."""
     module = net.get_submodule(layer)
     size = tuple(clip.shape[2:])
-    folded = name != "r3d"
+    folded = name in ("lrcn", "tiny")
 
     def ours(method: lc.Attribution) -> Call:
         return lambda: lc.explain(lc.Explainable.of(net, [layer]), method, clip, 3).heatmap
@@ -151,7 +156,7 @@ def timed(call: Call, times: int = 1) -> tuple[float, float]:
 def ratios(name: str, batch: int, repeats: int) -> dict[str, tuple[float, float]]:
     """Explainer -> median CPU ratio and wall ratio to a bare forward."""
     net, layer = network(name)
-    clip = torch.randn(batch, 3, 16, 112, 112)
+    clip = torch.randn(batch, 3, 16, *[SIDE.get(name, 112)] * 2)
     forward = bare(net, clip)
     calls = explainers(name, net, layer, clip)
     for call in (forward, *calls.values()):
@@ -169,7 +174,7 @@ def ratios(name: str, batch: int, repeats: int) -> dict[str, tuple[float, float]
 def peak_rise(name: str, explainer: str) -> float:
     """MiB by which one call raises this process's memory above its state after warm forwards."""
     net, layer = network(name)
-    clip = torch.randn(1, 3, 16, 112, 112)
+    clip = torch.randn(1, 3, 16, *[SIDE.get(name, 112)] * 2)
     forward = bare(net, clip)
     call = forward if explainer == "bare" else explainers(name, net, layer, clip)[explainer]
     for _ in range(2):

@@ -3,12 +3,13 @@
     python benchmarks/localisation.py CKPT [CKPT ...] [--split test] [--figure FILE.png]
 
 For every checkpoint and its methods, on all clips of a split that has ground truth: accuracy,
-pointing-game hit rate (hottest voxel on the actor), share of the heat on the actor and within the
-action interval, and temporal IoU, as mean and standard deviation over clips; random and centre
-maps beside them. Explained is the true class. Without ground truth (`--root` of real videos) only
-what needs none is printed: the share of the heat in the last quarter of the frames (recency; 0.25
-is even), and the agreement of frame energies with what happens when a frame is blanked.
-Several checkpoints of one kind (seeds) given as `NAME=CKPT` are averaged under their name.
+pointing-game hit rate (hottest voxel in the mask of what acts or is acted upon), share of the heat
+in that mask, in each of its parts (hand, object) and within the action interval, and temporal IoU,
+as mean and standard deviation over clips; random and centre maps beside them. Explained is the true
+class. Without ground truth (`--root` of real videos) only what needs none is printed: the share of
+the heat in the last quarter of the frames (recency; 0.25 is even), and the agreement of frame
+energies with what happens when a frame is blanked. Several checkpoints of one kind (seeds) given as
+`NAME=CKPT` are averaged under their name.
 """
 
 from __future__ import annotations
@@ -33,13 +34,15 @@ from lightning_cam.metrics import energy_inside, pointing_hits, temporal_iou
 from lightning_cam.models import FrameCNN
 from lightning_cam.viz import ClipPicture, draw_sheet, save_png
 
-MEASURES = ("pointing", "on actor", "in action", "temporal IoU", "last quarter", "blanking")
+MEASURES = ("pointing", "in mask", "in action", "temporal IoU", "last quarter", "blanking")
 
 
 def methods_for(task: Any) -> dict[str, lc.Attribution]:
     """The maps to compare on one network."""
     if isinstance(task.model, FrameCNN):
         return {"Grad-CAM": lc.GradCAM()}
+    if not task.has_steps:  # 3-D networks
+        return {"Grad-CAM": lc.GradCAM(), "Grad-CAM of layer3": lc.GradCAM("trunk.layer3")}
     return {
         "recurrent Grad-CAM": lc.RecurrentGradCAM(),
         "integrated recurrent Grad-CAM": lc.IntegratedRecurrentGradCAM(),
@@ -83,7 +86,10 @@ def measure(heat: Tensor, batch: Mapping[str, Any], drops: Tensor) -> dict[str, 
     if "mask" in batch:
         mask, action = batch["mask"], batch["action"]
         found["pointing"] = pointing_hits(heat, mask)
-        found["on actor"] = energy_inside(heat, mask)
+        found["in mask"] = energy_inside(heat, mask)
+        for key in batch:
+            if key.startswith("mask/"):
+                found[f"on {key.removeprefix('mask/')}"] = energy_inside(heat, batch[key])
         found["in action"] = energy_inside(heat, action)
         found["temporal IoU"] = temporal_iou(heat, action)
     energy = heat.clamp(min=0).sum((2, 3))
@@ -187,13 +193,15 @@ def main() -> None:
             accuracy[row] = [] if method.startswith("(") else accuracy[name]
             for key, values in measures.items():
                 pooled[row][key] += values
+    parts = sorted({key for row in pooled.values() for key in row if key not in MEASURES})
+    columns = [*MEASURES[:2], *parts, *MEASURES[2:]]
     print(f"{clips} clips of the {args.split} split, {len(named)} networks\n")
-    print("| map | accuracy | " + " | ".join(MEASURES) + " |")
-    print("|---|---|" + "---|" * len(MEASURES))
+    print("| map | accuracy | " + " | ".join(columns) + " |")
+    print("|---|---|" + "---|" * len(columns))
     rows = []
     for row, measures in sorted(pooled.items(), key=lambda item: item[0].startswith("(")):
         cells = []
-        for key in MEASURES:
+        for key in columns:
             values = np.array(measures.get(key, []), float)
             known = values[~np.isnan(values)]
             cells.append(f"{known.mean():.2f} ± {known.std():.2f}" if len(known) else "")
@@ -203,7 +211,7 @@ def main() -> None:
     if args.out:
         with args.out.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["map", "accuracy", *MEASURES])
+            writer.writerow(["map", "accuracy", *columns])
             writer.writerows(rows)
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lightning_cam.attribution import (
         Attribution,
         CentreMap,
+        Contrast,
         Explainable,
         Explanation,
         GradCAM,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         RandomMap,
         RecurrentGradCAM,
         explain,
+        explain_contrast,
         list_layers,
         step_energy,
         step_maps,
@@ -31,6 +33,7 @@ _HOMES = {
     "lightning_cam.attribution": (
         "Attribution",
         "CentreMap",
+        "Contrast",
         "Explainable",
         "Explanation",
         "GradCAM",
@@ -38,6 +41,7 @@ _HOMES = {
         "RandomMap",
         "RecurrentGradCAM",
         "explain",
+        "explain_contrast",
         "list_layers",
         "step_energy",
         "step_maps",
@@ -50,6 +54,7 @@ _SUBPACKAGES = ("attribution", "callbacks", "data", "errors", "metrics", "models
 __all__ = [
     "Attribution",
     "CentreMap",
+    "Contrast",
     "ExplainCallback",
     "Explainable",
     "Explanation",
@@ -58,6 +63,7 @@ __all__ = [
     "RandomMap",
     "RecurrentGradCAM",
     "explain",
+    "explain_contrast",
     "list_layers",
     "step_energy",
     "step_maps",

@@ -13,12 +13,14 @@ import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 from lightning_cam.errors import CheckpointError, ConfigError, UserError
 
 TARGET, PARTIAL = "_target_", "_partial_"
-_NETWORKS = ("lightning_cam.models",)
+_OWN = ("lightning_cam",)
+_NETWORKS = ("lightning_cam.models", "torchvision.models")
 
 
 def build(node: Any, trust: Sequence[str] | None = None, where: str = "") -> Any:
@@ -45,7 +47,7 @@ def build(node: Any, trust: Sequence[str] | None = None, where: str = "") -> Any
         name = items.pop(TARGET)
         lazy = items.pop(PARTIAL, False)
         target = locate(name, trust, where)
-        if trust is not None and "weights" in items and _is_network(target):
+        if trust is not None and _is_network(target) and _takes_weights(target):
             # They come with the checkpoint: no path it names is opened, nothing is downloaded.
             items["weights"] = None
         try:
@@ -53,7 +55,7 @@ def build(node: Any, trust: Sequence[str] | None = None, where: str = "") -> Any
                 inspect.signature(target).bind_partial(**items)
                 return partial(target, **items)
             inspect.signature(target).bind(**items)
-        except TypeError as e:
+        except (TypeError, ValueError) as e:  # ValueError: it has no signature
             raise error(f"{where or name}: {name} does not take these settings: {e}") from e
         try:
             return target(**items)
@@ -68,6 +70,8 @@ def build(node: Any, trust: Sequence[str] | None = None, where: str = "") -> Any
 
 def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> Any:
     """The object `module.Name`; with `trust`, a class that a trusted package defines.
+
+    Outside of this package a function will do too (torchvision's networks are made by functions).
 
     Raises:
         ConfigError, CheckpointError: as in `build`.
@@ -87,17 +91,36 @@ def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> An
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as e:
         raise _refusal(trust, f"{where}: cannot find {name!r} ({e})") from e
-    if trust is not None and not (isinstance(found, type) and _inside(found.__module__, trust)):
-        raise _refusal(
-            trust,
-            f"{where}: refused to call {name!r}: not a class of that package",
-        )
+    if trust is not None:
+        home = found.__module__ if isinstance(found, type | FunctionType) else ""
+        plain_function = isinstance(found, FunctionType) and _inside(home, _OWN)
+        if plain_function or not _inside(home, trust):
+            raise _refusal(trust, f"{where}: refused to call {name!r}: not a class of that package")
     return found
 
 
+def strangers(node: Any) -> set[str]:
+    """Packages other than this one that a checkpoint of this tree would ask to be trusted."""
+    if isinstance(node, Mapping):
+        if node.get(PARTIAL):  # optimiser and schedule are not remembered
+            return set()
+        name = str(node.get(TARGET, _OWN[0]))
+        own = set() if _inside(name, _OWN) else {name.split(".")[0]}
+        return own.union(*map(strangers, node.values()))
+    if isinstance(node, (list, tuple)):
+        return set().union(*map(strangers, node))
+    return set()
+
+
 def _is_network(target: Any) -> bool:
-    """One of this package's networks, or a class derived from one."""
-    return any(_inside(base.__module__, _NETWORKS) for base in inspect.getmro(target))
+    """One of this package's or torchvision's networks, or a class derived from one."""
+    bases = inspect.getmro(target) if isinstance(target, type) else (target,)
+    return any(_inside(base.__module__, _NETWORKS) for base in bases)
+
+
+def _takes_weights(target: Any) -> bool:
+    parameters = inspect.signature(target).parameters.values()
+    return any(p.name == "weights" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def _inside(name: str, packages: Sequence[str]) -> bool:

@@ -25,15 +25,16 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.syntax import Syntax
 
-from lightning_cam.build import TARGET, build
+from lightning_cam.build import TARGET, build, strangers
 from lightning_cam.callbacks import SkippedClips
 from lightning_cam.checkpoint import AtomicCheckpointIO, Remember, whole_file
 from lightning_cam.entry import quoted
 from lightning_cam.errors import ConfigError, UnknownNameError
-from lightning_cam.explaining import AS_TRAINED, check_clips, check_fps, explain_with
+from lightning_cam.explaining import AS_TRAINED, explain_with
 from lightning_cam.loggers import make_logger
 from lightning_cam.reproducible import EpochLines, ReseedEpochs
 from lightning_cam.runs import Run, discard, open_run, same_as_before, shared
+from lightning_cam.settings import check_clips, check_fps
 from lightning_cam.tasks.schedules import build_schedule
 
 _TRAIN_KEYS = (
@@ -41,8 +42,8 @@ _TRAIN_KEYS = (
     "videos",
 )  # fmt: skip
 _EXPLAIN_KEYS = (
-    "explain", "ckpt", "video", "data", "clips", "target", "contrast", "layer", "layers", "out",
-    "fps", "device", "trust",
+    "explain", "ckpt", "video", "data", "clips", "select", "target", "contrast", "layer", "layers",
+    "out", "fps", "device", "trust",
 )  # fmt: skip
 _ADVICE = (
     ".*does not have many workers.*",
@@ -208,9 +209,9 @@ def _with_classes(config: dict[str, Any], classes: Sequence[str]) -> dict[str, A
     task, data = dict(config["task"]), dict(config["data"])
     if "classes" in task:
         task["classes"] = task["classes"] or list(classes)
-    if "num_outputs" in task.get("model", {}):
-        outputs = task["model"]["num_outputs"] or len(classes)
-        task["model"] = {**task["model"], "num_outputs": outputs}
+    for key in ("num_outputs", "num_classes"):  # ours, torchvision's
+        if isinstance(task.get("model"), dict) and key in task["model"]:
+            task["model"] = {**task["model"], key: task["model"][key] or len(classes)}
     if "classes" in data:  # a rebuilt model then needs no data to know its classes
         data["classes"] = list(classes)
     return {**config, "task": task, "data": data}
@@ -278,6 +279,8 @@ def _summary(config: Mapping[str, Any], run: Run, trainer: Trainer, skipped: Ski
     print()
     for reason, count in skipped.counts.items():
         print(f"skipped {count}x: {reason}")
+    if problems := getattr(getattr(trainer, "datamodule", None), "problems", ()):
+        print(f"{len(problems)} problems with the data, the first is {problems[0]}")
     score = getattr(best, "best_model_score", None)
     if score is not None:
         print(f"best val/acc {float(score):.3f} ({found.stem})")
@@ -288,7 +291,9 @@ def _summary(config: Mapping[str, Any], run: Run, trainer: Trainer, skipped: Ski
     print(f"checkpoint   {found}")
     if config["explain"]:
         print(f"videos       {_short(run.folder / 'explain')}")
-    print(f"next         python explain.py {quoted('ckpt', found)}", flush=True)
+    trust = sorted({*strangers(config["task"]), *strangers(config["data"])})
+    more = f" trust=[{','.join(trust)}]" if trust else ""
+    print(f"next         python explain.py {quoted('ckpt', found)}{more}", flush=True)
 
 
 def _short(path: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,7 +91,8 @@ def help_text(configs: Path, name: str) -> str:
             f"{file.stem}{'*' if file.stem in chosen[folder.name] else ''}"
             for file in sorted(folder.glob("*.yaml"))
         ]
-        text.append(f"  {folder.name:<11} {'  '.join(marks)}")
+        rows = textwrap.wrap("  ".join(marks), 92, break_on_hyphens=False)
+        text.append(f"  {folder.name:<11} " + f"\n{'':14}".join(rows))
     text += ["", "Settings (KEY=VALUE, nested ones with dots) and their defaults:", ""]
     text += _body(lines, "  ")
     for folder in shown:

@@ -10,14 +10,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution import Attribution, Explainable, Explanation, explain
+from lightning_cam.attribution import (
+    Attribution,
+    Contrast,
+    Explainable,
+    Explanation,
+    explain,
+    explain_contrast,
+)
 from lightning_cam.attribution.ops import resize_heatmap
-from lightning_cam.viz import ClipPicture, draw_sheet, draw_video, save_png, write_video
+from lightning_cam.viz import (
+    ClipPicture,
+    draw_sheet,
+    draw_video,
+    frame_shares,
+    save_png,
+    write_video,
+)
 
 OnError = Callable[[str, Exception], None]
 
@@ -37,6 +52,8 @@ def explain_clip(
     clip: Tensor,
     target: int | str | None = None,
     on_error: OnError | None = None,
+    *,
+    against: int | str | None = None,
 ) -> dict[str, Explanation]:
     """Explain one clip `(1, C, T, H, W)` with several methods: method name -> explanation.
 
@@ -47,11 +64,18 @@ def explain_clip(
         target: as in `explain`.
         on_error: gets the name of a method that failed and its exception, and the method is left
             out; without it the exception is raised.
+        against: a second class: each explanation is a `Contrast`, which `draw_clip` draws as two
+            overlays on one colour scale and their difference. It needs a `target`.
     """
-    explanations = {}
+    if against is not None and target is None:
+        raise ValueError(f"against={against!r} needs a target to be compared with")
+    explanations: dict[str, Explanation] = {}
     for name, method in methods.items():
         try:
-            explanations[name] = explain(model, method, clip, target)
+            if against is None or target is None:
+                explanations[name] = explain(model, method, clip, target)
+            else:
+                explanations[name] = explain_contrast(model, method, clip, target, against)
         except Exception as error:
             if on_error is None:
                 raise
@@ -70,7 +94,8 @@ def draw_clip(
 
     Args:
         model: names the columns.
-        explanations: of this clip alone (B = 1), at least one.
+        explanations: of this clip alone (B = 1), at least one; all plain, or all contrasts of the
+            same two classes.
         frames: `(T, H, W, 3)` uint8 RGB, of any size: heatmaps are resized to it.
         batch: the clip's batch (B = 1): "label", "valid", "time_s" where it has them.
         title: the clip's name.
@@ -79,33 +104,65 @@ def draw_clip(
     label = int(batch["label"][0]) if "label" in batch else -1
     attention = next(iter(first.attention.values()), None)
     captions = [e.caption for e in explanations.values()]
-    named = {  # two settings of one method may read the same
-        e.caption if captions.count(e.caption) == 1 else f"{name}: {e.caption}": e
-        for name, e in explanations.items()
-    }
+    heatmaps: dict[str, np.ndarray] = {}
+    signed, contrasts = [], []
+    for name, e in explanations.items():
+        # two settings of one method may read the same
+        caption = e.caption if captions.count(e.caption) == 1 else f"{name}: {e.caption}"
+        maps = _maps(caption, e)
+        for key, heat, negative in maps:
+            heatmaps[key] = resize_heatmap(heat, frames.shape[:3])[0].cpu().numpy()
+            signed += [key] * negative
+        if isinstance(e, Contrast):
+            a, b, both = (key for key, *_ in maps)
+            contrasts.append((a, b, both))
     return ClipPicture(
         frames=frames,
-        heatmaps={
-            caption: resize_heatmap(e.heatmap, frames.shape[:3])[0].cpu().numpy()
-            for caption, e in named.items()
-        },
+        heatmaps=heatmaps,
         target=model.asked(model.name(int(first.target[0]))),
         label=model.name(label) if label >= 0 else None,
-        probabilities=probabilities(model, first),
+        probabilities=probabilities(model, first.outputs),
         attention=None if attention is None else attention[0].cpu().numpy(),
         valid=_array(batch, "valid"),
         times=_array(batch, "time_s"),
         title=title,
-        signed=[caption for caption, e in named.items() if bool((e.heatmap < 0).any())],
+        signed=signed,
+        contrasts=contrasts,
+        against=model.name(int(first.against.target[0])) if isinstance(first, Contrast) else None,
     )
 
 
-def probabilities(model: Explainable, explanation: Explanation) -> list[tuple[str, float]]:
-    """(class, probability) of one clip, in column order; empty where columns are no classes."""
+def _maps(caption: str, e: Explanation) -> list[tuple[str, Tensor, bool]]:
+    """What is drawn of an explanation: caption, heatmap, whether negative values count."""
+    signed = bool((e.heatmap < 0).any())
+    if not isinstance(e, Contrast):
+        return [(caption, e.heatmap, signed)]
+    method, *choices = caption.split(",")
+    a, b, both = (",".join([f"{method} for {role}", *choices]) for role in ("A", "B", "A - B"))
+    signed = signed or bool((e.against.heatmap < 0).any())  # one colour scale for A and B
+    return [(a, e.heatmap, signed), (b, e.against.heatmap, signed), (both, e.difference, True)]
+
+
+def probabilities(model: Explainable, outputs: Tensor) -> list[tuple[str, float]]:
+    """(class, probability) of one clip's outputs `(1, K)`; empty where columns are no classes."""
     if not model.softmax:
         return []
-    values = explanation.outputs[0].softmax(0).tolist()
+    values = outputs[0].softmax(0).tolist()
     return [(model.name(column), value) for column, value in enumerate(values)]
+
+
+def relevance(explanation: Explanation, batch: Mapping[str, Any]) -> np.ndarray:
+    """Each frame's share of the heat of one clip (B = 1), the curve below the pictures.
+
+    Returns:
+        `(T,)` of sum 1, with 0 for padding; NaN for a map that says nothing. Of a map with
+        negative values their amount counts too.
+    """
+    heat = explanation.heatmap[0].cpu().numpy()
+    valid = _array(batch, "valid")
+    kept = np.ones(len(heat), bool) if valid is None else valid.astype(bool)
+    shares = frame_shares(heat, kept, signed=bool((heat < 0).any()))
+    return np.full(len(heat), np.nan) if shares is None else shares
 
 
 def write_clip(
@@ -118,15 +175,25 @@ def write_clip(
 ) -> ClipFiles:
     """Write `<clip>.mp4`, `<clip>.png` (a sheet of at most `columns` frames) and `<clip>.npz`.
 
-    The npz holds `heatmap/<method>` (T, H, W) float32 raw, `attention` (T,), `outputs` (K,),
-    `target`, `label`, and where the clip comes from: `frame_idx`, `time_s`, `valid`, `path`.
+    The npz holds `heatmap/<method>` (T, H, W) float32 raw, `relevance/<method>` (T,) the share of
+    the heat in each frame, `attention` (T,), `outputs` (K,), `target`, `label`, and where the clip
+    comes from: `frame_idx`, `time_s`, `valid`, `path`. Of a contrast these are class A's; class B
+    has `heatmap_against/<method>`, `relevance_against/<method>` and `against` (its column); the
+    difference shown is the first heatmap less the second. Signs other than letters, digits and
+    `_.-` in a method's name are percent-encoded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stem = file_name(picture.title)
     first = next(iter(explanations.values()))
-    arrays: dict[str, Any] = {
-        f"heatmap/{name}": e.heatmap[0].cpu().numpy() for name, e in explanations.items()
-    }
+    arrays: dict[str, Any] = {}
+    for name, e in explanations.items():
+        key = quote(name, safe="")
+        arrays[f"heatmap/{key}"] = e.heatmap[0].cpu().numpy()
+        arrays[f"relevance/{key}"] = relevance(e, batch)
+        if isinstance(e, Contrast):
+            arrays[f"heatmap_against/{key}"] = e.against.heatmap[0].cpu().numpy()
+            arrays[f"relevance_against/{key}"] = relevance(e.against, batch)
+            arrays["against"] = int(e.against.target[0])
     arrays |= {name: weights[0].cpu().numpy() for name, weights in first.attention.items()}
     arrays |= {"outputs": first.outputs[0].cpu().numpy(), "target": int(first.target[0])}
     for key in ("label", "frame_idx", "time_s", "valid", "path"):

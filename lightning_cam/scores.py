@@ -1,4 +1,4 @@
-"""The numbers of an explanation: rows of `scores.csv`, and what the report shows of them."""
+"""The numbers of explanations: `scores.csv`, `relevance.csv`, and what the report shows."""
 
 from __future__ import annotations
 
@@ -10,23 +10,31 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lightning_cam.attribution import Explainable, Explanation
-from lightning_cam.gallery import probabilities
+from lightning_cam.attribution import Contrast, Explainable, Explanation
+from lightning_cam.gallery import probabilities, relevance
 from lightning_cam.metrics.localisation import energy_inside, pointing_hits, temporal_iou
 
-_COLUMNS = (
+SCORES = (
     "clip_id", "path", "label", "prediction", "p_prediction", "target", "p_target", "method",
     "peak_frame", "peak_time_s", "pointing_actor", "energy_actor", "energy_action", "iou_action",
 )  # fmt: skip
+RELEVANCE = (
+    "clip_id", "path", "method", "target", "frame", "frame_idx", "time_s", "share", "attention",
+)  # fmt: skip
+_PART = "mask/"  # begins the batch's keys of the parts of the ground truth
 
 
 def score_rows(
     model: Explainable, explanations: Mapping[str, Explanation], batch: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """One row of scores.csv for each method; without ground truth its columns stay empty."""
+    """One row of scores.csv for each method, of a contrast one for each of its two classes.
+
+    Without ground truth its columns stay empty. Each part of it, a mask "mask/<part>" of the
+    batch, adds a column "energy_<part>".
+    """
     label = int(batch["label"][0])
-    for name, e in explanations.items():
-        ranked = probabilities(model, e)
+    for name, e in _each(explanations):
+        ranked = probabilities(model, e.outputs)
         target = int(e.target[0])
         best = max(range(len(ranked)), key=lambda k: ranked[k][1], default=None)
         heat = e.heatmap.cpu() * batch["valid"][:, :, None, None]
@@ -51,7 +59,44 @@ def score_rows(
             row["energy_actor"] = _number(energy_inside(heat, mask))
             row["energy_action"] = _number(energy_inside(heat, action))
             row["iou_action"] = _number(temporal_iou(heat, action))
+            for key in batch:
+                if key.startswith(_PART):
+                    part = _number(energy_inside(heat, batch[key]))
+                    row[f"energy_{key.removeprefix(_PART)}"] = part
         yield row
+
+
+def relevance_rows(
+    model: Explainable, explanations: Mapping[str, Explanation], batch: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """One row of relevance.csv for each method and frame, padding left out.
+
+    `frame` counts in the clip, as in the pictures; `frame_idx` in the video. `share` is empty
+    where a map says nothing, `attention` where the network has none.
+    """
+    for name, e in _each(explanations):
+        shares = relevance(e, batch)
+        weights = next(iter(e.attention.values()), None)
+        for t in batch["valid"][0].nonzero()[:, 0].tolist():
+            yield {
+                "clip_id": batch["clip_id"][0],
+                "path": batch["path"][0],
+                "method": name,
+                "target": model.name(int(e.target[0])),
+                "frame": t,
+                "frame_idx": int(batch["frame_idx"][0, t]),
+                "time_s": f"{float(batch['time_s'][0, t]):.3f}",
+                "share": "" if np.isnan(shares[t]) else f"{shares[t]:.6f}",
+                "attention": "" if weights is None else f"{float(weights[0, t]):.6f}",
+            }
+
+
+def _each(explanations: Mapping[str, Explanation]) -> Iterator[tuple[str, Explanation]]:
+    """(method, explanation), with both classes of a contrast."""
+    for name, e in explanations.items():
+        yield name, e
+        if isinstance(e, Contrast):
+            yield name, e.against
 
 
 def _number(value: Tensor) -> str:
@@ -60,24 +105,27 @@ def _number(value: Tensor) -> str:
 
 
 def shown_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What the report shows of a clip's rows: method -> text."""
+    """What the report shows of a clip's rows: method (of a contrast for A and B) -> text."""
     shown: dict[str, str] = {}
+    classes = list(dict.fromkeys(row["target"] for row in rows))  # A's rows come first
     for row in rows:
-        said = {
-            "peak": f"{row['peak_time_s']} s" if row.get("peak_time_s") else "",
-            "energy on the actor": row.get("energy_actor", ""),
-            "energy in the action": row.get("energy_action", ""),
-        }
+        said = {"peak": f"{row['peak_time_s']} s" if row.get("peak_time_s") else ""}
+        for column, value in row.items():
+            if column.startswith("energy_"):
+                part = column.removeprefix("energy_")
+                said[f"energy {'in' if part == 'action' else 'on'} the {part}"] = value
         text = ", ".join(f"{key} {value}" for key, value in said.items() if value)
         if text:
-            shown[row["method"]] = text
+            role = f" for {'AB'[classes.index(row['target'])]}" if len(classes) > 1 else ""
+            shown[row["method"] + role] = text
     return shown
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write rows, one column each of the known ones, and return the path."""
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Path:
+    """Write rows under `columns` and whatever other columns any of them has; return the path."""
+    names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, _COLUMNS, restval="")
+        writer = csv.DictWriter(file, list(names), restval="")
         writer.writeheader()
         writer.writerows(rows)
     return path

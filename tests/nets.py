@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -101,3 +103,18 @@ def describe(net: nn.Module, *layers: str, **kwargs: object) -> lc.Explainable:
 def clip_of(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     """A clip of noise from its own generator."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def batch_of(clip: Tensor, padded: int = 0) -> dict[str, Any]:
+    """The batch that one clip would come in; its last `padded` frames are padding."""
+    steps = clip.shape[2]
+    return {
+        "video": clip,
+        "label": torch.tensor([0]),
+        "valid": torch.arange(steps)[None] < steps - padded,
+        "frame_idx": 3 * torch.arange(steps)[None],
+        "time_s": torch.arange(steps)[None] / 4,
+        "clip_id": ["clip"],
+        "path": ["clip.mp4"],
+        "error": [""],
+    }

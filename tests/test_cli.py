@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
+import re
 import runpy
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
-from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -19,9 +19,8 @@ import torch
 from commands import ROOT, run, start, tiny
 
 from lightning_cam.checkpoint import KEY
-from lightning_cam.data.clips import Clip, ClipReader
+from lightning_cam.data.clips import ClipReader
 from lightning_cam.errors import VideoReadError
-from lightning_cam.explaining import _sources
 
 pytestmark = pytest.mark.slow
 
@@ -205,9 +204,161 @@ def test_explain_clips_videos_and_folders(ckpt: Path, folder: Path, place: Path)
     assert len({row["path"] for row in rows}) == 2
     assert len(list((place / "several").glob("*.mp4"))) == 2  # two files named one.mpg
 
-    rows = list(csv.DictReader((place / "contrast" / "scores.csv").open()))
-    assert len(rows) == 4
-    assert {row["target"] for row in rows} == {"blink"}
+    rows = table(place / "contrast" / "scores.csv")
+    assert len(rows) == 2 * 2 * 2
+    assert [row["target"] for row in rows] == ["blink", "expand"] * 4
+    for stem in {row["clip_id"] for row in rows}:
+        with np.load(place / "contrast" / f"{stem}.npz") as arrays:
+            assert (int(arrays["target"]), int(arrays["against"])) == (0, 1)
+            maps = [arrays[f"{what}/gradcam"] for what in ("heatmap", "heatmap_against")]
+            assert maps[0].shape == maps[1].shape == (16, 64, 64) and (maps[0] != maps[1]).any()
+        with av.open(str(place / "contrast" / f"{stem}.mp4")) as container:
+            assert container.streams.video[0].width == 4 * (256 + 16) + 16  # A, B and A - B
+    assert "Grad-CAM for A - B, trunk.conv2" in (place / "contrast" / "index.html").read_text()
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_relevance_is_written_as_numbers(ckpt: Path, place: Path, here) -> None:
+    chosen = "explain=[gradcam,gradcam_space,recurrent_gradcam]"
+    done = here("explain", f"ckpt={ckpt}", chosen, "out=curves", "clips=2")
+    assert done.returncode == 0, done.stderr
+    rows = table(place / "curves" / "relevance.csv")
+    page = (place / "curves" / "index.html").read_text()
+    assert 'href="./relevance.csv"' in page and 'href="./scores.csv"' in page
+    for stem in {row["clip_id"] for row in rows}:
+        with np.load(place / "curves" / f"{stem}.npz") as arrays:
+            valid = arrays["valid"]
+            for method in ("gradcam", "gradcam_space", "recurrent_gradcam"):
+                own = [r for r in rows if r["clip_id"] == stem and r["method"] == method]
+                assert [int(row["frame"]) for row in own] == np.flatnonzero(valid).tolist()
+                shares = arrays[f"relevance/{method}"]
+                assert shares.shape == (16,) and shares.sum() == pytest.approx(1)
+                np.testing.assert_allclose(
+                    [float(r["share"]) for r in own], shares[valid], atol=1e-6
+                )
+                weights = [float(row["attention"]) for row in own]
+                np.testing.assert_allclose(weights, arrays["attention"][valid], atol=1e-6)
+                np.testing.assert_array_equal(
+                    [int(row["frame_idx"]) for row in own], arrays["frame_idx"][valid]
+                )
+
+
+def test_a_contrast_without_target_explains_the_true_class(ckpt: Path, place: Path, here) -> None:
+    options = ("explain=gradcam", "contrast=blink")
+    done = here("explain", f"ckpt={ckpt}", *options, "out=truth", "clips=6")
+    assert done.returncode == 0, done.stderr
+    rows = table(place / "truth" / "scores.csv")
+    assert len(rows) == 4 * 2  # of six clips two are blink themselves: they were never chosen
+    assert [row["target"] for row in rows[::2]] == [row["label"] for row in rows[::2]]
+    assert {row["target"] for row in rows[1::2]} == {"blink"}
+    assert "skipped" not in done.stdout
+
+    done = here("explain", f"ckpt={ckpt}", *options, "out=named", "clips=[0,1,2]")
+    assert done.returncode == 0, done.stderr  # two blink clips, asked for by index
+    assert done.stdout.count("blink cannot be set against itself") == 2
+    assert "could not be read" not in done.stdout
+    assert len(table(place / "named" / "scores.csv")) == 2
+    assert "blink cannot be set against itself" in (place / "named" / "index.html").read_text()
+    refuses(
+        here("explain", f"ckpt={ckpt}", *options, "clips=[0,1]"),
+        "none of the 2 clips", "blink cannot be set against itself",
+    )  # fmt: skip
+
+    video = next((place / "data").rglob("v_expand_05_01.m*"))  # nobody knows its class
+    predicted = table(explained(here, place, f"ckpt={ckpt}", f"video={video}", "explain=gradcam"))
+    other = next(c for c in ("blink", "expand") if c != predicted[0]["prediction"])
+    rows = table(
+        explained(here, place, f"ckpt={ckpt}", f"video={video}", options[0], f"contrast={other}")
+    )
+    assert [row["target"] for row in rows] == [predicted[0]["prediction"], other]
+
+
+def explained(here: Any, place: Path, *arguments: str) -> Path:
+    """The scores.csv that a command writes."""
+    done = here("explain", *arguments)
+    assert done.returncode == 0, done.stderr
+    return (place / done.stdout.splitlines()[-1].removeprefix("open ")).parent / "scores.csv"
+
+
+def test_select_picks_clips_by_what_the_network_says(ckpt: Path, place: Path, here) -> None:
+    options = (f"ckpt={ckpt}", "explain=gradcam", "data.split=train")
+    everything = table(explained(here, place, *options, "clips=99", "out=everything"))
+    kinds: dict[str, list[str]] = {"correct": [], "confused": [], "wrong": []}
+    for row in everything:
+        with np.load(place / "everything" / f"{row['clip_id']}.npz") as arrays:
+            logits, label = arrays["outputs"], int(arrays["label"])
+        rank = int((logits > logits[label]).sum())
+        kinds[("correct", "confused", "wrong")[min(rank, 2)]].append(row["clip_id"])
+    assert len(everything) == 18 and sum(len(names) > 0 for names in kinds.values()) >= 2
+
+    done = here(
+        "explain", *options, "select=[wrong,correct,confused]", "clips=99", "out=selected"
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    counts = {kind: len(names) for kind, names in kinds.items()}
+    said = ", ".join(f"{counts[kind]} of 99 {kind}" for kind in ("wrong", "correct", "confused"))
+    assert f"found {said} clips; looked at all 18 of them" in done.stdout
+    page = (place / "selected" / "index.html").read_text()
+    sections = re.findall(r'<section class="group"><h2>(\w+).*?</h2>(.*?)</section>', page, re.S)
+    assert [name.lower() for name, _ in sections] == ["wrong", "correct", "confused"]
+    for name, body in sections:
+        assert sorted(re.findall(r"<h2><span>(.*?)</span>", body)) == sorted(kinds[name.lower()])
+
+    most = max(counts, key=counts.__getitem__)
+    done = here("explain", *options, f"select={most}", "clips=1", "out=one")
+    assert done.returncode == 0, done.stderr
+    (row,) = table(place / "one" / "scores.csv")
+    assert row["clip_id"] in kinds[most] and "looked" not in done.stdout
+    done = here("explain", *options, f"select={most}", "clips=[0,1,2,3,4,5]", "out=these")
+    names = [row["clip_id"] for row in everything[:6] if row["clip_id"] in kinds[most]]
+    if names:
+        assert done.returncode == 0, done.stderr
+        assert [row["clip_id"] for row in table(place / "these" / "scores.csv")] == names
+        assert f"found {len(names)} {most} among the 6 clips asked for" in done.stdout
+    else:
+        refuses(done, f"found 0 {most} among the 6 clips asked for")
+
+
+def test_select_counts_clips_that_cannot_be_read(ckpt: Path, place: Path, here) -> None:
+    damaged = place / "damaged"
+    shutil.copytree(place / "data", damaged)
+    videos = sorted(p for p in damaged.rglob("v_blink_01_*.m*"))
+    assert len(videos) == 2
+    for video in videos:
+        video.write_bytes(b"rubbish")
+    done = here(
+        "explain", f"ckpt={ckpt}", "explain=gradcam", f"data.root={damaged}", "data.split=train",
+        "select=[correct,confused,wrong]", "clips=99", "out=damage",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 of 18 clips could not be read" in done.stdout
+    assert done.stdout.count("skipped v_blink_01_") == 2
+    assert len(table(place / "damage" / "scores.csv")) == 16
+
+
+def test_a_folder_of_pictures_is_explained_as_one_clip(ckpt: Path, place: Path, here) -> None:
+    source = next((place / "data").rglob("v_expand_05_01.m*"))
+    for name in ("one", "two"):
+        (place / "pictures" / name).mkdir(parents=True)
+    with av.open(str(source)) as container:
+        for n, frame in enumerate(container.decode(video=0)):
+            for name in ("one", "two"):
+                frame.to_image().save(place / "pictures" / name / f"{n + 1:05}.jpg")
+    options = (f"ckpt={ckpt}", "explain=gradcam")
+    refuses(here("explain", *options, "video=pictures"), "pictures/", "rate")  # nobody knows theirs
+    options = (*options, "data.rate=30")
+    done = here("explain", *options, "video=pictures", "out=folders")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (place / "folders").glob("*.mp4")} == {"one.mp4", "two.mp4"}
+    done = here("explain", *options, "video=pictures/one", "out=folder")
+    assert done.returncode == 0, done.stderr
+    (row,) = table(place / "folder" / "scores.csv")
+    assert Path(row["path"]).name == "one"
+    assert playable(place / "folder" / "one.mp4") == 16
 
 
 def test_layers_list(ckpt: Path, place: Path) -> None:
@@ -260,7 +411,12 @@ def test_mistakes_in_explain(ckpt: Path, place: Path, here) -> None:
         (["ckpt=https://example.org/a.ckpt"], "download"),
         ([f"ckpt={ckpt}", "target=blnik"], "no target 'blnik'", "blink"),
         ([f"ckpt={ckpt}", "target=0", "contrast=7"], "no target '7'", "0..2"),
-        ([f"ckpt={ckpt}", "contrast=blink"], "contrast=blink needs target=CLASS"),
+        ([f"ckpt={ckpt}", "contrast=blnik"], "no target 'blnik'", "blink"),
+        ([f"ckpt={ckpt}", "select=right"], "no select 'right'", "correct"),
+        ([f"ckpt={ckpt}", "select=[wrong,1]"], "no select '1'", "correct"),
+        ([f"ckpt={ckpt}", "select=[]"], "select=[] must be one of correct, confused, wrong"),
+        ([f"ckpt={ckpt}", "select=3"], "select=3 must be one of correct, confused, wrong"),
+        ([f"ckpt={ckpt}", "select=wrong", "video=a.mp4"], "select=wrong needs true", "video="),
         ([f"ckpt={ckpt}", "target=0", "contrast=blink"], "contrast=blink is the target itself"),
         ([f"ckpt={ckpt}", "target=[1]"], "target=[1] must be a class"),
         ([f"ckpt={ckpt}", "target=1.9"], "target=1.9 must be a class"),
@@ -271,6 +427,8 @@ def test_mistakes_in_explain(ckpt: Path, place: Path, here) -> None:
         ([f"ckpt={ckpt}", "fps=inf"], "fps=inf must be"),
         ([f"ckpt={ckpt}", "fps=fast"], "fps=fast must be"),
         ([f"ckpt={ckpt}", "out=3"], "out=3 must be text"),
+        ([f"ckpt={ckpt}", "data.rate=0"], "data.rate=0 must be"),
+        ([f"ckpt={ckpt}", "data.rate=fast"], "data.rate=fast must be"),
         ([f"ckpt={ckpt}", "data=null"], "must be a string or a list"),
         *(
             ([f"ckpt={ckpt}", f"clips={clips}"], f"clips={shown} must be at least 1")
@@ -334,13 +492,6 @@ def test_as_trained_and_more(ckpt: Path, place: Path, here) -> None:
     rows = csv.DictReader((place / "more" / "scores.csv").open())
     trained = ["integrated_recurrent_gradcam", "recurrent_gradcam"]
     assert sorted(row["method"] for row in rows) == ["gradcam", *trained]
-
-
-def test_clips_of_one_name_get_files_of_their_own(tmp_path: Path) -> None:
-    clips = [Clip(tmp_path / f"{n}.mpg", "same") for n in range(3)]
-    data = SimpleNamespace(root=str(tmp_path), val_set=SimpleNamespace(clips=clips), reader=None)
-    config = {"video": None, "data": {"split": "val", "root": None}, "clips": 3}
-    assert [source.title for source in _sources(config, data)] == ["same", "same_2", "same_3"]
 
 
 def test_mistakes_in_train(place: Path, folder: Path, here) -> None:

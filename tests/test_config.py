@@ -53,24 +53,49 @@ def test_every_choice_fits_what_it_configures(choice: str | None) -> None:
     inspect.signature(Trainer).bind(**config["trainer"])
 
 
+DATA = {
+    "ucf11": "UCF11", "hmdb51": "HMDB51", "synthetic": "SyntheticActions", "kinetics": "Kinetics",
+    "something": "SomethingSomething",
+}  # fmt: skip
+NETWORKS = {
+    "frame_cnn": "FrameCNN", "lrcn": "LRCN", "lrcn_attention": "LRCN", "small": "LRCN",
+    "resnet50": "InflatedResNet50", "tiny": "InflatedResNet", "r3d18": "R3D18",
+    "r2plus1d18": "R2Plus1D18",
+}  # fmt: skip
+
+
 def test_experiments_are_what_their_names_say() -> None:
-    for file in (CONFIGS / "experiment").glob("*.yaml"):
-        config = composed("train", f"experiment={file.stem}")
-        assert config["name"] == file.stem
-        data, _, network = file.stem.partition("_")
-        assert config["data"][TARGET].endswith({"ucf11": "UCF11", "synthetic": "Actions"}[data])
-        if network == "small":  # the default network, without a download
-            assert config["model"] == composed("train")["model"]
-            continue
-        kind = {"frame_cnn": "FrameCNN", "lrcn": "LRCN", "lrcn_attention": "LRCN"}[network]
-        assert config["model"][TARGET].endswith(kind)
-        if kind == "LRCN":
-            assert (config["model"]["readout"] == "attention") == (network == "lrcn_attention")
-        assert (config["task"]["step_loss"] == 1) == (kind == "FrameCNN")
-        pretrained = "DEFAULT" if data == "ucf11" else None
-        assert config["model"]["weights"] == pretrained
-        without = composed("train", f"experiment={file.stem}", "model.weights=null")
+    names = {file.stem for file in (CONFIGS / "experiment").glob("*.yaml")}
+    assert {"something_resnet50", "something_tiny", "kinetics_r3d18", "hmdb51_lrcn"} <= names
+    for name in names:
+        config = composed("train", f"experiment={name}")
+        assert config["name"] == name
+        data, _, network = name.partition("_")
+        embedded = data == "synthetic" or network in ("small", "tiny")
+        kind = "SyntheticSomething" if network == "tiny" else DATA[data]
+        assert config["data"][TARGET].endswith(f".{kind}")
+        assert config["model"][TARGET].endswith(f".{NETWORKS[network]}")
+        if "readout" in config["model"] and network != "small":
+            attentive = network == "lrcn_attention"
+            assert (config["model"]["readout"] == "attention") == attentive
+        assert config["task"]["step_loss"] == (1 if network == "frame_cnn" else None)
+        assert config["model"]["weights"] == (None if embedded else "DEFAULT")
+        without = composed("train", f"experiment={name}", "model.weights=null")
         assert without["model"]["weights"] is None
+
+
+def test_the_papers_setting_of_something_something() -> None:
+    config = composed("train", "experiment=something_resnet50")
+    assert config["data"]["class_groups"] == "something_40_candidate"
+    assert (config["data"]["num_frames"], config["data"]["fps"], config["data"]["crop"]) == (
+        16,
+        4,
+        224,
+    )
+    assert config["task"]["optimizer"][TARGET] == "torch.optim.SGD"
+    assert config["trainer"]["precision"] == "bf16-mixed"
+    assert config["trainer"]["accumulate_grad_batches"] > 1
+    assert config["task"]["channels_last"] and config["model"]["checkpointing"]
 
 
 def test_the_documented_defaults() -> None:

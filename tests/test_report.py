@@ -150,6 +150,66 @@ def test_the_page_says_what_was_done_and_found(tmp_path):
     assert all(image["loading"] == "lazy" for image in page.all("img"))
 
 
+def outcomes(folder: Path) -> list[ReportEntry]:
+    """Two clips that are right, one nearly right, two wrong, one that nobody knows."""
+    ranked = [("spin", 0.6), ("jump", 0.3), ("wave", 0.1)]
+    labels = ["wave", "spin", "jump", None, "spin", "elsewhere"]
+    return [
+        entry(folder, clip(f"clip {n}", label=label, probabilities=ranked), str(n))
+        for n, label in enumerate(labels)
+    ]
+
+
+def test_groups_have_headings_in_the_order_asked_for(tmp_path):
+    groups = ["wrong", "correct", "confused"]
+    text = write_report(tmp_path, outcomes(tmp_path), groups=groups).read_text(encoding="utf-8")
+    sections = re.findall(r'<section class="group"><h2>(.*?)</h2>(.*?)</section>', text, re.S)
+    assert [heading for heading, _ in sections] == [
+        "Wrong: the true class is not among the first two (2)", "Correct (2)",
+        "Confused: the true class comes second (1)", "True class unknown (1)",
+    ]  # fmt: skip
+    titles = [re.findall(r"<span>(clip \d)</span>", body) for _, body in sections]
+    assert titles == [["clip 0", "clip 5"], ["clip 1", "clip 4"], ["clip 2"], ["clip 3"]]
+    videos = Page(text).all("video")
+    assert [v["preload"] for v in videos] == ["metadata"] * 4 + ["none"] * 2  # across groups
+
+
+def test_a_group_without_clips_says_so(tmp_path):
+    entries = [e for e in outcomes(tmp_path) if e.outcome == "correct"]
+    path = write_report(tmp_path, entries, groups=["correct", "wrong"])
+    text = " ".join(Page(path.read_text(encoding="utf-8")).text)
+    assert "Correct (2)" in text and "first two (0)" in text and "none found" in text
+    assert "unknown" not in text
+
+
+def test_without_groups_each_clip_has_its_outcome(tmp_path):
+    page = Page(write_report(tmp_path, outcomes(tmp_path)).read_text(encoding="utf-8"))
+    assert not [a for a in page.all("section") if a.get("class") == "group"]
+    text = " ".join(page.text)
+    assert text.count("✓ right") == 2 and text.count("✗ wrong") == 3
+    assert text.count("✗ wrong, the true class comes second") == 1
+    assert "2 of 5 predicted right" in text
+    assert [a["class"].split()[1] for a in page.all("article")] == [  # type: ignore[union-attr]
+        "wrong", "right", "wrong", "unknown", "right", "wrong",
+    ]  # fmt: skip
+
+
+def test_a_contrast_names_its_classes_and_colours_their_bars(tmp_path):
+    heat = clip().heatmaps["Grad-CAM, layer trunk"]
+    names = ("Grad-CAM for A, x", "Grad-CAM for B, x", "Grad-CAM for A - B, x")
+    picture = clip(
+        heatmaps=dict(zip(names, (heat, heat[::-1], heat - heat[::-1]), strict=True)),
+        contrasts=[names],
+        signed=names[2:],
+        against="class 17",
+    )
+    text = write_report(tmp_path, [entry(tmp_path, picture, "a")]).read_text(encoding="utf-8")
+    assert "<dt>A</dt><dd>spin</dd>" in text and "<dt>B</dt><dd>class 17</dd>" in text
+    assert "<dt>explaining</dt>" not in text
+    assert re.findall(r'<svg class="(\w+)"', text) == ["attention", "first", "second", "both"]
+    assert "<th>class 17</th>" in text  # though it is not among the likeliest
+
+
 def test_bars_are_the_shares(tmp_path):
     text = write_report(tmp_path, [entry(tmp_path, clip(), "a")]).read_text(encoding="utf-8")
     (attention,) = re.findall(r'<svg class="attention".*?</svg>', text, flags=re.S)

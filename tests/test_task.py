@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from lightning_cam.attribution import GradCAM, RecurrentGradCAM, explain
 from lightning_cam.errors import ConfigError, UserError
-from lightning_cam.models import LRCN, FrameCNN
+from lightning_cam.models import LRCN, FrameCNN, InflatedResNet, ResNet3D
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.tasks.confusion import save_confusion
 from lightning_cam.tasks.schedules import build_schedule, one_cycle
@@ -396,6 +396,100 @@ def test_a_torchvision_network_is_a_model_too(tmp_path):
     found = explain(task.explainable(batch), GradCAM(), batch["video"])
     assert found.heatmap.shape == (2, 4, 32, 32)
     assert task.explainable(batch).steps is None
+
+
+# 3D networks --------------------------------------------------------------------------------------
+
+NETWORKS_3D = {
+    "inflated": partial(InflatedResNet, 3, "small"),
+    "replicate": partial(InflatedResNet, 3, "small", temporal_padding="replicate"),
+    "r3d": partial(ResNet3D, 3, "r3d_small"),
+    "torchvision": partial(torchvision.models.video.mc3_18, num_classes=3),
+}
+
+
+def task_3d(name, **settings):
+    torch.manual_seed(0)
+    layers = ["layer4"] if name == "torchvision" else None
+    return VideoClassification(NETWORKS_3D[name](), CLASSES, layers=layers, **settings)
+
+
+@pytest.mark.parametrize("name", NETWORKS_3D)
+def test_channels_last_changes_the_layout_and_not_the_numbers(name):
+    tasks = [task_3d(name, channels_last=flag).eval() for flag in (False, True)]
+    (batch,) = batches([0, 1], frames=8)
+    results, seen = [], []
+    for task in tasks:
+        task.model.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+        logits = task(batch["video"], batch["valid"])
+        logits.pow(2).sum().backward()
+        results.append((logits, [p.grad for p in task.model.parameters()]))
+    (logits, gradients), (logits2, gradients2) = results
+    layout = torch.channels_last_3d
+    assert [clip.is_contiguous(memory_format=layout) for clip in seen] == [False, True]
+    for module in task.model.modules():
+        if isinstance(module, nn.Conv3d):
+            assert module.weight.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(logits2, logits, rtol=1e-4, atol=1e-5)
+    for one, two in zip(gradients, gradients2, strict=True):
+        assert (one - two).abs().max() <= 1e-3 * one.abs().max() + 1e-6
+    plain, laid_out = (
+        explain(task.explainable(batch), GradCAM(relu=False), batch["video"]) for task in tasks
+    )
+    torch.testing.assert_close(laid_out.heatmap, plain.heatmap, rtol=1e-3, atol=1e-6)
+
+
+def test_channels_last_survives_a_checkpoint(tmp_path):
+    task = task_3d("r3d", channels_last=True)
+    layout = torch.channels_last_3d
+    before = task.model.trunk.layer1[0].conv1[0].weight.stride()
+    task.load_state_dict(task_3d("r3d").state_dict())
+    assert task.model.trunk.layer1[0].conv1[0].weight.stride() == before
+    assert task.model.trunk.layer1[0].conv1[0].weight.is_contiguous(memory_format=layout)
+
+
+def test_channels_last_needs_3d_convolutions():
+    with pytest.raises(ConfigError, match=r"channels_last=true.*FrameCNN does not have"):
+        VideoClassification(FrameCNN(3), CLASSES, channels_last=True)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("name", ["inflated", "replicate", "r3d"])
+def test_one_step_in_half_precision(tmp_path, name, channels_last, precision):
+    # AdamW's first step moves a weight by the lr; bfloat16 has 2^-8 around the norms' 1.
+    task = task_3d(name, channels_last=channels_last, optimizer=partial(AdamW, lr=0.03))
+    before = {name: p.clone() for name, p in task.named_parameters()}
+    trainer = trainer_of(tmp_path, precision=precision, max_steps=1, accumulate_grad_batches=2)
+    loader = batches([0, 1, 2, -1], frames=16)
+    trainer.fit(task, loader, loader)
+    assert trainer.global_step == 1
+    assert trainer.callback_metrics["train/loss"].isfinite()
+    assert trainer.callback_metrics["val/loss"].isfinite()
+    for key, parameter in task.named_parameters():
+        assert parameter.isfinite().all()
+        assert not torch.equal(parameter, before[key].to(parameter.dtype)), key
+    batch = next(iter(loader))
+    found = explain(task.explainable(batch), GradCAM(relu=False), batch["video"])
+    assert found.heatmap.dtype == torch.float32
+    assert found.heatmap.isfinite().all()
+    assert found.heatmap.any()
+
+
+def test_checkpointing_trains_the_same_network(tmp_path):
+    states = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        net = InflatedResNet(3, "small", checkpointing=checkpointing)
+        task = VideoClassification(net, CLASSES, channels_last=True)
+        trainer = trainer_of(tmp_path, max_epochs=2, accumulate_grad_batches=2)
+        torch.manual_seed(1)
+        trainer.fit(task, batches([0, 1, 2, 0, 1, 2]), batches([0, 1]))
+        states.append(task.state_dict())
+        (batch,) = batches([0, 1])
+        states[-1]["heatmap"] = explain(task.explainable(batch), GradCAM(), batch["video"]).heatmap
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.5, "abc"])

@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_cam.data import ucf11, video
-from lightning_cam.data.index import read_index, split_groups
+from lightning_cam.data import container, ucf11, video
+from lightning_cam.data.clips import Clip
 from lightning_cam.data.loading import EpochSampler
 from lightning_cam.data.synthetic import actions
 from lightning_cam.data.truth import Truth
-from lightning_cam.data.ucf11 import UCF11, SyntheticActions
+from lightning_cam.data.ucf11 import UCF11, SyntheticActions, read_index, split_groups
 from lightning_cam.errors import ConfigError, DataError, VideoReadError
 
 PAIR = ["move_left", "move_right"]
@@ -85,6 +85,10 @@ def same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> bool:
 # --- layout -------------------------------------------------------------------------------------
 
 
+def everything(data: UCF11) -> list[Clip]:
+    return [*data.listing.train, *data.listing.val, *data.listing.test]
+
+
 @pytest.mark.parametrize(
     ("archive", "suffix"), [("UCF11_updated_mpg", ".mpg"), ("action_youtube_naudio", ".avi")]
 )
@@ -93,8 +97,9 @@ def test_both_archives_as_unpacked(tmp_path: Path, archive: str, suffix: str) ->
     for root in (tmp_path, tmp_path / archive):
         data = module(root)
         assert data.classes == sorted(PREFIXES)
-        assert len(data.index) == 11 * (12 * 4 + 13 * 5)
-        clip = next(clip for clip in data.index if clip.clip_id == "v_walk_dog_15_03")
+        clips = everything(data)
+        assert len(clips) == 11 * (12 * 4 + 13 * 5)
+        clip = next(clip for clip in clips if clip.clip_id == "v_walk_dog_15_03")
         assert clip.path == tmp_path / archive / f"walking/v_walk_dog_15/v_walk_dog_15_03{suffix}"
         assert (data.classes[clip.label], clip.group) == ("walking", 15)
 
@@ -108,14 +113,14 @@ def test_clips_are_in_order_of_their_numbers(tmp_path: Path) -> None:
 
 def test_default_split_of_the_full_set(tmp_path: Path) -> None:
     data = module(official(tmp_path))
-    assert data.split.test == set(range(2, 8))
-    assert data.split.val == {8, 9}
-    assert data.split.train == {1, *range(10, 26)}
+    assert {clip.group for clip in data.listing.test} == set(range(2, 8))
+    assert {clip.group for clip in data.listing.val} == {8, 9}
+    assert {clip.group for clip in data.listing.train} == {1, *range(10, 26)}
     parts = [data.train_set, data.val_set, data.test_set]
     rows = [{(clip.label, clip.group) for clip in part.clips} for part in parts]
     assert [len(part) for part in rows] == [11 * 17, 11 * 2, 11 * 6]
     assert not rows[0] & rows[1] and not rows[0] & rows[2] and not rows[1] & rows[2]
-    assert sum(len(part) for part in parts) == len(data.index)
+    assert sum(len(part) for part in parts) == len(read_index(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +198,7 @@ def test_other_classes_than_a_checkpoints_are_refused(small: Path) -> None:
         module(small, classes=["move_left", "jump"]).setup()
     data = module(small, classes=PAIR[::-1])  # the order is the checkpoint's
     data.setup()
-    assert {clip.clip_id[:-6]: clip.label for clip in data.index} == {
+    assert {clip.clip_id[:-6]: clip.label for clip in everything(data)} == {
         "v_move_right": 0,
         "v_move_left": 1,
     }
@@ -222,9 +227,9 @@ def test_impossible_renderings_are_refused(tmp_path: Path, wrong: dict[str, Any]
 def test_the_reader_can_be_chosen(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def spy(*args: Any, reader: str) -> Any:
+    def spy(*args: Any, reader: str, **options: Any) -> Any:
         seen.append(reader)
-        return video.read_frames(*args, reader=reader)
+        return video.read_frames(*args, reader=reader, **options)
 
     monkeypatch.setattr("lightning_cam.data.clips.read_frames", spy)
     for options in ({}, {"reader": "pyav"}, {"reader": "pyav", "cache": True}):
@@ -232,7 +237,7 @@ def test_the_reader_can_be_chosen(small: Path, monkeypatch: pytest.MonkeyPatch) 
     data = SyntheticActions(str(small), reader="pyav")
     data.read(next(small.rglob("*.mpg")))
     assert seen == ["auto", "pyav", "pyav", "pyav"]
-    monkeypatch.setattr(video, "decord", None)
+    monkeypatch.setattr(container, "decord", None)
     with pytest.raises(ConfigError, match="decord is not installed"):
         module(small, reader="decord")
 
@@ -411,7 +416,7 @@ def test_shards(ranks: int) -> None:
 def test_fewer_clips_than_ranks_can_be_trained_on_but_not_evaluated() -> None:
     data: Any = range(2)
     assert len(EpochSampler(data, train=True, num_replicas=3, rank=2)) == 1
-    with pytest.raises(DataError, match=r"2 clips .* 3 processes.*val_groups.*devices"):
+    with pytest.raises(DataError, match=r"2 clips .* 3 processes.*more clips.*devices"):
         EpochSampler(data, train=False, num_replicas=3, rank=0)
 
 
@@ -491,7 +496,7 @@ def test_the_real_mini_set(real: Path) -> None:
     assert len(data.classes) == 5
     assert "flipping_pancake" in data.classes
     assert [len(part) for part in (data.train_set, data.val_set, data.test_set)] == [30, 10, 10]
-    assert data.split.test == {5}
+    assert {clip.group for clip in data.listing.test} == {5}
     batch = next(iter(data.val_dataloader()))
     assert batch["video"].shape == (5, 3, 16, 224, 224)
     assert batch["error"] == [""] * 5

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_cam.data import video
+from lightning_cam.data import container, video
 from lightning_cam.data.sampling import resample_indices, resample_times
 from lightning_cam.data.video import probe, read_clip, read_frames
 from lightning_cam.errors import ConfigError, VideoReadError
 
 import cv2  # isort: skip  (after the module that settles its order with decord)
 
-READERS = ["pyav"] + (["decord"] if video.decord is not None else [])
+READERS = ["pyav"] + (["decord"] if container.decord is not None else [])
 N = 60
 BARS = 8  # the frame number, one bit in each bar of 16 pixels
 
@@ -244,17 +244,17 @@ def test_the_index_and_the_pixels_cost_one_decoding(made, monkeypatch):
 
 
 def test_random_access_starts_at_key_frames_in_decord_too(made, monkeypatch):
-    if video.decord is None:
+    if container.decord is None:
         pytest.skip("decord has no wheel here")
     asked = []
-    reader = video.decord.VideoReader
+    reader = container.decord.VideoReader
 
     class Spy(reader):
         def get_batch(self, indices):
             asked.append(list(indices))
             return super().get_batch(indices)
 
-    monkeypatch.setattr(video.decord, "VideoReader", Spy)
+    monkeypatch.setattr(container.decord, "VideoReader", Spy)
     assert numbers(read_clip(made["h264.mp4"], [50, 25, 50], reader="decord")) == [50, 25, 50]
     assert asked == [[25, 50]]
     read_clip(made["mpeg1_opencv.mpg"], [50, 25], reader="decord")
@@ -474,7 +474,7 @@ def test_wrong_requests_are_refused(made, kwargs, error):
 
 
 def test_without_decord_pyav_reads(made, monkeypatch):
-    monkeypatch.setattr(video, "decord", None)
+    monkeypatch.setattr(container, "decord", None)
     assert numbers(read_clip(made["h264.mp4"], [7, 3])) == [7, 3]
     with pytest.raises(ConfigError, match="auto or pyav"):
         read_clip(made["h264.mp4"], reader="decord")
@@ -508,9 +508,11 @@ def test_loader_workers(made, context, reader):
     assert list(loader) == expected == [[*range(0, 60, 4), 56]] * len(clips)
 
 
-def test_png_survives_importing_the_reader(tmp_path):
+@pytest.mark.parametrize("module", ["video", "container", "pictures"])
+def test_png_survives_importing_the_reader(tmp_path, module):
     """decord loaded before OpenCV breaks the latter's PNG files."""
     code = f"""
+import lightning_cam.data.{module}
 import lightning_cam.data.video
 import cv2, numpy as np
 picture = np.arange(96, dtype=np.uint8).reshape(4, 8, 3)

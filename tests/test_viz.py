@@ -35,10 +35,12 @@ from lightning_cam.viz.canvas import (
     text_width,
     wrap,
 )
+from lightning_cam.viz.header import header
 from lightning_cam.viz.overlay import LUT, SIGNED_LUT, no_evidence
 from lightning_cam.viz.panel import panel_size
-from lightning_cam.viz.parts import TINT, Strip, header, percent
+from lightning_cam.viz.parts import percent
 from lightning_cam.viz.sheet import chosen_frames
+from lightning_cam.viz.strip import TINT, Strip
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -244,6 +246,24 @@ def test_short_names_tell_the_maps_apart():
     assert next(iter(clip.strips())) == "attention weight" and len(clip.strips()) == 4
 
 
+def test_short_names_leave_out_what_is_alike():
+    maps = [f"Grad-CAM, layer4, gradient pooled over {pool}" for pool in ("space", "spacetime")]
+    names = picture(heatmaps={name: blob(8, 32, 48) for name in maps}).short_names
+    assert list(names.values()) == [
+        "Grad-CAM, gradient pooled over space", "Grad-CAM, gradient pooled over spacetime",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [("a", "correct"), ("b", "confused"), ("c", "wrong"), ("elsewhere", "wrong"), (None, "")],
+)
+def test_outcomes(label, said):
+    clip = picture(probabilities=[("c", 0.1), ("b", 0.3), ("a", 0.6)], label=label)
+    assert clip.outcome == said
+    assert dataclasses.replace(clip, probabilities=()).outcome == ""
+
+
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"heatmaps\['x'\].*\(8, 32, 48\), got \(8, 32, 40\)"):
         picture(heatmaps={"x": blob(8, 32, 40)})
@@ -291,6 +311,8 @@ def canvases(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Canvas]]:
 
 
 LONG = "a_very_long_folder_name/v_synthetic_actions_group_07/v_spinning_clip_0042_of_many.mp4"
+SENTENCE = "Turning the camera downwards while filming [something]"
+ROLLING = "Putting [something] that can't roll onto a slanted surface, so it stays where it is"
 AWKWARD = {
     "plain": {},
     "long": {
@@ -309,6 +331,7 @@ AWKWARD = {
     },
     "signed": {"heatmaps": {"IG": -1e-30 * blob(8, 32, 48)}, "signed": ("IG",)},
     "many": {"heatmaps": {f"method {n}": blob(8, 32, 48) for n in range(7)}},
+    "sentences": {"probabilities": [(SENTENCE, 0.6), (ROLLING, 0.4)], "label": ROLLING},
 }  # fmt: skip
 SHAPES = {
     "small": (8, 32, 48),
@@ -317,6 +340,17 @@ SHAPES = {
     "one": (1, 8, 8),
     "lasting": (75, 24, 24),
 }
+
+
+def contrast(
+    a: np.ndarray, b: np.ndarray, methods: tuple[str, ...] = ("Grad-CAM",), **changes: object
+) -> ClipPicture:
+    """A picture of "spin" against "wave" by methods that all say the same."""
+    threes = [tuple(f"{m} for {role}, layer4" for role in ("A", "B", "A - B")) for m in methods]
+    heatmaps = dict(zip(sum(threes, ()), [a, b, a - b] * len(methods), strict=True))
+    signed = [three[2] for three in threes]
+    options = {"heatmaps": heatmaps, "signed": signed, "contrasts": threes, "against": "wave"}
+    return picture(*a.shape, **{**options, **changes})  # type: ignore[arg-type]
 
 
 def awkward(name: str) -> ClipPicture:
@@ -339,6 +373,36 @@ def test_no_text_is_cut_off_or_runs_into_another(canvases, name, draw):
     draw(awkward(name))
     assert canvases
     assert_readable(canvases)
+
+
+@pytest.mark.parametrize("methods", [("Grad-CAM",), ("Integrated recurrent Grad-CAM", "RISE")])
+@pytest.mark.parametrize("draw", [draw_video, draw_sheet])
+def test_contrasts_of_sentences_are_drawn_readably(canvases, methods, draw):
+    heat = blob(8, 32, 48)
+    classes = {"target": SENTENCE, "against": ROLLING, "label": ROLLING}
+    ranked = [(SENTENCE, 0.6), (ROLLING, 0.4)]
+    draw(contrast(heat, np.zeros_like(heat), methods, probabilities=ranked, **classes))
+    assert_readable(canvases)
+    said = " ".join(text for canvas in canvases for text, _ in canvas.boxes)
+    assert "…" not in said
+    assert f"A: {SENTENCE} (60%)" in said and f"B: {ROLLING} (40%)" in said
+    assert said.count("no evidence: map is zero everywhere") == len(methods)
+
+
+@pytest.mark.parametrize("width", [480, 560, 832, 1104, 1786])
+def test_classes_that_are_sentences_are_wrapped_and_not_cut(canvases, width):
+    header(awkward("sentences"), width)
+    assert_readable(canvases)
+    said = " ".join(text for text, _ in canvases[0].boxes)
+    assert f"true class: {ROLLING}" in said and "…" not in said
+    lines = [text for text, _ in canvases[0].boxes]
+    for name in (SENTENCE, ROLLING):
+        (start,) = [n for n, line in enumerate(lines) if name.startswith(line) and len(line) > 8]
+        words = ""
+        while words != name:  # its lines follow one another
+            words = f"{words} {lines[start]}".strip()
+            start += 1
+        assert lines[start] in ("60%", "40%")
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -393,6 +457,54 @@ def test_original_and_overlay_stand_side_by_side():
     for t, level in ((1, 128), (2, 255)):  # on one scale
         blended = (90 + LUT[level].astype(float)) / 2
         assert (np.abs(video[t] - blended) <= 1.5).all(-1).sum() >= 256 * 256
+
+
+def test_a_contrast_is_two_overlays_on_one_scale_and_their_difference():
+    frames = np.full((4, 64, 64, 3), (120, 90, 60), np.uint8)
+    a, b = np.zeros((2, 4, 64, 64), np.float32)
+    a[1], a[2, :32], b[2], b[3, :32] = 1, 0.5, 0.25, 0.5
+    video = draw_video(contrast(a, b, frames=frames))
+    assert video.shape[2] == 4 * (256 + 16) + 16
+    top = next(y for y in range(400) if (video[0, y, 20] == frames[0, 0, 0]).all())
+    panels = [video[:, top : top + 256, 16 + 272 * n : 272 * n + 272].astype(int) for n in range(4)]
+    assert (panels[0] == frames[0, 0, 0]).all()
+
+    def blended(level: float, table: np.ndarray, below: object, alpha: float) -> np.ndarray:
+        return (1 - alpha) * np.asarray(below) + alpha * table[round(255 * level)]
+
+    def shows(panel: int, t: int, row: int, color: np.ndarray) -> bool:
+        return bool(np.abs(panels[panel][t, row, 128] - color).max() <= 2)
+
+    frame = frames[0, 0, 0]
+    assert shows(1, 1, 10, blended(1, LUT, frame, 0.5))
+    assert shows(1, 2, 10, blended(0.5, LUT, frame, 0.5))
+    assert shows(2, 2, 10, blended(0.25, LUT, frame, 0.25))  # of A's maximum, not of its own
+    assert shows(2, 3, 10, blended(0.5, LUT, frame, 0.5))
+    assert shows(1, 3, 10, frame) and shows(2, 1, 10, frame)
+    gray = [90, 90, 90]  # below the difference, the picture has no colours of its own
+    assert shows(3, 0, 10, np.array(gray))
+    assert shows(3, 1, 10, blended(1, SIGNED_LUT, gray, 0.8))  # A alone: red
+    assert shows(3, 3, 10, blended(0.25, SIGNED_LUT, gray, 0.8))  # B alone, half: bluish
+    assert panels[3][2, 10, 128, 0] > panels[3][2, 10, 128, 2]  # A has more
+    assert panels[3][2, 250, 128, 0] < panels[3][2, 250, 128, 2]  # B has more
+
+
+def test_each_method_of_a_contrast_has_a_row_of_its_own():
+    heat = blob(4, 64, 64, 1)
+    one, two = (draw_video(contrast(heat, heat[::-1], m)) for m in (("a",), ("a", "b")))
+    assert two.shape[2] == one.shape[2] and two.shape[1] > one.shape[1] + 256
+    assert draw_sheet(contrast(heat, heat, ("a", "b"))).shape[0] > one.shape[1]
+
+
+def test_the_bars_of_a_contrast_have_the_colours_of_its_classes():
+    heat = blob(4, 64, 64, 1)
+    clip = contrast(heat, heat[::-1], attention=None)
+    assert list(clip.strip_kinds().values()) == ["A", "B", "A - B"]
+    bars = Strip(clip, 600, 146, 520).draw().pixels()
+    rows = [bars[8 + 42 * n : 42 + 42 * n, 146:520].reshape(-1, 3) for n in range(3)]
+    for row, color in zip(rows, (SIGNED_LUT[255], SIGNED_LUT[0], NEUTRAL), strict=True):
+        assert (row == color).all(-1).sum() > 500
+    assert not (rows[0] == SIGNED_LUT[0]).all(-1).any()
 
 
 def test_only_the_moving_parts_move():

@@ -2,6 +2,7 @@
 
 from lightning_cam.attribution.baselines import CentreMap, RandomMap
 from lightning_cam.attribution.cam import GradCAM
+from lightning_cam.attribution.contrast import Contrast, explain_contrast
 from lightning_cam.attribution.explainable import (
     Attribution,
     Explainable,
@@ -19,6 +20,7 @@ from lightning_cam.attribution.recurrent import (
 __all__ = [
     "Attribution",
     "CentreMap",
+    "Contrast",
     "Explainable",
     "Explanation",
     "GradCAM",
@@ -27,6 +29,7 @@ __all__ = [
     "RandomMap",
     "RecurrentGradCAM",
     "explain",
+    "explain_contrast",
     "list_layers",
     "step_energy",
     "step_maps",

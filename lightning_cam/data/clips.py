@@ -53,33 +53,38 @@ class ClipReader:
 
     Attributes:
         num_frames: steps of a clip, T.
-        fps: steps per second.
+        fps: steps per second; None for every frame.
         transform: spatial and colour transform.
         reader: of the frames, see `read_clip`.
+        rate: frames per second of videos that are folders of pictures.
     """
 
     num_frames: int
-    fps: float
+    fps: float | None
     transform: ClipTransform
     reader: str = "auto"
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         check_reader(self.reader)
 
     def steps(self, path: Path) -> Steps:
         """All steps of a video at the wanted rate: what is worth keeping in memory."""
-        return self._read(path, lambda video: video.steps(self.fps))
+        return self._read(path, self._steps)
 
     def window(self, path: Path, seed: Seed | None = None) -> tuple[Steps, Mask]:
         """The steps of one clip, decoding no others, and which of them are not padding."""
 
         def choose(video: VideoInfo) -> tuple[Indices, Mask]:
-            steps = video.steps(self.fps)
+            steps = self._steps(video)
             positions, valid = self.positions(len(steps), seed)
             return steps[positions], valid
 
         steps = self._read(path, lambda video: choose(video)[0])
         return steps, choose(steps.info)[1]
+
+    def _steps(self, video: VideoInfo) -> Indices:
+        return np.arange(video.num_frames) if self.fps is None else video.steps(self.fps)
 
     def positions(self, num_steps: int, seed: Seed | None = None) -> tuple[Indices, Mask]:
         """Positions and validity of a clip's steps: centred, or drawn from `seed` in training."""
@@ -101,17 +106,18 @@ class ClipReader:
             clip: its row.
             steps: T of them.
             valid: (T,), False where padded.
-            truth: adds "mask" and "action".
+            truth: adds "mask", "mask/<part>" for each of its parts, and "action".
             seed: of the augmentation; None for the evaluation transform.
             image: the label of the mirrored clip; None forbids flipping.
         """
-        mask = None if truth is None else torch.from_numpy(truth.mask[steps.indices])
+        masks = {} if truth is None else _masks(truth, steps.indices)
+        stack = torch.cat(list(masks.values())) if masks else None  # (M*T, h, w)
         generator = None
         if seed is not None:
             # Another stream than the window's: one more word of entropy.
             state = np.random.SeedSequence((*seed, 1)).generate_state(1, np.uint64)
             generator = torch.Generator().manual_seed(int(state[0]))
-        view = self.transform(steps.frames, mask, generator, flippable=image is not None)
+        view = self.transform(steps.frames, stack, generator, flippable=image is not None)
         seconds = steps.info.times[steps.indices]
         sample = {
             "video": view.clip,  # (3, T, H, W)
@@ -123,8 +129,8 @@ class ClipReader:
             "path": str(clip.path),
             "error": "",
         }
-        if truth is not None:
-            sample["mask"] = view.mask  # (T, H, W)
+        if truth is not None and view.mask is not None:
+            sample |= zip(masks, view.mask.chunk(len(masks)), strict=True)  # (T, H, W) each
             sample["action"] = torch.from_numpy(
                 (seconds >= truth.onset) & (seconds < truth.offset) & valid
             )
@@ -166,18 +172,22 @@ class ClipReader:
             "error": error,
         }
 
-    def no_truth(self) -> Sample:
+    def no_truth(self, masks: Sequence[str]) -> Sample:
         """Empty ground truth, for single clips of a set that has it."""
         steps, size = self.num_frames, self.transform.crop
-        return {
-            "mask": torch.zeros(steps, size, size, dtype=torch.bool),
-            "action": torch.zeros(steps, dtype=torch.bool),
-        }
+        empty = torch.zeros(steps, size, size, dtype=torch.bool)
+        return {**dict.fromkeys(masks, empty), "action": torch.zeros(steps, dtype=torch.bool)}
 
     def _read(self, path: Path, select: Callable[[VideoInfo], Indices]) -> Steps:
-        frames, indices, info = read_frames(path, select, reader=self.reader)
+        frames, indices, info = read_frames(path, select, reader=self.reader, rate=self.rate)
         pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
         return Steps(self.transform.shrink(pixels), indices, info)
+
+
+def _masks(truth: Truth, indices: Indices) -> dict[str, Tensor]:
+    """Name in a sample -> (T, h, w) bool."""
+    named = {"mask": truth.mask} | {f"mask/{name}": part for name, part in truth.parts.items()}
+    return {name: torch.from_numpy(mask[indices]) for name, mask in named.items()}
 
 
 class ClipDataset(Dataset[Sample]):
@@ -196,7 +206,7 @@ class ClipDataset(Dataset[Sample]):
         cache: keep each video's resized steps in memory, so that epochs after the first decode
             nothing. Takes 3 x steps x height x width bytes per clip and loader process.
 
-    Evaluation samples have "mask" and "action" where any clip has ground truth.
+    Evaluation samples have "mask", "mask/<part>" and "action" where any clip has ground truth.
     """
 
     def __init__(
@@ -215,7 +225,7 @@ class ClipDataset(Dataset[Sample]):
         self.mirror = mirror
         self.seed = seed
         self.cache = cache
-        self.has_truth = not train and any(clip.truth for clip in self.clips)
+        self.masks = () if train else _mask_names(self.clips)
         self._steps: dict[int, Steps] = {}
         self._errors: dict[int, str] = {}
 
@@ -239,7 +249,7 @@ class ClipDataset(Dataset[Sample]):
         if self.train:
             raise DataError(f"none of the {len(self)} training videos can be read: {first_error}")
         sample = self.reader.missing(self.clips[index], first_error)
-        return {**sample, **self.reader.no_truth()} if self.has_truth else sample
+        return {**sample, **self.reader.no_truth(self.masks)} if self.masks else sample
 
     def _sample(self, index: int, seed: Seed | None) -> Sample:
         clip = self.clips[index]
@@ -252,7 +262,7 @@ class ClipDataset(Dataset[Sample]):
         else:
             steps, valid = self.reader.window(clip.path, seed)
         truth = None
-        if self.has_truth and clip.truth:
+        if self.masks and clip.truth:
             truth = Truth.read(clip.truth)
             if len(truth.mask) < steps.info.num_frames:
                 raise DataError(
@@ -261,4 +271,15 @@ class ClipDataset(Dataset[Sample]):
                 )
         image = self.mirror[clip.label] if self.train and self.mirror else None
         sample = self.reader.sample(clip, steps, valid, truth, seed, image)
-        return {**self.reader.no_truth(), **sample} if self.has_truth else sample
+        return {**self.reader.no_truth(self.masks), **sample} if self.masks else sample
+
+
+def _mask_names(clips: Sequence[Clip]) -> tuple[str, ...]:
+    """What the samples of these clips call their masks; () without any ground truth."""
+    truths = [clip.truth for clip in clips if clip.truth]
+    for path in truths:
+        try:
+            return "mask", *(f"mask/{name}" for name in Truth.read(path).parts)
+        except DataError:  # said when this clip is read
+            continue
+    return ("mask",) if truths else ()

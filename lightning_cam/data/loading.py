@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
 from lightning_cam.data.clips import Sample
 from lightning_cam.errors import DataError
@@ -46,7 +45,7 @@ class EpochSampler(DistributedSampler[Sample]):
         if not train and self.length < num_replicas:
             raise DataError(
                 f"{self.length} clips to evaluate are too few for {num_replicas} processes: give "
-                "data.val_groups or data.test_groups more groups, or use fewer trainer.devices"
+                "validation and test more clips, or use fewer trainer.devices"
             )
 
     def __iter__(self) -> Iterator[Any]:
@@ -74,9 +73,9 @@ class ClipLoader(DataLoader[Sample]):
 
 
 def collate(samples: Sequence[Sample]) -> Sample:
-    """Stack tensors and list strings."""
+    """Stack tensors (in a worker straight into shared memory) and list strings."""
     return {
-        key: torch.stack([sample[key] for sample in samples])
+        key: default_collate([sample[key] for sample in samples])
         if isinstance(value, Tensor)
         else [sample[key] for sample in samples]
         for key, value in samples[0].items()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +12,39 @@ from numpy.typing import NDArray
 
 from lightning_cam.errors import DataError
 
+_PART = "mask/"  # begins the names of the parts' arrays, as those of a sample
+
 
 @dataclass(frozen=True)
 class Truth:
     """Ground truth of one video.
 
     Attributes:
-        mask: (n, H, W) bool, the actor's pixels in every source frame; W a multiple of 8.
+        mask: (n, H, W) bool, the pixels of what acts or is acted upon, in every source frame.
         onset: start of the action in seconds.
         offset: its end.
         state: (n, S) what else the renderer knows of each frame.
+        parts: name -> (n, H, W) bool, parts of the mask that are judged apart, such as "hand".
     """
 
     mask: NDArray[np.bool_]
     onset: float
     offset: float
     state: NDArray[Any]
+    parts: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write a compressed `.npz` with a bit-packed mask."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        masks = {"mask": self.mask} | {f"{_PART}{name}": part for name, part in self.parts.items()}
+        arrays: dict[str, Any] = {name: np.packbits(mask, -1) for name, mask in masks.items()}
         np.savez_compressed(
             path,
-            mask=np.packbits(self.mask, axis=-1),
+            width=self.mask.shape[-1],
             onset=self.onset,
             offset=self.offset,
             state=self.state.astype(np.float32),
+            **arrays,
         )
 
     @classmethod
@@ -48,11 +56,18 @@ class Truth:
         """
         try:
             with np.load(path) as file:
+                width = int(file["width"])
+                masks = {
+                    name: np.unpackbits(file[name], axis=-1, count=width).astype(bool)
+                    for name in file.files
+                    if name == "mask" or name.startswith(_PART)
+                }
                 return cls(
-                    mask=np.unpackbits(file["mask"], axis=-1).astype(bool),
+                    mask=masks.pop("mask"),
                     onset=float(file["onset"]),
                     offset=float(file["offset"]),
                     state=file["state"],
+                    parts={name.removeprefix(_PART): mask for name, mask in masks.items()},
                 )
         except Exception as error:  # zip, zlib, NumPy and the system all have their own
             reason = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,29 +1,158 @@
-"""UCF11 (YouTube Action), and the synthetic actions in the same layout."""
+"""UCF11 (YouTube Action), and the synthetic actions in the same layout.
+
+    <root>/<class>/v_<prefix>_<group>/v_<prefix>_<group>_<clip>.mpg
+
+A group is one actor, background and viewpoint, so its clips must stay on one side of a split.
+Group numbers are per class, and the prefix is not the class (`walking/v_walk_dog_15`).
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
-from functools import cached_property
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from lightning.pytorch import LightningDataModule
-from numpy.typing import NDArray
-from torch import Tensor
-
-from lightning_cam.data import transforms
-from lightning_cam.data.clips import Clip, ClipDataset, ClipReader, Sample
-from lightning_cam.data.index import Split, read_index, split_groups
-from lightning_cam.data.loading import ClipLoader, EpochSampler, collate
+from lightning_cam.data.clips import Clip
+from lightning_cam.data.listing import Listing, check_classes
+from lightning_cam.data.module import VideoDataModule, check_whole
 from lightning_cam.data.synthetic.actions import CLASSES, FLIP_PAIRS, render
-from lightning_cam.data.transforms import ClipTransform, ColourJitter
-from lightning_cam.errors import ConfigError
+from lightning_cam.data.truth import truth_path
+from lightning_cam.errors import DataError
+
+ARCHIVES = ("UCF11_updated_mpg", "action_youtube_naudio")  # what the two official archives hold
+SUFFIXES = (".mpg", ".avi", ".mp4")
+LAYOUT = "<root>/<class>/v_<name>_<group>/v_<name>_<group>_<clip>.mpg"
+_GROUP = re.compile(r"v_.+_(\d+)")
+_CLIP = re.compile(r"v_.+_(\d+)_(\d+)")
 
 
-class UCF11(LightningDataModule):
+@dataclass(frozen=True)
+class Split:
+    """Which groups of every class serve for what. Disjoint."""
+
+    train: frozenset[int]
+    val: frozenset[int]
+    test: frozenset[int]
+
+
+def find_root(root: str | Path) -> Path:
+    """The folder of the class folders: `root`, or an unpacked archive in it.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    root = Path(root)
+    for folder in (*(root / name for name in ARCHIVES), root):
+        if folder.is_dir():
+            return folder
+    raise DataError(
+        f"no UCF11 data at {str(root)!r}: expected {LAYOUT}; unpack UCF11_updated_mpg.rar and set "
+        "data.root=FOLDER, or train on the embedded data with data=synthetic"
+    )
+
+
+def read_index(root: str | Path, classes: Sequence[str] | None = None) -> list[Clip]:
+    """Every clip below `root`, ordered by class, group and clip number.
+
+    Classes are the folders, in alphabetical order. Folders such as `Annotation` are skipped.
+
+    Args:
+        root: see `find_root`.
+        classes: the class names in the order of their labels, for instance a checkpoint's.
+
+    Raises:
+        DataError: nothing is there, a name cannot be parsed, or the classes differ.
+    """
+    folder = find_root(root)
+    found = {
+        entry.name: rows for entry in _folders(folder) if (rows := sorted(_class_clips(entry)))
+    }
+    if not found:
+        raise DataError(
+            f"no videos ({', '.join(SUFFIXES)}) in {str(folder)!r}: expected {LAYOUT}; "
+            "set data.root= to the folder that holds the class folders"
+        )
+    classes = check_classes(found, classes, repr(str(folder)))
+    truths = folder.parent / "ground_truth"
+    clips = []
+    for label, name in enumerate(classes):
+        for group, _, path in found[name]:
+            truth = truth_path(truths, name, path.stem)
+            clips.append(Clip(path, path.stem, label, group, truth if truth.is_file() else None))
+    return clips
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir())
+
+
+def _class_clips(folder: Path) -> Iterator[tuple[int, int, Path]]:
+    """(group, clip, path) of a class folder's videos."""
+    for group_folder in _folders(folder):
+        match = _GROUP.fullmatch(group_folder.name)
+        if match is None:
+            continue
+        for path in group_folder.iterdir():
+            if path.suffix.lower() not in SUFFIXES:
+                continue
+            numbers = _CLIP.fullmatch(path.stem)
+            if numbers is None or int(numbers[1]) != int(match[1]):
+                raise DataError(
+                    f"the name of {str(path)!r} does not fit its folder: "
+                    f"expected {group_folder.name}_<clip>{path.suffix}; rename or remove it"
+                )
+            yield int(numbers[1]), int(numbers[2]), path
+
+
+def split_groups(
+    groups: Sequence[int],
+    *,
+    val: Sequence[int],
+    test: Sequence[int],
+    train_groups: Sequence[int] | None = None,
+    val_groups: Sequence[int] | None = None,
+    test_groups: Sequence[int] | None = None,
+) -> Split:
+    """Assign groups to the three parts.
+
+    Args:
+        groups: all group numbers of the data set.
+        val: validation groups unless given, for a set of 25 groups. A smaller set takes the last
+            fifth (at least one group) for testing and the fifth before it for validation.
+        test: test groups unless given, for a set of 25 groups.
+        train_groups: given by the user; None for all that remain.
+        val_groups: given by the user.
+        test_groups: given by the user.
+
+    Raises:
+        DataError: a group is in two parts, in no class, or a part is empty.
+    """
+    groups = sorted(set(groups))
+    if len(groups) < 25:
+        fifth = max(1, len(groups) // 5)
+        val, test = groups[-2 * fifth : -fifth], groups[-fifth:]
+    given = {"train_groups": train_groups, "val_groups": val_groups, "test_groups": test_groups}
+    parts = {name: set(part) for name, part in given.items() if part is not None}
+    for name, part in parts.items():
+        if missing := sorted(part - set(groups)):
+            raise DataError(f"{name} names groups {missing}, but the data has {groups}")
+    for name, default in (("test_groups", test), ("val_groups", val), ("train_groups", groups)):
+        if name not in parts:
+            parts[name] = set(default).difference(*parts.values())
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        if both := sorted(parts[f"{one}_groups"] & parts[f"{other}_groups"]):
+            raise DataError(f"groups {both} are in both {one}_groups and {other}_groups: pick one")
+    if empty := [name for name, part in parts.items() if not part]:
+        raise DataError(
+            f"no groups are left for {', '.join(empty)}: the data has groups {groups}, "
+            "set train_groups, val_groups and test_groups"
+        )
+    return Split(*(frozenset(parts[f"{name}_groups"]) for name in ("train", "val", "test")))
+
+
+class UCF11(VideoDataModule):
     """UCF11, or any data in its layout.
 
     Unless groups are given, 25 groups are split as 2-7 for testing and 8-9 for validation, which
@@ -32,29 +161,10 @@ class UCF11(LightningDataModule):
     Args:
         root: folder of the class folders, or of an unpacked archive. Ground truth is used in
             validation and testing where a `ground_truth` folder lies beside the class folders'.
-        num_frames: steps of a clip, T.
-        fps: steps per second.
-        resize: short side in pixels before cropping.
-        crop: side of the crop.
-        batch_size: per process.
-        num_workers: loader processes; 0 reads in the training process.
-        seed: of order and augmentation, >= 0.
-        classes: expected class names in the order of their labels; None to find them. A model
-            rebuilt from a checkpoint passes its own, and then needs no data to `read` a video.
         train_groups: group numbers, the same for every class; None for the default.
         val_groups: as above.
         test_groups: as above.
-        hflip: probability of mirroring a training clip.
-        hflip_pairs: classes that change places when mirrored, [[left, right], ...].
-        contrast: see `ColourJitter`.
-        offset: as above.
-        permute: as above.
-        grey: as above.
-        mean: of each channel, in [0, 1].
-        std: of each channel.
-        reader: "auto", "pyav" or "decord", see `lightning_cam.data.video.read_clip`.
-        cache: keep the resized steps of all videos in memory (3 x steps x height x width bytes
-            per clip, in each loader process).
+        **options: settings of `VideoDataModule`.
     """
 
     default_val: tuple[int, ...] = (8, 9)
@@ -63,150 +173,33 @@ class UCF11(LightningDataModule):
     def __init__(
         self,
         root: str = "data/UCF11_updated_mpg",
-        num_frames: int = 16,
-        fps: float = 7.5,
-        resize: int = 256,
-        crop: int = 224,
-        batch_size: int = 8,
-        num_workers: int = 2,
-        seed: int = 0,
-        classes: list[str] | None = None,
+        *,
         train_groups: list[int] | None = None,
         val_groups: list[int] | None = None,
         test_groups: list[int] | None = None,
-        hflip: float = 0.5,
-        hflip_pairs: list[list[str]] | None = None,
-        contrast: float = 0.2,
-        offset: float = 0.2,
-        permute: float = 0.0,
-        grey: float = 0.0,
-        mean: Sequence[float] = (0.485, 0.456, 0.406),
-        std: Sequence[float] = (0.229, 0.224, 0.225),
-        cache: bool = False,
-        reader: str = "auto",
+        **options: Any,
     ) -> None:
-        super().__init__()
-        _check_whole(1, num_frames=num_frames, resize=resize, crop=crop, batch_size=batch_size)
-        _check_whole(0, num_workers=num_workers, seed=seed)
-        if not fps > 0:
-            raise ConfigError(f"data.fps={fps} must be above 0")
-        self.root = root
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.seed = seed
-        self.given_classes = None if classes is None else list(classes)
+        super().__init__(root, **options)
         self.groups = {
             "train_groups": train_groups,
             "val_groups": val_groups,
             "test_groups": test_groups,
         }
-        self.hflip_pairs = hflip_pairs or []
-        self.mean, self.std = list(mean), list(std)
-        self.cache = cache
-        jitter = ColourJitter(contrast, offset, permute, grey)
-        transform = ClipTransform(resize, crop, self.mean, self.std, hflip, jitter)
-        self.reader = ClipReader(num_frames, fps, transform, reader)
 
-    @cached_property
-    def index(self) -> list[Clip]:
-        """All clips of the data set."""
-        return read_index(self.root, self.given_classes)
-
-    @cached_property
-    def classes(self) -> list[str]:
-        """Class names in the order of their labels."""
-        if self.given_classes is not None:
-            return self.given_classes
-        return sorted({clip.path.parents[1].name for clip in self.index})
-
-    @cached_property
-    def split(self) -> Split:
-        """The groups of each part."""
-        groups = [clip.group for clip in self.index]
-        return split_groups(groups, val=self.default_val, test=self.default_test, **self.groups)
-
-    @cached_property
-    def train_set(self) -> ClipDataset:
-        """Training clips, augmented."""
-        mirror = transforms.mirror_labels(self.classes, self.hflip_pairs)
-        return self._dataset("train", train=True, mirror=mirror)
-
-    @cached_property
-    def val_set(self) -> ClipDataset:
-        """Validation clips."""
-        return self._dataset("val")
-
-    @cached_property
-    def test_set(self) -> ClipDataset:
-        """Test clips."""
-        return self._dataset("test")
-
-    def _dataset(self, part: str, **options: Any) -> ClipDataset:
-        groups = getattr(self.split, part)
-        clips = [clip for clip in self.index if clip.group in groups]
-        absent = sorted(set(range(len(self.classes))) - {clip.label for clip in clips})
-        if absent:
-            names = [self.classes[label] for label in absent]
-            warnings.warn(f"no {part} clips of {names}: no such group in them", stacklevel=3)
-        return ClipDataset(clips, self.reader, seed=self.seed, cache=self.cache, **options)
-
-    def setup(self, stage: str | None = None) -> None:
-        """Read the index, so that what is wrong with the data is said before anything starts."""
-        _ = self.classes, self.split
-
-    def read(self, path: str | Path) -> Sample:
-        """One video file through the evaluation transform; needs no data set.
-
-        Returns:
-            A sample (not a batch) with label -1.
-
-        Raises:
-            VideoReadError: the file cannot be read.
-        """
-        path = Path(path)
-        steps, valid = self.reader.window(path)
-        return self.reader.sample(Clip(path, path.stem), steps, valid)
-
-    def to_frames(self, clip: Tensor) -> NDArray[np.uint8]:
-        """Pictures of a normalised batch: (B, 3, T, H, W) to uint8 RGB (B, T, H, W, 3)."""
-        return transforms.to_frames(clip, self.mean, self.std)
-
-    def train_dataloader(self) -> ClipLoader:
-        return self._loader(self.train_set)
-
-    def val_dataloader(self) -> ClipLoader:
-        return self._loader(self.val_set)
-
-    def test_dataloader(self) -> ClipLoader:
-        return self._loader(self.test_set)
-
-    def _loader(self, dataset: ClipDataset) -> ClipLoader:
-        sampler = EpochSampler(
-            dataset,
-            train=dataset.train,
-            seed=self.seed,
-            num_replicas=self.trainer.world_size if self.trainer else 1,
-            rank=self.trainer.global_rank if self.trainer else 0,
+    def list_clips(self) -> Listing:
+        clips = read_index(self.root, self.given_classes)
+        split = split_groups(
+            [clip.group for clip in clips],
+            val=self.default_val,
+            test=self.default_test,
+            **self.groups,
         )
-        workers = self.num_workers
-        return ClipLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            timeout=120 if workers else 0,  # a decoder that hangs must not hang the run
-            persistent_workers=workers > 0,
-            generator=torch.Generator(),  # or making an iterator would draw from the global one
+        names = {clip.label: clip.path.parents[1].name for clip in clips}
+        train, val, test = (
+            [clip for clip in clips if clip.group in groups]
+            for groups in (split.train, split.val, split.test)
         )
-
-
-def _check_whole(low: int, **settings: Any) -> None:
-    """Raise a ConfigError for a setting that is not a whole number from `low` on."""
-    for name, value in settings.items():
-        if not isinstance(value, int) or value < low:
-            raise ConfigError(f"data.{name}={value!r} must be a whole number, {low} or more")
+        return Listing([names[label] for label in sorted(names)], train, val, test)
 
 
 class SyntheticActions(UCF11):
@@ -252,8 +245,8 @@ class SyntheticActions(UCF11):
             "std": [0.225] * 3,
             "cache": True,
         }
-        _check_whole(1, groups=groups, clips=clips, size=size)
-        _check_whole(0, render_seed=render_seed)
+        check_whole(1, groups=groups, clips=clips, size=size)
+        check_whole(0, render_seed=render_seed)
         super().__init__(root, **{**defaults, **options})
         self.rendering: dict[str, Any] = {
             "groups": groups,

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model_weights
+from torchvision.models import get_model_weights, list_models
 
 from lightning_cam.errors import ConfigError, UserError
 
@@ -19,7 +19,7 @@ def load_weights(module: nn.Module, backbone: str, weights: str | Path) -> None:
     Args:
         module: the part; names in the state dict that it does not have (the 1000-way head) are
             left aside.
-        backbone: torchvision's name of the whole network, or `"small"`.
+        backbone: torchvision's name of the whole network, or one of ours (`"small"`).
         weights: `"DEFAULT"` or another name of torchvision's weights enum (`"IMAGENET1K_V1"`), or
             the path of a state dict: torchvision's file, or a checkpoint of ours (so that an LRCN
             can start from a frame CNN, as its authors did).
@@ -28,19 +28,22 @@ def load_weights(module: nn.Module, backbone: str, weights: str | Path) -> None:
         ConfigError: no such weights or file, or they belong to another network.
         UserError: the download failed.
     """
+    fill(module, read_weights(backbone, weights), backbone, weights)
+
+
+def read_weights(backbone: str, weights: str | Path) -> dict[str, Tensor]:
+    """The state dict that `load_weights` would fill a module with."""
     path = Path(weights).expanduser()
-    known = {} if backbone == "small" else get_model_weights(backbone).__members__
+    known = get_model_weights(backbone).__members__ if backbone in list_models() else {}
     if weights in known:
-        state = _download(backbone, known[str(weights)])
-    elif path.is_file():
-        state = _read(path)
-    else:
-        names = ", ".join(known) or "none for this backbone"
-        raise ConfigError(
-            f"weights={str(weights)!r} is neither a file nor known for {backbone} ({names}); "
-            "give the path of a state dict, or null to start from random weights"
-        )
-    _fill(module, state, f"weights={str(weights)!r} do not fit the backbone {backbone}")
+        return _download(backbone, known[str(weights)])
+    if path.is_file():
+        return _read(path)
+    names = ", ".join(known) or "none for this backbone"
+    raise ConfigError(
+        f"weights={str(weights)!r} is neither a file nor known for {backbone} ({names}); "
+        "give the path of a state dict, or null to start from random weights"
+    )
 
 
 def _download(backbone: str, entry: Any) -> dict[str, Tensor]:
@@ -66,10 +69,16 @@ def _read(path: Path) -> dict[str, Tensor]:
             state = state[key]
     if not isinstance(state, dict):
         raise ConfigError(f"weights={str(path)!r} holds a {type(state).__name__}, not a state dict")
-    return state
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
-def _fill(module: nn.Module, state: dict[str, Tensor], problem: str) -> None:
+def fill(module: nn.Module, state: dict[str, Tensor], backbone: str, weights: str | Path) -> None:
+    """Copies the tensors of a state dict that belong to `module`, whatever prefix they carry.
+
+    Raises:
+        ConfigError: some are missing or have another shape; names `weights` and `backbone`.
+    """
+    problem = f"weights={str(weights)!r} do not fit the backbone {backbone}"
     # Files older than PyTorch 0.4.1 have no batch counters.
     names = [n for n in module.state_dict() if not n.endswith("num_batches_tracked")]
     prefixes = {key[: -len(names[0])] for key in state if key.endswith(names[0])} | {""}

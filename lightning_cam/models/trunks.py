@@ -125,12 +125,17 @@ def build_trunk(backbone: str, weights: str | None = None, frozen: bool = False)
         features = torchvision.models.get_model(backbone, weights=None).features
         layers["features"] = features[: _FEATURES[backbone]]
     else:
-        children = torchvision.models.get_model(backbone, weights=None).named_children()
-        layers.update((name, child) for name, child in children if name not in ("avgpool", "fc"))
+        layers = without_head(torchvision.models.get_model(backbone, weights=None))
     trunk = Trunk(layers, frozen=frozen, fixed_norm=weights is not None)
     if weights is not None:
         load_weights(trunk, backbone, weights)
     return trunk
+
+
+def without_head(resnet: nn.Module) -> OrderedDict[str, nn.Module]:
+    """The layers of a torchvision ResNet up to its last map, under their own names."""
+    children = resnet.named_children()
+    return OrderedDict((name, child) for name, child in children if name not in ("avgpool", "fc"))
 
 
 def _small() -> OrderedDict[str, nn.Module]:

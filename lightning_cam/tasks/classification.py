@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -62,8 +63,10 @@ class VideoClassification(L.LightningModule):
             `total_iters`, the number of optimiser steps of the whole training; stepped after every
             optimiser step. None keeps the lr.
         label_smoothing: of both terms.
-        step_loss: w, from 0 to 1.
+        step_loss: w, from 0 to 1; None is 0.3 where the network has step logits, else 0.
         trunk_lr_factor: the lr of `model.trunk` (a pretrained backbone) relative to the rest.
+        channels_last: hold the weights of 3D convolutions and the clips in memory as
+            `torch.channels_last_3d`, which GPUs' tensor cores and oneDNN prefer.
         layers: dotted names of target layers under `model`, the first is the default. None takes
             the network's own `explain_layers`.
 
@@ -78,9 +81,10 @@ class VideoClassification(L.LightningModule):
         optimizer: Callable[..., Optimizer] | None = None,
         scheduler: Callable[..., LRScheduler] | None = None,
         label_smoothing: float = 0.0,
-        step_loss: float = 0.0,
+        step_loss: float | None = 0.0,
         trunk_lr_factor: float = 1.0,
         layers: Sequence[str] | None = None,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -88,10 +92,13 @@ class VideoClassification(L.LightningModule):
         self.optimizer = optimizer or partial(AdamW, lr=1e-3, weight_decay=1e-2)
         self.scheduler = scheduler
         self.label_smoothing = label_smoothing
-        self.step_loss = step_loss
         self.trunk_lr_factor = trunk_lr_factor
+        self.channels_last = channels_last
         self.layers: tuple[str, ...] = tuple(layers or getattr(model, "explain_layers", None) or ())
         self.has_steps = hasattr(model, "forward_steps")
+        if step_loss is None:
+            step_loss = 0.3 if self.has_steps else 0.0
+        self.step_loss = step_loss
         self.takes_valid = "valid" in inspect.signature(unwrap(model).forward).parameters
         for name, share in (("step_loss", step_loss), ("label_smoothing", label_smoothing)):
             if not isinstance(share, int | float) or not 0 <= share <= 1:
@@ -106,6 +113,15 @@ class VideoClassification(L.LightningModule):
                 f"trunk_lr_factor={trunk_lr_factor} needs a part named 'trunk', which "
                 f"{type(model).__name__} does not have; set trunk_lr_factor=1"
             )
+        if channels_last:
+            convolutions = [m for m in model.modules() if isinstance(m, nn.Conv3d)]
+            if not convolutions:
+                raise ConfigError(
+                    f"channels_last=true is for 3D convolutions, which {type(model).__name__} does "
+                    "not have; set channels_last=false"
+                )
+            for convolution in convolutions:
+                convolution.to(memory_format=torch.channels_last_3d)
         self.train_acc = MulticlassAccuracy(
             len(self.classes), average="micro", ignore_index=IGNORED
         )
@@ -113,8 +129,13 @@ class VideoClassification(L.LightningModule):
         self.test_scores = Scores(len(self.classes))
         self.explainable()  # a wrong layer name shows here, not after the first epoch
 
+    def _laid_out(self, clip: Tensor) -> Tensor:
+        """The clip in the memory layout of the network."""
+        return clip.to(memory_format=torch.channels_last_3d) if self.channels_last else clip
+
     def forward(self, clip: Tensor, valid: Tensor | None = None) -> Tensor:
         """Logits (B, K)."""
+        clip = self._laid_out(clip)
         return self.model(clip, valid) if self.takes_valid else self.model(clip)
 
     def loss(
@@ -151,6 +172,7 @@ class VideoClassification(L.LightningModule):
         clip, label, valid = batch["video"], batch["label"], batch.get("valid")
         steps = None
         if self.has_steps:
+            clip = self._laid_out(clip)
             logits, steps = self.model.forward_steps(clip, valid)  # type: ignore[operator]
         else:
             logits = self(clip, valid)
@@ -252,6 +274,7 @@ class VideoClassification(L.LightningModule):
         valid = None if batch is None or not self.takes_valid else batch.get("valid")
 
         def forward(clip: Tensor) -> Tensor:
+            clip = self._laid_out(clip)
             if valid is None:
                 return model(clip)
             copies = valid.to(clip.device).repeat(clip.shape[0] // valid.shape[0], 1)

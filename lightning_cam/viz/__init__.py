@@ -6,17 +6,20 @@ from lightning_cam.viz.attention import draw_attention
 from lightning_cam.viz.canvas import save_png
 from lightning_cam.viz.overlay import overlay
 from lightning_cam.viz.panel import draw_video
-from lightning_cam.viz.picture import ClipPicture
+from lightning_cam.viz.picture import OUTCOMES, ClipPicture, frame_shares, outcome
 from lightning_cam.viz.report import ReportEntry, write_report
 from lightning_cam.viz.sheet import draw_sheet
 from lightning_cam.viz.video import write_video
 
 __all__ = [
+    "OUTCOMES",
     "ClipPicture",
     "ReportEntry",
     "draw_attention",
     "draw_sheet",
     "draw_video",
+    "frame_shares",
+    "outcome",
     "overlay",
     "save_png",
     "write_report",

@@ -26,6 +26,9 @@ WRONG: Color = (200, 76, 0)
 NEUTRAL: Color = (140, 148, 158)
 BLUE: Color = (0, 98, 163)
 VIOLET: Color = (138, 74, 148)
+# The two classes of a contrast, as the ends of the signed colour scale.
+CLASS_A: Color = (178, 24, 43)
+CLASS_B: Color = (33, 102, 172)
 
 # Row filter "sub" (setting 19, value 16) takes half the time for 6% more bytes. OpenCV before 4.12
 # has no name for the setting and ignores it.

@@ -7,6 +7,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from lightning_cam.viz.canvas import CLASS_A, CLASS_B
+
 # Opacity reaches its full value at this share of the scale and falls to zero with the heat, so
 # that the picture stays visible wherever nothing is claimed.
 _FULL_OPACITY_AT = 0.5
@@ -15,7 +17,7 @@ _FULL_OPACITY_AT = 0.5
 def _lut(signed: bool) -> np.ndarray:
     """The 256 RGB colours of the scale: Turbo from 0 to 1, blue-white-red from -1 to 1."""
     if signed:
-        stops = np.array([(33, 102, 172), (247, 247, 247), (178, 24, 43)])
+        stops = np.array([CLASS_B, (247, 247, 247), CLASS_A])
         at = np.linspace(0, 1, 256)
         return np.stack([np.interp(at, (0, 0.5, 1), c) for c in stops.T], 1).round().astype("uint8")
     ramp = np.arange(256, dtype=np.uint8)[:, None]

@@ -6,14 +6,15 @@ import math
 
 import numpy as np
 
-from lightning_cam.viz.canvas import INK, MUTED, PAPER, Canvas, line_height, wrap
-from lightning_cam.viz.parts import MARGIN, MAX_BOX, Strip, drawn, header, scale
+from lightning_cam.viz.canvas import INK, MUTED, PAPER, Canvas, line_height
+from lightning_cam.viz.header import header
+from lightning_cam.viz.parts import MARGIN, Caption, drawn, scale
 from lightning_cam.viz.picture import ClipPicture
+from lightning_cam.viz.strip import MAX_BOX, Strip, names_room
 
 _SHORT, _LONG = 224, 480  # sides of a panel in pixels: readable, yet four fit on a screen
 _COLUMNS = 4
 _CAPTION = 14
-_NAMES = 146  # room for the names of the strip's rows
 
 
 def panel_size(height: int, width: int) -> tuple[int, int]:
@@ -29,31 +30,29 @@ def draw_video(picture: ClipPicture) -> np.ndarray:
     """Compose the explanation video of a clip.
 
     Above: the clip's name, true class, likeliest classes. In the middle: the clip and its
-    overlays, each with its caption and colour scale. Below: attention weight and share of the
-    heat for each frame, the current one lit.
+    overlays, each with its caption and colour scale; those of a contrast side by side. Below:
+    attention weight and share of the heat for each frame, the current one lit.
 
     Returns:
         (T, H, W, 3) uint8 RGB, as `write_video` takes it.
     """
     size = panel_size(*picture.frames.shape[1:3])
     pictures = drawn(picture, size, np.arange(len(picture.frames)))
-    columns = math.ceil(len(pictures) / math.ceil(len(pictures) / _COLUMNS))  # even rows
+    places = _places(picture)
+    columns = 1 + max(column for _, column in places)
     cell = max(size[1], _SHORT)  # narrow clips still need room for their captions
     width = max((cell + MARGIN) * columns + MARGIN, 2 * (_SHORT + MARGIN) + MARGIN)
     width += width % 2
 
     top = header(picture, width)
-    strip = Strip(picture, width, _NAMES, width - MARGIN - MAX_BOX)
+    strip = Strip(picture, width, names_room(picture), width - MARGIN - MAX_BOX)
     captions = ["original", *picture.heatmaps]
-    lines = [wrap(caption, _CAPTION, cell, 3) for caption in captions]
-    text = line_height(_CAPTION) * max(map(len, lines)) + line_height(13)
-    row = size[0] + 6 + text + 12
-    middle = Canvas(width, row * math.ceil(len(pictures) / columns))
-    corners = [
-        (MARGIN + n % columns * (cell + MARGIN), n // columns * row) for n in range(len(lines))
-    ]
+    texts = [Caption.of(picture, caption, cell) for caption in captions]
+    row = size[0] + 6 + max(text.height for text in texts) + 12
+    middle = Canvas(width, row * (1 + places[-1][0]))
+    corners = [(MARGIN + column * (cell + MARGIN), line * row) for line, column in places]
     for n, (x, y) in enumerate(corners):
-        below = middle.lines(x, y + size[0] + 6, lines[n], _CAPTION)
+        below = texts[n].draw(middle, x, y + size[0] + 6)
         if n:
             scale(middle, picture, captions[n], x, below, cell)
 
@@ -75,3 +74,12 @@ def draw_video(picture: ClipPicture) -> np.ndarray:
         y += y_middle + size[0] + 6 + line_height(_CAPTION)
         frame[y : y + now.image.height, x - 2 : x + cell] = now.pixels()
     return video
+
+
+def _places(picture: ClipPicture) -> list[tuple[int, int]]:
+    """(row, column) of the clip and of each overlay; a contrast's three share a row."""
+    count = len(picture.heatmaps)
+    if picture.contrasts:
+        return [(0, 0), *((n // 3, 1 + n % 3) for n in range(count))]
+    columns = math.ceil((1 + count) / math.ceil((1 + count) / _COLUMNS))  # even rows
+    return [divmod(n, columns) for n in range(1 + count)]

@@ -7,7 +7,46 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_cam.viz.overlay import check_frames, check_heatmap, no_evidence
+from lightning_cam.viz.overlay import check_frames, check_heatmap, clip_scale, no_evidence
+
+OUTCOMES = ("correct", "confused", "wrong")  # what a network can make of a clip, see `outcome`
+
+
+def outcome(ranked: Sequence[tuple[str, float]], label: str | None) -> str:
+    """What a network made of a clip, one of `OUTCOMES`.
+
+    Args:
+        ranked: (class, probability) pairs, highest first.
+        label: the true class.
+
+    Returns:
+        "correct": the likeliest class is the true one; "confused": the second likeliest is;
+        "wrong": neither is; "" where the true class or the probabilities are unknown.
+    """
+    if label is None or not ranked:
+        return ""
+    names = [name for name, _ in ranked[:2]]
+    return OUTCOMES[names.index(label)] if label in names else "wrong"
+
+
+def frame_shares(
+    heatmap: np.ndarray, kept: np.ndarray, *, signed: bool = False
+) -> np.ndarray | None:
+    """Each frame's share of the heat of a clip.
+
+    Args:
+        heatmap: (T, H, W) raw.
+        kept: (T,) bool, the frames that are not padding; others get 0.
+        signed: negative heat counts by its amount, else as none.
+
+    Returns:
+        (T,) of sum 1; None for a map that says nothing.
+    """
+    if not kept.any() or no_evidence(heatmap[kept], signed=signed):
+        return None
+    heat = np.where(kept[:, None, None], heatmap, 0).astype(np.float64)
+    frames = (np.abs(heat) if signed else np.maximum(heat, 0)).sum((1, 2))
+    return frames / frames.sum()
 
 
 @dataclass(frozen=True)
@@ -18,7 +57,7 @@ class ClipPicture:
         frames: (T, H, W, 3) uint8 RGB.
         heatmaps: caption -> (T, H, W) raw heatmap. The caption names method, layer and pooling;
             what stands before its first comma serves as the short name.
-        target: name of the output column that the heatmaps explain.
+        target: name of the output column that the heatmaps explain, class A of a contrast.
         label: true class, None where nobody knows.
         probabilities: (class, probability) pairs, in any order; empty for a regressor.
         attention: (T,) attention weights.
@@ -26,6 +65,9 @@ class ClipPicture:
         times: (T,) seconds of the frames in their video.
         title: the clip's name.
         signed: captions of heatmaps whose negative values count too.
+        contrasts: captions of three heatmaps each, drawn side by side on one scale: for `target`,
+            for `against`, and their difference.
+        against: name of the class B of the contrasts.
 
     Raises:
         TypeError, ValueError: an array has the wrong dtype or shape.
@@ -41,6 +83,8 @@ class ClipPicture:
     times: np.ndarray | None = None
     title: str = ""
     signed: Sequence[str] = ()
+    contrasts: Sequence[tuple[str, str, str]] = ()
+    against: str | None = None
 
     def __post_init__(self) -> None:
         check_frames(self.frames)
@@ -67,11 +111,34 @@ class ClipPicture:
         return sorted(self.probabilities, key=lambda pair: -pair[1])
 
     @property
+    def outcome(self) -> str:
+        """What the network made of the clip, see `outcome`."""
+        return outcome(self.ranked, self.label)
+
+    @property
     def short_names(self) -> dict[str, str]:
-        """Caption -> what stands before its first comma, where that tells the maps apart."""
-        short = {caption: caption.split(",")[0].strip() for caption in self.heatmaps}
+        """Caption -> what stands before its first comma, and what else tells the maps apart."""
+        parts = {caption: [p.strip() for p in caption.split(",")] for caption in self.heatmaps}
+        short = {}
+        for caption, (name, *rest) in parts.items():
+            alike = [other for other in parts.values() if other[0] == name]
+            apart = [part for part in rest if not all(part in other for other in alike)]
+            short[caption] = ", ".join([name, *apart])
         names = list(short.values())
         return {c: s if names.count(s) == 1 else c for c, s in short.items()}
+
+    def role(self, caption: str) -> str:
+        """ "A", "B" or "A - B" for the heatmaps of a contrast, "" for others."""
+        for three in self.contrasts:
+            if caption in three:
+                return ("A", "B", "A - B")[three.index(caption)]
+        return ""
+
+    def heading(self, caption: str) -> str:
+        """What stands above the caption: which class a heatmap of a contrast is for."""
+        role = self.role(caption)
+        names = {"A": self.target, "B": self.against or "", "A - B": "red for A, blue for B"}
+        return f"{role}: {names[role]}" if role else ""
 
     def heat(self, caption: str) -> np.ndarray:
         """(T, H, W) the heatmap as drawn: padded frames count as zero."""
@@ -89,12 +156,16 @@ class ClipPicture:
 
     def energy(self, caption: str) -> np.ndarray | None:
         """(T,) each frame's share of the heat of the clip; None where the map says nothing."""
-        if self.silence(caption):
-            return None
-        heat = self.heat(caption).astype(np.float64)
-        heat = np.abs(heat) if self.is_signed(caption) else np.maximum(heat, 0)
-        frames = heat.sum((1, 2))
-        return frames / frames.sum()
+        signed = self.is_signed(caption)
+        return frame_shares(self.heatmaps[caption], self.kept, signed=signed)
+
+    def scale(self, caption: str) -> float:
+        """The heat at the end of the colour scale: the clip's maximum, a contrast's common one."""
+        alike = next((three for three in self.contrasts if caption in three), (caption,))
+        return max(
+            (clip_scale(self.heat(c), signed=self.is_signed(c)) for c in alike
+             if not self.silence(c)), default=0.0,
+        )  # fmt: skip
 
     def strips(self) -> dict[str, np.ndarray | None]:
         """What is drawn for each frame: name -> (T,) shares of the clip, attention first."""
@@ -104,6 +175,12 @@ class ClipPicture:
             rows["attention weight"] = attention if np.isfinite(attention).all() else None
         names = self.short_names
         return rows | {f"energy: {names[c]}": self.energy(c) for c in self.heatmaps}
+
+    def strip_kinds(self) -> dict[str, str]:
+        """Name of a strip -> "attention", "energy", or the role of a contrast's heatmap."""
+        names = self.short_names
+        kinds = {f"energy: {names[c]}": self.role(c) or "energy" for c in self.heatmaps}
+        return {name: kinds.get(name, "attention") for name in self.strips()}
 
     def moment(self, t: int) -> str:
         """How frame `t` is called in pictures."""

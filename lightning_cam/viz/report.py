@@ -14,9 +14,21 @@ from urllib.parse import quote
 import numpy as np
 
 from lightning_cam.viz.parts import percent
-from lightning_cam.viz.picture import ClipPicture
+from lightning_cam.viz.picture import ClipPicture, outcome
 
+_HEADINGS = {
+    "correct": "Correct",
+    "confused": "Confused: the true class comes second",
+    "wrong": "Wrong: the true class is not among the first two",
+}
+_MARKS = {
+    "correct": "✓ right",
+    "confused": "✗ wrong, the true class comes second",
+    "wrong": "✗ wrong",
+    "": "",
+}
 _CLASSES = 5  # shown for each clip, the rest is in the npz
+_STRIPS = {"attention": "attention", "A": "first", "B": "second", "A - B": "both"}
 _EAGER = 4  # videos whose first picture is loaded at once; the others when they come into view
 
 
@@ -44,6 +56,8 @@ class ReportEntry:
     data: Path
     fps: float
     scores: Mapping[str, str] = field(default_factory=dict)
+    against: str | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)  # of the strips
 
     @classmethod
     def of(
@@ -70,12 +84,19 @@ class ReportEntry:
             data=Path(data),
             fps=fps,
             scores=scores or {},
+            against=picture.against,
+            kinds=picture.strip_kinds(),
         )
+
+    @property
+    def outcome(self) -> str:
+        """What the network made of the clip, see `viz.outcome`."""
+        return outcome(self.ranked, self.label)
 
     @property
     def right(self) -> bool | None:
         """Whether the likeliest class is the true one; None where that cannot be said."""
-        return self.ranked[0][0] == self.label if self.ranked and self.label is not None else None
+        return self.outcome == "correct" if self.outcome else None
 
 
 def write_report(
@@ -86,6 +107,7 @@ def write_report(
     summary: Mapping[str, str] | None = None,
     skipped: Mapping[str, str] | None = None,
     downloads: Sequence[str | Path] = (),
+    groups: Sequence[str] = (),
 ) -> Path:
     """Write `folder/index.html`, which plays every clip and opens from the disk.
 
@@ -99,6 +121,8 @@ def write_report(
             "command" is set in a fixed-width font.
         skipped: clip -> one line that says why it is missing.
         downloads: more files to link to, such as scores.csv.
+        groups: of `viz.OUTCOMES`; the clips stand below such headings, in this order, any others
+            after them. Without it there are no headings.
 
     Returns:
         The page's path.
@@ -117,7 +141,7 @@ def write_report(
         summary=_definitions(summary or {}),
         downloads=" ".join(_link(folder, Path(path)) for path in downloads),
         tools="" if len(entries) > 1 else "hidden",
-        cards="\n".join(_card(folder, entry, n < _EAGER) for n, entry in enumerate(entries)),
+        cards=_cards(folder, entries, groups),
         skipped=_skipped(skipped),
     )
     path = folder / "index.html"
@@ -183,10 +207,29 @@ def _skipped(skipped: Mapping[str, str]) -> str:
     return f'<section class="skipped"><h2>Skipped clips</h2><ul>{items}</ul></section>'
 
 
+def _cards(folder: Path, entries: Sequence[ReportEntry], groups: Sequence[str]) -> str:
+    """All clips, below headings where there are groups."""
+    if not groups:
+        return "\n".join(_card(folder, entry, n < _EAGER) for n, entry in enumerate(entries))
+    sections, n = [], 0
+    for kind in dict.fromkeys([*groups, *(entry.outcome for entry in entries)]):
+        members = [entry for entry in entries if entry.outcome == kind]
+        cards = [_card(folder, entry, n + k < _EAGER) for k, entry in enumerate(members)]
+        n += len(members)
+        heading = f"{_HEADINGS.get(kind, 'True class unknown')} ({len(members)})"
+        body = "\n".join(cards) or '<p class="note">none found</p>'
+        sections.append(f'<section class="group"><h2>{heading}</h2>\n{body}\n</section>')
+    return "\n".join(sections)
+
+
 def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
     verdict = {True: "right", False: "wrong", None: "unknown"}[entry.right]
     facts = {"true class": entry.label} if entry.label is not None else {}
-    facts |= {"explaining": entry.target, **entry.scores}
+    if entry.against is None:
+        facts["explaining"] = entry.target
+    else:
+        facts |= {"A": entry.target, "B": entry.against}
+    facts |= entry.scores
     methods = "".join(
         f"<li>{escape(caption)}"
         + (f' <span class="none">no evidence: {escape(why)}</span>' if why else "")
@@ -195,7 +238,7 @@ def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
     )
     return _template("card").substitute(
         verdict=verdict,
-        mark={"right": "✓ right", "wrong": "✗ wrong", "unknown": ""}[verdict],
+        mark=_MARKS[entry.outcome],
         title=escape(entry.title or "clip"),
         video=_reference(folder, entry.video),
         preload="metadata" if eager else "none",
@@ -210,11 +253,11 @@ def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
 
 
 def _bars(entry: ReportEntry) -> str:
-    """The likeliest classes, and in any case the true one and the one explained."""
+    """The likeliest classes, and in any case the true one and those explained."""
     shown = [
         pair
         for rank, pair in enumerate(entry.ranked)
-        if rank < _CLASSES or pair[0] in (entry.label, entry.target)
+        if rank < _CLASSES or pair[0] in (entry.label, entry.target, entry.against)
     ]
     rows = []
     for name, probability in shown:
@@ -245,7 +288,7 @@ def _strip(entry: ReportEntry) -> str:
     )
     out = []
     for name, shares in entry.strips.items():
-        kind = "attention" if name.startswith("attention") else "energy"
+        kind = _STRIPS.get(entry.kinds.get(name, ""), "energy")
         if shares is None:
             out.append(f'<div class="row"><span>{escape(name)}</span><em>no evidence</em></div>')
             continue

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightning_cam.viz.canvas import INK, MUTED, Canvas, line_height, wrap
-from lightning_cam.viz.parts import MARGIN, MAX_BOX, Strip, drawn, header, scale
+from lightning_cam.viz.canvas import INK, MUTED, Canvas, line_height
+from lightning_cam.viz.header import header
+from lightning_cam.viz.parts import MARGIN, Caption, drawn, scale
 from lightning_cam.viz.picture import ClipPicture
+from lightning_cam.viz.strip import MAX_BOX, Strip
 
 _LABELS = 250  # room for captions and scales, left of the rows
 _GAP = 4
@@ -39,9 +41,8 @@ def draw_sheet(picture: ClipPicture, columns: int = 16) -> np.ndarray:
     total = max(right + MAX_BOX, 720)
 
     captions = ["original", *picture.heatmaps]
-    labels = [wrap(caption, 14, _LABELS - MARGIN - 12, 3) for caption in captions]
-    lines = max(map(len, labels))
-    row = max(size[0], line_height(14) * lines + line_height(13)) + _GAP
+    labels = [Caption.of(picture, caption, _LABELS - MARGIN - 12) for caption in captions]
+    row = max(size[0], *(label.height for label in labels)) + _GAP
     numbers = line_height(13) * (1 if picture.times is None else 2) + 4
     rows = Canvas(total, numbers + row * len(captions) + 2)
     for n, t in enumerate(indices):
@@ -54,7 +55,7 @@ def draw_sheet(picture: ClipPicture, columns: int = 16) -> np.ndarray:
     rows.text(MARGIN, 0, "frame", 13, MUTED)
     for r, shown in enumerate(drawn(picture, size, indices)):
         y = numbers + row * r
-        below = rows.lines(MARGIN, y, labels[r], 14)
+        below = labels[r].draw(rows, MARGIN, y)
         if r:
             scale(rows, picture, captions[r], MARGIN, below, _LABELS - MARGIN - 12)
         for n, image in enumerate(shown):

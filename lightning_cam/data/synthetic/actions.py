@@ -27,7 +27,7 @@ from lightning_cam.data.synthetic.scene import FPS, FRAMES, TIMES, Array
 from lightning_cam.data.truth import Truth, truth_path
 from lightning_cam.errors import DataError
 
-VERSION = 1
+VERSION = 2
 CLASSES = (
     "move_left", "move_right", "move_up", "move_down", "rotate_cw", "rotate_ccw",
     "expand", "shrink", "oscillate", "blink", "circle",

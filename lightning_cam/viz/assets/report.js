@@ -60,6 +60,10 @@ function choose() {
     card.hidden = !keep;
     count += keep;
   }
+  for (const group of document.querySelectorAll(".group")) {
+    const own = [...group.querySelectorAll(".card")];
+    group.hidden = own.length > 0 && own.every((card) => card.hidden);
+  }
   document.getElementById("shown").textContent = count < cards.length ? `${count} of ${cards.length} shown` : "";
 }
 filter.addEventListener("input", choose);

@@ -1,0 +1,232 @@
+"""Say whether a data set is complete: `python -m lightning_cam.data.check --help`."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+import lightning_cam
+from lightning_cam.entry import command, one_line_errors
+from lightning_cam.errors import ConfigError, UnknownNameError
+
+if TYPE_CHECKING:  # torch loads in `check`, not for --help
+    from rich.table import Table
+
+    from lightning_cam.data.clips import Clip
+    from lightning_cam.data.listing import Listing, Problem
+    from lightning_cam.data.module import VideoDataModule
+
+CONFIGS = Path(lightning_cam.__file__).parents[1] / "configs"
+PARTS = ("train", "val", "test")
+SHOWN = 10  # problems of a kind
+HEADINGS = {
+    "missing": "listed, but not there",
+    "unlisted": "there, but in no list",
+    "label": "label and class do not fit",
+    "row": "rows of lists that make no sense",
+    "unreadable": "videos that cannot be decoded",
+    "damaged": "videos that lost a part",
+    "truth": "ground truth that cannot be used",
+    "few": "classes with too few videos",
+    "stray": "files that do not belong there",
+    "group": "videos of no group",
+}
+
+Tally = dict[str, Counter[str]]  # title of a column -> how many of each class
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="check")
+def main(cfg: DictConfig) -> None:
+    with one_line_errors(), suppress(KeyboardInterrupt):
+        sys.exit(check(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)))
+    sys.exit(130)
+
+
+def check(config: Any) -> int:
+    """Check a data set and print what was found.
+
+    Args:
+        config: as composed from `configs/check.yaml`, in plain containers.
+
+    Returns:
+        0 if all is well, 1 if there are problems.
+
+    Raises:
+        UserError: nothing can be checked.
+    """
+    from rich.console import Console
+
+    from lightning_cam.build import build
+    from lightning_cam.data.module import VideoDataModule
+
+    keys = ("data", "decode", "out", "processes", "timeout", "seed")
+    for key in config:
+        if key not in keys:
+            raise UnknownNameError("setting", key, keys)
+    _check_settings(config)
+    data = build(config["data"], where="data")
+    if not isinstance(data, VideoDataModule):
+        raise ConfigError("data._target_ is no VideoDataModule: there is nothing to check")
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        data.prepare_data()
+        listing = data.listing
+    start = f"{Path(data.root)}/"
+    problems = [replace(p, what=p.what.removeprefix(start)) for p in listing.problems]
+    tally = _tally(listing, problems)
+    if config["decode"]:
+        problems += _decode(data, config["processes"], config["timeout"], tally)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(_table(listing, Counter(problem.kind for problem in problems), tally))
+    for note in dict.fromkeys(str(note.message) for note in notes):
+        console.print(f"note: {note}")
+    for line in _lines(problems, config["out"]):
+        console.print(line)
+    if problems and config["out"] is not None:
+        _write(Path(str(config["out"])), problems)
+    unopened = "" if config["decode"] else "; no video was opened"
+    counts = ", ".join(f"{n} {kind}" for kind, n in Counter(p.kind for p in problems).items())
+    console.print(f"{data.root}: {counts or 'all is well'}{unopened}")
+    return 1 if problems else 0
+
+
+def _check_settings(config: Mapping[str, Any]) -> None:
+    processes, timeout = config["processes"], config["timeout"]
+    if type(config["decode"]) is not bool:
+        raise ConfigError(f"decode={config['decode']} must be true or false")
+    if processes is not None and (type(processes) is not int or processes < 1):
+        raise ConfigError(f"processes={processes} must be a whole number from 1 on, or null")
+    if type(timeout) not in (int, float) or not timeout > 0:
+        raise ConfigError(f"timeout={timeout} must be a number of seconds above 0")
+
+
+def _tally(listing: Listing, problems: Sequence[Problem]) -> Tally:
+    """Clips of each part, and problems of each kind whose path names a class."""
+    tally: Tally = {
+        part: Counter(listing.classes[clip.label] for clip in getattr(listing, part))
+        for part in PARTS
+    }
+    classes = set(listing.classes)
+    for problem in problems:
+        name = next((part for part in Path(problem.what).parts if part in classes), None)
+        if name is not None:
+            tally.setdefault(problem.kind, Counter())[name] += 1
+    return tally
+
+
+def _decode(
+    data: VideoDataModule, processes: int | None, timeout: float, tally: Tally
+) -> list[Problem]:
+    """Open every video once: what is wrong, added to the tally together with short videos."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from lightning_cam.data.listing import Problem
+    from lightning_cam.data.scan import scan
+
+    clips = _distinct(data.listing)
+    order = {clip.path: number for number, clip in enumerate(clips)}
+    problems: dict[int, Problem] = {}
+    short: Counter[str] = Counter()
+    console = Console(stderr=True)
+    columns = ("decoding", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(
+        *columns,
+        console=console,
+        transient=True,
+        auto_refresh=False,  # by a thread, which would hold locks while we fork
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("", total=len(clips))
+        for clip, found in scan(clips, data.reader, processes=processes, timeout=timeout):
+            bar.update(task, advance=1, refresh=True)
+            name = data.listing.classes[clip.label]
+            if found.kind:
+                what = _below(clip.path, data.root)
+                problems[order[clip.path]] = Problem(found.kind, what, found.why)
+                tally.setdefault(found.kind, Counter())[name] += 1
+            short[name] += 0 < found.steps < data.reader.num_frames
+    tally["short"] = short
+    return [problems[number] for number in sorted(problems)]
+
+
+def _distinct(listing: Listing) -> list[Clip]:
+    """All clips, once each: the validation part may serve for testing too."""
+    return list({clip.path: clip for part in PARTS for clip in getattr(listing, part)}.values())
+
+
+def _below(path: Path, root: str) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _table(listing: Listing, totals: Counter[str], tally: Tally) -> Table:
+    """One row per class: clips of each part, problems, and the share of its clips that is there.
+
+    Args:
+        listing: the data set.
+        totals: of each kind of problem, those of no class included.
+        tally: the columns.
+    """
+    from rich.box import SIMPLE
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE, show_footer=True)
+    table.add_column("class", "all", overflow="fold")
+    for title, counts in tally.items():
+        table.add_column(title, str(totals[title] or sum(counts.values())), justify="right")
+    absent = tally.get("missing", Counter())
+    there = Counter(listing.classes[clip.label] for clip in _distinct(listing))
+    if absent:
+        table.add_column("there", _percent(sum(there.values()), totals["missing"]), justify="right")
+    for name in listing.classes:
+        cells = [str(counts[name] or "-") for counts in tally.values()]
+        cells += [_percent(there[name], absent[name])] * bool(absent)
+        table.add_row(Text(name), *cells)
+    return table
+
+
+def _percent(there: int, absent: int) -> str:
+    return f"{100 * there // max(there + absent, 1)}%"
+
+
+def _lines(problems: Sequence[Problem], out: str | None) -> Iterator[str]:
+    """The first problems of each kind, one line each."""
+    kinds: dict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        kinds[problem.kind].append(problem)
+    for kind, found in kinds.items():
+        heading = f" ({HEADINGS[kind]})" if kind in HEADINGS else ""
+        yield f"{len(found)} {kind}{heading}"
+        for problem in found[:SHOWN]:
+            yield f"  {' '.join(str(problem).split())}"
+        if len(found) > SHOWN:
+            yield f"  and {len(found) - SHOWN} more" + (f", see {out}" if out else "")
+        yield ""
+
+
+def _write(path: Path, problems: Sequence[Problem]) -> None:
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(["kind", "what", "why"])
+            rows.writerows([problem.kind, problem.what, problem.why] for problem in problems)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path} ({error.strerror}); choose out=FILE") from error
+
+
+if __name__ == "__main__":
+    if not CONFIGS.is_dir():
+        sys.exit(f"error: no {CONFIGS}; run this in a clone of the repository (pip install -e .)")
+    command(main, CONFIGS.parent / "check.py")

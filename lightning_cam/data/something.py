@@ -1,0 +1,253 @@
+"""Something-Something versions 1 and 2, and the synthetic one in the same layout.
+
+    <root>/20bn-something-something-v1/<id>/00001.jpg ...   12 pictures a second
+    <root>/something-something-v1-{labels,train,validation,test}.csv
+
+    <root>/20bn-something-something-v2/<id>.webm
+    <root>/something-something-v2-{labels,train,validation,test}.json
+
+The lists may also lie in `<root>/annotations` or `<root>/labels`, and be called `train.csv` or
+`train.json` and so on, as in newer packages. What a clip shows is a *template* such as "Pushing
+something from left to right"; a class is one template or a group of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lightning_cam.data.clips import Clip
+from lightning_cam.data.listing import Listing, hash_order
+from lightning_cam.data.module import VideoDataModule, check_whole
+from lightning_cam.data.selection import select_classes
+from lightning_cam.data.something_lists import (
+    FORMATS,
+    SUFFIXES,
+    Layout,
+    compare,
+    find_layout,
+    find_media,
+    read_labels,
+    read_parts,
+    read_rows,
+)
+from lightning_cam.data.synthetic.something import CLASSES, render
+from lightning_cam.data.templates import find_templates, load_groups, mirror_labels
+from lightning_cam.errors import ConfigError, DataError, UnknownNameError
+
+SPLITS = ("8:1:1", "official")
+
+
+def split_ids(
+    train: Iterable[str], validation: Iterable[str], split: str = "8:1:1"
+) -> tuple[list[str], list[str], list[str]]:
+    """Clips for training, validation and testing; see `SomethingSomething` for the recipe.
+
+    Args:
+        train: ids of the official training part.
+        validation: ids of the official validation part.
+        split: one of `SPLITS`.
+    """
+    held, rest = hash_order(validation), hash_order(train)
+    half = len(held) // 2
+    return rest[: 8 * half] if split == "8:1:1" else rest, held[:half], held[half:]
+
+
+class SomethingSomething(VideoDataModule):
+    """Something-Something version 1 (folders of pictures) or 2 (webm).
+
+    The labels of the official test part are not in its list, so the official validation part
+    serves for both: in the order of a hash of their ids, the first half of its clips is for
+    validation and the second for testing. For training, `split="8:1:1"` takes the first 8 x half
+    clips of the official training part in the same order (all, where there are fewer), and
+    `split="official"` all of it. Only clips of the classes count. So each clip's part depends on
+    the lists alone, not on what is on disk; it hardly changes when clips are added; and a crowd
+    worker, whom the official split keeps on one side, never is in training and evaluation both
+    (validation and testing may share some: who they are was not published).
+
+    Clips are mirrored by their templates: left and right change places in the label too, and where
+    the mirrored clip is of no class it is not mirrored.
+
+    Args:
+        root: the folder that holds the clips' folder and the lists. Ground truth is used in
+            validation and testing where `ground_truth/<id>.npz` lies in it.
+        version: 1 or 2; None for the one in `root`.
+        class_groups: None for one class per template, in the order of the labels; or which
+            templates make a class, see `load_groups`.
+        split: "8:1:1" or "official".
+        **options: settings of `VideoDataModule`; `classes` may name some of the classes, and
+            `hflip_pairs` replace the mirroring by templates.
+    """
+
+    def __init__(
+        self,
+        root: str = "data/something-something",
+        *,
+        version: int | None = None,
+        class_groups: str | dict[str, list[str]] | None = None,
+        split: str = "8:1:1",
+        **options: Any,
+    ) -> None:
+        super().__init__(root, **{"fps": 4.0, "rate": 12.0, **options})
+        if version not in (None, *FORMATS):
+            raise ConfigError(f"data.version={version!r} must be 1, 2 or null")
+        if split not in SPLITS:
+            raise UnknownNameError("data.split", split, SPLITS)
+        self.version = version
+        self.class_groups = class_groups
+        self.split = split
+        self.by_template = options.get("hflip_pairs") is None
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the data lie."""
+        return find_layout(self.root, self.version)
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """All templates of the data set, in the order of their numbers."""
+        return read_labels(self.layout.lists["labels"])
+
+    @cached_property
+    def templates(self) -> dict[str, list[str]]:
+        """Class name -> its templates."""
+        return find_templates(self.labels, load_groups(self.class_groups))[0]
+
+    def mirror(self) -> list[int | None]:
+        if self.by_template:
+            return mirror_labels(self.listing.classes, self.templates)
+        return super().mirror()
+
+    def list_clips(self) -> Listing:
+        layout = self.layout
+        templates, problems = find_templates(self.labels, load_groups(self.class_groups))
+        classes = select_classes(list(templates), self.given_classes)
+        label_of = {text: n for n, name in enumerate(classes) for text in templates[name]}
+        parts, wrong = read_parts(layout, set(self.labels))
+        ids = {
+            part: [clip_id for clip_id, text in parts[part].items() if text in label_of]
+            for part in ("train", "validation")
+        }
+        on_disk, suffix = find_media(layout), SUFFIXES[layout.version]
+        problems += wrong + compare(layout, parts, ids, on_disk)
+        folder = Path(self.root, "ground_truth")
+        truths = {file.stem: file for file in folder.glob("*.npz")}
+        text_of = parts["train"] | parts["validation"]
+        train, val, test = (
+            [
+                Clip(
+                    path=layout.media / (clip_id + suffix),
+                    clip_id=clip_id,
+                    label=label_of[text_of[clip_id]],
+                    truth=truths.get(clip_id),
+                )
+                for clip_id in part
+                if clip_id in on_disk
+            ]
+            for part in self.split_clips(ids["train"], ids["validation"])
+        )
+        for name, clips in (("training", train), ("validation", val), ("testing", test)):
+            if not clips:
+                reason = "its lists hold too few"
+                if problems:
+                    reason = f"it has {len(problems)} problems, the first is {problems[0]}"
+                raise DataError(f"no clips for {name} in {self.root!r}: {reason}")
+        return Listing(classes, train, val, test, problems)
+
+    def split_clips(
+        self, train: Sequence[str], validation: Sequence[str]
+    ) -> tuple[list[str], list[str], list[str]]:
+        """Ids for training, validation and testing from those of the two official parts."""
+        return split_ids(train, validation, self.split)
+
+
+class SyntheticSomething(SomethingSomething):
+    """Sixteen synthetic classes of a hand and things on a table, rendered on first use.
+
+    Each class is another one played backwards. The clips are by 24 workers, each with a hand, a
+    room and a camera of their own: 1-19 for training, 20-21 for validation, 22-24 for testing
+    (768 / 96 / 96 clips). Of fewer workers 19 in 24 are for training and two fifths of the others
+    for validation; a single other one's clips are halved.
+
+    Args:
+        root: folder to render into.
+        clips: clips per class.
+        workers: how many there are.
+        version: of the layout: 1 for folders of pictures, 2 for webm.
+        templates: some of the class names; None for all.
+        height: of the rendered frames in pixels.
+        render_seed: seed of the rendering; `seed` is that of order and augmentation.
+        class_groups: see `SomethingSomething`.
+        classes: see `VideoDataModule`.
+        **options: settings of `VideoDataModule`; the defaults suit the small networks of this
+            package.
+    """
+
+    def __init__(
+        self,
+        root: str = "data/synthetic_something",
+        *,
+        clips: int = 60,
+        workers: int = 24,
+        version: int = 1,
+        templates: list[str] | None = None,
+        height: int = 100,
+        render_seed: int = 0,
+        class_groups: str | dict[str, list[str]] | None = None,
+        classes: list[str] | None = None,
+        **options: Any,
+    ) -> None:
+        defaults = {
+            "resize": 64,
+            "crop": 64,
+            "batch_size": 12,
+            "num_workers": 0,
+            "permute": 0.5,
+            "grey": 0.15,
+            "mean": [0.45] * 3,
+            "std": [0.225] * 3,
+            "cache": True,
+        }
+        check_whole(1, clips=clips, workers=workers, version=version, height=height)
+        check_whole(0, render_seed=render_seed)
+        if classes is None and class_groups is None:  # known before anything is rendered
+            classes = list(templates or CLASSES)
+        super().__init__(
+            root,
+            version=version,
+            class_groups=class_groups,
+            split="official",
+            **{**defaults, **options, "classes": classes},
+        )
+        self.rendering: dict[str, Any] = {
+            "clips": clips,
+            "workers": workers,
+            "version": version,
+            "templates": templates,
+            "height": height,
+            "seed": render_seed,
+        }
+
+    def prepare_data(self) -> None:
+        """Render the data unless it is there."""
+        render(self.root, **self.rendering)
+
+    def split_clips(
+        self, train: Sequence[str], validation: Sequence[str]
+    ) -> tuple[list[str], list[str], list[str]]:
+        """Ids for training, validation and testing, by worker."""
+        worker = {
+            row.clip_id: int(row.template)
+            for row in read_rows(Path(self.root, "ground_truth", "workers.csv"))
+            if row.template.isdecimal()
+        }
+        rest, val, test = super().split_clips(train, validation)
+        workers = sorted({worker[clip_id] for clip_id in validation if clip_id in worker})
+        if len(workers) > 1:
+            first = workers[: max(1, round(0.4 * len(workers)))]
+            held = val + test
+            val = [clip_id for clip_id in held if worker.get(clip_id) in first]
+            test = [clip_id for clip_id in held if worker.get(clip_id) not in first]
+        return rest, val, test

@@ -1,0 +1,83 @@
+"""Which values the settings of `explain.py` may have, said in one line where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning_cam.errors import ConfigError, UnknownNameError
+from lightning_cam.viz import OUTCOMES
+
+
+def check_clips(clips: Any, key: str) -> None:
+    """Whether `clips` says which clips: a number of them, or their indices.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    indices = clips if isinstance(clips, list) else [clips]
+    whole = bool(indices) and all(type(index) is int for index in indices)
+    if not whole or (indices is not clips and clips < 1):
+        raise ConfigError(
+            f"{key}={clips} must be at least 1 (so many clips), or indices such as [0,7,12]"
+        )
+
+
+def check_fps(fps: Any, key: str) -> None:
+    """Whether a video can be written with `fps` frames per second.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if type(fps) not in (int, float) or not 0.1 <= fps <= 240:
+        raise ConfigError(f"{key}={fps} must be a number from 0.1 to 240")
+
+
+def check_explain(config: Mapping[str, Any]) -> None:
+    """Whether the settings of `configs/explain.yaml` make sense before anything is read.
+
+    Raises:
+        ConfigError: one does not, or two contradict each other.
+    """
+    for keys, kinds, words in (
+        (("ckpt", "device"), (str,), "text"),
+        (("video", "layer", "layers", "out"), (str, type(None)), "text or null"),
+        (("target", "contrast"), (str, int, type(None)), "a class by name or number"),
+        (("trust",), (str, list), "packages such as [my_package]"),
+        (("data",), (dict,), "a mapping"),
+    ):
+        for key in keys:
+            if type(config[key]) not in kinds:
+                raise ConfigError(f"{key}={config[key]} must be {words}")
+    root, rate = config["data"]["root"], config["data"]["rate"]
+    if not isinstance(root, (str, type(None))):
+        raise ConfigError(f"data.root={root} must be text or null")
+    if rate is not None and (type(rate) not in (int, float) or not rate > 0):
+        raise ConfigError(f"data.rate={rate} must be a number above 0, or null")
+    check_clips(config["clips"], "clips")
+    check_fps(config["fps"], "fps")
+    asked = selected_kinds(config["select"])
+    if asked and config["video"] is not None:
+        raise ConfigError(
+            f"select={','.join(asked)} needs true classes, which a video does not have; leave out "
+            "video= or select="
+        )
+
+
+def selected_kinds(select: Any) -> list[str]:
+    """What `select` asks for, of `viz.OUTCOMES`, each once; empty for None.
+
+    Raises:
+        ConfigError: it makes no sense.
+    """
+    if select is None:
+        return []
+    asked = [select] if isinstance(select, str) else select
+    if not isinstance(asked, list) or not asked:
+        raise ConfigError(
+            f"select={select} must be one of {', '.join(OUTCOMES)}, or a list of them"
+        )
+    for kind in asked:
+        if kind not in OUTCOMES:
+            raise UnknownNameError("select", kind, OUTCOMES)
+    return list(dict.fromkeys(asked))

@@ -1,0 +1,344 @@
+"""The check command: every kind of damage is named, whatever decoders do; the exit code says."""
+
+from __future__ import annotations
+
+import csv
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import layouts
+import numpy as np
+import pytest
+from commands import ENVIRONMENT, ROOT
+
+from lightning_cam.data import check as command
+from lightning_cam.data import scan as scanning
+from lightning_cam.data.clips import Clip
+from lightning_cam.data.intact import bytes_missing
+from lightning_cam.data.listing import Problem
+from lightning_cam.data.scan import Finding, inspect, scan
+from lightning_cam.data.ucf11 import SyntheticActions
+from lightning_cam.data.video import read_clip, read_frames
+
+FORMATS = (".mpg", ".avi", ".mp4", ".mov", ".mkv", ".webm")
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of every format."""
+    root = tmp_path_factory.mktemp("videos")
+    for suffix in FORMATS:
+        layouts.encode(root / f"whole{suffix}", layouts.frames("blink", 0, 72))
+    return root
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return layouts.folder(tmp_path_factory.mktemp("data") / "folder")
+
+
+@pytest.fixture
+def check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., CompletedProcess[str]]:
+    """Runs the command in this process, which has loaded torch already."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def call(*arguments: object) -> CompletedProcess[str]:
+        words = ["check", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", words)
+        monkeypatch.delitem(sys.modules, "lightning_cam.data.check", raising=False)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            runpy.run_module("lightning_cam.data.check", run_name="__main__")
+        out, err = capfd.readouterr()
+        return CompletedProcess(words, leaving.value.code, out, err)
+
+    return call
+
+
+def reader(**options: Any) -> Any:
+    return SyntheticActions("unused", **options).reader
+
+
+# --- whole files ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_whole_files_lack_nothing(videos: Path, suffix: str) -> None:
+    path = videos / f"whole{suffix}"
+    assert bytes_missing(path) == 0
+    assert inspect(Clip(path, "x"), reader()) == Finding(18)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_what_a_cut_file_lacks(videos: Path, tmp_path: Path, suffix: str, share: float) -> None:
+    data = (videos / f"whole{suffix}").read_bytes()
+    path = tmp_path / f"cut{suffix}"
+    path.write_bytes(data[: int(share * len(data))])
+    finding = inspect(Clip(path, "x"), reader())
+    assert finding.kind in ("unreadable", "damaged"), finding
+    assert finding.why.count("\n") == 0
+    if suffix in (".avi", ".mkv", ".webm"):
+        assert bytes_missing(path) == len(data) - int(share * len(data))
+
+
+def test_a_program_stream_cut_between_packs_lacks_its_last_frame(
+    videos: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "cut.mpg"
+    path.write_bytes((videos / "whole.mpg").read_bytes()[:2048])
+    assert bytes_missing(path) == 0
+    finding = inspect(Clip(path, "x"), reader())
+    assert finding.kind == "damaged"
+    assert "frames can be decoded" in finding.why
+    assert len(read_clip(path)) > 16  # what is left can be used
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"RIFF",
+        b"RIFF" + bytes(40),
+        b"\x1a\x45\xdf\xa3" + bytes(20),
+        b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x01" + b"\xff" * 7 + bytes(20),  # a live stream
+        b"\0\0\0\x10ftypisom" + bytes(20),
+        b"\0\0\1\xba" + bytes(20),
+        bytes(100),
+    ],
+)
+def test_headers_that_make_no_sense_say_nothing(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(data)
+    assert bytes_missing(path) == 0
+
+
+def test_real_files_are_whole(real: Path) -> None:
+    files = [path for path in real.rglob("*") if path.suffix in FORMATS]
+    assert len(files) > 50
+    assert not [path for path in files if bytes_missing(path)]
+    damaged = inspect(Clip(real / "odd" / "corrupted.mp4", "x"), reader())
+    assert damaged.kind == "unreadable"
+    assert inspect(Clip(real / "arm_wrestling.mp4", "x"), reader()).kind == ""
+
+
+def test_ground_truth_is_checked_too(videos: Path, tmp_path: Path) -> None:
+    from lightning_cam.data.truth import Truth
+
+    truth = tmp_path / "truth.npz"
+    clip = Clip(videos / "whole.mp4", "x", truth=truth)
+    assert inspect(clip, reader()).kind == "truth"
+    for count, kind in ((71, "truth"), (72, "")):
+        Truth(np.ones((count, 4, 4), bool), 0, 1, np.zeros((count, 1))).write(truth)
+        assert inspect(clip, reader()).kind == kind
+
+
+def test_all_steps_are_decoded_as_far_as_memory_allows(
+    videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = []
+
+    def spy(*args: Any, **options: Any) -> Any:
+        read = read_frames(*args, **options)
+        kept.append(len(read.frames))
+        return read
+
+    monkeypatch.setattr(scanning, "read_frames", spy)
+    clip = Clip(videos / "whole.mp4", "x")
+    assert inspect(clip, reader(fps=30.0, num_frames=4)).steps == 72
+    monkeypatch.setattr(scanning, "_MEMORY", 6 * 64 * 64 * 3)
+    assert inspect(clip, reader(fps=30.0, num_frames=4)).steps == 72
+    assert kept[0] == 72
+    assert kept[1] <= 6 + 4
+
+
+# --- workers --------------------------------------------------------------------------------------
+
+
+def test_a_decoder_may_hang_crash_or_raise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def read(path: Path, *args: Any, **options: Any) -> None:
+        os.write(2, b"decoders print\n")
+        if "hang" in path.name:
+            time.sleep(60)
+        if "crash" in path.name:
+            os.kill(os.getpid(), 9)
+        if "leave" in path.name:
+            os._exit(3)
+        if "raise" in path.name:
+            raise RuntimeError("two\nlines")
+        raise scanning.VideoReadError(path, "fine")
+
+    monkeypatch.setattr(scanning, "read_frames", read)
+    names = ["ok1", "hang", "ok2", "crash", "leave", "raise", "ok3", "crash2", "ok4"]
+    clips = [Clip(tmp_path / name, name) for name in names]
+    start = time.monotonic()
+    found = {
+        clip.clip_id: finding.why
+        for clip, finding in scan(clips, reader(), processes=2, timeout=1.0)
+    }
+    assert time.monotonic() - start < 10
+    assert list(map(found.pop, ["ok1", "ok2", "ok3", "ok4"])) == ["fine"] * 4
+    assert found == {
+        "hang": "decoding took more than 1 s; remove it, or raise timeout=",
+        "crash": "the decoder crashed (SIGKILL); re-encode it or remove it",
+        "crash2": "the decoder crashed (SIGKILL); re-encode it or remove it",
+        "leave": "the decoder crashed (exit code 3); re-encode it or remove it",
+        "raise": "RuntimeError: two lines",
+    }
+    assert capfd.readouterr().err == ""
+
+
+def test_scanning_can_be_given_up(videos: Path) -> None:
+    import multiprocessing
+
+    clips = [Clip(videos / "whole.mp4", str(n)) for n in range(5)]
+    found = scan(clips, reader(), processes=3)
+    next(found)
+    found.close()
+    assert not multiprocessing.active_children()
+    assert list(scan([], reader())) == []
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_all_is_well(check: Any, folder: Path, tmp_path: Path) -> None:
+    done = check("data=folder", f"data.root={folder}", "data.num_frames=8")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines() if line.strip()]
+    assert ["class", "train", "val", "test", "short"] in lines
+    assert ["move_left", "4", "1", "1", "-"] in lines
+    assert ["all", "8", "2", "2", "0"] in lines
+    assert done.stdout.splitlines()[-1] == f"{folder}: all is well"
+    assert not list(tmp_path.iterdir())  # no list of no problems
+
+
+def test_problems_are_counted_named_and_written(check: Any, folder: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(folder, tmp_path / "my [set]"))
+    layouts.cut(root / "blink" / "b [1].webm")
+    (root / "move_left" / "a.mp4").write_bytes(b"not a video" * 10)
+    (root / "move_left" / "f" / "00007.jpg").write_bytes(b"\xff\xd8\xff")
+    for n in range(12):
+        (root / "blink" / f"{n}.txt").touch()
+    done = check("data=folder", f"data.root='{root}'", "out=all.csv")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert "12 stray (files that do not belong there)" in lines
+    assert "  blink/0.txt: no video by its suffix; convert it or remove it" in lines
+    assert "  and 2 more, see all.csv" in lines
+    (cut,) = (line for line in lines if line.startswith("  blink/b [1].webm: cut short, at least "))
+    assert cut.endswith(" bytes are lost; replace it")
+    assert lines[-1] == f"{root}: 12 stray, 1 damaged, 2 unreadable"
+    heads = [line.split() for line in lines if line.strip()]
+    assert ["class", "train", "val", "test", "stray", "damaged", "unreadable", "short"] in heads
+    with (tmp_path / "all.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 15
+    assert {row["what"] for row in rows if row["kind"] == "unreadable"} == {
+        "move_left/a.mp4",
+        "move_left/f",
+    }
+    (row,) = (row for row in rows if row["what"] == "move_left/f")
+    assert "its picture 00007.jpg is damaged" in row["why"]
+    # Without opening videos only lists and folders count.
+    done = check("data=folder", f"data.root='{root}'", "decode=false", "out=null")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == f"{root}: 12 stray; no video was opened"
+    assert "  and 2 more" in done.stdout.splitlines()
+    assert not (tmp_path / "problems.csv").exists()
+
+
+def test_coverage_of_classes(check: Any, tmp_path: Path) -> None:
+    root = layouts.kinetics(tmp_path / "k")
+    for path in sorted((root / "train" / "drop_kicking").iterdir())[:2]:
+        path.unlink()
+    done = check("data=kinetics", f"data.root={root}", "decode=false")
+    assert done.returncode == 1
+    lines = [line.split() for line in done.stdout.splitlines() if line.strip()]
+    assert ["class", "train", "val", "test", "missing", "there"] in lines
+    assert ["drop", "kicking", "2", "2", "2", "2", "66%"] in lines
+    assert ["all", "6", "4", "4", "2", "83%"] in lines
+    assert (
+        "note: the test part has no labels or no clips: the validation part serves for testing"
+        in done.stdout.splitlines()
+    )
+
+
+@pytest.mark.parametrize("name", ["ucf11", "synthetic"])
+def test_other_data_sets(check: Any, tmp_path: Path, name: str) -> None:
+    options: list[object] = [f"data.root={tmp_path / 'set'}"]
+    if name == "ucf11":
+        layouts.cut(next(layouts.ucf11(tmp_path / "set").rglob("v_walk_dog_01_01.mpg")))
+    else:  # rendered on first use
+        options += ["data.groups=3", "data.clips=1", "data.actions=[blink,shrink]"]
+    done = check(f"data={name}", *options)
+    assert done.returncode == (name == "ucf11")
+    assert done.stdout.splitlines()[-1].endswith(
+        "all is well" if name == "synthetic" else "1 damaged"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "You must specify 'data'"),
+        (["data=kinetic"], "nearest: kinetics"),
+        (["data=folder"], "data.root is missing"),
+        (["data=folder", "data.root=nowhere"], "no folder 'nowhere'"),
+        (["data=folder", "data.rot=x"], "no setting 'data.rot'"),
+        (["data=ucf11", "timeout=0"], "timeout=0 must be"),
+        (["data=ucf11", "decode=flase"], "decode=flase must be true or false"),
+        (["data=ucf11", "processes=0"], "processes=0 must be"),
+        (["data=ucf11", "data._target_=argparse.Namespace"], "no VideoDataModule"),
+        (["data=ucf11", "+more=1"], "no setting 'more'"),
+        (["--decode"], "unknown switch"),
+    ],
+)
+def test_errors_of_usage(check: Any, arguments: list[str], words: str) -> None:
+    done = check(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_problems_that_cannot_be_written(check: Any, folder: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(folder, tmp_path / "set"))
+    (root / "blink" / "x.txt").touch()
+    done = check("data=folder", f"data.root={root}", "decode=false", "out=no/where.csv")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: cannot write no/where.csv")
+    assert "1 stray" in done.stdout  # the report is not lost
+
+
+def test_every_kind_has_a_heading_and_one_line() -> None:
+    lines = list(command._lines([Problem("new", "a\nb", "why")], None))
+    assert lines == ["1 new", "  a b: why", ""]
+
+
+def test_help_loads_neither_torch_nor_lightning() -> None:
+    code = (
+        "import runpy, sys; sys.argv = ['check', '--help']\n"
+        "runpy.run_module('lightning_cam.data.check', run_name='__main__')\n"
+        "print(sorted({'torch', 'lightning', 'numpy', 'wandb'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    for word in ("data=NAME", "hmdb51", "kinetics", "folder", "decode: true", "Exit code 0"):
+        assert word in done.stdout
+    assert all("#" in line for line in done.stdout.splitlines() if line.startswith("  out:"))

@@ -1,0 +1,262 @@
+"""Every layout in miniature through the commands: one epoch, explanations, and damage."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import layouts
+import pytest
+from commands import ROOT, run
+
+pytestmark = pytest.mark.slow
+
+TINY = [
+    "data.num_frames=6",
+    "data.resize=32",
+    "data.crop=32",
+    "data.batch_size=4",
+    "data.num_workers=0",
+    "model.hidden=8",
+    "trainer=cpu",
+    "trainer.max_epochs=1",
+    "logger=none",
+    "videos.clips=1",
+    "explain=recurrent_gradcam",
+    "name=mini",
+]
+
+
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    code: Any
+    out: str
+    err: str
+    warnings: str
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Done]:
+    """Runs a command in this process, which has loaded torch already."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(name: str, *arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", [str(ROOT / f"{name}.py"), *map(str, arguments)])
+        monkeypatch.delitem(sys.modules, "lightning_cam.data.check", raising=False)
+        capfd.readouterr()
+        code: Any = 0
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                if name == "check":
+                    runpy.run_module("lightning_cam.data.check", run_name="__main__")
+                else:
+                    runpy.run_path(sys.argv[0], run_name="__main__")
+            except SystemExit as leaving:
+                code = leaving.code
+        out, err = capfd.readouterr()
+        return Done(code, out, err, "\n".join(str(warning.message) for warning in said))
+
+    return call
+
+
+class Harm(NamedTuple):
+    """What was done to a data set."""
+
+    found: set[tuple[str, str]]  # (kind, what) that the check must name
+    skipped: set[str]  # parts of names that training must say it skipped
+
+
+def garble(path: Path) -> str:
+    path.write_bytes(b"not a video" * 100)
+    return path.name
+
+
+# Each takes a fresh miniature and damages files that training reads.
+
+
+def harm_ucf11(root: Path) -> Harm:
+    data = root / "UCF11_updated_mpg"
+    cut = layouts.cut(data / "blink" / "v_blink_01" / "v_blink_01_01.mpg")
+    bad = data / "move_left" / "v_walk_dog_01" / "v_walk_dog_01_02.mpg"
+    garble(bad)
+    below = [path.relative_to(root).as_posix() for path in (cut, bad)]
+    return Harm({("damaged", below[0]), ("unreadable", below[1])}, {bad.name})
+
+
+def harm_hmdb51(root: Path) -> Harm:
+    clap = [root / "clap" / file.format("clap") for file in layouts.HMDB51_FILES]
+    ball = [root / "shoot_ball" / file.format("shoot_ball") for file in layouts.HMDB51_FILES]
+    clap[0].unlink()
+    layouts.cut(ball[1])
+    ball[2].rename(root / "clap" / ball[2].name)
+    garble(clap[1])
+    with (root / "testTrainMulti_7030_splits" / "clap_test_split1.txt").open("a") as file:
+        file.write("what [is] this 7 \n")
+    return Harm(
+        {
+            ("missing", f"clap/{clap[0].name}"),
+            ("label", f"clap/{ball[2].name}"),
+            ("row", "clap_test_split1.txt:7"),
+            ("unreadable", f"clap/{clap[1].name}"),
+            ("unreadable", f"shoot_ball/{ball[1].name}"),
+        },
+        {clap[1].name, ball[1].name},
+    )
+
+
+def harm_kinetics(root: Path) -> Harm:
+    train = {path.name: path for path in (root / "train").rglob("*.mp4")}
+    gone = train["--bQUuC4vJ0_000084_000094.mp4"]
+    gone.unlink()
+    cut = layouts.cut(train["--bQUuC4vJ1_000085_000095.mp4"])
+    moved = train["--mQUuC4vJ0_000084_000094.mp4"]
+    moved.rename(gone.parent / moved.name)
+    with (root / "validate.csv").open("a") as file:
+        file.write("juggling fire,abc,1,11,validate,0\n")
+    candles = layouts.KINETICS_NAMES["blink"]
+    return Harm(
+        {
+            ("missing", f"train/{candles}/{gone.name}"),
+            ("unreadable", f"train/{candles}/{cut.name}"),
+            ("label", f"train/{candles}/{moved.name}"),
+            ("label", "validate.csv:6"),
+        },
+        {cut.name},
+    )
+
+
+def harm_folder(root: Path) -> Harm:
+    cut = layouts.cut(root / "blink" / "b [1].webm")
+    garble(root / "move_left" / "a.mp4")
+    (root / "move_left" / "f" / "00007.jpg").write_bytes(b"\xff\xd8\xff\xda")
+    (root / "move_left" / "notes.txt").touch()
+    return Harm(
+        {
+            ("damaged", f"blink/{cut.name}"),
+            ("unreadable", "move_left/a.mp4"),
+            ("unreadable", "move_left/f"),
+            ("stray", "move_left/notes.txt"),
+        },
+        {"a.mp4"},
+    )
+
+
+def harm_something(root: Path) -> Harm:
+    """A clip is absent, one is garbled, one is half there, one has a label of no class."""
+    version = 1 if list(root.glob("*.csv")) else 2
+    media = root / f"20bn-something-something-v{version}"
+    lists = root / f"something-something-v{version}-train{'.csv' if version == 1 else '.json'}"
+    clips = sorted(media.iterdir())
+    listed = [clip for clip in clips if clip.stem in lists.read_text()][:4]
+    gone, bad, half, wrong = listed
+    if version == 1:
+        for picture in gone.iterdir():
+            picture.unlink()
+        gone.rmdir()
+        for picture in bad.iterdir():
+            layouts.cut(picture)
+        for picture in sorted(half.iterdir())[10:]:  # which nothing tells: it is a short clip
+            picture.unlink()
+        rows = dict(row.split(";") for row in lists.read_text().splitlines())
+        rows = {**rows, wrong.stem: "Juggling something", "999999": layouts.SOMETHING_NAMES[0]}
+        lists.write_text("".join(f"{clip_id};{text}\n" for clip_id, text in rows.items()))
+    else:
+        gone.unlink()
+        garble(bad)
+        layouts.cut(half)
+        entries = json.loads(lists.read_text())
+        for entry in entries:
+            if entry["id"] == wrong.stem:
+                entry["template"] = "Juggling [something]"
+        lists.write_text(json.dumps([*entries, {**entries[-1], "id": "999999"}]))
+    return Harm(
+        {
+            ("missing", gone.name),
+            ("missing", "999999"),
+            ("unreadable", bad.name),
+            ("label", lists.name),
+        }
+        | ({("damaged", half.name)} if version == 2 else set()),
+        {bad.name},
+    )
+
+
+def something_v1(root: Path) -> Path:
+    return layouts.something(root, 1)
+
+
+def something_v2(root: Path) -> Path:
+    return layouts.something(root, 2)
+
+
+CASES: list[Any] = [
+    pytest.param("ucf11", layouts.ucf11, harm_ucf11, id="ucf11"),
+    pytest.param("hmdb51", layouts.hmdb51, harm_hmdb51, id="hmdb51"),
+    pytest.param("kinetics", layouts.kinetics, harm_kinetics, id="kinetics"),
+    pytest.param("folder", layouts.folder, harm_folder, id="folder"),
+    pytest.param("something", something_v1, harm_something, id="something_v1"),
+    pytest.param("something_v2", something_v2, harm_something, id="something_v2"),
+]
+
+
+@pytest.mark.parametrize(("name", "write", "harm"), CASES)
+def test_train_explain_and_check(
+    name: str,
+    write: Callable[[Path], Path],
+    harm: Callable[[Path], Harm],
+    here: Any,
+    tmp_path: Path,
+) -> None:
+    root = write(tmp_path / "my data")
+    where = [f"data={name}", f"data.root='{root}'"]
+    whole = here("check", *where, "decode=false")
+    assert (whole.code, whole.err) == (0, ""), whole.out
+    done = harm(root)
+
+    checked = here("check", *where)
+    assert (checked.code, checked.err) == (1, "")
+    problems = (tmp_path / "problems.csv").read_text()
+    for kind, what in done.found:
+        line = next((line for line in checked.out.splitlines() if f"{what}" in line), "")
+        assert line.startswith("  "), (kind, what, checked.out)
+        assert any(row.startswith(kind) and what in row for row in problems.splitlines()), problems
+    counted = {row.partition(",")[0] for row in problems.splitlines()[1:]}
+    assert counted == {kind for kind, _ in done.found}
+
+    trained = here("train", *where, *TINY)
+    assert (trained.code, trained.err) == (0, ""), trained.err
+    for part in done.skipped:
+        assert any(
+            line.startswith("skipped ") and part in line for line in trained.out.splitlines()
+        ), trained.out
+    if any(kind in ("missing", "label") for kind, _ in done.found):
+        assert "problems with the data" in trained.warnings
+        assert "problems with the data, the first is " in trained.out.partition("skipped")[2]
+    (folder,) = (tmp_path / "runs" / "mini").iterdir()
+    assert len(list((folder / "explain").rglob("*.mp4"))) == 1
+
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    explained = here("explain", f"ckpt={checkpoint}", "data.split=test", "clips=1")
+    assert (explained.code, explained.err) == (0, ""), explained.err
+    assert (folder / "explain_1" / "index.html").is_file()
+    assert len(list((folder / "explain_1").rglob("*.mp4"))) == 1
+
+
+def test_as_typed(tmp_path: Path) -> None:
+    """One of them in processes of their own, nothing loaded before."""
+    root = layouts.folder(tmp_path / "videos")
+    trained = run("train", "data=folder", f"data.root={root}", *TINY, cwd=tmp_path)
+    assert (trained.returncode, trained.stderr) == (0, "")
+    (checkpoint,) = (tmp_path / "runs").rglob("last.ckpt")
+    explained = run("explain", f"ckpt={checkpoint}", "clips=1", cwd=tmp_path)
+    assert (explained.returncode, explained.stderr) == (0, "")
