@@ -7,7 +7,7 @@ from functools import partial
 
 import torchvision
 from torch import nn
-from torchvision.models.resnet import Bottleneck
+from torchvision.models.resnet import BasicBlock
 
 from lightning_cam.errors import ConfigError
 from lightning_cam.models.clip_net import ClipNet
@@ -20,6 +20,7 @@ _RESNETS = (
     *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
     *("wide_resnet50_2", "wide_resnet101_2"),
 )
+_SMALL = 96  # channels of the small network's last map
 
 
 class InflatedResNet(ClipNet):
@@ -30,8 +31,8 @@ class InflatedResNet(ClipNet):
 
     Args:
         num_outputs: K.
-        backbone: resnet18 ... resnet152, resnext..., wide_resnet..., or small (for CPUs, 378,616
-            parameters when uniform; 16 x 3 x 64 x 64 gives 256 x 16 x 4 x 4).
+        backbone: resnet18 ... resnet152, resnext..., wide_resnet..., or small (for CPUs, 401,128
+            parameters when uniform; 16 x 3 x 64 x 64 gives 96 x 16 x 8 x 8).
         weights: of the 2D network: None, `"DEFAULT"` (torchvision's ImageNet weights) or the path
             of a state dict, which may also be of an inflated network.
         mode: see `inflate`.
@@ -97,7 +98,7 @@ class InflatedResNet50(InflatedResNet):
 def _frame_layers(backbone: str) -> tuple[OrderedDict[str, nn.Module], int]:
     """The 2D layers before the head, and the channels of their last map."""
     if backbone == "small":
-        return _small(), 256
+        return _small(), _SMALL
     if backbone not in _RESNETS:
         names = ", ".join(("small", *_RESNETS))
         raise ConfigError(f"backbone={backbone!r} is unknown; choose one of {names}")
@@ -106,6 +107,7 @@ def _frame_layers(backbone: str) -> tuple[OrderedDict[str, nn.Module], int]:
 
 
 def _small() -> OrderedDict[str, nn.Module]:
+    """A quarter of a ResNet-18 that keeps 8 x 8 cells of a 64 x 64 frame, for legible heatmaps."""
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv1=nn.Conv2d(3, 8, 5, 2, 2, bias=False),
         bn1=nn.BatchNorm2d(8),
@@ -113,10 +115,9 @@ def _small() -> OrderedDict[str, nn.Module]:
         maxpool=nn.MaxPool2d(3, 2, 1),
     )
     inputs = 8
-    for i, (planes, stride) in enumerate(((8, 1), (16, 2), (32, 2), (64, 1)), start=1):
-        outputs = planes * Bottleneck.expansion
+    for i, (outputs, stride) in enumerate(((8, 1), (16, 2), (32, 1), (_SMALL, 1)), start=1):
         conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
         shortcut = nn.Sequential(conv, nn.BatchNorm2d(outputs))
-        layers[f"layer{i}"] = nn.Sequential(Bottleneck(inputs, planes, stride, shortcut))
+        layers[f"layer{i}"] = nn.Sequential(BasicBlock(inputs, outputs, stride, shortcut))
         inputs = outputs
     return layers
