@@ -196,6 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--network", choices=[*NETWORKS, "all"], default="all")
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--memory-repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
@@ -210,7 +211,8 @@ def main() -> None:
         found = ratios(name, 1, args.repeats)
         for explainer, (cpu, wall) in {"bare": (1.0, 1.0), **found}.items():
             rises = [
-                float(subprocess.check_output([*own, "--memory-of", explainer])) for _ in range(3)
+                float(subprocess.check_output([*own, "--memory-of", explainer]))
+                for _ in range(args.memory_repeats)
             ]
             rows.append([name, explainer, round(cpu, 3), round(wall, 3), round(median(rises))])
             print("{:5} {:42} {:6.2f} cpu {:6.2f} wall {:6} MiB".format(*rows[-1]), flush=True)

@@ -3,8 +3,10 @@
 The same function builds from the user's own configuration and from what a checkpoint remembers. A
 checkpoint may come from a stranger, so there only classes that a trusted package itself defines
 are called: the name must lie in the package before anything is imported, and the class found must
-say so too, which refuses what a trusted module merely imports (`lightning_cam.errors.Path`). No
-Hydra, no OmegaConf: interpolations and resolvers are code as well.
+say so too, which refuses what a trusted module merely imports (`lightning_cam.errors.Path`). The
+one exception are the functions that make torchvision's networks; a package's other functions are
+not meant for strangers' arguments (`torchvision.datasets.utils.download_url`). No Hydra, no
+OmegaConf: interpolations and resolvers are code as well.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from lightning_cam.errors import CheckpointError, ConfigError, UserError
 
 TARGET, PARTIAL = "_target_", "_partial_"
 _OWN = ("lightning_cam",)
-_NETWORKS = ("lightning_cam.models", "torchvision.models")
+_TORCHVISION = "torchvision.models"
+_NETWORKS = ("lightning_cam.models", _TORCHVISION)
+_WEIGHTS = ("weights", "weights_backbone")
 
 
 def build(node: Any, trust: Sequence[str] | None = None, where: str = "") -> Any:
@@ -28,8 +32,9 @@ def build(node: Any, trust: Sequence[str] | None = None, where: str = "") -> Any
 
     Args:
         node: dicts, lists, strings, numbers, booleans and None.
-        trust: packages whose classes may be called; None for the user's own configuration, where
-            anything importable may be.
+        trust: packages whose classes (of `torchvision.models` also the functions that make
+            networks) may be called; None for the user's own configuration, where anything
+            importable may be.
         where: path of this node, for messages.
 
     Raises:
@@ -47,9 +52,10 @@ def build(node: Any, trust: Sequence[str] | None = None, where: str = "") -> Any
         name = items.pop(TARGET)
         lazy = items.pop(PARTIAL, False)
         target = locate(name, trust, where)
-        if trust is not None and _is_network(target) and _takes_weights(target):
+        if trust is not None and _is_network(target):
             # They come with the checkpoint: no path it names is opened, nothing is downloaded.
-            items["weights"] = None
+            named = {*items, *inspect.signature(target).parameters}
+            items.update((key, None) for key in _WEIGHTS if key in named)
         try:
             if lazy:
                 inspect.signature(target).bind_partial(**items)
@@ -71,7 +77,7 @@ def build(node: Any, trust: Sequence[str] | None = None, where: str = "") -> Any
 def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> Any:
     """The object `module.Name`; with `trust`, a class that a trusted package defines.
 
-    Outside of this package a function will do too (torchvision's networks are made by functions).
+    Of torchvision's networks, where `trust` covers them, the functions that make them will do too.
 
     Raises:
         ConfigError, CheckpointError: as in `build`.
@@ -83,7 +89,7 @@ def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> An
             trust,
             f"{where}: refused to import {name!r}: it is not in a trusted package "
             f"({', '.join(trust)}); if you trust the file and the package, "
-            f"add trust=[{name.split('.')[0]}]",
+            f"add trust=[{_package(name)}]",
         )
     module, _, attribute = name.rpartition(".")
     try:
@@ -92,11 +98,33 @@ def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> An
     except (ImportError, AttributeError, ValueError) as e:
         raise _refusal(trust, f"{where}: cannot find {name!r} ({e})") from e
     if trust is not None:
-        home = found.__module__ if isinstance(found, type | FunctionType) else ""
-        plain_function = isinstance(found, FunctionType) and _inside(home, _OWN)
-        if plain_function or not _inside(home, trust):
+        fit = isinstance(found, type) or _makes_network(found)
+        if not fit or not _inside(found.__module__, trust):
             raise _refusal(trust, f"{where}: refused to call {name!r}: not a class of that package")
     return found
+
+
+def rebuildable(node: Any, where: str = "") -> None:
+    """Whether a checkpoint that remembers this tree can be rebuilt by those who trust its packages.
+
+    Raises:
+        ConfigError: it names something that no checkpoint may call.
+    """
+    trust = (*_OWN, *strangers(node))
+    if isinstance(node, Mapping) and not node.get(PARTIAL):
+        if TARGET in node:
+            try:
+                locate(node[TARGET], trust, where)
+            except CheckpointError as e:
+                raise ConfigError(
+                    f"{where}: explain.py could not rebuild {node[TARGET]!r}: checkpoints may name "
+                    "classes, and torchvision's networks by their own functions; name a class"
+                ) from e
+        for key, value in node.items():
+            rebuildable(value, f"{where}.{key}" if where else str(key))
+    elif isinstance(node, (list, tuple)):
+        for i, value in enumerate(node):
+            rebuildable(value, f"{where}[{i}]")
 
 
 def strangers(node: Any) -> set[str]:
@@ -105,7 +133,7 @@ def strangers(node: Any) -> set[str]:
         if node.get(PARTIAL):  # optimiser and schedule are not remembered
             return set()
         name = str(node.get(TARGET, _OWN[0]))
-        own = set() if _inside(name, _OWN) else {name.split(".")[0]}
+        own = set() if _inside(name, _OWN) else {_package(name)}
         return own.union(*map(strangers, node.values()))
     if isinstance(node, (list, tuple)):
         return set().union(*map(strangers, node))
@@ -118,9 +146,18 @@ def _is_network(target: Any) -> bool:
     return any(_inside(base.__module__, _NETWORKS) for base in bases)
 
 
-def _takes_weights(target: Any) -> bool:
-    parameters = inspect.signature(target).parameters.values()
-    return any(p.name == "weights" or p.kind is p.VAR_KEYWORD for p in parameters)
+def _makes_network(found: Any) -> bool:
+    """A function of torchvision that makes one network (not `get_model`, which hands on any)."""
+    return (
+        isinstance(found, FunctionType)
+        and _inside(found.__module__, (_TORCHVISION,))
+        and "weights" in inspect.signature(found).parameters
+    )
+
+
+def _package(name: str) -> str:
+    """What to trust for this name: as little of torchvision as makes its networks."""
+    return _TORCHVISION if _inside(name, (_TORCHVISION,)) else name.split(".")[0]
 
 
 def _inside(name: str, packages: Sequence[str]) -> bool:

@@ -24,8 +24,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.syntax import Syntax
+from torch import nn
 
-from lightning_cam.build import TARGET, build, strangers
+from lightning_cam.attribution import Attribution
+from lightning_cam.attribution.guard import unwrap
+from lightning_cam.build import TARGET, build, rebuildable, strangers
 from lightning_cam.callbacks import SkippedClips
 from lightning_cam.checkpoint import AtomicCheckpointIO, Remember, whole_file
 from lightning_cam.entry import quoted
@@ -35,6 +38,7 @@ from lightning_cam.loggers import make_logger
 from lightning_cam.reproducible import EpochLines, ReseedEpochs
 from lightning_cam.runs import Run, discard, open_run, same_as_before, shared
 from lightning_cam.settings import check_clips, check_fps
+from lightning_cam.tasks import VideoClassification
 from lightning_cam.tasks.schedules import build_schedule
 
 _TRAIN_KEYS = (
@@ -89,9 +93,13 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
             data.setup()
             config = _with_classes(config, data.classes)
             _try_optimizer(config["task"])
+            for part in ("task", "data"):
+                rebuildable(config[part], part)
             task = build(config["task"], where="task")
+            methods = build(config["explain"], where="explain")
+            _check_layers(task, methods)
             skipped = SkippedClips()
-            trainer = _trainer(config, data.classes, run, [skipped, *callbacks])
+            trainer = _trainer(config, methods, data.classes, run, [skipped, *callbacks])
             logger = None
             if not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 logger = make_logger(config["logger"], run, config["name"], config, first)
@@ -195,6 +203,39 @@ def _try_optimizer(task: Mapping[str, Any]) -> None:
         raise ConfigError(f"task.{key}: {error}") from error
 
 
+def _check_layers(task: Any, methods: Mapping[str, Attribution]) -> None:
+    """Methods need a target layer; without one every epoch would pass unexplained."""
+    if not isinstance(task, VideoClassification) or task.layers:
+        return
+    lacking = [name for name, method in methods.items() if getattr(method, "layer", "") is None]
+    if lacking:
+        network = unwrap(task.model)
+        names = _layer_names(network)
+        offered = f" (it has {', '.join(names)})" if names else ""
+        raise ConfigError(
+            f"{type(network).__name__} names no target layer for {', '.join(lacking)}: add "
+            f"task.layers=[{names[-1] if names else 'NAME'}]{offered}, or explain=none"
+        )
+
+
+def _layer_names(network: nn.Module) -> list[str]:
+    """Parts of a network that contain convolutions, in order, looking into an only one."""
+    names: list[str] = []
+    while True:
+        prefix = f"{names[0]}." if names else ""
+        inside = [
+            f"{prefix}{name}"
+            for name, child in network.named_children()
+            if any(type(module).__name__.startswith("Conv") for module in child.modules())
+        ]
+        if not inside:
+            return names
+        names = inside
+        if len(names) > 1:
+            return names[-6:]
+        network = network.get_submodule(names[0].removeprefix(prefix))
+
+
 def _show(config: dict[str, Any], run: Run) -> None:
     text = OmegaConf.to_yaml(OmegaConf.create(config))
     with whole_file(run.folder / "config.yaml") as file:
@@ -219,6 +260,7 @@ def _with_classes(config: dict[str, Any], classes: Sequence[str]) -> dict[str, A
 
 def _trainer(
     config: dict[str, Any],
+    methods: Mapping[str, Attribution],
     classes: Sequence[str],
     run: Run,
     more: Sequence[Callback],
@@ -247,10 +289,9 @@ def _trainer(
     options = {key: value for key, value in config["trainer"].items() if value is not None}
     if config["logger"].get("kind") != "none" and not options.get("fast_dev_run"):
         callbacks.append(LearningRateMonitor("step"))
-    if config["explain"]:
-        methods = build(config["explain"], where="explain")
-        node = {TARGET: "lightning_cam.callbacks.ExplainCallback", "methods": methods}
-        callbacks.append(build({**node, **config["videos"]}, where="videos"))
+    if methods:
+        watcher = {TARGET: "lightning_cam.callbacks.ExplainCallback", "methods": methods}
+        callbacks.append(build({**watcher, **config["videos"]}, where="videos"))
     node = {
         TARGET: "lightning.pytorch.Trainer",
         **options,

@@ -44,6 +44,7 @@ def command(main: Callable[[], Any], script: str | Path) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here, not to Hydra's printer
     with one_line_errors():
         _check_shape(arguments)
+        _check_groups(arguments, configs)
         try:
             main()
         except (HydraException, OmegaConfBaseException, YAMLError) as error:
@@ -156,6 +157,18 @@ def _check_shape(arguments: Sequence[str]) -> None:
             guess = "ckpt" if argument.endswith(".ckpt") else "KEY"
             raise ConfigError(f"{argument!r} is not KEY=VALUE; did you mean {guess}={argument}?")
         follows_switch = False
+
+
+def _check_groups(arguments: Sequence[str], configs: Path) -> None:
+    """No object in place of a group's choice: Hydra would mix it with the default choice."""
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if "." not in key and (configs / key).is_dir() and re.match(r"\{\s*_target_\b", value):
+            direct = f"task.model={value} or " if key == "model" else ""
+            raise ConfigError(
+                f"{argument}: {key} is the name of a file; use {direct}{key}=NAME with a file "
+                f"configs/{key}/NAME.yaml"
+            )
 
 
 def _explained(error: Exception, arguments: Sequence[str], configs: Path, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -148,12 +149,16 @@ def _print_layers(task: Any, data: Any, asked: str) -> None:
         raise ConfigError(f"layers={asked} is unknown; layers=list prints them, layer=NAME chooses")
     blank = data.reader.missing(Clip(Path(), ""), "")  # a clip of the size the network is used with
     model = task.explainable()
-    table = Table("layer", "activation (D, t, h, w)", "stride (t, h, w)", "", title="target layers")
+    table = Table(title="target layers")
+    for heading in ("layer", "activation (D, t, h, w)", "stride (t, h, w)", ""):
+        table.add_column(heading, no_wrap=True)
     for layer in list_layers(model, blank["video"][None].to(task.device)):
         default = "default" if layer.name == next(iter(model.layers), None) else ""
         stride = ", ".join(f"{s:g}" for s in layer.stride)
         table.add_row(layer.name, " x ".join(map(str, layer.shape[1:])), stride, default)
-    Console(width=None).print(table)
+    # Names are there to be copied: rather wider than the terminal than cut.
+    width = Console(width=1000).measure(table).maximum
+    Console(width=max(Console().width, width)).print(table)
 
 
 def _methods(
@@ -199,6 +204,7 @@ def _frames(data: Any, batch: Mapping[str, Any]) -> np.ndarray:
 
 
 def _folder(config: Mapping[str, Any]) -> Path:
+    """Where to write; made with the first clip, so that a failing command leaves nothing."""
     if config["out"] is not None:
         folder = Path(config["out"])
     else:
@@ -208,8 +214,8 @@ def _folder(config: Mapping[str, Any]) -> Path:
         while (home / f"explain_{n}").exists():
             n += 1
         folder = home / f"explain_{n}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder} ({error.strerror}); choose out=DIR") from error
-    return folder.absolute()
+    folder = folder.absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"cannot write to {folder}; choose out=DIR")
+    return folder

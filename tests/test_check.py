@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import runpy
 import shutil
@@ -163,6 +164,42 @@ def test_all_steps_are_decoded_as_far_as_memory_allows(
     assert kept[1] <= 6 + 4
 
 
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_last_chunk_may_lack_its_padding(videos: Path, tmp_path: Path, padding: int) -> None:
+    data = bytearray((videos / "whole.avi").read_bytes())
+    size = len(data) - 8
+    path = tmp_path / "x.avi"
+    for lack, lost in ((padding, 0), (2, 2)):
+        data[4:8] = (size + lack).to_bytes(4, "little")
+        path.write_bytes(data)
+        assert bytes_missing(path) == lost
+
+
+@pytest.mark.parametrize(
+    ("numbers", "lost"),
+    [
+        ([*range(1, 3), *range(26, 59)], 23),
+        (list(range(1, 59)), 0),
+        (list(range(58)), 0),
+        (list(range(4, 40)), 3),
+        ([1, 3], 1),
+        (list(range(5, 60, 5)), 0),  # every fifth frame
+        ([5, 10, 20, 25], 1),
+        ([7], 0),  # it is short
+    ],
+)
+def test_lost_pictures_show_in_the_numbers(tmp_path: Path, numbers: list[int], lost: int) -> None:
+    picture = layouts.encode(tmp_path / "one", layouts.frames("blink", 0, 1)) / "00001.jpg"
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    for number in numbers:
+        shutil.copy(picture, clip / f"{number:05d}.jpg")
+    found = inspect(Clip(clip, "x"), reader(rate=12, fps=None))
+    is_are = "number is" if lost == 1 else "numbers are"
+    why = f"{lost} {is_are} missing among its pictures; replace it"
+    assert found == Finding(len(numbers), *(("damaged", why) if lost else ()))
+
+
 # --- workers --------------------------------------------------------------------------------------
 
 
@@ -275,6 +312,47 @@ def test_coverage_of_classes(check: Any, tmp_path: Path) -> None:
         "note: the test part has no labels or no clips: the validation part serves for testing"
         in done.stdout.splitlines()
     )
+
+
+def test_coverage_of_classes_whose_files_do_not_name_them(check: Any, tmp_path: Path) -> None:
+    root = layouts.something(tmp_path / "s", 2)
+    media = {path.stem: path for path in root.rglob("*.webm")}
+    rows = json.loads((root / "something-something-v2-train.json").read_text())
+    of_class = [row["id"] for row in rows if row["template"].startswith("[Closing]")]
+    of_class += [row["id"] for row in rows if row["template"].startswith("Closing")]
+    media[of_class[0]].unlink()
+    done = check("data=something_v2", f"data.root={root}", "data.split=official", "decode=false")
+    assert done.returncode == 1
+    lines = [line.split() for line in done.stdout.splitlines() if line.strip()]
+    (row,) = (line for line in lines if line[:2] == ["Closing", "something"])
+    assert row[-2] == "1" and row[-1].endswith("%") and row[-1] != "100%"
+
+
+def test_no_name_or_number_is_cut(
+    check: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root = tmp_path / "set"
+    for name in ("shoot_ball_at_a_basket_from_very_far_away", "clap"):
+        for n in range(3):
+            layouts.encode(root / name / f"{n}.mp4", layouts.frames("blink", n, 24))
+    (root / "clap" / "0.mp4").write_bytes(b"no video")
+    (root / "clap" / "x.txt").touch()
+    monkeypatch.setenv("COLUMNS", "30")
+    lines = check("data=folder", f"data.root={root}").stdout.splitlines()
+    words = [line.split() for line in lines]
+    assert ["class", "train", "val", "test", "stray", "unreadable", "short"] in words
+    assert any(w[:1] == ["shoot_ball_at_a_basket_from_very_far_away"] for w in words)
+
+
+def test_problems_of_an_earlier_run_do_not_stay(check: Any, folder: Path, tmp_path: Path) -> None:
+    arguments = ["data=folder", f"data.root={folder}", "decode=false"]
+    path = tmp_path / "problems.csv"
+    path.write_text("kind,what,why\r\nstray,x,y\r\n")
+    assert check(*arguments).returncode == 0
+    assert not path.exists()
+    path.write_text("my,own,notes\n")  # no file of ours
+    assert check(*arguments).returncode == 0
+    assert path.read_text() == "my,own,notes\n"
 
 
 @pytest.mark.parametrize("name", ["ucf11", "synthetic"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 import pickle
 import re
@@ -11,9 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 
 import lightning_cam
-from lightning_cam.build import build, locate
+from lightning_cam.build import build, locate, rebuildable, strangers
 from lightning_cam.checkpoint import KEY, AtomicCheckpointIO, Remember, load, plain, rebuild
 from lightning_cam.errors import CheckpointError, ConfigError
 
@@ -134,6 +136,72 @@ def test_weights_of_other_classes_are_theirs(tmp_path: Path, monkeypatch) -> Non
     loss = build({"_target_": "someone.Loss", "weights": [1, 2]}, ("someone",))
     assert loss.weights == [1, 2]
     build({"_target_": "someone.Net", "num_outputs": 2, "weights": "/nowhere"}, ("someone",))
+
+
+def test_only_named_weights_of_derived_networks_are_taken_away(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "derived.py").write_text(
+        "import torchvision\n"
+        "from torchvision.models.video.resnet import BasicBlock, BasicStem, Conv3DSimple\n"
+        "class Net(torchvision.models.video.VideoResNet):\n"
+        "    def __init__(self, num_classes, **more):\n"
+        "        super().__init__(BasicBlock, [Conv3DSimple] * 4, [1] * 4, BasicStem,\n"
+        "                         num_classes=num_classes, **more)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    net = build({"_target_": "derived.Net", "num_classes": 2}, ("derived",))
+    assert net.fc.out_features == 2
+
+
+# --- functions ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trust", ["torchvision", "torchvision.models"])
+@pytest.mark.parametrize(
+    "name",
+    ["datasets.utils.download_url", "io.write_file", "models.get_model", "models.video.resnet.nn"],
+)
+def test_functions_of_a_trusted_package_are_refused(trust: str, name: str) -> None:
+    with pytest.raises(CheckpointError, match=r"not a class of that package|trust=\["):
+        locate(f"torchvision.{name}", (trust,))
+
+
+def test_functions_of_other_packages_are_refused(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "maker.py").write_text("def make(weights=None):\n    raise SystemError\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(CheckpointError, match="not a class of that package"):
+        build({"_target_": "maker.make"}, ("maker",))
+    with pytest.raises(
+        ConfigError, match=r"^task.model: explain.py could not rebuild 'maker.make'"
+    ):
+        rebuildable({"model": {"_target_": "maker.make"}}, "task")
+
+
+def test_torchvisions_networks_get_no_weights(monkeypatch) -> None:
+    def refuse(*_args: Any, **_kwargs: Any) -> None:
+        raise SystemError("downloaded")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    trust = ("torchvision.models",)
+    node = {"_target_": "torchvision.models.segmentation.lraspp_mobilenet_v3_large"}
+    for more in ({}, {"weights": "DEFAULT"}, {"weights_backbone": "DEFAULT"}):
+        build({**node, "num_classes": 2, **more}, trust)
+    with pytest.raises(CheckpointError, match="pretrained"):
+        build({"_target_": "torchvision.models.alexnet", "pretrained": True}, trust)
+    builders = map(torchvision.models.get_model_builder, torchvision.models.list_models())
+    for builder in builders:
+        assert locate(f"{builder.__module__}.{builder.__name__}", trust) is builder
+        taken = {p for p in inspect.signature(builder).parameters if p.startswith("weights")}
+        assert taken <= {"weights", "weights_backbone"}
+
+
+def test_only_torchvisions_models_need_trust() -> None:
+    network = {"_target_": "torchvision.models.video.r3d_18", "num_classes": 2}
+    assert strangers({**TASK, "model": network}) == {"torchvision.models"}
+    assert strangers({"_target_": "torchvision.ops.MLP"}) == {"torchvision"}
+    with pytest.raises(CheckpointError, match=r"add trust=\[torchvision\.models\]$"):
+        build(network, (KEY,))
+    rebuildable({**TASK, "model": network})
+    rebuildable(DATA)
 
 
 # --- files that are no good ---------------------------------------------------------------------

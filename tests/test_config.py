@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from lightning_cam.build import PARTIAL, TARGET, locate
-from lightning_cam.entry import help_text, quoted
+from lightning_cam.entry import command, help_text, quoted
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -143,6 +143,26 @@ def test_unknown_keys_fail() -> None:
 
 
 @pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("model={_target_: a.B}", "use task.model={_target_: a.B} or model=NAME"),
+        ("data={_target_: a.B, k: 1}", "use data=NAME with a file configs/data/NAME.yaml"),
+    ],
+)
+def test_an_object_for_a_group_is_told_where_it_goes(
+    argument: str, words: str, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", argument])
+    with pytest.raises(SystemExit) as leaving:
+        command(pytest.fail, ROOT / "train.py")
+    assert leaving.value.code == 2
+    assert words in capsys.readouterr().err
+    node = composed("train", "task.model={_target_: a.B, num_classes: null}")["task"]["model"]
+    assert node == {"_target_": "a.B", "num_classes": None}
+    assert composed("train", "data={num_frames: 3}")["data"]["num_frames"] == 3
+
+
+@pytest.mark.parametrize(
     "value", ["a/b.ckpt", "a b", "epoch=3-step=10.ckpt", "a,b", 'qu"ote', "it's", "[x]", "{x}"]
 )
 def test_quoted_survives_shell_and_hydra(value: str) -> None:
@@ -167,8 +187,8 @@ def test_help_shows_every_setting_and_group(name: str) -> None:
 
 def test_examples_in_the_help_compose() -> None:
     for name in ("train", "explain"):
-        for command in re.findall(rf"^  python {name}\.py (.*)$", help_text(CONFIGS, name), re.M):
-            words = [w for w in shlex.split(command.split("  ")[0]) if w != "-m"]
+        for typed in re.findall(rf"^  python {name}\.py (.*)$", help_text(CONFIGS, name), re.M):
+            words = [w for w in shlex.split(typed.split("  ")[0]) if w != "-m"]
             composed(name, *(w.replace("seed=0,1,2", "seed=0") for w in words))
 
 

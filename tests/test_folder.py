@@ -212,3 +212,32 @@ def test_a_folder_of_pictures_is_read_at_its_rate(tmp_path: Path) -> None:
     assert sample["frame_idx"][:8].tolist() == list(range(0, 24, 3))
     assert int(sample["valid"].sum()) == 8
     assert isinstance(data.listing.train[0], Clip)
+
+
+def test_empty_parts_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "run/a.mp4")
+    touch(tmp_path, "walk/a.mp4")
+    words = r"no clips for validation in .*2 problems, the first is run: its 1 videos"
+    with pytest.raises(DataError, match=words):
+        module(tmp_path).setup("fit")
+    for name in ("run", "walk"):
+        touch(tmp_path, f"{name}/b.mp4")
+    data = module(tmp_path)
+    with pytest.warns(UserWarning) as caught:  # enough to train on
+        data.setup("fit")
+    assert [str(w.message).partition(" in ")[0] for w in caught] == [
+        "2 problems with the data",
+        "no test clips of: run, walk",
+    ]
+    with pytest.raises(DataError, match=r"no clips for testing in .*too few to hold any out"):
+        data.test_dataloader()
+
+
+def test_one_class_is_not_enough_to_train(tmp_path: Path) -> None:
+    for n in range(5):
+        touch(tmp_path, f"run/{n}.mp4")
+    with pytest.raises(DataError, match=r"one class only \(run\): at least two classes"):
+        module(tmp_path).setup("fit")
+    data = module(tmp_path)
+    data.setup("test")
+    assert len(data.test_dataloader()) == 1

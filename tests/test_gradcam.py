@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from captum.attr import LayerGradCam
 from nets import FoldedLSTM, Gap3d, LoopedLSTM, clip_of, describe
 from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.video import r3d_18
 
 import lightning_cam as lc
 from lightning_cam.attribution.ops import resize_heatmap
+from lightning_cam.models import LRCN, InflatedResNet, ResNet3D
+from lightning_cam.models.clip_net import ClipNet
+from lightning_cam.models.inflate import inflate
+from lightning_cam.tasks import VideoClassification
 
 
 @pytest.fixture
@@ -156,6 +163,151 @@ def test_a_layer_whose_calls_depend_on_each_other_keeps_its_whole_gradient() -> 
     grads = torch.autograd.grad(state.mean(), kept)
     expected = torch.stack([g.mean() * a[0, 0] for g, a in zip(grads, kept, strict=True)])
     torch.testing.assert_close(heat[0], expected.detach(), rtol=1e-10, atol=1e-14)
+
+
+def small_3d(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    if name == "inflated":
+        return InflatedResNet(3, "small").double().eval()
+    if name == "bottleneck":
+        shortcut = nn.Conv2d(3, 16, 1, bias=False)
+        layers = nn.Sequential(Bottleneck(3, 4, downsample=shortcut), Bottleneck(16, 4))
+        return ClipNet(OrderedDict(layer4=inflate(layers)), 16, 3, 0.5, False).double().eval()
+    return ResNet3D(3, name).double().eval()
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", ["inflated", "bottleneck"])
+def test_a_relu_shared_within_a_block_is_the_output_of_the_block(name: str, frames: int) -> None:
+    """Also where it runs as often as the clip has frames, or a multiple of that."""
+    net = small_3d(name)
+    clip = clip_of(2, 3, frames, 32, 32, dtype=torch.float64)
+    last = len(net.trunk.layer4) - 1
+    block, relu = f"trunk.layer4.{last}", f"trunk.layer4.{last}.relu"
+    model = lc.Explainable.of(net, [relu])
+    for method in (lc.GradCAM, lc.IntegratedRecurrentGradCAM):
+        heat, expected = (
+            lc.explain(model, method(layer, relu=False), clip, 1).heatmap for layer in (relu, block)
+        )
+        torch.testing.assert_close(heat, expected)
+        assert heat.any()
+    found = {layer.name: layer for layer in lc.list_layers(model, clip)}
+    assert found[relu].shape == found[block].shape
+    assert found[relu].stride == found[block].stride
+    assert found[relu].calls > 1
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_a_relu_shared_within_a_block_of_single_frames(frames: int) -> None:
+    """Frames folded into the batch, or one by one: the block's output for every frame."""
+
+    class Net(nn.Module):
+        def __init__(self, loop: bool) -> None:
+            super().__init__()
+            self.loop = loop
+            self.block = BasicBlock(3, 3)
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, clip: torch.Tensor) -> torch.Tensor:
+            rows = clip.unbind(2) if self.loop else [clip.transpose(1, 2).flatten(0, 1)]
+            maps = torch.stack([self.block(row).mean((2, 3)) for row in rows], 1)
+            return self.fc(maps.unflatten(0, (len(clip), -1)).flatten(1, 2).cumsum(1).mean(1))
+
+    torch.manual_seed(0)
+    folded, looped = Net(False).double().eval(), Net(True).double().eval()
+    looped.load_state_dict(folded.state_dict())
+    clip = clip_of(2, 3, frames, 8, 8, dtype=torch.float64)
+    method = lc.GradCAM(relu=False)
+    expected = lc.explain(lc.Explainable.of(folded, ["block"]), method, clip, 1).heatmap
+    for net in (folded, looped):
+        model = lc.Explainable.of(net, ["block.relu"])
+        torch.testing.assert_close(lc.explain(model, method, clip, 1).heatmap, expected)
+        (relu,) = (layer for layer in lc.list_layers(model, clip) if layer.name == "block.relu")
+        assert relu.shape == (2, 3, frames, 8, 8)
+
+
+def test_a_map_without_time_is_no_single_frame() -> None:
+    """Its ReLU runs twice, as often as the clip has frames."""
+    torch.manual_seed(0)
+    layers = OrderedDict(time=nn.AdaptiveAvgPool3d((1, 8, 8)), block=inflate(BasicBlock(3, 3)))
+    net = ClipNet(layers, 3, 4, 0.5, False).double().eval()
+    clip = clip_of(2, 3, 2, 8, 8, dtype=torch.float64)
+    model = lc.Explainable.of(net, ["trunk.block", "trunk.block.relu"])
+    heat, expected = (lc.explain(model, lc.GradCAM(x), clip, 1).heatmap for x in model.layers)
+    assert torch.equal(heat, expected)
+
+
+VALID = torch.arange(8) < torch.tensor([[5], [8], [0]])  # the last could not be read
+
+
+@pytest.mark.parametrize("layer", ["trunk", "trunk.layer2"])
+@pytest.mark.parametrize("name", ["inflated", "r3d_small"])
+def test_padded_frames_get_exactly_zero(name: str, layer: str) -> None:
+    task = VideoClassification(small_3d(name), ["a", "b", "c"]).eval()
+    clip = clip_of(3, 3, 8, 32, 32, dtype=torch.float64)
+    for method in (
+        *(lc.GradCAM(layer, pool, relu=False) for pool in ("space", "spacetime", None)),
+        lc.RecurrentGradCAM(layer, relu=False),
+        lc.IntegratedRecurrentGradCAM(layer, relu=False),
+    ):
+        heat = lc.explain(task.explainable({"valid": VALID}), method, clip, 1).heatmap
+        assert (heat[~VALID] == 0).all()
+        assert heat[VALID].flatten(1).any(1).all()
+        # Nothing is padding: the same, bit for bit, as without being told so.
+        said, plain = (
+            lc.explain(task.explainable(batch), method, clip, 1).heatmap
+            for batch in ({"valid": torch.ones_like(VALID)}, None)
+        )
+        assert torch.equal(said, plain)
+
+
+@pytest.mark.parametrize("name", ["inflated", "r3d_small"])
+def test_with_padding_it_is_cam_over_the_valid_steps(name: str) -> None:
+    net = small_3d(name)
+    clip = clip_of(2, 3, 8, 32, 32, dtype=torch.float64)
+    valid = VALID[:2].clone()
+    valid[0, 4] = False  # so that no step of r3d_small is padded in part
+    model = VideoClassification(net, ["a", "b", "c"]).eval().explainable({"valid": valid})
+    maps = net.trunk(clip).detach()
+    steps = maps.shape[2]
+    counts = valid.unflatten(1, (steps, -1)).all(2)  # (B, t)
+    constant = 1 / (counts.sum(1) * maps[0, 0, 0].numel())
+    cam = torch.einsum("bdthw,d,b->bthw", maps, net.head.weight[1], constant.double())
+    both = lc.explain(model, lc.GradCAM(pool="spacetime"), clip, 1).heatmap
+    expected = resize_heatmap(cam.relu(), (8, 32, 32))
+    torch.testing.assert_close(both[valid], expected[valid].detach())
+    space = lc.explain(model, lc.GradCAM(pool="space"), clip, 1).heatmap
+    expected = resize_heatmap(cam.relu() * counts[..., None, None], (8, 32, 32))
+    torch.testing.assert_close(space[valid], expected[valid].detach())
+
+
+@pytest.mark.parametrize(("length", "filled"), [(1, 1), (3, 1), (4, 1), (5, 2), (7, 2)])
+def test_a_step_of_four_frames_counts_where_one_is_valid(length: int, filled: int) -> None:
+    """The score is a mean over steps by their valid frames; its gradient, over steps, is even."""
+    net = small_3d("r3d_small")
+    valid = torch.arange(8)[None] < length
+    clip = clip_of(1, 3, 8, 32, 32, dtype=torch.float64)
+    model = VideoClassification(net, ["a", "b", "c"]).eval().explainable({"valid": valid})
+    maps = net.trunk(clip).detach()
+    assert maps.shape[2] == 2
+    cam = torch.einsum("bdthw,d->bthw", maps, net.head.weight[1]) / maps[0, 0, 0].numel() / filled
+    heat = lc.explain(model, lc.GradCAM(relu=False), clip, 1).heatmap
+    expected = resize_heatmap(cam, (8, 32, 32)).detach()
+    torch.testing.assert_close(heat[valid], expected[valid])
+    assert (heat[~valid] == 0).all()
+
+
+def test_padding_of_folded_frames_leaves_the_valid_ones_as_they_were() -> None:
+    torch.manual_seed(0)
+    task = VideoClassification(LRCN(3, hidden=8), ["a", "b", "c"]).double().eval()
+    clip = clip_of(1, 3, 8, 16, 16, dtype=torch.float64)
+    model = task.explainable({"valid": VALID[:1]})
+    for pool in ("space", "spacetime"):
+        method = lc.GradCAM(pool=pool, relu=False)
+        heat = lc.explain(model, method, clip, 1).heatmap
+        alone = lc.explain(task.explainable(), method, clip[:, :, :5], 1).heatmap
+        torch.testing.assert_close(heat[:, :5], alone)
+        assert (heat[:, 5:] == 0).all()
 
 
 def test_contrast_and_counterfactual_read_the_same_outputs_differently(gap: Gap3d) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import csv
+import shlex
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
+from lightning_cam.build import locate
 from lightning_cam.data.kinetics import MEAN, Kinetics, key_of
 from lightning_cam.errors import DataError, UnknownNameError
 
+DATA = Path(__file__).parents[1] / "configs" / "data"
 LABELS = ["abseiling", "blowing out candles", 'playing "bass", loud', "zumba"]
 HEADER = ["label", "youtube_id", "time_start", "time_end", "split"]
 
@@ -135,8 +141,16 @@ def test_an_absent_class_is_not_renumbered(tmp_path: Path) -> None:
     assert data.classes == LABELS
     assert {data.classes[clip.label] for clip in data.listing.val} == set(LABELS[1:])
     assert [p.kind for p in data.listing.problems] == ["missing"] * 5
-    with pytest.warns(UserWarning, match="no train clips of: abseiling"):
-        _ = data.train_set
+    _ = data.train_set, data.val_set  # say nothing: `setup` does, once
+    words = "no train clips of: abseiling; no val clips of: abseiling; no test clips of: abseiling"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        data.setup("fit")
+        data.setup("test")
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == 2
+    assert said[0].startswith("5 problems with the data") and said[1] == words
+    assert all(warning.filename.endswith("data/module.py") for warning in caught)
     some = module(tmp_path, classes=["zumba", "blowing out candles"])
     assert some.classes == ["zumba", "blowing out candles"]
     assert counts(some) == [6, 4, 4]
@@ -196,3 +210,28 @@ def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", rows_of("train", 1))
     with pytest.raises(DataError, match=r"none of the clips that .*train.csv' names is at"):
         _ = module(tmp_path).listing
+
+
+def test_weights_of_kinetics_on_ones_own_videos() -> None:
+    """The command in data/README.md sets what data=kinetics has and data=folder has not."""
+    root = Path(__file__).parents[1]
+    text = (root / "data" / "README.md").read_text().replace("\\\n", " ")
+    (line,) = (line for line in text.splitlines() if "kinetics_r3d18 data=folder" in line)
+    with initialize_config_dir(str(root / "configs"), version_base="1.3"):
+        ours = compose("train", shlex.split(line)[2:]).data
+        theirs = compose("train", ["experiment=kinetics_r3d18"]).data
+    assert ours._target_.endswith("VideoFolder")
+    for key in ("fps", "resize", "crop", "mean", "std"):
+        assert ours[key] == theirs[key], key
+    for path in (root / "configs" / "experiment").glob("kinetics_*.yaml"):
+        assert "data=folder" not in path.read_text()
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in DATA.glob("*.yaml")))
+def test_colours_can_be_set_and_are_the_classes_own(name: str) -> None:
+    with initialize_config_dir(str(DATA.parent), version_base="1.3"):
+        settings: Any = OmegaConf.to_container(
+            compose("train", [f"data={name}", "data.root=x"]).data, resolve=True
+        )
+    data = locate(settings["_target_"])("x")
+    assert (settings["mean"], settings["std"]) == (data.mean, data.std)

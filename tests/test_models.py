@@ -376,6 +376,8 @@ class Exploding:
         (Exploding(), r"without running code"),
         (b"", r"without running code"),
         (b"PK\x03\x04 cut", r"without running code"),
+        (b"hi\n", r"without running code"),
+        (b"a,b\n1,2\n", r"without running code"),
     ],
 )
 def test_a_wrong_weights_file_is_named(tmp_path, content, message):

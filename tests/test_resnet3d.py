@@ -325,8 +325,8 @@ def test_grad_cam_of_the_trunk_is_cam(name, checkpointing):
 @pytest.mark.parametrize(
     ("name", "layer"),
     [
-        ("inflated", "trunk.layer4.0.conv3"),  # overwritten by += and ReLU behind it
-        ("inflated", "trunk.layer3.0.bn3"),
+        ("inflated", "trunk.layer4.0.conv2"),  # overwritten by += and ReLU behind it
+        ("inflated", "trunk.layer3.0.bn2"),
         ("inflated", "trunk.bn1"),
         ("r3d_small", "trunk.layer4.0.conv2"),
         ("r3d_small", "trunk.stem.1"),

@@ -389,6 +389,37 @@ def test_an_empty_part_is_an_error(tmp_path: Path) -> None:
     write_lists(tmp_path, {**rows, "validation": []}, PAIR)
     with pytest.raises(DataError, match=r"no clips for .*too few"):
         module(tmp_path).setup()
+    assert module(tmp_path).listing.train == []  # nothing to evaluate, so 8 x nothing
+
+
+def test_classes_trade_no_clips_between_parts(tmp_path: Path) -> None:
+    labels = [*PAIR, "Holding something", "Dropping something into something"]
+    root = lay(tmp_path, rows_of(labels, 40, 8), labels)
+    whole = module(root, split="official").listing
+    for chosen in (labels[:1], labels[1:3], labels[::-1]):
+        for split in ("8:1:1", "official"):
+            some = module(root, classes=chosen, split=split).listing
+            for part in ("train", "val", "test"):
+                names = {whole.classes[c.label]: [] for c in getattr(whole, part)}
+                for clip in getattr(whole, part):
+                    names[whole.classes[clip.label]].append(clip.clip_id)
+                want = {i for name in chosen for i in names.get(name, ())}
+                have = [clip.clip_id for clip in getattr(some, part)]
+                if part == "train" and split == "8:1:1":
+                    assert len(have) == min(8 * len(some.val), len(want))
+                    assert have == hash_order(want)[: len(have)]
+                else:
+                    assert set(have) == want
+
+
+def test_what_is_missing_names_its_class(tmp_path: Path) -> None:
+    rows = rows_of(PAIR)
+    root = lay(tmp_path, rows, PAIR)
+    gone = [clip_id for clip_id, text in rows["train"] if text == PAIR[1]][:3]
+    for clip_id in gone:
+        (root / "20bn-something-something-v1" / clip_id).rmdir()
+    found = module(root).listing.problems
+    assert [(p.kind, p.label) for p in found] == [("missing", PAIR[1])] * 3
 
 
 # --- parts --------------------------------------------------------------------------------------
@@ -584,7 +615,7 @@ def test_the_order_of_classes_is_the_checkpoint_s(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="no class 'Juggling something'"):
         _ = module(root, classes=[*ODD[:3], "Juggling something"]).train_set
     assert module(tmp_path / "absent", classes=ODD).classes == ODD  # without any data
-    assert counts(module(root, classes=ODD[:2])) == (32, 4, 4)
+    assert counts(module(root, classes=ODD[:2])) == (40, 5, 3)  # as the halves of all have them
 
 
 # --- mirroring ----------------------------------------------------------------------------------

@@ -398,6 +398,24 @@ def test_a_torchvision_network_is_a_model_too(tmp_path):
     assert task.explainable(batch).steps is None
 
 
+class Wrapped(Table):
+    def __init__(self, wrap):
+        super().__init__()
+        self.wrap = wrap
+
+    def forward(self, clip):
+        return self.wrap(super().forward(clip))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "kind"), [(lambda y: {"out": y}, "dict"), (lambda y: (y, y), "tuple")]
+)
+def test_a_network_that_returns_no_tensor_is_named(wrap, kind):
+    task = VideoClassification(Wrapped(wrap), CLASSES)
+    with pytest.raises(ConfigError, match=rf"^Wrapped returns a {kind}, .*\(B, 3\); wrap the"):
+        task.training_step(next(iter(batches([0, 1]))), 0)
+
+
 # 3D networks --------------------------------------------------------------------------------------
 
 NETWORKS_3D = {

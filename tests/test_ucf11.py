@@ -192,6 +192,23 @@ def test_what_is_wrong_with_the_folder_is_said(tmp_path: Path) -> None:
         module(tmp_path).setup()
 
 
+def test_strays_are_problems_and_no_end(tmp_path: Path) -> None:
+    archive = tmp_path / "UCF11_updated_mpg"
+    official(archive)
+    whole = len(read_index(tmp_path))
+    touch(archive, "biking/v_biking_03/holiday.mpg")
+    touch(archive, "biking/v_biking_03/v_biking_04_09.mpg")
+    touch(archive, "biking/v_biking_03/._v_biking_03_01.mpg")
+    data = module(tmp_path)
+    with pytest.warns(UserWarning, match="2 problems with the data"):
+        data.setup()
+    assert [(p.kind, p.what) for p in data.problems] == [
+        ("stray", "UCF11_updated_mpg/biking/v_biking_03/holiday.mpg"),
+        ("stray", "UCF11_updated_mpg/biking/v_biking_03/v_biking_04_09.mpg"),
+    ]
+    assert len(everything(data)) == whole
+
+
 def test_other_classes_than_a_checkpoints_are_refused(small: Path) -> None:
     message = r"are \['move_left', 'move_right'\], but \['jump', 'move_left'\] are expected"
     with pytest.raises(DataError, match=message):

@@ -10,6 +10,11 @@ t, h, w: one weight a channel (captum, torch-cam, pytorch-grad-cam). `"space"` a
 one weight a channel and time step (SlowFast, mmaction2, and Eq. 1 of recurrent Grad-CAM). They
 agree where global average pooling and one linear layer follow, and differ elsewhere.
 
+**Padding** (`Explainable.valid`). Steps that hold no valid frame do not count in the mean over
+space-time, and padded frames get exactly 0. They are blanked after resizing: blanking the steps
+before would dim the last valid frames. So where t < T, these still take up some of the padded steps
+beside them.
+
 The cost is one forward and the tail's backward: the graph starts at the target layer, whatever
 parameters are frozen, and no gradient reaches a parameter.
 """
@@ -21,6 +26,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import capture
@@ -33,6 +39,9 @@ Pool = Literal["space", "spacetime"]
 @dataclass(frozen=True)
 class GradCAM:
     """Grad-CAM for 3-D networks and for frames folded into the batch, or run one by one.
+
+    Of a layer that one forward runs several times (the ReLU of a ResNet block), the last run is
+    explained, see `last_calls`.
 
     Args:
         layer: target layer, a name in `model.layers` or any dotted module name; None: the first.
@@ -58,30 +67,61 @@ class GradCAM:
         name, layer = model.layer(self.layer)
         with capture(layer, leaf=True) as calls:
             outputs = model.forward(clip)
-        check_run(name, calls)
+        calls = last_calls(model, name, calls, clip)
         score = model.score(outputs, outputs.argmax(1) if target is None else target)
         pool = self.pool or ("spacetime" if calls[0].ndim == 5 else "space")
         model.notes.update(layer=name, pool=f"gradient pooled over {pool}")
         gradient = in_time(model, gradients(score, calls), len(clip))
-        cam = weighted_sum(in_time(model, calls, len(clip)), pooled(gradient, pool))
-        return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
+        weights = pooled(gradient, pool, model.valid_for(clip))
+        cam = weighted_sum(in_time(model, calls, len(clip)), weights)
+        return on_frames(model, cam.relu() if self.relu else cam, clip)
 
 
-def check_run(name: str, calls: list[Tensor]) -> None:
-    """Raise a `UserError` for a layer that the forward did not run."""
+def last_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor) -> list[Tensor]:
+    """The calls of a layer that make up its map of the clip.
+
+    A loop over the T frames runs a layer on `(B, D, h, w)`, k times a frame: that is the last of
+    each k calls, to be joined in time. Any other layer has seen the whole clip in every call: that
+    is the last one, of a ReLU shared within a ResNet block the block's output.
+
+    Raises:
+        UserError: if the forward did not run the layer.
+        ValueError: if the calls are not maps.
+    """
     if not calls:
         raise UserError(f"layer {name!r} is not run by the model's forward; choose another")
+    a_frame, rest = divmod(len(calls), clip.shape[2])
+    looped = calls[a_frame - 1 :: a_frame] if a_frame and not rest else []
+    # A 5-D map with t=1 is no single frame: a 3-D network has pooled time away.
+    one_frame = calls[-1].ndim != 5 and model.fold(calls[-1], len(clip)).shape[2] == 1
+    alike = len({call.shape for call in looped}) == 1
+    return looped if one_frame and alike else calls[-1:]
 
 
 def in_time(model: Explainable, calls: list[Tensor], batch: int) -> Tensor:
-    """All calls of a layer as one `(B, D, t, h, w)`: a loop over frames runs it once a frame."""
+    """One `(B, D, t, h, w)` of the whole clip, or of the frames one by one."""
     return torch.cat([at_least_float32(model.fold(call, batch)) for call in calls], dim=2)
 
 
-def pooled(gradient: Tensor, pool: Pool) -> Tensor:
-    """Channel weights `(B, D, t)` of gradients `(B, D, t, h, w)`; alike for all t in spacetime."""
+def pooled(gradient: Tensor, pool: Pool, valid: Tensor | None = None) -> Tensor:
+    """Channel weights `(B, D, t)` of gradients `(B, D, t, h, w)`; alike for all t in spacetime.
+
+    With `valid` `(B, T)` the mean over space-time is that of the steps with a valid frame.
+    """
     weights = gradient.mean((3, 4))
-    return weights if pool == "space" else weights.mean(2, keepdim=True).expand_as(weights)
+    if pool == "space":
+        return weights
+    if valid is None or valid.all():
+        return weights.mean(2, keepdim=True).expand_as(weights)
+    counts = F.adaptive_avg_pool1d(valid.to(weights), weights.shape[2])[:, None] > 0  # (B, 1, t)
+    mean = (weights * counts).sum(2, keepdim=True) / counts.sum(2, keepdim=True).clamp(min=1)
+    return mean.expand_as(weights)
+
+
+def on_frames(model: Explainable, cam: Tensor, clip: Tensor) -> Tensor:
+    """A map `(B, t, h, w)` in the size of the clip, `(B, T, H, W)`; 0 on padded frames."""
+    heatmap, valid = resize_heatmap(cam, clip.shape[2:]), model.valid_for(clip)
+    return heatmap if valid is None else heatmap.masked_fill(~valid[..., None, None], 0)
 
 
 def weighted_sum(activation: Tensor, weights: Tensor) -> Tensor:

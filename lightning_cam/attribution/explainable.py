@@ -41,7 +41,8 @@ class Explainable:
         steps: the module whose output is the step outputs `(B, T, K)` (or `(B, K)` once a step);
             None for networks without output steps.
         softmax: the columns are class logits, so their softmax is a probability.
-        valid: which frames are no padding, `(B, T)` bool; None: all. `forward` knows it already.
+        valid: which frames are no padding, `(B, T)` bool; None: all. `forward` knows it already,
+            Grad-CAM's heatmaps are 0 on the others.
         score: what is explained of the column: `((B, K) or (B, T, K), target (B,)) -> (B,) or
             (B, T)`. See `contrast` and `counterfactual`.
         question: the score in words, with `{}` for the column's name.
@@ -115,6 +116,12 @@ class Explainable:
             name = next(iter(self.layers))
         found = self.layers.get(name)
         return name, find_module(self.module, name) if found is None else found
+
+    def valid_for(self, rows: Tensor) -> Tensor | None:
+        """`valid` on the device of a tensor of n·B rows, and as many: n copies of the batch."""
+        if self.valid is None:
+            return None
+        return self.valid.to(rows.device, torch.bool).repeat(len(rows) // len(self.valid), 1)
 
     def contrast(self, against: int | str) -> Explainable:
         """Ask "why this column rather than that one?": the score becomes y_c - y_against."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_cam.attribution.cam import in_time, last_calls
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import compute_dtype, explaining
 
@@ -18,7 +19,7 @@ class LayerInfo:
 
     Attributes:
         name: dotted module name.
-        shape: activation as `(B, D, t, h, w)`.
+        shape: activation as `(B, D, t, h, w)`, of several calls as `last_calls` has it.
         stride: input frames and pixels per activation step, `(t, h, w)`.
         calls: how often one forward runs it.
     """
@@ -60,11 +61,10 @@ def list_layers(model: Explainable, clip: Tensor) -> list[LayerInfo]:
     found = []
     for name, calls in seen.items():
         try:
-            maps = [model.fold(call, len(clip)) for call in calls]
+            shape = in_time(model, last_calls(model, name, calls, clip), len(clip)).shape
         except ValueError:  # not a map of this batch (weights, tokens)
             continue
-        shape = (*maps[0].shape[:2], sum(m.shape[2] for m in maps), *maps[0].shape[3:])
         if shape[3] * shape[4] > 1:
             t, h, w = (round(a / b, 2) for a, b in zip(clip.shape[2:], shape[2:], strict=True))
-            found.append(LayerInfo(name, shape, (t, h, w), len(calls)))
+            found.append(LayerInfo(name, tuple(shape), (t, h, w), len(calls)))
     return found

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution.cam import check_run, in_time, pooled, weighted_sum
+from lightning_cam.attribution.cam import in_time, last_calls, on_frames, pooled, weighted_sum
 from lightning_cam.attribution.explainable import Explainable, target_tensor
 from lightning_cam.attribution.guard import capture, compute_dtype, explaining, replaced
-from lightning_cam.attribution.ops import gradients, resize_heatmap
+from lightning_cam.attribution.ops import gradients
 from lightning_cam.errors import UserError
 
 Step = int | Literal["sum"] | None
@@ -56,11 +56,11 @@ class RecurrentGradCAM:
         name, layer = model.layer(self.layer)
         with capture(layer, leaf=True) as calls:
             score, _ = step_score(model, clip, target, self.step)
-        check_run(name, calls)
+        calls = last_calls(model, name, calls, clip)
         model.notes.update(layer=name, **_said(self.step))
         gradient = in_time(model, gradients(score, calls), len(clip))
         cam = weighted_sum(in_time(model, calls, len(clip)), pooled(gradient, "space"))
-        return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
+        return on_frames(model, cam.relu() if self.relu else cam, clip)
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,15 @@ class IntegratedRecurrentGradCAM:
         name, layer = model.layer(self.layer)
         with torch.no_grad(), capture(layer) as calls:
             _, target = step_score(model, clip, target, self.step)
-        check_run(name, calls)
+        last = last_calls(model, name, calls, clip)
         nodes, weights = np.polynomial.legendre.leggauss(self.nodes)  # on (-1, 1)
         scales = (nodes / 2 + 0.5).tolist()
-        for call in calls:
+        for call in last:
             call.requires_grad_()
         # n copies of the batch one after another, so that any batch-major folding still holds.
-        copies = [torch.cat([s * call for s in scales]) for call in calls]
+        copies = [
+            torch.cat([s * call if call.requires_grad else call for s in scales]) for call in calls
+        ]
         one = len(clip) == 1  # copied for free
         clips = (
             clip.expand(self.nodes, -1, -1, -1, -1) if one else clip.repeat(self.nodes, 1, 1, 1, 1)
@@ -110,11 +112,11 @@ class IntegratedRecurrentGradCAM:
             score, _ = step_score(model, clips, target.repeat(self.nodes), self.step)
         # The gradient to A of y(s·A) is s times the one wanted.
         mean = score.new_tensor(weights / (nodes + 1))
-        gradient = gradients(mean @ score.unflatten(0, (self.nodes, -1)), calls)
+        gradient = gradients(mean @ score.unflatten(0, (self.nodes, -1)), last)
         beta = pooled(in_time(model, gradient, len(clip)), "space")
         model.notes.update(layer=name, **_said(self.step), nodes=f"{self.nodes} nodes")
-        cam = weighted_sum(in_time(model, calls, len(clip)), beta)
-        return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
+        cam = weighted_sum(in_time(model, last, len(clip)), beta)
+        return on_frames(model, cam.relu() if self.relu else cam, clip)
 
 
 def step_maps(
@@ -143,7 +145,7 @@ def step_maps(
         name, module = model.layer(layer)
         with capture(module, leaf=True) as calls:
             scores, _ = _all_steps(model, clip, chosen)  # (B, T')
-        check_run(name, calls)
+        calls = last_calls(model, name, calls, clip)
         activation = in_time(model, calls, len(clip))
         rows = []
         for step in range(scores.shape[1]):
@@ -181,9 +183,9 @@ def step_score(
         target = outputs.argmax(1) if target is None else target
         return model.score(outputs, target), target
     scores, target = _all_steps(model, clip, target)
-    valid = torch.ones_like(scores, dtype=torch.bool)
-    if model.valid is not None:
-        valid = model.valid.to(scores.device).repeat(len(scores) // len(model.valid), 1)
+    valid = model.valid_for(scores)
+    if valid is None:
+        valid = torch.ones_like(scores, dtype=torch.bool)
     if step == "sum":
         return (scores * valid).sum(1), target
     length = valid.sum(1)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # torch loads in `check`, not for --help
 CONFIGS = Path(lightning_cam.__file__).parents[1] / "configs"
 PARTS = ("train", "val", "test")
 SHOWN = 10  # problems of a kind
+COLUMNS = ["kind", "what", "why"]
+_WIDE = 10_000  # columns of text, more than any table has
 HEADINGS = {
     "missing": "listed, but not there",
     "unlisted": "there, but in no list",
@@ -87,13 +89,18 @@ def check(config: Any) -> int:
     if config["decode"]:
         problems += _decode(data, config["processes"], config["timeout"], tally)
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(_table(listing, Counter(problem.kind for problem in problems), tally))
+    table = _table(listing, Counter(problem.kind for problem in problems), tally)
+    # Rather than names or numbers cut in two: a line that is too long, which terminals wrap.
+    needed = console.measure(table, options=console.options.update(width=_WIDE)).maximum
+    console.width = max(console.width, needed)
+    console.print(table)
     for note in dict.fromkeys(str(note.message) for note in notes):
         console.print(f"note: {note}")
     for line in _lines(problems, config["out"]):
         console.print(line)
-    if problems and config["out"] is not None:
-        _write(Path(str(config["out"])), problems)
+    if config["out"] is not None:
+        out = Path(str(config["out"]))
+        _write(out, problems) if problems else _clear(out)
     unopened = "" if config["decode"] else "; no video was opened"
     counts = ", ".join(f"{n} {kind}" for kind, n in Counter(p.kind for p in problems).items())
     console.print(f"{data.root}: {counts or 'all is well'}{unopened}")
@@ -111,14 +118,15 @@ def _check_settings(config: Mapping[str, Any]) -> None:
 
 
 def _tally(listing: Listing, problems: Sequence[Problem]) -> Tally:
-    """Clips of each part, and problems of each kind whose path names a class."""
+    """Clips of each part, and problems of each kind that name a class, by path if not by label."""
     tally: Tally = {
         part: Counter(listing.classes[clip.label] for clip in getattr(listing, part))
         for part in PARTS
     }
     classes = set(listing.classes)
     for problem in problems:
-        name = next((part for part in Path(problem.what).parts if part in classes), None)
+        names = (problem.label, *Path(problem.what).parts)
+        name = next((name for name in names if name in classes), None)
         if name is not None:
             tally.setdefault(problem.kind, Counter())[name] += 1
     return tally
@@ -183,7 +191,7 @@ def _table(listing: Listing, totals: Counter[str], tally: Tally) -> Table:
     from rich.text import Text
 
     table = Table(box=SIMPLE, show_footer=True)
-    table.add_column("class", "all", overflow="fold")
+    table.add_column("class", "all", no_wrap=True)
     for title, counts in tally.items():
         table.add_column(title, str(totals[title] or sum(counts.values())), justify="right")
     absent = tally.get("missing", Counter())
@@ -220,10 +228,21 @@ def _write(path: Path, problems: Sequence[Problem]) -> None:
     try:
         with path.open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
-            rows.writerow(["kind", "what", "why"])
+            rows.writerow(COLUMNS)
             rows.writerows([problem.kind, problem.what, problem.why] for problem in problems)
     except OSError as error:
         raise ConfigError(f"cannot write {path} ({error.strerror}); choose out=FILE") from error
+
+
+def _clear(path: Path) -> None:
+    """Remove the problems of an earlier run, and no file that is something else."""
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            ours = next(csv.reader(file), None) == COLUMNS
+        if ours:
+            path.unlink()
+    except (OSError, csv.Error):  # absent, or no file of ours
+        return
 
 
 if __name__ == "__main__":

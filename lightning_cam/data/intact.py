@@ -39,7 +39,9 @@ def bytes_missing(path: str | Path) -> int:
 
 
 def _riff_end(data: mmap.mmap) -> int:
-    return 8 + int.from_bytes(data[4:8], "little")
+    """End of the file; its last chunk may lack the byte that pads it to a whole word."""
+    end = 8 + int.from_bytes(data[4:8], "little")
+    return end - 1 if end == len(data) + 1 else end
 
 
 def _matroska_end(data: mmap.mmap) -> int:

@@ -19,11 +19,13 @@ class Problem:
             or against the folder), "row" (of a list, that makes no sense), "unreadable", ...
         what: the file, or the row of a list.
         why: in words, with a remedy.
+        label: the name of its class, where `what` does not say it.
     """
 
     kind: str
     what: str
     why: str
+    label: str = ""
 
     def __str__(self) -> str:
         return f"{self.what}: {self.why}"

@@ -20,7 +20,9 @@ from lightning_cam.data.clips import Clip, ClipDataset, ClipReader, Sample
 from lightning_cam.data.listing import Listing, Problem
 from lightning_cam.data.loading import ClipLoader, EpochSampler, collate
 from lightning_cam.data.transforms import ClipTransform, ColourJitter
-from lightning_cam.errors import ConfigError
+from lightning_cam.errors import ConfigError, DataError
+
+PARTS = {"train": "training", "val": "validation", "test": "testing"}
 
 
 class VideoDataModule(LightningDataModule):
@@ -91,6 +93,7 @@ class VideoDataModule(LightningDataModule):
         self.hflip_pairs = hflip_pairs or []
         self.mean, self.std = list(mean), list(std)
         self.cache = cache
+        self._warned = False
         jitter = ColourJitter(contrast, offset, permute, grey)
         transform = ClipTransform(resize, crop, self.mean, self.std, hflip, jitter)
         self.reader = ClipReader(num_frames, fps, transform, reader, rate)
@@ -139,22 +142,51 @@ class VideoDataModule(LightningDataModule):
 
     def _dataset(self, part: str, **options: Any) -> ClipDataset:
         clips = getattr(self.listing, part)
-        absent = sorted(set(range(len(self.classes))) - {clip.label for clip in clips})
-        if absent:
-            names = ", ".join(self.classes[label] for label in absent[:5])
-            more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-            warnings.warn(f"no {part} clips of: {names}{more}", stacklevel=3)
         return ClipDataset(clips, self.reader, seed=self.seed, cache=self.cache, **options)
 
     def setup(self, stage: str | None = None) -> None:
-        """List the clips, so that what is wrong with the data is said before anything starts."""
-        _ = self.classes
-        if problems := self.listing.problems:
+        """List the clips, so that what is wrong with the data is said before anything starts.
+
+        Raises:
+            DataError: for "fit" (or None), there are fewer than two classes, or no clips for
+                training or validation.
+        """
+        listing = self.listing
+        if stage in (None, "fit"):
+            if len(self.classes) < 2:
+                raise DataError(
+                    f"{self.root!r} has one class only ({', '.join(self.classes)}): at least two "
+                    "classes are needed to train"
+                )
+            self._require("train")
+            self._require("val")
+        if self._warned:
+            return
+        self._warned = True
+        if problems := listing.problems:
             warnings.warn(
                 f"{len(problems)} problems with the data in {self.root!r}, the first is "
                 f"{problems[0]}; python -m lightning_cam.data.check names them all",
-                stacklevel=2,
+                stacklevel=1,  # here: the caller is Lightning
             )
+        if absent := list(filter(None, map(self._absent, PARTS))):
+            warnings.warn("; ".join(absent), stacklevel=1)
+
+    def _require(self, part: str) -> None:
+        """Raise a DataError for a part without any clip."""
+        if getattr(self.listing, part):
+            return
+        reason = "it holds too few videos; add some"
+        if problems := self.listing.problems:
+            reason = f"it has {len(problems)} problems, the first is {problems[0]}"
+        raise DataError(f"no clips for {PARTS[part]} in {self.root!r}: {reason}")
+
+    def _absent(self, part: str) -> str:
+        """Which classes have no clips in a part, in words; "" if all have some."""
+        present = {clip.label for clip in getattr(self.listing, part)}
+        absent = [name for label, name in enumerate(self.classes) if label not in present]
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        return f"no {part} clips of: {', '.join(absent[:5])}{more}" if absent else ""
 
     def read(self, path: str | Path) -> Sample:
         """One video (a file or a folder of pictures) through the evaluation transform.
@@ -176,12 +208,15 @@ class VideoDataModule(LightningDataModule):
         return transforms.to_frames(clip, self.mean, self.std)
 
     def train_dataloader(self) -> ClipLoader:
+        self._require("train")
         return self._loader(self.train_set)
 
     def val_dataloader(self) -> ClipLoader:
+        self._require("val")
         return self._loader(self.val_set)
 
     def test_dataloader(self) -> ClipLoader:
+        self._require("test")
         return self._loader(self.test_set)
 
     def _loader(self, dataset: ClipDataset) -> ClipLoader:

@@ -13,6 +13,7 @@ than squeezed, because a scale of each picture's or clip's own would make them i
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -69,6 +70,21 @@ def is_frame_folder(path: str | Path) -> bool:
     except OSError:
         return False
     return bool(numbered) and not videos
+
+
+def numbers_missing(path: str | Path) -> int:
+    """How many pictures a folder lacks by its numbering, which begins at 0 or 1; 0 if none.
+
+    Numbers at equal distances (every fifth frame) lack nothing between them, and a single picture
+    tells nothing.
+    """
+    numbers = [number for number, _ in _listed(path)[0]]
+    if len(numbers) < 2:
+        return 0
+    gaps = [following - number for number, following in pairwise(numbers)]
+    step = math.gcd(*gaps) if len(gaps) > 1 else 1
+    before = max(numbers[0] - 1, 0)
+    return (before + numbers[-1] - numbers[0]) // step + 1 - len(numbers)
 
 
 def scan(path: str | Path, rate: float | None) -> Folder:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -19,6 +20,7 @@ import numpy as np
 from lightning_cam.data.clips import Clip, ClipReader
 from lightning_cam.data.info import VideoInfo
 from lightning_cam.data.intact import bytes_missing
+from lightning_cam.data.pictures import numbers_missing
 from lightning_cam.data.sampling import Indices
 from lightning_cam.data.truth import Truth
 from lightning_cam.data.video import read_frames
@@ -39,7 +41,8 @@ def inspect(clip: Clip, reader: ClipReader) -> Finding:
     """Decode what clips need of a video: all of its steps, for a training clip may be anywhere.
 
     Of a video that would fill the memory, its centred clip and steps from the first to the last
-    frame. A file that lost its end is "damaged" even where what is left can be read.
+    frame. A file that lost its end and a folder that lost pictures are "damaged" even where what
+    is left can be read.
     """
     counts, steps = [], np.empty(0, np.int64)
 
@@ -67,11 +70,20 @@ def inspect(clip: Clip, reader: ClipReader) -> Finding:
     if counts[-1] < counts[0]:
         why = f"only {counts[-1]} of its {counts[0]} frames can be decoded; replace it"
         return Finding(len(steps), "damaged", why)
-    lost = 0 if clip.path.is_dir() else bytes_missing(clip.path)
-    if lost:
-        why = f"cut short, at least {lost:,} bytes are lost; replace it"
-        return Finding(len(steps), "damaged", why)
+    why = _lost(clip.path)
+    if why:
+        return Finding(len(steps), "damaged", f"{why}; replace it")
     return Finding(len(steps))
+
+
+def _lost(path: Path) -> str:
+    """What a video lacks, in words; "" if nothing."""
+    if not path.is_dir():
+        lost = bytes_missing(path)
+        return f"cut short, at least {lost:,} bytes are lost" if lost else ""
+    lost = numbers_missing(path)
+    numbers = "number is" if lost == 1 else "numbers are"
+    return f"{lost:,} {numbers} missing among its pictures" if lost else ""
 
 
 def scan(

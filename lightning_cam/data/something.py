@@ -13,7 +13,7 @@ something from left to right"; a class is one template or a group of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,16 @@ from lightning_cam.data.something_lists import (
 )
 from lightning_cam.data.synthetic.something import CLASSES, render
 from lightning_cam.data.templates import find_templates, load_groups, mirror_labels
-from lightning_cam.errors import ConfigError, DataError, UnknownNameError
+from lightning_cam.errors import ConfigError, UnknownNameError
 
 SPLITS = ("8:1:1", "official")
 
 
 def split_ids(
-    train: Iterable[str], validation: Iterable[str], split: str = "8:1:1"
+    train: Iterable[str],
+    validation: Iterable[str],
+    split: str = "8:1:1",
+    chosen: Container[str] | None = None,
 ) -> tuple[list[str], list[str], list[str]]:
     """Clips for training, validation and testing; see `SomethingSomething` for the recipe.
 
@@ -49,10 +52,15 @@ def split_ids(
         train: ids of the official training part.
         validation: ids of the official validation part.
         split: one of `SPLITS`.
+        chosen: those of the ids that count; None for all.
     """
-    held, rest = hash_order(validation), hash_order(train)
-    half = len(held) // 2
-    return rest[: 8 * half] if split == "8:1:1" else rest, held[:half], held[half:]
+    held = hash_order(validation)
+    half = len(held) // 2  # of all, so that clips keep their part whichever are chosen
+    rest, val, test = (
+        [clip_id for clip_id in part if chosen is None or clip_id in chosen]
+        for part in (hash_order(train), held[:half], held[half:])
+    )
+    return rest[: 8 * len(val)] if split == "8:1:1" else rest, val, test
 
 
 class SomethingSomething(VideoDataModule):
@@ -60,10 +68,12 @@ class SomethingSomething(VideoDataModule):
 
     The labels of the official test part are not in its list, so the official validation part
     serves for both: in the order of a hash of their ids, the first half of its clips is for
-    validation and the second for testing. For training, `split="8:1:1"` takes the first 8 x half
-    clips of the official training part in the same order (all, where there are fewer), and
-    `split="official"` all of it. Only clips of the classes count. So each clip's part depends on
-    the lists alone, not on what is on disk; it hardly changes when clips are added; and a crowd
+    validation and the second for testing, whatever the classes; of both, clips of the classes are
+    taken. For training, `split="8:1:1"` takes 8 times as many clips of the classes as validation
+    has, the first of the official training part in the same order (all, where there are fewer),
+    and `split="official"` all of them. So each clip's part depends on the lists alone, not on what
+    is on disk; choosing classes moves no clip between parts, it only changes how many are taken
+    for training; adding clips hardly moves any; and a crowd
     worker, whom the official split keeps on one side, never is in training and evaluation both
     (validation and testing may share some: who they are was not published).
 
@@ -127,7 +137,11 @@ class SomethingSomething(VideoDataModule):
         label_of = {text: n for n, name in enumerate(classes) for text in templates[name]}
         parts, wrong = read_parts(layout, set(self.labels))
         ids = {
-            part: [clip_id for clip_id, text in parts[part].items() if text in label_of]
+            part: {
+                clip_id: classes[label_of[text]]
+                for clip_id, text in parts[part].items()
+                if text in label_of
+            }
             for part in ("train", "validation")
         }
         on_disk, suffix = find_media(layout), SUFFIXES[layout.version]
@@ -146,21 +160,17 @@ class SomethingSomething(VideoDataModule):
                 for clip_id in part
                 if clip_id in on_disk
             ]
-            for part in self.split_clips(ids["train"], ids["validation"])
+            for part in self.split_clips(
+                list(parts["train"]), list(parts["validation"]), ids["train"] | ids["validation"]
+            )
         )
-        for name, clips in (("training", train), ("validation", val), ("testing", test)):
-            if not clips:
-                reason = "its lists hold too few"
-                if problems:
-                    reason = f"it has {len(problems)} problems, the first is {problems[0]}"
-                raise DataError(f"no clips for {name} in {self.root!r}: {reason}")
         return Listing(classes, train, val, test, problems)
 
     def split_clips(
-        self, train: Sequence[str], validation: Sequence[str]
+        self, train: Sequence[str], validation: Sequence[str], chosen: Container[str]
     ) -> tuple[list[str], list[str], list[str]]:
-        """Ids for training, validation and testing from those of the two official parts."""
-        return split_ids(train, validation, self.split)
+        """Ids for training, validation and testing; see `split_ids`."""
+        return split_ids(train, validation, self.split, chosen)
 
 
 class SyntheticSomething(SomethingSomething):
@@ -235,7 +245,7 @@ class SyntheticSomething(SomethingSomething):
         render(self.root, **self.rendering)
 
     def split_clips(
-        self, train: Sequence[str], validation: Sequence[str]
+        self, train: Sequence[str], validation: Sequence[str], chosen: Container[str]
     ) -> tuple[list[str], list[str], list[str]]:
         """Ids for training, validation and testing, by worker."""
         worker = {
@@ -243,7 +253,7 @@ class SyntheticSomething(SomethingSomething):
             for row in read_rows(Path(self.root, "ground_truth", "workers.csv"))
             if row.template.isdecimal()
         }
-        rest, val, test = super().split_clips(train, validation)
+        rest, val, test = super().split_clips(train, validation, chosen)
         workers = sorted({worker[clip_id] for clip_id in validation if clip_id in worker})
         if len(workers) > 1:
             first = workers[: max(1, round(0.4 * len(workers)))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -223,7 +223,7 @@ def find_media(layout: Layout) -> set[str]:
 def compare(
     layout: Layout,
     parts: Mapping[str, Collection[str]],
-    needed: Mapping[str, Sequence[str]],
+    needed: Mapping[str, Mapping[str, str]],
     on_disk: Collection[str],
 ) -> list[Problem]:
     """What is needed, but not on disk, and what is on disk, but in no list.
@@ -231,7 +231,7 @@ def compare(
     Args:
         layout: where the clips lie.
         parts: all ids of each list.
-        needed: those that are of use.
+        needed: those that are of use, and their classes.
         on_disk: those that are there.
     """
     name = f"{layout.media.name}/{{}}{SUFFIXES[layout.version]}".format
@@ -240,9 +240,10 @@ def compare(
             "missing",
             name(clip_id),
             f"listed in {layout.lists[part].name}, but not there; unpack again",
+            label,
         )
         for part, ids in needed.items()
-        for clip_id in ids
+        for clip_id, label in ids.items()
         if clip_id not in on_disk
     ]
     return missing + [

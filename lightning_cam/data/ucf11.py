@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_cam.data.clips import Clip
-from lightning_cam.data.listing import Listing, check_classes
+from lightning_cam.data.listing import Listing, Problem, check_classes
 from lightning_cam.data.module import VideoDataModule, check_whole
 from lightning_cam.data.synthetic.actions import CLASSES, FLIP_PAIRS, render
 from lightning_cam.data.truth import truth_path
@@ -53,7 +53,11 @@ def find_root(root: str | Path) -> Path:
     )
 
 
-def read_index(root: str | Path, classes: Sequence[str] | None = None) -> list[Clip]:
+def read_index(
+    root: str | Path,
+    classes: Sequence[str] | None = None,
+    problems: list[Problem] | None = None,
+) -> list[Clip]:
     """Every clip below `root`, ordered by class, group and clip number.
 
     Classes are the folders, in alphabetical order. Folders such as `Annotation` are skipped.
@@ -61,17 +65,22 @@ def read_index(root: str | Path, classes: Sequence[str] | None = None) -> list[C
     Args:
         root: see `find_root`.
         classes: the class names in the order of their labels, for instance a checkpoint's.
+        problems: gets the videos whose names do not fit their folders, which are not used.
 
     Raises:
-        DataError: nothing is there, a name cannot be parsed, or the classes differ.
+        DataError: nothing usable is there, or the classes differ.
     """
     folder = find_root(root)
+    problems = [] if problems is None else problems
     found = {
-        entry.name: rows for entry in _folders(folder) if (rows := sorted(_class_clips(entry)))
+        entry.name: rows
+        for entry in _folders(folder)
+        if (rows := sorted(_class_clips(entry, Path(root), problems)))
     }
     if not found:
+        first = f" (found {problems[0]})" if problems else ""
         raise DataError(
-            f"no videos ({', '.join(SUFFIXES)}) in {str(folder)!r}: expected {LAYOUT}; "
+            f"no videos ({', '.join(SUFFIXES)}) in {str(folder)!r}: expected {LAYOUT}{first}; "
             "set data.root= to the folder that holds the class folders"
         )
     classes = check_classes(found, classes, repr(str(folder)))
@@ -88,21 +97,23 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.is_dir())
 
 
-def _class_clips(folder: Path) -> Iterator[tuple[int, int, Path]]:
-    """(group, clip, path) of a class folder's videos."""
+def _class_clips(
+    folder: Path, root: Path, problems: list[Problem]
+) -> Iterator[tuple[int, int, Path]]:
+    """(group, clip, path) of a class folder's videos; strays become problems."""
     for group_folder in _folders(folder):
         match = _GROUP.fullmatch(group_folder.name)
         if match is None:
             continue
-        for path in group_folder.iterdir():
-            if path.suffix.lower() not in SUFFIXES:
+        for path in sorted(group_folder.iterdir()):
+            if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
                 continue
             numbers = _CLIP.fullmatch(path.stem)
             if numbers is None or int(numbers[1]) != int(match[1]):
-                raise DataError(
-                    f"the name of {str(path)!r} does not fit its folder: "
-                    f"expected {group_folder.name}_<clip>{path.suffix}; rename or remove it"
-                )
+                expected = f"{group_folder.name}_<clip>{path.suffix}"
+                why = f"its name does not fit its folder: expected {expected}; rename or remove it"
+                problems.append(Problem("stray", path.relative_to(root).as_posix(), why))
+                continue
             yield int(numbers[1]), int(numbers[2]), path
 
 
@@ -187,7 +198,8 @@ class UCF11(VideoDataModule):
         }
 
     def list_clips(self) -> Listing:
-        clips = read_index(self.root, self.given_classes)
+        problems: list[Problem] = []
+        clips = read_index(self.root, self.given_classes, problems)
         split = split_groups(
             [clip.group for clip in clips],
             val=self.default_val,
@@ -199,7 +211,7 @@ class UCF11(VideoDataModule):
             [clip for clip in clips if clip.group in groups]
             for groups in (split.train, split.val, split.test)
         )
-        return Listing([names[label] for label in sorted(names)], train, val, test)
+        return Listing([names[label] for label in sorted(names)], train, val, test, problems)
 
 
 class SyntheticActions(UCF11):

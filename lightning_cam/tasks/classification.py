@@ -176,6 +176,12 @@ class VideoClassification(L.LightningModule):
             logits, steps = self.model.forward_steps(clip, valid)  # type: ignore[operator]
         else:
             logits = self(clip, valid)
+        if not isinstance(logits, Tensor):
+            raise ConfigError(
+                f"{type(unwrap(self.model)).__name__} returns a {type(logits).__name__}, expected "
+                f"logits (B, {len(self.classes)}); wrap the network in one whose forward returns "
+                "only them"
+            )
         if logits.ndim != 2 or logits.shape[1] != len(self.classes):
             raise ConfigError(
                 f"the network's outputs have shape {tuple(logits.shape)}, expected (B, "
