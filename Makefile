@@ -35,4 +35,4 @@ bench: $(BIN)/.installed ## Measure what explanations cost
 
 clean: ## Remove the environment, caches, runs and rendered data
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf runs data/synthetic_actions*
+	rm -rf runs data/synthetic_*
