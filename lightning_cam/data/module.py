@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,19 @@ from lightning_cam.data.transforms import ClipTransform, ColourJitter
 from lightning_cam.errors import ConfigError, DataError
 
 PARTS = {"train": "training", "val": "validation", "test": "testing"}
+
+# What the small networks of this package like: the settings of the embedded data.
+SMALL: Mapping[str, Any] = {
+    "resize": 64,
+    "crop": 64,
+    "batch_size": 12,
+    "num_workers": 0,
+    "permute": 0.5,
+    "grey": 0.15,
+    "mean": (0.45, 0.45, 0.45),
+    "std": (0.225, 0.225, 0.225),
+    "cache": True,
+}
 
 
 class VideoDataModule(LightningDataModule):

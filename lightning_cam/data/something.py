@@ -20,7 +20,7 @@ from typing import Any
 
 from lightning_cam.data.clips import Clip
 from lightning_cam.data.listing import Listing, hash_order
-from lightning_cam.data.module import VideoDataModule, check_whole
+from lightning_cam.data.module import SMALL, VideoDataModule, check_whole
 from lightning_cam.data.selection import select_classes
 from lightning_cam.data.something_lists import (
     FORMATS,
@@ -209,17 +209,6 @@ class SyntheticSomething(SomethingSomething):
         classes: list[str] | None = None,
         **options: Any,
     ) -> None:
-        defaults = {
-            "resize": 64,
-            "crop": 64,
-            "batch_size": 12,
-            "num_workers": 0,
-            "permute": 0.5,
-            "grey": 0.15,
-            "mean": [0.45] * 3,
-            "std": [0.225] * 3,
-            "cache": True,
-        }
         check_whole(1, clips=clips, workers=workers, version=version, height=height)
         check_whole(0, render_seed=render_seed)
         if classes is None and class_groups is None:  # known before anything is rendered
@@ -229,7 +218,7 @@ class SyntheticSomething(SomethingSomething):
             version=version,
             class_groups=class_groups,
             split="official",
-            **{**defaults, **options, "classes": classes},
+            **{**SMALL, **options, "classes": classes},
         )
         self.rendering: dict[str, Any] = {
             "clips": clips,

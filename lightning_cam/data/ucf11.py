@@ -16,7 +16,7 @@ from typing import Any
 
 from lightning_cam.data.clips import Clip
 from lightning_cam.data.listing import Listing, Problem, check_classes
-from lightning_cam.data.module import VideoDataModule, check_whole
+from lightning_cam.data.module import SMALL, VideoDataModule, check_whole
 from lightning_cam.data.synthetic.actions import CLASSES, FLIP_PAIRS, render
 from lightning_cam.data.truth import truth_path
 from lightning_cam.errors import DataError
@@ -244,22 +244,13 @@ class SyntheticActions(UCF11):
         actions: list[str] | None = None,
         **options: Any,
     ) -> None:
-        defaults = {
-            "resize": 64,
-            "crop": 64,
-            "batch_size": 12,
-            "num_workers": 0,
+        names = {
             "classes": sorted(actions or CLASSES),
             "hflip_pairs": [list(pair) for pair in FLIP_PAIRS],
-            "permute": 0.5,
-            "grey": 0.15,
-            "mean": [0.45] * 3,
-            "std": [0.225] * 3,
-            "cache": True,
         }
         check_whole(1, groups=groups, clips=clips, size=size)
         check_whole(0, render_seed=render_seed)
-        super().__init__(root, **{**defaults, **options})
+        super().__init__(root, **{**SMALL, **names, **options})
         self.rendering: dict[str, Any] = {
             "groups": groups,
             "clips": clips,

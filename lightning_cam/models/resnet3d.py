@@ -7,6 +7,7 @@ normalised with mean (0.43216, 0.394666, 0.37645) and std (0.22803, 0.22145, 0.2
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import ClassVar
 
 import torchvision
 from torch import nn
@@ -65,8 +66,10 @@ class ResNet3D(ClipNet):
             load_weights(self.trunk, backbone, weights)
 
 
-class R3D18(ResNet3D):
-    """3D convolutions throughout; 33.2 M parameters. Arguments as for `ResNet3D`."""
+class _Full(ResNet3D):
+    """A `ResNet3D` of 18 layers that goes by its own name. Arguments as there."""
+
+    named: ClassVar[str]
 
     def __init__(
         self,
@@ -75,39 +78,31 @@ class R3D18(ResNet3D):
         dropout: float = 0.5,
         checkpointing: bool = False,
     ) -> None:
-        super().__init__(num_outputs, "r3d_18", weights, dropout, checkpointing)
+        super().__init__(num_outputs, self.named, weights, dropout, checkpointing)
 
 
-class MC3_18(ResNet3D):  # noqa: N801
+class R3D18(_Full):
+    """3D convolutions throughout; 33.2 M parameters. Arguments as for `ResNet3D`."""
+
+    named = "r3d_18"
+
+
+class MC3_18(_Full):  # noqa: N801
     """3D convolutions in the stem and layer 1, 2D ones behind; 11.5 M parameters.
 
     Arguments as for `ResNet3D`.
     """
 
-    def __init__(
-        self,
-        num_outputs: int,
-        weights: str | None = None,
-        dropout: float = 0.5,
-        checkpointing: bool = False,
-    ) -> None:
-        super().__init__(num_outputs, "mc3_18", weights, dropout, checkpointing)
+    named = "mc3_18"
 
 
-class R2Plus1D18(ResNet3D):
+class R2Plus1D18(_Full):
     """Every 3D convolution is one in space, ReLU, one in time; 31.3 M parameters.
 
     Arguments as for `ResNet3D`.
     """
 
-    def __init__(
-        self,
-        num_outputs: int,
-        weights: str | None = None,
-        dropout: float = 0.5,
-        checkpointing: bool = False,
-    ) -> None:
-        super().__init__(num_outputs, "r2plus1d_18", weights, dropout, checkpointing)
+    named = "r2plus1d_18"
 
 
 def _small(backbone: str) -> OrderedDict[str, nn.Module]:
