@@ -3,14 +3,16 @@
     python benchmarks/loader.py               # renders its own files; writes loader.csv
     python benchmarks/loader.py --kinds mpg webm --repeats 9
 
-Three ways to the same 16 frames of random windows, with 0 and 2 workers: *bare* is PyAV seeking to
+Four ways to the same 16 frames of random windows, with 0 and 2 workers: *bare* is PyAV seeking to
 the key frame before the window (in `.mpg`, where seeking is not to be trusted, decoding from the
 start) and converting the wanted frames to RGB, or `cv2.imread` of the wanted pictures, checking
 nothing and told beforehand where the frames are; *reader* is `read_frames`, which indexes the file
-and checks what it decodes; *loader* is the training loader of a data module: reader, resizing to
-256, crop of 224, flip, colours, normalising, collation. The three take turns, and the figures are
-medians over repeats; one thread per process. Shares of bare decoding's speed are of CPU seconds
-with 0 workers, of wall time with more.
+and checks what it decodes; *raw* is the training loader of a data module, and what its workers
+ship: reader, resizing to 256, crop of 224, flip, collation, in uint8; *loader* adds what the data
+module then does to each batch in the main process, on the CPU: float32, normalising, colours. Where
+a GPU does that, *raw* is what counts. The four take turns, and the figures are medians over
+repeats; one thread per process. Shares of bare decoding's speed are of CPU seconds with 0 workers,
+of wall time with more.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import importlib.metadata
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -45,7 +47,7 @@ from lightning_cam.data.video import probe, read_frames
 import cv2  # isort: skip  (after the module that settles its order with decord)
 
 HEIGHT, WIDTH, FRAMES, STEPS, BATCH = 240, 320, 300, 16, 8
-WAYS = ("bare", "reader", "loader")
+WAYS = ("bare", "reader", "raw", "loader")
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def bare(path: Path, kind: Kind) -> Callable[[list[int]], Any]:
     return decode
 
 
-def seconds(loader: DataLoader[Any]) -> tuple[float, float]:
+def seconds(loader: Iterable[Any]) -> tuple[float, float]:
     """Wall and CPU seconds of one pass; CPU seconds of this process alone."""
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in loader:
@@ -166,7 +168,8 @@ def seconds(loader: DataLoader[Any]) -> tuple[float, float]:
 
 def measure(path: Path, kind: Kind, clips: int, workers: int, repeats: int) -> list[Any]:
     """Clips per second each way, and the shares of bare decoding's speed."""
-    loader = Rendered(path, kind, clips, workers).train_dataloader()
+    data = Rendered(path, kind, clips, workers)
+    loader = data.train_dataloader()
     windows = [row.tolist() for batch in loader for row in batch["frame_idx"]]  # warms it, too
 
     def plain(decode: Callable[[list[int]], Any]) -> DataLoader[int]:
@@ -177,10 +180,15 @@ def measure(path: Path, kind: Kind, clips: int, workers: int, repeats: int) -> l
     def read(indices: list[int]) -> np.ndarray:
         return read_frames(path, lambda _: indices, rate=kind.rate).frames
 
-    ways = dict(zip(WAYS, (plain(bare(path, kind)), plain(read), loader), strict=True))
-    for name in WAYS[:2]:
-        seconds(ways[name])
-    runs = [{name: seconds(way) for name, way in ways.items()} for _ in range(repeats)]
+    ways: dict[str, Iterable[Any]] = {"bare": plain(bare(path, kind)), "reader": plain(read)}
+    for way in ways.values():
+        seconds(way)
+
+    def run(name: str) -> tuple[float, float]:
+        finishing = (data.on_after_batch_transfer(batch) for batch in loader)
+        return seconds({**ways, "raw": loader, "loader": finishing}[name])
+
+    runs = [{name: run(name) for name in WAYS} for _ in range(repeats)]
     speeds = [clips / median(run[name][0] for run in runs) for name in WAYS]
     clock = 0 if workers else 1  # CPU seconds are steadier, but see one process only
     shares = [median(run["bare"][clock] / run[name][clock] for run in runs) for name in WAYS[1:]]

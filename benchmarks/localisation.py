@@ -28,7 +28,7 @@ from torch import Tensor
 import lightning_cam as lc
 from lightning_cam.attribution.ops import resize_heatmap
 from lightning_cam.checkpoint import rebuild
-from lightning_cam.data.clips import ClipDataset
+from lightning_cam.data.dataset import ClipDataset
 from lightning_cam.data.loading import collate
 from lightning_cam.metrics import energy_inside, pointing_hits, temporal_iou
 from lightning_cam.models import FrameCNN

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lightning_cam.checkpoint import rebuild
-from lightning_cam.data.clips import ClipDataset
+from lightning_cam.data.dataset import ClipDataset
 from lightning_cam.data.loading import collate
 from lightning_cam.data.synthetic.something import REVERSED
 

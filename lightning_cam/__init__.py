@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_cam.attribution import (
+        RISE,
+        SIDU,
         Attribution,
         CentreMap,
         Contrast,
@@ -19,18 +21,23 @@ if TYPE_CHECKING:
         IntegratedRecurrentGradCAM,
         RandomMap,
         RecurrentGradCAM,
+        SpectrumRelevance,
         explain,
         explain_contrast,
         list_layers,
+        spectrum_relevance,
         step_energy,
         step_maps,
     )
     from lightning_cam.callbacks import ExplainCallback
+    from lightning_cam.metrics import Curve, Ends, Protocol, deletion, insertion
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "lightning_cam.attribution": (
+        "RISE",
+        "SIDU",
         "Attribution",
         "CentreMap",
         "Contrast",
@@ -40,31 +47,43 @@ _HOMES = {
         "IntegratedRecurrentGradCAM",
         "RandomMap",
         "RecurrentGradCAM",
+        "SpectrumRelevance",
         "explain",
         "explain_contrast",
         "list_layers",
+        "spectrum_relevance",
         "step_energy",
         "step_maps",
     ),
     "lightning_cam.callbacks": ("ExplainCallback",),
+    "lightning_cam.metrics": ("Curve", "Ends", "Protocol", "deletion", "insertion"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _SUBPACKAGES = ("attribution", "callbacks", "data", "errors", "metrics", "models", "tasks", "viz")
 
 __all__ = [
+    "RISE",
+    "SIDU",
     "Attribution",
     "CentreMap",
     "Contrast",
+    "Curve",
+    "Ends",
     "ExplainCallback",
     "Explainable",
     "Explanation",
     "GradCAM",
     "IntegratedRecurrentGradCAM",
+    "Protocol",
     "RandomMap",
     "RecurrentGradCAM",
+    "SpectrumRelevance",
+    "deletion",
     "explain",
     "explain_contrast",
+    "insertion",
     "list_layers",
+    "spectrum_relevance",
     "step_energy",
     "step_maps",
 ]

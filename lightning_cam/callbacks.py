@@ -17,10 +17,30 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from lightning_cam.attribution import Attribution
+from lightning_cam.attribution import Attribution, Explainable, Explanation
+from lightning_cam.attribution.progress import no_progress
 from lightning_cam.errors import ConfigError
-from lightning_cam.gallery import draw_clip, explain_clip, file_name, to_frames, write_clip
+from lightning_cam.faithful import (
+    Curves,
+    measure,
+    protocol_of,
+    score_name,
+    with_baselines,
+    write_epoch,
+)
+from lightning_cam.gallery import (
+    clip_views,
+    draw_clip,
+    explain_clip,
+    explain_spectra,
+    file_name,
+    to_frames,
+    write_clip,
+)
+from lightning_cam.metrics import Protocol
 from lightning_cam.viz import draw_attention, save_png
+
+_STEPS = 20  # of deletion and insertion; a mean over time needs no finer ones
 
 
 class ExplainCallback(Callback):
@@ -30,6 +50,12 @@ class ExplainCallback(Callback):
     of training), then hands the files to every logger that takes media: videos, contact sheets,
     the attention weights as a table and as a strip over epochs, at the trainer's step. Works with
     no logger at all.
+
+    With `faithfulness` the maps' deletion and insertion become curves over training: their means
+    over all clips as `explain/METHOD/deletion` and `explain/METHOD/insertion`, the mean curves as a
+    picture, and each clip's numbers in `faithfulness.csv`. A random map is measured along with the
+    methods: as a network gets surer, both areas tend to grow for any map. With M methods and S
+    steps a clip costs 2 + 2 (M + 1) (S - 1) forwards.
 
     Training is bit for bit what it would be without it. A clip or a method that fails is warned
     about once and training goes on.
@@ -41,6 +67,8 @@ class ExplainCallback(Callback):
         every_n_epochs: explain after every n-th epoch.
         fps: of the videos.
         folder: where to write; None: `explain` in the trainer's `default_root_dir`.
+        faithfulness: measure deletion and insertion: True (20 steps of the default protocol), a
+            `Protocol`, the name of one, or settings such as `{"protocol": "rise", "steps": 10}`.
 
     Raises:
         ValueError: settings that make no sense.
@@ -60,6 +88,7 @@ class ExplainCallback(Callback):
         every_n_epochs: int = 1,
         fps: float = 8,
         folder: str | Path | None = None,
+        faithfulness: bool | str | Protocol | Mapping[str, Any] = False,
     ) -> None:
         self.methods = _named(methods)
         if not self.methods:
@@ -77,6 +106,7 @@ class ExplainCallback(Callback):
         self.every_n_epochs = every_n_epochs
         self.fps = fps
         self.folder = None if folder is None else Path(folder)
+        self.protocol = protocol_of(faithfulness, steps=_STEPS)
         # clip -> epoch -> weights; plain containers, for it travels in checkpoints
         self.history: dict[str, dict[int, list[float]]] = {}
         self._batches: dict[str, list[tuple[str, Any]]] = {}  # split -> (title, batch of one)
@@ -109,7 +139,7 @@ class ExplainCallback(Callback):
 
     def _run(self, trainer: pl.Trainer, task: pl.LightningModule, split: str, when: str) -> None:
         folder = (self.folder or Path(trainer.default_root_dir) / "explain") / when
-        with isolate_rng():
+        with isolate_rng(), no_progress():
             records = []
             for title, batch in self._fixed_clips(trainer, split):
                 try:
@@ -122,6 +152,10 @@ class ExplainCallback(Callback):
                     self._log(trainer, records, folder, remember=trainer.state.fn == "fit")
                 except Exception as error:
                     self._warn(f"the attention weights of {when}", error)
+                try:
+                    self._log_measured(trainer, records, folder)
+                except Exception as error:
+                    self._warn(f"deletion and insertion of {when}", error)
 
     def _fixed_clips(self, trainer: pl.Trainer, split: str) -> list[tuple[str, Any]]:
         """This rank's clips as (title, batch of one); read once and kept."""
@@ -156,21 +190,24 @@ class ExplainCallback(Callback):
     ) -> list[dict[str, Any]]:
         batch = move_data_to_device(batch, task.device)
         model = cast(Any, task).explainable(batch)
-        explanations = explain_clip(
-            model,
-            self.methods,
-            batch["video"],
-            on_error=lambda name, error: self._warn(
-                f"method {name!r}", error, f", first on {title}"
-            ),
-        )
+
+        def on_error(name: str, error: Exception) -> None:
+            self._warn(f"method {name!r}", error, f", first on {title}")
+
+        clip, data = batch["video"], getattr(trainer, "datamodule", None)
+        explanations = explain_clip(model, self.methods, clip, on_error=on_error)
         if not explanations:
             return []
-        undo: Any = getattr(getattr(trainer, "datamodule", None), "to_frames", None)
-        frames = undo(batch["video"])[0] if undo else to_frames(batch["video"][0])
-        picture = draw_clip(model, explanations, np.asarray(frames), batch, title)
+        target = next(iter(explanations.values())).target
+        spectra = explain_spectra(model, clip, data, target, on_error)
+        undo: Any = getattr(data, "to_frames", None)
+        frames = np.asarray(undo(clip)[0] if undo else to_frames(clip[0]))
+        views = clip_views(data, clip)
+        picture = draw_clip(model, explanations, frames, batch, title, spectra=spectra, views=views)
         # Eight frames a sheet: readable in W&B's panels, and half the cost.
-        files = write_clip(folder, picture, explanations, batch, self.fps, columns=8)
+        files = write_clip(
+            folder, picture, explanations, batch, self.fps, columns=8, spectra=spectra
+        )
         weights = next(iter(explanations.values())).attention
         return [
             {
@@ -179,8 +216,27 @@ class ExplainCallback(Callback):
                 "sheet": str(files.sheet),
                 "attention": {name: w[0].tolist() for name, w in weights.items()},
                 "caption": f"{title}: {picture.target}",
+                "curves": self._measure(model, explanations, batch["video"], title),
             }
         ]
+
+    def _measure(
+        self,
+        model: Explainable,
+        explanations: Mapping[str, Explanation],
+        clip: torch.Tensor,
+        title: str,
+    ) -> tuple[str, dict[str, Curves]]:
+        """What the curves show, and method -> curves of one clip."""
+        if self.protocol is None:
+            return "", {}
+
+        def failed(name: str, error: Exception) -> None:
+            self._warn(f"deletion and insertion of method {name!r}", error, f", first on {title}")
+
+        compared = with_baselines(model, explanations, clip, ["random"])
+        found = measure(model, compared, clip, self.protocol, failed)
+        return score_name(model, self.protocol), {name: pair for (name, _), pair in found.items()}
 
     def _log(
         self, trainer: pl.Trainer, records: list[dict[str, Any]], folder: Path, *, remember: bool
@@ -219,6 +275,23 @@ class ExplainCallback(Callback):
                 if hasattr(logger, "log_table") and table:
                     columns = ["epoch", "clip", "frame", "attention"]
                     logger.log_table("explain/attention", columns, table, step=step)
+            except Exception as error:
+                self._warn(f"logging to {type(logger).__name__}", error)
+
+    def _log_measured(
+        self, trainer: pl.Trainer, records: list[dict[str, Any]], folder: Path
+    ) -> None:
+        clips = [(record["clip"], record["curves"][1]) for record in records]
+        if self.protocol is None or not any(measured for _, measured in clips):
+            return
+        score = records[0]["curves"][0]
+        epoch, step = trainer.current_epoch, trainer.global_step
+        scalars, picture = write_epoch(folder, epoch, clips, self.protocol, score)
+        for logger in trainer.loggers:
+            try:
+                logger.log_metrics(scalars, step)
+                if hasattr(logger, "log_image"):
+                    logger.log_image("explain/curves", [str(picture)], step)
             except Exception as error:
                 self._warn(f"logging to {type(logger).__name__}", error)
 

@@ -38,6 +38,7 @@ from lightning_cam.loggers import make_logger
 from lightning_cam.reproducible import EpochLines, ReseedEpochs
 from lightning_cam.runs import Run, discard, open_run, same_as_before, shared
 from lightning_cam.settings import check_clips, check_fps
+from lightning_cam.study import run_study
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.tasks.schedules import build_schedule
 
@@ -47,7 +48,7 @@ _TRAIN_KEYS = (
 )  # fmt: skip
 _EXPLAIN_KEYS = (
     "explain", "ckpt", "video", "data", "clips", "select", "target", "contrast", "layer", "layers",
-    "out", "fps", "device", "trust",
+    "out", "fps", "device", "trust", "faithfulness", "study",
 )  # fmt: skip
 _ADVICE = (
     ".*does not have many workers.*",
@@ -91,7 +92,7 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
             data = build(config["data"], where="data")
             data.prepare_data()
             data.setup()
-            config = _with_classes(config, data.classes)
+            config = _filled(config, data.classes, getattr(data, "channels", 3))
             _try_optimizer(config["task"])
             for part in ("task", "data"):
                 rebuildable(config[part], part)
@@ -133,14 +134,16 @@ def explain(cfg: DictConfig) -> Path | None:
         cfg: as composed from `configs/explain.yaml`.
 
     Returns:
-        The page that shows them; None where only layers were listed.
+        The page that shows them; None where only layers were listed, or a study's other processes
+        have not finished.
 
     Raises:
         UserError: what the user can mend; also if not a single clip could be explained.
     """
     config = _plain(cfg, _EXPLAIN_KEYS)
+    typed = shlex.join(["python", *sys.argv])
     with _quiet():
-        page = explain_with(config, command=shlex.join(["python", *sys.argv]))
+        page = run_study(config, typed) if config.get("study") else explain_with(config, typed)
     if page is not None:
         print(f"open {_short(page)}")
     return page
@@ -245,14 +248,17 @@ def _show(config: dict[str, Any], run: Run) -> None:
     console.print(f"run folder: {run.folder}", highlight=False, soft_wrap=True)
 
 
-def _with_classes(config: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+def _filled(config: dict[str, Any], classes: Sequence[str], channels: int) -> dict[str, Any]:
     """The configuration with what only the data know filled in."""
     task, data = dict(config["task"]), dict(config["data"])
     if "classes" in task:
         task["classes"] = task["classes"] or list(classes)
-    for key in ("num_outputs", "num_classes"):  # ours, torchvision's
-        if isinstance(task.get("model"), dict) and key in task["model"]:
-            task["model"] = {**task["model"], key: task["model"][key] or len(classes)}
+    model = task.get("model")
+    if isinstance(model, dict):
+        outputs = len(classes)  # two names: ours, torchvision's
+        known = {"num_outputs": outputs, "num_classes": outputs, "in_channels": channels}
+        missing = {key: n for key, n in known.items() if key in model and model[key] is None}
+        task["model"] = {**model, **missing}
     if "classes" in data:  # a rebuilt model then needs no data to know its classes
         data["classes"] = list(classes)
     return {**config, "task": task, "data": data}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,16 +11,25 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from lightning_cam.attribution import Attribution, Explainable, list_layers
 from lightning_cam.attribution.guard import find_module
+from lightning_cam.attribution.progress import progress
 from lightning_cam.build import build
 from lightning_cam.checkpoint import KEY, rebuild
-from lightning_cam.data.clips import Clip
-from lightning_cam.errors import ConfigError, DataError, UserError, VideoReadError
-from lightning_cam.gallery import draw_clip, explain_clip, to_frames, write_clip
+from lightning_cam.data.clips import Clip, finished
+from lightning_cam.errors import ConfigError, DataError, VideoReadError
+from lightning_cam.gallery import (
+    clip_views,
+    draw_clip,
+    explain_clip,
+    explain_spectra,
+    to_frames,
+    write_clip,
+)
+from lightning_cam.measurements import Measurements
+from lightning_cam.runs import run_folder, writable
 from lightning_cam.scores import (
     RELEVANCE,
     SCORES,
@@ -52,12 +60,13 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
         UserError: what the user can mend; also if not a single clip could be explained.
     """
     check_explain(config)
+    measurements = Measurements(config["faithfulness"])
     trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
     task: Any
     data: Any
     given = {k: config["data"][k] for k in ("root", "rate") if config["data"][k] is not None}
     task, data, info = rebuild(config["ckpt"], trust, data=given)
-    task = _on_device(task, config["device"])
+    task = on_device(task, config["device"])
     if config["layers"] is not None:
         _print_layers(task, data, config["layers"])
         return None
@@ -75,35 +84,49 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
     entries: list[ReportEntry] = []
     unreadable: dict[str, str] = {}
     same: dict[str, str] = {}
-    console = Console()
-    for source in track(sources, "explaining", console=console, disable=not console.is_terminal):
-        try:
-            batch = source.read()
-            if batch["error"][0]:
-                unreadable[source.title] = batch["error"][0]
+    with progress("explaining", len(sources)) as advance:
+        for n, source in enumerate(sources):
+            advance(int(n > 0))  # of the clip before, whatever became of it
+            try:
+                batch = source.read()
+                if batch["error"][0]:
+                    unreadable[source.title] = batch["error"][0]
+                    continue
+                frames = _frames(data, batch)
+            except VideoReadError as error:
+                unreadable[source.title] = str(error)
                 continue
-            frames = _frames(data, batch)
-        except VideoReadError as error:
-            unreadable[source.title] = str(error)
-            continue
-        model = task.explainable(batch)
-        clip = batch["video"].to(task.device)
-        shown = target if against is None else _contrasted(model, clip, batch, target)
-        if against is not None and shown == against:
-            same[source.title] = f"{model.name(against)} cannot be set against itself"
-            continue
-        try:
-            explanations = explain_clip(model, methods, clip, shown, against=against)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-        picture = draw_clip(model, explanations, frames, batch, source.title)
-        files = write_clip(folder, picture, explanations, batch, config["fps"])
-        scored = list(score_rows(model, explanations, batch))
-        rows += scored
-        curves += relevance_rows(model, explanations, batch)
-        numbers = shown_scores(scored)
-        paths = (files.video, files.sheet, files.arrays)
-        entries.append(ReportEntry.of(picture, *paths, fps=config["fps"], scores=numbers))
+            model = task.explainable(batch)
+            clip = batch["video"].to(task.device)
+            shown = target if against is None else _contrasted(model, clip, batch, target)
+            if against is not None and shown == against:
+                same[source.title] = f"{model.name(against)} cannot be set against itself"
+                continue
+            try:
+                explanations = explain_clip(model, methods, clip, shown, against=against)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
+            explained = next(iter(explanations.values())).target
+            spectra = explain_spectra(model, clip, data, explained)
+            views = clip_views(data, batch["video"])
+            picture = draw_clip(
+                model, explanations, frames, batch, source.title, spectra=spectra, views=views
+            )
+            files = write_clip(folder, picture, explanations, batch, config["fps"], spectra=spectra)
+            plot = folder / f"{files.sheet.stem}.curves.png"
+            measured = measurements.clip(model, explanations, clip, plot, source.title)
+            compared = score_rows(model, measured.explanations, batch, spectra)
+            scored = [row | measured.columns(row) for row in compared]
+            rows += scored
+            curves += relevance_rows(model, explanations, batch, spectra)
+            own = [row for row in scored if row["method"] in explanations]
+            numbers = shown_scores(own) | measured.shown()
+            paths = (files.video, files.sheet, files.arrays)
+            entries.append(
+                ReportEntry.of(
+                    picture, *paths, fps=config["fps"], scores=numbers, curves=measured.picture
+                )
+            )
     skipped = unreadable | same
     for title, reason in skipped.items():
         print(f"skipped {title}: {reason}")
@@ -112,6 +135,8 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
     if not entries:
         why = found or next(reversed(skipped.values()))
         raise DataError(f"none of the {looked} clips could be explained: {why}")
+    for reason, where in measurements.failed.items():
+        print(f"not measured: {where}: {reason}")
     if found:
         print(found)
     if unreadable:
@@ -128,13 +153,25 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
         write_csv(folder / "scores.csv", rows, SCORES),
         write_csv(folder / "relevance.csv", curves, RELEVANCE),
     ]
+    curve_tables, figure = measurements.write(folder)
     groups = [] if selection is None else list(selection.found)
     return write_report(
-        folder, entries, summary=summary, skipped=skipped, downloads=tables, groups=groups
+        folder,
+        entries,
+        summary=summary,
+        skipped=skipped,
+        downloads=tables + curve_tables,
+        groups=groups,
+        figure=figure,
     )
 
 
-def _on_device(task: Any, device: str) -> Any:
+def on_device(task: Any, device: str) -> Any:
+    """The network on `device`: "auto", "cpu", "cuda", ...
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -147,7 +184,9 @@ def _on_device(task: Any, device: str) -> Any:
 def _print_layers(task: Any, data: Any, asked: str) -> None:
     if asked != "list":
         raise ConfigError(f"layers={asked} is unknown; layers=list prints them, layer=NAME chooses")
-    blank = data.reader.missing(Clip(Path(), ""), "")  # a clip of the size the network is used with
+    blank = finished(
+        data.reader.missing(Clip(Path(), ""), "")
+    )  # a clip of the size the network is used with
     model = task.explainable()
     table = Table(title="target layers")
     for heading in ("layer", "activation (D, t, h, w)", "stride (t, h, w)", ""):
@@ -206,16 +245,8 @@ def _frames(data: Any, batch: Mapping[str, Any]) -> np.ndarray:
 def _folder(config: Mapping[str, Any]) -> Path:
     """Where to write; made with the first clip, so that a failing command leaves nothing."""
     if config["out"] is not None:
-        folder = Path(config["out"])
-    else:
-        home = Path(config["ckpt"]).parent
-        home = home.parent if home.name == "checkpoints" else home
-        n = 1
-        while (home / f"explain_{n}").exists():
-            n += 1
-        folder = home / f"explain_{n}"
-    folder = folder.absolute()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"cannot write to {folder}; choose out=DIR")
-    return folder
+        return writable(Path(config["out"]))
+    home, n = run_folder(config["ckpt"]), 1
+    while (home / f"explain_{n}").exists():
+        n += 1
+    return writable(home / f"explain_{n}")

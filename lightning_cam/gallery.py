@@ -21,20 +21,26 @@ from lightning_cam.attribution import (
     Contrast,
     Explainable,
     Explanation,
+    SpectrumRelevance,
     explain,
     explain_contrast,
+    spectrum_relevance,
 )
 from lightning_cam.attribution.ops import resize_heatmap
+from lightning_cam.attribution.spectrum import MEASURES
 from lightning_cam.viz import (
     ClipPicture,
+    Stack,
     draw_sheet,
     draw_video,
     frame_shares,
     save_png,
     write_video,
 )
+from lightning_cam.viz.canvas import resize
 
 OnError = Callable[[str, Exception], None]
+Spectra = Mapping[str, SpectrumRelevance]  # measure -> what it found
 
 
 @dataclass(frozen=True)
@@ -83,12 +89,50 @@ def explain_clip(
     return explanations
 
 
+def explain_spectra(
+    model: Explainable,
+    clip: Tensor,
+    data: Any,
+    target: Tensor,
+    on_error: OnError | None = None,
+) -> dict[str, SpectrumRelevance]:
+    """Which spectrum of one fused clip `(1, C, T, H, W)` mattered, by each measure.
+
+    Args:
+        model: bound to this clip's batch.
+        clip: in model space.
+        data: a data module; its `spectra` say which channels belong together. Where it has none or
+            a single one, nothing is computed.
+        target: `(1,)`, the explained column: `target` of an `Explanation`.
+        on_error: as in `explain_clip`.
+    """
+    spectra = getattr(data, "spectra", {})
+    found: dict[str, SpectrumRelevance] = {}
+    for measure in MEASURES if len(spectra) > 1 else ():
+        try:
+            found[measure] = spectrum_relevance(model, clip, spectra, target, measure)
+        except Exception as error:
+            if on_error is None:
+                raise
+            on_error(f"spectrum by {measure}", error)
+    return found
+
+
+def clip_views(data: Any, clip: Tensor) -> dict[str, np.ndarray]:
+    """One fused clip `(1, C, T, H, W)` as each spectrum sees it; empty without several spectra."""
+    views = getattr(data, "views", None)
+    return {} if views is None else {name: frames[0] for name, frames in views(clip).items()}
+
+
 def draw_clip(
     model: Explainable,
     explanations: Mapping[str, Explanation],
     frames: np.ndarray,
     batch: Mapping[str, Any],
     title: str,
+    *,
+    spectra: Spectra | None = None,
+    views: Mapping[str, np.ndarray] | None = None,
 ) -> ClipPicture:
     """What is known about one clip, ready to be drawn.
 
@@ -99,6 +143,8 @@ def draw_clip(
         frames: `(T, H, W, 3)` uint8 RGB, of any size: heatmaps are resized to it.
         batch: the clip's batch (B = 1): "label", "valid", "time_s" where it has them.
         title: the clip's name.
+        spectra: what `explain_spectra` found.
+        views: what `clip_views` found. `frames` are drawn for the first, the visible one.
     """
     first = next(iter(explanations.values()))
     label = int(batch["label"][0]) if "label" in batch else -1
@@ -129,18 +175,46 @@ def draw_clip(
         signed=signed,
         contrasts=contrasts,
         against=model.name(int(first.against.target[0])) if isinstance(first, Contrast) else None,
+        views=_alike(views or {}, frames),
+        stacks={
+            f"spectra {'for A ' * isinstance(first, Contrast)}by {measure}": Stack(
+                [name.upper() for name in found.spectra],
+                found.share[0].cpu().numpy(),
+                found.total[0].cpu().numpy(),
+                _falls(found),
+            )
+            for measure, found in (spectra or {}).items()
+        },
     )
+
+
+def _falls(found: SpectrumRelevance) -> np.ndarray | None:
+    """What hiding each spectrum and hiding all of them costs, `(S + 1,)`."""
+    if found.fall is None or found.fall_all is None:
+        return None
+    return torch.cat([found.fall[0], found.fall_all[:1]]).cpu().numpy()
+
+
+def _alike(views: Mapping[str, np.ndarray], frames: np.ndarray) -> dict[str, np.ndarray]:
+    """Views named for people and as large as the frames, which take the place of the first."""
+    if len(views) < 2:
+        return {}
+    first, *others = views
+    shown = {first.upper(): frames}
+    for name in others:
+        shown[name.upper()] = np.stack([resize(view, *frames.shape[1:3]) for view in views[name]])
+    return shown
 
 
 def _maps(caption: str, e: Explanation) -> list[tuple[str, Tensor, bool]]:
     """What is drawn of an explanation: caption, heatmap, whether negative values count."""
-    signed = bool((e.heatmap < 0).any())
+    signed = bool((e.evidence < 0).any())
     if not isinstance(e, Contrast):
-        return [(caption, e.heatmap, signed)]
+        return [(caption, e.evidence, signed)]
     method, *choices = caption.split(",")
     a, b, both = (",".join([f"{method} for {role}", *choices]) for role in ("A", "B", "A - B"))
-    signed = signed or bool((e.against.heatmap < 0).any())  # one colour scale for A and B
-    return [(a, e.heatmap, signed), (b, e.against.heatmap, signed), (both, e.difference, True)]
+    signed = signed or bool((e.against.evidence < 0).any())  # one colour scale for A and B
+    return [(a, e.evidence, signed), (b, e.against.evidence, signed), (both, e.difference, True)]
 
 
 def probabilities(model: Explainable, outputs: Tensor) -> list[tuple[str, float]]:
@@ -158,7 +232,7 @@ def relevance(explanation: Explanation, batch: Mapping[str, Any]) -> np.ndarray:
         `(T,)` of sum 1, with 0 for padding; NaN for a map that says nothing. Of a map with
         negative values their amount counts too.
     """
-    heat = explanation.heatmap[0].cpu().numpy()
+    heat = explanation.evidence[0].cpu().numpy()
     valid = _array(batch, "valid")
     kept = np.ones(len(heat), bool) if valid is None else valid.astype(bool)
     shares = frame_shares(heat, kept, signed=bool((heat < 0).any()))
@@ -172,6 +246,7 @@ def write_clip(
     batch: Mapping[str, Any],
     fps: float,
     columns: int = 16,
+    spectra: Spectra | None = None,
 ) -> ClipFiles:
     """Write `<clip>.mp4`, `<clip>.png` (a sheet of at most `columns` frames) and `<clip>.npz`.
 
@@ -179,8 +254,10 @@ def write_clip(
     the heat in each frame, `attention` (T,), `outputs` (K,), `target`, `label`, and where the clip
     comes from: `frame_idx`, `time_s`, `valid`, `path`. Of a contrast these are class A's; class B
     has `heatmap_against/<method>`, `relevance_against/<method>` and `against` (its column); the
-    difference shown is the first heatmap less the second. Signs other than letters, digits and
-    `_.-` in a method's name are percent-encoded.
+    difference shown is the first heatmap less the second. Of a fused clip there are, for each
+    spectrum and measure, `spectrum/<measure>/<name>` (T,) and `spectrum_total/<measure>/<name>`,
+    and `spectrum_fall/<name>` and `spectrum_fall_all`, see `SpectrumRelevance`. Signs other than
+    letters, digits and `_.-` in a method's name are percent-encoded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stem = file_name(picture.title)
@@ -195,6 +272,14 @@ def write_clip(
             arrays[f"relevance_against/{key}"] = relevance(e.against, batch)
             arrays["against"] = int(e.against.target[0])
     arrays |= {name: weights[0].cpu().numpy() for name, weights in first.attention.items()}
+    for measure, found in (spectra or {}).items():
+        for s, name in enumerate(found.spectra):
+            arrays[f"spectrum/{measure}/{name}"] = found.share[0, s].cpu().numpy()
+            arrays[f"spectrum_total/{measure}/{name}"] = float(found.total[0, s])
+            if found.fall is not None:
+                arrays[f"spectrum_fall/{name}"] = float(found.fall[0, s])
+        if found.fall_all is not None:
+            arrays["spectrum_fall_all"] = float(found.fall_all[0])
     arrays |= {"outputs": first.outputs[0].cpu().numpy(), "target": int(first.target[0])}
     for key in ("label", "frame_idx", "time_s", "valid", "path"):
         if key in batch:

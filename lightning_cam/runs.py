@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from lightning_cam import checkpoint
-from lightning_cam.errors import CheckpointError, ConfigError, UnknownNameError
+from lightning_cam.errors import CheckpointError, ConfigError, UnknownNameError, UserError
 
 # How the first process tells the others of a DDP run where it works.
 FOLDER_VARIABLE, RESUME_VARIABLE = "LIGHTNING_CAM_RUN", "LIGHTNING_CAM_RESUME"
@@ -108,6 +108,45 @@ def _next_in_turn(job: Path, restart: int) -> Path:
     raise ConfigError(f"cannot make a new folder beside {job}")
 
 
+def run_folder(ckpt: str | Path) -> Path:
+    """The folder of the run that a checkpoint belongs to; its own where there is none."""
+    home = Path(ckpt).parent
+    return home.parent if home.name == "checkpoints" else home
+
+
+def writable(folder: Path) -> Path:
+    """The absolute path of a folder that can be made, which is not made yet.
+
+    Raises:
+        UserError: it cannot.
+    """
+    folder = folder.absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"cannot write to {folder}; choose out=DIR")
+    return folder
+
+
+def processes() -> tuple[int, int]:
+    """(rank, how many) of the processes that torchrun or srun has started for this command."""
+    if {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+        return _rank("RANK", "WORLD_SIZE")
+    # The batch script itself has a rank, too, and no others beside it.
+    if _in_slurm() and int(os.environ.get("SLURM_STEP_ID", _NO_STEP)) < _NO_STEP:
+        return _rank("SLURM_PROCID", "SLURM_NTASKS")
+    return 0, 1
+
+
+def _rank(*names: str) -> tuple[int, int]:
+    try:
+        rank, count = (int(os.environ[name]) for name in names)
+    except (KeyError, ValueError):
+        rank, count = -1, 0
+    if not 0 <= rank < count:
+        raise ConfigError(f"{' and '.join(names)} must say which of how many processes this is")
+    return rank, count
+
+
 def _fresh(runs: Path) -> Path:
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for n in range(1, 1000):
@@ -168,7 +207,7 @@ def _named(path: Path, runs: Path) -> Run:
         path, note = newest.resume, newest.note
     else:
         checkpoint.load(path)
-    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    folder = run_folder(path)
     if (folder / "config.yaml").exists():
         return Run(folder, path, note)
     alone = f"{path} lies in no run folder: going on in a new one"
@@ -202,13 +241,13 @@ def shared(run: Run) -> Iterator[None]:
 
 def same_as_before(run: Run, config: Mapping[str, Any]) -> None:
     """A checkpoint goes on with the settings it was made with, or not at all."""
-    new = dict(_leaves(config))
-    old = dict(_leaves(_written(run.folder / "config.yaml")))
+    new = dict(leaves(config))
+    old = dict(leaves(_written(run.folder / "config.yaml")))
     if not old and run.resume is not None:
         # Optimiser and schedule are not remembered; what is null in the settings, the data fill in.
         memory = checkpoint.load(run.resume)[checkpoint.KEY]
         built = {**memory["run"], "task": memory["task"], "data": memory["data"]}
-        old = new | {key: v for key, v in _leaves(built) if new.get(key) is not None}
+        old = new | {key: v for key, v in leaves(built) if new.get(key) is not None}
     for key in sorted(old.keys() | new.keys()):
         fixed = key.split(".")[0] in ("model", "task", "data", "seed") and key not in _FREE
         if fixed and old.get(key) != new.get(key):
@@ -228,9 +267,10 @@ def _written(file: Path) -> Any:
     return settings if whole else {}
 
 
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything in nested mappings."""
     if isinstance(node, Mapping):
         for key, value in node.items():
-            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, node

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lightning_cam.attribution import Contrast, Explainable, Explanation
-from lightning_cam.gallery import probabilities, relevance
+from lightning_cam.attribution import Contrast, Explainable, Explanation, SpectrumRelevance
+from lightning_cam.gallery import Spectra, probabilities, relevance
 from lightning_cam.metrics.localisation import energy_inside, pointing_hits, temporal_iou
 
 SCORES = (
@@ -25,19 +25,23 @@ _PART = "mask/"  # begins the batch's keys of the parts of the ground truth
 
 
 def score_rows(
-    model: Explainable, explanations: Mapping[str, Explanation], batch: Mapping[str, Any]
+    model: Explainable,
+    explanations: Mapping[str, Explanation],
+    batch: Mapping[str, Any],
+    spectra: Spectra | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One row of scores.csv for each method, of a contrast one for each of its two classes.
 
     Without ground truth its columns stay empty. Each part of it, a mask "mask/<part>" of the
-    batch, adds a column "energy_<part>".
+    batch, adds a column "energy_<part>". What `explain_spectra` found adds, in the rows of its
+    class, "share_<spectrum>_<measure>", "fall_<spectrum>" and "fall_all", see `SpectrumRelevance`.
     """
     label = int(batch["label"][0])
     for name, e in _each(explanations):
         ranked = probabilities(model, e.outputs)
         target = int(e.target[0])
         best = max(range(len(ranked)), key=lambda k: ranked[k][1], default=None)
-        heat = e.heatmap.cpu() * batch["valid"][:, :, None, None]
+        heat = e.evidence.cpu() * batch["valid"][:, :, None, None]
         energy = heat.clamp(min=0).sum((2, 3))[0]  # (T,)
         row = {
             "clip_id": batch["clip_id"][0],
@@ -63,16 +67,40 @@ def score_rows(
                 if key.startswith(_PART):
                     part = _number(energy_inside(heat, batch[key]))
                     row[f"energy_{key.removeprefix(_PART)}"] = part
-        yield row
+        yield row | _of_spectra(spectra, target)
+
+
+def _of_spectra(spectra: Spectra | None, target: int) -> dict[str, str]:
+    """The columns of the spectra for a whole clip."""
+    shares: dict[str, str] = {}
+    falls: dict[str, str] = {}
+    for measure, found in _about(spectra, target):
+        for s, name in enumerate(found.spectra):
+            some = bool(found.total.any())
+            shares[f"share_{name}_{measure}"] = _signed(found.total[0, s]) if some else ""
+            if found.fall is not None:
+                falls[f"fall_{name}"] = _signed(found.fall[0, s])
+        if found.fall_all is not None:
+            falls["fall_all"] = _signed(found.fall_all[0])
+    return shares | falls
+
+
+def _about(spectra: Spectra | None, target: int) -> list[tuple[str, SpectrumRelevance]]:
+    """(measure, what it found) for a class."""
+    return [(m, found) for m, found in (spectra or {}).items() if int(found.target[0]) == target]
 
 
 def relevance_rows(
-    model: Explainable, explanations: Mapping[str, Explanation], batch: Mapping[str, Any]
+    model: Explainable,
+    explanations: Mapping[str, Explanation],
+    batch: Mapping[str, Any],
+    spectra: Spectra | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One row of relevance.csv for each method and frame, padding left out.
 
     `frame` counts in the clip, as in the pictures; `frame_idx` in the video. `share` is empty
-    where a map says nothing, `attention` where the network has none.
+    where a map says nothing, `attention` where the network has none. What `explain_spectra` found
+    adds "share_<spectrum>_<measure>", the same whatever the method.
     """
     for name, e in _each(explanations):
         shares = relevance(e, batch)
@@ -88,6 +116,11 @@ def relevance_rows(
                 "time_s": f"{float(batch['time_s'][0, t]):.3f}",
                 "share": "" if np.isnan(shares[t]) else f"{shares[t]:.6f}",
                 "attention": "" if weights is None else f"{float(weights[0, t]):.6f}",
+            } | {
+                f"share_{spectrum}_{measure}": _signed(found.share[0, s, t])
+                for measure, found in _about(spectra, int(e.target[0]))
+                for s, spectrum in enumerate(found.spectra)
+                if found.share.any()
             }
 
 
@@ -104,6 +137,11 @@ def _number(value: Tensor) -> str:
     return "" if np.isnan(number) else f"{number:.4f}"
 
 
+def _signed(value: Tensor) -> str:
+    number = round(float(value), 6) + 0.0  # no -0
+    return "" if np.isnan(number) else f"{number:.6f}"
+
+
 def shown_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What the report shows of a clip's rows: method (of a contrast for A and B) -> text."""
     shown: dict[str, str] = {}
@@ -118,7 +156,19 @@ def shown_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         if text:
             role = f" for {'AB'[classes.index(row['target'])]}" if len(classes) > 1 else ""
             shown[row["method"] + role] = text
+    for row in rows[:1]:  # the same in all rows of a class
+        falls = [(name, value) for name, value in row.items() if name.startswith("fall_") and value]
+        if falls:
+            what = "probability" if row["p_target"] else "column"
+            shown[f"{what} falls"] = ", ".join(
+                f"by {float(value):.2f} without {_spectrum(name)}" for name, value in falls
+            )
     return shown
+
+
+def _spectrum(column: str) -> str:
+    name = column.removeprefix("fall_")
+    return "any" if name == "all" else name.upper()
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Path:

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from lightning_cam.attribution import Explainable
-from lightning_cam.data.clips import ClipDataset
+from lightning_cam.data.clips import finished
+from lightning_cam.data.dataset import ClipDataset
 from lightning_cam.data.loading import collate
 from lightning_cam.errors import ConfigError
 from lightning_cam.gallery import probabilities
@@ -94,8 +96,9 @@ def select_clips(
     with _progress(len(order)) as progress:
         bar = progress.add_task("looking", total=len(order))
         for batch in loader:
+            batch = finished(move_data_to_device(batch, task.device))
             model = task.explainable(batch)
-            logits = outputs(model, batch["video"].to(task.device))
+            logits = outputs(model, batch["video"])
             for row, error in enumerate(batch["error"]):
                 index = order[looked]
                 looked += 1

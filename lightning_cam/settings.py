@@ -8,6 +8,20 @@ from typing import Any
 from lightning_cam.errors import ConfigError, UnknownNameError
 from lightning_cam.viz import OUTCOMES
 
+# What a study says for itself or has no use for: its value otherwise, and what to set instead.
+_NOT_IN_STUDIES: Mapping[str, tuple[Any, str]] = {
+    "explain": ({"as_trained": True}, " and set study.methods"),
+    "clips": (8, " and set study.clips"),
+    "layer": (None, " and set study.methods.NAME.layer"),
+    "video": (None, ""),
+    "select": (None, ""),
+    "target": (None, ": predicted classes are explained"),
+    "contrast": (None, ""),
+    "layers": (None, ""),
+    "faithfulness": (False, ", it is what studies measure, and set study.protocol"),
+    "fps": (8, ""),
+}
+
 
 def check_clips(clips: Any, key: str) -> None:
     """Whether `clips` says which clips: a number of them, or their indices.
@@ -39,6 +53,11 @@ def check_explain(config: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: one does not, or two contradict each other.
     """
+    if isinstance(config["ckpt"], list):
+        raise ConfigError(
+            "ckpt names several checkpoints, which is for studies; name one, or add "
+            "study=multispectral"
+        )
     for keys, kinds, words in (
         (("ckpt", "device"), (str,), "text"),
         (("video", "layer", "layers", "out"), (str, type(None)), "text or null"),
@@ -62,6 +81,23 @@ def check_explain(config: Mapping[str, Any]) -> None:
             f"select={','.join(asked)} needs true classes, which a video does not have; leave out "
             "video= or select="
         )
+
+
+def check_study(config: Mapping[str, Any]) -> None:
+    """Whether the settings of `configs/explain.yaml` make sense together with a study.
+
+    Raises:
+        ConfigError: one does not.
+    """
+    for key, (default, instead) in _NOT_IN_STUDIES.items():
+        value = config.get(key, default)
+        if value != default:
+            shown = ",".join(value) if isinstance(value, dict) else value
+            raise ConfigError(f"{key}={shown} says nothing in a study; leave it out{instead}")
+    names = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"ckpt={config['ckpt']} must be a checkpoint or a list of them")
+    check_explain({**config, "ckpt": names[0]})
 
 
 def selected_kinds(select: Any) -> list[str]:

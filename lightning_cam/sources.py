@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lightning_cam.data.clips import ClipDataset
+from lightning_cam.data.dataset import ClipDataset
 from lightning_cam.data.loading import collate
 from lightning_cam.data.video import SUFFIXES, is_frame_folder
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError
@@ -144,8 +144,12 @@ def choose(
                 f"clips={list(clips)}: the {split} split has the clips 0 to {len(dataset) - 1}"
             )
         return list(clips)
-    candidates = eligible(dataset, split, without)
-    places = np.linspace(0, len(candidates) - 1, min(clips, len(candidates)))
+    return spread(eligible(dataset, split, without), clips)
+
+
+def spread(candidates: Sequence[int], count: int) -> list[int]:
+    """So many of the candidates, spread evenly, or all there are."""
+    places = np.linspace(0, len(candidates) - 1, min(count, len(candidates)))
     return [candidates[i] for i in places.round().astype(int)]
 
 

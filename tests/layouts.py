@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from lightning_cam.data.synthetic import actions
+from lightning_cam.data.synthetic import multispectral as spectra
 from lightning_cam.data.synthetic import something as interactions
 
 CLASSES = ("blink", "move_left")
@@ -141,3 +142,11 @@ def something(root: Path, version: int) -> Path:
     return interactions.render(
         root, clips=10, workers=5, version=version, templates=SOMETHING_NAMES, height=48
     )
+
+
+MULTISPECTRAL_NAMES = ("swing_ccw", "swing_cw")
+
+
+def multispectral(root: Path) -> Path:
+    """`SOIB/{IR,TV}` and its lists, for actors 1-3, 4 and 5 for training, validation and test."""
+    return spectra.render(root, actors=5, repetitions=1, actions=MULTISPECTRAL_NAMES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -158,6 +159,11 @@ def assert_equal(a: Any, b: Any, where: str = "") -> None:
         assert a == b, where
 
 
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
 METHODS = {"gradcam": lc.GradCAM(), "integrated": lc.IntegratedRecurrentGradCAM()}
 
 
@@ -174,25 +180,29 @@ def run(folder: Path, callback: Callback | None, *, frozen: bool, **kwargs: Any)
 
 
 @pytest.mark.parametrize(
-    ("frozen", "kwargs"),
+    ("frozen", "kwargs", "faithfulness"),
     [
-        (False, {}),
-        (False, {"accumulate_grad_batches": 2}),
-        (True, {"accumulate_grad_batches": 2}),
-        (False, {"precision": "bf16-mixed"}),
-        (False, {"precision": "bf16-true", "accumulate_grad_batches": 2}),
+        (False, {}, False),
+        (False, {"accumulate_grad_batches": 2}, {"steps": 5}),
+        (True, {"accumulate_grad_batches": 2}, {"steps": 4, "unit": "frame", "inserted": "zoom"}),
+        (False, {"precision": "bf16-mixed"}, {"protocol": "rise", "voxels": 200}),
+        (False, {"precision": "bf16-true", "accumulate_grad_batches": 2}, {"steps": 5}),
     ],
     ids=["plain", "accumulate", "frozen", "bf16-mixed", "bf16-true"],
 )
 def test_training_is_bit_identical_with_the_callback(
-    tmp_path: Path, frozen: bool, kwargs: dict[str, Any]
+    tmp_path: Path, frozen: bool, kwargs: dict[str, Any], faithfulness: Any
 ) -> None:
     without = run(tmp_path / "a", None, frozen=frozen, **kwargs)
-    callback = ExplainCallback(METHODS, clips=2)
+    callback = ExplainCallback(METHODS, clips=[0, 2], faithfulness=faithfulness)
     with_it = run(tmp_path / "b", callback, frozen=frozen, **kwargs)
     assert_equal(without, with_it)
     for when in ("epoch_000", "epoch_001", "validate", "test"):
         assert len(list((tmp_path / "b/explain" / when).glob("*.mp4"))) == 2
+        table = tmp_path / "b/explain" / when / "faithfulness.csv"
+        assert table.exists() == bool(faithfulness)
+        if faithfulness:
+            assert len(rows_of(table)) == 2 * 3
 
 
 HOOKS = [
@@ -262,6 +272,79 @@ def test_what_it_writes_and_logs(tmp_path: Path) -> None:
     files = [v for k, _, v, _ in recorder.media if k == "video"]
     assert all(Path(file).is_file() for group in files for file in group)
     assert [list(rows) for rows in callback.history.values()] == [[1, 3], [1, 3]]
+
+
+def test_deletion_and_insertion_become_curves_over_training(tmp_path: Path) -> None:
+    pl.seed_everything(3)
+    recorder = Recorder()
+    callback = ExplainCallback(METHODS, clips=[0, 3, 5], faithfulness=True)
+    trainer = trainer_of(tmp_path, [callback], logger=recorder, log_every_n_steps=1)
+    task = task_of()
+    trainer.fit(task, Data())
+    logged = {
+        step: metrics for metrics, step in recorder.metrics if "explain/gradcam/deletion" in metrics
+    }
+    assert sorted(logged) == [4, 8]  # the trainer's steps, as those of the pictures
+    for epoch, step in enumerate(sorted(logged)):
+        folder = tmp_path / f"explain/epoch_{epoch:03d}"
+        rows = rows_of(folder / "faithfulness.csv")
+        assert list(rows[0]) == ["epoch", "clip", "method", "deletion", "insertion", "tied"]
+        assert [row["clip"] for row in rows[::3]] == ["clip 0", "clip 3", "clip 5"]
+        assert [row["method"] for row in rows[:3]] == ["gradcam", "integrated", "random"]
+        assert {row["epoch"] for row in rows} == {str(epoch)}
+        assert logged[step].keys() == {
+            f"explain/{method}/{kind}"
+            for method in ("gradcam", "integrated", "random")
+            for kind in ("deletion", "insertion")
+        }
+        for key, value in logged[step].items():
+            _, method, kind = key.split("/")
+            mean = np.mean([float(row[kind]) for row in rows if row["method"] == method])
+            assert value == pytest.approx(mean, abs=1e-4)
+        assert (folder / "faithfulness.png").is_file()
+    pictures = [(v, s) for _, key, v, s in recorder.media if key == "explain/curves"]
+    assert [step for _, step in pictures] == [4, 8]
+    # the last epoch's numbers are those of the weights at the end, by 20 steps of the default
+    sample = Clips(6)[3]
+    batch = {"video": sample["video"][None], "valid": sample["valid"][None]}
+    model = task.explainable(batch)
+    heat = lc.explain(model, METHODS["gradcam"], batch["video"]).heatmap
+    (row,) = (r for r in rows if (r["clip"], r["method"]) == ("clip 3", "gradcam"))
+    for kind, curve in (("deletion", lc.deletion), ("insertion", lc.insertion)):
+        area = float(curve(model, batch["video"], heat, steps=20).auc)
+        assert float(row[kind]) == pytest.approx(area, abs=1e-4)
+
+
+def test_measurements_that_fail_are_named_once_and_the_rest_goes_on(tmp_path: Path) -> None:
+    recorder = Recorder()
+    methods = {"nan": Nowhere(), "gradcam": lc.GradCAM()}
+    callback = ExplainCallback(methods, clips=[0, 2], faithfulness={"steps": 4})
+    trainer = trainer_of(tmp_path, [callback], logger=recorder, log_every_n_steps=1)
+    with pytest.warns(UserWarning) as caught:
+        trainer.fit(task_of(), Data())
+    said = [str(w.message) for w in caught if "not explained" in str(w.message)]
+    assert said == [
+        "not explained: deletion and insertion of method 'nan', first on clip 0 "
+        "(ValueError: the heatmap is not finite)"
+    ]
+    assert len(list((tmp_path / "explain/epoch_001").glob("*.mp4"))) == 2
+    rows = rows_of(tmp_path / "explain/epoch_001/faithfulness.csv")
+    assert [row["method"] for row in rows] == ["gradcam", "random"] * 2
+    assert any("explain/random/insertion" in metrics for metrics, _ in recorder.metrics)
+
+    callback = ExplainCallback(METHODS, clips=[0], faithfulness={"unit": "frame"})  # 100 steps
+    trainer = trainer_of(tmp_path / "b", [callback])
+    with pytest.warns(UserWarning, match="more than the clip's 4 units") as caught:
+        trainer.fit(task_of(), Data())
+    assert not list((tmp_path / "b").rglob("faithfulness.*"))
+    assert len(list((tmp_path / "b").rglob("*.mp4"))) == 2
+
+
+class Nowhere:
+    title = "Nowhere"
+
+    def __call__(self, model: lc.Explainable, clip: Tensor, _: Any) -> Tensor:
+        return torch.full((len(clip), *clip.shape[2:]), torch.nan)
 
 
 def test_history_survives_a_resume(tmp_path: Path) -> None:
@@ -351,6 +434,8 @@ def test_wrong_settings_are_named() -> None:
         (lambda: ExplainCallback(METHODS, clips=0), "clips must be at least 1"),
         (lambda: ExplainCallback(METHODS, clips=[1.5]), "clips must be a number"),  # type: ignore[list-item]
         (lambda: ExplainCallback(METHODS, fps=0), "fps must be above 0"),
+        (lambda: ExplainCallback(METHODS, faithfulness="best"), "no protocol 'best'"),
+        (lambda: ExplainCallback(METHODS, faithfulness={"stps": 1}), "nearest: steps"),
     ]
     for make, message in bad:
         with pytest.raises(ValueError, match=message):

@@ -155,7 +155,7 @@ def test_all_steps_are_decoded_as_far_as_memory_allows(
         kept.append(len(read.frames))
         return read
 
-    monkeypatch.setattr(scanning, "read_frames", spy)
+    monkeypatch.setattr("lightning_cam.data.clips.read_frames", spy)
     clip = Clip(videos / "whole.mp4", "x")
     assert inspect(clip, reader(fps=30.0, num_frames=4)).steps == 72
     monkeypatch.setattr(scanning, "_MEMORY", 6 * 64 * 64 * 3)
@@ -218,7 +218,7 @@ def test_a_decoder_may_hang_crash_or_raise(
             raise RuntimeError("two\nlines")
         raise scanning.VideoReadError(path, "fine")
 
-    monkeypatch.setattr(scanning, "read_frames", read)
+    monkeypatch.setattr("lightning_cam.data.clips.read_frames", read)
     names = ["ok1", "hang", "ok2", "crash", "leave", "raise", "ok3", "crash2", "ok4"]
     clips = [Clip(tmp_path / name, name) for name in names]
     start = time.monotonic()
@@ -367,6 +367,40 @@ def test_other_data_sets(check: Any, tmp_path: Path, name: str) -> None:
     assert done.stdout.splitlines()[-1].endswith(
         "all is well" if name == "synthetic" else "1 damaged"
     )
+
+
+def test_multispectral(check: Any, tmp_path: Path) -> None:
+    root = layouts.multispectral(tmp_path / "set")
+    options = ["data=multispectral", f"data.root={root}", "processes=1"]
+    done = check(*options, "decode=false")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    lines = [line.split() for line in done.stdout.splitlines() if line.strip()]
+    assert ["swing_cw", "12", "4", "4"] in lines
+    top = root / "SOIB"
+    layouts.cut(top / "IR" / "swing_cw" / "a02_c1_r1" / "0011.png")  # within the fused clip, too
+    (top / "TV" / "swing_cw" / "a02_c1_r1" / "0039.png").unlink()
+    shutil.rmtree(top / "IR" / "swing_ccw" / "a01_c1_r1")
+    ir, tv = (top / "file_lists" / f"{name}_train.txt" for name in ("IR", "TV"))
+    for path in (ir, tv):
+        path.write_text(path.read_text().replace("swing_ccw/a03_c1_r1 40 0", "swing_ccw/a03_c1_r1"))
+    tests = top / "file_lists" / "TV_test.txt"
+    row = "swing_cw/a03_c2_r1 40 1\n"
+    tv.write_text(tv.read_text().replace(row, ""))
+    tests.write_text(tests.read_text() + row)
+    for fusion in ("union", "early"):
+        done = check(*options, f"data.fusion={fusion}")
+        assert done.returncode == 1
+        assert done.stdout.splitlines()[-1] == (
+            f"{root}: 2 row, 2 unlisted, 1 leak, 1 pair, 1 missing, 1 count, 1 unreadable"
+        )
+        for words in (
+            "  IR/swing_ccw/a01_c1_r1: not there, though listed in IR_train.txt:1; copy it again",
+            "  TV/swing_cw/a02_c1_r1: 39 pictures are there, 40 listed in TV_train.txt:",
+            "  actor 3: in training (IR_train.txt:",
+            "  TV/swing_cw/a03_c2_r1: IR_train.txt:",
+            "its picture 0011.png is damaged or cut short",
+        ):
+            assert words in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ def test_two_ranks_share_the_clips_and_one_run_folder(tmp_path: Path) -> None:
         "model.hidden=16",
         "logger=csv",
         "videos.clips=5",
+        "videos.faithfulness={steps: 3}",
         "explain=recurrent_gradcam",
         f"runs={tmp_path / 'runs'}",
     ]
@@ -50,6 +51,15 @@ def test_two_ranks_share_the_clips_and_one_run_folder(tmp_path: Path) -> None:
     (log,) = folder.rglob("metrics.csv")
     with log.open() as file:
         scores = [row["val/acc"] for row in csv.DictReader(file) if row["val/acc"]]
+    with log.open() as file:
+        areas = [r for r in csv.DictReader(file) if r["explain/recurrent_gradcam/deletion"]]
+    for epoch, logged in zip(("epoch_000", "epoch_001"), areas, strict=True):
+        with (folder / "explain" / epoch / "faithfulness.csv").open() as file:
+            rows = [r for r in csv.DictReader(file) if r["method"] == "recurrent_gradcam"]
+        assert len(rows) == 5  # of both ranks
+        for kind in ("deletion", "insertion"):
+            mean = sum(float(row[kind]) for row in rows) / 5
+            assert abs(float(logged[f"explain/recurrent_gradcam/{kind}"]) - mean) < 1e-4
     # 3 classes x 1 group x 3 clips = 9 clips, 5 + 4 and 2 + 1 batches, each counted once
     assert len(scores) == 2
     assert all(abs(float(s) * 9 - round(float(s) * 9)) < 1e-4 for s in scores)

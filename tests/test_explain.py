@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,17 +14,22 @@ from torch import Tensor, nn
 
 import lightning_cam as lc
 
-METHODS = [
+OF_GRADIENTS = [
     lc.GradCAM(),
     lc.GradCAM(pool="space"),
     lc.GradCAM(pool="spacetime"),
     lc.RecurrentGradCAM(),
     lc.IntegratedRecurrentGradCAM(),
-    lc.RandomMap(),
-    lc.CentreMap(),
 ]
-OF_THE_MODEL = METHODS[:5]
+OF_PERTURBATIONS = [
+    lc.RISE(masks=12, cells=(2, 3, 3)),
+    lc.RISE(masks=12, cells=(2, 3, 3), norm="center"),
+    lc.SIDU(threshold="quantile:0.5"),
+]
+OF_THE_MODEL = [*OF_GRADIENTS, *OF_PERTURBATIONS]
+METHODS = [*OF_THE_MODEL, lc.RandomMap(), lc.CentreMap()]
 each_method = pytest.mark.parametrize("method", METHODS, ids=repr)
+each_of_gradients = pytest.mark.parametrize("method", OF_GRADIENTS, ids=repr)
 each_of_the_model = pytest.mark.parametrize("method", OF_THE_MODEL, ids=repr)
 
 
@@ -179,18 +185,21 @@ def test_u4_the_global_rng_plays_no_part(method: lc.Attribution) -> None:
 
 
 @each_of_the_model
-def test_u5_a_constant_model_gives_zeros(method: lc.Attribution) -> None:
+@pytest.mark.filterwarnings("ignore:SIDU's map is 0")
+def test_u5_a_constant_model_gives_a_constant_map(method: lc.Attribution) -> None:
     class Constant(FoldedLSTM):
         def forward(self, clip: Tensor) -> Tensor:
             super().forward(clip)
             return torch.arange(4.0).repeat(len(clip), 1)
 
     e = lc.explain(describe(Constant()), method, clip_of(2, 3, 4, 8, 8))
-    assert torch.equal(e.heatmap, torch.zeros(2, 4, 8, 8))
+    counts = isinstance(method, lc.RISE) and method.norm is None  # the score where a voxel is seen
+    expected = torch.arange(4.0).softmax(0)[3] if counts else torch.tensor(0.0)
+    assert torch.equal(e.heatmap, expected.expand(2, 4, 8, 8))
     assert e.target.tolist() == [3, 3]
 
 
-@each_of_the_model
+@each_of_gradients
 @each_network
 def test_u6_scaling_logits_scales_the_map_and_a_constant_changes_nothing(
     method: lc.Attribution, kind: str
@@ -210,7 +219,7 @@ def test_u6_scaling_logits_scales_the_map_and_a_constant_changes_nothing(
     torch.testing.assert_close(lc.explain(model, method, clip, 1).heatmap * 1e6, plain)
 
 
-@each_of_the_model
+@each_of_gradients
 def test_u7_opposite_classes_have_opposite_maps(method: lc.Attribution) -> None:
     class Antisymmetric(FoldedLSTM):
         def forward(self, clip: Tensor) -> Tensor:
@@ -227,6 +236,46 @@ def test_u7_opposite_classes_have_opposite_maps(method: lc.Attribution) -> None:
     p, n = (lc.explain(model, method, small, c).heatmap[:, :, ::7, ::7] for c in (0, 1))
     assert (p * n == 0).all()
     assert p.any()
+
+
+@pytest.mark.parametrize("method", OF_PERTURBATIONS, ids=repr)
+@each_network
+def test_u6_a_constant_on_all_logits_changes_nothing(method: lc.Attribution, kind: str) -> None:
+    model, clip = network(kind), clip_of(2, 3, 4, 8, 8)
+    plain = lc.explain(model, method, clip, 1).heatmap
+    with torch.no_grad():
+        (model.module.fc if kind == "3d" else model.module.head).bias += 7  # type: ignore[union-attr,operator]
+    heat = lc.explain(model, method, clip, 1).heatmap
+    torch.testing.assert_close(heat, plain, rtol=1e-3, atol=1e-5)
+
+
+def test_u7_two_classes_share_what_can_be_seen() -> None:
+    model, clip = network("folded"), clip_of(2, 3, 4, 8, 8)
+    two = replace(model, forward=lambda c: model.forward(c)[:, :2])
+    counted = [lc.explain(two, lc.RISE(masks=20), clip, c).heatmap for c in (0, 1)]
+    torch.testing.assert_close(counted[0] + counted[1], torch.ones(2, 4, 8, 8))
+    signed = lc.RISE(masks=20, norm="center", relu=False)
+    a, b = (lc.explain(two, signed, clip, c).heatmap for c in (0, 1))
+    torch.testing.assert_close(a, -b, rtol=1e-3, atol=1e-7)
+
+
+def test_evidence_counts_from_the_lowest_heat_where_0_means_nothing() -> None:
+    model, clip = network("folded"), clip_of(2, 3, 4, 8, 8)
+    cam = lc.explain(model, lc.GradCAM(), clip)
+    assert cam.evidence is cam.heatmap and cam.level is None
+    valid = torch.tensor([[True] * 4, [True] * 2 + [False] * 2])
+    padded = replace(model, valid=valid)
+    e = lc.explain(padded, lc.RISE(masks=20), clip, 1)
+    for row, frames in ((0, 4), (1, 2)):
+        heat = e.heatmap[row, :frames]
+        assert float(heat.min()) > 0.05
+        torch.testing.assert_close(e.evidence[row, :frames], heat - heat.min())
+    assert not e.evidence[1, 2:].any()
+    signed = lc.explain(model, lc.RISE(masks=20, norm="center", relu=False), clip, 1)
+    assert signed.evidence is signed.heatmap
+    both = lc.explain_contrast(model, lc.RISE(masks=20), clip, 1, 2)
+    assert torch.equal(both.difference, both.evidence - both.against.evidence)
+    assert both.level is not None
 
 
 def contexts() -> Iterator[tuple[str, Callable[[], Any]]]:

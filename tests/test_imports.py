@@ -17,13 +17,15 @@ LOW = {"errors"}
 MAY = {
     "errors": set(),
     "attribution": LOW,
-    "metrics": LOW,
+    "metrics": LOW | {"attribution"},
     "viz": LOW,
     "models": LOW,
     "data": LOW,
     "tasks": LOW | {"attribution", "models", "viz"},
     "gallery": LOW | {"attribution", "viz"},
-    "callbacks": LOW | {"attribution", "metrics", "viz", "gallery"},
+    "faithful": LOW | {"attribution", "metrics", "scores", "viz"},
+    "measurements": LOW | {"attribution", "faithful", "scores"},
+    "callbacks": LOW | {"attribution", "metrics", "viz", "gallery", "faithful"},
     "build": LOW,
     "checkpoint": LOW | {"build"},
     "scores": {"attribution", "gallery", "metrics"},
@@ -32,7 +34,10 @@ MAY = {
     "sources": LOW | {"data", "gallery", "selecting", "settings"},
     "explaining": LOW
     | {"attribution", "build", "checkpoint", "data", "gallery", "scores", "viz"}
-    | {"selecting", "settings", "sources"},
+    | {"runs", "selecting", "settings", "measurements", "sources"},
+    "study": LOW
+    | {"attribution", "build", "checkpoint", "data", "explaining", "faithful", "gallery"}
+    | {"metrics", "runs", "scores", "selecting", "settings", "sources", "viz"},
     "entry": LOW,
     "reproducible": set(),
     "runs": LOW | {"checkpoint"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -191,6 +192,32 @@ def harm_something(root: Path) -> Harm:
     )
 
 
+def harm_multispectral(root: Path) -> Harm:
+    """Sequences are absent, cut short, garbled, listed once or with a label of no class."""
+    top = root / "SOIB"
+    swings = top / "IR" / "swing_cw", top / "TV" / "swing_ccw"
+    shutil.rmtree(swings[0] / "a01_c1_r1")
+    for picture in (swings[1] / "a01_c2_r1").iterdir():
+        garble(picture)
+    for picture in sorted((swings[0] / "a02_c2_r1").iterdir())[30:]:
+        picture.unlink()
+    ir, tv = (top / "file_lists" / f"{name}_train.txt" for name in ("IR", "TV"))
+    ir.write_text(ir.read_text().replace("swing_ccw/a03_c2_r1 40 0\n", ""))
+    tv.write_text(tv.read_text().replace("swing_cw/a03_c1_r1 40 1", "swing_cw/a03_c1_r1 40 9"))
+    line = 1 + [row.endswith(" 9") for row in tv.read_text().splitlines()].index(True)
+    return Harm(
+        {
+            ("missing", "IR/swing_cw/a01_c1_r1"),
+            ("unreadable", "SOIB/TV/swing_ccw/a01_c2_r1"),
+            ("count", "IR/swing_cw/a02_c2_r1"),
+            ("pair", "TV/swing_ccw/a03_c2_r1"),
+            ("unlisted", "IR/swing_ccw/a03_c2_r1"),
+            ("label", f"TV_train.txt:{line}"),
+        },
+        {"TV/swing_ccw/a01_c2_r1"},
+    )
+
+
 def something_v1(root: Path) -> Path:
     return layouts.something(root, 1)
 
@@ -206,6 +233,7 @@ CASES: list[Any] = [
     pytest.param("folder", layouts.folder, harm_folder, id="folder"),
     pytest.param("something", something_v1, harm_something, id="something_v1"),
     pytest.param("something_v2", something_v2, harm_something, id="something_v2"),
+    pytest.param("multispectral", layouts.multispectral, harm_multispectral, id="multispectral"),
 ]
 
 

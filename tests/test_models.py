@@ -301,6 +301,20 @@ def test_the_trunks_output_may_be_replaced_by_copies_of_the_batch(net):
     torch.testing.assert_close(logits[4:], expected)
 
 
+@pytest.mark.parametrize("net", [FrameCNN(4), LRCN(4, readout="attention")])
+def test_the_trunk_sees_every_frame_alone_and_the_rest_sees_the_trunk_alone(net):
+    net = settled(net)
+    part = net.get_submodule(net.explain_frames)
+    clip, maps = clip_of(), Hooked(part)
+    expected = net(clip)
+    whole = maps.output
+    for frame in range(5):
+        torch.testing.assert_close(part(clip[:, :, [frame]]), whole.unflatten(0, (2, 5))[:, frame])
+    handle = part.register_forward_hook(lambda *_: whole)
+    assert torch.equal(net(clip_of(seed=9)), expected)
+    handle.remove()
+
+
 def test_frame_cnns_gradient_splits_per_frame():
     net = settled(FrameCNN(4))
     maps = Hooked(net.trunk)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lightning_cam as lc
-from lightning_cam.data.clips import Clip, ClipReader
+from lightning_cam.data.clips import Clip, ClipReader, finished
 from lightning_cam.data.transforms import ClipTransform
 from lightning_cam.errors import ConfigError, DataError
 from lightning_cam.selecting import Selection, select_clips, shuffled
@@ -165,7 +165,7 @@ def test_a_folder_of_pictures_is_one_clip_and_a_folder_of_such_folders_several(
 
     def read(path: Path) -> dict[str, Any]:
         steps, valid = reader.window(path)
-        return reader.sample(Clip(path, path.stem), steps, valid)
+        return finished(reader.sample(Clip(path, path.stem), steps, valid))
 
     data = SimpleNamespace(read=read)
     pictures(tmp_path / "all" / "1.5")

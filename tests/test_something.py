@@ -714,11 +714,11 @@ def test_batches(filmed: Path) -> None:
     data = module(filmed)
     assert counts(data) == (12, 2, 2)
     data.setup()
-    batch = next(iter(data.train_dataloader()))
+    batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())))
     shapes = {name: tuple(x.shape) for name, x in batch.items() if isinstance(x, Tensor)}
     assert shapes == {
         "video": (4, 3, 16, 32, 32), "label": (4,), "valid": (4, 16), "frame_idx": (4, 16),
-        "time_s": (4, 16),
+        "time_s": (4, 16), "black": (4, 3),
     }  # fmt: skip
     assert batch["error"] == [""] * 4
     samples = {

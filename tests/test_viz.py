@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from lightning_cam.viz import (
     ClipPicture,
+    Stack,
     draw_attention,
     draw_sheet,
     draw_video,
@@ -58,6 +59,12 @@ def smooth(t: int, h: int, w: int) -> np.ndarray:
     y, x = np.mgrid[:h, :w]
     ramp = [np.stack([x * 200 // w, y * 200 // h, 0 * x + 12 * s], -1) for s in range(t)]
     return np.stack(ramp).astype(np.uint8)
+
+
+def stack(*parts: str, high: float = 1, falls: bool = False) -> Stack:
+    """Shares that come and go, one part after the other."""
+    shares = np.eye(len(parts)).repeat(8, 1)[:, :: len(parts)] * high / 8
+    return Stack(parts, shares, shares.sum(1), -np.ones(len(parts) + 1) if falls else None)
 
 
 def picture(t: int = 8, h: int = 32, w: int = 48, **changes: object) -> ClipPicture:
@@ -269,6 +276,12 @@ def test_wrong_shapes_are_named():
         picture(heatmaps={"x": blob(8, 32, 40)})
     with pytest.raises(ValueError, match=r"attention.*\(8,\), got \(9,\)"):
         picture(attention=np.ones(9))
+    with pytest.raises(ValueError, match=r"views\['IR'\].*\(8, 32, 48, 3\), got \(8, 32, 40, 3\)"):
+        picture(views={"IR": noise(8, 32, 40)})
+    with pytest.raises(
+        ValueError, match=r"stacks\['s'\].*\(2, 8\), \(2,\), \(3,\).*got \(\(2, 9\)"
+    ):
+        picture(stacks={"s": Stack(["TV", "IR"], np.zeros((2, 9)), np.zeros(2))})
 
 
 # --- text ------------------------------------------------------------------------------------
@@ -332,6 +345,23 @@ AWKWARD = {
     "signed": {"heatmaps": {"IG": -1e-30 * blob(8, 32, 48)}, "signed": ("IG",)},
     "many": {"heatmaps": {f"method {n}": blob(8, 32, 48) for n in range(7)}},
     "sentences": {"probabilities": [(SENTENCE, 0.6), (ROLLING, 0.4)], "label": ROLLING},
+    "spectra": {
+        "views": {"TV": noise(8, 32, 48), "IR": noise(8, 32, 48, seed=1)},
+        "stacks": {
+            "spectra by gradient": stack("TV", "IR"),
+            "spectra by perturbation": stack("TV", "IR", falls=True),
+        },
+        "valid": np.arange(8) < 5,
+    },
+    "many spectra": {
+        "views": {LONG: noise(8, 32, 48), "IR": noise(8, 32, 48), "UV": noise(8, 32, 48)},
+        "stacks": {
+            LONG: stack(LONG, "IR", "UV", falls=True),
+            "none": stack("TV", "IR", high=0),
+            "falls alone": stack("TV", "IR", high=0, falls=True),
+        },
+        "heatmaps": {f"method {n}": blob(8, 32, 48) for n in range(4)},
+    },
 }  # fmt: skip
 SHAPES = {
     "small": (8, 32, 48),
@@ -387,6 +417,15 @@ def test_contrasts_of_sentences_are_drawn_readably(canvases, methods, draw):
     assert "…" not in said
     assert f"A: {SENTENCE} (60%)" in said and f"B: {ROLLING} (40%)" in said
     assert said.count("no evidence: map is zero everywhere") == len(methods)
+
+
+@pytest.mark.parametrize("draw", [draw_video, draw_sheet])
+def test_contrasts_in_two_spectra_are_drawn_readably(canvases, draw):
+    heat = blob(8, 32, 48)
+    views = {"TV": noise(8, 32, 48), "IR": noise(8, 32, 48, seed=1)}
+    out = draw(contrast(heat, heat / 2, ("Grad-CAM", "RISE"), views=views))
+    assert_readable(canvases)
+    assert out.shape[-2] <= 1400
 
 
 @pytest.mark.parametrize("width", [480, 560, 832, 1104, 1786])

@@ -39,6 +39,7 @@ def read_back(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_offline_run_is_read_back(tmp_path: Path) -> None:
     settings = [*tiny(tmp_path / "data"), "logger=wandb", "videos.clips=2", "name=w"]
+    settings.append("videos.faithfulness={steps: 4}")
     done = run("train", *settings, f"trainer.max_epochs={EPOCHS}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # neither a prompt nor advice
@@ -74,7 +75,11 @@ def test_offline_run_is_read_back(tmp_path: Path) -> None:
         for video in videos:
             file = log / "files" / video["path"]
             assert file.suffix == ".mp4" and file.stat().st_size == video["size"]
-        for key, count in (("explain/sheet", 2), ("explain/attention_epochs", 2)):
+        for method in ("recurrent_gradcam", "integrated_recurrent_gradcam", "random"):
+            for kind in ("deletion", "insertion"):
+                assert 0 <= found[f"explain/{method}/{kind}"][step] <= 1
+        shown = {"explain/sheet": 2, "explain/attention_epochs": 2, "explain/curves": 1}
+        for key, count in shown.items():
             pictures = found[f"{key}.filenames"][step]
             assert len(pictures) == count
             assert all((log / "files" / picture).is_file() for picture in pictures)

@@ -16,8 +16,13 @@ from lightning_cam.attribution.recurrent import (
     step_energy,
     step_maps,
 )
+from lightning_cam.attribution.rise import RISE
+from lightning_cam.attribution.sidu import SIDU
+from lightning_cam.attribution.spectrum import SpectrumRelevance, spectrum_relevance
 
 __all__ = [
+    "RISE",
+    "SIDU",
     "Attribution",
     "CentreMap",
     "Contrast",
@@ -28,9 +33,11 @@ __all__ = [
     "LayerInfo",
     "RandomMap",
     "RecurrentGradCAM",
+    "SpectrumRelevance",
     "explain",
     "explain_contrast",
     "list_layers",
+    "spectrum_relevance",
     "step_energy",
     "step_maps",
 ]

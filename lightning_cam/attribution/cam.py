@@ -120,8 +120,7 @@ def pooled(gradient: Tensor, pool: Pool, valid: Tensor | None = None) -> Tensor:
 
 def on_frames(model: Explainable, cam: Tensor, clip: Tensor) -> Tensor:
     """A map `(B, t, h, w)` in the size of the clip, `(B, T, H, W)`; 0 on padded frames."""
-    heatmap, valid = resize_heatmap(cam, clip.shape[2:]), model.valid_for(clip)
-    return heatmap if valid is None else heatmap.masked_fill(~valid[..., None, None], 0)
+    return model.without_padding(resize_heatmap(cam, clip.shape[2:]))
 
 
 def weighted_sum(activation: Tensor, weights: Tensor) -> Tensor:

@@ -23,12 +23,12 @@ class Contrast(Explanation):
     def difference(self) -> Tensor:
         """`(B, T, H, W)`: above 0 where the map for A is higher, below where that for B is.
 
-        It is the literal difference of the two maps, so that it exists for every method. Of a
-        method that is linear in the score and keeps negative values, such as
+        It is the literal difference of the two maps (of their `evidence`), so that it exists for
+        every method. Of a method that is linear in the score and keeps negative values, such as
         `GradCAM(relu=False)`, it equals the map of the score y_A - y_B, which is what
         `Explainable.contrast` asks for; after a ReLU it does not.
         """
-        return self.heatmap - self.against.heatmap
+        return self.evidence - self.against.evidence
 
 
 def explain_contrast(

@@ -43,6 +43,9 @@ class Explainable:
         softmax: the columns are class logits, so their softmax is a probability.
         valid: which frames are no padding, `(B, T)` bool; None: all. `forward` knows it already,
             Grad-CAM's heatmaps are 0 on the others.
+        black: black in model space, `(B, C)` or `(C,)`, by which perturbations hide; None: 0.
+        frames: the module that sees each frame on its own, clip -> `(B*T, D, h, w)`, and through
+            which alone the rest of the network sees them; None where there is no such module.
         score: what is explained of the column: `((B, K) or (B, T, K), target (B,)) -> (B,) or
             (B, T)`. See `contrast` and `counterfactual`.
         question: the score in words, with `{}` for the column's name.
@@ -58,6 +61,8 @@ class Explainable:
     steps: nn.Module | None = None
     softmax: bool = True
     valid: Tensor | None = None
+    black: Tensor | None = None
+    frames: nn.Module | None = None
     score: Callable[[Tensor, Tensor], Tensor] = pick
     question: str = "{}"
     fold: Callable[[Tensor, int], Tensor] = fold_frames
@@ -74,6 +79,8 @@ class Explainable:
         steps: str | None = None,
         forward: Callable[[Tensor], Tensor] | None = None,
         softmax: bool = True,
+        black: Sequence[float] | None = None,
+        frames: str | None = None,
         fold: Callable[[Tensor, int], Tensor] = fold_frames,
     ) -> Explainable:
         """Describe any `nn.Module` that maps a clip `(B, C, T, H, W)` to `(B, K)`.
@@ -86,6 +93,8 @@ class Explainable:
             steps: dotted name of the module whose output is the step outputs `(B, T, K)`.
             forward: replaces the call of the module, for example to unpack its output.
             softmax: False where the columns are not class logits.
+            black: black in model space, a number per channel: -mean/std of the normalisation.
+            frames: dotted name of the module that sees each frame on its own, if there is one.
             fold: reads an activation as `(B, D, t, h, w)`.
 
         Raises:
@@ -105,6 +114,8 @@ class Explainable:
             attention={name: find_module(module, name) for name in attention},
             steps=None if steps is None else find_module(module, steps),
             softmax=softmax,
+            black=None if black is None else torch.tensor(black, dtype=torch.float32),
+            frames=None if frames is None else find_module(module, frames),
             fold=fold,
         )
 
@@ -122,6 +133,11 @@ class Explainable:
         if self.valid is None:
             return None
         return self.valid.to(rows.device, torch.bool).repeat(len(rows) // len(self.valid), 1)
+
+    def without_padding(self, heatmap: Tensor) -> Tensor:
+        """A heatmap `(B, T, H, W)` with exactly 0 on padded frames."""
+        valid = self.valid_for(heatmap)
+        return heatmap if valid is None else heatmap.masked_fill(~valid[..., None, None], 0)
 
     def contrast(self, against: int | str) -> Explainable:
         """Ask "why this column rather than that one?": the score becomes y_c - y_against."""
@@ -170,7 +186,8 @@ class Attribution(Protocol):
 
     It is called by `explain` inside the guard, with a clip `(B, C, T, H, W)` and a target `(B,)`
     (None: the argmax column of the model's outputs), and returns the heatmap `(B, T, H, W)`,
-    higher = more important, not normalised.
+    higher = more important, not normalised. A class attribute `floating = True` says that 0 means
+    nothing in its maps: see `Explanation.evidence`.
     """
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor: ...
@@ -187,6 +204,7 @@ class Explanation:
         outputs: `(B, K)`, the network's outputs.
         attention: name -> `(B, T)` weights.
         caption: the method and the choices it made, for pictures.
+        level: `(B,)`, the lowest heat on valid frames, of maps in which 0 means nothing.
     """
 
     heatmap: Tensor
@@ -194,6 +212,17 @@ class Explanation:
     outputs: Tensor
     attention: dict[str, Tensor]
     caption: str
+    level: Tensor | None = field(default=None, kw_only=True)
+
+    @property
+    def evidence(self) -> Tensor:
+        """The heatmap as pictures and shares of heat need it: counted from `level`.
+
+        RISE's map is the mean score where a voxel is seen: the mean score lies below all of it.
+        """
+        if self.level is None:
+            return self.heatmap
+        return (self.heatmap - self.level[:, None, None, None]).clamp(min=0)
 
 
 def explain(
@@ -237,13 +266,24 @@ def explain(
         pick(outputs, chosen)  # also for methods that never look at the outputs
     asked = model.asked("").strip()
     title = getattr(method, "title", type(method).__name__)
+    heatmap = at_least_float32(heatmap.detach())
     return Explanation(
-        heatmap=at_least_float32(heatmap.detach()),
+        heatmap=heatmap,
         target=chosen,
         outputs=outputs,
         attention=attention,
         caption=", ".join([title, *notes.values(), *([asked] if asked else [])]),
+        level=_lowest(model, heatmap) if getattr(method, "floating", False) else None,
     )
+
+
+def _lowest(model: Explainable, heatmap: Tensor) -> Tensor | None:
+    """`(B,)`, the lowest heat on valid frames; None where some is below 0: 0 has a meaning then."""
+    valid = model.valid_for(heatmap)
+    if valid is not None:
+        heatmap = heatmap.masked_fill(~valid[..., None, None], torch.inf)
+    lowest = heatmap.amin((1, 2, 3))
+    return lowest if bool((lowest >= 0).all()) else None
 
 
 class _FirstForward:

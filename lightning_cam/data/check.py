@@ -42,6 +42,9 @@ HEADINGS = {
     "few": "classes with too few videos",
     "stray": "files that do not belong there",
     "group": "videos of no group",
+    "count": "sequences with fewer pictures than listed",
+    "pair": "sequences that are not alike in both spectra",
+    "leak": "people in both training and test",
 }
 
 Tally = dict[str, Counter[str]]  # title of a column -> how many of each class

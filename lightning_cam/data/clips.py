@@ -1,8 +1,7 @@
-"""Video files to batches: the reader and dataset of every labelled video set.
+"""Video files to samples: the reader of every labelled video set.
 
-A training sample depends on (seed, epoch, index) and nothing else: the sampler yields the pair
-(epoch, index), so the epoch reaches persistent workers too, and a resumed run sees what an
-uninterrupted one would have seen.
+A reader gives *raw* samples: "video" is uint8, and "colour" and "grey" say what `finished` has yet
+to do, for one sample or for a batch of them.
 """
 
 from __future__ import annotations
@@ -14,15 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from lightning_cam.data.sampling import Indices, Mask, temporal_window
-from lightning_cam.data.transforms import ClipTransform, to_frames
+from lightning_cam.data.transforms import ClipTransform, finish, normalisation, visible
 from lightning_cam.data.truth import Truth
-from lightning_cam.data.video import VideoInfo, check_reader, read_clip, read_frames
-from lightning_cam.errors import DataError, VideoReadError
+from lightning_cam.data.video import VideoFrames, VideoInfo, check_reader, read_frames
+from lightning_cam.errors import ConfigError
 
 Sample = dict[str, Any]
 Seed = tuple[int, int, int]  # (seed, epoch, index)
@@ -40,9 +38,9 @@ class Clip:
 
 
 class Steps(NamedTuple):
-    """Decoded steps of a video, resized."""
+    """Decoded steps of a video."""
 
-    frames: Tensor  # (n, 3, h, w) uint8
+    frames: Tensor  # (n, C, h, w) uint8
     indices: Indices  # (n,) source frames
     info: VideoInfo
 
@@ -68,9 +66,18 @@ class ClipReader:
     def __post_init__(self) -> None:
         check_reader(self.reader)
 
+    def read(self, path: str | Path, select: Callable[[VideoInfo], ArrayLike]) -> VideoFrames:
+        """Frames of a video (n, h, w, C), by the rules of `read_frames`.
+
+        What a subclass replaces whose clips are other than the colours of one file; all reading
+        goes through here.
+        """
+        return read_frames(path, select, reader=self.reader, rate=self.rate)
+
     def steps(self, path: Path) -> Steps:
-        """All steps of a video at the wanted rate: what is worth keeping in memory."""
-        return self._read(path, self._steps)
+        """All steps of a video at the wanted rate, resized: what is worth keeping in memory."""
+        frames, indices, info = self._read(path, self._steps)
+        return Steps(self.transform.shrink(frames).contiguous(), indices, info)
 
     def window(self, path: Path, seed: Seed | None = None) -> tuple[Steps, Mask]:
         """The steps of one clip, decoding no others, and which of them are not padding."""
@@ -100,7 +107,7 @@ class ClipReader:
         seed: Seed | None = None,
         image: int | None = None,
     ) -> Sample:
-        """Transform the steps of a clip into a sample dict.
+        """Transform the steps of a clip into a raw sample.
 
         Args:
             clip: its row.
@@ -120,7 +127,10 @@ class ClipReader:
         view = self.transform(steps.frames, stack, generator, flippable=image is not None)
         seconds = steps.info.times[steps.indices]
         sample = {
-            "video": view.clip,  # (3, T, H, W)
+            "video": view.video,  # (C, T, H, W)
+            "colour": view.colour,  # (2, C)
+            "grey": view.grey,
+            "black": view.colour[1].clone(),  # (C,)
             "label": torch.tensor(image if view.flipped else clip.label),
             "valid": torch.from_numpy(valid),  # (T,)
             "frame_idx": torch.from_numpy(steps.indices),  # (T,)
@@ -153,15 +163,18 @@ class ClipReader:
         larger = replace(
             self.transform, resize=scale * self.transform.resize, crop=scale * self.transform.crop
         )
-        pixels = torch.from_numpy(read_clip(path, indices, reader=self.reader)).permute(0, 3, 1, 2)
-        clip = larger(larger.shrink(pixels)).clip
-        return to_frames(clip[None], larger.mean, larger.std)[0]
+        frames = self.read(path, lambda _: indices).frames
+        view = larger(torch.from_numpy(frames).permute(0, 3, 1, 2))
+        return visible(view.video).movedim(0, -1).contiguous().numpy()
 
     def missing(self, clip: Clip, error: str) -> Sample:
-        """What stands for an unreadable file in evaluation: a black clip with label -1."""
-        steps, size = self.num_frames, self.transform.crop
+        """What stands for an unreadable file in evaluation: zeros with label -1, a raw sample."""
+        channels, steps, size = self.transform.channels, self.num_frames, self.transform.crop
         return {
-            "video": torch.zeros(3, steps, size, size),
+            "video": torch.zeros(channels, steps, size, size, dtype=torch.uint8),
+            "colour": torch.zeros(2, channels),  # zeros stay what they are
+            "grey": False,
+            "black": normalisation(self.transform.mean, self.transform.std)[1].clone(),
             "label": torch.tensor(-1),
             # Not all padding: a softmax or mean over no steps would be NaN.
             "valid": torch.ones(steps, dtype=torch.bool),
@@ -179,9 +192,13 @@ class ClipReader:
         return {**dict.fromkeys(masks, empty), "action": torch.zeros(steps, dtype=torch.bool)}
 
     def _read(self, path: Path, select: Callable[[VideoInfo], Indices]) -> Steps:
-        frames, indices, info = read_frames(path, select, reader=self.reader, rate=self.rate)
-        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
-        return Steps(self.transform.shrink(pixels), indices, info)
+        frames, indices, info = self.read(path, select)
+        if frames.shape[-1] != self.transform.channels:
+            raise ConfigError(
+                f"mean={list(self.transform.mean)} and std need one number per channel, and "
+                f"{str(path)!r} has {frames.shape[-1]}"
+            )
+        return Steps(torch.from_numpy(frames).permute(0, 3, 1, 2), indices, info)
 
 
 def _masks(truth: Truth, indices: Indices) -> dict[str, Tensor]:
@@ -190,96 +207,13 @@ def _masks(truth: Truth, indices: Indices) -> dict[str, Tensor]:
     return {name: torch.from_numpy(mask[indices]) for name, mask in named.items()}
 
 
-class ClipDataset(Dataset[Sample]):
-    """Labelled clips of video files.
+def finished(sample: Sample) -> Sample:
+    """A raw sample, or a batch of them, with "video" as networks take it: normalised float32.
 
-    Keys are an index, or (epoch, index) as `EpochSampler` yields them. A video or ground truth that
-    cannot be read does not raise: in training the next readable index takes its place, in
-    evaluation a black clip with label -1; "error" says why in both cases.
-
-    Args:
-        clips: the rows.
-        reader: how files become clips.
-        train: random window, crop, flip and colours; False for the centred evaluation transform.
-        mirror: label of each class's mirrored clips, None where they have none.
-        seed: of all randomness.
-        cache: keep each video's resized steps in memory, so that epochs after the first decode
-            nothing. Takes 3 x steps x height x width bytes per clip and loader process.
-
-    Evaluation samples have "mask", "mask/<part>" and "action" where any clip has ground truth.
+    "colour" and "grey" have done their work and are dropped. What lacks them is returned as it is.
     """
-
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        reader: ClipReader,
-        *,
-        train: bool = False,
-        mirror: Sequence[int | None] = (),
-        seed: int = 0,
-        cache: bool = False,
-    ) -> None:
-        self.clips = list(clips)
-        self.reader = reader
-        self.train = train
-        self.mirror = mirror
-        self.seed = seed
-        self.cache = cache
-        self.masks = () if train else _mask_names(self.clips)
-        self._steps: dict[int, Steps] = {}
-        self._errors: dict[int, str] = {}
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        seed = (self.seed, epoch, index) if self.train else None
-        first_error = ""
-        for shift in range(len(self) if self.train else 1):
-            number = (index + shift) % len(self)
-            if number not in self._errors:
-                try:
-                    sample = self._sample(number, seed)
-                except (VideoReadError, DataError) as error:
-                    self._errors[number] = str(error)
-                else:
-                    return {**sample, "error": first_error}
-            first_error = first_error or self._errors[number]
-        if self.train:
-            raise DataError(f"none of the {len(self)} training videos can be read: {first_error}")
-        sample = self.reader.missing(self.clips[index], first_error)
-        return {**sample, **self.reader.no_truth(self.masks)} if self.masks else sample
-
-    def _sample(self, index: int, seed: Seed | None) -> Sample:
-        clip = self.clips[index]
-        if self.cache:
-            if index not in self._steps:
-                self._steps[index] = self.reader.steps(clip.path)
-            frames, indices, info = self._steps[index]
-            positions, valid = self.reader.positions(len(indices), seed)
-            steps = Steps(frames[positions], indices[positions], info)
-        else:
-            steps, valid = self.reader.window(clip.path, seed)
-        truth = None
-        if self.masks and clip.truth:
-            truth = Truth.read(clip.truth)
-            if len(truth.mask) < steps.info.num_frames:
-                raise DataError(
-                    f"ground truth {str(clip.truth)!r} has {len(truth.mask)} frames, its video "
-                    f"{steps.info.num_frames}: replace or remove it"
-                )
-        image = self.mirror[clip.label] if self.train and self.mirror else None
-        sample = self.reader.sample(clip, steps, valid, truth, seed, image)
-        return {**self.reader.no_truth(self.masks), **sample} if self.masks else sample
-
-
-def _mask_names(clips: Sequence[Clip]) -> tuple[str, ...]:
-    """What the samples of these clips call their masks; () without any ground truth."""
-    truths = [clip.truth for clip in clips if clip.truth]
-    for path in truths:
-        try:
-            return "mask", *(f"mask/{name}" for name in Truth.read(path).parts)
-        except DataError:  # said when this clip is read
-            continue
-    return ("mask",) if truths else ()
+    if "colour" not in sample:
+        return sample
+    done = {key: value for key, value in sample.items() if key not in ("colour", "grey")}
+    done["video"] = finish(sample["video"], sample["colour"], sample["grey"])
+    return done

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_cam.data import transforms
-from lightning_cam.data.clips import Clip, ClipDataset, ClipReader, Sample
+from lightning_cam.data.clips import Clip, ClipReader, Sample, finished
+from lightning_cam.data.dataset import ClipDataset
 from lightning_cam.data.listing import Listing, Problem
 from lightning_cam.data.loading import ClipLoader, EpochSampler, collate
 from lightning_cam.data.transforms import ClipTransform, ColourJitter
@@ -43,6 +44,12 @@ class VideoDataModule(LightningDataModule):
 
     A data set is a subclass with one method, `list_clips`, and takes these settings as keywords.
 
+    The loaders give raw batches, "video" in uint8, which the trainer has `on_after_batch_transfer`
+    finish on the device. Who loops over a loader without a trainer calls it, too:
+
+        >>> for batch in data.val_dataloader():
+        ...     batch = data.on_after_batch_transfer(batch)
+
     Args:
         root: folder of the data set.
         num_frames: steps of a clip, T.
@@ -60,11 +67,11 @@ class VideoDataModule(LightningDataModule):
         offset: as above.
         permute: as above.
         grey: as above.
-        mean: of each channel, in [0, 1].
+        mean: of each channel, in [0, 1]; as many numbers as clips have channels.
         std: of each channel.
         reader: "auto", "pyav" or "decord", see `lightning_cam.data.video.read_clip`.
         rate: frames per second of videos that are folders of pictures.
-        cache: keep the resized steps of all videos in memory (3 x steps x height x width bytes
+        cache: keep the resized steps of all videos in memory (C x steps x height x width bytes
             per clip, in each loader process).
     """
 
@@ -214,11 +221,15 @@ class VideoDataModule(LightningDataModule):
         """
         path = Path(path)
         steps, valid = self.reader.window(path)
-        return self.reader.sample(Clip(path, path.stem), steps, valid)
+        return finished(self.reader.sample(Clip(path, path.stem), steps, valid))
 
     def to_frames(self, clip: Tensor) -> NDArray[np.uint8]:
-        """Pictures of a normalised batch: (B, 3, T, H, W) to uint8 RGB (B, T, H, W, 3)."""
+        """Pictures of a normalised batch: (B, C, T, H, W) to uint8 RGB (B, T, H, W, 3)."""
         return transforms.to_frames(clip, self.mean, self.std)
+
+    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int = 0) -> Sample:
+        """A loader's batch as networks take it: "video" (B, C, T, H, W) float32, normalised."""
+        return finished(batch)
 
     def train_dataloader(self) -> ClipLoader:
         self._require("train")

@@ -8,7 +8,8 @@ follows. A folder has no clock: its rate must come from who reads it.
 
 Pictures are decoded by OpenCV to what a viewer shows: turned as EXIF says (like rotated videos),
 colour from grey by three equal channels, transparency dropped. Sixteen bits are refused rather
-than squeezed, because a scale of each picture's or clip's own would make them incomparable.
+than squeezed, because a scale of each picture's or clip's own would make them incomparable; of
+`grey` pictures the data set may say its scale.
 """
 
 from __future__ import annotations
@@ -16,16 +17,23 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from lightning_cam.data.info import PICTURES, SUFFIXES, Pixels, VideoInfo
 from lightning_cam.data.sampling import Indices
 from lightning_cam.errors import VideoReadError
+
+Decode = Callable[[Path, str], Pixels]  # folder and name to (H, W, 3) BGR or (H, W, 1)
+
+_UNLIKE = 8  # levels by which the channels of a grey JPEG may differ
 
 _NUMBERED = re.compile(
     r".*?([0-9]+)[^0-9]*\.(?:bmp|jpe?g|pgm|png|ppm|tiff?|webp)", re.IGNORECASE | re.DOTALL
@@ -43,15 +51,16 @@ class Folder:
 
     info: VideoInfo
     names: list[str]  # (n,) in order
-    first: Pixels  # (H, W, 3) BGR, which tells the size
+    first: Pixels  # (H, W, C), which tells the size
+    picture: Decode
 
     def decode(self, wanted: Indices) -> Pixels:
-        """The pictures at these positions and no others. (T, H, W, 3) RGB"""
+        """The pictures at these positions and no others. (T, H, W, 3) RGB or (T, H, W, 1)"""
         folder = Path(self.info.path)
         pixels = np.empty((len(wanted), *self.first.shape), np.uint8)
         for row, number in zip(pixels, wanted, strict=True):
             name = self.names[number]
-            picture = self.first if number == 0 else _picture(folder, name)
+            picture = self.first if number == 0 else self.picture(folder, name)
             if picture.shape != row.shape:
                 (height, width), (h, w) = row.shape[:2], picture.shape[:2]
                 raise VideoReadError(
@@ -59,7 +68,10 @@ class Folder:
                     f"its picture {name} is {w}x{h}, its first {width}x{height}; bring them to one "
                     "size or into folders of their own",
                 )
-            cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=row)
+            if picture.shape[-1] == 3:
+                cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=row)
+            else:
+                row[:] = picture
         return pixels
 
 
@@ -87,13 +99,23 @@ def numbers_missing(path: str | Path) -> int:
     return (before + numbers[-1] - numbers[0]) // step + 1 - len(numbers)
 
 
-def scan(path: str | Path, rate: float | None) -> Folder:
+def names(path: str | Path) -> list[str]:
+    """The numbered pictures of a folder in their order; none where there is no such folder."""
+    try:
+        return [name for _, name in _listed(path)[0]]
+    except OSError:
+        return []
+
+
+def scan(path: str | Path, rate: float | None, picture: Decode | None = None) -> Folder:
     """Index a folder by its names; only its first picture is decoded.
 
     Args:
         path: the folder.
         rate: numbers per second; without it times count numbers and fps is nan.
+        picture: decodes one; None for `colour`.
     """
+    picture = picture or colour
     numbered, videos = _listed(path)
     if videos:
         raise VideoReadError(path, f"it is a folder of videos ({min(videos)} ...); give one video")
@@ -110,7 +132,7 @@ def scan(path: str | Path, rate: float | None) -> Folder:
             )
     # Whole numbers of any length: subtracted before they become floats.
     numbers, names = [number - numbered[0][0] for number, _ in numbered], [n for _, n in numbered]
-    first = _picture(Path(path), names[0])
+    first = picture(Path(path), names[0])
     info = VideoInfo(
         path=str(path),
         num_frames=len(names),
@@ -120,7 +142,7 @@ def scan(path: str | Path, rate: float | None) -> Folder:
         times=np.array(numbers, np.float64) / (rate or 1.0),
         container=PICTURES,
     )
-    return Folder(info, names, first)
+    return Folder(info, names, first, picture)
 
 
 def _listed(folder: str | Path) -> tuple[list[tuple[int, str]], list[str]]:
@@ -138,8 +160,49 @@ def _listed(folder: str | Path) -> tuple[list[tuple[int, str]], list[str]]:
     return sorted(numbered), videos
 
 
-def _picture(folder: Path, name: str) -> Pixels:
-    """One picture, whole or not at all. (H, W, 3) BGR"""
+def colour(folder: Path, name: str) -> Pixels:
+    """One picture of eight bits. (H, W, 3) BGR"""
+    picture = whole(folder, name)
+    if picture.dtype != np.uint8:
+        raise VideoReadError(
+            folder,
+            f"its picture {name} has more than 8 bits a channel; convert all pictures of the data "
+            "set by one scale (magick IN.png -level LOW,HIGH -depth 8 OUT.png)",
+        )
+    return picture.astype(np.uint8, copy=False)
+
+
+def grey(folder: Path, name: str, limits: Sequence[float] | None = None) -> Pixels:
+    """One picture of one channel, or of three that are equal. (H, W, 1)
+
+    Args:
+        folder: where it is.
+        name: of the file.
+        limits: what is black and what is white in pictures of sixteen bits.
+    """
+    picture = whole(folder, name)
+    if picture.dtype not in (np.uint8, np.uint16):
+        raise VideoReadError(folder, f"its picture {name} has neither 8 nor 16 bits; convert it")
+    if int((picture.max(-1) - picture.min(-1)).max()) > _UNLIKE * 256 ** (picture.itemsize - 1):
+        raise VideoReadError(
+            folder, f"its picture {name} has colours, not one channel; give grey pictures"
+        )
+    level = picture[..., :1]
+    if level.dtype == np.uint8:
+        return level
+    if limits is None:
+        raise VideoReadError(
+            folder,
+            f"its picture {name} has 16 bits; say what is black and white in the whole data set "
+            "with data.ir_range=[LOW,HIGH]",
+        )
+    low, high = limits
+    scaled = (level.astype(np.float32) - low) * (255 / (high - low))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def whole(folder: Path, name: str) -> NDArray[Any]:
+    """One picture, whole or not at all. (H, W, 3) BGR of any depth"""
     try:
         data = (folder / name).read_bytes()
     except OSError as error:
@@ -159,10 +222,4 @@ def _picture(folder: Path, name: str) -> Pixels:
         raise VideoReadError(
             folder, f"its picture {name} is damaged or cut short; copy it again or remove it"
         )
-    if picture.dtype != np.uint8:
-        raise VideoReadError(
-            folder,
-            f"its picture {name} has more than 8 bits a channel; convert all pictures of the data "
-            "set by one scale (magick IN.png -level LOW,HIGH -depth 8 OUT.png)",
-        )
-    return picture.astype(np.uint8, copy=False)
+    return picture

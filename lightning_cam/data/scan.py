@@ -23,7 +23,6 @@ from lightning_cam.data.intact import bytes_missing
 from lightning_cam.data.pictures import numbers_missing
 from lightning_cam.data.sampling import Indices
 from lightning_cam.data.truth import Truth
-from lightning_cam.data.video import read_frames
 from lightning_cam.errors import DataError, VideoReadError
 
 _MEMORY = 2**27  # bytes of pictures held at a time, by each process
@@ -56,7 +55,7 @@ def inspect(clip: Clip, reader: ClipReader) -> Finding:
         return np.unique([*steps[spread], *steps[centre], video.num_frames - 1])
 
     try:
-        read_frames(clip.path, select, reader=reader.reader, rate=reader.rate)
+        reader.read(clip.path, select)
     except VideoReadError as error:
         return Finding(0, "unreadable", error.reason)
     if clip.truth is not None:

@@ -1,7 +1,9 @@
 """Clip transforms: one crop, one flip and one colour change per clip, never per frame.
 
-Frames come as uint8 tensors (T, 3, H, W); clips leave as normalised float32 (3, T, H, W). Masks
-(T, H, W) follow the same geometry. All randomness is drawn from the generator that is passed in.
+Frames come as uint8 tensors (T, C, H, W) and leave as uint8 (C, T, H, W), with the colours that
+`finish` gives them: loader processes ship a byte per value, and the arithmetic is done for a batch
+on its device. Masks (T, H, W) follow the same geometry. Clips have as many channels C as there are
+numbers in `mean`. All randomness is drawn from the generator that is passed in.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,8 +30,8 @@ class ColourJitter:
     Attributes:
         contrast: the normalised clip is scaled by U(1 - contrast, 1 + contrast).
         offset: U(-offset, offset) is added to each channel of the normalised clip.
-        permute: probability of shuffling the colour channels.
-        grey: probability of dropping colour.
+        permute: probability of shuffling the colour channels, of three.
+        grey: probability of dropping colour, of three channels.
     """
 
     contrast: float = 0.0
@@ -39,43 +42,61 @@ class ColourJitter:
     def __post_init__(self) -> None:
         _check_probabilities(permute=self.permute, grey=self.grey)
 
-    def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
-        """Jitter a normalised clip (3, T, H, W); the input may be changed in place."""
-        u = torch.rand(6, generator=generator)  # always six numbers: settings do not shift draws
-        order = torch.randperm(3, generator=generator)
-        if u[4] < self.grey:
-            clip = clip.mean(dim=0, keepdim=True).expand(3, -1, -1, -1).contiguous()
-        elif u[5] < self.permute:
-            clip = clip[order]
-        gain = 1 + self.contrast * (2 * u[0].item() - 1)
-        shift = self.offset * (2 * u[1:4] - 1)
-        return clip.mul_(gain).add_(shift.view(3, 1, 1, 1))
+    def __call__(
+        self, colour: Tensor, generator: torch.Generator
+    ) -> tuple[list[int], Tensor, bool]:
+        """Draw one change.
+
+        Args:
+            colour: (2, C) of the unchanged clip, see `finish`.
+            generator: of the randomness.
+
+        Returns:
+            the order that the channels take, and then the colour (2, C) and grey of `finish`.
+        """
+        channels = colour.shape[1]
+        # Always as many numbers: settings do not shift draws.
+        u = torch.rand(channels + 3, generator=generator)
+        shuffled = torch.randperm(channels, generator=generator)
+        order, grey = torch.arange(channels), bool(u[-2] < self.grey)
+        if grey:  # the mean of the normalised channels, as a sum
+            gain, shift = colour
+            colour = torch.stack([gain / channels, shift.mean().expand(channels)])
+        elif u[-1] < self.permute:
+            order = shuffled
+        colour = colour[:, order] * (1 + self.contrast * (2 * u[0].item() - 1))
+        colour[1] += self.offset * (2 * u[1:-2] - 1)
+        return order.tolist(), colour, grey
 
 
 class View(NamedTuple):
-    """What a transform made of a clip."""
+    """What a transform made of a clip: its pixels, and for `finish` its colours."""
 
-    clip: Tensor  # (3, T, H, W) float32, normalised
+    video: Tensor  # (C, T, H, W) uint8, contiguous
+    colour: Tensor  # (2, C) float32
+    grey: bool
     mask: Tensor | None  # (T, H, W) bool
     flipped: bool
 
 
 @dataclass(frozen=True)
 class ClipTransform:
-    """Resize, crop, flip, normalise and jitter one clip.
+    """Resize, crop and flip one clip, and choose its colours.
 
     Attributes:
         resize: length of the short side in pixels before cropping.
         crop: side of the square crop; anywhere in training, in the centre otherwise.
-        mean: per channel, for values in [0, 1].
+        mean: per channel, for values in [0, 1]; as many numbers as clips have channels.
         std: per channel.
         hflip: probability of a horizontal flip in training, where the call allows it.
         jitter: colour change in training.
+        shift: pixels by which crops are off the centre at most in training; None for any.
 
     Example:
         >>> transform = ClipTransform(resize=72, crop=64)
         >>> frames = torch.zeros(16, 3, 96, 128, dtype=torch.uint8)
-        >>> transform(transform.shrink(frames)).clip.shape
+        >>> view = transform(frames)
+        >>> finish(view.video, view.colour, view.grey).shape
         torch.Size([3, 16, 64, 64])
     """
 
@@ -85,22 +106,35 @@ class ClipTransform:
     std: Sequence[float] = (0.229, 0.224, 0.225)
     hflip: float = 0.5
     jitter: ColourJitter | None = None
+    shift: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= self.resize:
             raise ConfigError(
                 f"crop={self.crop} must lie between 1 and resize={self.resize} (the short side)"
             )
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ConfigError(f"mean={self.mean} and std={self.std} need three numbers, std > 0")
+        if not 0 < len(self.mean) == len(self.std) or min(self.std) <= 0:
+            raise ConfigError(
+                f"mean={self.mean} and std={self.std} need one number per channel, std > 0"
+            )
+        if self.jitter and max(self.jitter.permute, self.jitter.grey) > 0 and self.channels != 3:
+            raise ConfigError(
+                f"permute={self.jitter.permute} and grey={self.jitter.grey} are for clips of three "
+                f"channels, these have {self.channels} (the numbers in mean): set both to 0"
+            )
         _check_probabilities(hflip=self.hflip)
 
+    @property
+    def channels(self) -> int:
+        """C, how many channels the clips have."""
+        return len(self.mean)
+
     def shrink(self, frames: Tensor) -> Tensor:
-        """Resize frames (T, 3, h, w) so that their short side is `resize`; works on uint8."""
+        """Resize frames (T, C, h, w) so that their short side is `resize`; works on uint8."""
         size = _short_side(frames.shape[-2], frames.shape[-1], self.resize)
-        if size == frames.shape[-2:]:
+        if tuple(size) == frames.shape[-2:]:
             return frames
-        return F.resize(frames, size, antialias=True).contiguous()
+        return F.resize(frames, size, antialias=True)
 
     def __call__(
         self,
@@ -110,31 +144,46 @@ class ClipTransform:
         *,
         flippable: bool = True,
     ) -> View:
-        """Transform frames that `shrink` has resized.
+        """Transform the frames of a clip.
 
         Args:
-            frames: uint8 (T, 3, H, W), the short side of which is `resize`.
-            mask: bool (T, h, w) at the size of the video file.
+            frames: uint8 (T, C, h, w), as read or as `shrink` has resized them.
+            mask: bool (T, h', w') at the size of the video file.
             generator: of the augmentation; None for the evaluation transform.
             flippable: whether the mirrored clip would still have a label (`mirror_labels`); the
                 caller gives a flipped clip that label.
         """
-        height, width = frames.shape[-2:]
+        height, width = _short_side(frames.shape[-2], frames.shape[-1], self.resize)
         if mask is not None:
             mask = resize_mask(mask, [height, width])
         # Drawn even where unused, so that one setting does not change what another one draws.
         u, v, w = torch.rand(3, generator=generator).tolist() if generator else (0.5, 0.5, 1.0)
-        top = math.floor(u * (height - self.crop + (generator is not None)))
-        left = math.floor(v * (width - self.crop + (generator is not None)))
+        top = self._start(u, height, generator is not None)
+        left = self._start(v, width, generator is not None)
         box = (..., slice(top, top + self.crop), slice(left, left + self.crop))
-        frames, mask = frames[box], None if mask is None else mask[box]
-        if flipped := flippable and w < self.hflip:
-            frames = F.horizontal_flip(frames)
-            mask = None if mask is None else F.horizontal_flip(mask)
-        clip = normalise(frames, self.mean, self.std)
+        flipped = flippable and w < self.hflip
+        if mask is not None:
+            mask = mask[box].flip(-1) if flipped else mask[box]
+        order = list(range(self.channels))
+        colour, grey = normalisation(self.mean, self.std), False
         if generator is not None and self.jitter is not None:
-            clip = self.jitter(clip, generator)
-        return View(clip, mask, flipped)
+            order, colour, grey = self.jitter(colour, generator)
+        video = np.empty((self.channels, len(frames), self.crop, self.crop), np.uint8)
+        planes = [video[place] for place in np.argsort(order)]  # where each channel goes, (T, H, W)
+        # One by one: the memory of a resized frame is used again, that of all comes from the system
+        # anew for every clip, which takes longer than resizing.
+        for step, frame in enumerate(frames):
+            picture = self.shrink(frame[None])[0][box]
+            picture = picture.flip(-1) if flipped else picture
+            # Four times faster than a copy with strides.
+            cv2.split(picture.movedim(0, -1).numpy(), [plane[step] for plane in planes])
+        return View(torch.from_numpy(video), colour, grey, mask, flipped)
+
+    def _start(self, share: float, length: int, random: bool) -> int:
+        """Where the crop begins on a side: this share of the way from the first to the last."""
+        span = length - self.crop
+        reach = span if self.shift is None else min(span, 2 * self.shift)
+        return (span - reach) // 2 + math.floor(share * (reach + random))
 
 
 def _check_probabilities(**settings: Any) -> None:
@@ -178,16 +227,48 @@ def mirror_labels(
     return [classes.index(image) if image in classes else None for image in images]
 
 
-def normalise(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 (T, 3, H, W) to float32 (3, T, H, W): ((x / 255) - mean) / std per channel."""
-    scale = torch.tensor([1 / (255 * s) for s in std]).view(3, 1, 1, 1)
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(3, 1, 1, 1)
-    clip = frames.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
-    return clip.mul_(scale).add_(shift)
+def normalisation(mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """The colour (2, C) by which `finish` computes (x / 255 - mean) / std of each channel."""
+    gain = [1 / (255 * s) for s in std]
+    shift = [-m / s for m, s in zip(mean, std, strict=True)]
+    return torch.tensor([gain, shift])
+
+
+def finish(video: Tensor, colour: Tensor, grey: bool | Sequence[bool]) -> Tensor:
+    """Pixels of a clip or of a batch to what networks take, on the device they are on.
+
+    Elementwise, so that a clip is the same bit for bit alone and in any batch.
+
+    Args:
+        video: (C, T, H, W) or (B, C, T, H, W) uint8.
+        colour: (2, C) or (B, 2, C) float32: each channel times the first, plus the second.
+        grey: whether in between every channel becomes the sum of all; one or B of them, not on
+            the device, which need not be waited for.
+
+    Returns:
+        float32 of the shape of `video`, contiguous.
+    """
+    gain, shift = colour[..., None, None, None].unbind(-5)  # (..., C, 1, 1, 1)
+    clip = video.to(torch.float32, memory_format=torch.contiguous_format).mul_(gain)
+    for row, is_grey in zip(clip.view(-1, *clip.shape[-4:]), np.atleast_1d(grey), strict=True):
+        if is_grey:
+            row.copy_(row.sum(0, keepdim=True))
+    return clip.add_(shift)
 
 
 def to_frames(clip: Tensor, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.uint8]:
-    """The inverse of `normalise` for a batch: (B, 3, T, H, W) to uint8 RGB (B, T, H, W, 3)."""
-    m, s = (torch.tensor(v, dtype=torch.float32).view(3, 1, 1, 1) for v in (mean, std))
+    """Undo the normalisation of a batch: (B, C, T, H, W) to `visible` RGB (B, T, H, W, 3)."""
+    m, s = (torch.tensor(v, dtype=torch.float32).view(-1, 1, 1, 1) for v in (mean, std))
     pixels = (clip.detach().float().cpu() * s + m).mul(255).round().clamp(0, 255)
-    return pixels.to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous().numpy()
+    return visible(pixels.to(torch.uint8)).movedim(-4, -1).contiguous().numpy()
+
+
+def visible(video: Tensor) -> Tensor:
+    """What people see of clips (..., C, T, H, W): RGB, with the three channels (..., 3, T, H, W).
+
+    The first three channels are R, G and B, whatever follows (infrared). Where there are fewer, the
+    first one is shown in grey.
+    """
+    if video.shape[-4] >= 3:
+        return video.narrow(-4, 0, 3)
+    return video.narrow(-4, 0, 1).expand(*video.shape[:-4], 3, *video.shape[-3:])

@@ -55,7 +55,7 @@ READERS = ("auto", "decord", "pyav")
 class VideoFrames(NamedTuple):
     """Decoded frames and where they come from."""
 
-    frames: Pixels  # (T, H, W, 3) RGB
+    frames: Pixels  # (T, H, W, 3) RGB, or (T, H, W, 1) grey
     indices: Indices  # (T,) source frame numbers
     info: VideoInfo
 
@@ -118,6 +118,7 @@ def read_frames(
     *,
     reader: str = "auto",
     rate: float | None = None,
+    picture: pictures.Decode | None = None,
 ) -> VideoFrames:
     """Read the frames that `select` picks once the video's length and times are known.
 
@@ -127,6 +128,7 @@ def read_frames(
             that a damaged file has fewer frames than packets), so it must not change anything.
         reader: as in `read_clip`.
         rate: as in `read_clip`; without it the times of a folder count its numbers.
+        picture: how pictures of a folder are decoded, `pictures.colour` or `pictures.grey`.
 
     Returns:
         frames, their source indices, and the `VideoInfo`.
@@ -141,7 +143,7 @@ def read_frames(
     check_reader(reader)
     with _named(path, rate):
         if Path(path).is_dir():
-            folder = pictures.scan(path, rate)
+            folder = pictures.scan(path, rate, picture)
             return _read(folder.info, select, folder.decode)
         index = container.scan(path)
         try:

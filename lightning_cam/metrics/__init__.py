@@ -1,5 +1,6 @@
 """Objective measures of heatmaps."""
 
+from lightning_cam.metrics.faithfulness import Curve, Ends, deletion, insertion
 from lightning_cam.metrics.localisation import (
     EnergyPointingGame,
     PointingGame,
@@ -8,12 +9,31 @@ from lightning_cam.metrics.localisation import (
     pointing_hits,
     temporal_iou,
 )
+from lightning_cam.metrics.mean_curves import (
+    Deletion,
+    Insertion,
+    MeanCurve,
+    Statistics,
+    summarise,
+)
+from lightning_cam.metrics.protocol import PROTOCOLS, Protocol
 
 __all__ = [
+    "PROTOCOLS",
+    "Curve",
+    "Deletion",
+    "Ends",
     "EnergyPointingGame",
+    "Insertion",
+    "MeanCurve",
     "PointingGame",
+    "Protocol",
+    "Statistics",
     "TemporalIoU",
+    "deletion",
     "energy_inside",
+    "insertion",
     "pointing_hits",
+    "summarise",
     "temporal_iou",
 ]

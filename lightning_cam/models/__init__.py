@@ -4,11 +4,13 @@ from lightning_cam.models.frame_cnn import FrameCNN
 from lightning_cam.models.inflate import inflate
 from lightning_cam.models.inflated_resnet import InflatedResNet, InflatedResNet50
 from lightning_cam.models.lrcn import LRCN
+from lightning_cam.models.pan import PAN
 from lightning_cam.models.resnet3d import MC3_18, R3D18, R2Plus1D18, ResNet3D
 
 __all__ = [
     "LRCN",
     "MC3_18",
+    "PAN",
     "R3D18",
     "FrameCNN",
     "InflatedResNet",

@@ -31,6 +31,7 @@ class FrameCNN(nn.Module):
 
     explain_layers: tuple[str, ...] = ("trunk",)
     explain_attention: tuple[str, ...] = ()
+    explain_frames: str = "trunk"
 
     def __init__(
         self,

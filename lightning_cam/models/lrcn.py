@@ -53,6 +53,7 @@ class LRCN(nn.Module):
 
     explain_layers: tuple[str, ...] = ("trunk",)
     explain_attention: tuple[str, ...] = ()
+    explain_frames: str = "trunk"
 
     def __init__(
         self,

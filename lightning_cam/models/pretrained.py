@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,13 @@ from torchvision.models import get_model_weights, list_models
 
 from lightning_cam.errors import ConfigError, UserError
 
+# What becomes of a stored tensor on its way into the parameter of this name.
+Changes = Mapping[str, Callable[[Tensor], Tensor]]
 
-def load_weights(module: nn.Module, backbone: str, weights: str | Path) -> None:
+
+def load_weights(
+    module: nn.Module, backbone: str, weights: str | Path, changes: Changes | None = None
+) -> None:
     """Fills `module`, a part of a torchvision network with the original names, in place.
 
     Args:
@@ -22,12 +28,13 @@ def load_weights(module: nn.Module, backbone: str, weights: str | Path) -> None:
         weights: `"DEFAULT"` or another name of torchvision's weights enum (`"IMAGENET1K_V1"`), or
             the path of a state dict: torchvision's file, or a checkpoint of ours (so that an LRCN
             can start from a frame CNN, as its authors did).
+        changes: see `fill`.
 
     Raises:
         ConfigError: no such weights or file, or they belong to another network.
         UserError: the download failed.
     """
-    fill(module, read_weights(backbone, weights), backbone, weights)
+    fill(module, read_weights(backbone, weights), backbone, weights, changes)
 
 
 def read_weights(backbone: str, weights: str | Path) -> dict[str, Tensor]:
@@ -71,11 +78,20 @@ def _read(path: Path) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
-def fill(module: nn.Module, state: dict[str, Tensor], backbone: str, weights: str | Path) -> None:
+def fill(
+    module: nn.Module,
+    state: dict[str, Tensor],
+    backbone: str,
+    weights: str | Path,
+    changes: Changes | None = None,
+) -> None:
     """Copies the tensors of a state dict that belong to `module`, whatever prefix they carry.
 
+    Those named in `changes` are changed first, for example to another number of channels.
+
     Raises:
-        ConfigError: some are missing or have another shape; names `weights` and `backbone`.
+        ConfigError: some are missing, have another shape or are there more than once; names
+            `weights` and `backbone`.
     """
     problem = f"weights={str(weights)!r} do not fit the backbone {backbone}"
     # Files older than PyTorch 0.4.1 have no batch counters.
@@ -85,12 +101,19 @@ def fill(module: nn.Module, state: dict[str, Tensor], backbone: str, weights: st
     def missing(prefix: str) -> list[str]:
         return [name for name in names if prefix + name not in state]
 
+    whole = sorted(prefix for prefix in prefixes if not missing(prefix))
+    if len(whole) > 1:
+        raise ConfigError(
+            f"{problem}: they hold several ({', '.join(whole)}); give the state dict of one"
+        )
     prefix = min(sorted(prefixes, key=len), key=lambda p: len(missing(p)))
     if absent := missing(prefix):
         raise ConfigError(f"{problem}: {len(absent)} of {len(names)} missing, first {absent[0]!r}")
+    values = {name: state[prefix + name] for name in names}
+    values.update((name, change(values[name])) for name, change in (changes or {}).items())
     own = module.state_dict()
-    for name in names:
-        if own[name].shape != state[prefix + name].shape:
-            sizes = f"{tuple(state[prefix + name].shape)}, expected {tuple(own[name].shape)}"
+    for name, value in values.items():
+        if own[name].shape != value.shape:
+            sizes = f"{tuple(value.shape)}, expected {tuple(own[name].shape)}"
             raise ConfigError(f"{problem}: {name!r} is {sizes}")
-    module.load_state_dict({name: state[prefix + name] for name in names}, strict=False)
+    module.load_state_dict(values, strict=False)

@@ -7,15 +7,17 @@ normalised with mean (0.43216, 0.394666, 0.37645) and std (0.22803, 0.22145, 0.2
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from typing import ClassVar
 
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, Conv3DNoTemporal, Conv3DSimple
 
 from lightning_cam.errors import ConfigError
 from lightning_cam.models.clip_net import ClipNet
 from lightning_cam.models.pretrained import load_weights
+from lightning_cam.models.stems import check_clip, check_stem, set_channels, stem_weights
 from lightning_cam.models.trunks import without_head
 
 _FULL = ("r3d_18", "mc3_18", "r2plus1d_18")
@@ -40,9 +42,12 @@ class ResNet3D(ClipNet):
         weights: None, `"DEFAULT"` (torchvision's, Kinetics-400) or the path of a state dict.
         dropout: of the pooled features.
         checkpointing: recompute the residual blocks in the backward pass to save memory.
+        in_channels: C; more than 3 are R, G, B and what else there is. `weights` for RGB are taken
+            over to C channels, those for C as they are, see `stems.stem_weights`.
+        stem: how: `scaled`, or for C > 3 `zero_ir`.
 
     Raises:
-        UserError: unknown backbone, or weights that cannot be had.
+        UserError: unknown choice, or weights that cannot be had.
     """
 
     def __init__(
@@ -52,7 +57,10 @@ class ResNet3D(ClipNet):
         weights: str | None = None,
         dropout: float = 0.5,
         checkpointing: bool = False,
+        in_channels: int = 3,
+        stem: str = "scaled",
     ) -> None:
+        check_stem(in_channels, stem)
         if backbone in _FULL:
             net = torchvision.models.get_model(backbone, weights=None)
             layers, features = without_head(net), net.fc.in_features
@@ -61,9 +69,16 @@ class ResNet3D(ClipNet):
         else:
             names = ", ".join((*_FULL, *_CONVOLUTIONS))
             raise ConfigError(f"backbone={backbone!r} is unknown; choose one of {names}")
+        set_channels(layers["stem"][0], in_channels)  # type: ignore[index]
         super().__init__(layers, features, num_outputs, dropout, checkpointing)
+        self.in_channels = in_channels
         if weights is not None:
-            load_weights(self.trunk, backbone, weights)
+            adapt = partial(stem_weights, channels=in_channels, stem=stem)
+            load_weights(self.trunk, backbone, weights, {"stem.0.weight": adapt})
+
+    def forward(self, clip: Tensor, valid: Tensor | None = None) -> Tensor:
+        check_clip(clip, self.in_channels)
+        return super().forward(clip, valid)
 
 
 class _Full(ResNet3D):
@@ -77,8 +92,12 @@ class _Full(ResNet3D):
         weights: str | None = None,
         dropout: float = 0.5,
         checkpointing: bool = False,
+        in_channels: int = 3,
+        stem: str = "scaled",
     ) -> None:
-        super().__init__(num_outputs, self.named, weights, dropout, checkpointing)
+        super().__init__(
+            num_outputs, self.named, weights, dropout, checkpointing, in_channels, stem
+        )
 
 
 class R3D18(_Full):

@@ -20,6 +20,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import unwrap
+from lightning_cam.attribution.ops import fold_frames
 from lightning_cam.errors import ConfigError
 from lightning_cam.tasks.confusion import save_confusion
 from lightning_cam.tasks.schedules import build_schedule
@@ -270,8 +271,9 @@ class VideoClassification(L.LightningModule):
         """How to look into the network.
 
         Args:
-            batch: the batch the clips come from; its `valid` is bound, so that padded frames take
-                no part. Without it all frames are valid.
+            batch: the batch the clips come from. Its "valid" is bound, so that padded frames take
+                no part, and its "black", which hides voxels. Without it all frames are valid and
+                black is 0.
 
         Raises:
             UserError: a name in `layers` is not a module of the network.
@@ -293,5 +295,7 @@ class VideoClassification(L.LightningModule):
             attention=getattr(model, "explain_attention", ()),
             steps="head" if self.has_steps else None,
             forward=forward,
+            fold=getattr(model, "explain_fold", fold_frames),
+            frames=getattr(model, "explain_frames", None),
         )
-        return replace(described, valid=valid)
+        return replace(described, valid=valid, black=None if batch is None else batch.get("black"))

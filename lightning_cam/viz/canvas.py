@@ -29,6 +29,8 @@ VIOLET: Color = (138, 74, 148)
 # The two classes of a contrast, as the ends of the signed colour scale.
 CLASS_A: Color = (178, 24, 43)
 CLASS_B: Color = (33, 102, 172)
+# Spectra, again from the first on where there are more: not on Turbo, and not alike in grey.
+SPECTRA: tuple[Color, ...] = ((62, 72, 86), (216, 82, 152), (122, 84, 62), (238, 190, 216))
 
 # Row filter "sub" (setting 19, value 16) takes half the time for 6% more bytes. OpenCV before 4.12
 # has no name for the setting and ignores it.

@@ -8,7 +8,7 @@ import numpy as np
 
 from lightning_cam.viz.canvas import INK, MUTED, PAPER, Canvas, line_height
 from lightning_cam.viz.header import header
-from lightning_cam.viz.parts import MARGIN, Caption, drawn, scale
+from lightning_cam.viz.parts import MARGIN, Caption, drawn, joined_size, scale
 from lightning_cam.viz.picture import ClipPicture
 from lightning_cam.viz.strip import MAX_BOX, Strip, names_room
 
@@ -31,13 +31,14 @@ def draw_video(picture: ClipPicture) -> np.ndarray:
 
     Above: the clip's name, true class, likeliest classes. In the middle: the clip and its
     overlays, each with its caption and colour scale; those of a contrast side by side. Below:
-    attention weight and share of the heat for each frame, the current one lit.
+    attention weight, share of the heat and of the spectra for each frame, the current one lit.
 
     Returns:
         (T, H, W, 3) uint8 RGB, as `write_video` takes it.
     """
     size = panel_size(*picture.frames.shape[1:3])
     pictures = drawn(picture, size, np.arange(len(picture.frames)))
+    size = joined_size(picture, size, 1)
     places = _places(picture)
     columns = 1 + max(column for _, column in places)
     cell = max(size[1], _SHORT)  # narrow clips still need room for their captions
@@ -77,9 +78,13 @@ def draw_video(picture: ClipPicture) -> np.ndarray:
 
 
 def _places(picture: ClipPicture) -> list[tuple[int, int]]:
-    """(row, column) of the clip and of each overlay; a contrast's three share a row."""
+    """(row, column) of the clip and of each overlay; a contrast's three share a row if they fit."""
     count = len(picture.heatmaps)
+    if picture.contrasts and len(picture.views) > 1:  # panels are twice as wide: two by two
+        spots = ((0, 1), (1, 0), (1, 1))
+        return [(0, 0), *((2 * (n // 3) + spots[n % 3][0], spots[n % 3][1]) for n in range(count))]
     if picture.contrasts:
         return [(0, 0), *((n // 3, 1 + n % 3) for n in range(count))]
-    columns = math.ceil((1 + count) / math.ceil((1 + count) / _COLUMNS))  # even rows
+    most = max(1, _COLUMNS // max(len(picture.views), 1))
+    columns = math.ceil((1 + count) / math.ceil((1 + count) / most))  # even rows
     return [divmod(n, columns) for n in range(1 + count)]

@@ -11,6 +11,7 @@ from lightning_cam.viz.canvas import (
     CLASS_B,
     INK,
     MUTED,
+    PAPER,
     WRONG,
     Canvas,
     Color,
@@ -21,11 +22,12 @@ from lightning_cam.viz.canvas import (
     wrap,
 )
 from lightning_cam.viz.overlay import clip_scale, color_bar, overlay
-from lightning_cam.viz.picture import ClipPicture
+from lightning_cam.viz.picture import ClipPicture, Stack
 
 MARGIN = 16
 NAME_LINES = 3  # of a class whose name is a sentence
 _BAR_WIDTH = 96  # of the colour scale
+_BETWEEN = 4  # pixels from one view of a frame to the next
 
 
 def percent(share: float) -> str:
@@ -35,6 +37,14 @@ def percent(share: float) -> str:
     if 0.995 <= share < 1:
         return ">99%"
     return "<1%" if 0 < share < 0.01 else f"{100 * share:.0f}%"
+
+
+def sums(stack: Stack) -> tuple[str, list[str]]:
+    """What is said of the whole clip: what it is, and a value for each part (and for all)."""
+    if stack.falls is None:
+        return "total", [percent(float(total)) for total in stack.totals]
+    *each, everything = (f"{round(float(fall), 2) + 0.0:.2f}" for fall in stack.falls)  # no -0
+    return "fall", [*each, f"all {everything}"]
 
 
 def scale(canvas: Canvas, picture: ClipPicture, caption: str, x: int, y: int, width: int) -> None:
@@ -85,12 +95,59 @@ class Caption:
         return canvas.lines(x, y, self.text, 14, MUTED if self.heading else INK)
 
 
-def drawn(picture: ClipPicture, size: tuple[int, int], indices: np.ndarray) -> list[np.ndarray]:
+def joined_size(picture: ClipPicture, size: tuple[int, int], axis: int) -> tuple[int, int]:
+    """Height and width of all views of a frame, each of `size`, along axis 0 or 1."""
+    more = max(len(picture.views), 1) - 1
+    height, width = size
+    if axis:
+        return height, width + more * (width + _BETWEEN)
+    return height + more * (height + _BETWEEN), width
+
+
+def drawn(
+    picture: ClipPicture,
+    size: tuple[int, int],
+    indices: np.ndarray,
+    axis: int = 1,
+    tagged: int | None = None,
+) -> list[np.ndarray]:
     """The frames at `indices` and every overlay of them, (N, *size, 3) each; padding is faded.
 
-    Maps are coloured after the resizing, on the scale of the whole clip.
+    Maps are coloured after the resizing, on the scale of the whole clip. Where there are views,
+    each has `size`, and they are joined along `axis`, 0 (down) or 1. Their names stand in a corner
+    of the first `tagged` pictures, or of all.
     """
-    frames = np.stack([resize(picture.frames[t], *size) for t in indices])
+    if not picture.views:
+        return _drawn(picture, picture.frames, size, indices)
+    views = []
+    for name, frames in picture.views.items():
+        views.append(_drawn(picture, frames, size, indices))
+        tag = _tag(name, size[1])
+        for pictures in views[-1]:
+            pictures[:tagged, : tag.shape[0], : tag.shape[1]] = tag[: size[0]]
+    gap = list(views[0][0].shape)
+    gap[axis + 1] = _BETWEEN
+    between = np.full(gap, PAPER[0], np.uint8)
+    out = []
+    for alike in zip(*views, strict=True):
+        rest = [part for pictures in alike[1:] for part in (between, pictures)]
+        out.append(np.concatenate([alike[0], *rest], axis + 1))
+    return out
+
+
+def _tag(name: str, width: int) -> np.ndarray:
+    """A name on a dark ground, at most as wide as its picture."""
+    name = shorten(name, 12, width - 8)
+    canvas = Canvas(min(text_width(name, 12) + 8, width), line_height(12) + 2)
+    canvas.box((0, 0, *canvas.image.size), INK)
+    canvas.text(4, 1, name, 12, PAPER)
+    return canvas.pixels()
+
+
+def _drawn(
+    picture: ClipPicture, frames: np.ndarray, size: tuple[int, int], indices: np.ndarray
+) -> list[np.ndarray]:
+    frames = np.stack([resize(frames[t], *size) for t in indices])
     padded = ~picture.kept[indices]
     out = [frames]
     for caption in picture.heatmaps:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -50,6 +50,29 @@ def frame_shares(
 
 
 @dataclass(frozen=True)
+class Stack:
+    """What each of several parts (spectra) has of a clip.
+
+    Args:
+        parts: the S names, drawn from the bottom up.
+        shares: (S, T) shares of the clip, of sum 1, or 0 throughout.
+        totals: (S,) each part's share of the whole clip, which need not be the sum of the above.
+        falls: (S + 1,) by how much the score falls without each part, and without any; said in
+            place of `totals`, for falls tell how much there is to share.
+    """
+
+    parts: Sequence[str]
+    shares: np.ndarray
+    totals: np.ndarray
+    falls: np.ndarray | None = None
+
+    @property
+    def silent(self) -> bool:
+        """Whether there is nothing to draw or to say."""
+        return self.falls is None and not bool(self.shares.any() or self.totals.any())
+
+
+@dataclass(frozen=True)
 class ClipPicture:
     """One clip and what methods say about it; everything on the CPU, no batch axis.
 
@@ -68,6 +91,9 @@ class ClipPicture:
         contrasts: captions of three heatmaps each, drawn side by side on one scale: for `target`,
             for `against`, and their difference.
         against: name of the class B of the contrasts.
+        views: name -> (T, H, W, 3) uint8 RGB, the frames as each spectrum sees them; drawn side by
+            side in place of `frames`, with the same heat on all.
+        stacks: name -> shares of the spectra over time.
 
     Raises:
         TypeError, ValueError: an array has the wrong dtype or shape.
@@ -85,11 +111,33 @@ class ClipPicture:
     signed: Sequence[str] = ()
     contrasts: Sequence[tuple[str, str, str]] = ()
     against: str | None = None
+    views: Mapping[str, np.ndarray] = field(default_factory=dict)
+    stacks: Mapping[str, Stack] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_frames(self.frames)
         for caption, heatmap in self.heatmaps.items():
             check_heatmap(heatmap, self.frames, f"heatmaps[{caption!r}]")
+        for name, view in self.views.items():
+            check_frames(view)
+            if view.shape != self.frames.shape:
+                raise ValueError(
+                    f"views[{name!r}]: expected the frames' shape {self.frames.shape}, "
+                    f"got {view.shape}"
+                )
+        for name, stack in self.stacks.items():
+            parts, falls = len(stack.parts), stack.falls
+            expected = (parts, len(self.frames)), (parts,), (parts + 1,)
+            got = (
+                np.shape(stack.shares),
+                np.shape(stack.totals),
+                expected[2] if falls is None else np.shape(falls),
+            )
+            if got != expected:
+                raise ValueError(
+                    f"stacks[{name!r}]: expected shares, totals and falls of shapes {expected}, "
+                    f"got {got}"
+                )
         for name in ("attention", "valid", "times"):
             value = getattr(self, name)
             if value is not None and np.shape(value) != (len(self.frames),):

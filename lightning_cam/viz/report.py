@@ -13,8 +13,9 @@ from urllib.parse import quote
 
 import numpy as np
 
-from lightning_cam.viz.parts import percent
-from lightning_cam.viz.picture import ClipPicture, outcome
+from lightning_cam.viz.canvas import SPECTRA
+from lightning_cam.viz.parts import percent, sums
+from lightning_cam.viz.picture import ClipPicture, Stack, outcome
 
 _HEADINGS = {
     "correct": "Correct",
@@ -41,6 +42,7 @@ class ReportEntry:
         video, sheet, data: the clip's mp4, png and npz, inside the report's folder.
         fps: frames per second of the video.
         scores: more numbers about this clip, name -> text.
+        curves: a picture of deletion and insertion, inside the report's folder.
     """
 
     title: str
@@ -58,6 +60,8 @@ class ReportEntry:
     scores: Mapping[str, str] = field(default_factory=dict)
     against: str | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)  # of the strips
+    curves: Path | None = None
+    stacks: Mapping[str, Stack] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -68,6 +72,7 @@ class ReportEntry:
         data: str | Path,
         fps: float = 8,
         scores: Mapping[str, str] | None = None,
+        curves: str | Path | None = None,
     ) -> ReportEntry:
         """Keep of a picture what the page needs: numbers and names, no pixels."""
         return cls(
@@ -86,6 +91,8 @@ class ReportEntry:
             scores=scores or {},
             against=picture.against,
             kinds=picture.strip_kinds(),
+            curves=None if curves is None else Path(curves),
+            stacks=picture.stacks,
         )
 
     @property
@@ -108,6 +115,7 @@ def write_report(
     skipped: Mapping[str, str] | None = None,
     downloads: Sequence[str | Path] = (),
     groups: Sequence[str] = (),
+    figure: str | Path | None = None,
 ) -> Path:
     """Write `folder/index.html`, which plays every clip and opens from the disk.
 
@@ -123,6 +131,7 @@ def write_report(
         downloads: more files to link to, such as scores.csv.
         groups: of `viz.OUTCOMES`; the clips stand below such headings, in this order, any others
             after them. Without it there are no headings.
+        figure: a picture about all clips, shown above them: their mean deletion and insertion.
 
     Returns:
         The page's path.
@@ -133,16 +142,56 @@ def write_report(
     """
     folder = Path(folder)
     entries, skipped = list(entries), skipped or {}
+    all_clips = _figure(folder, figure, "Deletion and insertion, all clips", "open")
+    return write_page(
+        folder,
+        f"{all_clips}\n{_cards(folder, entries, groups)}",
+        title=title,
+        counts=_counts(entries, skipped),
+        summary=summary,
+        downloads=downloads,
+        tools=len(entries) > 1,
+        below=_skipped(skipped),
+    )
+
+
+def write_page(
+    folder: str | Path,
+    body: str,
+    *,
+    title: str,
+    counts: str = "",
+    summary: Mapping[str, str] | None = None,
+    downloads: Sequence[str | Path] = (),
+    tools: bool = False,
+    below: str = "",
+) -> Path:
+    """Write `folder/index.html` around a body of HTML; the arguments as for `write_report`.
+
+    Args:
+        folder: of the page.
+        body: HTML, its texts escaped.
+        title: the page's heading.
+        counts: one line below it.
+        summary: name -> text.
+        downloads: files inside the folder to link to.
+        tools: whether to offer the filter of clips.
+        below: HTML behind the body.
+
+    Returns:
+        The page's path.
+    """
+    folder = Path(folder)
     page = _template("page").substitute(
         title=escape(title),
         style=_asset("report.css"),
         script=_asset("report.js"),
-        counts=escape(_counts(entries, skipped)),
+        counts=escape(counts),
         summary=_definitions(summary or {}),
         downloads=" ".join(_link(folder, Path(path)) for path in downloads),
-        tools="" if len(entries) > 1 else "hidden",
-        cards=_cards(folder, entries, groups),
-        skipped=_skipped(skipped),
+        tools="" if tools else "hidden",
+        cards=body,
+        skipped=below,
     )
     path = folder / "index.html"
     partial = path.with_name(f".index.{os.getpid()}.part")
@@ -177,6 +226,14 @@ def _reference(folder: Path, path: Path) -> str:
 
 def _link(folder: Path, path: Path) -> str:
     return f'<a href="{_reference(folder, path)}" download>{escape(path.name)}</a>'
+
+
+def _figure(folder: Path, path: str | Path | None, title: str, state: str = "") -> str:
+    """A picture that opens on demand, or is "open"; nothing where there is none."""
+    if path is None:
+        return ""
+    image = f'<img src="{_reference(folder, Path(path))}" loading="lazy" alt="{escape(title)}">'
+    return f'<details class="curves" {state}><summary>{escape(title)}</summary>{image}</details>'
 
 
 def _counts(entries: Sequence[ReportEntry], skipped: Mapping[str, str]) -> str:
@@ -247,6 +304,7 @@ def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
         facts=_definitions(facts),
         bars=_bars(entry),
         strip=_strip(entry),
+        curves=_figure(folder, entry.curves, "Deletion and insertion"),
         methods=methods,
         files=" ".join(_link(folder, path) for path in (entry.video, entry.sheet, entry.data)),
     )
@@ -277,15 +335,7 @@ def _bars(entry: ReportEntry) -> str:
 
 def _strip(entry: ReportEntry) -> str:
     """Bars for each frame as inline SVG: one unit wide, 40 units high a row."""
-    count = len(entry.moments)
     even = 1 / max(int(entry.kept.sum()), 1)
-    columns = "".join(
-        f'<rect class="hit" data-t="{t}" x="{t}" width="1" height="40"><title>{{}}</title></rect>'
-        for t in range(count)
-    )
-    pads = "".join(
-        f'<rect class="pad" x="{t}" width="1" height="40"/>' for t in np.flatnonzero(~entry.kept)
-    )
     out = []
     for name, shares in entry.strips.items():
         kind = _STRIPS.get(entry.kinds.get(name, ""), "energy")
@@ -297,17 +347,60 @@ def _strip(entry: ReportEntry) -> str:
             f'<rect x="{t + 0.06:.2f}" y="{40 - h:.1f}" width=".88" height="{h:.1f}"/>'
             for t, h in enumerate(38 * np.maximum(shares, 0) / high)
         )
-        titles = (
-            escape(f"{moment}: {percent(float(share))}")
-            for moment, share in zip(entry.moments, shares, strict=True)
-        )
-        level = 40 - 38 * even / high
+        titles = [percent(float(share)) for share in shares]
         out.append(
             f'<div class="row"><span>{escape(name)}</span>'
-            f'<svg class="{kind}" viewBox="0 0 {count} 40" preserveAspectRatio="none">{pads}'
-            f'<rect class="now" width="1" height="40"/>{bars}'
-            f'<line x1="0" x2="{count}" y1="{level:.1f}" y2="{level:.1f}"/>'
-            f"{columns.format(*titles)}</svg>"
+            f"{_svg(entry, kind, bars, titles, even / high)}"
             f"<small>max {escape(percent(float(shares.max())))}</small></div>"
         )
-    return "\n".join(out)
+    return "\n".join([*out, *(_stacked(entry, *item, even) for item in entry.stacks.items())])
+
+
+def _stacked(entry: ReportEntry, name: str, stack: Stack, even: float) -> str:
+    """A row of bars one upon the other, the key below its name and the totals beside it."""
+    kinds = [f"spectrum{n % len(SPECTRA)}" for n in range(len(stack.parts))]
+    key = "".join(
+        f'<b class="{kind}"></b>{escape(part)} '
+        for kind, part in zip(kinds, stack.parts, strict=True)
+    )
+    head = f'<div class="row"><span>{escape(name)}<br>{key}</span>'
+    if stack.silent:
+        return f"{head}<em>no evidence</em></div>"
+    high = max(float(stack.shares.sum(0).max()), even)
+    tops = 40 - 38 * stack.shares.cumsum(0) / high  # (S, T)
+    bottoms = np.concatenate([np.full_like(tops[:1], 40), tops[:-1]])
+    bars = "".join(
+        f'<rect class="{kinds[s]}" x="{t + 0.06:.2f}" y="{top:.1f}" width=".88" '
+        f'height="{bottoms[s, t] - top:.1f}"/>'
+        for (s, t), top in np.ndenumerate(tops)
+    )
+    titles = [
+        ", ".join(f"{p} {percent(float(v))}" for p, v in zip(stack.parts, shares, strict=True))
+        for shares in stack.shares.T
+    ]
+    said, values = sums(stack)
+    lines = [
+        f'<b class="{kind}"></b>{escape(value)}' for kind, value in zip(kinds, values, strict=False)
+    ]
+    totals = "<br>".join([said, *reversed(lines), *map(escape, values[len(lines) :])])
+    svg = _svg(entry, "spectra", bars, titles, even / high)
+    return f"{head}{svg}<small>{totals}</small></div>"
+
+
+def _svg(entry: ReportEntry, kind: str, bars: str, titles: Sequence[str], even: float) -> str:
+    """Bars, a line at the even share (as a part of the height), what frames are called."""
+    count = len(entry.moments)
+    pads = "".join(
+        f'<rect class="pad" x="{t}" width="1" height="40"/>' for t in np.flatnonzero(~entry.kept)
+    )
+    columns = "".join(
+        f'<rect class="hit" data-t="{t}" x="{t}" width="1" height="40">'
+        f"<title>{escape(f'{moment}: {title}')}</title></rect>"
+        for t, (moment, title) in enumerate(zip(entry.moments, titles, strict=True))
+    )
+    level = 40 - 38 * even
+    return (
+        f'<svg class="{kind}" viewBox="0 0 {count} 40" preserveAspectRatio="none">{pads}'
+        f'<rect class="now" width="1" height="40"/>{bars}'
+        f'<line x1="0" x2="{count}" y1="{level:.1f}" y2="{level:.1f}"/>{columns}</svg>'
+    )

@@ -6,7 +6,7 @@ import numpy as np
 
 from lightning_cam.viz.canvas import INK, MUTED, Canvas, line_height
 from lightning_cam.viz.header import header
-from lightning_cam.viz.parts import MARGIN, Caption, drawn, scale
+from lightning_cam.viz.parts import MARGIN, Caption, drawn, joined_size, scale
 from lightning_cam.viz.picture import ClipPicture
 from lightning_cam.viz.strip import MAX_BOX, Strip
 
@@ -24,8 +24,8 @@ def chosen_frames(count: int, columns: int) -> np.ndarray:
 def draw_sheet(picture: ClipPicture, columns: int = 16) -> np.ndarray:
     """Draw a clip and its overlays as rows of frames, as in Fig. 3 of the recurrent Grad-CAM paper.
 
-    Beneath each column stand the bars of its frame; a clip of more frames than columns shows
-    evenly chosen ones above the bars of all.
+    Views of a frame stand one above the other. Beneath each column stand the bars of its frame; a
+    clip of more frames than columns shows evenly chosen ones above the bars of all.
 
     Returns:
         (H, W, 3) uint8 RGB, for `save_png`.
@@ -42,7 +42,7 @@ def draw_sheet(picture: ClipPicture, columns: int = 16) -> np.ndarray:
 
     captions = ["original", *picture.heatmaps]
     labels = [Caption.of(picture, caption, _LABELS - MARGIN - 12) for caption in captions]
-    row = max(size[0], *(label.height for label in labels)) + _GAP
+    row = max(joined_size(picture, size, 0)[0], *(label.height for label in labels)) + _GAP
     numbers = line_height(13) * (1 if picture.times is None else 2) + 4
     rows = Canvas(total, numbers + row * len(captions) + 2)
     for n, t in enumerate(indices):
@@ -53,7 +53,7 @@ def draw_sheet(picture: ClipPicture, columns: int = 16) -> np.ndarray:
             text = f"{float(picture.times[t]):.2f} s"
             rows.text(middle, line_height(13), text, 13, MUTED, anchor="ma")
     rows.text(MARGIN, 0, "frame", 13, MUTED)
-    for r, shown in enumerate(drawn(picture, size, indices)):
+    for r, shown in enumerate(drawn(picture, size, indices, axis=0, tagged=1)):
         y = numbers + row * r
         below = labels[r].draw(rows, MARGIN, y)
         if r:

@@ -1,0 +1,208 @@
+"""SIDU for video: a layer's features as masks, weighted by similarity and by uniqueness.
+
+Muddamsetty et al., "SIDU: Similarity Difference and Uniqueness Method for Explainable AI", ICIP
+2020; Bayer et al., RRPR 2022. Every channel A^k of a layer, binarised and then resized, is a mask
+M_k. With the network's answers P_k = f(x M_k) and P_0 = f(x),
+
+    SD_k = exp(-(P_0 - P_k)^2 / (2 sigma^2))     at the explained class: the answer is still there
+    U_k  = sum_j |P_k - P_j|, scaled to 0..1     over all classes: no other mask does the same
+    S    = 2/N sum_k SD_k U_k M_k
+
+A channel that is 0 everywhere hides the whole clip and marks nothing: it is left out. Channels
+whose masks are equal share one forward. So the cost is at most one forward a channel, and one.
+
+The map is 0, and a warning says so, where no mask stands out: of features behind a ReLU with
+`threshold < 0`, say, all masks are 1 everywhere.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from lightning_cam.attribution.cam import in_time, last_calls
+from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.guard import capture
+from lightning_cam.attribution.ops import at_least_float32, resize_heatmap
+from lightning_cam.attribution.perturb import Runner, answers, black
+from lightning_cam.attribution.progress import progress
+
+
+@dataclass(frozen=True)
+class SIDU:
+    """SIDU with the binarised channels of a layer.
+
+    Args:
+        layer: target layer, a name in `model.layers` or any dotted module name; None: the first.
+        threshold: features above it are 1. `"quantile:0.9"` takes for each channel its own, so
+            that every mask shows the same share of the clip.
+        batch: rows that go through the network together; None: as many as fill the device.
+        sigma: of the similarity difference, for probabilities; for networks whose columns are no
+            classes, in units of each column's root mean square change under the masks.
+        sd: `"class"` compares the explained column, as the published code does; `"vector"` the
+            whole answer, `exp(-|P_0 - P_k| / (2 sigma^2))`.
+        raw: the columns of a classifier rather than its probabilities, as the published code for
+            video does with its 3D-ResNet (with logits SD is often 0 throughout).
+        bf16: run the network under bfloat16 autocast.
+
+    Example:
+        >>> explain(model, SIDU(layer="layer4"), clip).heatmap
+    """
+
+    title: ClassVar[str] = "SIDU"
+
+    layer: str | None = None
+    threshold: float | str = 0.5
+    batch: int | None = None
+    sigma: float = 0.25
+    sd: Literal["class", "vector"] = "class"
+    raw: bool = False
+    bf16: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sd not in ("class", "vector"):
+            raise ValueError(f'sd must be "class" or "vector", got {self.sd!r}')
+        if not self.sigma > 0:
+            raise ValueError(f"sigma must be above 0, got {self.sigma}")
+        self._quantile()
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
+        def score(found: Tensor, chosen: Tensor) -> Tensor:
+            return model.score(found, chosen)[:, None]  # (M, 1)
+
+        return self._maps(model, clip, target, score)[:, 0]
+
+    def columns(self, model: Explainable, clip: Tensor) -> Tensor:
+        """The heatmaps of all K columns from the same masks, `(B, K, T, H, W)`.
+
+        To be called within `explaining(model.module)`, or on a network in eval mode.
+        """
+        return self._maps(model, clip, None, lambda found, _: found)
+
+    def _maps(
+        self,
+        model: Explainable,
+        clip: Tensor,
+        target: Tensor | None,
+        score: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """Heatmaps `(B, R, T, H, W)` of R scores a clip: `score((M, K), (M,)) -> (M, R)`."""
+        name, layer = model.layer(self.layer)
+        runner = Runner(model, clip, self.batch, bf16=self.bf16)
+        with capture(layer) as calls:
+            outputs = runner.forward(clip)
+        features = in_time(model, last_calls(model, name, calls, clip), len(clip))
+        del calls
+        shown = f"threshold {self.threshold}"
+        model.notes.update(layer=name, threshold=shown)
+        chosen = outputs.argmax(1) if target is None else target
+        masks = [self._masks(of_clip) for of_clip in features]
+        found = self._run(model, clip, masks, runner)  # (M, B, K)
+        maps = []
+        for b, of_clip in enumerate(masks):
+            # row 0 is the clip itself
+            rows = torch.cat([outputs[b, None], found[: len(of_clip.shapes), b]])
+            answer = answers(model, rows, raw=self.raw).double()
+            weights = self._weights(
+                model, answer, score(answer, chosen[b].expand(len(rows))), of_clip.count
+            )
+            weights = weights.to(features)
+            if not bool((weights > 0).any()):
+                low, high = (float(v) for v in features[b].aminmax())
+                warnings.warn(
+                    f"SIDU's map is 0: no mask of layer {name!r} at {shown} stands out; its "
+                    f"features lie from {low:.3g} to {high:.3g}, try threshold='quantile:0.8'",
+                    stacklevel=2,
+                )
+            weights = weights * of_clip.count[:, None] * 2 / of_clip.count.sum()
+            maps.append(_weighted(weights, of_clip.shapes))
+        # Resizing is linear: the sum of the resized masks is the resized sum.
+        heat = resize_heatmap(torch.stack(maps, 1).flatten(0, 1), clip.shape[2:])
+        return model.without_padding(heat).unflatten(0, (-1, len(clip))).transpose(0, 1)
+
+    def _run(
+        self, model: Explainable, clip: Tensor, masks: Sequence[_Masks], runner: Runner
+    ) -> Tensor:
+        """Outputs `(M, B, K)` for all masks, M the most that a clip has."""
+        hidden, most = black(model, clip), max(len(m.shapes) for m in masks)
+        seen = clip - hidden
+        with progress("SIDU", most) as advance:
+
+            def fill(rows: Tensor, start: int) -> None:
+                for i, row in enumerate(rows, start):
+                    # Clips of one batch may have fewer masks than others: their last once more.
+                    cells = torch.stack([m.shapes[min(i, len(m.shapes) - 1)] for m in masks])
+                    mask = resize_heatmap(cells.to(at_least_float32(clip).dtype), clip.shape[2:])
+                    torch.addcmul(hidden, seen, mask.to(clip)[:, None], out=row)
+                advance(len(rows))
+
+            return runner(most, fill)
+
+    def _masks(self, features: Tensor) -> _Masks:
+        """The different masks of one clip's features `(D, t, h, w)`, those that are 0 left out."""
+        quantile, values = self._quantile(), features.flatten(1)
+        if quantile is None:
+            shapes = features > float(self.threshold)
+        else:
+            lower = 1 + int(quantile * (values.shape[1] - 1))
+            shapes = features > values.kthvalue(lower, 1).values[:, None, None, None]
+        shapes = shapes[shapes.flatten(1).any(1)]
+        if not len(shapes):
+            shapes = torch.zeros_like(features[:1], dtype=torch.bool)
+        flat, count = shapes.flatten(1).unique(dim=0, return_counts=True)
+        return _Masks(flat.unflatten(1, shapes.shape[1:]), count)
+
+    def _weights(self, model: Explainable, answer: Tensor, score: Tensor, count: Tensor) -> Tensor:
+        """Weights `(M, R)` of masks; answers `(1 + M, K)` and scores `(1 + M, R)`, P_0 first."""
+        if not model.softmax:
+            answer, score = answer / _change(answer, count), score / _change(score, count)
+        found = answer[1:]
+        distance = torch.cdist(found, found, compute_mode="donot_use_mm_for_euclid_dist")
+        unique = distance @ count.to(distance)
+        unique = (unique - unique.min()) / (unique.max() - unique.min() + 1e-13)
+        if self.sd == "class":
+            similar = torch.exp(-(score[1:] - score[:1]).square() / (2 * self.sigma**2))
+        else:
+            apart = (found - answer[:1]).norm(dim=1, keepdim=True)
+            similar = torch.exp(-apart / (2 * self.sigma**2)).expand_as(score[1:])
+        return similar * unique[:, None]
+
+    def _quantile(self) -> float | None:
+        """q of `"quantile:q"`; None for a plain threshold."""
+        if not isinstance(self.threshold, str):
+            return None
+        kind, _, value = self.threshold.partition(":")
+        try:
+            q = float(value)
+        except ValueError:
+            q = -1
+        if kind != "quantile" or not 0 <= q < 1:
+            raise ValueError(
+                f'threshold must be a number or "quantile:q" with q from 0 to 1, got '
+                f"{self.threshold!r}"
+            )
+        return q
+
+
+@dataclass(frozen=True)
+class _Masks:
+    """Different masks `(M, t, h, w)`, and how many channels have each, `(M,)`."""
+
+    shapes: Tensor
+    count: Tensor
+
+
+def _change(values: Tensor, count: Tensor) -> Tensor:
+    """Root mean square change from row 0 of `(1 + M, R)`, row 1 + m counted `count[m]` times."""
+    squares = (values[1:] - values[:1]).square()
+    return ((count / count.sum()).to(values) @ squares).sqrt().clamp(min=1e-12)
+
+
+def _weighted(weights: Tensor, shapes: Tensor) -> Tensor:
+    """Sums `(R, t, h, w)` of masks `(M, t, h, w)` with weights `(M, R)`."""
+    return (weights.T @ shapes.flatten(1).to(weights)).unflatten(1, shapes.shape[1:])

@@ -1,0 +1,136 @@
+"""What a person does in a sequence: the eight actions as laws of motion.
+
+Every sequence has five motions (a step, an arm's swing, a paddle's lift, and the waving of arm and
+paddle). Its action performs one of them; the others are frozen where a random moment of a random
+performance would have found them. So no single frame tells the action, in either spectrum.
+
+Waving, the arm is at (w + s) / 2 and the paddle at (w - s) / 2 or, in the opposite direction,
+(s - w) / 2, where w moves there and back and s stays. Both are uniform on [-1, 1] from one sequence
+to the next, so the arm alone, the paddle alone, and both in any single frame have the same
+distribution in both actions, and where nobody waves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+FPS = 12.5
+FRAMES = 40
+ACTIONS = (
+    "paddle_down", "paddle_up", "step_left", "step_right", "swing_ccw", "swing_cw",
+    "wave_opposite", "wave_together",
+)  # fmt: skip
+FLIP_PAIRS = (("step_left", "step_right"), ("swing_ccw", "swing_cw"))
+# Which parts carry the evidence, as each spectrum sees them. Without any, the action cannot be
+# told from its partner there.
+EVIDENCE: dict[str, dict[str, tuple[str, ...]]] = {
+    "paddle": {"ir": (), "tv": ("paddle",)},
+    "step": {"ir": ("body", "arm"), "tv": ("body", "arm", "paddle")},
+    "swing": {"ir": ("arm",), "tv": ()},
+    "wave": {"ir": ("arm",), "tv": ("paddle",)},
+}
+STATE = ("x", "arm angle", "arm y", "paddle x", "paddle y")
+
+_STEP = 0.13  # frame heights to each side
+_SWING = np.radians(75)  # to each side of upright
+_LIFT = 0.13  # to each side of the middle
+_WAVE = 0.13  # at most, to each side
+_CYCLES = 1.5
+
+
+class Beat(NamedTuple):
+    """When an action happens, in frames."""
+
+    onset: float
+    length: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Beat:
+        length = rng.uniform(23, 29)
+        return cls(rng.uniform(2, FRAMES - 3 - length), length)
+
+    def progress(self, t: Array) -> Array:
+        """0 before, 1 after."""
+        return np.clip((t - self.onset) / self.length, 0, 1)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where everything is in each of n frames; lengths are in frame heights, y down.
+
+    Attributes:
+        x: (n,) of the body.
+        angle: (n,) of the arm in radians, 0 upright, clockwise.
+        arm: (n,) y of the arm's joint above its middle position.
+        paddle: (n,) y of the paddle above its middle position.
+        side: -1 or 1, where the paddle is.
+        onset: when the action begins, in seconds.
+        offset: when it ends.
+    """
+
+    x: Array
+    angle: Array
+    arm: Array
+    paddle: Array
+    side: int
+    onset: float
+    offset: float
+
+    @property
+    def state(self) -> Array:
+        """(n, 5), see `STATE`."""
+        side = np.full_like(self.x, self.side)
+        return np.column_stack([self.x, self.angle, self.arm, side, self.paddle])
+
+
+def evidence(action: str, spectrum: str) -> tuple[str, ...]:
+    """Parts that show the action in a spectrum: "ir", "tv", or both fused ("irtv")."""
+    of = EVIDENCE[action.partition("_")[0]]
+    return of[spectrum] if spectrum in of else tuple(dict.fromkeys(of["ir"] + of["tv"]))
+
+
+def script(rng: np.random.Generator, action: str) -> Scene:
+    """Draw a performance of one of `ACTIONS`.
+
+    The two of a pair draw the same numbers: from equal generators come performances that differ
+    in one thing alone, the direction in which the body, the arm or the paddle moves.
+    """
+    t = np.arange(FRAMES, dtype=float)
+    beat = Beat.draw(rng)
+    frozen = [_frozen(rng) for _ in range(3)]
+    wave, still, way = *rng.uniform(-1, 1, 2), rng.choice((-1, 1))
+    side, place = int(rng.choice((-1, 1))), rng.uniform(-0.05, 0.05)
+    kind, sign = action.partition("_")[0], 1 if ACTIONS.index(action) % 2 else -1
+    step, swing, lift = (
+        sign * (2 * beat.progress(t) - 1) if name == kind else np.full(FRAMES, value)
+        for name, value in zip(("step", "swing", "paddle"), frozen, strict=True)
+    )
+    waving = np.full(FRAMES, wave)
+    if kind == "wave":  # a cycle is four units long
+        waving = _reflected(wave + way * 4 * _CYCLES * beat.progress(t))
+    return Scene(
+        x=_STEP * step + place,
+        angle=_SWING * swing,
+        arm=_WAVE * (waving + still) / 2,
+        paddle=_LIFT * lift + (sign if kind == "wave" else 1) * _WAVE * (waving - still) / 2,
+        side=side,
+        onset=beat.onset / FPS,
+        offset=(beat.onset + beat.length) / FPS,
+    )
+
+
+def _frozen(rng: np.random.Generator) -> float:
+    """Where a motion in a random direction is at a random moment, from -1 to 1."""
+    beat, t = Beat.draw(rng), rng.integers(FRAMES)
+    return float(rng.choice((-1, 1)) * (2 * beat.progress(np.array(t)) - 1))
+
+
+def _reflected(at: Array) -> Array:
+    """A line folded at -1 and 1."""
+    return np.abs((at - 1) % 4 - 2) - 1

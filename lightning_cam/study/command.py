@@ -1,0 +1,134 @@
+"""The work of `explain.py study=...`: measure what is missing, then write what is known."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+import lightning_cam
+from lightning_cam.errors import ConfigError, DataError
+from lightning_cam.runs import processes, run_folder, writable
+from lightning_cam.settings import check_study
+from lightning_cam.study.design import Design
+from lightning_cam.study.journal import Journal, read_rows, same_study
+from lightning_cam.study.networks import Network, open_networks
+from lightning_cam.study.results import Results
+from lightning_cam.study.running import Tally, Unit, missing, run_cells, units_of
+from lightning_cam.study.tables import main_tables
+from lightning_cam.study.write import write_study
+
+
+def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
+    """Run a study, or go on with it.
+
+    Args:
+        config: plain, as in `configs/explain.yaml`.
+        command: what was typed, for the report.
+
+    Returns:
+        `index.html`; None where other processes have not finished.
+
+    Raises:
+        UserError: what the user can mend; also if nothing could be measured.
+    """
+    check_study(config)
+    design = Design.of(config["study"])
+    paths = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
+    trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
+    given = {k: config["data"][k] for k in ("root", "rate") if config["data"][k] is not None}
+    split = config["data"]["split"]
+    networks = open_networks(paths, design, split=split, trust=trust, data=given)
+    out = config["out"]
+    folder = writable(Path(out) if out else run_folder(paths[0]) / f"study_{design.name}")
+    facts = _facts(design, networks, split)
+    same_study(folder, {**facts, "about": {"version": lightning_cam.__version__, "paths": paths}})
+    rank, count = processes()
+    units = units_of(networks, design)
+    # Every n-th of all units, not of those left: processes that start at different times agree.
+    mine = units[rank::count]
+    device = _device(config["device"])
+    journal = Journal(folder, rank)
+    done = read_rows(folder)
+    _say_what_is_left(mine, done, rank, count)
+    try:
+        run_cells(design, mine, done, journal, device)
+    except KeyboardInterrupt:
+        print(f"\nstopped; the same command goes on: {command}")
+        sys.exit(130)
+    finally:
+        journal.close()
+    done = read_rows(folder)
+    left = sum(len(missing(unit, done)) for unit in units)
+    if left:
+        print(f"this process is done; {left} cells are left to others, the last writes the tables")
+        return None
+    results = Results.of(design, networks, units, done)
+    _say_what_went_wrong(Tally.of([*results.rows, *results.skipped]))
+    if not any(not row["error"] for row in results.rows):
+        why = next((row["error"] for row in (*results.skipped, *results.rows)), "no cells")
+        raise DataError(f"nothing could be measured: {why}")
+    page = write_study(folder, results, networks, command)
+    for table in main_tables(results):
+        shown = table.rich()
+        # Numbers are there to be read: rather wider than the terminal than cut.
+        width = Console(width=1000).measure(shown).maximum
+        Console(width=max(Console().width, width)).print(shown)
+    here = os.path.relpath(folder)
+    print(f"tables       {here}/tables.md, summary.csv, cells.csv")
+    print(f"conclusions  {here}/conclusions.md")
+    return page
+
+
+def _facts(design: Design, networks: Sequence[Network], split: str) -> dict[str, Any]:
+    """What makes a study the same one."""
+    return {
+        "study": design.settings,
+        "data": {"split": split},
+        "ckpt": [
+            {
+                "network": network.name,
+                "trained": network.trained,
+                "sha256": network.digest,
+                "clips": {
+                    name: [network.dataset.clips[i].clip_id for i in indices]
+                    for name, indices in network.inputs.items()
+                },
+            }
+            for network in networks
+        ],
+    }
+
+
+def _device(asked: str) -> str:
+    """With "auto", each process of a machine takes a GPU of its own."""
+    if asked != "auto" or not torch.cuda.is_available():
+        return asked
+    local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
+    if not local.isdecimal():
+        raise ConfigError(f"LOCAL_RANK={local} must be a number; or choose device=cuda:N")
+    return f"cuda:{int(local) % torch.cuda.device_count()}"
+
+
+def _say_what_is_left(
+    units: Sequence[Unit], done: Mapping[Any, Any], rank: int, count: int
+) -> None:
+    cells = sum(len(unit.cells) for unit in units)
+    left = sum(len(missing(unit, done)) for unit in units)
+    share = f"process {rank + 1} of {count}: " if count > 1 else ""
+    before = f", {cells - left} of them are there" if left < cells else ""
+    print(f"{share}{len(units)} clips, {cells} cells{before}", flush=True)
+
+
+def _say_what_went_wrong(tally: Tally) -> None:
+    if tally.unreadable:
+        print(f"{len(tally.unreadable)} clips could not be read: {', '.join(tally.unreadable)}")
+    for problem, count in tally.failed.items():
+        print(f"failed {count}x: {problem}")
+    for cell, said in tally.warned.items():
+        print(f"warned {len(said)}x: {cell}: {said[0]}")

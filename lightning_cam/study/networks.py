@@ -1,0 +1,131 @@
+"""The networks of a study, rebuilt from their checkpoints, and the clips each of them sees."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lightning_cam.attribution.guard import unwrap
+from lightning_cam.checkpoint import rebuild
+from lightning_cam.data.dataset import ClipDataset
+from lightning_cam.errors import ConfigError, DataError
+from lightning_cam.sources import open_split, spread
+from lightning_cam.study.design import Design
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network and its clips.
+
+    Attributes:
+        name: of its columns: the network's class, with the run's name where two would be alike.
+        kind: the network's class.
+        trained: the spectrum it was trained on: "ir", "tv", "irtv", "irtv early", or "" where the
+            data know no spectra.
+        path: of the checkpoint.
+        digest: of the checkpoint's bytes.
+        run: name of its run.
+        task: the LightningModule.
+        dataset: clips of the split.
+        inputs: input spectrum ("" where there are none) -> indices of its clips in the data set.
+        swept: input -> those of them that the sweeps see.
+    """
+
+    name: str
+    kind: str
+    trained: str
+    path: Path
+    digest: str
+    run: str
+    task: Any
+    dataset: ClipDataset
+    inputs: Mapping[str, tuple[int, ...]]
+    swept: Mapping[str, frozenset[int]]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells networks apart in rows."""
+        return self.name, self.trained
+
+    def sequence(self, name: str, index: int) -> str:
+        """What a clip shows: by this, clips of several networks and spectra are paired."""
+        return self.dataset.clips[index].clip_id.removesuffix(f"_{name}")
+
+
+def open_networks(
+    paths: Sequence[str],
+    design: Design,
+    *,
+    split: str,
+    trust: Sequence[str] = (),
+    data: Mapping[str, Any] | None = None,
+) -> list[Network]:
+    """Rebuild checkpoints and choose their clips.
+
+    Args:
+        paths: of the checkpoints.
+        design: says how many clips.
+        split: "train", "val" or "test".
+        trust: see `rebuild`.
+        data: settings of the data modules that replace remembered ones.
+
+    Raises:
+        UserError: a checkpoint cannot be rebuilt or is named twice, or there are no clips.
+    """
+    networks = [_open(path, design, split, trust, data or {}) for path in paths]
+    for n, network in enumerate(networks):
+        for other in networks[:n]:
+            if other.digest == network.digest:
+                raise ConfigError(f"{network.path} and {other.path} are the same checkpoint")
+    return _named(networks)
+
+
+def _open(
+    path: str, design: Design, split: str, trust: Sequence[str], given: Mapping[str, Any]
+) -> Network:
+    task: Any
+    data: Any
+    task, data, info = rebuild(path, trust, data=given)
+    dataset = open_split(data, split, "root" in given)
+    inputs = {}
+    for name in getattr(data, "inputs", ("",)):
+        found = data.indices(split, name) if name else range(len(dataset))
+        if not len(found):
+            what = f" of input {name}" if name else ""
+            raise DataError(f"the {split} split has no clips{what}; choose another data.split=")
+        inputs[name] = tuple(spread(list(found), design.clips))
+    spectrum = str(getattr(data, "spectrum", ""))
+    early = len(spectrum) > 2 and getattr(data, "fusion", "") == "early"
+    kind = type(unwrap(getattr(task, "model", task))).__name__
+    return Network(
+        name=kind,
+        kind=kind,
+        trained=f"{spectrum} early" if early else spectrum,
+        path=Path(path),
+        digest=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+        run=str(info["run"].get("name", "")),
+        task=task,
+        dataset=dataset,
+        inputs=inputs,
+        swept={name: frozenset(spread(i, design.sweep_clips)) for name, i in inputs.items()},
+    )
+
+
+def _named(networks: Sequence[Network]) -> list[Network]:
+    """Networks whose keys differ: by the run's name, then by a number."""
+    keys = [network.key for network in networks]
+    named = []
+    for network in networks:
+        alike = keys.count(network.key) > 1
+        name = f"{network.name} {network.run}".strip() if alike else network.name
+        named.append(replace(network, name=name))
+    seen: list[tuple[str, str]] = []
+    for n, network in enumerate(named):
+        count = seen.count(network.key)
+        seen.append(network.key)
+        if count:
+            named[n] = replace(network, name=f"{network.name} {count + 1}")
+    return named

@@ -1,0 +1,150 @@
+"""The rows of a study, to be asked: what was measured where, and what the mean of it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import nan, sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lightning_cam.metrics.mean_curves import Statistics, student
+from lightning_cam.study.design import Design
+from lightning_cam.study.journal import Row
+from lightning_cam.study.networks import Network
+from lightning_cam.study.running import Unit
+
+METRICS = ("deletion", "insertion")
+
+
+class Group(NamedTuple):
+    """One network on one input: what has rows of its own in every table."""
+
+    network: str
+    kind: str
+    trained: str
+    input: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """Rows of a study and how to ask for them.
+
+    Attributes:
+        design: the study.
+        groups: networks and inputs, in the order of the checkpoints.
+        clips: group -> its clips' indices; these of the main tables.
+        swept: group -> those of them that the sweeps see.
+        rows: of finished cells, in the order of tables.
+        skipped: rows of clips that could not be read.
+    """
+
+    design: Design
+    groups: tuple[Group, ...]
+    clips: Mapping[Group, frozenset[int]]
+    swept: Mapping[Group, frozenset[int]]
+    rows: Sequence[Row]
+    skipped: Sequence[Row]
+
+    @classmethod
+    def of(
+        cls,
+        design: Design,
+        networks: Sequence[Network],
+        units: Sequence[Unit],
+        rows: Mapping[Any, Row],
+    ) -> Results:
+        """Sort the rows that belong to the study's units."""
+        kept, skipped = [], []
+        order = list(design.cells)
+        place = {network.key: n for n, network in enumerate(networks)}
+        for unit in units:
+            found = [rows[unit.key(cell)] for cell in unit.cells if unit.key(cell) in rows]
+            kept += found
+            if not found and unit.key("") in rows:
+                skipped.append(rows[unit.key("")])
+
+        def position(row: Row) -> tuple[int, int, int]:
+            network = networks[place[row["network"], row["trained"]]]
+            return (
+                place[network.key],
+                list(network.inputs).index(row["input"]),
+                row["index"],
+            )
+
+        clips, swept = {}, {}
+        for network in networks:
+            for name, indices in network.inputs.items():
+                group = Group(network.name, network.kind, network.trained, name)
+                clips[group], swept[group] = frozenset(indices), network.swept[name]
+        return cls(
+            design=design,
+            groups=tuple(clips),
+            clips=clips,
+            swept=swept,
+            rows=sorted(kept, key=lambda row: (*position(row), order.index(row["cell"]))),
+            skipped=sorted(skipped, key=position),
+        )
+
+    @property
+    def inputs(self) -> list[str]:
+        """Input spectra, in order."""
+        return list(dict.fromkeys(group.input for group in self.groups))
+
+    @property
+    def columns(self) -> list[str]:
+        """Networks' names, in order."""
+        return list(dict.fromkeys(group.network for group in self.groups))
+
+    @property
+    def signs(self) -> Mapping[str, int]:
+        """Metric -> 1 if more of it is better, else -1."""
+        better = 1 if self.design.protocol.order == "most" else -1
+        return {"deletion": -better, "insertion": better}
+
+    @property
+    def devices(self) -> str:
+        """Where the seconds were taken."""
+        return " and ".join(dict.fromkeys(row["device"] for row in self.rows))
+
+    @cached_property
+    def _found(self) -> dict[tuple[str, str, str, str], list[Row]]:
+        found: dict[tuple[str, str, str, str], list[Row]] = {}
+        for row in self.rows:
+            key = row["network"], row["trained"], row["input"], row["cell"]
+            found.setdefault(key, []).append(row)
+        return found
+
+    def of_cell(self, group: Group, cell: str, *, swept: bool = False) -> list[Row]:
+        """Rows of a cell, failed ones included; with `swept` of the sweeps' clips only."""
+        rows = self._found.get((group.network, group.trained, group.input, cell), [])
+        chosen = self.swept[group] if swept else self.clips[group]
+        return [row for row in rows if row["index"] in chosen]
+
+    def values(self, group: Group, cell: str, what: str) -> dict[str, float]:
+        """Sequence -> "deletion", "insertion" or another number, where the cell worked."""
+        return {row["sequence"]: row[what] for row in self.of_cell(group, cell) if not row["error"]}
+
+    def tables(self) -> Iterator[tuple[str, Mapping[str, str], bool]]:
+        """(table, row's name -> cell, whether its clips are the sweeps')."""
+        yield "main", {self.design.cells[key].title: key for key in self.design.methods}, False
+        for sweep in self.design.sweeps:
+            yield sweep.name, sweep.cells, True
+
+
+def statistics(values: Iterable[float]) -> Statistics:
+    """Mean, standard deviation and 95% interval of the mean (Student's) of clips' numbers."""
+    numbers = np.fromiter(values, dtype=float)
+    n = len(numbers)
+    mean = float(numbers.mean()) if n else nan
+    std = float(numbers.std(ddof=1)) if n > 1 else nan
+    half = student(n - 1) * std / sqrt(n) if n > 1 else nan
+    return Statistics(mean, std, mean - half, mean + half, clips=n, unscored=0)
+
+
+def spectrum_name(name: str) -> str:
+    """ "ir" as people write it: IR."""
+    first, _, rest = name.partition(" ")
+    return f"{first.upper()} {rest}".strip()

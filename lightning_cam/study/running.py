@@ -1,0 +1,258 @@
+"""Measuring the cells of a study, clip by clip."""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from lightning_cam.attribution import Attribution, Explainable, explain
+from lightning_cam.attribution.progress import progress
+from lightning_cam.data.loading import collate
+from lightning_cam.errors import UserError
+from lightning_cam.explaining import on_device
+from lightning_cam.gallery import probabilities
+from lightning_cam.metrics import Curve, Ends, deletion, insertion
+from lightning_cam.selecting import outputs
+from lightning_cam.study.design import Cell, Design
+from lightning_cam.study.journal import Journal, Key, Row
+from lightning_cam.study.networks import Network
+
+_DIGITS = 5  # of a curve's points; areas are kept as they are
+T = TypeVar("T")
+
+
+class Unit(NamedTuple):
+    """One clip as one network sees it, and the cells it gets: what a process works on at a time."""
+
+    network: Network
+    input: str
+    clip: int
+    cells: tuple[str, ...]
+
+    def key(self, cell: str) -> Key:
+        return *self.network.key, self.input, self.clip, cell
+
+
+def units_of(networks: Sequence[Network], design: Design) -> list[Unit]:
+    """All clips of a study, those with most cells first, so that processes share evenly."""
+    units = [
+        Unit(network, name, index, design.cells_of(swept=index in network.swept[name]))
+        for network in networks
+        for name, indices in network.inputs.items()
+        for index in indices
+    ]
+    return sorted(units, key=lambda unit: -len(unit.cells))
+
+
+def missing(unit: Unit, done: Mapping[Key, Row], *, retry: bool = False) -> list[str]:
+    """The cells of a clip that are not measured yet; with `retry`, those that failed as well."""
+    found = [cell for cell in unit.cells if unit.key(cell) in done]
+    if not retry:
+        unreadable = unit.key("") in done and not found
+        return [] if unreadable else [cell for cell in unit.cells if cell not in found]
+    worked = [cell for cell in found if not done[unit.key(cell)]["error"]]
+    return [cell for cell in unit.cells if cell not in worked]
+
+
+@dataclass
+class Tally:
+    """What went wrong on the way.
+
+    Attributes:
+        unreadable: clip -> why it could not be read.
+        failed: cell and reason -> how often.
+        warned: cell -> what its warnings said.
+    """
+
+    unreadable: dict[str, str] = field(default_factory=dict)
+    failed: Counter[str] = field(default_factory=Counter)
+    warned: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rows: Collection[Row]) -> Tally:
+        tally = cls()
+        for row in rows:
+            if not row["cell"]:
+                tally.unreadable.setdefault(row["clip_id"], row["error"])
+            elif row["error"]:
+                tally.failed[f"{row['cell']}: {row['error']}"] += 1
+            elif row["warning"]:
+                tally.warned.setdefault(row["cell"], []).append(row["warning"])
+        return tally
+
+
+def run_cells(
+    design: Design,
+    units: Sequence[Unit],
+    done: Mapping[Key, Row],
+    journal: Journal,
+    device: str,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Measure what is missing of these clips, and write a row for each cell.
+
+    Args:
+        design: the study.
+        units: the clips of this process.
+        done: rows that there are.
+        journal: takes the new ones.
+        device: where to work.
+        say: is told, once, of each clip that cannot be read.
+
+    Raises:
+        ConfigError: the device cannot be used.
+    """
+    work = [(unit, missing(unit, done, retry=design.retry)) for unit in units]
+    networks = list(dict.fromkeys(unit.network.key for unit, _ in work))
+    work.sort(key=lambda pair: networks.index(pair[0].network.key))
+    named: set[str] = set()
+    with progress("study", sum(len(cells) for _, cells in work)) as advance:
+        current: Any = None
+        for unit, cells in work:
+            if not cells:
+                continue
+            if current is not unit.network.task:
+                if current is not None:
+                    current.cpu()
+                current = on_device(unit.network.task, device)
+            for row in _measure(design, unit, cells):
+                journal.add(row)
+                if row["cell"]:
+                    advance(1)
+                    continue
+                advance(len(cells))
+                if row["clip_id"] not in named:
+                    named.add(row["clip_id"])
+                    say(f"skipped {row['clip_id']}: {row['error']}")
+
+
+def _measure(design: Design, unit: Unit, cells: Sequence[str]) -> Iterator[Row]:
+    """The rows of one clip, as they are finished."""
+    network = unit.network
+    row: Row = {
+        "network": network.name,
+        "trained": network.trained,
+        "input": unit.input,
+        "index": unit.clip,
+        "clip_id": network.dataset.clips[unit.clip].clip_id,
+        "sequence": network.sequence(unit.input, unit.clip),
+        "device": _device_name(network.task.device),
+        "cell": "",
+        "error": "",
+    }
+    try:
+        batch = collate([network.dataset[unit.clip]])
+        reason = batch["error"][0]
+    except UserError as error:
+        reason = str(error)
+    if reason:
+        yield {**row, "error": _line(reason)}
+        return
+    clip = batch["video"].to(network.task.device)
+    try:
+        model: Explainable = network.task.explainable(batch)
+        found = outputs(model, clip)
+        target = found.argmax(1)  # as the paper: what the network says, right or not
+        ranked = probabilities(model, found)
+        ends = Ends.of(model, clip, target, protocol=design.protocol)
+    except Exception as error:
+        yield from ({**row, "cell": cell, "error": _said(error)} for cell in cells)
+        return
+    label = int(batch["label"][0])
+    row["label"] = model.name(label) if label >= 0 else ""
+    row["prediction"] = model.name(int(target))
+    row["p_target"] = ranked[int(target)][1] if ranked else None
+    with progress(row["clip_id"], len(cells)) as advance:
+        for key in cells:
+            yield {**row, "cell": key, **_cell(design.cells[key], design, model, clip, ends)}
+            advance(1)
+
+
+def _cell(cell: Cell, design: Design, model: Explainable, clip: Tensor, ends: Ends) -> Row:
+    """What is measured of one method on one clip; of a method that fails, why."""
+    noted = _Noted(cell.method)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            e, seconds = _timed(clip, lambda: explain(model, noted, clip, ends.target))
+            curves, metric_seconds = _timed(clip, lambda: _curves(design, model, e.heatmap, ends))
+        except Exception as error:
+            return {"error": _said(error)}
+    row: Row = {"error": ""}
+    for name, curve in curves.items():
+        row[name] = float(curve.auc)
+    row |= {
+        "tied": float(curves["deletion"].tied),
+        "flat": bool(e.heatmap.max() == e.heatmap.min()),
+        "seconds": seconds,
+        "metric_seconds": metric_seconds,
+        "masks": _number(noted.notes.get("masks")),
+        "map_error": _number(noted.notes.get("error")),
+        "notes": ", ".join(noted.notes.values()),
+        "warning": "; ".join(dict.fromkeys(_line(w.message) for w in caught)),
+        "curves": {
+            name: [round(value, _DIGITS) for value in curve.score[0].tolist()]
+            for name, curve in curves.items()
+        },
+    }
+    return row
+
+
+def _curves(design: Design, model: Explainable, heatmap: Tensor, ends: Ends) -> dict[str, Curve]:
+    return {
+        name: curve(model, ends.clip, heatmap, protocol=design.protocol, ends=ends)
+        for name, curve in (("deletion", deletion), ("insertion", insertion))
+    }
+
+
+@dataclass
+class _Noted:
+    """A method, and what it said about its last map."""
+
+    method: Attribution
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
+        heatmap = self.method(model, clip, target)
+        self.notes = dict(model.notes)
+        return heatmap
+
+
+def _timed(clip: Tensor, work: Callable[[], T]) -> tuple[T, float]:
+    """What the work returns, and the seconds it took."""
+    _wait(clip)
+    start = time.perf_counter()
+    result = work()
+    _wait(clip)
+    return result, time.perf_counter() - start
+
+
+def _wait(clip: Tensor) -> None:
+    if clip.is_cuda:
+        torch.cuda.synchronize(clip.device)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _number(note: str | None) -> float | None:
+    """The first number of a note such as "1280 masks of 2x8x8 cells" or "error 0.1"."""
+    found = re.search(r"\d[\d.]*(e[+-]?\d+)?", note or "")
+    return float(found[0]) if found else None
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {_line(error)}"
+
+
+def _line(text: Any) -> str:
+    return " ".join(str(text).split())[:300]

@@ -1,0 +1,108 @@
+"""The files of a study: tables, plots, conclusions, and the page that shows them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from lightning_cam.scores import write_csv
+from lightning_cam.study.claims import RULE, conclude, summary_table, write_conclusions
+from lightning_cam.study.journal import write_text
+from lightning_cam.study.networks import Network
+from lightning_cam.study.plots import write_plots
+from lightning_cam.study.results import Results, spectrum_name
+from lightning_cam.study.tables import (
+    CELLS,
+    Table,
+    cell_rows,
+    describe,
+    main_tables,
+    right_table,
+    summary_rows,
+    sweep_tables,
+)
+from lightning_cam.viz import write_page
+
+
+def write_study(folder: Path, results: Results, networks: Sequence[Network], command: str) -> Path:
+    """Write everything that the rows say into `folder`; return the page."""
+    tables = [*main_tables(results), right_table(results), *sweep_tables(results)]
+    cells, summary = list(cell_rows(results)), list(summary_rows(results))
+    for name, rows, columns in (("cells", cells, CELLS), ("summary", summary, tuple(summary[0]))):
+        partial = folder / f".{name}.{os.getpid()}.part"
+        write_csv(partial, rows, columns).replace(folder / f"{name}.csv")
+    title = f"Study {results.design.name}"
+    text = "\n".join([f"# {title}", "", *(table.markdown() for table in tables)])
+    write_text(folder / "tables.md", text)
+    conclusions = [conclude(results, claim) for claim in results.design.claims]
+    basis = _basis(results)
+    write_text(folder / "conclusions.md", write_conclusions(conclusions, basis))
+    plots = write_plots(folder, results)
+    downloads = [folder / n for n in ("tables.md", "conclusions.md", "summary.csv", "cells.csv")]
+    parts = [_html(table) for table in tables]
+    if conclusions:
+        rule = "".join(f"<p>{_marked(part)}</p>" for part in RULE.split("\n\n"))
+        parts.append(_html(summary_table(conclusions)) + rule)
+    parts += [
+        f'<section class="wide"><img src="./{quote(plot.name)}" alt="{escape(plot.stem)}" '
+        'loading="lazy"></section>'
+        for plot in plots
+    ]
+    names = ", ".join(
+        f"{network.name} {spectrum_name(network.trained)}".strip() for network in networks
+    )
+    return write_page(
+        folder,
+        "\n".join(parts),
+        title=title,
+        counts=basis,
+        summary={
+            "networks": names,
+            "checkpoints": ", ".join(str(network.path) for network in networks),
+            "protocol": describe(results.design.protocol),
+            "device": results.devices,
+            "command": command,
+            "date": f"{datetime.now():%Y-%m-%d %H:%M}",
+        },
+        downloads=downloads,
+    )
+
+
+def _basis(results: Results) -> str:
+    """What all numbers rest on, in words."""
+    cells = sum(not row["error"] for row in results.rows)
+    sequences = {row["sequence"] for row in results.rows}
+    parts = [f"{cells} cells measured on {len(sequences)} sequences"]
+    if failed := len(results.rows) - cells:
+        parts.append(f"{failed} cells failed")
+    if results.skipped:
+        parts.append(f"{len({row['clip_id'] for row in results.skipped})} clips could not be read")
+    return "; ".join(parts) + f". Protocol: {describe(results.design.protocol)}."
+
+
+def _html(table: Table) -> str:
+    head = "".join(f"<th>{_marked(text)}</th>" for text in table.head)
+    body = "\n".join(
+        "<tr>"
+        + "".join(
+            f"<td>{'<b>' * bold}{escape(text)}{'</b>' * bold}</td>"
+            for text, bold in ((t, (r, c) in table.best) for c, t in enumerate(row))
+        )
+        + "</tr>"
+        for r, row in enumerate(table.rows)
+    )
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in table.notes)
+    return (
+        f'<section class="wide"><h2>{escape(table.title)}</h2>\n<table class="numbers">'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>{notes}</section>"
+    )
+
+
+def _marked(text: str) -> str:
+    """Text with line breaks and bold words as HTML."""
+    words = escape(text).replace("&lt;br&gt;", "<br>").split("**")
+    return "".join(f"<b>{word}</b>" if n % 2 else word for n, word in enumerate(words))

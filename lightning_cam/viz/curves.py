@@ -1,0 +1,293 @@
+"""Deletion and insertion curves of several methods, side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from lightning_cam.viz.canvas import (
+    BLUE,
+    INK,
+    MUTED,
+    NEUTRAL,
+    PAPER,
+    RIGHT,
+    RULE,
+    VIOLET,
+    WRONG,
+    Canvas,
+    Color,
+    line_height,
+    shorten,
+    text_width,
+)
+from lightning_cam.viz.parts import MARGIN
+
+# Told apart by every kind of colour vision, and never without a mark or dashes of their own.
+_COLORS: tuple[Color, ...] = (BLUE, WRONG, RIGHT, VIOLET, (122, 92, 0), (0, 126, 158))
+_GRAYS: tuple[Color, ...] = (NEUTRAL, MUTED)
+_MARKS = ("circle", "square", "triangle", "diamond")
+_WIDTH, _HEIGHT = 384, 260  # of one diagram
+_PAD = 5  # around it, for lines and marks that lie on its edge
+_ROW = 23  # of the legend
+_SHIFT = 4  # bits behind the point in OpenCV's coordinates
+_PANELS = (
+    ("deletion", "share of the clip hidden"),
+    ("insertion", "share of the clip brought back"),
+)
+
+
+@dataclass(frozen=True)
+class CurveLine:
+    """One curve, or the mean of several.
+
+    Args:
+        score: (S + 1,), at shares 0, 1/S, ..., 1 of the clip.
+        auc: area under it.
+        std: standard deviation of the area between clips; NaN: of one clip.
+        low, high: (S + 1,) interval of the mean; NaN or None: none is drawn.
+    """
+
+    score: np.ndarray
+    auc: float
+    std: float = math.nan
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("score", "low", "high"):
+            value = getattr(self, name)
+            if value is not None and (np.ndim(value) != 1 or np.shape(value) != self.score.shape):
+                raise ValueError(f"{name}: expected the shape (S + 1,), got {np.shape(value)}")
+        if len(self.score) < 2 or not np.isfinite(self.score).all():
+            raise ValueError("score: expected at least two finite numbers")
+
+
+def draw_curves(
+    curves: Mapping[str, tuple[CurveLine, CurveLine]],
+    *,
+    baselines: Collection[str] = (),
+    title: str = "deletion and insertion",
+    score: str = "probability",
+    note: str = "",
+    least: bool = False,
+) -> np.ndarray:
+    """Draw deletion curves on the left and insertion curves on the right, above a legend.
+
+    Args:
+        curves: method -> its (deletion, insertion).
+        baselines: methods that know nothing of the network: thin and grey, without intervals.
+        title: stands above.
+        score: what the curves show.
+        note: stands below.
+        least: the least relevant units came first, which turns round what is good.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: there are no curves.
+    """
+    if not curves:
+        raise ValueError("there are no curves to draw")
+    ticks = _ticks(_extents(curves, baselines))
+    styles = _styles(list(curves), baselines)
+    left = MARGIN + max(text_width(_number(tick), 12) for tick in ticks) + 12
+    gap = left + 8
+    width = left + _WIDTH + gap + _WIDTH + MARGIN + 8
+    heads = MARGIN + line_height(18) + 10
+    top = heads + line_height(14) + line_height(13) + 10
+    legend = top + _HEIGHT + 2 * line_height(13) + 26
+    bottom = legend + line_height(13) + 4 + _ROW * len(curves)
+    canvas = Canvas(width, bottom + (line_height(12) + 6 if note else 0) + MARGIN)
+    canvas.text(MARGIN, MARGIN, shorten(title, 18, width - 2 * MARGIN), 18)
+    order = "coldest" if least else "hottest"
+    for side, (name, changed) in enumerate(_PANELS):
+        better = "higher is better" if side != least else "lower is better"
+        x = left + side * (_WIDTH + gap)
+        end = canvas.text(x, heads, name, 14)[2]
+        canvas.text(end + 10, heads, better, 14, MUTED)
+        canvas.text(x, heads + line_height(14) + 2, shorten(score, 13, _WIDTH), 13, MUTED)
+        lines = {method: pair[side] for method, pair in curves.items()}
+        canvas.paste(_diagram(lines, styles, ticks), x - _PAD, top - _PAD)
+        for tick in ticks:
+            y = top + round(_HEIGHT * (ticks[-1] - tick) / (ticks[-1] - ticks[0]))
+            canvas.text(x - 10, y, _number(tick), 12, MUTED, "rm")
+        for tick in _SHARES:
+            canvas.text(x + round(_WIDTH * tick), top + _HEIGHT + 8, _number(tick), 12, MUTED, "ma")
+        below = f"{changed}, {order} first"
+        canvas.text(x + _WIDTH // 2, top + _HEIGHT + line_height(12) + 12, below, 13, MUTED, "ma")
+    _legend(canvas, curves, styles, left, legend)
+    if note:
+        canvas.text(left, bottom + 6, shorten(note, 12, width - left - MARGIN), 12, MUTED)
+    return canvas.pixels()
+
+
+@dataclass(frozen=True)
+class _Style:
+    color: Color
+    mark: str = ""  # one of _MARKS; "" is a baseline
+    dashed: bool = False
+    at: float = 0.5  # where between two shares the marks sit, so that equal curves show both
+
+
+_SHARES = np.linspace(0, 1, 6).tolist()
+
+
+def _styles(names: Sequence[str], baselines: Collection[str]) -> dict[str, _Style]:
+    methods = [name for name in names if name not in baselines]
+    grays = [name for name in names if name in baselines]
+    styles = {
+        name: _Style(
+            _COLORS[n % len(_COLORS)],
+            _MARKS[n % len(_MARKS)],
+            dashed=n >= len(_COLORS),
+            at=(n + 1) / (len(methods) + 1),
+        )
+        for n, name in enumerate(methods)
+    }
+    return styles | {
+        name: _Style(_GRAYS[n % 2], dashed=bool(n % 2)) for n, name in enumerate(grays)
+    }
+
+
+def _extents(
+    curves: Mapping[str, tuple[CurveLine, CurveLine]], baselines: Collection[str]
+) -> list[np.ndarray]:
+    """What the axis must hold: scores, and intervals as far as probabilities can lie there."""
+    scores = [line.score for pair in curves.values() for line in pair]
+    bands = [
+        band[np.isfinite(band)]
+        for name, pair in curves.items()
+        for line in pair
+        for band in (line.low, line.high)
+        if band is not None and name not in baselines
+    ]
+    if all(score.min() >= 0 and score.max() <= 1 for score in scores):
+        bands = [np.clip(band, 0, 1) for band in bands]
+    return scores + [band for band in bands if len(band)]
+
+
+def _ticks(scores: Sequence[np.ndarray]) -> list[float]:
+    """Four to seven round numbers that hold all scores between them; 0 is one, if none is below."""
+    low = min(0.0, *(float(score.min()) for score in scores))
+    high = max(float(score.max()) for score in scores)
+    if high - low < 1e-9 * max(1.0, abs(high)):
+        high = low + 1
+    raw = (high - low) / 5
+    unit = 10 ** math.floor(math.log10(raw))
+    step = next(s for s in (unit, 2 * unit, 5 * unit, 10 * unit) if s >= raw * (1 - 1e-3))
+    first, last = math.floor(low / step + 1e-3), math.ceil(high / step - 1e-3)
+    return [step * n for n in range(first, last + 1)]
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _points(scores: np.ndarray, ticks: Sequence[float]) -> np.ndarray:
+    """(S + 1, 2) x and y in a diagram, in OpenCV's finer units; beyond the axis is on its end."""
+    x = np.linspace(_PAD, _PAD + _WIDTH, len(scores))
+    level = np.clip((scores - ticks[0]) / (ticks[-1] - ticks[0]), 0, 1)
+    y = _PAD + _HEIGHT * (1 - level)
+    return np.round(np.stack([x, y], 1) * 2**_SHIFT).astype(np.int32)
+
+
+def _diagram(
+    lines: Mapping[str, CurveLine], styles: Mapping[str, _Style], ticks: Sequence[float]
+) -> np.ndarray:
+    """(H, W, 3) uint8: grid, intervals, then curves, the first method on top."""
+    image: np.ndarray = np.full((_HEIGHT + 2 * _PAD + 1, _WIDTH + 2 * _PAD + 1, 3), PAPER, np.uint8)
+    for tick in ticks:
+        y = _PAD + round(_HEIGHT * (ticks[-1] - tick) / (ticks[-1] - ticks[0]))
+        image[y, _PAD : _PAD + _WIDTH + 1] = RULE
+    for tick in _SHARES:
+        x = _PAD + round(_WIDTH * tick)
+        image[_PAD + _HEIGHT : _PAD + _HEIGHT + 5, x] = NEUTRAL
+    image[_PAD + _HEIGHT, _PAD : _PAD + _WIDTH + 1] = NEUTRAL
+    drawn = [*lines]
+    drawn.reverse()
+    drawn.sort(key=lambda name: bool(styles[name].mark))
+    for name in drawn:
+        line = lines[name]
+        if line.low is None or line.high is None or not styles[name].mark:
+            continue
+        if np.isfinite(line.low).all() and np.isfinite(line.high).all():
+            band = np.concatenate([_points(line.low, ticks), _points(line.high, ticks)[::-1]])
+            tinted = image.copy()
+            cv2.fillPoly(tinted, [band], styles[name].color, cv2.LINE_AA, _SHIFT)
+            image = cv2.addWeighted(tinted, 0.16, image, 0.84, 0)
+    for name in drawn:
+        _stroke(image, _points(lines[name].score, ticks), styles[name])
+    return image
+
+
+def _stroke(image: np.ndarray, points: np.ndarray, style: _Style, marks: int = 5) -> None:
+    """A curve through points, in place, with a few marks on it."""
+    width = 2 if style.mark else 1
+    x0, x1 = points[0, 0], points[-1, 0]
+    if style.dashed:
+        way = np.append(0, np.hypot(*np.diff(points, axis=0).T).cumsum())
+        for start in np.arange(0, way[-1], 9 << _SHIFT):
+            on = np.linspace(start, min(start + (5 << _SHIFT), way[-1]), 6)
+            dash = np.stack([np.interp(on, way, points[:, k]) for k in (0, 1)], 1).round()
+            lines = [dash.astype(np.int32)]
+            cv2.polylines(image, lines, False, style.color, width, cv2.LINE_AA, _SHIFT)
+    else:
+        cv2.polylines(image, [points], False, style.color, width, cv2.LINE_AA, _SHIFT)
+    if not style.mark:
+        return
+    for k in range(marks):
+        x = x0 + (x1 - x0) * (k + style.at) / marks
+        _mark(image, x, float(np.interp(x, points[:, 0], points[:, 1])), style)
+
+
+def _mark(image: np.ndarray, x: float, y: float, style: _Style) -> None:
+    angles = {"circle": 24, "square": 4, "triangle": 3, "diamond": 4}[style.mark]
+    turn = {"square": 0.25 * math.pi, "triangle": -0.5 * math.pi}.get(style.mark, 0.0)
+    size = {"circle": 4.2, "square": 5.2, "triangle": 5.6, "diamond": 5.6}[style.mark]
+    angle = turn + 2 * math.pi * np.arange(angles) / angles
+    for radius, color in ((size + 1.4, PAPER), (size, style.color)):
+        corners = np.stack([np.cos(angle), np.sin(angle)], 1) * radius * 2**_SHIFT + (x, y)
+        cv2.fillPoly(image, [corners.round().astype(np.int32)], color, cv2.LINE_AA, _SHIFT)
+
+
+def _legend(
+    canvas: Canvas,
+    curves: Mapping[str, tuple[CurveLine, CurveLine]],
+    styles: Mapping[str, _Style],
+    x: int,
+    y: int,
+) -> None:
+    """A row for each method: how it is drawn, its name, and its two areas."""
+    texts = {name: [_area(line) for line in pair] for name, pair in curves.items()}
+    heads = ("deletion AUC", "insertion AUC")
+    ends = [canvas.image.width - MARGIN - 8]
+    column = max(text_width(text, 13) for text in [*heads, *(t for p in texts.values() for t in p)])
+    ends.insert(0, ends[0] - column - 28)
+    for end, head in zip(ends, heads, strict=True):
+        canvas.text(end, y, head, 13, MUTED, "ra")
+    y += line_height(13) + 4
+    for name, areas in texts.items():
+        sample = np.full((_ROW, 46, 3), PAPER, np.uint8)
+        row = np.array([(2, _ROW / 2), (44, _ROW / 2)]) * 2**_SHIFT
+        _stroke(sample, row.astype(np.int32), _centred(styles[name]), marks=1)
+        canvas.paste(sample, x, y)
+        color = INK if styles[name].mark else MUTED
+        room = ends[0] - column - 20 - (x + 56)
+        canvas.text(x + 56, y + _ROW // 2, shorten(name, 14, room), 14, color, "lm")
+        for end, area in zip(ends, areas, strict=True):
+            canvas.text(end, y + _ROW // 2, area, 13, color, "rm")
+        y += _ROW
+
+
+def _centred(style: _Style) -> _Style:
+    return _Style(style.color, style.mark, style.dashed)
+
+
+def _area(line: CurveLine) -> str:
+    return f"{line.auc:.3f}" + ("" if math.isnan(line.std) else f" ± {line.std:.3f}")

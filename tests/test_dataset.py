@@ -1,0 +1,184 @@
+"""Raw samples of workers, what finishes them, and clips of other channels than RGB."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from layouts import encode, frames
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+import lightning_cam as lc
+from lightning_cam.data.clips import Clip, ClipReader, Sample, finished
+from lightning_cam.data.listing import Listing
+from lightning_cam.data.loading import ClipLoader, collate
+from lightning_cam.data.module import VideoDataModule
+from lightning_cam.data.video import VideoFrames, VideoInfo
+from lightning_cam.errors import ConfigError
+from lightning_cam.selecting import select_clips
+
+KEYS = [(epoch, index) for epoch in (0, 3) for index in range(6)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six videos of two classes; the third one is broken."""
+    root = tmp_path_factory.mktemp("videos")
+    for k in range(6):
+        encode(root / f"{k}.mp4", frames(("blink", "move_left")[k % 2], k))
+    (root / "2.mp4").write_bytes(b"not a video")
+    return root
+
+
+class Videos(VideoDataModule):
+    """Trains on, validates and tests the same six videos."""
+
+    context: str | None = None
+
+    def __init__(self, root: Path, **options: Any) -> None:
+        options = {"num_frames": 4, "resize": 36, "crop": 32, "batch_size": 3, **options}
+        options = {"num_workers": 0, "permute": 0.4, "grey": 0.4, **options}
+        super().__init__(str(root), **options)
+
+    def list_clips(self) -> Listing:
+        clips = [Clip(Path(self.root) / f"{k}.mp4", str(k), k % 2) for k in range(6)]
+        return Listing(["a", "b"], clips, clips, clips)
+
+    def train_dataloader(self) -> ClipLoader:
+        loader = super().train_dataloader()
+        loader.multiprocessing_context = self.context
+        return loader
+
+
+def equal(one: Sample, other: Sample) -> bool:
+    return one.keys() == other.keys() and all(
+        value.dtype == other[key].dtype and torch.equal(value, other[key])
+        if isinstance(value, Tensor)
+        else value == other[key]
+        for key, value in one.items()
+    )
+
+
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_finished_batch_is_the_stack_of_the_samples(folder: Path, part: str, cache: bool) -> None:
+    data = Videos(folder, cache=cache)
+    dataset = getattr(data, f"{part}_set")
+    raw = dataset.__getitems__(KEYS)
+    assert all(sample["video"].dtype == torch.uint8 for sample in raw)
+    assert all(sample["video"].is_contiguous() for sample in raw)
+    assert {sample["grey"] for sample in raw} == ({False, True} if part == "train" else {False})
+    batch = data.on_after_batch_transfer(collate(raw), 0)
+    assert batch["video"].is_contiguous()
+    assert equal(batch, collate([dataset[key] for key in KEYS]))
+    assert finished(batch) is batch  # what is finished stays so
+    assert equal(data.read(folder / "4.mp4"), {**data.val_set[4], "label": torch.tensor(-1),
+        "clip_id": "4"})  # fmt: skip
+
+
+def test_an_unreadable_clip_is_zeros_among_the_others(folder: Path) -> None:
+    data = Videos(folder)
+    first, second = (data.on_after_batch_transfer(batch) for batch in data.val_dataloader())
+    assert first["label"].tolist() == [0, 1, -1]
+    assert [bool(error) for error in first["error"]] == [False, False, True]
+    assert (first["video"][2] == 0).all()
+    assert (first["video"][:2] != 0).any()
+    assert not any(second["error"])
+
+
+class Mean(pl.LightningModule):
+    """Logits from mean colours, and the losses of its steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.losses = torch.nn.Linear(3, 2), []
+
+    def training_step(self, batch: Sample, _: int) -> Tensor:
+        assert set(batch).isdisjoint({"colour", "grey"})
+        logits = self.layer(batch["video"].mean((2, 3, 4)))
+        loss = torch.nn.functional.cross_entropy(logits, batch["label"])
+        self.losses.append((loss.item(), batch["video"].double().sum().item()))
+        return loss
+
+    def validation_step(self, batch: Sample, _: int) -> None:
+        assert batch["video"].dtype == torch.float32
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.slow
+def test_spawned_workers_train_the_same_network(folder: Path, tmp_path: Path) -> None:
+    losses = []
+    for workers, context in ((0, None), (2, "spawn"), (2, "fork")):
+        data = Videos(folder, num_workers=workers)
+        data.context = context
+        torch.manual_seed(0)
+        task = Mean()
+        trainer = pl.Trainer(
+            default_root_dir=tmp_path, max_epochs=2, accelerator="cpu", logger=False,
+            enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        )  # fmt: skip
+        trainer.fit(task, data)
+        losses.append(task.losses)
+    assert len(losses[0]) == 4
+    assert len(set(losses[0])) == 4
+    assert losses[0] == losses[1] == losses[2]
+
+
+def test_clips_are_selected_by_finished_ones(folder: Path) -> None:
+    data = Videos(folder)
+    seen = []
+
+    class Task:
+        device = torch.device("cpu")
+
+        def explainable(self, batch: Sample | None = None) -> lc.Explainable:
+            seen.extend([] if batch is None else [batch["video"]])
+            net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool3d(1), torch.nn.Flatten())
+            return lc.Explainable.of(net, [], ["a", "b", "c"], softmax=True)
+
+    found = select_clips(Task(), data.val_set, range(6), ["correct"], None)
+    assert found.unreadable == [2]
+    assert torch.equal(torch.cat(seen), torch.stack([data.val_set[k]["video"] for k in range(6)]))
+
+
+# --- other channels -----------------------------------------------------------------------------
+
+
+class Infrared(ClipReader):
+    """The red channel as infrared, alone or after the colours."""
+
+    def read(self, path: str | Path, select: Callable[[VideoInfo], ArrayLike]) -> VideoFrames:
+        frames, indices, info = super().read(path, select)
+        return VideoFrames(
+            np.concatenate([frames, frames[..., :1]], -1)[..., -self.transform.channels :],
+            indices,
+            info,
+        )
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_reader_of_other_channels(folder: Path, channels: int) -> None:
+    data = Videos(folder, mean=[0.4] * channels, std=[0.2] * channels, permute=0, grey=0, resize=32)
+    with pytest.raises(ConfigError, match=r"one number per channel.*0\.mp4' has 3"):
+        data.val_set[0]
+    data = Videos(folder, mean=[0.4] * channels, std=[0.2] * channels, permute=0, grey=0, resize=32)
+    data.reader = Infrared(4, 7.5, data.reader.transform)
+    for part in ("train", "val"):
+        loader = getattr(data, f"{part}_dataloader")()
+        for batch in map(data.on_after_batch_transfer, loader):
+            assert batch["video"].shape == (3, channels, 4, 32, 32)
+    want = Videos(folder, resize=32)
+    sample, colours = data.val_set[0], want.to_frames(want.val_set[0]["video"][None])
+    shown = colours if channels == 4 else colours[..., :1].repeat(3, -1)
+    assert (data.to_frames(sample["video"][None]) == shown).all()
+    assert (data.val_set[2]["video"] == 0).all()  # unreadable
+    picture = data.reader.display(sample["path"], sample["frame_idx"].tolist(), side=32)
+    assert (picture == shown[0]).all()
