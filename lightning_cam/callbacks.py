@@ -1,9 +1,8 @@
-"""What watches a training run: live explanations, and the tally of unreadable clips."""
+"""Live explanations of a training run."""
 
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +10,6 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import numpy as np
 import torch
-import torch.distributed as dist
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
@@ -38,6 +36,7 @@ from lightning_cam.gallery import (
     write_clip,
 )
 from lightning_cam.metrics import Protocol
+from lightning_cam.skipped import as_mapping, gather
 from lightning_cam.viz import draw_attention, save_png
 
 _STEPS = 20  # of deletion and insertion; a mean over time needs no finer ones
@@ -146,7 +145,7 @@ class ExplainCallback(Callback):
                     records += self._explain(trainer, task, title, batch, folder)
                 except Exception as error:
                     self._warn(f"clip {title}", error)
-            records = _gather(trainer, records)  # every rank comes here, whatever failed
+            records = gather(trainer, records)  # every rank comes here, whatever failed
             if trainer.is_global_zero and records:
                 try:
                     self._log(trainer, records, folder, remember=trainer.state.fn == "fit")
@@ -169,7 +168,7 @@ class ExplainCallback(Callback):
                 wanted = np.linspace(0, size - 1, min(wanted, size)).round().astype(int).tolist()
             for index in list(wanted)[trainer.global_rank :: trainer.world_size]:
                 try:
-                    batch = _as_mapping(loader.collate_fn([loader.dataset[index]]))
+                    batch = as_mapping(loader.collate_fn([loader.dataset[index]]))
                     if any(batch.get("error", ())):
                         raise RuntimeError(batch["error"][0])
                 except Exception as error:
@@ -302,41 +301,6 @@ class ExplainCallback(Callback):
             warnings.warn(f"not explained: {what}{where} ({reason})", stacklevel=2)
 
 
-class SkippedClips(Callback):
-    """Counts clips that could not be read, names each once, and lists them at the end.
-
-    Reads the "error" list of the batches; the data set has put something harmless in their place.
-    """
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}  # what went wrong, naming the file -> how often
-
-    def _collect(self, trainer: pl.Trainer, batch: Any) -> None:
-        if trainer.sanity_checking:
-            return
-        for error in filter(None, _as_mapping(batch).get("error", ())):
-            if error not in self.counts:
-                warnings.warn(f"skipped: {error}", stacklevel=2)
-            self.counts[error] = self.counts.get(error, 0) + 1
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *args: Any) -> None:
-        self._collect(trainer, batch)
-
-    def on_validation_batch_start(
-        self, trainer: Any, pl_module: Any, batch: Any, *args: Any
-    ) -> None:
-        self._collect(trainer, batch)
-
-    def on_test_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *args: Any) -> None:
-        self._collect(trainer, batch)
-
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        counts: Counter[str] = Counter()
-        for of_rank in _gather(trainer, [self.counts]):
-            counts.update(of_rank)
-        self.counts = dict(counts)
-
-
 def _named(
     methods: Mapping[str, Attribution] | Sequence[Attribution] | Attribution,
 ) -> dict[str, Attribution]:
@@ -347,20 +311,3 @@ def _named(
         name = type(method).__name__.lower()
         named[name if name not in named else f"{name}_{len(named) + 1}"] = method
     return named
-
-
-def _as_mapping(batch: Any) -> dict[str, Any]:
-    if isinstance(batch, Mapping):
-        return dict(batch)
-    return dict(zip(("video", "label"), batch, strict=False))
-
-
-def _gather(trainer: pl.Trainer, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records of all ranks, on every rank."""
-    if trainer.world_size == 1 or not dist.is_initialized():
-        return records
-    parts: list[Any] = [None] * trainer.world_size
-    if dist.get_backend() == "nccl":
-        torch.cuda.set_device(trainer.strategy.root_device)
-    dist.all_gather_object(parts, records)
-    return [record for part in parts for record in part]

@@ -29,7 +29,6 @@ from torch import nn
 from lightning_cam.attribution import Attribution
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.build import TARGET, build, rebuildable, strangers
-from lightning_cam.callbacks import SkippedClips
 from lightning_cam.checkpoint import AtomicCheckpointIO, Remember, whole_file
 from lightning_cam.entry import quoted
 from lightning_cam.errors import ConfigError, UnknownNameError
@@ -38,6 +37,7 @@ from lightning_cam.loggers import make_logger
 from lightning_cam.reproducible import EpochLines, ReseedEpochs
 from lightning_cam.runs import Run, discard, open_run, same_as_before, shared
 from lightning_cam.settings import check_clips, check_fps
+from lightning_cam.skipped import SkippedClips
 from lightning_cam.study import run_study
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.tasks.schedules import build_schedule

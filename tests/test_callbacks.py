@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import lightning_cam as lc
-from lightning_cam.callbacks import ExplainCallback, SkippedClips
+from lightning_cam.callbacks import ExplainCallback
 from lightning_cam.errors import ConfigError
 from lightning_cam.models import LRCN
+from lightning_cam.skipped import SkippedClips
 from lightning_cam.tasks import VideoClassification
 
 pytestmark = pytest.mark.filterwarnings(

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from lightning_cam.build import PARTIAL, TARGET, locate
+from lightning_cam.build import PARTIAL, TARGET, build, locate
+from lightning_cam.checkpoint import KEY, Remember, rebuild
+from lightning_cam.cli import _filled
 from lightning_cam.entry import command, help_text, quoted
 
 ROOT = Path(__file__).parents[1]
@@ -110,6 +113,34 @@ def test_multispectral_experiments(size: str, network: str, spectrum: str) -> No
     assert model["weights"] == (None if small else "DEFAULT")
     if network == "pan":
         assert model["segments"] * model["frames"] == data["num_frames"]
+
+
+@pytest.mark.parametrize("network", ["r3d_small", "pan_small"])
+@pytest.mark.parametrize(
+    ("spectrum", "fusion", "channels"),
+    [("ir", "union", 1), ("tv", "union", 3), ("irtv", "union", 3), ("irtv", "early", 4)],
+)
+def test_in_channels_null_is_what_the_data_have(
+    network: str, spectrum: str, fusion: str, channels: int, tmp_path: Path
+) -> None:
+    config = composed(
+        "train",
+        "data=synthetic_multispectral",
+        f"model={network}",
+        "data.classes=[swing_ccw,swing_cw]",  # or it would look for them
+        f"data.spectrum={spectrum}",
+        f"data.fusion={fusion}",
+    )
+    data = build(config["data"])
+    config = _filled(config, data.classes, data.channels)
+    task = build(config["task"])
+    remembered = Remember(config["task"], config["data"], data.classes).memory
+    saved = {KEY: remembered, "state_dict": task.state_dict(), "epoch": 0, "global_step": 1}
+    torch.save(saved, tmp_path / "last.ckpt")
+    again, rebuilt, _ = rebuild(tmp_path / "last.ckpt")
+    assert again.model.in_channels == rebuilt.channels == channels
+    clip = torch.zeros(1, channels, data.reader.num_frames, 32, 32)
+    assert again(clip).shape == (1, 2)
 
 
 def test_the_papers_setting_of_something_something() -> None:

@@ -25,7 +25,8 @@ MAY = {
     "gallery": LOW | {"attribution", "viz"},
     "faithful": LOW | {"attribution", "metrics", "scores", "viz"},
     "measurements": LOW | {"attribution", "faithful", "scores"},
-    "callbacks": LOW | {"attribution", "metrics", "viz", "gallery", "faithful"},
+    "skipped": set(),
+    "callbacks": LOW | {"attribution", "metrics", "viz", "gallery", "faithful", "skipped"},
     "build": LOW,
     "checkpoint": LOW | {"build"},
     "scores": {"attribution", "gallery", "metrics"},
@@ -56,6 +57,7 @@ NEVER = {
     "tasks": {"wandb", "hydra", "omegaconf"},
     "gallery": {"wandb", "hydra", "omegaconf"},
     "callbacks": {"wandb", "hydra", "omegaconf"},
+    "skipped": {"wandb", "hydra", "omegaconf"},
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import layouts
 import pytest
+import torch
 from commands import ROOT, run
 
 pytestmark = pytest.mark.slow
@@ -278,6 +279,23 @@ def test_train_explain_and_check(
     assert (explained.code, explained.err) == (0, ""), explained.err
     assert (folder / "explain_1" / "index.html").is_file()
     assert len(list((folder / "explain_1").rglob("*.mp4"))) == 1
+
+
+@pytest.mark.parametrize(("spectrum", "channels"), [("ir", 1), ("irtv", 4)])
+def test_networks_take_the_channels_that_the_data_have(
+    spectrum: str, channels: int, here: Any, tmp_path: Path
+) -> None:
+    root = layouts.multispectral(tmp_path / "my data")
+    where = ["data=multispectral", f"data.root='{root}'", f"data.spectrum={spectrum}"]
+    tiny = [option for option in TINY if not option.startswith(("model", "explain"))]
+    network = ["data.fusion=early", "model=r3d_small", "explain=gradcam"]
+    trained = here("train", *where, *tiny, *network)
+    assert (trained.code, trained.err) == (0, ""), trained.err
+    (checkpoint,) = (tmp_path / "runs").rglob("last.ckpt")
+    weights = torch.load(checkpoint, weights_only=True)["state_dict"]
+    assert weights["model.trunk.stem.0.weight"].shape[1] == channels
+    explained = here("explain", f"ckpt={checkpoint}", "data.split=test", "clips=1")
+    assert (explained.code, explained.err) == (0, ""), explained.err
 
 
 def test_as_typed(tmp_path: Path) -> None:

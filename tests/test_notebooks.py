@@ -21,7 +21,14 @@ def test_notebook_runs(path: Path, tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "--nbmake", "-q", "-p", "no:cacheprovider", str(copy)],
         cwd=tmp_path,
-        env={**os.environ, "EPOCHS": "1", "GROUPS": "5", "CLIPS": "24", "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "EPOCHS": "1",
+            "GROUPS": "5",
+            "CLIPS": "24",
+            "ACTORS": "5",
+            "OMP_NUM_THREADS": "1",
+        },
         capture_output=True,
         text=True,
         timeout=300,

@@ -519,6 +519,7 @@ def test_the_configurations_are_the_methods_defaults() -> None:
         ("rise", lc.RISE()),
         ("rise_seed003", lc.RISE.seed003()),
         ("sidu", lc.SIDU()),
+        ("sidu_seed003", lc.SIDU.seed003()),
     ):
         assert build({name: yaml.safe_load((folder / f"{name}.yaml").read_text())}) == {
             name: method

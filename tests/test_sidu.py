@@ -57,8 +57,10 @@ def formulas(
         for m in masks
     ]
     with torch.no_grad():
-        p0 = net(clip)[0].double().softmax(0)
-        p = [net(black + m * (clip - black))[0].double().softmax(0) for m in masks]
+        rows = [
+            net(seen)[0].double() for seen in (clip, *(black + m * (clip - black) for m in masks))
+        ]
+    p0, *p = rows if method.raw else [row.softmax(0) for row in rows]
     u = torch.stack([sum((a - b).norm() for b in p) for a in p])  # type: ignore[misc]
     u = (u - u.min()) / (u.max() - u.min() + 1e-13)
     heat = torch.zeros(clip.shape[2:], dtype=torch.float64)
@@ -104,6 +106,26 @@ def test_the_map_is_that_of_the_formulas(sd: Any, threshold: float | str) -> Non
     heat = lc.explain(describe(net, black=BLACK), method, clip, 2).heatmap[0]
     assert heat.max() > 0.01
     torch.testing.assert_close(heat, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_seed003_compares_logits() -> None:
+    """Features above 0.5, sigma 0.25, and the columns of a classifier as they are."""
+    net = net3d()
+    with torch.no_grad():
+        net.fc.weight /= 3  # or nothing would be similar
+    clip = clip_of(1, 3, 5, 13, 10)
+    kept: list[Tensor] = []
+    with net.layer.register_forward_hook(lambda _m, _i, out: kept.append(out.clone())):
+        net(clip)
+    method = lc.SIDU.seed003()
+    assert method == lc.SIDU(threshold=0.5, sigma=0.25, sd="class", raw=True)
+    black = torch.tensor(BLACK)
+    expected = formulas(kept[0][0].detach(), net, clip, method, 2, black=black, level=0.5)
+    model = describe(net, black=BLACK)
+    heat = lc.explain(model, method, clip, 2).heatmap[0]
+    assert heat.max() > 0.01
+    torch.testing.assert_close(heat, expected, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(heat, lc.explain(model, lc.SIDU(), clip, 2).heatmap[0], rtol=0.1)
 
 
 def test_frames_in_the_batch_and_frames_one_by_one() -> None:

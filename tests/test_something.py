@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from layouts import cut, encode
 from torch import Tensor
 
-from lightning_cam.callbacks import SkippedClips
 from lightning_cam.data.clips import Clip
 from lightning_cam.data.listing import hash_order
 from lightning_cam.data.something import SomethingSomething, SyntheticSomething, split_ids
@@ -31,6 +30,7 @@ from lightning_cam.data.templates import (
     mirrored,
 )
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError
+from lightning_cam.skipped import SkippedClips
 
 LEFT, RIGHT = (
     "Turning the camera left while filming something",

@@ -15,8 +15,18 @@ from torch import Tensor, nn
 from lightning_cam.build import build
 from lightning_cam.checkpoint import KEY, Remember, rebuild
 from lightning_cam.cli import _filled
+from lightning_cam.data.multispectral import SyntheticMultispectral
 from lightning_cam.errors import ConfigError
-from lightning_cam.models import MC3_18, PAN, R3D18, FrameCNN, R2Plus1D18, ResNet3D
+from lightning_cam.models import (
+    LRCN,
+    MC3_18,
+    PAN,
+    R3D18,
+    FrameCNN,
+    InflatedResNet,
+    R2Plus1D18,
+    ResNet3D,
+)
 from lightning_cam.models.stems import alike_weights, set_channels, stem_weights
 
 SMALL = ("r3d_small", "mc3_small", "r2plus1d_small")
@@ -220,9 +230,19 @@ def test_two_channels_are_no_colours(tmp_path):
 )
 def test_clips_of_other_channels_are_refused(make):
     with pytest.raises(
-        ConfigError, match=r"takes clips of 4 channels, these have 3; set model.in_"
+        ConfigError, match=r"takes clips of 4 channels, these have 3: take the data it was trained"
     ):
         make(in_channels=4)(noise(1, 3, 4, 16, 16))
+
+
+@pytest.mark.parametrize("make", [FrameCNN, LRCN, partial(InflatedResNet, backbone="small")])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_networks_for_rgb_alone_say_so(make, channels):
+    with pytest.raises(
+        ConfigError, match=rf"clips of 3 channels, these have {channels}: .*model.in_channels"
+    ) as caught:
+        make(2)(noise(1, channels, 4, 16, 16))
+    assert "\n" not in str(caught.value)
 
 
 # The number of channels ---------------------------------------------------------------------------
@@ -265,6 +285,20 @@ def test_a_checkpoint_remembers_the_number_of_channels(tmp_path):
     assert again.model.trunk.stem[0].in_channels == 1
     clip = noise(1, 1, 4, 16, 16)
     torch.testing.assert_close(again(clip), task.eval()(clip))
+
+
+@pytest.mark.parametrize(
+    ("settings", "channels"),
+    [
+        ({"spectrum": "ir"}, 1),
+        ({"spectrum": "tv"}, 3),
+        ({"spectrum": "irtv", "fusion": "union"}, 3),
+        ({"spectrum": "irtv", "fusion": "early"}, 4),
+    ],
+)
+def test_multispectral_data_say_how_many_channels_their_clips_have(tmp_path, settings, channels):
+    data = SyntheticMultispectral(str(tmp_path), **settings)
+    assert data.channels == channels == len(data.reader.transform.mean)
 
 
 def test_networks_without_this_setting_keep_theirs():

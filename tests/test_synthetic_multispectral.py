@@ -98,9 +98,9 @@ def test_the_visible_camera_does_not_see_the_arm(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_infrared_sees_no_difference_in_waving(seed: int) -> None:
-    opposite, together = pair_of("wave", seed)
-    assert (opposite.ir.frames == together.ir.frames).all()
-    assert (opposite.tv.frames != together.tv.frames).any()
+    in_turn, together = pair_of("wave", seed)
+    assert (in_turn.ir.frames == together.ir.frames).all()
+    assert (in_turn.tv.frames != together.tv.frames).any()
 
 
 @cache
@@ -117,7 +117,7 @@ def column(action: str, name: str) -> Array:
 
 def test_the_visible_camera_sees_no_difference_in_waving() -> None:
     # The paddle's course as a whole: where it is, and by how much and when it moves.
-    courses = [column(name, "paddle y") for name in ("wave_opposite", "wave_together")]
+    courses = [column(name, "paddle y") for name in ("wave_in_turn", "wave_together")]
     for of in (lambda c: c[:, 10], lambda c: c[:, 39], lambda c: c[:, 14] - c[:, 10],
                lambda c: c[:, 25] - c[:, 12], lambda c: np.ptp(c, axis=1)):  # fmt: skip
         assert kolmogorov_smirnov(*map(of, courses)) > 1e-3
@@ -136,7 +136,7 @@ def test_a_single_frame_of_both_spectra_does_not_tell_how_is_waved() -> None:
     frame = np.random.default_rng(1).integers(FRAMES, size=500)
     at = np.arange(500), frame
     apart, sums = [], []
-    for action in ("wave_opposite", "wave_together", "step_left"):
+    for action in ("wave_in_turn", "wave_together", "step_left"):
         arm, paddle = column(action, "arm y")[at], column(action, "paddle y")[at]
         apart.append(arm - paddle)
         sums.append(arm + paddle)
@@ -167,7 +167,7 @@ def test_directions_are_as_the_camera_sees_them() -> None:
                 assert sign * (x[1] - x[0]) > 5
         cw = film(np.random.default_rng(4), key("swing_cw", camera=camera))
         arm = [np.argwhere(mask).mean(0) for mask in cw.ir.parts["arm"]]
-        assert arm[-1][1] > arm[0][1] + 5  # over the top to the right
+        assert arm[-1][1] > arm[0][1] + 3  # over the top to the right
         middle = min(point[0] for point in arm)
         assert middle < min(arm[0][0], arm[-1][0]) - 1
 
@@ -188,11 +188,11 @@ def test_the_paddle_is_as_warm_as_the_room() -> None:
 
 
 def test_ground_truth_is_what_carries_evidence() -> None:
-    drawn = draw(key("wave_opposite", 2))
+    drawn = draw(key("wave_in_turn", 2))
     parts = {"ir": ("arm",), "tv": ("paddle",), "irtv": ("arm", "paddle")}
     for spectrum, names in parts.items():
-        truth = drawn.truth("wave_opposite", spectrum)
-        assert evidence("wave_opposite", spectrum) == names
+        truth = drawn.truth("wave_in_turn", spectrum)
+        assert evidence("wave_in_turn", spectrum) == names
         of = (drawn.ir if spectrum == "ir" else drawn.tv).parts
         assert (truth.mask == np.logical_or.reduce([of[name] for name in names])).all()
         assert truth.parts.keys() == {"body", "arm", "paddle"}
@@ -210,7 +210,7 @@ def test_nothing_moves_outside_of_the_interval() -> None:
         moving = np.abs(np.diff(scene.state, axis=0)).sum(1) > 1e-9
         inside = (t[1:] > scene.onset) & (t[:-1] < scene.offset)
         assert (moving <= inside).all()
-        assert moving.sum() > 20
+        assert moving.sum() > 10
 
 
 def test_both_cameras_always_see_the_person() -> None:

@@ -71,6 +71,11 @@ class SIDU:
             raise ValueError(f"sigma must be above 0, got {self.sigma}")
         self._quantile()
 
+    @classmethod
+    def seed003(cls, layer: str | None = None, threshold: float | str = 0.5) -> SIDU:
+        """The published code of Bayer et al. for its 3D-ResNet: logits, features above 0.5."""
+        return cls(layer, threshold, raw=True)
+
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
         def score(found: Tensor, chosen: Tensor) -> Tensor:
             return model.score(found, chosen)[:, None]  # (M, 1)

@@ -137,6 +137,11 @@ class VideoDataModule(LightningDataModule):
         return self.given_classes or self.listing.classes
 
     @property
+    def channels(self) -> int:
+        """Channels of a clip, C: what `in_channels: null` of a network becomes."""
+        return len(self.mean)
+
+    @property
     def problems(self) -> Sequence[Problem]:
         """What is wrong with the data set; none where nothing was listed yet."""
         return self.listing.problems if "listing" in self.__dict__ else ()

@@ -234,8 +234,8 @@ class SyntheticMultispectral(Multispectral):
     """Eight synthetic actions before an infrared and a visible camera, rendered on first use.
 
     Pairs of actions differ in the direction of a step (both spectra show it), of a paddle (the
-    visible one), of an arm's swing (the infrared one), or in whether arm and paddle wave together,
-    for which it takes both: of one spectrum alone, no more than three quarters can be told.
+    visible one), of an arm's swing (the infrared one), or in whether arm and paddle wave together
+    or in turn, for which it takes both: one spectrum alone tells three quarters at most.
     Actors 1-7 are for training, 8 for validation, 9-10 for testing (224 / 32 / 64 sequences).
 
     Args:
@@ -267,8 +267,9 @@ class SyntheticMultispectral(Multispectral):
             "num_frames": 16,
             "fps": 5.0,
             "rate": 12.5,
-            "crop_shift": 8,
+            "crop_shift": 4,
             "ir_mean": 0.4,
+            "ir_std": 0.25,
             "classes": sorted(actions or ACTIONS),  # known before anything is rendered
         }
         if options.get("spectrum", "irtv") != "tv":  # not all clips have three colours

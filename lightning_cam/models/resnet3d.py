@@ -11,13 +11,13 @@ from functools import partial
 from typing import ClassVar
 
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, Conv3DNoTemporal, Conv3DSimple
 
 from lightning_cam.errors import ConfigError
 from lightning_cam.models.clip_net import ClipNet
 from lightning_cam.models.pretrained import load_weights
-from lightning_cam.models.stems import check_clip, check_stem, set_channels, stem_weights
+from lightning_cam.models.stems import check_stem, set_channels, stem_weights
 from lightning_cam.models.trunks import without_head
 
 _FULL = ("r3d_18", "mc3_18", "r2plus1d_18")
@@ -75,10 +75,6 @@ class ResNet3D(ClipNet):
         if weights is not None:
             adapt = partial(stem_weights, channels=in_channels, stem=stem)
             load_weights(self.trunk, backbone, weights, {"stem.0.weight": adapt})
-
-    def forward(self, clip: Tensor, valid: Tensor | None = None) -> Tensor:
-        check_clip(clip, self.in_channels)
-        return super().forward(clip, valid)
 
 
 class _Full(ResNet3D):

@@ -39,8 +39,8 @@ def check_clip(clip: Tensor, channels: int) -> None:
     """Raise a ConfigError for a clip (B, C, T, H, W) with another C than the network's."""
     if clip.shape[1] != channels:
         raise ConfigError(
-            f"the network takes clips of {channels} channels, these have {clip.shape[1]}; set "
-            "model.in_channels=null in training, or take the data it was trained on"
+            f"the network takes clips of {channels} channels, these have {clip.shape[1]}: take the "
+            "data it was trained on, or train a network that has model.in_channels with null there"
         )
 
 

@@ -27,10 +27,7 @@ _VIEWS = {
     ("ir", 2): (0.82 * IR_SIZE[0], 1.5, (0.045, 0.015)),
 }
 _COATS = ((96, 74, 58), (70, 82, 102), (104, 104, 98), (62, 88, 72), (116, 92, 74), (84, 66, 88))
-_PADDLES = (
-    (236, 56, 48), (250, 196, 40), (64, 196, 84), (56, 128, 250), (240, 92, 196), (250, 136, 36),
-    (70, 214, 220),
-)  # fmt: skip
+_PADDLES = ((255, 64, 52), (255, 206, 44), (255, 92, 196), (255, 144, 40), (255, 120, 120))
 _SKIN = ((246, 208, 178), (228, 180, 142), (202, 146, 104), (160, 106, 70), (116, 74, 50))
 _HAIR = ((44, 34, 30), (92, 62, 40), (176, 140, 84), (150, 148, 146))
 
@@ -126,7 +123,7 @@ def _wall(rng: np.random.Generator, camera: int, scale: int) -> Array:
         coarse = rng.uniform(-0.5, 0.5, cells).astype(np.float32)
         return cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_CUBIC)[..., None]
 
-    tone = rng.uniform(125, 190) + rng.uniform(-16, 16, 3)
+    tone = rng.uniform(95, 150) + rng.uniform(-14, 14, 3)
     room = tone + 26 * noise(4, 7) + 20 * noise(17, 30)
     x, y = np.arange(columns) / rows, np.arange(rows) / rows
     pitch = rng.uniform(0.13, 0.20)

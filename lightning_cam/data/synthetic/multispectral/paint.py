@@ -47,9 +47,9 @@ class Sequence(NamedTuple):
 
 def shapes(look: Look, angle: float, arm: float, paddle: float, side: int) -> list[Shape]:
     """A person from the back to the front."""
-    joint = np.array([0.0, 0.055 - arm])
-    hand = joint + 0.135 * np.array([math.sin(angle), -math.cos(angle)])
-    blade = np.array([side * 0.305, -0.02 - paddle])
+    joint = np.array([0.0, 0.06 - arm])
+    hand = joint + 0.125 * np.array([math.sin(angle), -math.cos(angle)])
+    blade = np.array([side * 0.305, 0.02 - paddle])
     grip = np.array([0.0, 0.03 - 0.5 * paddle])
     legs = [
         Shape(_box(x - 0.042, 0.2, x + 0.042, 0.45), "body", _LEGS, look.trousers)
@@ -64,14 +64,14 @@ def shapes(look: Look, angle: float, arm: float, paddle: float, side: int) -> li
     ]
     return [
         Shape(_bar(grip, blade, 0.014), "paddle", None, 0.55 * look.paddle),
-        Shape(_ellipse(blade, 0.078, 0.098), "paddle", None, 0.6 * look.paddle),
-        Shape(_ellipse(blade, 0.064, 0.084), "paddle", None, look.paddle),
+        Shape(_ellipse(blade, 0.098, 0.112), "paddle", None, 0.6 * look.paddle),
+        Shape(_ellipse(blade, 0.084, 0.098), "paddle", None, look.paddle),
         *legs,
         *coat,
         Shape(_box(-0.035, -0.28, 0.035, -0.22), "body", _HEAD, 0.9 * look.skin),
         Shape(_ellipse((0, -0.345), 0.078, 0.092), "body", _HEAD, look.hair),
         Shape(_ellipse((0, -0.33), 0.066, 0.075), "body", _HEAD, look.skin),
-        Shape(_bar(joint, hand, 0.036), "arm", _ARM, None),
+        Shape(_bar(joint, hand, 0.042), "arm", _ARM, None),
     ]
 
 
@@ -90,7 +90,7 @@ def paint(look: Look, scene: Scene, camera: int, rng: np.random.Generator, scale
     Returns:
         Infrared, one channel, and visible, RGB.
     """
-    light = rng.uniform(0.35, 1.0) * rng.uniform(0.95, 1.05, 3)
+    light = rng.uniform(0.55, 1.0) * rng.uniform(0.95, 1.05, 3)
     ir, tv = (finer(view(name, camera, scale), FINE) for name in ("ir", "tv"))
     (h, w), (height, width) = ((scale * size[0], scale * size[1]) for size in (IR_SIZE, TV_SIZE))
     count = len(scene.x)

@@ -4,10 +4,10 @@ Every sequence has five motions (a step, an arm's swing, a paddle's lift, and th
 paddle). Its action performs one of them; the others are frozen where a random moment of a random
 performance would have found them. So no single frame tells the action, in either spectrum.
 
-Waving, the arm is at (w + s) / 2 and the paddle at (w - s) / 2 or, in the opposite direction,
-(s - w) / 2, where w moves there and back and s stays. Both are uniform on [-1, 1] from one sequence
-to the next, so the arm alone, the paddle alone, and both in any single frame have the same
-distribution in both actions, and where nobody waves.
+Arm and paddle each wave once, in the first or in the second half of the action: together in the
+same half, in turn in different ones. Either has the same chance of both halves, so of one alone
+nothing can be told. They wave from anywhere up or down between the limits, so that where they are
+is uniform between these at all times, and independent.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FPS = 12.5
 FRAMES = 40
 ACTIONS = (
     "paddle_down", "paddle_up", "step_left", "step_right", "swing_ccw", "swing_cw",
-    "wave_opposite", "wave_together",
+    "wave_in_turn", "wave_together",
 )  # fmt: skip
 FLIP_PAIRS = (("step_left", "step_right"), ("swing_ccw", "swing_cw"))
 # Which parts carry the evidence, as each spectrum sees them. Without any, the action cannot be
@@ -37,11 +37,10 @@ EVIDENCE: dict[str, dict[str, tuple[str, ...]]] = {
 }
 STATE = ("x", "arm angle", "arm y", "paddle x", "paddle y")
 
-_STEP = 0.13  # frame heights to each side
+_STEP = 0.10  # frame heights to each side
 _SWING = np.radians(75)  # to each side of upright
-_LIFT = 0.13  # to each side of the middle
-_WAVE = 0.13  # at most, to each side
-_CYCLES = 1.5
+_LIFT = 0.17  # to each side of the middle
+_WAVE = 0.09  # to each side
 
 
 class Beat(NamedTuple):
@@ -104,24 +103,31 @@ def script(rng: np.random.Generator, action: str) -> Scene:
     t = np.arange(FRAMES, dtype=float)
     beat = Beat.draw(rng)
     frozen = [_frozen(rng) for _ in range(3)]
-    wave, still, way = *rng.uniform(-1, 1, 2), rng.choice((-1, 1))
-    side, place = int(rng.choice((-1, 1))), rng.uniform(-0.05, 0.05)
+    waving = rng.uniform(-1, 1, 2)  # where arm and paddle begin
+    ways, half = rng.choice((-1, 1), 2), int(rng.integers(2))
+    side, place = int(rng.choice((-1, 1))), rng.uniform(-0.03, 0.03)
     kind, sign = action.partition("_")[0], 1 if ACTIONS.index(action) % 2 else -1
     step, swing, lift = (
         sign * (2 * beat.progress(t) - 1) if name == kind else np.full(FRAMES, value)
         for name, value in zip(("step", "swing", "paddle"), frozen, strict=True)
     )
-    waving = np.full(FRAMES, wave)
-    if kind == "wave":  # a cycle is four units long
-        waving = _reflected(wave + way * 4 * _CYCLES * beat.progress(t))
+    halves = [half, half if sign > 0 else 1 - half]  # of arm and paddle
+    bursts = [Beat(beat.onset + n * beat.length / 2, beat.length / 2) for n in halves]
+    if kind != "wave":
+        bursts, arm, paddle = [beat], *(np.full(FRAMES, at) for at in waving)
+    else:
+        arm, paddle = (
+            _reflected(start + way * 4 * burst.progress(t))  # a cycle is four units long
+            for start, way, burst in zip(waving, ways, bursts, strict=True)
+        )
     return Scene(
         x=_STEP * step + place,
         angle=_SWING * swing,
-        arm=_WAVE * (waving + still) / 2,
-        paddle=_LIFT * lift + (sign if kind == "wave" else 1) * _WAVE * (waving - still) / 2,
+        arm=_WAVE * arm,
+        paddle=_LIFT * lift + _WAVE * paddle,
         side=side,
-        onset=beat.onset / FPS,
-        offset=(beat.onset + beat.length) / FPS,
+        onset=min(burst.onset for burst in bursts) / FPS,
+        offset=max(burst.onset + burst.length for burst in bursts) / FPS,
     )
 
 
