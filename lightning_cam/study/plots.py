@@ -85,7 +85,7 @@ def _sweep(results: Results, sweep: Sweep) -> NDArray[np.uint8] | None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
+    figure = Figure(figsize=(10, 4.2), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     drawn = False
     for axes, (metric, sign) in zip(figure.subplots(1, 2), results.signs.items(), strict=True):
@@ -115,7 +115,9 @@ def _sweep(results: Results, sweep: Sweep) -> NDArray[np.uint8] | None:
         axes.grid(axis="y", alpha=0.3)
     if not drawn:
         return None
-    axes.legend(fontsize=7)
+    # below the axes, where it hides nothing
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     figure.suptitle(f"{sweep.title}, mean and its 95% interval", fontsize=11)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
