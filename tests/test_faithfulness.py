@@ -352,6 +352,16 @@ def test_both_curves_share_their_ends(known: bool) -> None:
     assert net.rows == 0
 
 
+def test_ends_of_another_target_are_refused() -> None:
+    model, clip = describe(Gap3d()), clip_of(2, 3, 4, 8, 8)
+    heat = clip_of(2, 4, 8, 8)
+    ends = lc.Ends.of(model, clip, 1)
+    same = lc.deletion(model, clip, heat, 1, steps=3, ends=ends)
+    assert torch.equal(same.score, lc.deletion(model, clip, heat, steps=3, ends=ends).score)
+    with pytest.raises(ValueError, match="these ends are of another target"):
+        lc.deletion(model, clip, heat, 2, steps=3, ends=ends)
+
+
 def test_ends_of_another_protocol_are_refused() -> None:
     model, clip = describe(Gap3d()), clip_of(2, 3, 4, 8, 8)
     heat = clip_of(2, 4, 8, 8)
@@ -612,9 +622,10 @@ def test_protocols() -> None:
         ({"unit": "pixel"}, r'unit must be "voxel", "frame" or \(t, h, w\)'),
         ({"unit": (1, 0, 2)}, r'unit must be "voxel", "frame" or \(t, h, w\)'),
         ({"order": "random"}, 'order must be "most" or "least"'),
-        ({"batch": 0}, "batch must be at least 1"),
+        ({"batch": 0}, "batch must be a whole number from 1 on, got 0"),
         ({"unit": "frame"}, "steps=100 is more than the clip's 4 units; choose steps=4 or fewer"),
-        ({"deleted": "grey"}, "unknown reference 'grey'"),
+        ({"deleted": "grey"}, "deleted must be one of black, mean, blur, rise, zoom, got 'grey'"),
+        ({"unit": 5}, r'unit must be "voxel", "frame" or \(t, h, w\)'),
     ],
 )
 def test_wrong_settings_are_named_in_one_line(changes: dict[str, Any], words: str) -> None:

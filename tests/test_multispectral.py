@@ -474,6 +474,8 @@ def test_a_known_point_lands_where_the_matrix_says(
     matrix = np.array([[1.4, 0.1, 9.0], [-0.1, 1.3, 4.0], [1e-3, 0, 1]])
     if not homography:
         matrix = matrix[:2]
+    tmp_path = tmp_path / "c1"  # the folders above the data name no camera
+    tmp_path.mkdir()
     (tmp_path / "registration.json").write_text(json.dumps({"2": matrix.tolist()}))
     spot(tmp_path / "SOIB" / "IR" / "x" / "a1_c2", 30, 20, (48, 64), 1)
     spot(tmp_path / "SOIB" / "TV" / "x" / "a1_c2", 10, 10, (64, 100), 3)

@@ -490,7 +490,7 @@ def test_the_global_generator_is_neither_read_nor_moved() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"masks": 0}, "masks must be at least 1, got 0"),
+        ({"masks": 0}, "masks must be a whole number from 1 on, got 0"),
         ({"cells": (2, 8)}, "cells must be three numbers from 1 on"),
         ({"cells": (2, 0, 8)}, "cells must be three numbers from 1 on"),
         ({"p": 0}, "p must lie between 0 and 1, got 0"),

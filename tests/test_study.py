@@ -431,8 +431,8 @@ def test_all_cells_of_a_clip_share_its_ends(tmp_path: Path) -> None:
         design, units_of([network(design, task=task, dataset=Clips(1))], design), {}, journal, "cpu"
     )
     journal.close()
-    # the clip and its three ends once; for each method the clip (by explain) and 3 + 3 points
-    assert task.forwards == 1 + 3 + 3 * (1 + 2 * 3)
+    # the clip and two references once; for each method the clip (by explain) and 3 + 3 points
+    assert task.forwards == 1 + 2 + 3 * (1 + 2 * 3)
 
 
 # --- tables, plots, conclusions -----------------------------------------------------------------

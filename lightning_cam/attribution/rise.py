@@ -83,10 +83,12 @@ class RISE:
     bf16: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "cells", tuple(self.cells))
-        if self.masks < 1:
-            raise ValueError(f"masks must be at least 1, got {self.masks}")
-        if len(self.cells) != 3 or min(self.cells) < 1:
+        if isinstance(self.cells, list):
+            object.__setattr__(self, "cells", tuple(self.cells))
+        if not isinstance(self.masks, int) or self.masks < 1:
+            raise ValueError(f"masks must be a whole number from 1 on, got {self.masks}")
+        whole = isinstance(self.cells, tuple) and all(isinstance(n, int) for n in self.cells)
+        if not whole or len(self.cells) != 3 or min(self.cells) < 1:
             raise ValueError(f"cells must be three numbers from 1 on, got {self.cells}")
         if not 0 < self.p < 1:
             raise ValueError(f"p must lie between 0 and 1, got {self.p}")

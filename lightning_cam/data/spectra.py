@@ -99,17 +99,17 @@ class SpectralReader(ClipReader):
 
     def _matrix(self, tv: Path) -> Matrix | None:
         """The registration of a sequence's camera, None where there is none at all."""
+        at = max(n for n, name in enumerate(tv.parts) if name.lower() == "tv")
         if self.registration is not None:
             file = Path(self.registration)
         else:
-            at = max(n for n, name in enumerate(tv.parts) if name.lower() == "tv")
             top = Path(*tv.parts[:at])
             found = (folder / REGISTRATION for folder in (top, top.parent))
             file = next(filter(Path.is_file, found), Path())
             if not file.name:
                 return None
         matrices = load_registration(str(file))
-        camera = camera_of(tv.as_posix())
+        camera = camera_of("/".join(tv.parts[at + 1 :]))  # not of the folders above the data
         for name in (camera, None):
             if name in matrices:
                 return matrices[name]

@@ -123,6 +123,7 @@ class Ends:
                 outputs, features[""] = _watched(model, runner, clip)
             elif outputs is None:
                 outputs = runner.forward(clip)
+            outputs = outputs.to(clip.device)
             columns = target_tensor(model, target, clip)
             columns = outputs.argmax(1) if columns is None else columns
             hidden: dict[str, tuple[Tensor, Tensor]] = {}
@@ -133,7 +134,7 @@ class Ends:
                 else:
                     found = runner.forward(other)
                 hidden[kind] = other, pick(answers(model, found, raw=protocol.raw), columns)
-            score = pick(answers(model, outputs.to(clip.device), raw=protocol.raw), columns)
+            score = pick(answers(model, outputs, raw=protocol.raw), columns)
         return cls(clip, columns, score, hidden, protocol.raw, features)
 
 
@@ -213,6 +214,10 @@ def _curve(
         raise ValueError("the heatmap is not finite")
     if ends is None:
         ends = Ends.of(model, clip, target, protocol=protocol, kinds=(which,))
+    elif target is not None:
+        asked = target_tensor(model, target, ends.clip)
+        if asked is None or not torch.equal(asked, ends.target):
+            raise ValueError("these ends are of another target; make them with Ends.of(target=...)")
     kind = getattr(protocol, which)
     if ends.clip.shape != clip.shape or kind not in ends.references or ends.raw != protocol.raw:
         raise ValueError(
@@ -266,6 +271,8 @@ def _frame_wise(
     """Outputs `(S - 1, B, K)` while whole frames' features go from `first` to `last`."""
     changed = bucket[:, :, 0, 0, None, None, None]  # (B, T, 1, 1, 1)
     size = rows_at_once(first, runner.batch)
+    if first.is_cuda:  # a network may copy the clip before it comes to the features
+        size = min(size, runner.copies)
     found = []
     for start in range(0, len(steps), size):
         rows = steps[start : start + size]

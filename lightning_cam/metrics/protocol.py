@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lightning_cam.attribution.perturb import Reference
 from lightning_cam.errors import UnknownNameError
@@ -42,16 +42,22 @@ class Protocol:
     bf16: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.unit, str):
+        if isinstance(self.unit, list | tuple):
             object.__setattr__(self, "unit", tuple(self.unit))
         blocks = self.unit in ("voxel", "frame") or (
-            len(self.unit) == 3 and all(isinstance(n, int) and n > 0 for n in self.unit)
+            isinstance(self.unit, tuple)
+            and len(self.unit) == 3
+            and all(isinstance(n, int) and n > 0 for n in self.unit)
         )
         if not blocks:
             raise ValueError(f'unit must be "voxel", "frame" or (t, h, w), got {self.unit!r}')
         if self.order not in ("most", "least"):
             raise ValueError(f'order must be "most" or "least", got {self.order!r}')
-        for name in ("steps", "voxels"):
+        for name in ("deleted", "inserted"):
+            if getattr(self, name) not in get_args(Reference):
+                names = ", ".join(get_args(Reference))
+                raise ValueError(f"{name} must be one of {names}, got {getattr(self, name)!r}")
+        for name in ("steps", "voxels", "batch"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}")

@@ -55,7 +55,7 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
     device = _device(config["device"])
     journal = Journal(folder, rank)
     done = read_rows(folder)
-    _say_what_is_left(mine, done, rank, count)
+    _say_what_is_left(design, mine, done, rank, count)
     try:
         run_cells(design, mine, done, journal, device)
     except KeyboardInterrupt:
@@ -116,10 +116,10 @@ def _device(asked: str) -> str:
 
 
 def _say_what_is_left(
-    units: Sequence[Unit], done: Mapping[Any, Any], rank: int, count: int
+    design: Design, units: Sequence[Unit], done: Mapping[Any, Any], rank: int, count: int
 ) -> None:
     cells = sum(len(unit.cells) for unit in units)
-    left = sum(len(missing(unit, done)) for unit in units)
+    left = sum(len(missing(unit, done, retry=design.retry)) for unit in units)
     share = f"process {rank + 1} of {count}: " if count > 1 else ""
     before = f", {cells - left} of them are there" if left < cells else ""
     print(f"{share}{len(units)} clips, {cells} cells{before}", flush=True)

@@ -23,7 +23,9 @@ from lightning_cam.runs import leaves
 Row = dict[str, Any]
 Key = tuple[str, str, str, int, str]  # network, trained on, input, clip, cell
 
-_FREE = ("about.",)  # may differ between a study and its continuation
+# What may differ between a study and its continuation: batch sizes change no number.
+_FREE = ("about.",)
+_FREE_ENDS = (".batch",)
 
 
 def key_of(row: Mapping[str, Any]) -> Key:
@@ -104,7 +106,7 @@ def same_study(folder: Path, facts: Mapping[str, Any]) -> None:
         there = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.glob("rows.rank*.jsonl")):
+        if any(folder.glob("rows.rank*.jsonl")) and not path.exists():  # nobody was faster
             raise ConfigError(f"{folder} has rows but no study.json; choose out=DIR") from None
         write_text(path, json.dumps(facts, indent=2) + "\n")
         return
@@ -112,7 +114,11 @@ def same_study(folder: Path, facts: Mapping[str, Any]) -> None:
         raise ConfigError(f"cannot read {path} ({error}); choose out=DIR") from error
     old, new = (dict(_flat(leaves(tree))) for tree in (there, facts))
     for key in [*new, *(key for key in old if key not in new)]:
-        if not key.startswith(_FREE) and old.get(key) != new.get(key):
+        if (
+            not key.startswith(_FREE)
+            and not key.endswith(_FREE_ENDS)
+            and old.get(key) != new.get(key)
+        ):
             raise ConfigError(
                 f"{folder} holds a study with {key}={_short(old.get(key))}, not "
                 f"{_short(new.get(key))}; go on with the same settings, choose out=DIR for another "

@@ -160,9 +160,11 @@ def _measure(design: Design, unit: Unit, cells: Sequence[str]) -> Iterator[Row]:
     try:
         model: Explainable = network.task.explainable(batch)
         found = outputs(model, clip)
+        if not bool(found.isfinite().all()):
+            raise ValueError("the network's outputs are not finite")
         target = found.argmax(1)  # as the paper: what the network says, right or not
         ranked = probabilities(model, found)
-        ends = Ends.of(model, clip, target, protocol=design.protocol)
+        ends = Ends.of(model, clip, target, protocol=design.protocol, outputs=found)
     except Exception as error:
         yield from ({**row, "cell": cell, "error": _said(error)} for cell in cells)
         return

@@ -174,7 +174,7 @@ def _table(
         f"Mean ± standard deviation over {number} clips; the best of "
         f"{'each spectrum' if swept and len(head) > 1 else 'a column'} in bold. "
         f"Protocol: {describe(results.design.protocol)}. "
-        f"s/clip: seconds for the map alone, on {results.devices}.",
+        f"s/clip: seconds of the map, with one forward of the clip, on {results.devices}.",
         *_unreadable(results, [group for _, at, _ in lines for group in at.values()], swept),
         *(
             [f"Maps that are the same everywhere, ranked at random: {'; '.join(flat)}."]
