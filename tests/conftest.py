@@ -9,11 +9,16 @@ os.environ.setdefault("WANDB_MODE", "offline")
 
 import pytest
 import torch
+from hypothesis import settings
 
 REAL = Path(os.environ.get("LIGHTNING_CAM_REAL", Path(__file__).parents[2] / "shared" / "real"))
 
 # OpenMP's spinning makes small tensors slower on two shared cores, and tests share them.
 torch.set_num_threads(1)
+
+# The same examples in every run; HYPOTHESIS_PROFILE=default looks for others.
+settings.register_profile("same", derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture(scope="session")
