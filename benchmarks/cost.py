@@ -181,6 +181,11 @@ def peak_rise(name: str, explainer: str) -> float:
         forward()
     if explainer != "bare":  # code paths and thread pools warmed on a small clip, in the same way
         explainers(name, net, layer, torch.randn(1, 3, 16, 32, 32))[explainer]()
+    return memory_rise(call)
+
+
+def memory_rise(call: Call) -> float:
+    """MiB by which a call raises this process's memory."""
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     call()

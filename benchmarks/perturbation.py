@@ -28,7 +28,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from cost import _status, network, timed
+from cost import memory_rise, network, timed
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -209,10 +209,7 @@ def peak_rise(name: str, contestant: str) -> float:
     call = bare if contestant == "bare" else calls[contestant][0]
     for _ in range(3):
         bare()
-    before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
-    call()
-    return (_status("VmHWM") - before) / 1024
+    return memory_rise(call)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import os
 import pickle
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -132,14 +133,17 @@ def test_times_follow_the_numbers(tiny, numbers, width, rate):
 
 
 @settings(max_examples=40, deadline=None)
-@given(missing=st.sets(st.integers(1, 58), max_size=20), fps=st.sampled_from([3.0, 4.0, 7.5]))
+@given(missing=st.sets(st.integers(1, 58), max_size=30), fps=st.sampled_from([3.0, 4.0, 7.5]))
 def test_a_missing_number_is_a_gap_not_a_shift(tiny, missing, fps):
     numbers = [n for n in range(60) if n not in missing]
     with tempfile.TemporaryDirectory() as folder:
         for number in numbers:
             Path(folder, f"{number + 1}.png").write_bytes(tiny)
         info = probe(folder, rate=12)
-    shown = np.array(numbers)[info.steps(fps)]  # by number
+    # so many gaps that the pictures there are come more slowly than the steps
+    slow = fps > 1.01 * info.fps
+    with pytest.warns(UserWarning, match="above their own rate") if slow else nullcontext():
+        shown = np.array(numbers)[info.steps(fps)]  # by number
     whole = resample_times(np.arange(60) / 12, fps)
     assert len(shown) == len(whole)
     for number, wanted in zip(shown, whole, strict=True):
