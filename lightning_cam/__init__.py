@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         IntegratedRecurrentGradCAM,
         RandomMap,
         RecurrentGradCAM,
+        RegressionGradCAM,
         SpectrumRelevance,
         explain,
         explain_contrast,
@@ -47,6 +48,7 @@ _HOMES = {
         "IntegratedRecurrentGradCAM",
         "RandomMap",
         "RecurrentGradCAM",
+        "RegressionGradCAM",
         "SpectrumRelevance",
         "explain",
         "explain_contrast",
@@ -59,7 +61,9 @@ _HOMES = {
     "lightning_cam.metrics": ("Curve", "Ends", "Protocol", "deletion", "insertion"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_SUBPACKAGES = ("attribution", "callbacks", "data", "errors", "metrics", "models", "tasks", "viz")
+_SUBPACKAGES = (
+    "attribution", "callbacks", "data", "errors", "geometry", "metrics", "models", "tasks", "viz",
+)  # fmt: skip
 
 __all__ = [
     "RISE",
@@ -77,6 +81,7 @@ __all__ = [
     "Protocol",
     "RandomMap",
     "RecurrentGradCAM",
+    "RegressionGradCAM",
     "SpectrumRelevance",
     "deletion",
     "explain",

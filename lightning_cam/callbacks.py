@@ -27,6 +27,7 @@ from lightning_cam.faithful import (
     write_epoch,
 )
 from lightning_cam.gallery import (
+    clip_seen,
     clip_views,
     draw_clip,
     explain_clip,
@@ -56,6 +57,9 @@ class ExplainCallback(Callback):
     methods: as a network gets surer, both areas tend to grow for any map. With M methods and S
     steps a clip costs 2 + 2 (M + 1) (S - 1) forwards.
 
+    What a method finds out beside its maps (`Explanation.numbers`: how often Grad-CAM of a loss is
+    blank) becomes a curve, too, the mean over clips as `explain/METHOD/NAME`.
+
     Training is bit for bit what it would be without it. A clip or a method that fails is warned
     about once and training goes on.
 
@@ -73,8 +77,8 @@ class ExplainCallback(Callback):
         ValueError: settings that make no sense.
 
     The LightningModule offers `explainable(batch) -> Explainable`. A batch of the validation
-    loader is a mapping with "video" `(B, C, T, H, W)` and "label", or a tuple that begins with
-    these two. `datamodule.to_frames(clip)`, where there is one, undoes the normalisation.
+    loader is a mapping with "video" `(B, C, T, H, W)` and maybe "label", or a tuple that begins
+    with these two. `datamodule.to_frames(clip)`, where there is one, undoes the normalisation.
 
     Example:
         >>> Trainer(callbacks=[ExplainCallback({"gradcam": GradCAM()}, clips=4)])
@@ -201,8 +205,10 @@ class ExplainCallback(Callback):
         spectra = explain_spectra(model, clip, data, target, on_error)
         undo: Any = getattr(data, "to_frames", None)
         frames = np.asarray(undo(clip)[0] if undo else to_frames(clip[0]))
-        views = clip_views(data, clip)
-        picture = draw_clip(model, explanations, frames, batch, title, spectra=spectra, views=views)
+        views, seen = clip_views(data, clip), clip_seen(task, batch)
+        picture = draw_clip(
+            model, explanations, frames, batch, title, spectra=spectra, views=views, seen=seen
+        )
         # Eight frames a sheet: readable in W&B's panels, and half the cost.
         files = write_clip(
             folder, picture, explanations, batch, self.fps, columns=8, spectra=spectra
@@ -215,6 +221,11 @@ class ExplainCallback(Callback):
                 "sheet": str(files.sheet),
                 "attention": {name: w[0].tolist() for name, w in weights.items()},
                 "caption": f"{title}: {picture.target}",
+                "numbers": {
+                    f"explain/{name}/{what}": float(value[0])
+                    for name, e in explanations.items()
+                    for what, value in e.numbers.items()
+                },
                 "curves": self._measure(model, explanations, batch["video"], title),
             }
         ]
@@ -260,8 +271,13 @@ class ExplainCallback(Callback):
             for frame, weight in enumerate(weights)
         ]
         captions = [record["caption"] for record in records]
+        found = [record["numbers"] for record in records]
+        names = dict.fromkeys(name for numbers in found for name in numbers)
+        means = {n: float(np.mean([each[n] for each in found if n in each])) for n in names}
         for logger in trainer.loggers:
             try:
+                if means:
+                    logger.log_metrics(means, step)
                 if hasattr(logger, "log_video"):
                     videos = [record["video"] for record in records]
                     kinds = ["mp4"] * len(videos)

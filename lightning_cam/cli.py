@@ -100,7 +100,8 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
             methods = build(config["explain"], where="explain")
             _check_layers(task, methods)
             skipped = SkippedClips()
-            trainer = _trainer(config, methods, data.classes, run, [skipped, *callbacks])
+            more = [skipped, *callbacks]
+            trainer = _trainer(config, methods, data.classes, _monitor(task), run, more)
             logger = None
             if not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 logger = make_logger(config["logger"], run, config["name"], config, first)
@@ -264,13 +265,20 @@ def _filled(config: dict[str, Any], classes: Sequence[str], channels: int) -> di
     return {**config, "task": task, "data": data}
 
 
+def _monitor(task: Any) -> tuple[str, str]:
+    """The metric that chooses the best checkpoint, and whether it is to be "max" or "min"."""
+    return getattr(task, "monitor", ("val/acc", "max"))
+
+
 def _trainer(
     config: dict[str, Any],
     methods: Mapping[str, Attribution],
     classes: Sequence[str],
+    monitor: tuple[str, str],
     run: Run,
     more: Sequence[Callback],
 ) -> Trainer:
+    best, mode = monitor
     save = partial(ModelCheckpoint, dirpath=run.checkpoints, enable_version_counter=False)
     callbacks: list[Callback] = [
         *more,
@@ -286,8 +294,8 @@ def _trainer(
         save(
             filename="epoch_{epoch:03d}",
             auto_insert_metric_name=False,
-            monitor="val/acc",
-            mode="max",
+            monitor=best,
+            mode=mode,
         ),
         # save_last of the one above would write only when the best improves.
         save(filename="last", save_on_train_epoch_end=True),
@@ -330,7 +338,7 @@ def _summary(config: Mapping[str, Any], run: Run, trainer: Trainer, skipped: Ski
         print(f"{len(problems)} problems with the data, the first is {problems[0]}")
     score = getattr(best, "best_model_score", None)
     if score is not None:
-        print(f"best val/acc {float(score):.3f} ({found.stem})")
+        print(f"best {best.monitor} {float(score):.3f} ({found.stem})")  # type: ignore[attr-defined]
     if not found.exists():
         print("nothing was saved")
         return

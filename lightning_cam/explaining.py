@@ -19,13 +19,16 @@ from lightning_cam.attribution.progress import progress
 from lightning_cam.build import build
 from lightning_cam.checkpoint import KEY, rebuild
 from lightning_cam.data.clips import Clip, finished
+from lightning_cam.data.loading import collate
 from lightning_cam.errors import ConfigError, DataError, VideoReadError
 from lightning_cam.gallery import (
+    clip_seen,
     clip_views,
     draw_clip,
     explain_clip,
     explain_spectra,
     to_frames,
+    true_label,
     write_clip,
 )
 from lightning_cam.measurements import Measurements
@@ -64,7 +67,8 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
     trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
     task: Any
     data: Any
-    given = {k: config["data"][k] for k in ("root", "rate") if config["data"][k] is not None}
+    settings = ("root", "rate", "intrinsics")
+    given = {key: config["data"][key] for key in settings if config["data"][key] is not None}
     task, data, info = rebuild(config["ckpt"], trust, data=given)
     task = on_device(task, config["device"])
     if config["layers"] is not None:
@@ -110,7 +114,14 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
             spectra = explain_spectra(model, clip, data, explained)
             views = clip_views(data, batch["video"])
             picture = draw_clip(
-                model, explanations, frames, batch, source.title, spectra=spectra, views=views
+                model,
+                explanations,
+                frames,
+                batch,
+                source.title,
+                spectra=spectra,
+                views=views,
+                seen=clip_seen(task, batch),
             )
             files = write_clip(folder, picture, explanations, batch, config["fps"], spectra=spectra)
             plot = folder / f"{files.sheet.stem}.curves.png"
@@ -184,14 +195,13 @@ def on_device(task: Any, device: str) -> Any:
 def _print_layers(task: Any, data: Any, asked: str) -> None:
     if asked != "list":
         raise ConfigError(f"layers={asked} is unknown; layers=list prints them, layer=NAME chooses")
-    blank = finished(
-        data.reader.missing(Clip(Path(), ""), "")
-    )  # a clip of the size the network is used with
-    model = task.explainable()
+    # A clip of the size the network is used with.
+    blank = finished(collate([data.reader.missing(Clip(Path(), ""), "")]))
+    model = task.explainable(blank)
     table = Table(title="target layers")
     for heading in ("layer", "activation (D, t, h, w)", "stride (t, h, w)", ""):
         table.add_column(heading, no_wrap=True)
-    for layer in list_layers(model, blank["video"][None].to(task.device)):
+    for layer in list_layers(model, blank["video"].to(task.device)):
         default = "default" if layer.name == next(iter(model.layers), None) else ""
         stride = ", ".join(f"{s:g}" for s in layer.stride)
         table.add_row(layer.name, " x ".join(map(str, layer.shape[1:])), stride, default)
@@ -227,10 +237,10 @@ def _contrasted(
     model: Explainable, clip: torch.Tensor, batch: Mapping[str, Any], target: int | None
 ) -> int:
     """The class to set against another: the one asked for, else the true, else the predicted."""
-    label = int(batch["label"][0])
+    label = true_label(batch)
     if target is not None or label >= 0:
         return label if target is None else target
-    return int(outputs(model, clip).argmax())
+    return int(outputs(model, clip).argmax()) if model.default is None else model.default
 
 
 def _frames(data: Any, batch: Mapping[str, Any]) -> np.ndarray:

@@ -124,6 +124,15 @@ def clip_views(data: Any, clip: Tensor) -> dict[str, np.ndarray]:
     return {} if views is None else {name: frames[0] for name, frames in views(clip).items()}
 
 
+def clip_seen(task: Any, batch: Mapping[str, Any]) -> Any:
+    """What a task has to show of one clip beside its frames: `panels`, their `scales`, `lines`.
+
+    None where it has nothing; see `tasks.sfm_pictures.Seen`.
+    """
+    seen = getattr(task, "seen", None)
+    return None if seen is None else seen(batch)
+
+
 def draw_clip(
     model: Explainable,
     explanations: Mapping[str, Explanation],
@@ -133,6 +142,7 @@ def draw_clip(
     *,
     spectra: Spectra | None = None,
     views: Mapping[str, np.ndarray] | None = None,
+    seen: Any = None,
 ) -> ClipPicture:
     """What is known about one clip, ready to be drawn.
 
@@ -145,13 +155,15 @@ def draw_clip(
         title: the clip's name.
         spectra: what `explain_spectra` found.
         views: what `clip_views` found. `frames` are drawn for the first, the visible one.
+        seen: what `clip_seen` found.
     """
     first = next(iter(explanations.values()))
-    label = int(batch["label"][0]) if "label" in batch else -1
+    label = true_label(batch)
+    column = int(first.target[0])
     attention = next(iter(first.attention.values()), None)
     captions = [e.caption for e in explanations.values()]
     heatmaps: dict[str, np.ndarray] = {}
-    signed, contrasts = [], []
+    signed, contrasts, faint = [], [], {}
     for name, e in explanations.items():
         # two settings of one method may read the same
         caption = e.caption if captions.count(e.caption) == 1 else f"{name}: {e.caption}"
@@ -159,13 +171,16 @@ def draw_clip(
         for key, heat, negative in maps:
             heatmaps[key] = resize_heatmap(heat, frames.shape[:3])[0].cpu().numpy()
             signed += [key] * negative
+            if doubt := _doubt(e):
+                faint[key] = doubt
         if isinstance(e, Contrast):
             a, b, both = (key for key, *_ in maps)
             contrasts.append((a, b, both))
     return ClipPicture(
         frames=frames,
         heatmaps=heatmaps,
-        target=model.asked(model.name(int(first.target[0]))),
+        target=model.asked(model.name(column)),
+        value=None if model.softmax else float(first.outputs[0, column]),
         label=model.name(label) if label >= 0 else None,
         probabilities=probabilities(model, first.outputs),
         attention=None if attention is None else attention[0].cpu().numpy(),
@@ -176,6 +191,10 @@ def draw_clip(
         contrasts=contrasts,
         against=model.name(int(first.against.target[0])) if isinstance(first, Contrast) else None,
         views=_alike(views or {}, frames),
+        panels={} if seen is None else seen.panels,
+        scales={} if seen is None else seen.scales,
+        lines={} if seen is None else seen.lines,
+        faint=faint,
         stacks={
             f"spectra {'for A ' * isinstance(first, Contrast)}by {measure}": Stack(
                 [name.upper() for name in found.spectra],
@@ -186,6 +205,19 @@ def draw_clip(
             for measure, found in (spectra or {}).items()
         },
     )
+
+
+def true_label(batch: Mapping[str, Any]) -> int:
+    """The true class of one clip (B = 1), -1 where it has none or nobody knows."""
+    return int(batch["label"][0]) if "label" in batch else -1
+
+
+def _doubt(e: Explanation) -> str:
+    """Why a map is not to be trusted; "" where nothing speaks against it."""
+    if "low_gradient" not in e.numbers or not bool(e.numbers["low_gradient"][0]):
+        return ""
+    pull = float(e.numbers["pull"][0])
+    return f"low gradient: the layer moves the column by {pull:.1g} of what the clip does"
 
 
 def _falls(found: SpectrumRelevance) -> np.ndarray | None:
@@ -256,7 +288,8 @@ def write_clip(
     has `heatmap_against/<method>`, `relevance_against/<method>` and `against` (its column); the
     difference shown is the first heatmap less the second. Of a fused clip there are, for each
     spectrum and measure, `spectrum/<measure>/<name>` (T,) and `spectrum_total/<measure>/<name>`,
-    and `spectrum_fall/<name>` and `spectrum_fall_all`, see `SpectrumRelevance`. Signs other than
+    and `spectrum_fall/<name>` and `spectrum_fall_all`, see `SpectrumRelevance`. What a method found
+    out beside its map (`Explanation.numbers`) is `<name>/<method>`. Signs other than
     letters, digits and `_.-` in a method's name are percent-encoded.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -267,6 +300,7 @@ def write_clip(
         key = quote(name, safe="")
         arrays[f"heatmap/{key}"] = e.heatmap[0].cpu().numpy()
         arrays[f"relevance/{key}"] = relevance(e, batch)
+        arrays |= {f"{what}/{key}": value[0].item() for what, value in e.numbers.items()}
         if isinstance(e, Contrast):
             arrays[f"heatmap_against/{key}"] = e.against.heatmap[0].cpu().numpy()
             arrays[f"relevance_against/{key}"] = relevance(e.against, batch)

@@ -41,7 +41,9 @@ class EpochLines(Callback):
         if not trainer.is_global_zero:
             return
         values = trainer.callback_metrics
-        shown = ("train/loss", "train/acc", "val/loss", "val/acc")
+        shown = (
+            "train/loss", "train/acc", "val/loss", "val/acc", "val/depth/abs_rel", "val/pose/ate",
+        )  # fmt: skip
         numbers = "  ".join(f"{key} {float(values[key]):.3f}" for key in shown if key in values)
         seconds = time.perf_counter() - self.began
         epochs = trainer.max_epochs if (trainer.max_epochs or -1) > 0 else "?"

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from lightning_cam.attribution import Contrast, Explainable, Explanation, SpectrumRelevance
-from lightning_cam.gallery import Spectra, probabilities, relevance
+from lightning_cam.gallery import Spectra, probabilities, relevance, true_label
 from lightning_cam.metrics.localisation import energy_inside, pointing_hits, temporal_iou
 
 SCORES = (
@@ -35,8 +35,10 @@ def score_rows(
     Without ground truth its columns stay empty. Each part of it, a mask "mask/<part>" of the
     batch, adds a column "energy_<part>". What `explain_spectra` found adds, in the rows of its
     class, "share_<spectrum>_<measure>", "fall_<spectrum>" and "fall_all", see `SpectrumRelevance`.
+    Of a network without classes there is the "value" of its column, and of a method what it found
+    out beside its map (`Explanation.numbers`).
     """
-    label = int(batch["label"][0])
+    label = true_label(batch)
     for name, e in _each(explanations):
         ranked = probabilities(model, e.outputs)
         target = int(e.target[0])
@@ -63,10 +65,14 @@ def score_rows(
             row["energy_actor"] = _number(energy_inside(heat, mask))
             row["energy_action"] = _number(energy_inside(heat, action))
             row["iou_action"] = _number(temporal_iou(heat, action))
-            for key in batch:
-                if key.startswith(_PART):
-                    part = _number(energy_inside(heat, batch[key]))
-                    row[f"energy_{key.removeprefix(_PART)}"] = part
+        parts = [key for key in batch if key.startswith(_PART)]
+        if any(bool(batch[key].any()) for key in parts):
+            for key in parts:
+                part = _number(energy_inside(heat, batch[key]))
+                row[f"energy_{key.removeprefix(_PART)}"] = part
+        if not model.softmax:
+            row["value"] = f"{float(e.outputs[0, target]):.6g}"
+        row |= {what: f"{float(value[0]):.4g}" for what, value in e.numbers.items()}
         yield row | _of_spectra(spectra, target)
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Subset
 
 from lightning_cam.attribution import Explainable
 from lightning_cam.data.clips import finished
-from lightning_cam.data.dataset import ClipDataset
+from lightning_cam.data.dataset import SampleDataset
 from lightning_cam.data.loading import collate
 from lightning_cam.errors import ConfigError
 from lightning_cam.gallery import probabilities
@@ -63,7 +63,7 @@ def shuffled(indices: Sequence[int]) -> list[int]:
 
 def select_clips(
     task: Any,
-    dataset: ClipDataset,
+    dataset: SampleDataset[Any],
     order: Sequence[int],
     kinds: Sequence[str],
     count: int | None,

@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from lightning_cam.data.dataset import ClipDataset
+from lightning_cam.data.dataset import SampleDataset
 from lightning_cam.data.loading import collate
 from lightning_cam.data.video import SUFFIXES, is_frame_folder
-from lightning_cam.errors import ConfigError, DataError, UnknownNameError
+from lightning_cam.errors import ConfigError, DataError
 from lightning_cam.gallery import file_name
 from lightning_cam.selecting import Selection, select_clips, shuffled
 from lightning_cam.settings import selected_kinds
-
-_SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -100,19 +98,17 @@ def _is_video(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
-def open_split(data: Any, split: str, root_given: bool) -> ClipDataset:
+def open_split(data: Any, split: str, root_given: bool) -> SampleDataset[Any]:
     """The clips of one part of a data set, without augmentation, training clips included.
 
     Args:
         data: the data module of the checkpoint.
-        split: "train", "val" or "test".
+        split: "train", "val" or "test", or what else the data module's `evaluation` knows.
         root_given: the user named the data set's folder, so that data may be made there.
 
     Raises:
         UserError: there is no such part, or there are no data.
     """
-    if split not in _SPLITS:
-        raise UnknownNameError("split", split, _SPLITS)
     if root_given or not hasattr(data, "root"):
         data.prepare_data()
     elif not Path(str(data.root)).is_dir():
@@ -120,11 +116,11 @@ def open_split(data: Any, split: str, root_given: bool) -> ClipDataset:
         raise DataError(
             f"no data at {data.root}, which the checkpoint remembers; add data.root=FOLDER"
         )
-    return ClipDataset(getattr(data, f"{split}_set").clips, data.reader)
+    return data.evaluation(str(split))
 
 
 def choose(
-    dataset: ClipDataset, clips: int | Sequence[int], split: str, without: int | None = None
+    dataset: SampleDataset[Any], clips: int | Sequence[int], split: str, without: int | None = None
 ) -> list[int]:
     """Indices of the clips that are meant: so many, spread evenly, or these.
 
@@ -153,7 +149,7 @@ def spread(candidates: Sequence[int], count: int) -> list[int]:
     return [candidates[i] for i in places.round().astype(int)]
 
 
-def eligible(dataset: ClipDataset, split: str, without: int | None = None) -> list[int]:
+def eligible(dataset: SampleDataset[Any], split: str, without: int | None = None) -> list[int]:
     """Indices of the clips that are not of the class `without`.
 
     Raises:
@@ -166,7 +162,7 @@ def eligible(dataset: ClipDataset, split: str, without: int | None = None) -> li
     return found
 
 
-def from_split(dataset: ClipDataset, indices: Iterable[int]) -> list[Source]:
+def from_split(dataset: SampleDataset[Any], indices: Iterable[int]) -> list[Source]:
     """Clips of a data set by their indices."""
     indices = [int(i) for i in indices]
     titles = _unique(dataset.clips[i].clip_id for i in indices)

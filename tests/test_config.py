@@ -74,7 +74,7 @@ def test_experiments_are_what_their_names_say() -> None:
     names = {file.stem for file in (CONFIGS / "experiment").glob("*.yaml")}
     assert {"something_resnet50", "something_tiny", "kinetics_r3d18", "hmdb51_lrcn"} <= names
     for name in names:
-        if name.startswith("multispectral"):  # the next test's
+        if name.startswith(("multispectral", "sfm")):  # the next tests'
             continue
         config = composed("train", f"experiment={name}")
         assert config["name"] == name
@@ -90,6 +90,31 @@ def test_experiments_are_what_their_names_say() -> None:
         assert config["model"]["weights"] == (None if embedded else "DEFAULT")
         without = composed("train", f"experiment={name}", "model.weights=null")
         assert without["model"]["weights"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "data"),
+    [
+        ("sfm_kitti", "DispNet", "KittiOdometry"),
+        ("sfm_kitti_resnet18", "ResNetDepth", "KittiOdometry"),
+        ("sfm_tiny", "DispNet", "SyntheticOdometry"),
+    ],
+)
+def test_experiments_of_depth_and_motion(name: str, depth: str, data: str) -> None:
+    config = composed("train", f"experiment={name}", "data.snippet=5")
+    assert config["name"] == name
+    assert config["data"][TARGET].endswith(f".{data}")
+    model, task = config["model"], config["task"]
+    assert model["depth"][TARGET].endswith(f".{depth}")
+    assert (model["snippet"], model["pose"]["snippet"]) == (5, 5)  # those of the data
+    assert (task["mean"], task["std"]) == (config["data"]["mean"], config["data"]["std"])
+    assert not (task["loss"]["min_reprojection"] and model["pose"].get("masks"))
+    assert task["depth_crop"] == (None if name == "sfm_tiny" else "garg")
+    without = {"model.depth.weights=null", "model.pose.weights=null"} if depth != "DispNet" else ()
+    network = build(composed("train", f"experiment={name}", *without)["task"], where="task")
+    assert set(config["explain"]) == {"regression_depth", "regression_pose"}
+    for method in config["explain"].values():
+        network.explainable().layer(method["layer"])
 
 
 @pytest.mark.parametrize("size", ["", "tiny_"])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lightning_cam.viz import CurveLine, curves, draw_curves
 from lightning_cam.viz.canvas import BLUE, WRONG, Canvas
+from lightning_cam.viz.stroke import curve_styles, round_ticks
 
 Pairs = dict[str, tuple[CurveLine, CurveLine]]
 
@@ -76,8 +77,8 @@ def test_it_says_what_is_shown(canvases: list[Canvas]) -> None:
 
 
 def diagram(lines: dict[str, CurveLine], *baselines: str) -> np.ndarray:
-    styles = curves._styles(list(lines), baselines)
-    return curves._diagram(lines, styles, curves._ticks([x.score for x in lines.values()]))
+    styles = curve_styles(list(lines), baselines)
+    return curves._diagram(lines, styles, round_ticks([x.score for x in lines.values()]))
 
 
 def at(image: np.ndarray, share: float, level: float) -> np.ndarray:
@@ -121,7 +122,7 @@ def test_equal_curves_show_both_methods() -> None:
 @given(st.floats(-1e6, 1e6), st.floats(1e-9, 1e6))
 def test_the_axis_has_round_numbers_around_all_scores(low: float, size: float) -> None:
     scores = np.array([low, low + size])
-    ticks = curves._ticks([scores])
+    ticks = round_ticks([scores])
     step = ticks[1] - ticks[0]
     assert ticks[0] <= scores.min() + 0.01 * step and ticks[-1] >= scores.max() - 0.01 * step
     assert 0 in ticks or scores.max() < 0
@@ -129,14 +130,14 @@ def test_the_axis_has_round_numbers_around_all_scores(low: float, size: float) -
 
 
 def test_probabilities_have_the_axis_one_expects() -> None:
-    assert curves._ticks([np.array([0.03, 0.97])]) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
-    assert curves._ticks([np.array([0, 1.0])]) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
-    assert curves._ticks([np.zeros(3)])[-1] == 1
+    assert round_ticks([np.array([0.03, 0.97])]) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert round_ticks([np.array([0, 1.0])]) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert round_ticks([np.zeros(3)])[-1] == 1
 
 
 def test_intervals_lie_on_the_axis_too() -> None:
     def top(drawn: Pairs, *baselines: str) -> float:
-        return curves._ticks(curves._extents(drawn, baselines))[-1]
+        return round_ticks(curves._extents(drawn, baselines))[-1]
 
     assert top({"m": pair(high=0.4)}) == pytest.approx(0.4)
     assert top({"m": pair(0.3, high=0.4)}) == pytest.approx(0.8)

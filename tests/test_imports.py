@@ -17,11 +17,12 @@ LOW = {"errors"}
 MAY = {
     "errors": set(),
     "attribution": LOW,
-    "metrics": LOW | {"attribution"},
+    "geometry": set(),
+    "metrics": LOW | {"attribution", "geometry"},
     "viz": LOW,
     "models": LOW,
     "data": LOW,
-    "tasks": LOW | {"attribution", "models", "viz"},
+    "tasks": LOW | {"attribution", "geometry", "metrics", "models", "viz"},
     "gallery": LOW | {"attribution", "viz"},
     "faithful": LOW | {"attribution", "metrics", "scores", "viz"},
     "measurements": LOW | {"attribution", "faithful", "scores"},
@@ -50,6 +51,7 @@ HEAVY = {"lightning", "wandb", "hydra", "omegaconf", "torchvision", "decord"}
 NEVER = {
     "errors": HEAVY | {"torch"},
     "attribution": HEAVY,
+    "geometry": HEAVY,
     "metrics": HEAVY,
     "viz": HEAVY | {"torch"},
     "models": HEAVY - {"torchvision"},

@@ -219,6 +219,64 @@ def test_bars_are_the_shares(tmp_path):
     assert "frame 3: 20%" in attention and "frame 5 · padded" in attention
 
 
+def regressor(title: str = "sequence 09", **changes: object) -> ClipPicture:
+    """A clip of a network without classes, with all that is drawn of one."""
+    depth = np.full((6, 8, 8, 3), 90, np.uint8)
+    values = {"tx": np.array([np.nan, 1, 2, np.nan, -2, 5]), "ty": np.zeros(6)}
+    fields = {
+        "label": None,
+        "probabilities": (),
+        "attention": None,
+        "target": "-view_synthesis_loss",
+        "value": -0.2134,
+        "panels": {"depth": depth},
+        "lines": {"translation (m)": values, "nothing": {"a": np.full(6, np.nan)}},
+        "faint": {"Grad-CAM, layer trunk": "low gradient", "Flat": "low gradient"},
+    }
+    return clip(title, **{**fields, **changes})
+
+
+def test_a_regressor_has_a_value_and_no_classes(tmp_path):
+    text = write_report(tmp_path, [entry(tmp_path, regressor(), "a")]).read_text(encoding="utf-8")
+    page = Page(text)
+    words = " ".join(" ".join(page.text).split())
+    assert "explaining -view_synthesis_loss = -0.213 deletion 0.12" in words
+    assert "predicted right" not in words and "true class" not in words.split("Methods")[0]
+    assert not page.all("table")
+    assert [a["class"] for a in page.all("article")] == ["card unknown broad"]
+    assert "faint: low gradient no evidence" not in words  # one doubt a map
+    assert "Grad-CAM, layer trunk faint: low gradient" in words
+    assert "Flat no evidence: map is zero everywhere" in words
+    assert re.findall(r'<svg class="(\w+)"', text) == ["plot", "faint"]
+
+
+def test_plots_have_their_values_and_gaps(tmp_path):
+    text = write_report(tmp_path, [entry(tmp_path, regressor(), "a")]).read_text(encoding="utf-8")
+    (plot,) = re.findall(r'<svg class="plot".*?</svg>', text, flags=re.S)
+    lines = re.findall(r'<polyline class="(\w+)" points="([^"]*)"', plot)
+    assert [kind for kind, _ in lines] == ["line1", "line0", "line0"]  # the first series on top
+    zero, first, alone = ([tuple(map(float, p.split(","))) for p in points.split()]
+                          for _, points in lines)  # fmt: skip
+    assert [x for x, _ in zero] == [0.5, 1.5, 2.5, 3.5, 4.5]  # the sixth frame is padding
+    assert len({y for _, y in zero}) == 1 and [x for x, _ in first] == [1.5, 2.5]
+    assert [round(x, 1) for x, _ in alone] == [4.3, 4.7]
+    level = zero[0][1]
+    for got, value in ((first[0], 1), (first[1], 2), (alone[0], -2)):
+        assert got[1] - level == pytest.approx(-38 * value / 4, abs=0.02)  # from -2 to 2
+    assert f'y1="{level:.1f}"' in plot  # the dashed line is at zero
+    assert "frame 1: tx 1, ty 0" in plot and "frame 3: ty 0" in plot and "padded" in plot
+    assert "<em>no values</em>" in text and "in plots zero" in text
+
+
+def test_names_of_plots_and_reasons_cannot_become_markup(tmp_path):
+    picture = regressor(
+        lines={EVIL: {EVIL: np.arange(6.0)}}, faint={"Grad-CAM, layer trunk": EVIL}, target=EVIL
+    )
+    text = write_report(tmp_path, [entry(tmp_path, picture, "a")]).read_text(encoding="utf-8")
+    assert "<script>alert" not in text and len(Page(text).all("script")) == 1
+    assert "".join(Page(text).text).count(EVIL) >= 3 + 6  # in the plot's titles of frames, too
+
+
 def test_hundreds_of_clips_do_not_load_at_once(tmp_path):
     entries = [entry(tmp_path, clip(str(n)), str(n)) for n in range(300)]
     path = write_report(tmp_path, entries)

@@ -143,7 +143,10 @@ def test_so_many_clips_are_spread_evenly_over_those_that_count():
 
 def test_clips_of_one_name_get_files_of_their_own(tmp_path: Path) -> None:
     clips = [Clip(tmp_path / f"{n}.mpg", "same") for n in range(3)]
-    data = SimpleNamespace(root=str(tmp_path), val_set=SimpleNamespace(clips=clips), reader=None)
+    data = SimpleNamespace(
+        root=str(tmp_path),
+        evaluation=lambda part: SimpleNamespace(clips=clips if part == "val" else []),
+    )
     config = {"video": None, "data": {"split": "val", "root": None}, "clips": 3, "select": None}
     sources, selection = find_sources(config, data, None, None)
     assert [source.title for source in sources] == ["same", "same_2", "same_3"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -14,9 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from readable import assert_readable, keep_canvases, said
 
 from lightning_cam.viz import (
     ClipPicture,
+    PanelScale,
     Stack,
     draw_attention,
     draw_sheet,
@@ -38,10 +39,12 @@ from lightning_cam.viz.canvas import (
 )
 from lightning_cam.viz.header import header
 from lightning_cam.viz.overlay import LUT, SIGNED_LUT, no_evidence
-from lightning_cam.viz.panel import panel_size
+from lightning_cam.viz.panel import _places, panel_size
 from lightning_cam.viz.parts import percent
+from lightning_cam.viz.plots import Plots
 from lightning_cam.viz.sheet import chosen_frames
 from lightning_cam.viz.strip import TINT, Strip
+from lightning_cam.viz.stroke import COLORS
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -65,6 +68,13 @@ def stack(*parts: str, high: float = 1, falls: bool = False) -> Stack:
     """Shares that come and go, one part after the other."""
     shares = np.eye(len(parts)).repeat(8, 1)[:, :: len(parts)] * high / 8
     return Stack(parts, shares, shares.sum(1), -np.ones(len(parts) + 1) if falls else None)
+
+
+def series(*names: str, frames: int = 8) -> dict[str, np.ndarray]:
+    """Waves of different size; the first and the last frame have no value."""
+    at = np.arange(frames)
+    inside = (at > 0) & (at < frames - 1)
+    return {name: np.where(inside, n + np.sin(at + n), np.nan) for n, name in enumerate(names)}
 
 
 def picture(t: int = 8, h: int = 32, w: int = 48, **changes: object) -> ClipPicture:
@@ -310,17 +320,9 @@ def test_percentages_leave_no_false_certainty():
 
 
 @pytest.fixture
-def canvases(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Canvas]]:
+def canvases(monkeypatch: pytest.MonkeyPatch) -> list[Canvas]:
     """Every canvas that is drawn on during the test."""
-    made: list[Canvas] = []
-    init = Canvas.__init__
-
-    def register(self: Canvas, width: int, height: int) -> None:
-        init(self, width, height)
-        made.append(self)
-
-    monkeypatch.setattr(Canvas, "__init__", register)
-    yield made
+    return keep_canvases(monkeypatch)
 
 
 LONG = "a_very_long_folder_name/v_synthetic_actions_group_07/v_spinning_clip_0042_of_many.mp4"
@@ -352,6 +354,31 @@ AWKWARD = {
             "spectra by perturbation": stack("TV", "IR", falls=True),
         },
         "valid": np.arange(8) < 5,
+    },
+    "panels": {
+        "panels": {"depth": noise(8, 32, 48), "error": noise(8, 16, 24)},
+        "scales": {"depth": PanelScale(LUT, "2.1 m", "80 m", "by 1/depth")},
+        "lines": {"translation (m)": series("tx", "ty", "tz"), "rotation (degrees)": series("rx")},
+        "faint": {"Recurrent Grad-CAM, layer trunk, pool space": "low gradient"},
+        "label": None,
+        "probabilities": (),
+        "target": "-view_synthesis_loss",
+        "value": -0.2134,
+        "valid": np.arange(8) < 6,
+    },
+    "long panels": {
+        "panels": {f"{LONG} {n}": noise(8, 32, 48) for n in range(5)},
+        "scales": {f"{LONG} {n}": PanelScale(LUT, LONG, LONG, LONG) for n in range(2)},
+        "lines": {
+            f"{LONG} (m)": {f"{LONG} {n}": np.arange(8) * -1.234e-30 for n in range(9)},
+            "gaps": {LONG: np.where(np.arange(8) % 2, 1.5e9, np.nan)},
+            "nothing": {"a": np.full(8, np.nan), "b": np.full(8, np.inf)},
+        },
+        "faint": {"Recurrent Grad-CAM, layer trunk, pool space": SENTENCE * 3},
+        "target": LONG * 4,
+        "value": 1e-30,
+        "probabilities": (),
+        "times": np.arange(8) * 1000.5,
     },
     "many spectra": {
         "views": {LONG: noise(8, 32, 48), "IR": noise(8, 32, 48), "UV": noise(8, 32, 48)},
@@ -387,16 +414,6 @@ def awkward(name: str) -> ClipPicture:
     return picture(**AWKWARD[name])
 
 
-def assert_readable(canvases: list[Canvas]) -> None:
-    for canvas in canvases:
-        width, height = canvas.image.size
-        for n, (text, (x0, y0, x1, y1)) in enumerate(canvas.boxes):
-            assert x0 >= 0 and y0 >= 0 and x1 <= width and y1 <= height, f"{text!r} is cut off"
-            for other, (a0, b0, a1, b1) in canvas.boxes[:n]:
-                apart = x1 <= a0 or a1 <= x0 or y1 <= b0 or b1 <= y0
-                assert apart, f"{text!r} runs into {other!r}"
-
-
 @pytest.mark.parametrize("name", AWKWARD)
 @pytest.mark.parametrize("draw", [draw_video, draw_sheet])
 def test_no_text_is_cut_off_or_runs_into_another(canvases, name, draw):
@@ -413,10 +430,10 @@ def test_contrasts_of_sentences_are_drawn_readably(canvases, methods, draw):
     ranked = [(SENTENCE, 0.6), (ROLLING, 0.4)]
     draw(contrast(heat, np.zeros_like(heat), methods, probabilities=ranked, **classes))
     assert_readable(canvases)
-    said = " ".join(text for canvas in canvases for text, _ in canvas.boxes)
-    assert "…" not in said
-    assert f"A: {SENTENCE} (60%)" in said and f"B: {ROLLING} (40%)" in said
-    assert said.count("no evidence: map is zero everywhere") == len(methods)
+    words = " ".join(said(canvases))
+    assert "…" not in words
+    assert f"A: {SENTENCE} (60%)" in words and f"B: {ROLLING} (40%)" in words
+    assert words.count("no evidence: map is zero everywhere") == len(methods)
 
 
 @pytest.mark.parametrize("draw", [draw_video, draw_sheet])
@@ -432,8 +449,8 @@ def test_contrasts_in_two_spectra_are_drawn_readably(canvases, draw):
 def test_classes_that_are_sentences_are_wrapped_and_not_cut(canvases, width):
     header(awkward("sentences"), width)
     assert_readable(canvases)
-    said = " ".join(text for text, _ in canvases[0].boxes)
-    assert f"true class: {ROLLING}" in said and "…" not in said
+    text = " ".join(said(canvases))
+    assert f"true class: {ROLLING}" in text and "…" not in text
     lines = [text for text, _ in canvases[0].boxes]
     for name in (SENTENCE, ROLLING):
         (start,) = [n for n, line in enumerate(lines) if name.startswith(line) and len(line) > 8]
@@ -459,6 +476,20 @@ def test_attention_is_drawn_readably(canvases, shape):
     weights[-1, -1] = np.nan
     draw_attention(weights, title=LONG * 3)
     assert_readable(canvases)
+
+
+@pytest.mark.parametrize("count", [1, 2, 16, 80])
+@pytest.mark.parametrize("size", [(64, 208), (48, 16), (32, 32)])
+@pytest.mark.parametrize("draw", [draw_video, draw_sheet])
+def test_panels_and_plots_of_clips_of_every_shape_are_readable(canvases, count, size, draw):
+    clip = picture(
+        count, *size, panels={name: noise(count, *size) for name in ("depth", "warped", "error")},
+        scales={"depth": PanelScale(LUT, "2.1 m", "80 m")}, times=np.arange(count) / 10,
+        lines={"translation (m)": series("tx", "ty", "tz", frames=count)},
+    )  # fmt: skip
+    out = draw(clip)
+    assert_readable(canvases)
+    assert out.shape[-2] <= (1536 if draw is draw_video else 1800)
 
 
 # --- the explanation video -------------------------------------------------------------------
@@ -584,10 +615,10 @@ def test_right_and_wrong_and_another_target_are_said(canvases):
 
 def test_a_blank_map_is_said_to_be_no_evidence(canvases):
     draw_video(awkward("blank"))
-    said = [text for canvas in canvases for text, _ in canvas.boxes]
-    assert "no evidence: map is zero everywhere" in said
-    assert [text for text in said if text.startswith("no evidence: map is 0.333")]
-    assert said.count("no evidence") >= 3  # both energies and the attention of NaN
+    words = said(canvases)
+    assert "no evidence: map is zero everywhere" in words
+    assert [text for text in words if text.startswith("no evidence: map is 0.333")]
+    assert words.count("no evidence") >= 3  # both energies and the attention of NaN
 
 
 def test_drawing_and_encoding_is_cheap(tmp_path):
@@ -599,6 +630,204 @@ def test_drawing_and_encoding_is_cheap(tmp_path):
             write_video(tmp_path / f"{n}.mp4", draw_video(clip))
         best = min(best, time.process_time() - start)
     assert best < 0.5  # about 0.13 s where nothing else runs; the callback may cost 0.25 s
+
+
+# --- panels, plots, faint maps, values -------------------------------------------------------
+
+
+def test_pictures_without_panels_stand_where_they_always_stood():
+    def places(heatmaps: int, **changes: object) -> list[tuple[int, int]]:
+        maps = {str(n): blob(8, 32, 48) for n in range(heatmaps)}
+        return _places(picture(heatmaps=maps, **changes), 256, 256)
+
+    assert places(0) == [(0, 0)] and places(3) == [(0, 0), (0, 1), (0, 2), (0, 3)]
+    assert places(4) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    assert places(8) == [divmod(n, 3) for n in range(9)]
+    views = {"TV": noise(8, 32, 48), "IR": noise(8, 32, 48)}
+    assert places(2, views=views) == [(0, 0), (0, 1), (1, 0)]
+    clip = contrast(blob(8, 32, 48), blob(8, 32, 48), ("a", "b"))
+    rows = [(0, 0), (0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
+    assert _places(clip, 256, 256) == rows
+    two = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 1), (3, 0), (3, 1)]
+    assert _places(dataclasses.replace(clip, views=views), 256, 512) == two
+
+
+@pytest.mark.parametrize(
+    ("heatmaps", "size", "rows"),
+    [
+        (0, (128, 416), ["fp", "pp"]),
+        (1, (128, 416), ["fh", "pp", "p"]),
+        (2, (128, 416), ["fhh", "ppp"]),
+        (3, (145, 480), ["fh", "hh", "pp", "p"]),
+        (2, (256, 256), ["fhh", "ppp"]),
+        (1, (480, 240), ["fhppp"]),
+    ],
+)
+def test_panels_stand_in_rows_of_their_own_where_that_leaves_no_holes(heatmaps, size, rows):
+    maps = {str(n): blob(8, 32, 48) for n in range(heatmaps)}
+    clip = picture(heatmaps=maps, panels={f"p{n}": noise(8, 32, 48) for n in range(3)})
+    found: dict[int, str] = {}
+    for (row, column), kind in zip(_places(clip, *size), "f" + "h" * heatmaps + "ppp", strict=True):
+        assert len(found.get(row, "")) == column
+        found[row] = found.get(row, "") + kind
+    assert list(found.values()) == rows
+
+
+def test_lines_and_panels_leave_the_rest_of_the_sheet_as_it_is():
+    clip = picture()
+    plain = draw_sheet(clip)
+    lines = draw_sheet(dataclasses.replace(clip, lines={"motion (m)": series("a", "b")}))
+    bottom = Strip(clip, plain.shape[1], 250, 0).height
+    more = len(lines) - len(plain)
+    assert more > 80
+    np.testing.assert_array_equal(lines[: len(plain) - bottom], plain[:-bottom])
+    np.testing.assert_array_equal(lines[-bottom:], plain[-bottom:])
+    panels = draw_sheet(dataclasses.replace(clip, panels={"depth": noise(8, 32, 48, seed=3)}))
+    np.testing.assert_array_equal(panels[: len(plain) - bottom - 2], plain[: -bottom - 2])
+    np.testing.assert_array_equal(panels[-bottom:], plain[-bottom:])
+
+
+def find(page: np.ndarray, part: np.ndarray) -> tuple[int, int]:
+    """Where a picture stands on a page."""
+    spots = np.argwhere((page == part[0, 0]).all(-1))
+    h, w = part.shape[:2]
+    for y, x in spots:
+        if (page[y : y + h, x : x + w].shape == part.shape) and (
+            page[y : y + h, x : x + w] == part
+        ).all():
+            return int(y), int(x)
+    raise AssertionError("not on the page")
+
+
+def test_a_panel_is_drawn_without_heat_on_every_frame():
+    size = 3, 256, 256
+    panel = noise(*size, seed=7)
+    clip = picture(*size, panels={"depth": panel, "tall": noise(3, 512, 128, seed=8)})
+    video = draw_video(clip)
+    spots = {find(video[t], panel[t]) for t in range(3)}
+    assert len(spots) == 1
+    tall = np.stack([cv2.resize(f, (64, 256), interpolation=cv2.INTER_AREA)
+                     for f in clip.panels["tall"]])  # fmt: skip
+    find(video[1], tall[1])  # keeps its proportions
+    padded = draw_video(dataclasses.replace(clip, valid=np.arange(3) < 2))
+    (y, x), = spots  # fmt: skip
+    faded = padded[2, y : y + 256, x : x + 256].astype(int)
+    assert (np.ptp(faded, axis=-1) == 0).all() and faded.mean() > 180
+    np.testing.assert_array_equal(padded[1, y : y + 256, x : x + 256], panel[1])
+
+
+def test_panels_of_nearly_the_frames_proportions_are_as_large():
+    frames = noise(2, 94, 310)
+    panel = np.full((2, 64, 208, 3), (10, 200, 30), np.uint8)
+    video = draw_video(picture(2, 94, 310, frames=frames, panels={"a": panel}))
+    assert (video[0] == (10, 200, 30)).all(-1).sum() == np.prod(panel_size(94, 310))
+
+
+def plots_of(clip: ClipPicture, width: int = 720) -> tuple[Plots, Strip]:
+    strip = Strip(clip, width, 220, width - 80)
+    return Plots(clip, strip), strip
+
+
+def has(pixels: np.ndarray, color: tuple[int, int, int]) -> bool:
+    return bool((np.abs(pixels.astype(int) - color).max(-1) <= 3).any())
+
+
+def test_curves_lie_where_their_values_say():
+    values = {"a": np.array([1, 2, 3, np.nan, np.nan, -1, np.nan, 4.0]), "b": np.arange(8) / 2}
+    plots, strip = plots_of(picture(lines={"both (m)": values}, valid=np.arange(8) < 7))
+    image, (plot,) = plots.draw(), plots.plots
+    for name, color in zip(values, COLORS, strict=False):
+        for t, value in enumerate(values[name]):
+            x0, x1 = strip.column(t)
+            column = image[plot.y : plot.y + plot.height, x0 + 4 : x1 - 4]
+            if np.isnan(value) or t == 7:
+                assert not has(column, color), (name, t)  # a gap, or padding
+                continue
+            share = (plot.ticks[-1] - value) / (plot.ticks[-1] - plot.ticks[0])
+            y, x = plot.y + 7 + round(share * (plot.height - 15)), (x0 + x1) // 2
+            assert has(image[y - 2 : y + 3, x - 2 : x + 3], color), (name, t)
+    zero = image[round(float(plot.level(0))), strip.left : strip.right]
+    assert (zero == NEUTRAL).all(-1).sum() > 300
+    assert plot.ticks[0] <= -1 and plot.ticks[-1] >= 3  # not the 4 of the padded frame
+
+
+def test_the_cursor_moves_through_the_plots_and_the_values_are_read_off(canvases):
+    clip = picture(lines={"t (m)": series("tx", "ty"), "r (degrees)": series("rx", "ry")})
+    video = draw_video(clip)
+    plots, strip = plots_of(clip, video.shape[2])
+    top = video.shape[1] - strip.height - plots.height
+    top -= top % 2  # a page of even height
+    for t in range(8):
+        band = video[t, top : top + plots.height]
+        tinted = np.flatnonzero((band == TINT).all(-1).sum(0) > 20)
+        x0, x1 = strip.column(t)
+        assert abs(tinted.min() - x0) <= 8 and abs(tinted.max() - x1 + 1) <= 8
+    made = len(canvases)
+    plots.readings(2)
+    assert said(canvases[made:]) == [
+        f"{values[2]:.3g}" for plot in clip.lines.values() for values in plot.values()
+    ]
+    plots.readings(0)
+    assert said(canvases[-1:]) == []  # a gap
+
+
+def test_series_look_alike_in_every_plot():
+    plots, _ = plots_of(picture(lines={"t": series("tx", "ty"), "r": series("rx", "ry", "rz")}))
+    first, second = ([(s.color, s.mark) for s in plot.styles.values()] for plot in plots.plots)
+    assert first == second[:2] and len({*second}) == 3
+
+
+def test_a_map_that_is_not_to_be_trusted_is_drawn_faintly(canvases):
+    frames, heat = noise(4, 256, 256), blob(4, 256, 256)
+    clip = picture(4, 256, 256, frames=frames, heatmaps={"a": heat, "zero": 0 * heat})
+    faint = dataclasses.replace(clip, faint={"a": "low gradient", "zero": "low gradient"})
+    video = draw_video(faint)
+    find(video[2], overlay(frames, heat, 0.125)[2])
+    find(draw_video(clip)[2], overlay(frames, heat, 0.5)[2])
+    canvases.clear()
+    draw_video(faint)
+    words = said(canvases)
+    assert words.count("faint: low gradient") == 1  # of the other one no evidence is said
+    assert faint.strip_kinds()["energy: a"] == "faint"
+
+
+@pytest.mark.parametrize("reason", ["low gradient", "nearly no gradient (3e-9): near the optimum"])
+def test_the_reason_stands_beside_the_scale_or_below_it(canvases, reason):
+    draw_video(picture(heatmaps={"a": 37 * blob(8, 32, 48)}, faint={"a": reason}))
+    boxes = {text: box for canvas in canvases for text, box in canvas.boxes}
+    (high,) = [box for text, box in boxes.items() if text.startswith("37")]
+    if reason == "low gradient":
+        x0, y0, *_ = boxes[f"faint: {reason}"]
+        assert x0 > high[2] and abs(y0 - high[1]) < 8
+    else:
+        lines = [b for text, b in boxes.items() if len(text) > 3 and text in f"faint: {reason}"]
+        assert lines and min(y0 for _, y0, *_ in lines) >= high[3]
+
+
+def test_a_regressor_has_a_value_and_no_classes(canvases):
+    regressor = {"label": None, "probabilities": (), "target": "-view_synthesis_loss"}
+    header(picture(**regressor, value=-0.21345), 600)
+    header(picture(**regressor), 600)
+    header(picture(value=3.0), 600)
+    assert said(canvases[:1])[1:] == ["explaining: -view_synthesis_loss = -0.213"]
+    assert said(canvases[1:2])[1:] == ["explaining: -view_synthesis_loss"]
+    assert "3" not in " ".join(said(canvases[2:3])[1:2])
+
+
+def test_fields_that_belong_to_nothing_are_named():
+    depth = {"depth": noise(8, 32, 48)}
+    with pytest.raises(ValueError, match=r"panels\['depth'\]: expected 8 frames, got 7"):
+        picture(panels={"depth": noise(7, 32, 48)})
+    with pytest.raises(TypeError, match="uint8"):
+        picture(panels={"depth": np.zeros((8, 32, 48, 3))})
+    with pytest.raises(ValueError, match="'a' is the caption of a heatmap"):
+        picture(heatmaps={"a": blob(8, 32, 48)}, panels={"a": noise(8, 32, 48)})
+    with pytest.raises(ValueError, match=r"scales: there is no 'dept' in \['depth'\]"):
+        picture(panels=depth, scales={"dept": PanelScale(LUT, "0", "1")})
+    with pytest.raises(ValueError, match="faint: there is no 'depth'"):
+        picture(panels=depth, faint={"depth": "why"})
+    with pytest.raises(ValueError, match=r"lines\['t \(m\)'\]\['tx'\]: .*\(8,\), got \(9,\)"):
+        picture(lines={"t (m)": {"tx": np.zeros(9)}})
 
 
 # --- contact sheet and heat-strip ------------------------------------------------------------

@@ -16,6 +16,7 @@ from lightning_cam.attribution.recurrent import (
     step_energy,
     step_maps,
 )
+from lightning_cam.attribution.regression import RegressionGradCAM
 from lightning_cam.attribution.rise import RISE
 from lightning_cam.attribution.sidu import SIDU
 from lightning_cam.attribution.spectrum import SpectrumRelevance, spectrum_relevance
@@ -33,6 +34,7 @@ __all__ = [
     "LayerInfo",
     "RandomMap",
     "RecurrentGradCAM",
+    "RegressionGradCAM",
     "SpectrumRelevance",
     "explain",
     "explain_contrast",

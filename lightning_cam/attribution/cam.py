@@ -22,7 +22,7 @@ parameters are frozen, and no gradient reaches a parameter.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,17 +64,60 @@ class GradCAM:
             raise ValueError(f'pool must be "space", "spacetime" or None, got {self.pool!r}')
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
-        name, layer = model.layer(self.layer)
-        with capture(layer, leaf=True) as calls:
-            outputs = model.forward(clip)
-        calls = last_calls(model, name, calls, clip)
-        score = model.score(outputs, outputs.argmax(1) if target is None else target)
-        pool = self.pool or ("spacetime" if calls[0].ndim == 5 else "space")
-        model.notes.update(layer=name, pool=f"gradient pooled over {pool}")
-        gradient = in_time(model, gradients(score, calls), len(clip))
-        weights = pooled(gradient, pool, model.valid_for(clip))
-        cam = weighted_sum(in_time(model, calls, len(clip)), weights)
+        cam = layer_map(model, clip, target, self.layer, self.pool).signed
         return on_frames(model, cam.relu() if self.relu else cam, clip)
+
+
+class LayerMap(NamedTuple):
+    """What a layer says about a column.
+
+    Attributes:
+        signed: `(B, t, h, w)`, the sum over channels of weight times activation.
+        activation: `(B, D, t, h, w)`.
+        gradient: of the score, alike.
+        target: `(B,)`, the columns.
+        score: `(B,)`, what was explained of them.
+    """
+
+    signed: Tensor
+    activation: Tensor
+    gradient: Tensor
+    target: Tensor
+    score: Tensor
+
+
+def layer_map(
+    model: Explainable,
+    clip: Tensor,
+    target: Tensor | None,
+    layer: str | None,
+    pool: Pool | Literal["none"] | None,
+) -> LayerMap:
+    """The signed map of a layer, and what it is made of, by one forward and the tail's backward.
+
+    Args:
+        model: what to look into.
+        clip: `(B, C, T, H, W)`.
+        target: `(B,)`; None: the argmax columns.
+        layer: as in `Explainable.layer`.
+        pool: see `GradCAM`; "none" does not pool the gradient (HiResCAM, Draelos and Carin, 2020).
+    """
+    name, module = model.layer(layer)
+    with capture(module, leaf=True) as calls:
+        outputs = model.forward(clip)
+    calls = last_calls(model, name, calls, clip)
+    target = outputs.argmax(1) if target is None else target
+    score = model.score(outputs, target)
+    pool = pool or ("spacetime" if calls[0].ndim == 5 else "space")
+    said = "gradient not pooled" if pool == "none" else f"gradient pooled over {pool}"
+    model.notes.update(layer=name, pool=said)
+    gradient = in_time(model, gradients(score, calls), len(clip))
+    activation = in_time(model, calls, len(clip)).detach()
+    if pool == "none":
+        signed = (gradient * activation).sum(1)
+    else:
+        signed = weighted_sum(activation, pooled(gradient, pool, model.valid_for(clip)))
+    return LayerMap(signed, activation, gradient, target, score.detach())
 
 
 def last_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor) -> list[Tensor]:

@@ -49,8 +49,10 @@ class Explainable:
         score: what is explained of the column: `((B, K) or (B, T, K), target (B,)) -> (B,) or
             (B, T)`. See `contrast` and `counterfactual`.
         question: the score in words, with `{}` for the column's name.
+        default: the column explained where none is asked for; None: each clip's highest.
         fold: reads an activation as `(B, D, t, h, w)`; replace it for token or time-major layouts.
         notes: what a method wants said in the caption; `explain` hands out a fresh one.
+        numbers: what a method found out beside its map, name -> `(B,)`; fresh, too.
     """
 
     module: nn.Module
@@ -65,8 +67,10 @@ class Explainable:
     frames: nn.Module | None = None
     score: Callable[[Tensor, Tensor], Tensor] = pick
     question: str = "{}"
+    default: int | None = None
     fold: Callable[[Tensor, int], Tensor] = fold_frames
     notes: dict[str, str] = field(default_factory=dict, compare=False)
+    numbers: dict[str, Tensor] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(
@@ -205,6 +209,8 @@ class Explanation:
         attention: name -> `(B, T)` weights.
         caption: the method and the choices it made, for pictures.
         level: `(B,)`, the lowest heat on valid frames, of maps in which 0 means nothing.
+        numbers: what the method found out beside the map, name -> `(B,)`. A clip with
+            "low_gradient" is drawn as doubtful.
     """
 
     heatmap: Tensor
@@ -213,6 +219,7 @@ class Explanation:
     attention: dict[str, Tensor]
     caption: str
     level: Tensor | None = field(default=None, kw_only=True)
+    numbers: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
 
     @property
     def evidence(self) -> Tensor:
@@ -241,8 +248,8 @@ def explain(
         model: what to explain, see `Explainable.of`.
         method: for example `GradCAM()`.
         clip: `(B, C, T, H, W)` in model space.
-        target: None for each clip's highest column, one column (number or name) for all clips, or
-            a LongTensor `(B,)`.
+        target: None for `model.default` or each clip's highest column, one column (number or name)
+            for all clips, or a LongTensor `(B,)`.
 
     Raises:
         ValueError: if the clip is not 5-D or a target is not a column.
@@ -257,10 +264,12 @@ def explain(
         # Tensors born in inference mode cannot be differentiated, index tensors included.
         clip = clip.clone() if clip.is_inference() else clip.detach()
         clip = clip.to(compute_dtype(model.module, clip))
-        chosen = target_tensor(model, target, clip)
+        chosen = target_tensor(model, model.default if target is None else target, clip)
         first = _FirstForward(model, clip)
         notes: dict[str, str] = {}
-        heatmap = method(replace(model, forward=first, notes=notes), clip, chosen)
+        numbers: dict[str, Tensor] = {}
+        watched = replace(model, forward=first, notes=notes, numbers=numbers)
+        heatmap = method(watched, clip, chosen)
         outputs, attention = first.result()
         chosen = outputs.argmax(dim=1) if chosen is None else chosen
         pick(outputs, chosen)  # also for methods that never look at the outputs
@@ -274,6 +283,7 @@ def explain(
         attention=attention,
         caption=", ".join([title, *notes.values(), *([asked] if asked else [])]),
         level=_lowest(model, heatmap) if getattr(method, "floating", False) else None,
+        numbers={name: value.detach() for name, value in numbers.items()},
     )
 
 

@@ -22,12 +22,10 @@ from lightning_cam.errors import ConfigError, UnknownNameError
 if TYPE_CHECKING:  # torch loads in `check`, not for --help
     from rich.table import Table
 
-    from lightning_cam.data.clips import Clip
-    from lightning_cam.data.listing import Listing, Problem
-    from lightning_cam.data.module import VideoDataModule
+    from lightning_cam.data.inventory import Inventory
+    from lightning_cam.data.listing import Problem
 
 CONFIGS = Path(lightning_cam.__file__).parents[1] / "configs"
-PARTS = ("train", "val", "test")
 SHOWN = 10  # problems of a kind
 COLUMNS = ["kind", "what", "why"]
 _WIDE = 10_000  # columns of text, more than any table has
@@ -45,6 +43,10 @@ HEADINGS = {
     "count": "sequences with fewer pictures than listed",
     "pair": "sequences that are not alike in both spectra",
     "leak": "people in both training and test",
+    "calib": "sequences without usable intrinsics",
+    "poses": "poses that cannot be used",
+    "times": "times that cannot be used",
+    "gap": "sequences that lack pictures",
 }
 
 Tally = dict[str, Counter[str]]  # title of a column -> how many of each class
@@ -72,7 +74,9 @@ def check(config: Any) -> int:
     from rich.console import Console
 
     from lightning_cam.build import build
+    from lightning_cam.data.inventory import inventory
     from lightning_cam.data.module import VideoDataModule
+    from lightning_cam.data.snippets import SnippetDataModule
 
     keys = ("data", "decode", "out", "processes", "timeout", "seed")
     for key in config:
@@ -80,19 +84,21 @@ def check(config: Any) -> int:
             raise UnknownNameError("setting", key, keys)
     _check_settings(config)
     data = build(config["data"], where="data")
-    if not isinstance(data, VideoDataModule):
-        raise ConfigError("data._target_ is no VideoDataModule: there is nothing to check")
+    if not isinstance(data, VideoDataModule | SnippetDataModule):
+        raise ConfigError(
+            "data._target_ is no VideoDataModule or SnippetDataModule: there is nothing to check"
+        )
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
         data.prepare_data()
-        listing = data.listing
+        held = inventory(data)
     start = f"{Path(data.root)}/"
-    problems = [replace(p, what=p.what.removeprefix(start)) for p in listing.problems]
-    tally = _tally(listing, problems)
+    problems = [replace(p, what=p.what.removeprefix(start)) for p in held.problems]
+    tally = _tally(held, problems)
     if config["decode"]:
-        problems += _decode(data, config["processes"], config["timeout"], tally)
+        problems += _decode(held, data, config["processes"], config["timeout"], tally)
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    table = _table(listing, Counter(problem.kind for problem in problems), tally)
+    table = _table(held, Counter(problem.kind for problem in problems), tally)
     # Rather than names or numbers cut in two: a line that is too long, which terminals wrap.
     needed = console.measure(table, options=console.options.update(width=_WIDE)).maximum
     console.width = max(console.width, needed)
@@ -120,13 +126,10 @@ def _check_settings(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"timeout={timeout} must be a number of seconds above 0")
 
 
-def _tally(listing: Listing, problems: Sequence[Problem]) -> Tally:
+def _tally(held: Inventory, problems: Sequence[Problem]) -> Tally:
     """Clips of each part, and problems of each kind that name a class, by path if not by label."""
-    tally: Tally = {
-        part: Counter(listing.classes[clip.label] for clip in getattr(listing, part))
-        for part in PARTS
-    }
-    classes = set(listing.classes)
+    tally: Tally = {part: Counter(counts) for part, counts in held.parts.items()}
+    classes = set(held.names)
     for problem in problems:
         names = (problem.label, *Path(problem.what).parts)
         name = next((name for name in names if name in classes), None)
@@ -136,17 +139,17 @@ def _tally(listing: Listing, problems: Sequence[Problem]) -> Tally:
 
 
 def _decode(
-    data: VideoDataModule, processes: int | None, timeout: float, tally: Tally
+    held: Inventory, data: Any, processes: int | None, timeout: float, tally: Tally
 ) -> list[Problem]:
-    """Open every video once: what is wrong, added to the tally together with short videos."""
+    """Open everything once: what is wrong, added to the tally together with short videos."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from lightning_cam.data.listing import Problem
     from lightning_cam.data.scan import scan
 
-    clips = _distinct(data.listing)
-    order = {clip.path: number for number, clip in enumerate(clips)}
+    clips = [item.clip for item in held.items]
+    order = {id(clip): number for number, clip in enumerate(clips)}
     problems: dict[int, Problem] = {}
     short: Counter[str] = Counter()
     console = Console(stderr=True)
@@ -160,32 +163,32 @@ def _decode(
     )
     with bar:
         task = bar.add_task("", total=len(clips))
-        for clip, found in scan(clips, data.reader, processes=processes, timeout=timeout):
+        found_in = scan(
+            clips, data.reader, processes=processes, timeout=timeout, inspect=held.inspect
+        )
+        for clip, found in found_in:
             bar.update(task, advance=1, refresh=True)
-            name = data.listing.classes[clip.label]
+            number = order[id(clip)]
+            _, name, path = held.items[number]
             if found.kind:
-                what = _below(clip.path, data.root)
-                problems[order[clip.path]] = Problem(found.kind, what, found.why)
+                what = _below(path, data.root)
+                problems[number] = Problem(found.kind, what, found.why)
                 tally.setdefault(found.kind, Counter())[name] += 1
-            short[name] += 0 < found.steps < data.reader.num_frames
-    tally["short"] = short
+            short[name] += 0 < found.steps < held.steps
+    if held.steps:
+        tally["short"] = short
     return [problems[number] for number in sorted(problems)]
-
-
-def _distinct(listing: Listing) -> list[Clip]:
-    """All clips, once each: the validation part may serve for testing too."""
-    return list({clip.path: clip for part in PARTS for clip in getattr(listing, part)}.values())
 
 
 def _below(path: Path, root: str) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def _table(listing: Listing, totals: Counter[str], tally: Tally) -> Table:
+def _table(held: Inventory, totals: Counter[str], tally: Tally) -> Table:
     """One row per class: clips of each part, problems, and the share of its clips that is there.
 
     Args:
-        listing: the data set.
+        held: the data set.
         totals: of each kind of problem, those of no class included.
         tally: the columns.
     """
@@ -194,14 +197,14 @@ def _table(listing: Listing, totals: Counter[str], tally: Tally) -> Table:
     from rich.text import Text
 
     table = Table(box=SIMPLE, show_footer=True)
-    table.add_column("class", "all", no_wrap=True)
+    table.add_column(held.heading, "all", no_wrap=True)
     for title, counts in tally.items():
         table.add_column(title, str(totals[title] or sum(counts.values())), justify="right")
-    absent = tally.get("missing", Counter())
-    there = Counter(listing.classes[clip.label] for clip in _distinct(listing))
+    absent = tally.get("missing", Counter()) if held.share else Counter()
+    there = Counter(item.name for item in held.items)
     if absent:
         table.add_column("there", _percent(sum(there.values()), totals["missing"]), justify="right")
-    for name in listing.classes:
+    for name in held.names:
         cells = [str(counts[name] or "-") for counts in tally.values()]
         cells += [_percent(there[name], absent[name])] * bool(absent)
         table.add_row(Text(name), *cells)

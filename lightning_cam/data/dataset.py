@@ -1,4 +1,4 @@
-"""The dataset of every labelled video set.
+"""The datasets of video sets, and of every labelled one.
 
 A training sample depends on (seed, epoch, index) and nothing else: the sampler yields the pair
 (epoch, index), so the epoch reaches persistent workers too, and a resumed run sees what an
@@ -7,7 +7,9 @@ uninterrupted one would have seen.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 from torch.utils.data import Dataset
 
@@ -16,14 +18,15 @@ from lightning_cam.data.truth import Truth
 from lightning_cam.errors import DataError, VideoReadError
 
 Key = int | tuple[int, int]  # index, or (epoch, index)
+Row = TypeVar("Row")
 
 
-class ClipDataset(Dataset[Sample]):
-    """Labelled clips of video files.
+class SampleDataset(Dataset[Sample], Generic[Row]):
+    """Rows of clips, some of which cannot be read.
 
-    Keys are an index, or (epoch, index) as `EpochSampler` yields them. A video or ground truth that
-    cannot be read does not raise: in training the next readable index takes its place, in
-    evaluation a clip of zeros with label -1; "error" says why in both cases.
+    Keys are an index, or (epoch, index) as `EpochSampler` yields them. What cannot be read does not
+    raise: in training the next readable index takes its place, in evaluation what `_missing` gives;
+    "error" says why in both cases.
 
     `dataset[key]` is a sample as networks take it. A `DataLoader` asks for the keys of a batch at
     once and gets raw samples, four times smaller; `finished` does to their batch what it does to
@@ -31,34 +34,14 @@ class ClipDataset(Dataset[Sample]):
 
     Args:
         clips: the rows.
-        reader: how files become clips.
-        train: random window, crop, flip and colours; False for the centred evaluation transform.
-        mirror: label of each class's mirrored clips, None where they have none.
+        train: whether this is the training part.
         seed: of all randomness.
-        cache: keep each video's resized steps in memory, so that epochs after the first decode
-            nothing. Takes C x steps x height x width bytes per clip and loader process.
-
-    Evaluation samples have "mask", "mask/<part>" and "action" where any clip has ground truth.
     """
 
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        reader: ClipReader,
-        *,
-        train: bool = False,
-        mirror: Sequence[int | None] = (),
-        seed: int = 0,
-        cache: bool = False,
-    ) -> None:
+    def __init__(self, clips: Sequence[Row], *, train: bool = False, seed: int = 0) -> None:
         self.clips = list(clips)
-        self.reader = reader
         self.train = train
-        self.mirror = mirror
         self.seed = seed
-        self.cache = cache
-        self.masks = () if train else _mask_names(self.clips)
-        self._steps: dict[int, Steps] = {}
         self._errors: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -86,7 +69,58 @@ class ClipDataset(Dataset[Sample]):
             first_error = first_error or self._errors[number]
         if self.train:
             raise DataError(f"none of the {len(self)} training videos can be read: {first_error}")
-        sample = self.reader.missing(self.clips[index], first_error)
+        return self._missing(index, first_error)
+
+    @abstractmethod
+    def _sample(self, index: int, seed: Seed | None) -> Sample:
+        """The raw sample of a row, augmented by `seed`.
+
+        Raises:
+            VideoReadError: it cannot be read.
+            DataError: its ground truth cannot be used.
+        """
+
+    @abstractmethod
+    def _missing(self, index: int, error: str) -> Sample:
+        """What stands for an unreadable row in evaluation."""
+
+
+class ClipDataset(SampleDataset[Clip]):
+    """Labelled clips of video files.
+
+    For an unreadable one there is, in evaluation, a clip of zeros with label -1.
+
+    Args:
+        clips: the rows.
+        reader: how files become clips.
+        train: random window, crop, flip and colours; False for the centred evaluation transform.
+        mirror: label of each class's mirrored clips, None where they have none.
+        seed: of all randomness.
+        cache: keep each video's resized steps in memory, so that epochs after the first decode
+            nothing. Takes C x steps x height x width bytes per clip and loader process.
+
+    Evaluation samples have "mask", "mask/<part>" and "action" where any clip has ground truth.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        reader: ClipReader,
+        *,
+        train: bool = False,
+        mirror: Sequence[int | None] = (),
+        seed: int = 0,
+        cache: bool = False,
+    ) -> None:
+        super().__init__(clips, train=train, seed=seed)
+        self.reader = reader
+        self.mirror = mirror
+        self.cache = cache
+        self.masks = () if train else _mask_names(self.clips)
+        self._steps: dict[int, Steps] = {}
+
+    def _missing(self, index: int, error: str) -> Sample:
+        sample = self.reader.missing(self.clips[index], error)
         return {**sample, **self.reader.no_truth(self.masks)} if self.masks else sample
 
     def _sample(self, index: int, seed: Seed | None) -> Sample:

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from lightning.pytorch import LightningDataModule
-from numpy.typing import NDArray
-from torch import Tensor
-
 from lightning_cam.data import transforms
+from lightning_cam.data.base import PARTS, ClipDataModule, check_whole
 from lightning_cam.data.clips import Clip, ClipReader, Sample, finished
 from lightning_cam.data.dataset import ClipDataset
 from lightning_cam.data.listing import Listing, Problem
-from lightning_cam.data.loading import ClipLoader, EpochSampler, collate
 from lightning_cam.data.transforms import ClipTransform, ColourJitter
-from lightning_cam.errors import ConfigError, DataError
+from lightning_cam.errors import ConfigError, DataError, UnknownNameError
 
-PARTS = {"train": "training", "val": "validation", "test": "testing"}
+__all__ = ["SMALL", "VideoDataModule", "check_whole"]
 
 # What the small networks of this package like: the settings of the embedded data.
 SMALL: Mapping[str, Any] = {
@@ -39,16 +32,10 @@ SMALL: Mapping[str, Any] = {
 }
 
 
-class VideoDataModule(LightningDataModule):
+class VideoDataModule(ClipDataModule):
     """Clips of labelled videos for training, validation and testing.
 
     A data set is a subclass with one method, `list_clips`, and takes these settings as keywords.
-
-    The loaders give raw batches, "video" in uint8, which the trainer has `on_after_batch_transfer`
-    finish on the device. Who loops over a loader without a trainer calls it, too:
-
-        >>> for batch in data.val_dataloader():
-        ...     batch = data.on_after_batch_transfer(batch)
 
     Args:
         root: folder of the data set.
@@ -99,21 +86,21 @@ class VideoDataModule(LightningDataModule):
         reader: str = "auto",
         rate: float | None = None,
     ) -> None:
-        super().__init__()
-        check_whole(1, num_frames=num_frames, resize=resize, crop=crop, batch_size=batch_size)
-        check_whole(0, num_workers=num_workers, seed=seed)
+        super().__init__(
+            root,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            mean=mean,
+            std=std,
+            cache=cache,
+        )
+        check_whole(1, num_frames=num_frames, resize=resize, crop=crop)
         for name, value in (("fps", fps), ("rate", rate)):
             if value is not None and not value > 0:
                 raise ConfigError(f"data.{name}={value} must be above 0")
-        self.root = root
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.seed = seed
         self.given_classes = None if classes is None else list(classes)
         self.hflip_pairs = hflip_pairs or []
-        self.mean, self.std = list(mean), list(std)
-        self.cache = cache
-        self._warned = False
         jitter = ColourJitter(contrast, offset, permute, grey)
         transform = ClipTransform(resize, crop, self.mean, self.std, hflip, jitter)
         self.reader = ClipReader(num_frames, fps, transform, reader, rate)
@@ -137,37 +124,32 @@ class VideoDataModule(LightningDataModule):
         return self.given_classes or self.listing.classes
 
     @property
-    def channels(self) -> int:
-        """Channels of a clip, C: what `in_channels: null` of a network becomes."""
-        return len(self.mean)
-
-    @property
     def problems(self) -> Sequence[Problem]:
-        """What is wrong with the data set; none where nothing was listed yet."""
         return self.listing.problems if "listing" in self.__dict__ else ()
 
     def mirror(self) -> list[int | None]:
         """For each class the class that its mirrored clips show, None where they show none."""
         return transforms.mirror_labels(self.classes, self.hflip_pairs)
 
-    @cached_property
-    def train_set(self) -> ClipDataset:
-        """Training clips, augmented."""
-        return self._dataset("train", train=True, mirror=self.mirror())
+    def _dataset(self, part: str, *, train: bool = False) -> ClipDataset:
+        return ClipDataset(
+            getattr(self.listing, part),
+            self.reader,
+            train=train,
+            mirror=self.mirror() if train else (),
+            seed=self.seed,
+            cache=self.cache,
+        )
 
-    @cached_property
-    def val_set(self) -> ClipDataset:
-        """Validation clips."""
-        return self._dataset("val")
+    def evaluation(self, part: str) -> ClipDataset:
+        """The clips of a part, "train" too, without augmentation.
 
-    @cached_property
-    def test_set(self) -> ClipDataset:
-        """Test clips."""
-        return self._dataset("test")
-
-    def _dataset(self, part: str, **options: Any) -> ClipDataset:
-        clips = getattr(self.listing, part)
-        return ClipDataset(clips, self.reader, seed=self.seed, cache=self.cache, **options)
+        Raises:
+            UnknownNameError: there is no such part.
+        """
+        if part not in PARTS:
+            raise UnknownNameError("split", part, PARTS)
+        return ClipDataset(getattr(self.listing, part), self.reader)
 
     def setup(self, stage: str | None = None) -> None:
         """List the clips, so that what is wrong with the data is said before anything starts.
@@ -176,7 +158,7 @@ class VideoDataModule(LightningDataModule):
             DataError: for "fit" (or None), there are fewer than two classes, or no clips for
                 training or validation.
         """
-        listing = self.listing
+        problems = self.listing.problems
         if stage in (None, "fit"):
             if len(self.classes) < 2:
                 raise DataError(
@@ -185,20 +167,9 @@ class VideoDataModule(LightningDataModule):
                 )
             self._require("train")
             self._require("val")
-        if self._warned:
-            return
-        self._warned = True
-        if problems := listing.problems:
-            warnings.warn(
-                f"{len(problems)} problems with the data in {self.root!r}, the first is "
-                f"{problems[0]}; python -m lightning_cam.data.check names them all",
-                stacklevel=1,  # here: the caller is Lightning
-            )
-        if absent := list(filter(None, map(self._absent, PARTS))):
-            warnings.warn("; ".join(absent), stacklevel=1)
+        self._warn_once(problems, *filter(None, map(self._absent, PARTS)))
 
     def _require(self, part: str) -> None:
-        """Raise a DataError for a part without any clip."""
         if getattr(self.listing, part):
             return
         reason = "it holds too few videos; add some"
@@ -227,51 +198,3 @@ class VideoDataModule(LightningDataModule):
         path = Path(path)
         steps, valid = self.reader.window(path)
         return finished(self.reader.sample(Clip(path, path.stem), steps, valid))
-
-    def to_frames(self, clip: Tensor) -> NDArray[np.uint8]:
-        """Pictures of a normalised batch: (B, C, T, H, W) to uint8 RGB (B, T, H, W, 3)."""
-        return transforms.to_frames(clip, self.mean, self.std)
-
-    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int = 0) -> Sample:
-        """A loader's batch as networks take it: "video" (B, C, T, H, W) float32, normalised."""
-        return finished(batch)
-
-    def train_dataloader(self) -> ClipLoader:
-        self._require("train")
-        return self._loader(self.train_set)
-
-    def val_dataloader(self) -> ClipLoader:
-        self._require("val")
-        return self._loader(self.val_set)
-
-    def test_dataloader(self) -> ClipLoader:
-        self._require("test")
-        return self._loader(self.test_set)
-
-    def _loader(self, dataset: ClipDataset) -> ClipLoader:
-        sampler = EpochSampler(
-            dataset,
-            train=dataset.train,
-            seed=self.seed,
-            num_replicas=self.trainer.world_size if self.trainer else 1,
-            rank=self.trainer.global_rank if self.trainer else 0,
-        )
-        workers = self.num_workers
-        return ClipLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            timeout=120 if workers else 0,  # a decoder that hangs must not hang the run
-            persistent_workers=workers > 0,
-            generator=torch.Generator(),  # or making an iterator would draw from the global one
-        )
-
-
-def check_whole(low: int, **settings: Any) -> None:
-    """Raise a ConfigError for a setting that is not a whole number from `low` on."""
-    for name, value in settings.items():
-        if not isinstance(value, int) or value < low:
-            raise ConfigError(f"data.{name}={value!r} must be a whole number, {low} or more")

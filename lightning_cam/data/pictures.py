@@ -99,12 +99,17 @@ def numbers_missing(path: str | Path) -> int:
     return (before + numbers[-1] - numbers[0]) // step + 1 - len(numbers)
 
 
-def names(path: str | Path) -> list[str]:
-    """The numbered pictures of a folder in their order; none where there is no such folder."""
+def numbered(path: str | Path) -> list[tuple[int, str]]:
+    """Numbers and names of the pictures of a folder in order; none where there is no folder."""
     try:
-        return [name for _, name in _listed(path)[0]]
+        return _listed(path)[0]
     except OSError:
         return []
+
+
+def names(path: str | Path) -> list[str]:
+    """The numbered pictures of a folder in their order; none where there is no such folder."""
+    return [name for _, name in numbered(path)]
 
 
 def scan(path: str | Path, rate: float | None, picture: Decode | None = None) -> Folder:

@@ -8,23 +8,26 @@ import signal
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 
 from lightning_cam.data.clips import Clip, ClipReader
+from lightning_cam.data.drives import Stretch
 from lightning_cam.data.info import VideoInfo
 from lightning_cam.data.intact import bytes_missing
 from lightning_cam.data.pictures import numbers_missing
 from lightning_cam.data.sampling import Indices
+from lightning_cam.data.snippet_reader import SnippetReader
 from lightning_cam.data.truth import Truth
 from lightning_cam.errors import DataError, VideoReadError
 
+Job = TypeVar("Job")
 _MEMORY = 2**27  # bytes of pictures held at a time, by each process
 
 
@@ -85,13 +88,27 @@ def _lost(path: Path) -> str:
     return f"{lost:,} {numbers} missing among its pictures" if lost else ""
 
 
+def inspect_picture(clip: Stretch, reader: SnippetReader) -> Finding:
+    """Decode a clip of one picture and its ground truth."""
+    try:
+        frame = reader.frame(clip.drive, clip.start)
+    except VideoReadError as error:
+        return Finding(0, "unreadable", error.reason)
+    try:
+        reader.sample(clip, [frame], truth=True)
+    except (DataError, VideoReadError) as error:
+        return Finding(1, "truth", str(error))
+    return Finding(1)
+
+
 def scan(
-    clips: Sequence[Clip],
-    reader: ClipReader,
+    clips: Sequence[Job],
+    reader: Any,
     *,
     processes: int | None = None,
     timeout: float = 30.0,
-) -> Iterator[tuple[Clip, Finding]]:
+    inspect: Callable[[Any, Any], Finding] = inspect,
+) -> Iterator[tuple[Job, Finding]]:
     """Inspect clips in worker processes, in no particular order.
 
     A decoder that hangs is ended after `timeout` seconds, and one that takes its process with it
@@ -102,14 +119,15 @@ def scan(
         reader: how the data set reads them.
         processes: at most so many; None for one per CPU.
         timeout: seconds for a file.
+        inspect: looks at one clip with the reader.
     """
     queue = deque(clips)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # ends OpenCV's thread pool, which does not survive a fork
-    busy: list[_Worker] = []
+    busy: list[_Worker[Job]] = []
     try:
         while queue and len(busy) < (processes or os.cpu_count() or 1):
-            busy.append(_Worker(reader, timeout, queue.popleft()))
+            busy.append(_Worker(reader, inspect, timeout, queue.popleft()))
         while busy:
             patience = min(worker.deadline for worker in busy) - time.monotonic()
             wait([worker.pipe for worker in busy], max(patience, 0))
@@ -124,7 +142,7 @@ def scan(
                     worker.stop()
                     busy.remove(worker)
                     if queue:
-                        busy.append(_Worker(reader, timeout, queue.popleft()))
+                        busy.append(_Worker(reader, inspect, timeout, queue.popleft()))
                 yield clip, finding
     finally:
         cv2.setNumThreads(threads)
@@ -132,20 +150,22 @@ def scan(
             worker.stop()
 
 
-class _Worker:
+class _Worker(Generic[Job]):
     """A process that inspects one clip after the other, and the clip it is busy with."""
 
-    def __init__(self, reader: ClipReader, timeout: float, clip: Clip) -> None:
+    def __init__(
+        self, reader: Any, inspect: Callable[[Any, Any], Finding], timeout: float, clip: Job
+    ) -> None:
         # Fork needs no importable __main__; the workers use numpy, OpenCV and PyAV only.
         context: Any = mp.get_context("fork" if "fork" in mp.get_all_start_methods() else "spawn")
         self.timeout = timeout
         self.pipe, end = context.Pipe()
-        self.process = context.Process(target=_work, args=(reader, end), daemon=True)
+        self.process = context.Process(target=_work, args=(reader, inspect, end), daemon=True)
         self.process.start()
         end.close()  # so that the end of the process reads as the end of the pipe
         self.give(clip)
 
-    def give(self, clip: Clip) -> None:
+    def give(self, clip: Job) -> None:
         self.clip = clip
         self.deadline = time.monotonic() + self.timeout
         with suppress(OSError):  # it died: `finding` says so
@@ -180,7 +200,7 @@ def _ending(exitcode: int) -> str:
         return f"exit code {exitcode}"
 
 
-def _work(reader: ClipReader, pipe: Connection) -> None:
+def _work(reader: Any, inspect: Callable[[Any, Any], Finding], pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent ends its workers
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):  # what decoders print

@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.checkpoint import rebuild
-from lightning_cam.data.dataset import ClipDataset
+from lightning_cam.data.dataset import SampleDataset
 from lightning_cam.errors import ConfigError, DataError
 from lightning_cam.sources import open_split, spread
 from lightning_cam.study.design import Design
@@ -41,7 +41,7 @@ class Network:
     digest: str
     run: str
     task: Any
-    dataset: ClipDataset
+    dataset: SampleDataset[Any]
     inputs: Mapping[str, tuple[int, ...]]
     swept: Mapping[str, frozenset[int]]
 

@@ -23,7 +23,7 @@ from lightning_cam.attribution.guard import unwrap
 from lightning_cam.attribution.ops import fold_frames
 from lightning_cam.errors import ConfigError
 from lightning_cam.tasks.confusion import save_confusion
-from lightning_cam.tasks.schedules import build_schedule
+from lightning_cam.tasks.schedules import scheduled, trainable
 
 IGNORED = -1  # the label of a clip that could not be read
 
@@ -74,6 +74,8 @@ class VideoClassification(L.LightningModule):
     Raises:
         ConfigError: settings the network cannot follow.
     """
+
+    monitor = "val/acc", "max"  # by which the best checkpoint is chosen
 
     def __init__(
         self,
@@ -247,25 +249,16 @@ class VideoClassification(L.LightningModule):
                     )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
+        everything = trainable(list(self.model.parameters()))
         trunk: list[nn.Parameter] = []
         if self.trunk_lr_factor != 1:
             trunk = [p for p in self.model.trunk.parameters() if p.requires_grad]  # type: ignore[union-attr]
         own = {id(p) for p in trunk}
-        rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in own]
-        groups = [{"params": group} for group in (rest, trunk) if group]
-        if not groups:
-            raise ConfigError("no parameter of the network requires gradients: nothing to train")
-        optimizer = self.optimizer(groups)
+        rest = [p for p in everything if id(p) not in own]
+        optimizer = self.optimizer([{"params": group} for group in (rest, trunk) if group])
         if trunk:
             optimizer.param_groups[-1]["lr"] *= self.trunk_lr_factor
-        if self.scheduler is None:
-            return optimizer
-        total = self.trainer.estimated_stepping_batches
-        scheduler = build_schedule(self.scheduler, optimizer, total)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        return scheduled(self, optimizer, self.scheduler)
 
     def explainable(self, batch: dict[str, Any] | None = None) -> Explainable:
         """How to look into the network.

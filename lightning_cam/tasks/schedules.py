@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import lightning as L
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
@@ -51,6 +54,13 @@ def one_cycle(
     return LambdaLR(optimizer, factor)
 
 
+def drop(
+    optimizer: Optimizer, total_steps: int, at: float = 0.75, factor: float = 0.1
+) -> LRScheduler:
+    """The lr as it is, and `factor` of it after a share `at` of the training."""
+    return LambdaLR(optimizer, lambda step: 1.0 if step < at * total_steps else factor)
+
+
 def build_schedule(
     schedule: Callable[..., LRScheduler], optimizer: Optimizer, total_steps: float
 ) -> LRScheduler:
@@ -80,3 +90,31 @@ def build_schedule(
             "lightning_cam.tasks.schedules.one_cycle"
         )
     return built
+
+
+def scheduled(
+    task: L.LightningModule,
+    optimizer: Optimizer,
+    schedule: Callable[..., LRScheduler] | None,
+) -> OptimizerLRScheduler:
+    """What `configure_optimizers` returns: the optimiser, its lr stepped after every batch.
+
+    Raises:
+        ConfigError: see `build_schedule`.
+    """
+    if schedule is None:
+        return optimizer
+    built = build_schedule(schedule, optimizer, task.trainer.estimated_stepping_batches)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": built, "interval": "step"}}
+
+
+def trainable(parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+    """The parameters to train.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    found = [p for p in parameters if p.requires_grad]
+    if not found:
+        raise ConfigError("no parameter of the network requires gradients: nothing to train")
+    return found

@@ -5,23 +5,52 @@ import cv2  # noqa: F401  (before decord and everything else that brings its own
 from lightning_cam.viz.attention import draw_attention
 from lightning_cam.viz.canvas import save_png
 from lightning_cam.viz.curves import CurveLine, draw_curves
+from lightning_cam.viz.depth import (
+    UNKNOWN,
+    colour_depth,
+    colour_error,
+    depth_range,
+    depth_scale,
+    draw_depths,
+    error_range,
+    error_scale,
+)
+from lightning_cam.viz.entry import ReportEntry
 from lightning_cam.viz.overlay import overlay
 from lightning_cam.viz.panel import draw_video
-from lightning_cam.viz.picture import OUTCOMES, ClipPicture, Stack, frame_shares, outcome
-from lightning_cam.viz.report import ReportEntry, write_page, write_report
+from lightning_cam.viz.picture import (
+    OUTCOMES,
+    ClipPicture,
+    PanelScale,
+    Stack,
+    frame_shares,
+    outcome,
+)
+from lightning_cam.viz.report import write_page, write_report
 from lightning_cam.viz.sheet import draw_sheet
+from lightning_cam.viz.trajectory import draw_trajectory
 from lightning_cam.viz.video import write_video
 
 __all__ = [
     "OUTCOMES",
+    "UNKNOWN",
     "ClipPicture",
     "CurveLine",
+    "PanelScale",
     "ReportEntry",
     "Stack",
+    "colour_depth",
+    "colour_error",
+    "depth_range",
+    "depth_scale",
     "draw_attention",
     "draw_curves",
+    "draw_depths",
     "draw_sheet",
+    "draw_trajectory",
     "draw_video",
+    "error_range",
+    "error_scale",
     "frame_shares",
     "outcome",
     "overlay",

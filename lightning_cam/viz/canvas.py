@@ -24,6 +24,7 @@ FAINT: Color = (241, 243, 246)
 RIGHT: Color = (0, 128, 96)
 WRONG: Color = (200, 76, 0)
 NEUTRAL: Color = (140, 148, 158)
+PALE: Color = (176, 182, 190)  # what is not to be trusted
 BLUE: Color = (0, 98, 163)
 VIOLET: Color = (138, 74, 148)
 # The two classes of a contrast, as the ends of the signed colour scale.

@@ -10,31 +10,22 @@ import cv2
 import numpy as np
 
 from lightning_cam.viz.canvas import (
-    BLUE,
     INK,
     MUTED,
     NEUTRAL,
     PAPER,
-    RIGHT,
     RULE,
-    VIOLET,
-    WRONG,
     Canvas,
-    Color,
     line_height,
     shorten,
     text_width,
 )
 from lightning_cam.viz.parts import MARGIN
+from lightning_cam.viz.stroke import SHIFT, Style, curve_styles, round_ticks, sample, stroke
 
-# Told apart by every kind of colour vision, and never without a mark or dashes of their own.
-_COLORS: tuple[Color, ...] = (BLUE, WRONG, RIGHT, VIOLET, (122, 92, 0), (0, 126, 158))
-_GRAYS: tuple[Color, ...] = (NEUTRAL, MUTED)
-_MARKS = ("circle", "square", "triangle", "diamond")
 _WIDTH, _HEIGHT = 384, 260  # of one diagram
 _PAD = 5  # around it, for lines and marks that lie on its edge
 _ROW = 23  # of the legend
-_SHIFT = 4  # bits behind the point in OpenCV's coordinates
 _PANELS = (
     ("deletion", "share of the clip hidden"),
     ("insertion", "share of the clip brought back"),
@@ -94,8 +85,8 @@ def draw_curves(
     """
     if not curves:
         raise ValueError("there are no curves to draw")
-    ticks = _ticks(_extents(curves, baselines))
-    styles = _styles(list(curves), baselines)
+    ticks = round_ticks(_extents(curves, baselines))
+    styles = curve_styles(list(curves), baselines)
     left = MARGIN + max(text_width(_number(tick), 12) for tick in ticks) + 12
     gap = left + 8
     width = left + _WIDTH + gap + _WIDTH + MARGIN + 8
@@ -127,32 +118,7 @@ def draw_curves(
     return canvas.pixels()
 
 
-@dataclass(frozen=True)
-class _Style:
-    color: Color
-    mark: str = ""  # one of _MARKS; "" is a baseline
-    dashed: bool = False
-    at: float = 0.5  # where between two shares the marks sit, so that equal curves show both
-
-
 _SHARES = np.linspace(0, 1, 6).tolist()
-
-
-def _styles(names: Sequence[str], baselines: Collection[str]) -> dict[str, _Style]:
-    methods = [name for name in names if name not in baselines]
-    grays = [name for name in names if name in baselines]
-    styles = {
-        name: _Style(
-            _COLORS[n % len(_COLORS)],
-            _MARKS[n % len(_MARKS)],
-            dashed=n >= len(_COLORS),
-            at=(n + 1) / (len(methods) + 1),
-        )
-        for n, name in enumerate(methods)
-    }
-    return styles | {
-        name: _Style(_GRAYS[n % 2], dashed=bool(n % 2)) for n, name in enumerate(grays)
-    }
 
 
 def _extents(
@@ -172,19 +138,6 @@ def _extents(
     return scores + [band for band in bands if len(band)]
 
 
-def _ticks(scores: Sequence[np.ndarray]) -> list[float]:
-    """Four to seven round numbers that hold all scores between them; 0 is one, if none is below."""
-    low = min(0.0, *(float(score.min()) for score in scores))
-    high = max(float(score.max()) for score in scores)
-    if high - low < 1e-9 * max(1.0, abs(high)):
-        high = low + 1
-    raw = (high - low) / 5
-    unit = 10 ** math.floor(math.log10(raw))
-    step = next(s for s in (unit, 2 * unit, 5 * unit, 10 * unit) if s >= raw * (1 - 1e-3))
-    first, last = math.floor(low / step + 1e-3), math.ceil(high / step - 1e-3)
-    return [step * n for n in range(first, last + 1)]
-
-
 def _number(value: float) -> str:
     return f"{value:.4g}"
 
@@ -194,11 +147,11 @@ def _points(scores: np.ndarray, ticks: Sequence[float]) -> np.ndarray:
     x = np.linspace(_PAD, _PAD + _WIDTH, len(scores))
     level = np.clip((scores - ticks[0]) / (ticks[-1] - ticks[0]), 0, 1)
     y = _PAD + _HEIGHT * (1 - level)
-    return np.round(np.stack([x, y], 1) * 2**_SHIFT).astype(np.int32)
+    return np.round(np.stack([x, y], 1) * 2**SHIFT).astype(np.int32)
 
 
 def _diagram(
-    lines: Mapping[str, CurveLine], styles: Mapping[str, _Style], ticks: Sequence[float]
+    lines: Mapping[str, CurveLine], styles: Mapping[str, Style], ticks: Sequence[float]
 ) -> np.ndarray:
     """(H, W, 3) uint8: grid, intervals, then curves, the first method on top."""
     image: np.ndarray = np.full((_HEIGHT + 2 * _PAD + 1, _WIDTH + 2 * _PAD + 1, 3), PAPER, np.uint8)
@@ -219,47 +172,17 @@ def _diagram(
         if np.isfinite(line.low).all() and np.isfinite(line.high).all():
             band = np.concatenate([_points(line.low, ticks), _points(line.high, ticks)[::-1]])
             tinted = image.copy()
-            cv2.fillPoly(tinted, [band], styles[name].color, cv2.LINE_AA, _SHIFT)
+            cv2.fillPoly(tinted, [band], styles[name].color, cv2.LINE_AA, SHIFT)
             image = cv2.addWeighted(tinted, 0.16, image, 0.84, 0)
     for name in drawn:
-        _stroke(image, _points(lines[name].score, ticks), styles[name])
+        stroke(image, _points(lines[name].score, ticks), styles[name])
     return image
-
-
-def _stroke(image: np.ndarray, points: np.ndarray, style: _Style, marks: int = 5) -> None:
-    """A curve through points, in place, with a few marks on it."""
-    width = 2 if style.mark else 1
-    x0, x1 = points[0, 0], points[-1, 0]
-    if style.dashed:
-        way = np.append(0, np.hypot(*np.diff(points, axis=0).T).cumsum())
-        for start in np.arange(0, way[-1], 9 << _SHIFT):
-            on = np.linspace(start, min(start + (5 << _SHIFT), way[-1]), 6)
-            dash = np.stack([np.interp(on, way, points[:, k]) for k in (0, 1)], 1).round()
-            lines = [dash.astype(np.int32)]
-            cv2.polylines(image, lines, False, style.color, width, cv2.LINE_AA, _SHIFT)
-    else:
-        cv2.polylines(image, [points], False, style.color, width, cv2.LINE_AA, _SHIFT)
-    if not style.mark:
-        return
-    for k in range(marks):
-        x = x0 + (x1 - x0) * (k + style.at) / marks
-        _mark(image, x, float(np.interp(x, points[:, 0], points[:, 1])), style)
-
-
-def _mark(image: np.ndarray, x: float, y: float, style: _Style) -> None:
-    angles = {"circle": 24, "square": 4, "triangle": 3, "diamond": 4}[style.mark]
-    turn = {"square": 0.25 * math.pi, "triangle": -0.5 * math.pi}.get(style.mark, 0.0)
-    size = {"circle": 4.2, "square": 5.2, "triangle": 5.6, "diamond": 5.6}[style.mark]
-    angle = turn + 2 * math.pi * np.arange(angles) / angles
-    for radius, color in ((size + 1.4, PAPER), (size, style.color)):
-        corners = np.stack([np.cos(angle), np.sin(angle)], 1) * radius * 2**_SHIFT + (x, y)
-        cv2.fillPoly(image, [corners.round().astype(np.int32)], color, cv2.LINE_AA, _SHIFT)
 
 
 def _legend(
     canvas: Canvas,
     curves: Mapping[str, tuple[CurveLine, CurveLine]],
-    styles: Mapping[str, _Style],
+    styles: Mapping[str, Style],
     x: int,
     y: int,
 ) -> None:
@@ -273,20 +196,13 @@ def _legend(
         canvas.text(end, y, head, 13, MUTED, "ra")
     y += line_height(13) + 4
     for name, areas in texts.items():
-        sample = np.full((_ROW, 46, 3), PAPER, np.uint8)
-        row = np.array([(2, _ROW / 2), (44, _ROW / 2)]) * 2**_SHIFT
-        _stroke(sample, row.astype(np.int32), _centred(styles[name]), marks=1)
-        canvas.paste(sample, x, y)
+        canvas.paste(sample(styles[name], 46, _ROW), x, y)
         color = INK if styles[name].mark else MUTED
         room = ends[0] - column - 20 - (x + 56)
         canvas.text(x + 56, y + _ROW // 2, shorten(name, 14, room), 14, color, "lm")
         for end, area in zip(ends, areas, strict=True):
             canvas.text(end, y + _ROW // 2, area, 13, color, "rm")
         y += _ROW
-
-
-def _centred(style: _Style) -> _Style:
-    return _Style(style.color, style.mark, style.dashed)
 
 
 def _area(line: CurveLine) -> str:

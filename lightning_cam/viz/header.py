@@ -20,7 +20,7 @@ from lightning_cam.viz.canvas import (
     wrap,
 )
 from lightning_cam.viz.parts import MARGIN, NAME_LINES, percent
-from lightning_cam.viz.picture import ClipPicture
+from lightning_cam.viz.picture import ClipPicture, explained
 
 _WIDE = 800  # from here on the predictions stand beside the title, not below it
 _BESIDE = 420  # their width then, more for classes whose names are sentences
@@ -66,7 +66,7 @@ def _statements(picture: ClipPicture) -> list[tuple[str, Color]]:
         ):
             said.append((f"{role}: {name}{chances.get(name, '')}", color))
     elif not picture.ranked or picture.target != picture.ranked[0][0]:
-        said.append(("explaining: " + picture.target, BLUE))
+        said.append(("explaining: " + explained(picture.target, picture.value), BLUE))
     return said
 
 

@@ -73,6 +73,26 @@ class Stack:
 
 
 @dataclass(frozen=True)
+class PanelScale:
+    """What the colours of a panel stand for.
+
+    Args:
+        colors: (N, 3) uint8 RGB, from the low to the high end, `low` and `high` what stands there.
+        note: said behind the scale where it fits.
+    """
+
+    colors: np.ndarray
+    low: str
+    high: str
+    note: str = ""
+
+
+def explained(target: str, value: float | None) -> str:
+    """What is explained: the name of a column, and its value where that is no probability."""
+    return target if value is None else f"{target} = {value:.3g}"
+
+
+@dataclass(frozen=True)
 class ClipPicture:
     """One clip and what methods say about it; everything on the CPU, no batch axis.
 
@@ -94,9 +114,16 @@ class ClipPicture:
         views: name -> (T, H, W, 3) uint8 RGB, the frames as each spectrum sees them; drawn side by
             side in place of `frames`, with the same heat on all.
         stacks: name -> shares of the spectra over time.
+        panels: name -> (T, h, w, 3) uint8 RGB, what else there is to see of each frame (a depth
+            map, an error), drawn below the overlays without heat, at the size of the frames.
+        scales: name of a panel -> what its colours stand for.
+        lines: title with unit -> name -> (T,) values, drawn as a plot over time; NaN is a gap.
+            The first series of every plot look alike, the second ones, ...
+        faint: caption -> why this heatmap is not to be trusted; drawn at a quarter of its opacity.
+        value: of the column `target`, where it is no probability.
 
     Raises:
-        TypeError, ValueError: an array has the wrong dtype or shape.
+        TypeError, ValueError: an array has the wrong dtype or shape, or a name belongs to nothing.
     """
 
     frames: np.ndarray
@@ -113,6 +140,11 @@ class ClipPicture:
     against: str | None = None
     views: Mapping[str, np.ndarray] = field(default_factory=dict)
     stacks: Mapping[str, Stack] = field(default_factory=dict)
+    panels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    scales: Mapping[str, PanelScale] = field(default_factory=dict)
+    lines: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    faint: Mapping[str, str] = field(default_factory=dict)
+    value: float | None = None
 
     def __post_init__(self) -> None:
         check_frames(self.frames)
@@ -138,8 +170,22 @@ class ClipPicture:
                     f"stacks[{name!r}]: expected shares, totals and falls of shapes {expected}, "
                     f"got {got}"
                 )
-        for name in ("attention", "valid", "times"):
-            value = getattr(self, name)
+        for name, panel in self.panels.items():
+            check_frames(panel)
+            if len(panel) != len(self.frames):
+                raise ValueError(
+                    f"panels[{name!r}]: expected {len(self.frames)} frames, got {len(panel)}"
+                )
+            if name in self.heatmaps:
+                raise ValueError(f"panels: {name!r} is the caption of a heatmap, too")
+        for what, known in (("scales", self.panels), ("faint", self.heatmaps)):
+            for name in getattr(self, what):
+                if name not in known:
+                    raise ValueError(f"{what}: there is no {name!r} in {list(known)}")
+        series = {name: getattr(self, name) for name in ("attention", "valid", "times")}
+        for title, plot in self.lines.items():
+            series |= {f"lines[{title!r}][{name!r}]": values for name, values in plot.items()}
+        for name, value in series.items():
             if value is not None and np.shape(value) != (len(self.frames),):
                 raise ValueError(
                     f"{name}: expected the shape (T,) = ({len(self.frames)},), "
@@ -225,10 +271,21 @@ class ClipPicture:
         return rows | {f"energy: {names[c]}": self.energy(c) for c in self.heatmaps}
 
     def strip_kinds(self) -> dict[str, str]:
-        """Name of a strip -> "attention", "energy", or the role of a contrast's heatmap."""
+        """Name of a strip -> "attention", "energy", "faint", or a contrast's role."""
         names = self.short_names
-        kinds = {f"energy: {names[c]}": self.role(c) or "energy" for c in self.heatmaps}
+        kinds = {
+            f"energy: {names[c]}": "faint" if c in self.faint else self.role(c) or "energy"
+            for c in self.heatmaps
+        }
         return {name: kinds.get(name, "attention") for name in self.strips()}
+
+    def series(self, title: str) -> dict[str, np.ndarray]:
+        """The series of a plot, (T,) float64 each, with NaN where nothing is drawn."""
+        shown = {}
+        for name, values in self.lines[title].items():
+            values = np.asarray(values, np.float64)
+            shown[name] = np.where(self.kept & np.isfinite(values), values, np.nan)
+        return shown
 
     def moment(self, t: int) -> str:
         """How frame `t` is called in pictures."""

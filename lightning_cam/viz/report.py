@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -13,9 +12,10 @@ from urllib.parse import quote
 
 import numpy as np
 
-from lightning_cam.viz.canvas import SPECTRA
-from lightning_cam.viz.parts import percent, sums
-from lightning_cam.viz.picture import ClipPicture, Stack, outcome
+from lightning_cam.viz.entry import ReportEntry
+from lightning_cam.viz.parts import percent
+from lightning_cam.viz.picture import explained
+from lightning_cam.viz.rows import plot_rows, strip_rows
 
 _HEADINGS = {
     "correct": "Correct",
@@ -29,81 +29,7 @@ _MARKS = {
     "": "",
 }
 _CLASSES = 5  # shown for each clip, the rest is in the npz
-_STRIPS = {"attention": "attention", "A": "first", "B": "second", "A - B": "both"}
 _EAGER = 4  # videos whose first picture is loaded at once; the others when they come into view
-
-
-@dataclass(frozen=True)
-class ReportEntry:
-    """One clip of the report.
-
-    Args:
-        picture: what is known about the clip; its frames and heatmaps are not kept.
-        video, sheet, data: the clip's mp4, png and npz, inside the report's folder.
-        fps: frames per second of the video.
-        scores: more numbers about this clip, name -> text.
-        curves: a picture of deletion and insertion, inside the report's folder.
-    """
-
-    title: str
-    target: str
-    label: str | None
-    ranked: Sequence[tuple[str, float]]
-    strips: Mapping[str, np.ndarray | None]
-    moments: Sequence[str]
-    kept: np.ndarray
-    methods: Mapping[str, str]  # caption -> why it says nothing, "" where it does
-    video: Path
-    sheet: Path
-    data: Path
-    fps: float
-    scores: Mapping[str, str] = field(default_factory=dict)
-    against: str | None = None
-    kinds: Mapping[str, str] = field(default_factory=dict)  # of the strips
-    curves: Path | None = None
-    stacks: Mapping[str, Stack] = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls,
-        picture: ClipPicture,
-        video: str | Path,
-        sheet: str | Path,
-        data: str | Path,
-        fps: float = 8,
-        scores: Mapping[str, str] | None = None,
-        curves: str | Path | None = None,
-    ) -> ReportEntry:
-        """Keep of a picture what the page needs: numbers and names, no pixels."""
-        return cls(
-            title=picture.title,
-            target=picture.target,
-            label=picture.label,
-            ranked=picture.ranked,
-            strips=picture.strips(),
-            moments=[picture.moment(t) for t in range(len(picture.frames))],
-            kept=picture.kept,
-            methods={caption: picture.silence(caption) for caption in picture.heatmaps},
-            video=Path(video),
-            sheet=Path(sheet),
-            data=Path(data),
-            fps=fps,
-            scores=scores or {},
-            against=picture.against,
-            kinds=picture.strip_kinds(),
-            curves=None if curves is None else Path(curves),
-            stacks=picture.stacks,
-        )
-
-    @property
-    def outcome(self) -> str:
-        """What the network made of the clip, see `viz.outcome`."""
-        return outcome(self.ranked, self.label)
-
-    @property
-    def right(self) -> bool | None:
-        """Whether the likeliest class is the true one; None where that cannot be said."""
-        return self.outcome == "correct" if self.outcome else None
 
 
 def write_report(
@@ -283,18 +209,15 @@ def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
     verdict = {True: "right", False: "wrong", None: "unknown"}[entry.right]
     facts = {"true class": entry.label} if entry.label is not None else {}
     if entry.against is None:
-        facts["explaining"] = entry.target
+        facts["explaining"] = explained(entry.target, entry.value)
     else:
         facts |= {"A": entry.target, "B": entry.against}
     facts |= entry.scores
     methods = "".join(
-        f"<li>{escape(caption)}"
-        + (f' <span class="none">no evidence: {escape(why)}</span>' if why else "")
-        + "</li>"
-        for caption, why in entry.methods.items()
+        f"<li>{escape(caption)}{_doubt(entry, caption)}</li>" for caption in entry.methods
     )
     return _template("card").substitute(
-        verdict=verdict,
+        verdict=verdict + " broad" * entry.broad,
         mark=_MARKS[entry.outcome],
         title=escape(entry.title or "clip"),
         video=_reference(folder, entry.video),
@@ -303,11 +226,20 @@ def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
         sheet=_reference(folder, entry.sheet),
         facts=_definitions(facts),
         bars=_bars(entry),
-        strip=_strip(entry),
+        plots=plot_rows(entry),
+        strip=strip_rows(entry),
+        zero=", in plots zero" if entry.lines else "",
         curves=_figure(folder, entry.curves, "Deletion and insertion"),
         methods=methods,
         files=" ".join(_link(folder, path) for path in (entry.video, entry.sheet, entry.data)),
     )
+
+
+def _doubt(entry: ReportEntry, caption: str) -> str:
+    """Why a map says nothing or is not to be trusted, as HTML; "" where it is."""
+    why, faint = entry.methods[caption], entry.faint.get(caption)
+    said = f"no evidence: {why}" if why else f"faint: {faint}" if faint else ""
+    return f' <span class="none">{escape(said)}</span>' if said else ""
 
 
 def _bars(entry: ReportEntry) -> str:
@@ -331,76 +263,3 @@ def _bars(entry: ReportEntry) -> str:
     left = len(entry.ranked) - len(shown)
     more = f'<p class="note">and {left} more class{"es" * (left != 1)}</p>' if left else ""
     return f'<table class="classes">{"".join(rows)}</table>{more}' if rows else ""
-
-
-def _strip(entry: ReportEntry) -> str:
-    """Bars for each frame as inline SVG: one unit wide, 40 units high a row."""
-    even = 1 / max(int(entry.kept.sum()), 1)
-    out = []
-    for name, shares in entry.strips.items():
-        kind = _STRIPS.get(entry.kinds.get(name, ""), "energy")
-        if shares is None:
-            out.append(f'<div class="row"><span>{escape(name)}</span><em>no evidence</em></div>')
-            continue
-        high = max(float(shares.max()), even)
-        bars = "".join(
-            f'<rect x="{t + 0.06:.2f}" y="{40 - h:.1f}" width=".88" height="{h:.1f}"/>'
-            for t, h in enumerate(38 * np.maximum(shares, 0) / high)
-        )
-        titles = [percent(float(share)) for share in shares]
-        out.append(
-            f'<div class="row"><span>{escape(name)}</span>'
-            f"{_svg(entry, kind, bars, titles, even / high)}"
-            f"<small>max {escape(percent(float(shares.max())))}</small></div>"
-        )
-    return "\n".join([*out, *(_stacked(entry, *item, even) for item in entry.stacks.items())])
-
-
-def _stacked(entry: ReportEntry, name: str, stack: Stack, even: float) -> str:
-    """A row of bars one upon the other, the key below its name and the totals beside it."""
-    kinds = [f"spectrum{n % len(SPECTRA)}" for n in range(len(stack.parts))]
-    key = "".join(
-        f'<b class="{kind}"></b>{escape(part)} '
-        for kind, part in zip(kinds, stack.parts, strict=True)
-    )
-    head = f'<div class="row"><span>{escape(name)}<br>{key}</span>'
-    if stack.silent:
-        return f"{head}<em>no evidence</em></div>"
-    high = max(float(stack.shares.sum(0).max()), even)
-    tops = 40 - 38 * stack.shares.cumsum(0) / high  # (S, T)
-    bottoms = np.concatenate([np.full_like(tops[:1], 40), tops[:-1]])
-    bars = "".join(
-        f'<rect class="{kinds[s]}" x="{t + 0.06:.2f}" y="{top:.1f}" width=".88" '
-        f'height="{bottoms[s, t] - top:.1f}"/>'
-        for (s, t), top in np.ndenumerate(tops)
-    )
-    titles = [
-        ", ".join(f"{p} {percent(float(v))}" for p, v in zip(stack.parts, shares, strict=True))
-        for shares in stack.shares.T
-    ]
-    said, values = sums(stack)
-    lines = [
-        f'<b class="{kind}"></b>{escape(value)}' for kind, value in zip(kinds, values, strict=False)
-    ]
-    totals = "<br>".join([said, *reversed(lines), *map(escape, values[len(lines) :])])
-    svg = _svg(entry, "spectra", bars, titles, even / high)
-    return f"{head}{svg}<small>{totals}</small></div>"
-
-
-def _svg(entry: ReportEntry, kind: str, bars: str, titles: Sequence[str], even: float) -> str:
-    """Bars, a line at the even share (as a part of the height), what frames are called."""
-    count = len(entry.moments)
-    pads = "".join(
-        f'<rect class="pad" x="{t}" width="1" height="40"/>' for t in np.flatnonzero(~entry.kept)
-    )
-    columns = "".join(
-        f'<rect class="hit" data-t="{t}" x="{t}" width="1" height="40">'
-        f"<title>{escape(f'{moment}: {title}')}</title></rect>"
-        for t, (moment, title) in enumerate(zip(entry.moments, titles, strict=True))
-    )
-    level = 40 - 38 * even
-    return (
-        f'<svg class="{kind}" viewBox="0 0 {count} 40" preserveAspectRatio="none">{pads}'
-        f'<rect class="now" width="1" height="40"/>{bars}'
-        f'<line x1="0" x2="{count}" y1="{level:.1f}" y2="{level:.1f}"/>{columns}</svg>'
-    )

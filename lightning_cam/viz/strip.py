@@ -14,6 +14,7 @@ from lightning_cam.viz.canvas import (
     FAINT,
     MUTED,
     NEUTRAL,
+    PALE,
     RULE,
     SPECTRA,
     VIOLET,
@@ -36,11 +37,15 @@ _KEY = 17  # height of a line that names a spectrum
 
 def names_room(picture: ClipPicture) -> int:
     """Pixels left of the bars that hold the rows' names in two lines each, from 146 to 220."""
+    if picture.lines:  # their keys and numbers stand there, too
+        return 220
     fits = all("…" not in wrap(name, 13, 120, 2)[-1] for name in picture.strips())
     return 146 if fits else 220
 
 
-_STRIP_COLORS = {"attention": VIOLET, "A": CLASS_A, "B": CLASS_B, "A - B": NEUTRAL}
+_STRIP_COLORS = {
+    "attention": VIOLET, "A": CLASS_A, "B": CLASS_B, "A - B": NEUTRAL, "faint": PALE,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,10 @@ play.addEventListener("change", () => {
   for (const video of inView) play.checked ? video.play().catch(() => {}) : video.pause();
 });
 
+const judged = document.querySelector(".card.right, .card.wrong");
 const filter = document.getElementById("filter");
 const mistakes = document.getElementById("mistakes");
+mistakes.parentElement.hidden = !judged;  // nothing to be mistaken about
 function choose() {
   const wanted = filter.value.trim().toLowerCase();
   let count = 0;

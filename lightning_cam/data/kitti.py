@@ -1,0 +1,230 @@
+"""KITTI odometry, and the synthetic one in the same layout.
+
+    <root>/sequences/00/image_2/000000.png ...    image_0, image_1: grey; image_2, image_3: colour
+    <root>/sequences/00/calib.txt                 P0: 12 numbers ... P3, Tr
+    <root>/sequences/00/times.txt                 seconds, one per line
+    <root>/poses/00.txt                           12 numbers per line: camera 0 to world
+    <root>/ground_truth/00/depth/000000.png ...   not KITTI's: metres * 256, 16 bits, 0 = unknown
+    <root>/ground_truth/00/<part>/000000.png ...  masks, 0 or 255
+
+Geiger et al., "Are we ready for autonomous driving? The KITTI vision benchmark suite", CVPR 2012.
+`dataset`, into which KITTI's archives unpack, may be the root itself.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_cam.data.base import PARTS, check_whole
+from lightning_cam.data.drives import Drive
+from lightning_cam.data.kitti_sequence import (
+    CALIBRATION,
+    CAMERAS,
+    TRUTH,
+    read_camera,
+    read_sequence,
+    with_truth,
+)
+from lightning_cam.data.listing import Problem
+from lightning_cam.data.snippets import DriveListing, SnippetDataModule
+from lightning_cam.data.synthetic.odometry import render
+from lightning_cam.errors import ConfigError, DataError, UnknownNameError
+
+_SHARE = 0.1  # of each training sequence, for validation where no sequence is named
+
+
+class KittiOdometry(SnippetDataModule):
+    """Sequences of the KITTI odometry benchmark.
+
+    Args:
+        root: the folder `dataset`, or the one that holds it.
+        camera: folder of the pictures. Poses are those of this camera, not of camera 0.
+        train: numbers of the sequences for training.
+        val: for validation; None for the last tenth of each training sequence, which is then not
+            trained on.
+        test: for testing.
+        **options: settings of `SnippetDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: str = "data/kitti_odometry",
+        *,
+        camera: str = "image_2",
+        train: Sequence[int] = tuple(range(9)),
+        val: Sequence[int] | None = None,
+        test: Sequence[int] = (9, 10),
+        **options: Any,
+    ) -> None:
+        if camera not in CAMERAS:
+            raise UnknownNameError("data.camera", camera, CAMERAS)
+        # KITTI's cameras take ten pictures a second.
+        super().__init__(root, **{"rate": 10.0, **options})
+        self.camera = camera
+        self.numbers = {
+            part: None if given is None else _sequences(part, given)
+            for part, given in (("train", train), ("val", val), ("test", test))
+        }
+
+    @property
+    def top(self) -> Path:
+        """The folder of `sequences`.
+
+        Raises:
+            DataError: there is none.
+        """
+        for folder in (Path(self.root), Path(self.root) / "dataset"):
+            if (folder / "sequences").is_dir():
+                return folder
+        raise DataError(
+            f"no KITTI odometry in {self.root!r}: it needs sequences/00/{self.camera}/000000.png "
+            "... and sequences/00/calib.txt (see data/README.md); set data.root=, or try "
+            "data=synthetic_odometry"
+        )
+
+    def list_drives(self) -> DriveListing:
+        numbers = self.numbers
+        problems: list[Problem] = []
+        drives: dict[int, Drive] = {}
+        measured = set(numbers["test"] or ()).union(
+            (numbers["train"] if numbers["val"] is None else numbers["val"]) or ()
+        )
+        for number in sorted({n for given in numbers.values() for n in given or ()}):
+            drive, found = self.drive(number, measured=number in measured)
+            problems += found
+            if drive is not None:
+                drives[number] = drive
+        parts = {part: [drives[n] for n in numbers[part] or () if n in drives] for part in PARTS}
+        if numbers["val"] is None:
+            parts["train"], parts["val"] = self._held_out(parts["train"])
+        self._warn_of_shared()
+        return DriveListing(**parts, problems=problems)
+
+    def _held_out(self, drives: Sequence[Drive]) -> tuple[list[Drive], list[Drive]]:
+        """Beginnings for training and ends for validation; too short ones are only trained on."""
+        train, val = [], []
+        for drive in drives:
+            if len(drive.pictures) < 2 * self.snippet:
+                train.append(drive)
+                continue
+            start, end = drive.hold_out(_SHARE, self.snippet)
+            train.append(start)
+            val.append(end)
+        return train, val
+
+    def _warn_of_shared(self) -> None:
+        held = {*(self.numbers["val"] or ()), *(self.numbers["test"] or ())}
+        if both := sorted(held.intersection(self.numbers["train"] or ())):
+            warnings.warn(
+                f"sequences {both} are for training and for validation or testing, too: what is "
+                "measured on them says nothing about new scenes",
+                stacklevel=2,
+            )
+
+    def drive(self, number: int, *, measured: bool = True) -> tuple[Drive | None, list[Problem]]:
+        """One sequence, None where it cannot be used, and what is wrong with it.
+
+        Args:
+            number: of the sequence.
+            measured: whether poses are needed.
+        """
+        drive, problems = read_sequence(
+            self.top, number, self.camera, self.given, measured=measured
+        )
+        if drive is not None:
+            places = [folder / TRUTH / drive.name for folder in (Path(self.root), self.top)]
+            drive = with_truth(drive, next(filter(Path.is_dir, places), places[0]))
+        return drive, problems
+
+    def named(self, name: str) -> Drive:
+        if not re.fullmatch("[0-9]{1,2}", name):
+            raise UnknownNameError("split", name, [*PARTS, "00 (or another sequence)"])
+        drive, problems = self.drive(int(name))
+        if drive is None:
+            raise DataError(str(problems[-1]))
+        return drive
+
+    def camera_of(self, folder: Path) -> NDArray[np.float64]:
+        folder = folder.absolute()
+        camera = folder.name if folder.name in CAMERAS else self.camera
+        for place in (folder, folder.parent):
+            if (place / CALIBRATION).is_file():
+                return read_camera(place / CALIBRATION, camera)[0]
+        raise DataError(
+            f"no {CALIBRATION} in {str(folder)!r} or above it: copy it there, or set "
+            "data.intrinsics=[FX,FY,CX,CY] of these pictures"
+        )
+
+
+def _sequences(part: str, given: Sequence[int]) -> list[int]:
+    numbers = list(given)
+    if not all(type(n) is int and 0 <= n < 100 for n in numbers):
+        raise ConfigError(
+            f"data.{part}={numbers} must be a list of sequence numbers, such as [0,1]"
+        )
+    return list(dict.fromkeys(numbers))
+
+
+class SyntheticOdometry(KittiOdometry):
+    """Drives through a synthetic street, rendered on first use, with exact poses and depth.
+
+    Sequences 00-02 are for training, 09 for validation, 10 for testing. Sequence 11 is in no part:
+    in it a box moves by itself and a wall has no texture, with masks of both.
+
+    Args:
+        root: folder to render into.
+        frames: of each training sequence.
+        eval_length: frames of each of the other sequences.
+        scale: factor of the picture size 208x64; that of clips is `width` and `height`.
+        render_seed: seed of the rendering; `seed` is that of order and augmentation.
+        train: as in `KittiOdometry`.
+        val: as above.
+        test: as above.
+        **options: other arguments of `KittiOdometry`; the defaults suit the small networks of this
+            package.
+    """
+
+    def __init__(
+        self,
+        root: str = "data/synthetic_odometry",
+        *,
+        frames: int = 150,
+        eval_length: int = 80,
+        scale: int = 1,
+        render_seed: int = 0,
+        train: Sequence[int] = (0, 1, 2),
+        val: Sequence[int] | None = (9,),
+        test: Sequence[int] = (10,),
+        **options: Any,
+    ) -> None:
+        check_whole(3, frames=frames, eval_length=eval_length)
+        check_whole(1, scale=scale)
+        check_whole(0, render_seed=render_seed)
+        settings: dict[str, Any] = {
+            "height": 64,
+            "width": 208,
+            "batch_size": 8,
+            "num_workers": 0,
+            "zoom": 1.1,
+            "contrast": 0.1,
+            "offset": 0.1,
+            "cache": True,
+        }
+        super().__init__(root, train=train, val=val, test=test, **{**settings, **options})
+        self.rendering: dict[str, Any] = {
+            "train": frames,
+            **dict.fromkeys(("val", "test", "probe"), eval_length),
+            "scale": scale,
+            "seed": render_seed,
+        }
+
+    def prepare_data(self) -> None:
+        """Render the data unless it is there."""
+        render(self.root, **self.rendering)

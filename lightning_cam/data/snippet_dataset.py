@@ -1,0 +1,62 @@
+"""The dataset of every set for depth and motion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning_cam.data.clips import Sample, Seed
+from lightning_cam.data.dataset import SampleDataset
+from lightning_cam.data.drives import Drive, Stretch, parts_of
+from lightning_cam.data.info import Pixels
+from lightning_cam.data.snippet_reader import SnippetReader
+
+
+class SnippetDataset(SampleDataset[Stretch]):
+    """Clips of drives.
+
+    For an unreadable one there is, in evaluation, a clip of zeros of which no frame is valid.
+
+    Args:
+        clips: the rows.
+        reader: how pictures become clips.
+        train: augment; else samples have "poses", "depth" and, where any drive has masks,
+            "mask/<part>".
+        seed: of all randomness.
+        cache: keep decoded pictures in memory, as large as they are on disk.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Stretch],
+        reader: SnippetReader,
+        *,
+        train: bool = False,
+        seed: int = 0,
+        cache: bool = False,
+    ) -> None:
+        super().__init__(clips, train=train, seed=seed)
+        self.reader = reader
+        self.cache = cache
+        self.masks = () if train else parts_of(self.clips)
+        self._frames: dict[Path, Pixels] = {}
+
+    def _frame(self, drive: Drive, position: int) -> Pixels:
+        path = drive.pictures[position]
+        frame = self._frames.get(path)
+        if frame is None:
+            frame = self.reader.frame(drive, position)
+            if self.cache:
+                self._frames[path] = frame
+        return frame
+
+    def _sample(self, index: int, seed: Seed | None) -> Sample:
+        clip = self.clips[index]
+        read = [self._frame(clip.drive, clip.start + n) for n in range(clip.count)]
+        frames = read + read[-1:] * (clip.steps - clip.count)
+        sample = self.reader.sample(clip, frames, truth=not self.train, seed=seed)
+        return sample if self.train else {**self.reader.no_truth(self.masks), **sample}
+
+    def _missing(self, index: int, error: str) -> Sample:
+        missing = self.reader.missing(self.clips[index], error)
+        return {**missing, **self.reader.no_truth(self.masks)}

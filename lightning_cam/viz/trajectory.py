@@ -1,0 +1,135 @@
+"""Ways through the world, seen from above."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+
+from lightning_cam.viz.canvas import (
+    FAINT,
+    INK,
+    MUTED,
+    PAPER,
+    RULE,
+    WRONG,
+    Canvas,
+    line_height,
+    shorten,
+    text_width,
+)
+from lightning_cam.viz.parts import MARGIN
+from lightning_cam.viz.stroke import (
+    SHIFT,
+    curve_styles,
+    draw_mark,
+    round_step,
+    runs,
+    sample,
+    stroke,
+)
+
+_LONG, _SHORT = 560, 320  # sides of the map in pixels
+_EDGE = 0.06  # of the map, around all ways
+_ROW, _SAMPLE = 20, 40  # of the legend
+_APART = 120  # pixels from one mark on a way to the next
+
+
+def draw_trajectory(paths: Mapping[str, np.ndarray], title: str = "trajectory") -> np.ndarray:
+    """Draw ways from above: x to the right, z upwards, as long in metres across as along.
+
+    Args:
+        paths: name -> (n, 3) positions in metres, x right, y down, z forward; NaN is a gap. They
+            may differ in length, and start where they like.
+        title: stands above.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: there are no paths, or one has a wrong shape.
+    """
+    if not paths:
+        raise ValueError("paths: there is no trajectory to draw")
+    for name, path in paths.items():
+        if np.ndim(path) != 2 or np.shape(path)[1] != 3:
+            raise ValueError(f"paths[{name!r}]: expected the shape (n, 3), got {np.shape(path)}")
+    flat = {name: np.asarray(path, np.float64)[:, [0, 2]] for name, path in paths.items()}
+    stretches = {name: runs(np.isfinite(path.sum(1))) for name, path in flat.items()}
+    known = np.concatenate([path[run] for name, path in flat.items() for run in stretches[name]]
+                           or [np.empty((0, 2))])  # fmt: skip
+    low, high, unit = _frame(known)
+    width, height = (round(side) for side in (high - low) * unit)
+
+    def place(points: np.ndarray) -> np.ndarray:
+        """(n, 2) pixels from the upper left corner of the map."""
+        return np.stack([points[:, 0] - low[0], high[1] - points[:, 1]], 1) * unit
+
+    step = round_step(_LONG / unit / 9)
+    ticks = [step * np.arange(np.ceil(a / step), np.floor(b / step) + 1) + 0.0  # no -0
+             for a, b in zip(low, high, strict=True)]  # fmt: skip
+    left = MARGIN + max(text_width(f"{tick:.6g}", 12) for tick in [*ticks[1], 0]) + 10
+    top = MARGIN + line_height(18) + 6 + line_height(13) + 4
+    total = max(left + width + MARGIN + 10, 360)
+    legend = top + height + 2 * line_height(13) + 16
+    canvas = Canvas(total, legend + _ROW * (len(paths) + 1) + MARGIN)
+    canvas.text(MARGIN, MARGIN, shorten(title, 18, total - 2 * MARGIN), 18)
+    canvas.text(left, top - line_height(13) - 4, "z (m), forward", 13, MUTED)
+    canvas.text(left + width // 2, top + height + line_height(12) + 8, "x (m)", 13, MUTED, "ma")
+
+    ground = np.full((height, width, 3), FAINT, np.uint8)
+    for axis, values in enumerate(ticks):
+        for tick in values:
+            x, y = place(np.array([[tick, tick]]))[0].round().astype(int)
+            text = f"{tick:.6g}"
+            if axis:
+                ground[min(y, height - 1)] = RULE
+                canvas.text(left - 6, top + y, text, 12, MUTED, "rm")
+            else:
+                ground[:, min(x, width - 1)] = RULE
+                canvas.text(left + x, top + height + 5, text, 12, MUTED, "ma")
+    styles = curve_styles(list(paths))
+    for name, path in flat.items():
+        points = place(path)
+        for run in stretches[name]:
+            line = (points[run] * 2**SHIFT).round().astype(np.int32)
+            stroke(ground, line, styles[name], marks=0)
+            way = np.append(0, np.hypot(*np.diff(points[run], axis=0).T).cumsum())
+            marks = max(1, round(way[-1] / _APART))
+            for at in way[-1] * (np.arange(marks) + styles[name].at) / marks:
+                x, y = (np.interp(at, way, points[run, k]) * 2**SHIFT for k in (0, 1))
+                draw_mark(ground, x, y, styles[name])
+    for name, path in flat.items():
+        for run in stretches[name][:1]:
+            _ring(ground, *place(path[run[:1]])[0])
+    canvas.paste(ground, left, top)
+    if not len(known):
+        canvas.text(left + 10, top + height // 2, "no positions", 14, WRONG, "lm")
+    start = np.full((_ROW, _SAMPLE, 3), PAPER, np.uint8)
+    _ring(start, _SAMPLE / 2, _ROW / 2)
+    entries = {"start": start} | {n: sample(s, _SAMPLE, _ROW) for n, s in styles.items()}
+    for n, (name, picture) in enumerate(entries.items()):
+        y = legend + _ROW * n
+        canvas.paste(picture, MARGIN, y)
+        x = MARGIN + _SAMPLE + 8
+        text = shorten(name, 14, total - x - MARGIN)
+        canvas.text(x, y + _ROW // 2, text, 14, MUTED if name == "start" else INK, "lm")
+    return canvas.pixels()
+
+
+def _frame(known: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """The map's lowest and highest x and z in metres, and how many pixels a metre is."""
+    low, high = (known.min(0), known.max(0)) if len(known) else (np.zeros(2), np.zeros(2))
+    span = float((high - low).max())
+    span = span if span > 1e-9 else 1.0  # nothing moves
+    unit = _LONG * (1 - 2 * _EDGE) / span
+    sides = np.maximum(high - low + 2 * _EDGE * _LONG / unit, _SHORT / unit)
+    middle = (low + high) / 2
+    return middle - sides / 2, middle + sides / 2, unit
+
+
+def _ring(image: np.ndarray, x: float, y: float) -> None:
+    center = round(x * 2**SHIFT), round(y * 2**SHIFT)
+    for radius, color in ((8, PAPER), (7, INK), (4, PAPER)):
+        cv2.circle(image, center, radius << SHIFT, color, -1, cv2.LINE_AA, SHIFT)
