@@ -10,7 +10,8 @@ still and one that moves as the training sequences do on average.
 *Evidence*, on the probe sequence, in which a box moves by itself and a wall has no texture: the
 share of the heat of regression Grad-CAM (of -view_synthesis_loss, its positive and its negative
 part) on parallax-rich texture, on the box and on the wall, beside the area's share, a random and a
-centre map; and the share of targets whose positive part is blank. Mean and standard deviation over
+centre map; and the share of targets whose positive part is blank. For some maps the areas under deletion and
+insertion of the column itself (black, 10 steps, 3 clips), too. Mean and standard deviation over
 checkpoints (seeds) of the means over clips.
 """
 
@@ -37,6 +38,8 @@ from lightning_cam.tasks.odometry_scores import OdometryScores
 
 LAYERS = ("depth.iconv1", "depth.iconv4", "depth.conv5", "pose.conv4", "pose.conv5")
 PARTS = ("rich", "moving", "flat")
+MEASURED = ("depth.iconv4", "depth.iconv4, not pooled", "pose.conv4", "pose.conv4, not pooled")
+STEPS, CLIPS = 10, 3  # of deletion and insertion
 FIVE = 5
 
 
@@ -93,7 +96,7 @@ def windows(poses: Tensor) -> Tensor:
 def evidence(task: Any, data: Any) -> dict[tuple[str, str], dict[str, float]]:
     """(map, part of it) -> measures, means over the clips of the probe sequence."""
     rows: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for batch in films(data, "11"):
+    for number, batch in enumerate(films(data, "11")):
         model = task.explainable(batch)
         margin = task.net.margin
         target = torch.zeros_like(batch["valid"])
@@ -109,6 +112,14 @@ def evidence(task: Any, data: Any) -> dict[tuple[str, str], dict[str, float]]:
         for name, method in (("random", lc.RandomMap()), ("centre", lc.CentreMap())):
             maps[name] = lc.explain(model, method, batch["video"], 0).heatmap, {}
         maps["area"] = torch.ones_like(maps["random"][0]), {}
+        if number < CLIPS:
+            target_column = torch.zeros(1, dtype=torch.int64)
+            ends = lc.Ends.of(model, batch["video"], target_column)
+            for name in (*MEASURED, "random", "centre"):
+                for how in (lc.deletion, lc.insertion):
+                    options = {"ends": ends, "steps": STEPS}
+                    curve = how(model, batch["video"], maps[name][0], target_column, **options)
+                    rows[name, "positive"][how.__name__].append(float(curve.auc[0]))
         for name, (heat, numbers) in maps.items():
             heat = heat * target[..., None, None]
             signs = {"positive": heat.clamp(min=0)}

@@ -240,7 +240,7 @@ def _contrasted(
     label = true_label(batch)
     if target is not None or label >= 0:
         return label if target is None else target
-    return int(outputs(model, clip).argmax()) if model.default is None else model.default
+    return int(model.unasked(outputs(model, clip))[0])
 
 
 def _frames(data: Any, batch: Mapping[str, Any]) -> np.ndarray:

@@ -163,7 +163,7 @@ def draw_clip(
     attention = next(iter(first.attention.values()), None)
     captions = [e.caption for e in explanations.values()]
     heatmaps: dict[str, np.ndarray] = {}
-    signed, contrasts, faint = [], [], {}
+    signed, contrasts, grainy, faint = [], [], [], {}
     for name, e in explanations.items():
         # two settings of one method may read the same
         caption = e.caption if captions.count(e.caption) == 1 else f"{name}: {e.caption}"
@@ -171,6 +171,7 @@ def draw_clip(
         for key, heat, negative in maps:
             heatmaps[key] = resize_heatmap(heat, frames.shape[:3])[0].cpu().numpy()
             signed += [key] * negative
+            grainy += [key] * e.grainy
             if doubt := _doubt(e):
                 faint[key] = doubt
         if isinstance(e, Contrast):
@@ -194,6 +195,7 @@ def draw_clip(
         panels={} if seen is None else seen.panels,
         scales={} if seen is None else seen.scales,
         lines={} if seen is None else seen.lines,
+        grainy=grainy,
         faint=faint,
         stacks={
             f"spectra {'for A ' * isinstance(first, Contrast)}by {measure}": Stack(

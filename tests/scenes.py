@@ -12,7 +12,7 @@ from lightning_cam.geometry import invert, pixel_grid, pose_matrix
 from lightning_cam.models import DispNet, PoseNet, SfMLearner
 
 # Camera to world of each next frame from the one before: ahead, sideways, a little of a turn.
-STEP = (0.06, -0.03, 0.15, 0.004, 0.02, -0.006)
+STEP = (0.25, -0.12, 0.2, 0.004, 0.01, -0.006)
 
 
 class Drive(NamedTuple):
@@ -47,7 +47,7 @@ def drive(frames: int = 5, height: int = 32, width: int = 64, tilt: float = 0.1)
     at, turned = stack[:, :3, 3], stack[:, :3, :3] @ rays  # (T, 3), (T, 3, H*W)
     depth = (6 - at @ normal)[:, None] / (normal @ turned)  # (T, H*W)
     x, y, _ = (at[:, :, None] + depth[:, None] * turned).unbind(1)
-    waves = [(4 * x + y).sin(), (5 * y - 2 * x).cos(), (3 * x).sin() * (3 * y + 1).sin()]
+    waves = [(3 * x + y).sin(), (3 * y - x).cos(), (2 * x).sin() * (2 * y + 1).sin()]
     pictures = torch.stack(waves).unflatten(-1, (height, width))
     return Drive(0.9 * pictures, depth.unflatten(-1, (height, width)), stack, camera)
 

@@ -112,7 +112,8 @@ def test_experiments_of_depth_and_motion(name: str, depth: str, data: str) -> No
     assert task["depth_crop"] == (None if name == "sfm_tiny" else "garg")
     without = {"model.depth.weights=null", "model.pose.weights=null"} if depth != "DispNet" else ()
     network = build(composed("train", f"experiment={name}", *without)["task"], where="task")
-    assert set(config["explain"]) == {"regression_depth", "regression_pose"}
+    maps = {"regression_depth", "hirescam_depth", "regression_pose", "hirescam_pose"}
+    assert set(config["explain"]) == maps
     for method in config["explain"].values():
         network.explainable().layer(method["layer"])
 

@@ -1,5 +1,6 @@
 """Attribution methods: each maps a model, a clip and a target column to a heatmap."""
 
+from lightning_cam.attribution.averaged import IntegratedGradients, SmoothGrad
 from lightning_cam.attribution.baselines import CentreMap, RandomMap
 from lightning_cam.attribution.cam import GradCAM
 from lightning_cam.attribution.contrast import Contrast, explain_contrast
@@ -9,7 +10,10 @@ from lightning_cam.attribution.explainable import (
     Explanation,
     explain,
 )
+from lightning_cam.attribution.gradient import Gradient, GradientXInput
+from lightning_cam.attribution.guided import GuidedBackprop
 from lightning_cam.attribution.layers import LayerInfo, list_layers
+from lightning_cam.attribution.occlusion import Occlusion
 from lightning_cam.attribution.recurrent import (
     IntegratedRecurrentGradCAM,
     RecurrentGradCAM,
@@ -30,11 +34,17 @@ __all__ = [
     "Explainable",
     "Explanation",
     "GradCAM",
+    "Gradient",
+    "GradientXInput",
+    "GuidedBackprop",
+    "IntegratedGradients",
     "IntegratedRecurrentGradCAM",
     "LayerInfo",
+    "Occlusion",
     "RandomMap",
     "RecurrentGradCAM",
     "RegressionGradCAM",
+    "SmoothGrad",
     "SpectrumRelevance",
     "explain",
     "explain_contrast",

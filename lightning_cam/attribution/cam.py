@@ -98,7 +98,7 @@ def layer_map(
     Args:
         model: what to look into.
         clip: `(B, C, T, H, W)`.
-        target: `(B,)`; None: the argmax columns.
+        target: `(B,)`; None: `model.unasked`.
         layer: as in `Explainable.layer`.
         pool: see `GradCAM`; "none" does not pool the gradient (HiResCAM, Draelos and Carin, 2020).
     """
@@ -106,7 +106,7 @@ def layer_map(
     with capture(module, leaf=True) as calls:
         outputs = model.forward(clip)
     calls = last_calls(model, name, calls, clip)
-    target = outputs.argmax(1) if target is None else target
+    target = model.unasked(outputs) if target is None else target
     score = model.score(outputs, target)
     pool = pool or ("spacetime" if calls[0].ndim == 5 else "space")
     said = "gradient not pooled" if pool == "none" else f"gradient pooled over {pool}"

@@ -176,6 +176,11 @@ class Explainable:
             raise UnknownNameError("target", target, [f"0..{len(self.outputs) - 1}"])
         return target
 
+    def unasked(self, outputs: Tensor) -> Tensor:
+        """The columns explained where none is asked for, `(B,)`: `default`, or each highest."""
+        highest = outputs.argmax(1)
+        return highest if self.default is None else torch.full_like(highest, self.default)
+
     def asked(self, name: str) -> str:
         """The question about a column, in words."""
         return self.question.replace("{}", name, 1)
@@ -189,9 +194,9 @@ class Attribution(Protocol):
     """A method: a callable, usually a frozen dataclass whose fields are its hyper-parameters.
 
     It is called by `explain` inside the guard, with a clip `(B, C, T, H, W)` and a target `(B,)`
-    (None: the argmax column of the model's outputs), and returns the heatmap `(B, T, H, W)`,
+    (None: `model.unasked` of the outputs), and returns the heatmap `(B, T, H, W)`,
     higher = more important, not normalised. A class attribute `floating = True` says that 0 means
-    nothing in its maps: see `Explanation.evidence`.
+    nothing in its maps: see `Explanation.evidence`; `grainy = True` that they are not smooth.
     """
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor: ...
@@ -211,6 +216,8 @@ class Explanation:
         level: `(B,)`, the lowest heat on valid frames, of maps in which 0 means nothing.
         numbers: what the method found out beside the map, name -> `(B,)`. A clip with
             "low_gradient" is drawn as doubtful.
+        grainy: single voxels stand out of the map, so that pictures must not end their colours at
+            its maximum.
     """
 
     heatmap: Tensor
@@ -220,6 +227,7 @@ class Explanation:
     caption: str
     level: Tensor | None = field(default=None, kw_only=True)
     numbers: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
+    grainy: bool = field(default=False, kw_only=True)
 
     @property
     def evidence(self) -> Tensor:
@@ -264,14 +272,14 @@ def explain(
         # Tensors born in inference mode cannot be differentiated, index tensors included.
         clip = clip.clone() if clip.is_inference() else clip.detach()
         clip = clip.to(compute_dtype(model.module, clip))
-        chosen = target_tensor(model, model.default if target is None else target, clip)
+        chosen = target_tensor(model, target, clip)
         first = _FirstForward(model, clip)
         notes: dict[str, str] = {}
         numbers: dict[str, Tensor] = {}
         watched = replace(model, forward=first, notes=notes, numbers=numbers)
         heatmap = method(watched, clip, chosen)
         outputs, attention = first.result()
-        chosen = outputs.argmax(dim=1) if chosen is None else chosen
+        chosen = model.unasked(outputs) if chosen is None else chosen
         pick(outputs, chosen)  # also for methods that never look at the outputs
     asked = model.asked("").strip()
     title = getattr(method, "title", type(method).__name__)
@@ -284,6 +292,7 @@ def explain(
         caption=", ".join([title, *notes.values(), *([asked] if asked else [])]),
         level=_lowest(model, heatmap) if getattr(method, "floating", False) else None,
         numbers={name: value.detach() for name, value in numbers.items()},
+        grainy=getattr(method, "grainy", False),
     )
 
 

@@ -41,8 +41,7 @@ def reference(model: Explainable, clip: Tensor, kind: Reference | Tensor) -> Ten
     if kind == "mean":
         return torch.zeros_like(clip)
     if kind == "blur":
-        sigma = max(5.0, clip.shape[-2] / 11)
-        return _blurred(clip, _gaussian(sigma, round(3 * sigma)), mirrored=True)
+        return blurred(clip, max(5.0, clip.shape[-2] / 11))
     if kind == "rise":
         return _blurred(clip, _rise_kernel(), mirrored=False)
     if kind == "zoom":
@@ -50,6 +49,17 @@ def reference(model: Explainable, clip: Tensor, kind: Reference | Tensor) -> Ten
         options = {"mode": "trilinear", "align_corners": True}
         return F.interpolate(F.interpolate(clip, small, **options), clip.shape[2:], **options)  # type: ignore[arg-type]
     raise ValueError(f"unknown reference {kind!r}; choose one of {', '.join(get_args(Reference))}")
+
+
+def blurred(clip: Tensor, sigma: float, cut: float = 3) -> Tensor:
+    """Every frame of `(..., H, W)` under a Gaussian of `sigma` pixels, mirrored at the border.
+
+    Args:
+        clip: of any size.
+        sigma: standard deviation.
+        cut: standard deviations beyond which weights are 0.
+    """
+    return _blurred(clip, _gaussian(sigma, round(cut * sigma)), mirrored=True)
 
 
 def black(model: Explainable, clip: Tensor) -> Tensor:
@@ -179,7 +189,7 @@ def _blurred(clip: Tensor, kernel: Tensor, *, mirrored: bool) -> Tensor:
     """
     height, width = (
         _convolution(n, kernel, mirrored=mirrored).to(clip.device, at_least_float32(clip).dtype)
-        for n in clip.shape[3:]
+        for n in clip.shape[-2:]
     )
     return (height @ (at_least_float32(clip) @ width.T)).to(clip.dtype)
 

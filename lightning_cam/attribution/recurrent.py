@@ -180,7 +180,7 @@ def step_score(
     """Score `(B,)` of an output step (or the clip) and the targets `(B,)` it belongs to."""
     if step is None:
         outputs = model.forward(clip)
-        target = outputs.argmax(1) if target is None else target
+        target = model.unasked(outputs) if target is None else target
         return model.score(outputs, target), target
     scores, target = _all_steps(model, clip, target)
     valid = model.valid_for(scores)
@@ -204,7 +204,7 @@ def _all_steps(model: Explainable, clip: Tensor, target: Tensor | None) -> tuple
         outputs = model.forward(clip)
     # (B, T', K) at once, or (B, K) once a step
     steps = calls[0] if calls[0].ndim == 3 else torch.stack(calls, dim=1)
-    target = outputs.argmax(1) if target is None else target
+    target = model.unasked(outputs) if target is None else target
     return model.score(steps, target), target
 
 

@@ -65,6 +65,11 @@ class RegressionGradCAM:
     sign: Sign = "both"
     low: float = 0.01
 
+    @property
+    def grainy(self) -> bool:
+        """Whether single voxels stand out of the map."""
+        return self.pool == "none"
+
     def __post_init__(self) -> None:
         if self.pool not in ("space", "spacetime", "none", None):
             raise ValueError(

@@ -126,7 +126,7 @@ class RISE:
         """Heatmaps `(B, R, T, H, W)` of R scores a clip: `score((B, K), (B,)) -> (B, R)`."""
         runner = Runner(model, clip, self.batch, bf16=self.bf16)
         outputs = runner.forward(clip)
-        chosen = outputs.argmax(1) if target is None else target
+        chosen = model.unasked(outputs) if target is None else target
         unperturbed = score(answers(model, outputs, raw=self.raw), chosen)
         masks = _Masks(self, clip)
         sums = _Sums(unperturbed, clip, self.p, self._norm(model), model.valid_for(clip))

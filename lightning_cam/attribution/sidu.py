@@ -105,7 +105,7 @@ class SIDU:
         del calls
         shown = f"threshold {self.threshold}"
         model.notes.update(layer=name, threshold=shown)
-        chosen = outputs.argmax(1) if target is None else target
+        chosen = model.unasked(outputs) if target is None else target
         masks = [self._masks(of_clip) for of_clip in features]
         found = self._run(model, clip, masks, runner)  # (M, B, K)
         maps = []

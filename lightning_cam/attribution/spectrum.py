@@ -141,7 +141,7 @@ def _by_gradient(
 ) -> SpectrumRelevance:
     leaf = clip.clone().requires_grad_()
     outputs = model.forward(leaf.clone())  # it may work in place on what it is given
-    target = outputs.argmax(1) if target is None else target
+    target = model.unasked(outputs) if target is None else target
     (gradient,) = gradients(model.score(outputs, target), [leaf])
     voxels = (at_least_float32(gradient) * at_least_float32(clip - nothing)).abs()
     frames = voxels.sum((3, 4))  # (B, C, T)
@@ -175,7 +175,7 @@ def _by_perturbation(
 
     runner = Runner(model, clip, batch)
     outputs = runner.forward(clip.clone())  # it may work in place on what it is given
-    target = outputs.argmax(1) if target is None else target
+    target = model.unasked(outputs) if target is None else target
     first = model.score(answers(model, outputs), target)[:, None]  # (B, 1)
     found = torch.stack(
         [model.score(answers(model, row), target) for row in runner(len(hides), fill)], 1

@@ -125,7 +125,7 @@ class Ends:
                 outputs = runner.forward(clip)
             outputs = outputs.to(clip.device)
             columns = target_tensor(model, target, clip)
-            columns = outputs.argmax(1) if columns is None else columns
+            columns = model.unasked(outputs) if columns is None else columns
             hidden: dict[str, tuple[Tensor, Tensor]] = {}
             for kind in dict.fromkeys(getattr(protocol, name) for name in kinds):
                 other = reference(model, clip, kind)

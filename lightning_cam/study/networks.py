@@ -89,6 +89,8 @@ def _open(
     task: Any
     data: Any
     task, data, info = rebuild(path, trust, data=given)
+    if not task.explainable().softmax:
+        raise ConfigError(f"{path}: studies need networks whose outputs are classes")
     dataset = open_split(data, split, "root" in given)
     inputs = {}
     for name in getattr(data, "inputs", ("",)):

@@ -89,7 +89,9 @@ def scale(canvas: Canvas, picture: ClipPicture, caption: str, x: int, y: int, wi
     canvas.paste(colors, x, y + 4)
     x += bar + _GAP
     note = f"{high} (clip's maximum)"
-    if picture.role(caption):  # the scale is that of all three
+    if caption in picture.grainy:
+        note = f"{high} (up to {clip_scale(picture.heat(caption), signed=signed):.2g})"
+    elif picture.role(caption):  # the scale is that of all three
         note = f"{high} (max {clip_scale(picture.heat(caption), signed=signed):.2g})"
     beside = start + _scale_width(picture, caption)
     if reason and beside + text_width(reason, 13) <= end:

@@ -12,6 +12,7 @@ from lightning_cam.viz.canvas import CLASS_A, CLASS_B
 # Opacity reaches its full value at this share of the scale and falls to zero with the heat, so
 # that the picture stays visible wherever nothing is claimed.
 _FULL_OPACITY_AT = 0.5
+_GRAINS = 98  # percentile at the end of a grainy map's scale
 
 
 def _lut(signed: bool) -> np.ndarray:
@@ -74,9 +75,15 @@ def no_evidence(heatmap: np.ndarray, *, signed: bool = False) -> str:
     return ""
 
 
-def clip_scale(heatmap: np.ndarray, *, signed: bool = False) -> float:
-    """The value at the end of a clip's colour scale: its maximum, of |heat| when signed."""
-    return float(np.abs(heatmap).max() if signed else heatmap.max())
+def clip_scale(heatmap: np.ndarray, *, signed: bool = False, grainy: bool = False) -> float:
+    """The value at the end of a clip's colour scale: its maximum, of |heat| when signed.
+
+    Of a grainy map the value that 2% of its heat exceeds: single voxels would take all the colours.
+    """
+    heat = np.abs(heatmap) if signed else heatmap
+    if grainy and (some := heat[heat > 0]).size:
+        return float(np.percentile(some, _GRAINS))
+    return float(heat.max())
 
 
 def overlay(

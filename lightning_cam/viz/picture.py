@@ -119,6 +119,7 @@ class ClipPicture:
         scales: name of a panel -> what its colours stand for.
         lines: title with unit -> name -> (T,) values, drawn as a plot over time; NaN is a gap.
             The first series of every plot look alike, the second ones, ...
+        grainy: captions of heatmaps whose colours end where 2% of the heat lies beyond.
         faint: caption -> why this heatmap is not to be trusted; drawn at a quarter of its opacity.
         value: of the column `target`, where it is no probability.
 
@@ -143,6 +144,7 @@ class ClipPicture:
     panels: Mapping[str, np.ndarray] = field(default_factory=dict)
     scales: Mapping[str, PanelScale] = field(default_factory=dict)
     lines: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    grainy: Sequence[str] = ()
     faint: Mapping[str, str] = field(default_factory=dict)
     value: float | None = None
 
@@ -254,11 +256,11 @@ class ClipPicture:
         return frame_shares(self.heatmaps[caption], self.kept, signed=signed)
 
     def scale(self, caption: str) -> float:
-        """The heat at the end of the colour scale: the clip's maximum, a contrast's common one."""
+        """The heat at the end of the colour scale, see `clip_scale`; a contrast's common one."""
         alike = next((three for three in self.contrasts if caption in three), (caption,))
         return max(
-            (clip_scale(self.heat(c), signed=self.is_signed(c)) for c in alike
-             if not self.silence(c)), default=0.0,
+            (clip_scale(self.heat(c), signed=self.is_signed(c), grainy=c in self.grainy)
+             for c in alike if not self.silence(c)), default=0.0,
         )  # fmt: skip
 
     def strips(self) -> dict[str, np.ndarray | None]:

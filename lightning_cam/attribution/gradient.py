@@ -1,0 +1,131 @@
+"""Gradients of a column to the voxels of the clip: what would move it, if it changed a little.
+
+Simonyan et al., "Deep Inside Convolutional Networks", ICLR workshop 2014, and gradient x input,
+Shrikumar et al., arXiv:1605.01713. With the score y of a column and the clip x,
+
+    Gradient          max_c |dy/dx_c|
+    GradientXInput    sum_c dy/dx_c (x_c - x'_c)
+
+at every voxel, c its channels. It is the column itself that is differentiated, a logit of a
+classifier: the gradient of a probability vanishes where the network is sure. A gradient has as many
+channels as the clip, a heatmap has none, so the reduction must be named:
+
+    abs_max     max_c |g_c|, of the published saliency maps
+    abs_sum     sum_c |g_c|
+    abs_mean    the mean of |g_c|: the same picture as abs_sum
+    sum         sum_c g_c, signed: what integrated gradients need in order to add up
+
+The cost is one forward and the backward to the clip. No gradient reaches a parameter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+from torch import Tensor
+
+from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.ops import at_least_float32, gradients
+from lightning_cam.attribution.perturb import Reference, reference
+
+Reduce = Literal["abs_max", "abs_sum", "abs_mean", "sum"]
+
+_SAID = {
+    "abs_max": "largest of the channels",
+    "abs_sum": "absolute sum over channels",
+    "abs_mean": "absolute mean over channels",
+    "sum": "signed sum over channels",
+}
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """How fast the column changes with each voxel; one forward and one backward.
+
+    Args:
+        reduce: channels to one number, see the top of this file.
+
+    Example:
+        >>> explain(model, Gradient(), clip).heatmap
+    """
+
+    title: ClassVar[str] = "Gradient"
+
+    reduce: Reduce = "abs_max"
+
+    def __post_init__(self) -> None:
+        check_reduce(self.reduce)
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
+        return reduced(model, input_gradient(model, clip, target), self.reduce)
+
+
+@dataclass(frozen=True)
+class GradientXInput:
+    """Gradient times the voxel: how much of the column each voxel makes up, to first order.
+
+    Exact for a network that is linear in the clip. One forward and one backward.
+
+    Args:
+        reduce: channels to one number, see the top of this file.
+        reference: from which the voxel is counted, a kind of `perturb.reference`; `"mean"` is 0 in
+            model space, so that the voxel is what the network gets.
+
+    Example:
+        >>> explain(model, GradientXInput(reference="black"), clip).heatmap
+    """
+
+    title: ClassVar[str] = "Gradient x input"
+
+    reduce: Reduce = "sum"
+    reference: Reference = "mean"
+
+    def __post_init__(self) -> None:
+        check_reduce(self.reduce)
+        check_reference(self.reference)
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
+        gradient = input_gradient(model, clip, target)
+        model.notes.update(reference=f"from {self.reference}")
+        return reduced(
+            model, gradient * (clip - reference(model, clip, self.reference)), self.reduce
+        )
+
+
+def input_gradient(model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
+    """The gradient of the score to the clip, `(B, C, T, H, W)`, at least float32.
+
+    Args:
+        model: what to look into.
+        clip: `(B, C, T, H, W)`.
+        target: `(B,)`; None: `model.unasked`.
+    """
+    leaf = clip.detach().requires_grad_()  # in the same memory: `explain` keeps this forward
+    outputs = model.forward(leaf)
+    target = model.unasked(outputs) if target is None else target
+    [gradient] = gradients(model.score(outputs, target), [leaf])
+    return at_least_float32(gradient)
+
+
+def reduced(model: Explainable, voxels: Tensor, how: Reduce) -> Tensor:
+    """The heatmap `(B, T, H, W)` of numbers `(B, C, T, H, W)`; 0 on padded frames."""
+    model.notes.update(reduce=_SAID[how])
+    if how == "sum":
+        return model.without_padding(voxels.sum(1))
+    size = voxels.abs()
+    return model.without_padding(
+        size.amax(1) if how == "abs_max" else size.sum(1) if how == "abs_sum" else size.mean(1)
+    )
+
+
+def check_reduce(how: str) -> None:
+    """Raises ValueError for a reduction that there is not."""
+    if how not in get_args(Reduce):
+        raise ValueError(f"reduce must be one of {', '.join(get_args(Reduce))}, got {how!r}")
+
+
+def check_reference(kind: str) -> None:
+    """Raises ValueError for a reference that there is not."""
+    if kind not in get_args(Reference):
+        raise ValueError(f"reference must be one of {', '.join(get_args(Reference))}, got {kind!r}")

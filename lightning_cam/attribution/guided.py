@@ -1,0 +1,112 @@
+"""Guided backpropagation: a gradient along paths of excitation alone.
+
+Springenberg et al., "Striving for Simplicity: The All Convolutional Net", ICLR workshop 2015. At
+every ReLU, R_out what comes from the score and x what went in,
+
+    R_in = R_out [R_out > 0] [x > 0]
+
+It is a sharp picture of edges near what the network responds to, and it hardly depends on the
+column (Nie et al., ICML 2018) or on the upper layers' weights (Adebayo et al., NeurIPS 2018). Never
+judge a decision by it alone.
+
+ReLUs are caught where PyTorch is called rather than at `nn.ReLU` modules: so functional ones, those
+in place, and one module that is used several times are all guided, the rule acts on each ReLU's own
+output rather than on what a skip connection shares with it, and the network is never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.autograd.function import Function, FunctionCtx
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.gradient import Reduce, check_reduce, input_gradient, reduced
+
+
+@dataclass(frozen=True)
+class GuidedBackprop:
+    """Guided backpropagation through every ReLU that the forward calls, module or function.
+
+    Other nonlinearities (ReLU6, leaky ReLU, GELU, an LSTM's) pass the plain gradient; the caption
+    says how many ReLUs there were. One forward and one backward.
+
+    Args:
+        reduce: channels to one number, see `Gradient`.
+
+    Example:
+        >>> explain(model, GuidedBackprop(), clip).caption
+        'Guided backpropagation, 17 ReLUs, largest of the channels'
+    """
+
+    title: ClassVar[str] = "Guided backpropagation"
+
+    reduce: Reduce = "abs_max"
+
+    def __post_init__(self) -> None:
+        check_reduce(self.reduce)
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
+        with _Guided() as guided:
+            gradient = input_gradient(model, clip, target)
+        met = f"{guided.met} ReLU{'s'[: guided.met != 1]}"
+        model.notes.update(relus=met if guided.met else "no ReLU: the plain gradient")
+        return reduced(model, gradient, self.reduce)
+
+
+class _Guided(TorchFunctionMode):
+    """Inside it every ReLU is a guided one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.met = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func not in _RELUS:
+            return func(*args, **(kwargs or {}))
+        self.met += 1
+        return _RELUS[func](*args, **(kwargs or {}))
+
+
+class _Rule(Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, inplace: bool) -> Tensor:
+        y = x.relu_() if inplace else x.relu()
+        if inplace:
+            ctx.mark_dirty(y)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (y,) = ctx.saved_tensors
+        return gradient.clamp(min=0).where(y > 0, 0), None
+
+
+def _relu(input: Tensor, inplace: bool = False) -> Tensor:  # named as PyTorch's own arguments
+    return _Rule.apply(input, inplace)
+
+
+def _relu_(input: Tensor) -> Tensor:
+    return _Rule.apply(input, True)
+
+
+_RELUS: dict[Callable[..., Any], Callable[..., Tensor]] = {
+    F.relu: _relu,
+    torch.relu: _relu,
+    Tensor.relu: _relu,
+    torch.relu_: _relu_,  # F.relu_, too
+    Tensor.relu_: _relu_,
+}

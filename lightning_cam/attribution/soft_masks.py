@@ -1,0 +1,163 @@
+"""What methods that optimise a mask share: smooth masks from few numbers, and their size.
+
+Masks have no weights: they come from a coarse grid of numbers from 0 to 1 for each frame, through a
+maximum that is smooth in them, as in Fong et al., ICCV 2019 (their package TorchRay). A sharp
+pattern, to which networks are easily fooled, cannot be made of them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lightning_cam.attribution.ops import at_least_float32
+
+_COLDNESS = 20.0
+
+
+class SmoothMasks:
+    """Makes masks of H x W pixels from grids of h x w numbers, h = H/step rounded up.
+
+    Pixel u of a mask is the smooth maximum of s_i = kappa(|u - u_i| / sigma) m_i over the grid's
+    points u_i near by,
+
+        m(u) = sum_i s_i softmax_i(20 s_i),    kappa(z) = exp(-2 max(z - 1/2, 0)^2).
+
+    Masks are made on a canvas that reaches `sigma` and a little more beyond the frame. Where the
+    grid is 1 throughout, the mask is 0.86 to 1.
+
+    The weights repeat with every step, so they are a table of step x step pixels. What autograd
+    would keep, (2R+1)^2 numbers a pixel, is computed again in the backward, few frames at a time.
+
+    Args:
+        size: (H, W).
+        step: pixels between two points of the grid.
+        sigma: pixels that a point reaches.
+        like: a tensor of the masks' device and dtype.
+        coldness: the larger, the nearer to the maximum.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        step: int,
+        sigma: int,
+        like: Tensor,
+        coldness: float = _COLDNESS,
+    ) -> None:
+        self.size, self.step, self.sigma, self.coldness = size, step, sigma, coldness
+        radius = 1 + math.ceil(sigma / step)
+        self.window, self.padding = 2 * radius + 1, 1 + math.ceil(2 * sigma / step)
+        self.grid = tuple(math.ceil(n / step) for n in size)  # (h, w)
+        self.blocks = tuple(n + 2 * (self.padding - radius) for n in self.grid)
+        self.canvas = tuple(step * n - step + 1 for n in self.blocks)
+        # A pixel's distance to a point is the same in every block of step x step pixels.
+        pixel, point = torch.arange(step), torch.arange(self.window) - self.padding
+        along = (pixel - sigma - step * point[:, None]).double()  # (window, step)
+        z = (along[:, None, :, None].square() + along[None, :, None].square()).sqrt() / sigma
+        weight = torch.exp(-2 * (z - 0.5).clamp(min=0).square())
+        self.weight = weight.reshape(self.window**2, step**2).to(like)
+        numel = self.weight.numel() * math.prod(self.blocks)
+        self.at_once = max(1, (2**26 if like.is_cuda else 2**21) // numel)
+
+    def __call__(self, grids: Tensor) -> Tensor:
+        """Masks on the canvas `(N, H', W')` of grids `(N, h, w)`."""
+        masks: Tensor = _SmoothMax.apply(grids, self)  # type: ignore[no-untyped-call]
+        masks = masks.unflatten(2, (self.step, self.step)).unflatten(1, self.blocks)
+        masks = masks.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return masks[:, : self.canvas[0], : self.canvas[1]]
+
+    def crop(self, canvas: Tensor) -> Tensor:
+        """The frame's own part `(..., H, W)` of a canvas `(..., H', W')`."""
+        (height, width), margin = self.size, self.sigma
+        return canvas[..., margin : margin + height, margin : margin + width]
+
+    def parts(self, grids: Tensor) -> Tensor:
+        """s_i of every pixel, `(N, points, blocks, pixels of a block)`."""
+        near = F.unfold(grids[:, None], self.window, padding=self.padding)
+        return near[..., None] * self.weight[:, None]
+
+
+class _SmoothMax(torch.autograd.Function):
+    """Grids `(N, h, w)` -> `(N, blocks, pixels of a block)`."""
+
+    @staticmethod
+    def forward(ctx: Any, grids: Tensor, masks: SmoothMasks) -> Tensor:
+        found = []
+        for some in grids.detach().split(masks.at_once):
+            parts = masks.parts(some)
+            weight = (masks.coldness * parts).exp_()
+            total = weight.sum(1)
+            found.append(weight.mul_(parts).sum(1).div_(total))
+        out = torch.cat(found)
+        ctx.masks = masks
+        ctx.save_for_backward(grids, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None]:
+        masks, (grids, out) = ctx.masks, ctx.saved_tensors
+        found, n = [], masks.at_once
+        for some, value, slope in zip(
+            grids.split(n), out.split(n), gradient[0].split(n), strict=True
+        ):
+            parts = masks.parts(some)
+            weight = (masks.coldness * parts).exp_()
+            weight *= (slope / weight.sum(1))[:, None]
+            # d m / d s_i = softmax_i (1 + coldness (s_i - m))
+            weight *= parts.sub_(value[:, None]).mul_(masks.coldness).add_(1)
+            to_points = torch.einsum("npqr,pr->npq", weight, masks.weight)
+            found.append(F.fold(to_points, masks.grid, masks.window, padding=masks.padding)[:, 0])
+        return torch.cat(found), None
+
+
+def largest(values: Tensor, count: int) -> Tensor:
+    """1 for the `count` largest of the last axis, 0 for the others; equal values share."""
+    edge = values.topk(count, -1, sorted=False).values.amin(-1, keepdim=True)
+    above, at = values > edge, values == edge
+    share = (count - above.sum(-1, keepdim=True)) / at.sum(-1, keepdim=True)
+    return above + at * share.to(values)
+
+
+def ranking_loss(values: Tensor, area: float) -> Tensor:
+    """How far values `(..., n)` are from being 1 for a share `area` of them and 0 for the others.
+
+    The mean square difference of the sorted values to floor(n (1 - area)) zeros and then ones, of
+    Fong et al. Only who is among the largest matters, so nothing is sorted. Where values are equal
+    it is the mean over all orders in which they could be sorted: no voxel is preferred.
+    """
+    n = values.shape[-1]
+    ones = largest(values.detach(), max(1, n - math.floor(n * (1 - area) + 1e-9)))
+    return (ones * (1 - values).square() + (1 - ones) * values.square()).mean(-1)
+
+
+def ellipsoid(size: tuple[int, int, int], like: Tensor) -> Tensor:
+    """A kernel `(t, h, w)` of 1 within the ellipsoid that touches its faces, 0 outside."""
+    time, height, width = (
+        torch.linspace(-1, 1, n).square() if n > 1 else torch.zeros(1) for n in size
+    )
+    inside = time[:, None, None] + height[:, None] + width <= 1 + 1e-6
+    return inside.to(like)
+
+
+def core_loss(masks: Tensor, area: float, core: tuple[int, int, int]) -> Tensor:
+    """How far masks `(N, T, H, W)` are from filled ellipsoids with nothing between, `(N,)`.
+
+    The core regulariser of STEP (Li et al., WACV 2021): c are the means of the mask within
+    ellipsoids of `core` frames and pixels, at all frames and every core height and width. The K
+    largest of them should be 1 and the others 0, K = area * T H W / (volume of an ellipsoid).
+    """
+    core = tuple(min(c, n) for c, n in zip(core, masks.shape[1:], strict=True))  # type: ignore
+    kernel = ellipsoid(core, masks)
+    filled = F.conv3d(masks[:, None], (kernel / kernel.sum())[None, None], stride=(1, *core[1:]))
+    filled = filled.flatten(1)  # (N, n)
+    volume = max(1, int(math.prod(core) * 0.5236))
+    n = filled.shape[1]
+    count = min(max(1, math.ceil(area * masks[0].numel() / volume)), max(1, n - 1))
+    ones = largest(filled.detach(), count)
+    inside = (ones * (1 - filled).square()).sum(1) / count
+    return inside + ((1 - ones) * filled.square()).sum(1) / max(1, n - count)
