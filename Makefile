@@ -1,6 +1,7 @@
 # `make train` and `make test` do all set-up themselves: they need Python >= 3.10, make and pip.
 PYTHON ?= python3
 BIN := .venv/bin
+SHARED := -n auto --maxprocesses 4 --dist worksteal  # tests share the cores
 
 .PHONY: help train test quick lint bench clean
 .DEFAULT_GOAL := help
@@ -20,10 +21,10 @@ train: $(BIN)/.installed ## Train on the embedded data (ARGS="experiment=... key
 	$(BIN)/python train.py $(ARGS)
 
 test: $(BIN)/.installed ## Run all tests (ARGS="-k name")
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) $(ARGS)
 
 quick: $(BIN)/.installed ## Run the quick tests
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) -m "not slow" $(ARGS)
 
 lint: $(BIN)/.installed ## Check style and types
 	$(BIN)/ruff check .

@@ -42,6 +42,8 @@ from lightning_cam.viz.canvas import resize
 OnError = Callable[[str, Exception], None]
 Spectra = Mapping[str, SpectrumRelevance]  # measure -> what it found
 
+_INCOMPLETE = 0.5  # share of their sum that integrated gradients may miss
+
 
 @dataclass(frozen=True)
 class ClipFiles:
@@ -216,10 +218,12 @@ def true_label(batch: Mapping[str, Any]) -> int:
 
 def _doubt(e: Explanation) -> str:
     """Why a map is not to be trusted; "" where nothing speaks against it."""
-    if "low_gradient" not in e.numbers or not bool(e.numbers["low_gradient"][0]):
-        return ""
-    pull = float(e.numbers["pull"][0])
-    return f"low gradient: the layer moves the column by {pull:.1g} of what the clip does"
+    if "low_gradient" in e.numbers and bool(e.numbers["low_gradient"][0]):
+        pull = float(e.numbers["pull"][0])
+        return f"low gradient: the layer moves the column by {pull:.1g} of what the clip does"
+    if "incomplete" in e.numbers and (missed := float(e.numbers["incomplete"][0])) > _INCOMPLETE:
+        return f"the map misses {missed:.0%} of what it should add up to"
+    return ""
 
 
 def _falls(found: SpectrumRelevance) -> np.ndarray | None:

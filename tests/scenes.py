@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 from lightning_cam.geometry import invert, pixel_grid, pose_matrix
 from lightning_cam.models import DispNet, PoseNet, SfMLearner
 
-# Camera to world of each next frame from the one before: ahead, sideways, a little of a turn.
+# From frame to frame, more or less of it: ahead, sideways, a little of a turn.
 STEP = (0.25, -0.12, 0.2, 0.004, 0.01, -0.006)
 
 
@@ -37,10 +38,10 @@ def drive(frames: int = 5, height: int = 32, width: int = 64, tilt: float = 0.1)
         [[0.8 * width, 0, (width - 1) / 2], [0, 0.9 * width, (height - 1) / 2], [0, 0, 1]],
         dtype=torch.float64,
     )
-    step = pose_matrix(torch.tensor(STEP, dtype=torch.float64))
     poses = [torch.eye(4, dtype=torch.float64)]
-    for _ in range(frames - 1):
-        poses.append(poses[-1] @ step)
+    for t in range(frames - 1):
+        step = torch.tensor(STEP, dtype=torch.float64) * (1 + 0.3 * math.cos(2 * t))
+        poses.append(poses[-1] @ pose_matrix(step))
     stack = torch.stack(poses)
     rays = torch.linalg.inv(camera) @ pixel_grid(height, width, camera)  # (3, H*W)
     normal = torch.tensor([tilt, 2 * tilt, 1.0], dtype=torch.float64)
@@ -85,13 +86,14 @@ def batch_of(*drives: Drive, **more: Any) -> dict[str, Any]:
 
 
 def network(
-    snippet: int = 3, masks: bool = False, depth: int = 4, pose: int = 4, seed: int = 0
+    snippet: int = 3, masks: bool = False, depth: int = 8, pose: int = 4, seed: int = 0
 ) -> SfMLearner:
-    """The published networks with few channels, whose motions are large enough to see."""
+    """The published networks with few channels, whose motions one can see and tell apart."""
     torch.manual_seed(seed)
     net = SfMLearner(DispNet(depth), PoseNet(snippet, pose, masks), snippet)
     with torch.no_grad():
         net.pose.pose.bias.uniform_(-3, 3)  # of which a hundredth is the pose
+        net.pose.pose.weight.mul_(50)
     return net
 
 

@@ -21,15 +21,24 @@ OF_GRADIENTS = [
     lc.RecurrentGradCAM(),
     lc.IntegratedRecurrentGradCAM(),
 ]
+OF_VOXELS = [
+    lc.Gradient(),
+    lc.GradientXInput(),
+    lc.SmoothGrad(samples=3),
+    lc.IntegratedGradients(steps=3),
+    lc.GuidedBackprop(),
+]
 OF_PERTURBATIONS = [
     lc.RISE(masks=12, cells=(2, 3, 3)),
     lc.RISE(masks=12, cells=(2, 3, 3), norm="center"),
     lc.SIDU(threshold="quantile:0.5"),
+    lc.Occlusion(window=(2, 4, 4)),
 ]
-OF_THE_MODEL = [*OF_GRADIENTS, *OF_PERTURBATIONS]
+SIGNED = (lc.GradientXInput, lc.IntegratedGradients, lc.Occlusion)
+OF_THE_MODEL = [*OF_GRADIENTS, *OF_VOXELS, *OF_PERTURBATIONS]
 METHODS = [*OF_THE_MODEL, lc.RandomMap(), lc.CentreMap()]
 each_method = pytest.mark.parametrize("method", METHODS, ids=repr)
-each_of_gradients = pytest.mark.parametrize("method", OF_GRADIENTS, ids=repr)
+each_of_gradients = pytest.mark.parametrize("method", [*OF_GRADIENTS, *OF_VOXELS], ids=repr)
 each_of_the_model = pytest.mark.parametrize("method", OF_THE_MODEL, ids=repr)
 
 
@@ -56,7 +65,7 @@ def test_u1_shape_dtype_finite_non_negative(
     assert e.heatmap.shape == (shape[0], *shape[2:])
     assert e.heatmap.dtype == torch.float32
     assert e.heatmap.isfinite().all()
-    assert (e.heatmap >= 0).all()
+    assert (e.heatmap >= 0).all() or isinstance(method, SIGNED)
     assert not e.heatmap.requires_grad
     assert e.outputs.shape == (shape[0], 4)
     assert torch.equal(e.target, e.outputs.argmax(1))
@@ -81,7 +90,8 @@ def test_u2_a_batch_equals_its_clips_one_by_one(method: lc.Attribution, kind: st
     single = torch.cat(
         [lc.explain(model, method, clip[i : i + 1], target[i : i + 1]).heatmap for i in range(3)]
     )
-    torch.testing.assert_close(batch, single, rtol=1e-5, atol=1e-8)
+    small = 1e-7 if isinstance(method, lc.Occlusion) else 1e-8  # a difference of probabilities
+    torch.testing.assert_close(batch, single, rtol=1e-5, atol=small)
 
 
 class Touchy(Gap3d):
@@ -219,7 +229,7 @@ def test_u6_scaling_logits_scales_the_map_and_a_constant_changes_nothing(
     torch.testing.assert_close(lc.explain(model, method, clip, 1).heatmap * 1e6, plain)
 
 
-@each_of_gradients
+@pytest.mark.parametrize("method", OF_GRADIENTS, ids=repr)
 def test_u7_opposite_classes_have_opposite_maps(method: lc.Attribution) -> None:
     class Antisymmetric(FoldedLSTM):
         def forward(self, clip: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ MAY = {
     "data.check": LOW | {"build", "data", "entry"},
 }
 PARTS = {path.stem for path in PACKAGE.iterdir()}
-HEAVY = {"lightning", "wandb", "hydra", "omegaconf", "torchvision", "decord"}
+HEAVY = {"lightning", "wandb", "hydra", "omegaconf", "torchvision", "decord", "captum"}
 NEVER = {
     "errors": HEAVY | {"torch"},
     "attribution": HEAVY,

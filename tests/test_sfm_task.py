@@ -61,8 +61,13 @@ def with_unreadable(batch: dict[str, Any]) -> dict[str, Any]:
     return batch
 
 
-def films(frames: int = 6, count: int = 2) -> dict[str, Any]:
-    return batch_of(*(drive(frames, tilt=0.1 + 0.1 * n) for n in range(count)))
+# PyTorch 2.15 on CPUs: bfloat16 convolutions of stride 2 have random weight gradients for maps one
+# pixel wide, as those of pictures of 64 pixels are before the last one. So these are wider.
+WIDE = 96
+
+
+def films(frames: int = 6, count: int = 2, width: int = 64) -> dict[str, Any]:
+    return batch_of(*(drive(frames, width=width, tilt=0.1 + 0.1 * n) for n in range(count)))
 
 
 def step(task: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
@@ -117,12 +122,15 @@ def test_the_training_loss_is_the_mean_over_whole_snippets(snippet: int, masks: 
     found, logged = step(task, batch)
     rows = [loss(*target) for clip in each_target(task, batch) for target in clip]
     assert len(rows) == {3: 5 + 3, 5: 3 + 1}[snippet]
-    means = {name: torch.stack([getattr(r, name) for r in rows]).mean() for name in Losses._fields}
-    torch.testing.assert_close(found, means["total"])
+    means = {
+        name: torch.stack([getattr(r, name).detach() for r in rows]).mean()
+        for name in Losses._fields
+    }
+    torch.testing.assert_close(found.detach(), means["total"])
     assert logged.keys() == {
         "train/loss", "train/view_synthesis", "train/mask", "train/smooth", "train/geometry"
     }  # fmt: skip
-    assert logged["train/loss"] == pytest.approx(float(found), rel=1e-6)
+    assert logged["train/loss"] == pytest.approx(found.item(), rel=1e-6)
     for name in ("view_synthesis", "mask", "smooth", "geometry"):
         assert logged[f"train/{name}"] == pytest.approx(float(means[name]), rel=1e-4, abs=1e-7)
 
@@ -146,7 +154,7 @@ def test_geometry_consistency_is_asked_for() -> None:
     task = task_of(loss=loss)
     found, logged = step(task, films(4))
     assert logged["train/geometry"] > 1e-3
-    assert float(found) == pytest.approx(
+    assert found.item() == pytest.approx(
         logged["train/view_synthesis"]
         + 0.1 * logged["train/smooth"]
         + 0.5 * logged["train/geometry"],
@@ -265,9 +273,10 @@ def directly(task: Any, *batches: dict[str, Any]) -> dict[str, float]:
                     add(f"depth/{name}", value)
                 to.append(steps.double())
             poses = batch["poses"][b].double()
+            still_there = torch.eye(4, dtype=torch.float64)
             if snippet == 5:
                 snippets = [
-                    (torch.stack([s[0] @ invert(x) for x in (*s[:2], torch.eye(4), *s[2:])]), n)
+                    (torch.stack([s[0] @ invert(x) for x in (*s[:2], still_there, *s[2:])]), n)
                     for n, s in enumerate(to)
                 ]
             else:
@@ -275,7 +284,7 @@ def directly(task: Any, *batches: dict[str, Any]) -> dict[str, float]:
                 ahead = [invert(to[0][0]), *(s[1] for s in to)] if to else []
                 snippets = []
                 for n in range(len(ahead) - 3):
-                    camera = [torch.eye(4, dtype=torch.float64)]
+                    camera = [still_there]
                     for motion in ahead[n : n + 4]:
                         camera.append(camera[-1] @ invert(motion))
                     snippets.append((torch.stack(camera), n))
@@ -391,11 +400,11 @@ def test_fit(tmp_path: Path, precision: Any) -> None:
         accumulate_grad_batches=2,
         gradient_clip_val=1.0,
     )
-    snippets = [films(3), with_unreadable(films(3))]
+    snippets = [films(3, width=WIDE), with_unreadable(films(3, width=WIDE))]
     trainer.fit(
         task,
         DataLoader(snippets, batch_size=None),  # type: ignore[arg-type]
-        DataLoader([films(7)], batch_size=None),  # type: ignore[arg-type]
+        DataLoader([films(7, width=WIDE)], batch_size=None),  # type: ignore[arg-type]
     )
     assert trainer.global_step == 2
     for name in ("train/loss", "train/mask", "val/loss", "val/pose/ate", "val/depth/abs_rel"):
@@ -460,7 +469,7 @@ def test_rows_may_be_copies_of_the_batch(geometry_weight: float) -> None:
     model, clip = task.explainable(batch), batch["video"]
     with torch.no_grad():
         once = model.forward(clip)
-        assert (once[0] - once[1]).abs().min() > 1e-5  # swapped clips would show
+        assert ((once[0] / once[1] - 1).abs() > 3e-5).all()  # swapped clips would show
         torch.testing.assert_close(model.forward(clip.repeat(3, 1, 1, 1, 1)), once.repeat(3, 1))
         black = torch.full_like(clip, -1)
         mixed = model.forward(torch.cat([clip, black]))
@@ -531,12 +540,12 @@ def test_all_methods_explain_all_columns(column: str) -> None:
         assert e.heatmap.isfinite().all(), name
         assert e.heatmap[1, -1].eq(0).all(), name  # padding
         assert e.target.tolist() == [model.column(column)] * 2
-        apart = (column.startswith("pose"), "pose" in name)  # depth and motion do not meet
-        if apart == (True, False) and name != "rise":
-            assert e.heatmap.eq(0).all(), name
-        elif column.startswith("depth") and name in ("gradcam pose", "regression pose"):
-            assert e.heatmap.eq(0).all(), name
-        elif name in ("regression", "gradcam pose"):
+        layer = getattr(method, "layer", None) or "depth.iconv4"
+        if name in ("rise", "sidu"):  # these change the clip, whatever layer its masks are of
+            assert e.heatmap.any(), name
+        elif column.startswith(("pose/", "depth/")) and column[:4] != layer[:4]:
+            assert e.heatmap.eq(0).all(), name  # depth and motion are two networks
+        else:
             assert e.heatmap.any(), name
             assert e.heatmap[:, 0].eq(0).all(), name  # the first frame is no target
     heat = lc.RandomMap()(model, clip, None)
@@ -583,7 +592,8 @@ class Films(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         torch.rand(1)
-        return batch_of(drive(self.frames, tilt=0.05 * int(index)), clip_id=[f"clip {index}"])
+        film = drive(self.frames, width=WIDE, tilt=0.05 * int(index))
+        return batch_of(film, clip_id=[f"clip {index}"])
 
 
 def one(samples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -604,11 +614,15 @@ def fitted(folder: Path, *callbacks: Any, **more: Any) -> dict[str, Any]:
         callbacks=list(callbacks),
         **more,
     )
-    train = DataLoader(Films(3, 3), batch_size=1, shuffle=True, collate_fn=one)
-    trainer.fit(task, train, DataLoader(Films(2, 6), batch_size=1, collate_fn=one))
+    train = DataLoader(Films(2, 3), batch_size=1, shuffle=True, collate_fn=one)
+    trainer.fit(task, train, DataLoader(Films(2, 5), batch_size=1, collate_fn=one))
     return {
         **{name: p.detach().clone() for name, p in task.named_parameters()},
-        **{f"grad/{name}": p.grad.clone() for name, p in task.named_parameters()},
+        **{
+            f"{n}/{name}": value
+            for n, state in trainer.optimizers[0].state_dict()["state"].items()
+            for name, value in state.items()
+        },
         **{name: value.clone() for name, value in trainer.callback_metrics.items()},
         "rng": torch.get_rng_state(),
         "modes": torch.tensor([m.training for m in task.modules()]),
@@ -632,7 +646,7 @@ def test_explaining_leaves_training_bit_for_bit_alone(tmp_path: Path, precision:
     assert files == {"clip_1.mp4", "clip_1.png", "clip_1.npz"}
     with np.load(tmp_path / "b/explain/epoch_001/clip_1.npz") as arrays:
         for name in methods:
-            assert arrays[f"heatmap/{name}"].shape == (6, 32, 64)
+            assert arrays[f"heatmap/{name}"].shape == (5, 32, WIDE)
         assert {"blank/depth", "low_gradient/pose", "pull/pose"} <= {*arrays}
         assert arrays["outputs"].shape == (12,)
         assert int(arrays["target"]) == 0
@@ -732,8 +746,9 @@ def test_explain_a_sequence_with_ground_truth(checkpoint: Path, place: Path) -> 
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     rows = rows_of(out)
-    assert len(rows) == 2 * 2
-    assert {row["method"] for row in rows} == {"regression_depth", "regression_pose"}
+    methods = {row["method"] for row in rows}
+    assert methods >= {"regression_depth", "regression_pose"}
+    assert len(rows) == 2 * len(methods)
     for row in rows:
         assert row["target"] == "-view_synthesis_loss"
         assert float(row["value"]) < 0
@@ -741,7 +756,10 @@ def test_explain_a_sequence_with_ground_truth(checkpoint: Path, place: Path) -> 
         assert row["low_gradient"] in ("0", "1")
         assert row["path"]
         assert row["prediction"] == row["label"] == ""
-        assert any(name.startswith("energy_") and row[name] for name in row)
+        if row["peak_frame"]:
+            energies = [float(row[f"energy_{part}"]) for part in ("flat", "moving", "rich")]
+            assert max(energies) > 0
+            assert all(0 <= energy <= 1 for energy in energies)
     assert (out / "index.html").is_file()
     assert len(list(out.glob("*.mp4"))) == 2
 

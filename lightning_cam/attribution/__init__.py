@@ -10,6 +10,7 @@ from lightning_cam.attribution.explainable import (
     Explanation,
     explain,
 )
+from lightning_cam.attribution.extremal import ExtremalPerturbation
 from lightning_cam.attribution.gradient import Gradient, GradientXInput
 from lightning_cam.attribution.guided import GuidedBackprop
 from lightning_cam.attribution.layers import LayerInfo, list_layers
@@ -33,6 +34,7 @@ __all__ = [
     "Contrast",
     "Explainable",
     "Explanation",
+    "ExtremalPerturbation",
     "GradCAM",
     "Gradient",
     "GradientXInput",

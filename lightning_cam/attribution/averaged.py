@@ -63,6 +63,7 @@ class SmoothGrad:
     """
 
     title: ClassVar[str] = "SmoothGrad"
+    grainy: ClassVar[bool] = True
 
     samples: int = 25
     sigma: float = 0.15
@@ -130,6 +131,7 @@ class IntegratedGradients:
     """
 
     title: ClassVar[str] = "Integrated gradients"
+    grainy: ClassVar[bool] = True
 
     steps: int = 50
     reference: Reference = "black"
@@ -162,7 +164,7 @@ class IntegratedGradients:
         missed = missed.abs() / moved.abs().clamp(min=torch.finfo(torch.float32).tiny)
         model.numbers["incomplete"] = missed
         model.notes.update(steps=f"{self.steps} steps from {self.reference}")
-        model.notes.update(missed=f"incomplete by {float(missed.max()):.2g}")
+        model.notes.update(missed=f"incomplete by {float(missed.max()):.1%}")
         return reduced(model, voxels, self.reduce)
 
 
@@ -172,7 +174,7 @@ class _Gradients(Runner):
     def __init__(self, model: Explainable, clip: Tensor, target: Tensor, batch: int | None) -> None:
         super().__init__(model, clip, batch)
         self.target = target
-        if batch is None:  # a graph holds the features of all layers at once
+        if batch is None and clip.is_cuda:  # a graph holds the features of all layers at once
             self.copies = max(1, self.copies // 4)
 
     def forward(self, rows: Tensor) -> Tensor:

@@ -215,7 +215,7 @@ class Explanation:
         caption: the method and the choices it made, for pictures.
         level: `(B,)`, the lowest heat on valid frames, of maps in which 0 means nothing.
         numbers: what the method found out beside the map, name -> `(B,)`. A clip with
-            "low_gradient" is drawn as doubtful.
+            "low_gradient", or much "incomplete", is drawn as doubtful.
         grainy: single voxels stand out of the map, so that pictures must not end their colours at
             its maximum.
     """

@@ -51,6 +51,7 @@ class Gradient:
     """
 
     title: ClassVar[str] = "Gradient"
+    grainy: ClassVar[bool] = True
 
     reduce: Reduce = "abs_max"
 
@@ -77,6 +78,7 @@ class GradientXInput:
     """
 
     title: ClassVar[str] = "Gradient x input"
+    grainy: ClassVar[bool] = True
 
     reduce: Reduce = "sum"
     reference: Reference = "mean"

@@ -46,6 +46,7 @@ class GuidedBackprop:
     """
 
     title: ClassVar[str] = "Guided backpropagation"
+    grainy: ClassVar[bool] = True
 
     reduce: Reduce = "abs_max"
 
@@ -55,7 +56,7 @@ class GuidedBackprop:
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
         with _Guided() as guided:
             gradient = input_gradient(model, clip, target)
-        met = f"{guided.met} ReLU{'s'[: guided.met != 1]}"
+        met = f"{guided.met} ReLU{'s' if guided.met > 1 else ''}"
         model.notes.update(relus=met if guided.met else "no ReLU: the plain gradient")
         return reduced(model, gradient, self.reduce)
 

@@ -102,7 +102,8 @@ class Occlusion:
         heat = torch.einsum("nabw,hb->nahw", heat, height)
         heat = torch.einsum("nahw,ta->nthw", heat, time)
         sizes = "x".join(str(axis[0].stop) for axis in axes)
-        model.notes.update(windows=f"{count} windows of {sizes}, {self.reference}")
+        many = "s" if count > 1 else ""
+        model.notes.update(windows=f"{count} window{many} of {sizes}", reference=self.reference)
         return model.without_padding(heat)
 
     def _axes(self, clip: Tensor) -> list[list[slice]]:

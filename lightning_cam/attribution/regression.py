@@ -95,8 +95,7 @@ class RegressionGradCAM:
             reach = (gradient * found.activation).abs().flatten(1).sum(1)
             scale = (found.score - hidden).abs()
             pull = reach / scale.clamp(min=torch.finfo(reach.dtype).tiny)
-            model.numbers["pull"] = torch.where(reach > 0, pull, 0)
-            model.numbers["low_gradient"] = model.numbers["pull"] < self.low
+            model.numbers |= {"pull": pull, "low_gradient": pull < self.low}
         if self.sign != "both":
             signed = signed.relu() if self.sign == "pos" else (-signed).relu()
             model.notes.update(sign=f"{'positive' if self.sign == 'pos' else 'negative'} part")

@@ -1,22 +1,22 @@
 """What methods that optimise a mask share: smooth masks from few numbers, and their size.
 
 Masks have no weights: they come from a coarse grid of numbers from 0 to 1 for each frame, through a
-maximum that is smooth in them, as in Fong et al., ICCV 2019 (their package TorchRay). A sharp
-pattern, to which networks are easily fooled, cannot be made of them.
+maximum that is smooth in them, as in Fong et al., ICCV 2019 (their package TorchRay). Patterns of
+single pixels, which fool networks, cannot be made of them.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.ops import at_least_float32
-
-_COLDNESS = 20.0
+from lightning_cam.attribution.perturb import blurred, reference
 
 
 class SmoothMasks:
@@ -35,7 +35,7 @@ class SmoothMasks:
 
     Args:
         size: (H, W).
-        step: pixels between two points of the grid.
+        step: pixels between two points of the grid, at most `sigma`: further apart leaves holes.
         sigma: pixels that a point reaches.
         like: a tensor of the masks' device and dtype.
         coldness: the larger, the nearer to the maximum.
@@ -47,14 +47,16 @@ class SmoothMasks:
         step: int,
         sigma: int,
         like: Tensor,
-        coldness: float = _COLDNESS,
+        coldness: float = 20.0,
     ) -> None:
         self.size, self.step, self.sigma, self.coldness = size, step, sigma, coldness
         radius = 1 + math.ceil(sigma / step)
         self.window, self.padding = 2 * radius + 1, 1 + math.ceil(2 * sigma / step)
         self.grid = tuple(math.ceil(n / step) for n in size)  # (h, w)
         self.blocks = tuple(n + 2 * (self.padding - radius) for n in self.grid)
-        self.canvas = tuple(step * n - step + 1 for n in self.blocks)
+        self.canvas = tuple(  # as published, where that holds the whole frame
+            max(step * (n - 1) + 1, sigma + m) for n, m in zip(self.blocks, size, strict=True)
+        )
         # A pixel's distance to a point is the same in every block of step x step pixels.
         pixel, point = torch.arange(step), torch.arange(self.window) - self.padding
         along = (pixel - sigma - step * point[:, None]).double()  # (window, step)
@@ -66,7 +68,7 @@ class SmoothMasks:
 
     def __call__(self, grids: Tensor) -> Tensor:
         """Masks on the canvas `(N, H', W')` of grids `(N, h, w)`."""
-        masks: Tensor = _SmoothMax.apply(grids, self)  # type: ignore[no-untyped-call]
+        masks: Tensor = _SmoothMax.apply(grids, self)
         masks = masks.unflatten(2, (self.step, self.step)).unflatten(1, self.blocks)
         masks = masks.transpose(2, 3).flatten(3, 4).flatten(1, 2)
         return masks[:, : self.canvas[0], : self.canvas[1]]
@@ -115,10 +117,53 @@ class _SmoothMax(torch.autograd.Function):
         return torch.cat(found), None
 
 
+class Appearing:
+    """Shows as much of a clip as a mask says: what hides it at 0, the clip at 1.
+
+    Args:
+        model: knows what black is.
+        clip: `(B, C, T, H, W)`.
+        kind: `"blur"`: between the two, it is ever less blurred; `"black"` or `"mean"` (0 in model
+            space): it fades in.
+        blur: standard deviation in pixels of the blur at 0; frames are mirrored at their borders.
+        levels: of the blur; between two levels clips are mixed.
+    """
+
+    def __init__(
+        self,
+        model: Explainable,
+        clip: Tensor,
+        kind: Literal["blur", "black", "mean"],
+        blur: float,
+        levels: int = 8,
+    ) -> None:
+        self.dtype, clip = clip.dtype, at_least_float32(clip)
+        if kind == "blur":
+            shares = (1 - n / (levels - 1) for n in range(levels - 1))
+            self.levels = torch.stack([*(blurred(clip, blur * s, cut=4) for s in shares), clip])
+        else:
+            self.levels = torch.stack([reference(model, clip, kind), clip])  # (L, B, C, T, H, W)
+
+    def __call__(self, masks: Tensor) -> Tensor:
+        """The clips behind masks `(B, T, H, W)`."""
+        top = len(self.levels) - 1
+        place = top * masks
+        # At 1 the level below is the last but one, or there would be no gradient.
+        lower = place.detach().floor().clamp(0, top - 1)
+        index = lower.long()[None, :, None].expand(1, *self.levels.shape[1:])
+        below, above = (self.levels.gather(0, index + n)[0] for n in (0, 1))
+        share = (place - lower)[:, None].expand_as(below)
+        return torch.lerp(below, above, share).to(self.dtype)
+
+
 def largest(values: Tensor, count: int) -> Tensor:
-    """1 for the `count` largest of the last axis, 0 for the others; equal values share."""
+    """1 for the `count` largest of the last axis, 0 for the others; equal values share.
+
+    Values within 1e-5 are equal: rounding, which no two devices do alike, must not choose.
+    """
     edge = values.topk(count, -1, sorted=False).values.amin(-1, keepdim=True)
-    above, at = values > edge, values == edge
+    above, below = values > edge + 1e-5, values < edge - 1e-5
+    at = ~(above | below)
     share = (count - above.sum(-1, keepdim=True)) / at.sum(-1, keepdim=True)
     return above + at * share.to(values)
 
@@ -151,11 +196,11 @@ def core_loss(masks: Tensor, area: float, core: tuple[int, int, int]) -> Tensor:
     ellipsoids of `core` frames and pixels, at all frames and every core height and width. The K
     largest of them should be 1 and the others 0, K = area * T H W / (volume of an ellipsoid).
     """
-    core = tuple(min(c, n) for c, n in zip(core, masks.shape[1:], strict=True))  # type: ignore
-    kernel = ellipsoid(core, masks)
-    filled = F.conv3d(masks[:, None], (kernel / kernel.sum())[None, None], stride=(1, *core[1:]))
-    filled = filled.flatten(1)  # (N, n)
-    volume = max(1, int(math.prod(core) * 0.5236))
+    time, height, width = (min(c, n) for c, n in zip(core, masks.shape[1:], strict=True))
+    kernel = ellipsoid((time, height, width), masks)
+    kernel = (kernel / kernel.sum())[None, None]
+    filled = F.conv3d(masks[:, None], kernel, stride=(1, height, width)).flatten(1)  # (N, n)
+    volume = max(1, int(time * height * width * math.pi / 6))
     n = filled.shape[1]
     count = min(max(1, math.ceil(area * masks[0].numel() / volume)), max(1, n - 1))
     ones = largest(filled.detach(), count)

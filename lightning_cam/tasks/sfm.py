@@ -23,10 +23,9 @@ from lightning_cam.metrics.depth import Crop
 from lightning_cam.models.sfm import SfMLearner, Views
 from lightning_cam.tasks.odometry_scores import OdometryScores
 from lightning_cam.tasks.schedules import scheduled, trainable
+from lightning_cam.tasks.sfm_columns import column_names, column_values
 from lightning_cam.tasks.sfm_pictures import Seen, save_pictures, see
 from lightning_cam.tasks.view_synthesis import Losses, Scene, ViewSynthesis, warp_sources
-
-POSE = ("tx", "ty", "tz", "rx", "ry", "rz")
 
 
 class StructureFromMotion(L.LightningModule):
@@ -90,15 +89,7 @@ class StructureFromMotion(L.LightningModule):
         self.layers = tuple(layers or model.explain_layers)
         for name, of in (("mean", mean), ("std", std)):  # (3, 1, 1, 1), to be where pictures are
             self.register_buffer(name, torch.tensor(list(of)).view(-1, 1, 1, 1), persistent=False)
-        sources = model.snippet - 1
-        self.columns = (
-            "-view_synthesis_loss",
-            *(f"-photometric/source_{n}" for n in range(sources)),
-            "-loss",
-            *(f"pose/{name}" for name in POSE),
-            "depth/mean",
-            "depth/box",
-        )
+        self.columns = column_names(model.snippet - 1)
         self.val_scores = OdometryScores(model.snippet, depth_cap, depth_crop)
         self.test_scores = OdometryScores(model.snippet, depth_cap, depth_crop)
         self.explainable()  # a wrong layer name shows here, not after the first epoch
@@ -264,24 +255,7 @@ class StructureFromMotion(L.LightningModule):
         views = self(clip)
         scene = Scene(*(part.repeat(copies, *[1] * (part.ndim - 1)) for part in self.scene(batch)))
         losses = self.losses(views, scene)
-        depth = 1 / views.disparities[0][:, 0].float()  # (R, H, W)
-        height, width = depth.shape[1:]
-        top, left, bottom, right = (
-            round(share * size) for share, size in zip(self.box, (height, width) * 2, strict=True)
-        )
-        pose = views.poses[:, self.net.margin].float()  # to the next frame
-        ahead = depth[:, top : max(bottom, top + 1), left : max(right, left + 1)]
-        found = torch.cat(
-            [
-                -losses.view_synthesis[:, None],
-                -losses.photometric,
-                -losses.total[:, None],
-                pose,
-                depth.mean((1, 2))[:, None],
-                ahead.mean((1, 2))[:, None],
-            ],
-            1,
-        ).unflatten(0, (len(clip), -1))  # (n*B, S, K)
+        found = column_values(views, losses, self.box).unflatten(0, (len(clip), -1))  # (n*B, S, K)
         counted = self.targets(batch).repeat(copies, 1)[..., None]
         return (found * counted).sum(1) / counted.sum(1).clamp(min=1)
 
