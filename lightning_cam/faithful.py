@@ -106,6 +106,7 @@ def with_baselines(
             continue
         heat = model.without_padding(method(model, clip, None)).to(first.heatmap)
         changes: dict[str, Any] = {"heatmap": heat, "caption": method.title}
+        changes |= {"level": None, "numbers": {}, "grainy": False}  # the first method's own
         if isinstance(first, Contrast):
             changes["against"] = replace(first.against, **changes)
         out[name] = replace(first, **changes)

@@ -109,9 +109,10 @@ def open_split(data: Any, split: str, root_given: bool) -> SampleDataset[Any]:
     Raises:
         UserError: there is no such part, or there are no data.
     """
-    if root_given or not hasattr(data, "root"):
+    there = hasattr(data, "root") and Path(str(data.root)).is_dir()
+    if not there and (root_given or not hasattr(data, "root")):
         data.prepare_data()
-    elif not Path(str(data.root)).is_dir():
+    elif not there:
         # Nothing is made at a root that only the checkpoint names: it may be a stranger's.
         raise DataError(
             f"no data at {data.root}, which the checkpoint remembers; add data.root=FOLDER"

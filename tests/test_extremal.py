@@ -83,7 +83,7 @@ def method(variant: Any = "3d", **more: Any) -> lc.ExtremalPerturbation:
         ((112, 112), 7, 11, (16, 16), (134, 134), 49, 0.863),
         ((224, 224), 7, 23, (32, 32), (260, 260), 121, 0.980),
         ((64, 208), 4, 6, (16, 52), (70, 214), 49, 0.918),
-        ((30, 41), 4, 4, (8, 11), (37, 49), 25, 0.86),
+        ((30, 41), 4, 4, (8, 11), (37, 49), 25, 0.918),
     ],
 )
 def test_e4_the_published_geometry(
@@ -165,7 +165,9 @@ def test_e2_the_ranking_loss_is_the_sorted_one(values: list[float], area: float)
     step = torch.tensor([0.0] * (n - count) + [1.0] * count, dtype=torch.float64)
     mask = torch.tensor(values, dtype=torch.float64).requires_grad_()
     loss = ranking_loss(mask, area)
-    assert float(loss.detach()) == pytest.approx(float((mask.detach().sort().values - step).pow(2).mean()))
+    assert float(loss.detach()) == pytest.approx(
+        float((mask.detach().sort().values - step).pow(2).mean())
+    )
     (slope,) = torch.autograd.grad(loss, mask)
     orders = [p for p in permutations(range(n)) if [values[k] for k in p] == sorted(values)]
     expected = torch.zeros(n, dtype=torch.float64)  # the mean over all ways to sort equal values
@@ -189,17 +191,17 @@ def test_e2_its_zeros() -> None:
 def test_e7_the_core_loss() -> None:
     assert ellipsoid((7, 11, 11), torch.zeros(())).sum() == 311
     for frames in (1, 2, 7, 16):
-        masks = torch.rand(2, frames, 23, 34, generator=torch.Generator())
+        mask = torch.rand(frames, 23, 34, generator=torch.Generator())
         for area in (0.01, 0.3, 0.99):
-            assert core_loss(masks, area, (7, 11, 11)).isfinite().all()
-    assert core_loss(torch.rand(1, 1, 3, 3), 0.5, (7, 11, 11)).isfinite().all()  # one window
-    mask = torch.zeros(1, 7, 33, 33)
-    mask[0, :, 11:22, 11:22] = ellipsoid((7, 11, 11), mask)
+            assert core_loss(mask, area, (7, 11, 11)).isfinite()
+    assert core_loss(torch.rand(1, 3, 3), 0.5, (7, 11, 11)).isfinite()  # one window
+    mask = torch.zeros(7, 33, 33)
+    mask[:, 11:22, 11:22] = ellipsoid((7, 11, 11), mask)
     area = 440 / mask.numel()  # one ellipsoid's nominal volume is 443
     assert core_loss(mask, area, (7, 11, 11)) < 1e-9
-    assert core_loss(mask.roll(3, 2), area, (7, 11, 11)) > 0.1
+    assert core_loss(mask.roll(3, 1), area, (7, 11, 11)) > 0.1
     flicker = mask.clone()
-    flicker[:, ::2] = 0
+    flicker[::2] = 0
     assert core_loss(flicker, area, (7, 11, 11)) > 0.1
 
 
@@ -256,8 +258,7 @@ def test_e1_e3_the_tube_is_found(variant: Any, area: float) -> None:
     e = lc.explain(plain(net), method(variant, areas=(area,)), ones(), 0)
     heat, inside = e.heatmap[0], net.inside
     assert heat.shape == SIZE and heat.min() >= 0 and heat.max() <= 1
-    # E1; filled ellipsoids take some more room
-    assert abs(float(heat.mean()) - area) <= (0.045 if variant == "step" else 0.03)
+    assert abs(float(heat.mean()) - area) <= 0.03  # E1
     assert float(e.numbers[f"area_{area:g}"]) == pytest.approx(float(heat.mean()), rel=1e-4)
     assert heat[inside].mean() > (0.75 if variant == "2d" and area == 0.1 else 0.9)
     assert float(e.numbers[f"score_{area:g}"]) > 0.9
@@ -277,20 +278,23 @@ def test_e3_frames_without_evidence_have_nothing() -> None:
 
 def test_step_lasts_where_3d_flickers() -> None:
     """Every other frame has evidence: STEP shows those between, too."""
-    net = Tube(slice(0, 6, 2))
-    found = {}
+    size = (12, 20, 20)
+    net, clip = Tube(slice(1, 12, 2), size), torch.ones(1, 1, *size)
+    between, flicker = {}, {}
     for variant in ("3d", "step"):
-        heat = lc.explain(plain(net), method(variant, areas=(0.12,)), ones(), 0).heatmap[0]
-        assert heat[net.inside].mean() > 0.8
-        found[variant] = float(heat.diff(dim=0).abs().mean() / heat.mean())
-    assert found["step"] < 0.75 * found["3d"]
+        heat = lc.explain(plain(net), method(variant, areas=(0.2,)), clip, 0).heatmap[0]
+        assert heat[net.inside].mean() > 0.85
+        between[variant] = float(heat[2:11:2, 4:12, 12:20].mean())
+        flicker[variant] = float(heat.diff(dim=0).abs().mean() / heat.mean())
+    assert between["3d"] < 0.1 and between["step"] > 0.3
+    assert flicker["step"] < 0.75 * flicker["3d"]
 
 
 @pytest.mark.parametrize("variant", ["3d", "step"])
 def test_a_column_is_explained_like_a_class(variant: Any) -> None:
     """The same evidence as a probability and in metres; its negative asks for the opposite."""
     classes = lc.explain(plain(Tube().double()), method(variant), ones().double(), 0)
-    for factor, offset in ((1.0, 0.0), (-3e4, 12.0)):
+    for factor, offset in ((1e-3, 0.0), (-3e4, 12.0)):
         net = Raw(factor, offset).double()
         model = plain(net, softmax=False)
         asked = model if factor > 0 else model.counterfactual()
@@ -340,7 +344,7 @@ def test_each_clip_gets_what_it_would_get_alone(variant: Any, batch: int | None)
 
 def test_padded_frames_have_no_share() -> None:
     valid = padding([4])
-    for variant in ("3d", "step", "2d"):
+    for variant in ("step", "2d"):
         for game in ("preserve", "delete"):
             steps = method(variant, areas=(0.15,), game=game, iterations=40)
             padded = lc.explain(replace(plain(Tube()), valid=valid), steps, ones(), 0)
@@ -353,9 +357,10 @@ def test_padded_frames_have_no_share() -> None:
             clip = torch.cat([clip, clip.new_zeros(len(clip), 1, 6 - clip.shape[2], *SIZE[1:])], 2)
             return super().forward(clip)
 
-    short = lc.explain(plain(Short()), method(), ones()[:, :, :4], 0).heatmap
-    long = lc.explain(replace(plain(Short()), valid=valid), method(), ones(), 0).heatmap
-    torch.testing.assert_close(long[:, :4], short, rtol=1e-4, atol=1e-5)
+    for frames in (slice(1, 4), slice(2, 6)):  # also where the network reads the padding
+        short = lc.explain(plain(Short(frames)), method(), ones()[:, :, :4], 0).heatmap
+        long = lc.explain(replace(plain(Short(frames)), valid=valid), method(), ones(), 0).heatmap
+        torch.testing.assert_close(long[:, :4], short, rtol=1e-4, atol=1e-5)
     nothing = lc.explain(replace(plain(Tube()), valid=padding([0])), method(), ones(), 0)
     assert not nothing.heatmap.any()
 

@@ -27,6 +27,7 @@ def test_notebook_runs(path: Path, tmp_path: Path) -> None:
             "GROUPS": "5",
             "CLIPS": "24",
             "ACTORS": "5",
+            "FRAMES": "24",
             "OMP_NUM_THREADS": "1",
         },
         capture_output=True,

@@ -336,15 +336,25 @@ def test_a_square_loss_near_its_optimum_is_flagged_and_an_l1_loss_is_not(apart: 
     assert not linear["low_gradient"]
 
 
-def test_the_unit_of_a_column_does_not_matter() -> None:
+@pytest.mark.parametrize("unit", [1e-12, 1e12])
+def test_the_unit_of_a_column_does_not_matter(unit: float) -> None:
     clip = torch.rand(1, 3, 2, 4, 4, dtype=torch.float64)
     for loss in (lambda y: 0.5 * (y - 0.6) ** 2, lambda y: (y - 0.6).abs()):
-        one, tiny = (
-            lc.explain(mean_of(clip, lambda y, s=s: s * loss(y) + 7), BOTH, clip)  # noqa: B023
-            for s in (1.0, 1e-12)
-        )
-        torch.testing.assert_close(one.numbers["pull"], tiny.numbers["pull"], rtol=1e-2, atol=0)
-        torch.testing.assert_close(1e-12 * one.heatmap, tiny.heatmap)
+        one = lc.explain(mean_of(clip, loss), BOTH, clip)
+        other = lc.explain(mean_of(clip, lambda y, of=loss: unit * of(y)), BOTH, clip)
+        torch.testing.assert_close(one.numbers["pull"], other.numbers["pull"])
+        torch.testing.assert_close(unit * one.heatmap, other.heatmap, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(("slope", "flagged"), [(1.0, False), (1e-5, True)])
+def test_a_column_that_hardly_depends_on_the_clip_is_flagged(slope: float, flagged: bool) -> None:
+    """slope y + 7, of y = 1: what a layer does to it is compared with a hundredth of it at least"""
+    clip = torch.rand(1, 3, 2, 4, 4, dtype=torch.float64)
+    clip /= clip.mean()
+    numbers = lc.explain(mean_of(clip, lambda y: slope * y + 7), BOTH, clip).numbers
+    pull = slope / max(slope, 0.01 * (7 + slope))
+    assert float(numbers["pull"]) == pytest.approx(pull, rel=1e-6)
+    assert bool(numbers["low_gradient"]) is flagged
 
 
 def test_what_there_is_to_change_is_the_way_to_black() -> None:

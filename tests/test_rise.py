@@ -362,7 +362,10 @@ def test_count_and_center_are_what_a_plain_loop_gives() -> None:
     signed = lc.explain(model, lc.RISE(40, (3, 4, 2), p=0.4, seed=8, relu=False), clip, 1)
     torch.testing.assert_close(signed.heatmap[0], expected, rtol=1e-4, atol=1e-6)
     assert (signed.heatmap < 0).any()
-    positive = lc.explain(model, lc.RISE(40, (3, 4, 2), p=0.4, seed=8), clip, 1).heatmap
+    unsaid = lc.explain(model, lc.RISE(40, (3, 4, 2), p=0.4, seed=8), clip, 1).heatmap
+    assert torch.equal(unsaid, signed.heatmap)  # what lowers a column that is no class counts, too
+    kept = lc.RISE(40, (3, 4, 2), p=0.4, seed=8, relu=True)
+    positive = lc.explain(model, kept, clip, 1).heatmap
     assert torch.equal(positive, signed.heatmap.relu())
     logits = lc.RISE(40, (3, 4, 2), p=0.4, seed=8, raw=True)  # of a classifier
     torch.testing.assert_close(lc.explain(replace(model, softmax=True), logits, clip, 1).heatmap,

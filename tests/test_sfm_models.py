@@ -21,7 +21,7 @@ from lightning_cam.errors import ConfigError
 from lightning_cam.geometry import pose_matrix
 from lightning_cam.models import DispNet, PoseNet, ResNetDepth, ResNetPose, SfMLearner
 
-SIZES = [(128, 416), (64, 64), (70, 90), (127, 415), (33, 129)]
+SIZES = [(128, 416), (70, 90), (127, 415)]
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -235,7 +235,7 @@ def numbered(clips: int, frames: int) -> Tensor:
     return level[:, None, :, None, None].expand(clips, 3, frames, 4, 6).float()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(snippet=st.sampled_from([3, 5, 7]), more=st.integers(0, 5), clips=st.integers(1, 3))
 def test_targets_and_sources_in_the_order_of_time(snippet: int, more: int, clips: int) -> None:
     m, frames = snippet // 2, snippet + more

@@ -298,7 +298,7 @@ def directly(task: Any, *batches: dict[str, Any]) -> dict[str, float]:
 @pytest.mark.parametrize("snippet", [3, 5])
 def test_metrics_equal_those_by_hand(snippet: int) -> None:
     task = task_of(snippet)
-    batches = padded(films(8), clip=0, count=1), films(8, count=1)
+    batches = padded(films(8), clip=0, count=1), {**films(8, count=1), "sequence": ["02"]}
     with torch.no_grad():
         expected = directly(task, *batches)
     found = validated(task, *batches)
@@ -323,7 +323,7 @@ def test_targets_that_come_twice_count_once() -> None:
     task = task_of()
     found = validated(task, batch)
     assert found["val/depth/images"] == 8
-    assert found["val/pose/snippets"] == 3 + 1  # frames 0-4, 1-5, 2-6 and 5-9
+    assert found["val/pose/snippets"] == 6  # of five of ten frames, across the films
     assert found["val/trajectory/frames"] == 10
     assert found["val/trajectory/left_out"] == 0
     with torch.no_grad():
@@ -333,6 +333,34 @@ def test_targets_that_come_twice_count_once() -> None:
     assert found["val/loss"] == pytest.approx(expected, rel=1e-5)
     free = {key: value for key, value in batch.items() if key != "target"}
     assert validated(task, free)["val/depth/images"] == 10
+
+
+def test_targets_with_a_hole_between_them_are_not_joined() -> None:
+    drives = [drive(12)]
+    target = torch.ones(1, 12, dtype=torch.bool)
+    target[0, 5] = False
+    found = validated(perfect(drives, 3), batch_of(*drives, target=target))
+    assert found["val/depth/images"] == 9
+    assert found["val/pose/ate"] == pytest.approx(0, abs=2e-5)
+    assert found["val/trajectory/rmse"] == pytest.approx(0, abs=2e-5)
+
+
+@pytest.mark.parametrize("clips", [1, 3, 6, 7, 13, 40])
+def test_depth_pictures_are_of_clips_spread_evenly(clips: int) -> None:
+    scores = task_of().val_scores
+    batch = films(3, count=1)
+    views = Views([torch.ones(1, 1, 32, 64)], torch.zeros(1, 2, 6), None)
+    steps = pose_matrix(views.poses)
+    for n in range(clips):
+        named = {**batch, "clip_id": [f"{n}"]}
+        scores.update(named, torch.ones(1, 1, dtype=torch.bool), views.disparities[0], steps)
+    numbers = [int(e.name.split(",")[0]) for e in scores.examples]
+    step = 1
+    while len(range(0, clips, step)) > 6:
+        step *= 2
+    assert numbers == list(range(0, clips, step))
+    scores.reset()
+    assert scores.examples == []
 
 
 def test_without_ground_truth_there_are_losses_alone() -> None:
@@ -516,8 +544,7 @@ def test_names_resolve_and_the_loss_is_the_default() -> None:
 
 
 KINDS = [
-    "-view_synthesis_loss", "-photometric/source_1", "-loss", "pose/tz", "pose/ry", "depth/mean",
-    "depth/box",
+    "-view_synthesis_loss", "-photometric/source_1", "-loss", "pose/tz", "depth/mean", "depth/box",
 ]  # fmt: skip
 METHODS = {
     "gradcam": lc.GradCAM(),
@@ -672,6 +699,13 @@ def test_what_there_is_to_see() -> None:
         ):
             assert np.isnan(line[[0, -1]]).all()
             np.testing.assert_allclose(line[1:-1], values.numpy(), atol=1e-4)
+    last = copy.deepcopy(batch)
+    last["valid"][:, 4] = False  # so frame 3 is no target
+    seen_less = task.seen(last)
+    for name, panel in seen_less.panels.items():
+        assert np.array_equal(panel[3], panel[0]), name
+        assert len(np.unique(panel[2].reshape(-1, 3), axis=0)) > 10, name
+    assert np.isnan(seen_less.lines["rotation to the next frame (degrees)"]["ry"][3])
     frame = ((drives[0].pictures[:, 2] + 1) * 127.5).permute(1, 2, 0).numpy()  # (H, W, 3)
     view = seen.panels["next frame, warped"][2].astype(float)
     shown = (view != view[0, 0]).any(-1)
@@ -692,6 +726,10 @@ def test_settings_that_make_no_sense_are_named() -> None:
             task_of(box=box)
     with pytest.raises(UserError, match=r"depth.iconv9.*depth.iconv"):
         task_of(layers=["depth.iconv9"])
+    trainer = pl.Trainer(accelerator="cpu", precision="bf16-true", logger=False, fast_dev_run=True)
+    with pytest.raises(ConfigError, match=r"precision=bf16-true cannot .* use bf16-mixed"):
+        loader = DataLoader([films(3)], batch_size=None)  # type: ignore[arg-type,var-annotated]
+        trainer.fit(task_of(), loader, loader)
     with pytest.raises(ConfigError, match=r"set data.snippet and the network's snippet"):
         bad = SfMLearner(network(3).depth, network(3).pose)
         bad.margin, bad.snippet = 2, 5

@@ -12,7 +12,7 @@ the one under which the network answers as strongly as possible. It minimises
   each frame (the same share of every frame), `"3d"` all voxels (frames may have nothing), `"step"`
   as `"3d"`, and adds
 - S_a, the core: the mask should consist of filled ellipsoids of `core` frames and pixels, so that
-  what can be seen lasts. STEP masks may flicker in no other way than by moving.
+  what can be seen lasts.
 - D, the answer: -log of where the score lies between its lowest and its highest value. Of a class
   that is -log p, the softmax probability; of p_a - p_b (`model.contrast`) -log((1 + p_a - p_b)/2);
   of -p (`model.counterfactual`) -log(1 - p).
@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -64,7 +63,7 @@ class ExtremalPerturbation:
 
     Costs, for each area, a forward and a backward to the input an iteration (two with
     `game="dual"`), and 1 + 8 (columns that are no classes only) + areas forwards. Memory: what the
-    network keeps for a backward of `batch` rows, eight blurred clips, and 64 MB.
+    network keeps for a backward of `batch` rows, eight blurred clips, and up to 0.3 GB for masks.
 
     Args:
         variant: `"step"`, `"3d"` or `"2d"`, see above.
@@ -76,7 +75,8 @@ class ExtremalPerturbation:
         area_weight: of the size, at first.
         growth: how many times larger the weight of the size is at the end.
         core_weight: of the core, after an eighth of the iterations; `"step"` only.
-        core: frames, height and width in pixels of an ellipsoid; None: 7 frames, and `sigma`.
+        core: frames, height and width in pixels of an ellipsoid; None: half of the clip's frames, 7
+            at most (with all of them, twice the area would have to be filled), and `sigma`.
         sigma: pixels that a parameter of the mask reaches; None: a tenth of the shorter side.
         step: pixels between parameters; None: two thirds of `sigma`, 7 at most.
         game: `"preserve"`: what is seen should suffice; `"delete"`: its absence should hurt;
@@ -95,14 +95,14 @@ class ExtremalPerturbation:
     """
 
     variant: Variant = "step"
-    areas: Sequence[float] = (0.1,)
+    areas: tuple[float, ...] = (0.1,)
     iterations: int = 200
     lr: float = 0.4
     data_weight: float = 100
     area_weight: float = 300
     growth: float = 16
     core_weight: float = 300
-    core: Sequence[int] | None = None
+    core: tuple[int, int, int] | None = None
     sigma: int | None = None
     step: int | None = None
     game: Game = "preserve"
@@ -173,7 +173,6 @@ class ExtremalPerturbation:
         step = self.step or max(1, min(7, round(sigma * 2 / 3)))
         if step > sigma:
             raise ValueError(f"step must be at most sigma={sigma}, got {step}: masks have holes")
-        core = tuple(self.core or (7, sigma | 1, sigma | 1))
         like = at_least_float32(clip)
         smooth = SmoothMasks(size, step, sigma, like)
         shape = (len(self.areas), *valid.shape)  # (A, B, T)
@@ -187,7 +186,7 @@ class ExtremalPerturbation:
                 masks = smooth.crop(canvas)
                 pull = self.data_weight * answer.gradient(masks.detach())
                 counted = masks if self.area_on == "crop" else canvas
-                size_loss = self._size(counted, valid, n / self.iterations, core)
+                size_loss = self._size(counted, valid, n / self.iterations, sigma)
                 (slope,) = torch.autograd.grad([size_loss, masks], grids, [None, pull])
                 speed = 0.9 * speed + 0.1 * slope if n else slope
                 grids = (grids.detach() - rate * speed).clamp_(0, 1)
@@ -195,9 +194,9 @@ class ExtremalPerturbation:
         masks = smooth.crop(smooth(grids.flatten(0, 2))).unflatten(0, shape)
         return masks * valid[..., None, None]
 
-    def _size(self, masks: Tensor, valid: Tensor, time: float, core: tuple[int, ...]) -> Tensor:
+    def _size(self, masks: Tensor, valid: Tensor, time: float, sigma: int) -> Tensor:
         """The weighted losses of sizes and cores, all masks' sum; `time` goes from 0 to 1."""
-        total = masks.new_zeros(())
+        total = 0 * masks.sum()
         for b, frames in enumerate(valid):
             if not frames.any():
                 continue
@@ -207,8 +206,8 @@ class ExtremalPerturbation:
                 weight = self.area_weight * self.growth**time
                 total = total + weight * ranking_loss(ranked, area).mean()
                 if self.variant == "step" and self.core_weight and time >= _CORE_FROM:
-                    lasting = core_loss(mask[None], area, (core[0], core[1], core[2]))
-                    total = total + self.core_weight * lasting.sum()
+                    core = self.core or (min(7, -(-len(mask) // 2)), sigma | 1, sigma | 1)
+                    total = total + self.core_weight * core_loss(mask, area, core)
         return total
 
     def _tell(self, model: Explainable, masks: Tensor, valid: Tensor, scores: Tensor) -> None:

@@ -13,9 +13,9 @@ the number "blank".
 
 **Low gradients.** At an optimum of a smooth loss the gradient vanishes and the map, scaled by its
 maximum, would show noise in full colours. The number "pull" compares what the layer could change,
-sum |g A|, with what there is to change, the difference between the column and that of a black clip;
-below `low` the clip is flagged "low_gradient" and its picture says so. (The gradient of an L1 loss
-is the sign of the error: it does not shrink.)
+sum |g A|, with what there is to change: the difference between the column and that of a black clip,
+or a hundredth of the column if that is more. Below `low` the clip is flagged "low_gradient" and its
+picture says so. (The gradient of an L1 loss is the sign of the error: it does not shrink.)
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.perturb import black
 
 Sign = Literal["pos", "neg", "both"]
+
+_STEADY = 0.01  # a column that black changes by less than this share hardly depends on the clip
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,9 @@ class RegressionGradCAM:
                 outputs = model.forward(black(model, clip).expand_as(clip).contiguous())
             hidden = model.score(outputs, found.target)
             reach = (gradient * found.activation).abs().flatten(1).sum(1)
-            scale = (found.score - hidden).abs()
+            scale = torch.maximum((found.score - hidden).abs(), _STEADY * found.score.abs())
             pull = reach / scale.clamp(min=torch.finfo(reach.dtype).tiny)
-            model.numbers |= {"pull": pull, "low_gradient": pull < self.low}
+            model.numbers.update(pull=pull, low_gradient=pull < self.low)
         if self.sign != "both":
             signed = signed.relu() if self.sign == "pos" else (-signed).relu()
             model.notes.update(sign=f"{'positive' if self.sign == 'pos' else 'negative'} part")

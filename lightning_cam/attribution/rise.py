@@ -59,7 +59,8 @@ class RISE:
         published_grid: cells as the published code for video lays them: as long in time as if the
             clip had `cells[2]` of them, the outermost on the border (with two cells in time a mask
             changes almost linearly over 16 frames).
-        relu: of `center`, keep the positive part.
+        relu: of `center`, keep the positive part; None: of classes, not of other columns, where
+            what lowers them is as telling.
         bf16: run the network under bfloat16 autocast.
 
     Example:
@@ -79,7 +80,7 @@ class RISE:
     tol: float | None = None
     raw: bool = False
     published_grid: bool = False
-    relu: bool = True
+    relu: bool | None = None
     bf16: bool = False
 
     def __post_init__(self) -> None:
@@ -154,10 +155,11 @@ class RISE:
                 done = stop
                 if done == self.masks or (self.tol is not None and done % _CHECK == 0):
                     result.look(sums, done)
+        positive = model.softmax if self.relu is None else self.relu
         cells = "x".join(map(str, self.cells))
         model.notes.update(masks=f"{result.used} masks of {cells} cells", p=f"p={self.p:g}")
         model.notes.update(error=result.note)
-        maps = result.maps.relu_() if sums.norm == "center" and self.relu else result.maps
+        maps = result.maps.relu_() if sums.norm == "center" and positive else result.maps
         return torch.stack([model.without_padding(m) for m in maps.unbind(1)], 1)
 
     def _norm(self, model: Explainable) -> Norm:

@@ -64,7 +64,7 @@ class SmoothMasks:
         weight = torch.exp(-2 * (z - 0.5).clamp(min=0).square())
         self.weight = weight.reshape(self.window**2, step**2).to(like)
         numel = self.weight.numel() * math.prod(self.blocks)
-        self.at_once = max(1, (2**26 if like.is_cuda else 2**21) // numel)
+        self.at_once = max(1, (2**24 if like.is_cuda else 2**21) // numel)
 
     def __call__(self, grids: Tensor) -> Tensor:
         """Masks on the canvas `(N, H', W')` of grids `(N, h, w)`."""
@@ -189,20 +189,20 @@ def ellipsoid(size: tuple[int, int, int], like: Tensor) -> Tensor:
     return inside.to(like)
 
 
-def core_loss(masks: Tensor, area: float, core: tuple[int, int, int]) -> Tensor:
-    """How far masks `(N, T, H, W)` are from filled ellipsoids with nothing between, `(N,)`.
+def core_loss(mask: Tensor, area: float, core: tuple[int, int, int]) -> Tensor:
+    """How far a mask `(T, H, W)` is from filled ellipsoids with nothing between.
 
     The core regulariser of STEP (Li et al., WACV 2021): c are the means of the mask within
     ellipsoids of `core` frames and pixels, at all frames and every core height and width. The K
     largest of them should be 1 and the others 0, K = area * T H W / (volume of an ellipsoid).
     """
-    time, height, width = (min(c, n) for c, n in zip(core, masks.shape[1:], strict=True))
-    kernel = ellipsoid((time, height, width), masks)
+    time, height, width = (min(c, n) for c, n in zip(core, mask.shape, strict=True))
+    kernel = ellipsoid((time, height, width), mask)
     kernel = (kernel / kernel.sum())[None, None]
-    filled = F.conv3d(masks[:, None], kernel, stride=(1, height, width)).flatten(1)  # (N, n)
+    filled = F.conv3d(mask[None, None], kernel, stride=(1, height, width)).flatten()
     volume = max(1, int(time * height * width * math.pi / 6))
-    n = filled.shape[1]
-    count = min(max(1, math.ceil(area * masks[0].numel() / volume)), max(1, n - 1))
+    n = len(filled)
+    count = min(max(1, math.ceil(area * mask.numel() / volume)), max(1, n - 1))
     ones = largest(filled.detach(), count)
-    inside = (ones * (1 - filled).square()).sum(1) / count
-    return inside + ((1 - ones) * filled.square()).sum(1) / max(1, n - count)
+    empty = ((1 - ones) * filled.square()).sum() / max(1, n - count)
+    return (ones * (1 - filled).square()).sum() / count + empty

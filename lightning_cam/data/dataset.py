@@ -65,7 +65,7 @@ class SampleDataset(Dataset[Sample], Generic[Row]):
                 except (VideoReadError, DataError) as error:
                     self._errors[number] = str(error)
                 else:
-                    return {**sample, "error": first_error}
+                    return {**sample, "error": first_error or sample["error"]}
             first_error = first_error or self._errors[number]
         if self.train:
             raise DataError(f"none of the {len(self)} training videos can be read: {first_error}")

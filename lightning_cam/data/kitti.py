@@ -146,6 +146,9 @@ class KittiOdometry(SnippetDataModule):
     def named(self, name: str) -> Drive:
         if not re.fullmatch("[0-9]{1,2}", name):
             raise UnknownNameError("split", name, [*PARTS, "00 (or another sequence)"])
+        there = sorted(path.name for path in (self.top / "sequences").iterdir() if path.is_dir())
+        if f"{int(name):02d}" not in there:
+            raise UnknownNameError("split or sequence", name, [*PARTS, *there])
         drive, problems = self.drive(int(name))
         if drive is None:
             raise DataError(str(problems[-1]))

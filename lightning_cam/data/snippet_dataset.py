@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from lightning_cam.data.clips import Sample, Seed
 from lightning_cam.data.dataset import SampleDataset
 from lightning_cam.data.drives import Drive, Stretch, parts_of
 from lightning_cam.data.info import Pixels
 from lightning_cam.data.snippet_reader import SnippetReader
+from lightning_cam.errors import VideoReadError
 
 
 class SnippetDataset(SampleDataset[Stretch]):
     """Clips of drives.
 
-    For an unreadable one there is, in evaluation, a clip of zeros of which no frame is valid.
+    In evaluation a picture that cannot be read is black and not valid, and "error" says why: only
+    the targets whose snippets hold it are lost. In training the next clip takes the place.
 
     Args:
         clips: the rows.
@@ -52,9 +56,22 @@ class SnippetDataset(SampleDataset[Stretch]):
 
     def _sample(self, index: int, seed: Seed | None) -> Sample:
         clip = self.clips[index]
-        read = [self._frame(clip.drive, clip.start + n) for n in range(clip.count)]
-        frames = read + read[-1:] * (clip.steps - clip.count)
+        read: dict[int, Pixels] = {}
+        errors: dict[int, VideoReadError] = {}
+        for n in range(clip.count):
+            try:
+                read[n] = self._frame(clip.drive, clip.start + n)
+            except VideoReadError as error:
+                errors[n] = error
+        if errors and (self.train or not read):
+            raise next(iter(errors.values()))
+        black = np.zeros_like(next(iter(read.values())))  # in place of single lost pictures
+        frames = [read.get(n, black) for n in range(clip.count)]
+        frames += frames[-1:] * (clip.steps - clip.count)
         sample = self.reader.sample(clip, frames, truth=not self.train, seed=seed)
+        if errors:
+            sample["valid"][list(errors)] = False
+            sample["error"] = str(next(iter(errors.values())))
         return sample if self.train else {**self.reader.no_truth(self.masks), **sample}
 
     def _missing(self, index: int, error: str) -> Sample:

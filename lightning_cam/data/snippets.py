@@ -186,6 +186,8 @@ class SnippetDataModule(ClipDataModule):
                 why = f"they are of {calibrated[1]}x{calibrated[0]}, its pictures {width}x{height}"
             if why:
                 remedy = "mend the calibration, or set data.intrinsics=[FX,FY,CX,CY]"
+                if self.given is not None:
+                    remedy = "mend data.intrinsics"
                 why = f"its intrinsics do not fit: {why}; {remedy}"
                 return drive, Problem("calib", where, why, drive.name)
             drive = replace(drive, size=size)

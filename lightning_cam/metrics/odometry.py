@@ -191,6 +191,11 @@ class TrajectoryErrors(Metric):
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
             return self._sequences()[0]
 
+    def motions(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """Sequence -> predicted and true motions `(n, 4, 4)` in order; every rank must call it."""
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+            return self._stretches()[0]
+
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Gather the ranks; see torchmetrics."""
         if not len(self.rows):  # a rank without motions must gather what has the others' shape
@@ -206,7 +211,16 @@ class TrajectoryErrors(Metric):
         return torch.zeros(0, 34, dtype=torch.float64, device=self.broken.device)
 
     def _sequences(self) -> tuple[dict[int, tuple[Tensor, Tensor]], int]:
-        """The longest stretch of each sequence, and how many motions are in none."""
+        """Aligned and true poses of each sequence, and how many motions are in none."""
+        measured, left_out = self._stretches()
+        found = {}
+        for number, (motion, true) in measured.items():
+            truth = chain(true)
+            found[number] = (align(chain(motion), truth, self.mode), truth)
+        return found, left_out
+
+    def _stretches(self) -> tuple[dict[int, tuple[Tensor, Tensor]], int]:
+        """Motions of the longest stretch of each sequence, and how many are in none."""
         left_out, found = int(self.broken), {}
         rows = dim_zero_cat(self.rows) if len(self.rows) else self._empty()
         for number in rows[:, 0].unique().tolist():
@@ -220,6 +234,5 @@ class TrajectoryErrors(Metric):
             longest = mine[stretch == stretch.bincount().argmax()]
             left_out += len(mine) - len(longest)
             prediction, truth = longest[:, 2:].view(-1, 2, 4, 4).unbind(1)
-            truth = chain(truth)
-            found[int(number)] = (align(chain(prediction), truth, self.mode), truth)
+            found[int(number)] = (prediction, truth)
         return found, left_out

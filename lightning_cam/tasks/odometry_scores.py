@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 from zlib import crc32
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from lightning_cam.geometry import invert
@@ -53,7 +55,8 @@ class OdometryScores(nn.Module):
         self.snippets = SnippetErrors()
         self.whole = TrajectoryErrors()
         self.names: dict[int, str] = {}  # of sequences
-        self.examples: list[Example] = []
+        self.examples: list[Example] = []  # spread evenly over the clips
+        self._clips, self._every = 0, 1
 
     def update(
         self, batch: dict[str, Any], counted: Tensor, disparity: Tensor, motions: Tensor
@@ -81,8 +84,8 @@ class OdometryScores(nn.Module):
                     self.depth.update(depth[n, s], known.to(depth.device))
             self._keep_example(batch, n, rows[len(rows) // 2], depth, truth)
             if "poses" in batch:
-                run = slice(rows[0], rows[-1] + 1)  # valid frames come first
-                self._motion(batch, n, motions[n, run], rows[0])
+                for first, stop in _runs(rows):
+                    self._motion(batch, n, motions[n, first:stop], first)
 
     def _motion(self, batch: dict[str, Any], n: int, motions: Tensor, first: int) -> None:
         """Add the motions (S, N, 4, 4) of consecutive targets of one clip."""
@@ -104,14 +107,17 @@ class OdometryScores(nn.Module):
             to_each = torch.cat([motions[:, :margin], middle, motions[:, margin:]], 1)
             predicted = to_each[:, :1] @ invert(to_each)  # P_i = T_{c->0} inv(T_{c->i})
             self.snippets.update(predicted, _windows(poses, self.snippet))
-        elif len(steps) + 1 >= _SNIPPET:
-            self.snippets.update(_windows(chain(steps), _SNIPPET), _windows(known, _SNIPPET))
 
     def _keep_example(
         self, batch: dict[str, Any], n: int, s: int, depth: Tensor, truth: Any
     ) -> None:
-        if len(self.examples) >= _EXAMPLES:
+        self._clips += 1
+        if (self._clips - 1) % self._every:
             return
+        if len(self.examples) == _EXAMPLES:  # every second one makes room
+            self.examples, self._every = self.examples[::2], 2 * self._every
+            if (self._clips - 1) % self._every:
+                return
         t = s + self.snippet // 2
         known = torch.as_tensor(truth[t]).clone() if len(truth) else None
         name = f"{batch['clip_id'][n]}, frame {int(batch['frame_idx'][n, t])}"
@@ -124,7 +130,8 @@ class OdometryScores(nn.Module):
         with warnings.catch_warnings():
             # Data need not have truth, nor every rank a clip that has some.
             warnings.filterwarnings("ignore", "The ``compute`` method of metric")
-            depth, snippets, whole = (m.compute() for m in (self.depth, self.snippets, self.whole))
+            depth, whole = self.depth.compute(), self.whole.compute()
+            snippets = self._chained() if self.snippet < _SNIPPET else self.snippets.compute()
         if depth["images"] or depth["unscored"]:
             found |= {f"depth/{name}": value for name, value in depth.items()}
         if snippets["snippets"] or snippets["unscored"]:
@@ -133,16 +140,37 @@ class OdometryScores(nn.Module):
             found |= {f"trajectory/{k}": v for k, v in whole.items() if not v.isnan()}
         return found
 
+    def _chained(self) -> dict[str, Tensor]:
+        """Errors of all stretches of five frames of whole sequences, of all ranks."""
+        errors = SnippetErrors(sync_on_compute=False).to(self.whole.broken.device)
+        for motions, true in self.whole.motions().values():
+            if len(motions) + 1 >= _SNIPPET:
+                errors.update(_windows(chain(motions), _SNIPPET), _windows(chain(true), _SNIPPET))
+        return errors.compute()
+
     def trajectories(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Sequence -> predicted and true poses (n, 4, 4), aligned; every rank must call it."""
-        found = self.whole.trajectories()
-        return {self.names.get(key, f"{key:08x}"): poses for key, poses in found.items()}
+        found, names = self.whole.trajectories(), self.names
+        if dist.is_available() and dist.is_initialized():  # other ranks have other sequences
+            parts: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(parts, self.names)
+            names = {key: name for part in parts for key, name in part.items()}
+        return {names[key]: poses for key, poses in found.items()}
 
     def reset(self) -> None:
         """Forget everything."""
         for metric in (self.depth, self.snippets, self.whole):
             metric.reset()
-        self.examples = []
+        self.examples, self._clips, self._every = [], 0, 1
+
+
+def _runs(rows: list[int]) -> Iterator[tuple[int, int]]:
+    """(first, one past the last) of the runs of consecutive numbers in ascending ones."""
+    start = 0
+    for n in range(1, len(rows) + 1):
+        if n == len(rows) or rows[n] != rows[n - 1] + 1:
+            yield rows[start], rows[n - 1] + 1
+            start = n
 
 
 def _windows(poses: Tensor, length: int) -> Tensor:

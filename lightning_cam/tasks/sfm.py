@@ -128,6 +128,15 @@ class StructureFromMotion(L.LightningModule):
         with torch.autocast(scene.target.device.type, enabled=False):
             return self.view_synthesis(_in_float32(views), scene)
 
+    def on_fit_start(self) -> None:
+        if str(self.trainer.precision).endswith("-true") and "32" not in str(
+            self.trainer.precision
+        ):
+            raise ConfigError(
+                f"trainer.precision={self.trainer.precision} cannot hold a camera's geometry; use "
+                "bf16-mixed or 16-mixed, which keep it in 32 bits"
+            )
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         losses = self.losses(self(batch["video"]), self.scene(batch))
         counted = self.targets(batch).flatten()
@@ -270,14 +279,11 @@ class StructureFromMotion(L.LightningModule):
         Args:
             batch: of one clip.
         """
+        batch = {k: v.to(self.device) for k, v in batch.items() if isinstance(v, Tensor)}
         with torch.no_grad():
-            views, scene = (
-                _in_float32(self(batch["video"].to(self.device))),
-                self.scene(
-                    {k: v.to(self.device) for k, v in batch.items() if isinstance(v, Tensor)}
-                ),
-            )
-        return see(views, scene, self.net.margin, self.view_synthesis)
+            views = _in_float32(self(batch["video"]))
+        counted = self.targets(batch)[0]
+        return see(views, self.scene(batch), counted, self.net.margin, self.view_synthesis)
 
 
 def _in_float32(views: Views) -> Views:

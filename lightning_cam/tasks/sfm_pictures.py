@@ -44,12 +44,13 @@ class Seen(NamedTuple):
     lines: dict[str, dict[str, np.ndarray]]
 
 
-def see(views: Views, scene: Scene, margin: int, loss: ViewSynthesis) -> Seen:
+def see(views: Views, scene: Scene, counted: Tensor, margin: int, loss: ViewSynthesis) -> Seen:
     """Depth, the next frame as seen from each target, what differs, and the motion to it.
 
     Args:
         views: of the S targets of one clip.
         scene: of them.
+        counted: `(S,)` bool, False for targets that are padding, which are grey, too.
         margin: frames before the first and after the last target, which are grey.
         loss: knows how rotations are written, and what an error is.
     """
@@ -59,9 +60,13 @@ def see(views: Views, scene: Scene, margin: int, loss: ViewSynthesis) -> Seen:
     warp = warp_sources(ahead, depth, motions[:, None])[0]
     view = ((warp.picture + 1) * 127.5).round().clamp(0, 255).permute(0, 2, 3, 1)
     view = torch.where(warp.valid[..., None], view, view.new_tensor(UNKNOWN))
-    far = _padded(depth, margin)
+    view[~counted] = view.new_tensor(UNKNOWN)
+    far = _padded(depth.masked_fill(~counted[:, None, None], torch.nan), margin)
     error = _padded(
-        loss.error(scene.target, warp.picture).masked_fill(~warp.valid, torch.nan), margin
+        loss.error(scene.target, warp.picture).masked_fill(
+            ~(warp.valid & counted[:, None, None]), torch.nan
+        ),
+        margin,
     )
     pictures = view.to(torch.uint8).cpu().numpy()
     rim = ((margin, margin), (0, 0), (0, 0), (0, 0))
@@ -74,6 +79,7 @@ def see(views: Views, scene: Scene, margin: int, loss: ViewSynthesis) -> Seen:
         "depth": depth_scale(*depth_range(far), unit=""),
         "error": error_scale(error_range(error)),
     }
+    motions = motions.masked_fill(~counted[:, None, None], torch.nan)
     angles = pose_vector(motions)[:, 3:].rad2deg()
     lines = {
         "motion to the next frame (depth's unit)": _series("xyz", motions[:, :3, 3], margin, "t"),

@@ -28,6 +28,7 @@ from lightning_cam.geometry import (
 )
 from lightning_cam.models.sfm import Views
 
+_TIE = 1e-5  # errors that differ by less are the same
 _SMOOTH_STEP = {"depth": 2.3, "disparity": 2.0, "edges": 2.0}  # by which coarser scales count less
 
 
@@ -81,7 +82,8 @@ class ViewSynthesis:
         ssim: share of the SSIM term in the error, 0.85 in monodepth2, which has pictures in [0, 1].
         min_reprojection: each pixel's error is that of the source that explains it best, instead of
             the sum over sources.
-        auto_mask: a pixel that the unwarped source explains at least as well does not count.
+        auto_mask: a pixel that the unwarped source explains at least as well counts with that
+            error, and so has no gradient.
         full_resolution: coarse disparities are judged at full size.
         geometry_weight: of the disagreement of target and source depth, 0.5 in SC-SfMLearner, where
             1 minus it also weighs the errors. 0: the sources' depth is not computed.
@@ -122,10 +124,15 @@ class ViewSynthesis:
 
         Raises:
             ConfigError: explainability masks with minimum reprojection: a mask of 0 would explain
-                every pixel.
+                every pixel; or a weight of the geometry without the sources' disparities.
         """
         if views.masks is not None and self.min_reprojection:
             raise ConfigError("min_reprojection=true cannot go with a network that has masks")
+        if self.geometry_weight and views.source_disparities is None:
+            raise ConfigError(
+                f"geometry_weight={self.geometry_weight} needs the sources' depth: call the "
+                "network with source_depth=True"
+            )
         motions = pose_matrix(views.poses, self.rotation)  # (R, N, 4, 4)
         zero = views.poses.new_zeros(len(views.poses))
         photometric, mask, smooth, geometry = [], [zero], [], [zero]
@@ -136,7 +143,7 @@ class ViewSynthesis:
                 judged = F.interpolate(disparity, size, mode="bilinear", align_corners=False)
             near = resized(scene, judged.shape[-2:])
             error, valid, apart = self._errors(views, near, judged, motions, s)
-            counted = self._counted(error.detach(), valid, near)
+            error, counted = self._counted(error, valid, near)
             if views.masks is not None:
                 explained = views.masks[s]
                 if self.full_resolution:
@@ -192,21 +199,26 @@ class ViewSynthesis:
         apart = ((1 - ssim(target, other)) / 2).clamp(0, 1)
         return (self.ssim * apart + (1 - self.ssim) * (target - other).abs()).mean(1)
 
-    def _counted(self, error: Tensor, valid: Tensor, scene: Scene) -> Tensor:
-        """Which errors (R, N, h, w) count.
+    def _counted(self, error: Tensor, valid: Tensor, scene: Scene) -> tuple[Tensor, Tensor]:
+        """Errors (R, N, h, w) as they count, and where they do.
 
-        Those before any weight: a weight near 0 is no reason to prefer a source.
+        Before any weight: a weight near 0 is no reason to prefer a source.
         """
+        still = None
+        if self.auto_mask:
+            plain = [self.error(scene.target, source) for source in scene.sources.unbind(1)]
+            still = torch.stack(plain, 1).detach()
         if self.min_reprojection:
-            seen = error.masked_fill(~valid, torch.inf)
+            seen = error.detach().masked_fill(~valid, torch.inf)
             best = seen.argmin(1, keepdim=True)
             valid = valid & torch.zeros_like(valid).scatter_(1, best, value=True)
-        if self.auto_mask:
-            still = torch.stack([self.error(scene.target, s) for s in scene.sources.unbind(1)], 1)
-            if self.min_reprojection:
-                still = still.amin(1, keepdim=True)
-            valid = valid & (error < still)  # an unmoving scene is as good without a warp
-        return valid
+            if still is not None:
+                still = still.amin(1, keepdim=True).expand_as(error)
+        if still is not None:
+            # Out of the gradient, but not out of the loss: else the worst motion, which leaves out
+            # everything, had the lowest. A warp as good as none is none, whatever the rounding.
+            error = torch.where(error.detach() + _TIE < still, error, still)
+        return error, valid
 
     def _smooth(self, disparity: Tensor, scene: Scene, scale: int) -> Tensor:
         if self.smooth == "edges":
