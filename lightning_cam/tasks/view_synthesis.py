@@ -151,7 +151,7 @@ class ViewSynthesis:
                 error = error * explained
                 mask.append(_binary(views.masks[s]))
             if apart is not None:
-                error = error * (1 - apart)
+                error = error * (1 - apart.detach())  # no reward for depths that disagree
                 geometry.append(_share(apart, valid))
             photometric.append(error.masked_fill(~counted, 0).mean((2, 3)))
             smooth.append(self._smooth(disparity, near, s))
