@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from lightning_cam.attribution import Attribution, Explainable, Explanation
 from lightning_cam.attribution.progress import no_progress
+from lightning_cam.clip_files import file_name, write_clip
 from lightning_cam.errors import ConfigError
 from lightning_cam.faithful import (
     Curves,
@@ -32,9 +33,7 @@ from lightning_cam.gallery import (
     draw_clip,
     explain_clip,
     explain_spectra,
-    file_name,
     to_frames,
-    write_clip,
 )
 from lightning_cam.metrics import Protocol
 from lightning_cam.skipped import as_mapping, gather

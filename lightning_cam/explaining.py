@@ -18,6 +18,7 @@ from lightning_cam.attribution.guard import find_module
 from lightning_cam.attribution.progress import progress
 from lightning_cam.build import build
 from lightning_cam.checkpoint import KEY, rebuild
+from lightning_cam.clip_files import write_clip
 from lightning_cam.data.clips import Clip, finished
 from lightning_cam.data.loading import collate
 from lightning_cam.errors import ConfigError, DataError, VideoReadError
@@ -29,7 +30,6 @@ from lightning_cam.gallery import (
     explain_spectra,
     to_frames,
     true_label,
-    write_clip,
 )
 from lightning_cam.measurements import Measurements
 from lightning_cam.runs import run_folder, writable

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from lightning_cam.clip_files import file_name
 from lightning_cam.data.dataset import SampleDataset
 from lightning_cam.data.loading import collate
 from lightning_cam.data.video import SUFFIXES, is_frame_folder
 from lightning_cam.errors import ConfigError, DataError
-from lightning_cam.gallery import file_name
 from lightning_cam.selecting import Selection, select_clips, shuffled
 from lightning_cam.settings import selected_kinds
 

@@ -24,21 +24,24 @@ MAY = {
     "data": LOW,
     "tasks": LOW | {"attribution", "geometry", "metrics", "models", "viz"},
     "gallery": LOW | {"attribution", "viz"},
+    "clip_files": {"attribution", "gallery", "viz"},
     "faithful": LOW | {"attribution", "metrics", "scores", "viz"},
     "measurements": LOW | {"attribution", "faithful", "scores"},
     "skipped": set(),
-    "callbacks": LOW | {"attribution", "metrics", "viz", "gallery", "faithful", "skipped"},
+    "callbacks": LOW
+    | {"attribution", "clip_files", "faithful", "gallery", "metrics", "skipped", "viz"},
     "build": LOW,
     "checkpoint": LOW | {"build"},
     "scores": {"attribution", "gallery", "metrics"},
     "settings": LOW | {"viz"},
     "selecting": LOW | {"attribution", "data", "gallery", "viz"},
-    "sources": LOW | {"data", "gallery", "selecting", "settings"},
+    "sources": LOW | {"clip_files", "data", "selecting", "settings"},
     "explaining": LOW
-    | {"attribution", "build", "checkpoint", "data", "gallery", "scores", "viz"}
+    | {"attribution", "build", "checkpoint", "clip_files", "data", "gallery", "scores", "viz"}
     | {"runs", "selecting", "settings", "measurements", "sources"},
     "study": LOW
-    | {"attribution", "build", "checkpoint", "data", "explaining", "faithful", "gallery"}
+    | {"attribution", "build", "checkpoint", "clip_files", "data", "explaining", "faithful"}
+    | {"gallery"}
     | {"metrics", "runs", "scores", "selecting", "settings", "sources", "viz"},
     "entry": LOW,
     "reproducible": set(),

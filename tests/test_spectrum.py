@@ -20,13 +20,13 @@ from torch.utils.data import DataLoader
 
 import lightning_cam as lc
 from lightning_cam.attribution.spectrum import MEASURES, _windows
+from lightning_cam.clip_files import write_clip
 from lightning_cam.data.multispectral import Multispectral
 from lightning_cam.gallery import (
     clip_views,
     draw_clip,
     explain_clip,
     explain_spectra,
-    write_clip,
 )
 from lightning_cam.scores import (
     RELEVANCE,

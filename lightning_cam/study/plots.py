@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_cam.attribution import CentreMap, RandomMap
-from lightning_cam.gallery import file_name
+from lightning_cam.clip_files import file_name
 from lightning_cam.metrics.mean_curves import student
 from lightning_cam.study.design import Sweep
 from lightning_cam.study.journal import Row
