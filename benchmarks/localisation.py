@@ -28,7 +28,6 @@ from torch import Tensor
 import lightning_cam as lc
 from lightning_cam.attribution.ops import resize_heatmap
 from lightning_cam.checkpoint import rebuild
-from lightning_cam.data.dataset import ClipDataset
 from lightning_cam.data.loading import collate
 from lightning_cam.metrics import energy_inside, pointing_hits, temporal_iou
 from lightning_cam.models import FrameCNN
@@ -51,7 +50,7 @@ def methods_for(task: Any) -> dict[str, lc.Attribution]:
 
 def batches(data: Any, split: str, size: int = 12) -> Iterator[dict[str, Any]]:
     """The split's clips in order, as at validation."""
-    dataset = ClipDataset(getattr(data, f"{split}_set").clips, data.reader)
+    dataset = data.evaluation(split)
     for start in range(0, len(dataset), size):
         chosen = range(start, min(start + size, len(dataset)))
         yield collate([dataset[index] for index in chosen])
@@ -141,7 +140,7 @@ def figure(named: list[tuple[str, str]], split: str, path: Path, clip: int) -> N
     for name, ckpt in named:
         task, data, _ = rebuild(ckpt)
         data.prepare_data()
-        dataset = ClipDataset(getattr(data, f"{split}_set").clips, data.reader)
+        dataset = data.evaluation(split)
         batch = collate([dataset[clip]])
         frames = data.reader.display(batch["path"][0], batch["frame_idx"][0].tolist())
         for title, method in list(methods_for(task).items())[:1]:

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from lightning_cam.checkpoint import rebuild
-from lightning_cam.data.dataset import ClipDataset
 from lightning_cam.data.loading import collate
 from lightning_cam.data.synthetic.something import REVERSED
 
@@ -40,7 +39,7 @@ def evaluate(ckpt: str, split: str, shuffles: int) -> tuple[int, list[float]]:
     """Number of clips, and the four accuracies of one network."""
     task, data, _ = rebuild(ckpt)
     data.prepare_data()
-    dataset = ClipDataset(getattr(data, f"{split}_set").clips, data.reader)
+    dataset = data.evaluation(split)
     partner = torch.tensor([task.classes.index(REVERSED[name]) for name in task.classes])
     generator = torch.Generator().manual_seed(0)
     orders = [lambda n: torch.randperm(n, generator=generator)] * shuffles

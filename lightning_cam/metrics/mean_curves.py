@@ -8,6 +8,7 @@ says how much clips differ; papers print it behind ±.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -104,8 +105,9 @@ class _MeanCurve(Metric):
         for name in ("clips", "unscored"):
             self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
 
+    @abstractmethod
     def _measured(self, *args: Any, **kwargs: Any) -> Curve:
-        raise NotImplementedError
+        """The curve of one batch, `deletion` or `insertion`."""
 
     def update(
         self,
