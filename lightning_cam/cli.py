@@ -29,10 +29,11 @@ from torch import nn
 from lightning_cam.attribution import Attribution
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.build import TARGET, build, rebuildable, strangers
-from lightning_cam.checkpoint import AtomicCheckpointIO, Remember, whole_file
+from lightning_cam.checkpoint import AtomicCheckpointIO, Remember
 from lightning_cam.entry import quoted
 from lightning_cam.errors import ConfigError, UnknownNameError
 from lightning_cam.explaining import AS_TRAINED, explain_with
+from lightning_cam.files import write_text
 from lightning_cam.loggers import make_logger
 from lightning_cam.reproducible import EpochLines, ReseedEpochs
 from lightning_cam.runs import Run, discard, open_run, same_as_before, shared
@@ -242,8 +243,7 @@ def _layer_names(network: nn.Module) -> list[str]:
 
 def _show(config: dict[str, Any], run: Run) -> None:
     text = OmegaConf.to_yaml(OmegaConf.create(config))
-    with whole_file(run.folder / "config.yaml") as file:
-        file.write(text.encode())
+    write_text(run.folder / "config.yaml", text, sync=True)
     console = Console()
     console.print(Syntax(text, "yaml", background_color="default"), soft_wrap=True)
     console.print(f"run folder: {run.folder}", highlight=False, soft_wrap=True)

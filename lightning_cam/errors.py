@@ -23,6 +23,10 @@ class CheckpointError(UserError):
     """A checkpoint cannot be read, trusted or rebuilt."""
 
 
+class WriteError(UserError, OSError):
+    """A file cannot be written: no space, no permission."""
+
+
 class VideoReadError(UserError):
     """A video file cannot be read.
 

@@ -22,6 +22,7 @@ from lightning_cam.clip_files import write_clip
 from lightning_cam.data.clips import Clip, finished
 from lightning_cam.data.loading import collate
 from lightning_cam.errors import ConfigError, DataError, VideoReadError
+from lightning_cam.files import write_csv
 from lightning_cam.gallery import (
     clip_seen,
     clip_views,
@@ -39,7 +40,6 @@ from lightning_cam.scores import (
     relevance_rows,
     score_rows,
     shown_scores,
-    write_csv,
 )
 from lightning_cam.selecting import outputs
 from lightning_cam.settings import check_explain

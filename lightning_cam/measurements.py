@@ -20,7 +20,7 @@ from lightning_cam.faithful import (
     score_name,
     with_baselines,
 )
-from lightning_cam.scores import write_csv
+from lightning_cam.files import write_csv
 
 CURVES = ("clip_id", "method", "target", "fraction", "deletion", "insertion")
 

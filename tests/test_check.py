@@ -430,9 +430,11 @@ def test_errors_of_usage(check: Any, arguments: list[str], words: str) -> None:
 def test_problems_that_cannot_be_written(check: Any, folder: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(folder, tmp_path / "set"))
     (root / "blink" / "x.txt").touch()
-    done = check("data=folder", f"data.root={root}", "decode=false", "out=no/where.csv")
+    out = root / "blink" / "x.txt" / "where.csv"
+    done = check("data=folder", f"data.root={root}", "decode=false", f"out={out}")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: cannot write no/where.csv")
+    assert done.stderr.startswith(f"error: cannot write {out}: Not a directory")
+    assert done.stderr.endswith("(out=FILE)\n")
     assert "1 stray" in done.stdout  # the report is not lost
 
 

@@ -122,7 +122,7 @@ def test_run_folder_holds_everything(folder: Path, place: Path) -> None:
         for end in (".mp4", ".png", ".npz"):
             found = sorted((folder / "explain" / f"epoch_{epoch:03d}").glob(f"v_*[0-9]{end}"))
             assert len(found) == 2, (epoch, end)
-    assert not [name for name in names if "hydra" in name or name.endswith(".partial")]
+    assert not [name for name in names if "hydra" in name or name.endswith(".part")]
     assert {path.name for path in place.iterdir()} <= {"runs", "data"}  # nothing strewn about
 
 

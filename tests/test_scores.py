@@ -13,13 +13,13 @@ from nets import batch_of
 
 import lightning_cam as lc
 from lightning_cam.attribution import Contrast
+from lightning_cam.files import write_csv
 from lightning_cam.scores import (
     RELEVANCE,
     SCORES,
     relevance_rows,
     score_rows,
     shown_scores,
-    write_csv,
 )
 
 MODEL = lc.Explainable.of(torch.nn.Identity(), [], ["wave", "smile", "c", "d"])

@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 import lightning_cam
 from lightning_cam.entry import command, one_line_errors
-from lightning_cam.errors import ConfigError, UnknownNameError
+from lightning_cam.errors import ConfigError, UnknownNameError, WriteError
+from lightning_cam.files import write_csv
 
 if TYPE_CHECKING:  # torch loads in `check`, not for --help
     from rich.table import Table
@@ -232,12 +233,10 @@ def _lines(problems: Sequence[Problem], out: str | None) -> Iterator[str]:
 
 def _write(path: Path, problems: Sequence[Problem]) -> None:
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(COLUMNS)
-            rows.writerows([problem.kind, problem.what, problem.why] for problem in problems)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path} ({error.strerror}); choose out=FILE") from error
+        rows = [{"kind": p.kind, "what": p.what, "why": p.why} for p in problems]
+        write_csv(path, rows, COLUMNS)
+    except WriteError as error:
+        raise ConfigError(f"{error} (out=FILE)") from error
 
 
 def _clear(path: Path) -> None:

@@ -18,6 +18,7 @@ import cv2
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lightning_cam.errors import DataError
+from lightning_cam.files import destination, write_text
 
 MANIFEST = "synth.json"
 UNFINISHED = MANIFEST + ".partial"  # what the manifest is called while rendering goes on
@@ -66,7 +67,7 @@ def render_once(
         with _locked_partial(target, manifest, files) as partial:
             if partial is None:
                 return root
-            (partial / UNFINISHED).write_text(json.dumps(manifest, indent=2) + "\n")
+            write_text(partial / UNFINISHED, json.dumps(manifest, indent=2) + "\n")
             _run(partial, jobs, write, f"rendering {manifest['name']}", processes)
             _refuse_strangers(target, manifest["name"], files)  # that came while we rendered
             (partial / UNFINISHED).rename(partial / MANIFEST)
@@ -109,7 +110,7 @@ def _refuse_strangers(folder: Path, name: str, files: Files) -> None:
     for parent, _, names in os.walk(folder):
         for file in sorted(names):
             path = Path(parent, file)
-            if path.relative_to(folder).as_posix() not in ours:
+            if destination(path).relative_to(folder).as_posix() not in ours:
                 raise DataError(f"{str(path)!r} is not part of a rendering of {name}: {remedy}")
 
 
