@@ -16,7 +16,6 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lightning_cam.attribution import Attribution, Explainable, Explanation
-from lightning_cam.attribution.progress import no_progress
 from lightning_cam.clip_files import file_name, write_clip
 from lightning_cam.errors import ConfigError
 from lightning_cam.faithful import (
@@ -36,6 +35,7 @@ from lightning_cam.gallery import (
     to_frames,
 )
 from lightning_cam.metrics import Protocol
+from lightning_cam.progress import no_progress
 from lightning_cam.skipped import as_mapping, gather
 from lightning_cam.viz import draw_attention, save_png
 

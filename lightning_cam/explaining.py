@@ -15,7 +15,6 @@ from rich.table import Table
 
 from lightning_cam.attribution import Attribution, Explainable, list_layers
 from lightning_cam.attribution.guard import find_module
-from lightning_cam.attribution.progress import progress
 from lightning_cam.build import build
 from lightning_cam.checkpoint import KEY, rebuild
 from lightning_cam.clip_files import write_clip
@@ -33,6 +32,7 @@ from lightning_cam.gallery import (
     true_label,
 )
 from lightning_cam.measurements import Measurements
+from lightning_cam.progress import progress
 from lightning_cam.runs import run_folder, writable
 from lightning_cam.scores import (
     RELEVANCE,

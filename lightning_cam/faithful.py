@@ -14,10 +14,10 @@ from typing import Any
 from torch import Tensor
 
 from lightning_cam.attribution import CentreMap, Contrast, Explainable, Explanation, RandomMap
-from lightning_cam.attribution.progress import progress
 from lightning_cam.errors import UnknownNameError
 from lightning_cam.files import write_csv
 from lightning_cam.metrics import PROTOCOLS, Curve, Ends, Protocol, deletion, insertion, summarise
+from lightning_cam.progress import progress
 from lightning_cam.viz import CurveLine, draw_curves, save_png
 
 BASELINES: Mapping[str, RandomMap | CentreMap] = {"random": RandomMap(), "centre": CentreMap()}

@@ -12,11 +12,12 @@ import pytest
 import lightning_cam
 
 PACKAGE = Path(lightning_cam.__file__).parent
-LOW = {"errors", "files"}
+LOW = {"errors", "files", "progress"}
 # part -> the parts it may import, and the third parties it must not
 MAY = {
     "errors": set(),
     "files": {"errors"},
+    "progress": set(),
     "attribution": LOW,
     "geometry": set(),
     "metrics": LOW | {"attribution", "geometry"},
@@ -55,6 +56,7 @@ HEAVY = {"lightning", "wandb", "hydra", "omegaconf", "torchvision", "decord", "c
 NEVER = {
     "errors": HEAVY | {"torch"},
     "files": HEAVY | {"torch"},
+    "progress": HEAVY | {"torch"},
     "attribution": HEAVY,
     "geometry": HEAVY,
     "metrics": HEAVY,

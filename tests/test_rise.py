@@ -527,28 +527,3 @@ def test_the_configurations_are_the_methods_defaults() -> None:
         assert build({name: yaml.safe_load((folder / f"{name}.yaml").read_text())}) == {
             name: method
         }
-
-
-def test_progress_bars_nest_and_vanish(monkeypatch: pytest.MonkeyPatch) -> None:
-    from io import StringIO
-
-    from rich.console import Console
-
-    from lightning_cam.attribution import progress as bars
-
-    written = StringIO()
-    monkeypatch.setattr(bars, "Console", lambda: Console(file=written, force_terminal=True))
-    with bars.progress("clips", 2) as advance:
-        lc.explain(plain(Tube((4, 8, 8))), lc.RISE(20), ones(4, 8, 8))
-        live = bars._live.get()
-        assert live is not None and len(live.tasks) == 1  # RISE's own bar is gone
-        advance(1)
-    assert bars._live.get() is None
-    assert "clips" in written.getvalue()
-    with pytest.raises(RuntimeError), bars.progress("clips", 2):
-        raise RuntimeError
-    assert bars._live.get() is None
-    length = len(written.getvalue())
-    with bars.no_progress():
-        lc.explain(plain(Tube((4, 8, 8))), lc.RISE(20), ones(4, 8, 8))
-    assert len(written.getvalue()) == length

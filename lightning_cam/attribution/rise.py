@@ -31,7 +31,7 @@ from torch import Tensor
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.ops import at_least_float32
 from lightning_cam.attribution.perturb import Runner, answers, black
-from lightning_cam.attribution.progress import progress
+from lightning_cam.progress import progress
 
 Norm = Literal["count", "np", "center"]
 

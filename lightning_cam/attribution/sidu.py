@@ -30,7 +30,7 @@ from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.ops import at_least_float32, resize_heatmap
 from lightning_cam.attribution.perturb import Runner, answers, black
-from lightning_cam.attribution.progress import progress
+from lightning_cam.progress import progress
 
 
 @dataclass(frozen=True)

@@ -143,32 +143,20 @@ def _decode(
     held: Inventory, data: Any, processes: int | None, timeout: float, tally: Tally
 ) -> list[Problem]:
     """Open everything once: what is wrong, added to the tally together with short videos."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from lightning_cam.data.listing import Problem
     from lightning_cam.data.scan import scan
+    from lightning_cam.progress import progress
 
     clips = [item.clip for item in held.items]
     order = {id(clip): number for number, clip in enumerate(clips)}
     problems: dict[int, Problem] = {}
     short: Counter[str] = Counter()
-    console = Console(stderr=True)
-    columns = ("decoding", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(
-        *columns,
-        console=console,
-        transient=True,
-        auto_refresh=False,  # by a thread, which would hold locks while we fork
-        disable=not console.is_terminal,
-    )
-    with bar:
-        task = bar.add_task("", total=len(clips))
+    with progress("decoding", len(clips)) as advance:
         found_in = scan(
             clips, data.reader, processes=processes, timeout=timeout, inspect=held.inspect
         )
         for clip, found in found_in:
-            bar.update(task, advance=1, refresh=True)
+            advance(1)
             number = order[id(clip)]
             _, name, path = held.items[number]
             if found.kind:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lightning_cam.errors import DataError
 from lightning_cam.files import destination, write_text
+from lightning_cam.progress import progress
 
 MANIFEST = "synth.json"
 UNFINISHED = MANIFEST + ".partial"  # what the manifest is called while rendering goes on
@@ -187,12 +187,6 @@ def _run(
     # Fork needs no importable __main__; the workers use numpy, OpenCV and PyAV only.
     context: Any = mp.get_context("fork" if "fork" in mp.get_all_start_methods() else "spawn")
     workers: dict[Connection, mp.process.BaseProcess] = {}
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # ends OpenCV's thread pool, which does not survive a fork
     try:
@@ -204,8 +198,7 @@ def _run(
             worker.start()
             send.close()  # so that the end of the worker reads as the end of the pipe
             workers[receive] = worker
-        with Progress(*columns) as progress:
-            task = progress.add_task(title, total=len(jobs))
+        with progress(title, len(jobs)) as advance:
             done, open_ends = 0, set(workers)
             while open_ends:
                 for end in wait(list(open_ends)):
@@ -219,7 +212,7 @@ def _run(
                     if reason:
                         raise OSError(reason)
                     done += 1
-                    progress.update(task, completed=done)
+                    advance(1)
         if done != len(jobs):
             raise OSError(f"a worker process died after {done} of {len(jobs)} files")
     finally:
