@@ -21,10 +21,12 @@ from omegaconf import OmegaConf
 from lightning_cam.build import PARTIAL, TARGET, build, locate
 from lightning_cam.checkpoint import KEY, Remember, rebuild
 from lightning_cam.cli import _filled
-from lightning_cam.entry import command, help_text, quoted
+from lightning_cam.commands.entry import command
+from lightning_cam.commands.help import help_text
+from lightning_cam.commands.search import PACKAGE as CONFIGS
+from lightning_cam.errors import quoted
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = ROOT / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 CHOICES = [f"{f.parent.name}={f.stem}" for f in FILES if f.parent != CONFIGS]
 
@@ -239,7 +241,7 @@ def test_an_object_for_a_group_is_told_where_it_goes(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", argument])
     with pytest.raises(SystemExit) as leaving:
-        command(pytest.fail, ROOT / "train.py")
+        command(pytest.fail, "train")
     assert leaving.value.code == 2
     assert words in capsys.readouterr().err
     node = composed("train", "task.model={_target_: a.B, num_classes: null}")["task"]["model"]
@@ -258,8 +260,9 @@ def test_quoted_survives_shell_and_hydra(value: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["train", "explain"])
-def test_help_shows_every_setting_and_group(name: str) -> None:
-    text = help_text(CONFIGS, name)
+def test_help_shows_every_setting_and_group(name: str, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    text = help_text(name)
     for node in (composed(name, *(["ckpt=x"] if name == "explain" else [])),):
         for key in node:
             assert re.search(rf"^ *{key}[.:\s]", text, re.MULTILINE), key
@@ -270,9 +273,10 @@ def test_help_shows_every_setting_and_group(name: str) -> None:
     assert max(map(len, text.splitlines())) < 120
 
 
-def test_examples_in_the_help_compose() -> None:
+def test_examples_in_the_help_compose(monkeypatch) -> None:
     for name in ("train", "explain"):
-        for typed in re.findall(rf"^  python {name}\.py (.*)$", help_text(CONFIGS, name), re.M):
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+        for typed in re.findall(rf"^  python {name}\.py (.*)$", help_text(name), re.M):
             words = [w for w in shlex.split(typed.split("  ")[0]) if w != "-m"]
             composed(name, *(w.replace("seed=0,1,2", "seed=0") for w in words))
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -516,8 +515,9 @@ def test_lists_from_yaml_are_taken() -> None:
 
 def test_the_configurations_are_the_methods_defaults() -> None:
     from lightning_cam.build import build
+    from lightning_cam.commands.search import PACKAGE
 
-    folder = Path(__file__).parents[1] / "configs" / "explain"
+    folder = PACKAGE / "explain"
     for name, method in (
         ("rise", lc.RISE()),
         ("rise_seed003", lc.RISE.seed003()),
