@@ -167,6 +167,15 @@ def _check(config: dict[str, Any]) -> None:
     for key in ("task", "data", "trainer", "logger", "explain", "videos"):
         if not isinstance(config.get(key), dict):
             raise ConfigError(f"{key}={config.get(key)} must be one of the choices or a mapping")
+    for key, node in (
+        ("task", config["task"]),
+        ("task.model", config["task"].get("model")),
+        ("data", config["data"]),
+    ):
+        if isinstance(node, dict) and TARGET not in node:
+            raise ConfigError(
+                f"{key} names no class; add {TARGET}: package.module.Class to its file"
+            )
     for key in ("name", "runs"):
         if config[key] in (None, ""):
             raise ConfigError(f"{key} is missing; add {key}=VALUE")

@@ -28,7 +28,9 @@ from lightning_cam.errors import quoted
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(CONFIGS.rglob("*.yaml"))
-CHOICES = [f"{f.parent.name}={f.stem}" for f in FILES if f.parent != CONFIGS]
+CHOICES = [
+    f"{f.parent.name}={f.stem}" for f in FILES if f.parent != CONFIGS and not f.stem.startswith("_")
+]
 
 
 def composed(name: str, *overrides: str) -> dict[str, Any]:
@@ -128,9 +130,12 @@ def test_multispectral_experiments(size: str, network: str, spectrum: str) -> No
         return  # PAN's pretrained stem of four channels is not the paper's
     small = bool(size)
     net = network if small or network == "pan" else "r3d18"
-    name = f"multispectral_{size}{net}_{spectrum}"
-    config = composed("train", f"experiment={name}")
-    assert config["name"] == name
+    name = f"multispectral_{size}{net}"
+    if spectrum == "fused":
+        config = composed("train", f"experiment={name}_fused")
+    else:
+        config = composed("train", f"experiment={name}", f"data.spectrum={spectrum}")
+    assert config["name"] == f"{name}_{spectrum}"
     data, model = config["data"], config["model"]
     assert data[TARGET].endswith("SyntheticMultispectral" if small else ".Multispectral")
     assert data["spectrum"] == ("irtv" if spectrum == "fused" else spectrum)
@@ -271,6 +276,45 @@ def test_help_shows_every_setting_and_group(name: str, monkeypatch) -> None:
     shown = [line for line in text.splitlines() if re.match(r"\s+\w+: ", line)]
     assert all("#" in line for line in shown)
     assert max(map(len, text.splitlines())) < 120
+
+
+INHERIT = [
+    f"{f.parent.name}={f.stem}"
+    for f in FILES
+    if f.parent.name in ("data", "model", "task", "trainer") and not f.stem.startswith("_")
+    if "\ndefaults:\n" in f.read_text()
+]
+
+
+@pytest.mark.parametrize("choice", ["task=sfm", "model=lrcn", *INHERIT])
+def test_help_shows_every_key_of_the_choice(choice: str, monkeypatch) -> None:
+    """Those it takes from other files included, each once and with its comment."""
+    monkeypatch.setattr(sys, "argv", ["train.py", choice, "--help"])
+    group, _, stem = choice.partition("=")
+    text = help_text("train", [choice])
+    shown = re.split(rf"^.*# {group}={stem}$", text, flags=re.MULTILINE)[1].split("\n\n")[0]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = OmegaConf.to_container(compose("train", [choice])[group])
+    assert sorted(re.findall(r"^ +(\w+): ", shown, re.MULTILINE)) == sorted(dotted(config))
+    assert not re.search(r"^ +\w+: (?!.*#)", shown, re.MULTILINE), shown
+
+
+def dotted(node: Any) -> Iterator[str]:
+    """Every key, those of nested mappings after theirs."""
+    for key, value in node.items():
+        if not key.startswith("_"):
+            yield key
+            yield from dotted(value) if isinstance(value, dict) else ()
+
+
+def test_parts_of_files_are_no_choices(monkeypatch, capsys) -> None:
+    assert "_clips" not in help_text("train")
+    for wrong in ("data=_clips", "data=_clip"):
+        monkeypatch.setattr(sys, "argv", ["train.py", wrong])
+        with pytest.raises(SystemExit):
+            command(pytest.fail, "train")
+        error = capsys.readouterr().err
+        assert f"no data '{wrong[5:]}'" in error and ", _" not in error
 
 
 def test_examples_in_the_help_compose(monkeypatch) -> None:

@@ -18,7 +18,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from lightning_cam.commands.search import PACKAGE
+from lightning_cam.commands.search import composed
 from lightning_cam.data import cameras
 from lightning_cam.data.check import check
 from lightning_cam.data.clips import Clip, finished
@@ -843,9 +843,8 @@ def test_offset_of_a_camera(tmp_path: Path) -> None:
 
 
 def checked(root: Path, **options: Any) -> int:
-    config = OmegaConf.load(PACKAGE / "data" / "kitti_odometry.yaml")
-    config = OmegaConf.merge({"data": config}, {"seed": 0})
-    data = {**OmegaConf.to_container(config, resolve=True)["data"], "root": str(root)}  # type: ignore
+    config = OmegaConf.to_container(composed("check", ["data=kitti_odometry"]), resolve=True)
+    data = {**config["data"], "root": str(root)}  # type: ignore
     data |= {"train": [0, 1], "val": [9], "test": [9], **options}
     settings = {"decode": True, "out": None, "processes": 1, "timeout": 30, "seed": 0}
     return check({"data": data, **settings})

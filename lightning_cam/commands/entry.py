@@ -91,9 +91,11 @@ def _check_shape(arguments: Sequence[str]) -> None:
 
 
 def _check_groups(arguments: Sequence[str]) -> None:
-    """No object in place of a group's choice: Hydra would mix it with the default choice."""
+    """No part of files, and no object, which Hydra would mix with the default, as a choice."""
     for argument in arguments:
         key, _, value = argument.partition("=")
+        if value.startswith("_") and key in groups():
+            raise UnknownNameError(key, value, choices(key))
         if re.match(r"\{\s*_target_\b", value) and key in groups():
             direct = f"task.model={value} or " if key == "model" else ""
             raise ConfigError(
