@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import ENVIRONMENT, ROOT, tiny
+from commands import ENVIRONMENT, ROOT, run, tiny
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -226,14 +226,49 @@ def test_errors_and_help_know_the_users_choices(own: Path, monkeypatch, capsys) 
     assert "width: 4           # channels" in help_text("train", ["experiment=mine"])
 
 
+def test_the_clones_own_files_are_choices(monkeypatch) -> None:
+    """`configs/` of the clone holds examples, each of which composes there."""
+    files = sorted((ROOT / "configs").rglob("*.yaml"))
+    assert ROOT / "configs/experiment/example.yaml" in files
+    monkeypatch.chdir(ROOT)
+    for file in files:
+        group = str(file.parent.relative_to(ROOT / "configs"))
+        assert search.choices(group)[file.stem] == file
+        config = plain("train", f"{group}={file.stem}")
+        assert group != "experiment" or config["name"] == file.stem
+        keys = re.findall(r"^ *\w+: [^#]*$", file.read_text().split("\nname:")[1], re.MULTILINE)
+        assert not keys, f"without a comment: {keys}"
+
+
+def test_what_is_built_holds_the_settings() -> None:
+    """Hatch takes what git does not ignore; `make wheel` compares the whole list."""
+    ignored = subprocess.run(
+        ["git", "check-ignore", "--no-index", *map(str, search.PACKAGE.rglob("*.yaml"))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert ignored.returncode == 1, ignored.stdout + ignored.stderr
+
+
 # --- the whole way --------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_example_trains(tmp_path: Path) -> None:
+    """From another folder: the example lies beside the script."""
+    settings = ["experiment=example", "trainer.max_epochs=1", "trainer=cpu", "logger=none"]
+    done = run("train", *settings, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data/example").is_dir()
+    assert "explain.py ckpt=runs/example/" in done.stdout
 
 
 @pytest.mark.slow
 def test_a_users_experiment_trains_and_is_explained(own: Path, tmp_path: Path) -> None:
     """As a module, from a folder that is not the clone's."""
 
-    def run(*words: str) -> str:
+    def call(*words: str) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "lightning_cam", *words],
             cwd=own,
@@ -246,9 +281,9 @@ def test_a_users_experiment_trains_and_is_explained(own: Path, tmp_path: Path) -
         return done.stdout
 
     small = [word for word in tiny(tmp_path / "data") if not word.startswith("model.")]
-    out = run("train", "experiment=mine", *small, "trainer.max_epochs=1", "name=own")
+    out = call("train", "experiment=mine", *small, "trainer.max_epochs=1", "name=own")
     following = out.splitlines()[-1].split(" -m lightning_cam ")[1].split()
     assert following[0] == "explain" and following[-1] == "trust=[my_module]"
-    assert "open " in run(*following, "clips=1")
+    assert "open " in call(*following, "clips=1")
     drawn = [word for word in small if re.match(r"data\.(root|groups|clips|size|actions)=", word)]
-    assert "all is well" in run("check", "data=synthetic", *drawn, "decode=false")
+    assert "all is well" in call("check", "data=synthetic", *drawn, "decode=false")
