@@ -141,7 +141,7 @@ def load(path: str | Path) -> dict[str, Any]:
     if not isinstance(memory, dict):
         raise CheckpointError(
             f"{path}: written without lightning_cam: it does not remember its model and data; "
-            "train with train.py or add the callback lightning_cam.checkpoint.Remember"
+            "train with the command train or add the callback lightning_cam.checkpoint.Remember"
         )
     checkpoint[KEY] = _checked(memory, path)
     for key in ("epoch", "global_step"):
