@@ -3,31 +3,30 @@
 A data set gives samples, a loader stacks them: tensors get a first axis B, everything else becomes
 a list of B. Networks and methods need "video" alone; each other key is used where it is there.
 
-Ground truth of a part of the body has a key of its own, "mask/<part>", shaped as "mask".
+Ground truth of a part of a scene has a key of its own, "mask/<part>", shaped as "mask".
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from numpy import ndarray
     from torch import Tensor
 
 
 class _Video(TypedDict):
-    video: Tensor  # (C, T, H, W) float32, normalised
+    video: Annotated[Tensor, "C T H W", "float32"]  # normalised
 
 
 class Sample(_Video, total=False):
     """One clip, whatever it is for."""
 
-    valid: Tensor  # (T,) bool, False where the clip is padded
-    frame_idx: Tensor  # (T,) int64, the numbers of the frames in their file or folder
-    time_s: Tensor  # (T,) float32, seconds
-    black: Tensor  # (C,) float32, black as it is in "video"
+    valid: Annotated[Tensor, "T", "bool"]  # False where the clip is padded
+    frame_idx: Annotated[Tensor, "T", "int64"]  # numbers of the frames in their file or folder
+    time_s: Annotated[Tensor, "T", "float32"]  # seconds
+    black: Annotated[Tensor, "C", "float32"]  # black as it is in "video"
     clip_id: str  # names the clip
     path: str  # where it comes from
     error: str  # why it cannot be read; "" if it can
@@ -36,42 +35,42 @@ class Sample(_Video, total=False):
 class ClipSample(Sample, total=False):
     """One clip with a label. In evaluation it may have ground truth."""
 
-    label: Tensor  # () int64, -1 where it is unknown
-    mask: Tensor  # (T, H, W) bool, where the evidence is
-    action: Tensor  # (T,) bool, when
+    label: Annotated[Tensor, "", "int64"]  # -1 where it is unknown
+    mask: Annotated[Tensor, "T H W", "bool"]  # where the evidence is
+    action: Annotated[Tensor, "T", "bool"]  # when
     spectrum: str  # "ir", "tv" or "irtv"
 
 
 class DriveSample(Sample, total=False):
     """One clip of a moving camera. Poses and depth come in evaluation alone."""
 
-    intrinsics: Tensor  # (3, 3) float32, of H x W pixels
-    target: Tensor  # (T,) bool, the targets that no other clip counts
+    intrinsics: Annotated[Tensor, "3 3", "float32"]  # of H x W pixels
+    target: Annotated[Tensor, "T", "bool"]  # the targets that no other clip counts
     sequence: str  # names the drive
-    poses: Tensor  # (T, 4, 4) float32, camera to world, relative to the first; NaN where unknown
-    depth: NDArray[np.float32]  # (T, h, w) metres, 0 where unknown; (0, 0, 0) without any
+    poses: Annotated[Tensor, "T 4 4", "float32"]  # camera to world, from the first; NaN: unknown
+    depth: Annotated[ndarray, "T h w", "float32"]  # metres, 0: unknown; (0, 0, 0) without any
 
 
 class _Videos(TypedDict):
-    video: Tensor  # (B, C, T, H, W)
+    video: Annotated[Tensor, "B C T H W", "float32"]
 
 
 class Batch(_Videos, total=False):
     """B samples of either kind."""
 
-    valid: Tensor  # (B, T)
-    frame_idx: Tensor  # (B, T)
-    time_s: Tensor  # (B, T)
-    black: Tensor  # (B, C)
+    valid: Annotated[Tensor, "B T", "bool"]
+    frame_idx: Annotated[Tensor, "B T", "int64"]
+    time_s: Annotated[Tensor, "B T", "float32"]
+    black: Annotated[Tensor, "B C", "float32"]
     clip_id: Sequence[str]
     path: Sequence[str]
     error: Sequence[str]
-    label: Tensor  # (B,)
-    mask: Tensor  # (B, T, H, W)
-    action: Tensor  # (B, T)
+    label: Annotated[Tensor, "B", "int64"]
+    mask: Annotated[Tensor, "B T H W", "bool"]
+    action: Annotated[Tensor, "B T", "bool"]
     spectrum: Sequence[str]
-    intrinsics: Tensor  # (B, 3, 3)
-    target: Tensor  # (B, T)
+    intrinsics: Annotated[Tensor, "B 3 3", "float32"]
+    target: Annotated[Tensor, "B T", "bool"]
     sequence: Sequence[str]
-    poses: Tensor  # (B, T, 4, 4)
-    depth: Sequence[Any]  # B arrays (T, h, w)
+    poses: Annotated[Tensor, "B T 4 4", "float32"]
+    depth: Sequence[ndarray]
