@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from commands import choices, node_of
+from offered import offered
 from torch import Tensor
 
 import lightning_cam.data
@@ -24,22 +25,18 @@ from lightning_cam.interfaces import (
     Batch,
     ClipSample,
     DriveSample,
-    HasChannels,
     HasClasses,
     HasInputs,
     HasReader,
-    HasRoot,
     HasSpectra,
+    HasSpectrum,
     HasViews,
-    HasWorkers,
     MakesBlanks,
     OpensParts,
-    ReadsFiles,
-    ReportsProblems,
-    ShowsFiles,
     ShowsFrames,
     check_data,
     checks,
+    offers,
 )
 
 SETS = choices("data")
@@ -50,6 +47,7 @@ FEW = {
     "eval_length": 4, "eval_frames": 4, "num_frames": 4,
     "train_groups": [1], "val_groups": [2], "test_groups": [3],
 }  # fmt: skip
+SPECTRAL = (HasSpectra, HasViews, HasInputs, HasSpectrum)  # go together
 NAMED = ("actions", "templates")
 KNOWN = {"Tensor": Tensor, "ndarray": np.ndarray}
 
@@ -131,9 +129,12 @@ def test_no_name_seems_misspelt(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("name", SETS)
 def test_it_offers_what_the_commands_ask_for(name: str) -> None:
     data = module(name)
-    for offer in (OpensParts, ReadsFiles, HasRoot, HasWorkers, HasChannels, ReportsProblems):
-        assert isinstance(data, offer), offer
-    assert isinstance(data, HasReader) and isinstance(data.reader, ShowsFiles)
+    always = [offer.__name__ for offer in offers.DATA if offer not in (*SPECTRAL, HasClasses)]
+    found = offered(data, [offer for offer in offers.DATA if offer is not HasClasses])
+    assert set(always) <= set(found)
+    assert len(set(found) - set(always)) in (0, len(SPECTRAL))
+    assert isinstance(data, HasReader)
+    assert len(offered(data.reader, offers.READER)) == len(offers.READER)
     assert not data.problems  # nothing is listed yet
     sample = blank(data)
     check_sample(sample)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from commands import choices, node_of
+from offered import offered
 from torch import Tensor, nn
 
 from lightning_cam import models
@@ -24,6 +25,7 @@ from lightning_cam.interfaces import (
     check_network,
     check_part,
     checks,
+    offers,
 )
 from lightning_cam.models.sfm import SfMLearner, Views
 
@@ -93,10 +95,10 @@ def test_every_network_of_the_package_has_a_configuration() -> None:
 def test_no_name_seems_misspelt(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if these were somebody's own classes."""
     monkeypatch.setattr(checks, "_is_own", lambda cls: cls is not object)
-    check_network(shapes(name).net)
-    for part in shapes(name).net.children():
+    for part in (shapes(name).net, *shapes(name).net.children()):
         check_network(part)
         check_part(part)
+        offered(part, (*offers.NETWORK, *offers.PART))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
