@@ -33,6 +33,14 @@ from lightning_cam.checkpoint import AtomicCheckpointIO, Remember
 from lightning_cam.errors import ConfigError, UnknownNameError, command_line, quoted
 from lightning_cam.explaining import AS_TRAINED, explain_with
 from lightning_cam.files import write_text
+from lightning_cam.interfaces import (
+    HasChannels,
+    HasClasses,
+    Monitored,
+    ReportsProblems,
+    check_data,
+    check_task,
+)
 from lightning_cam.loggers import make_logger
 from lightning_cam.reproducible import EpochLines, ReseedEpochs
 from lightning_cam.runs import Run, discard, open_run, same_as_before, shared
@@ -90,18 +98,22 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
                 _show(config, run)
             seed_everything(config["seed"], verbose=False)
             data = build(config["data"], where="data")
+            check_data(data)
             data.prepare_data()
             data.setup()
-            config = _filled(config, data.classes, getattr(data, "channels", 3))
+            classes = _classes(data)
+            channels = data.channels if isinstance(data, HasChannels) else 3
+            config = _filled(config, classes, channels)
             _try_optimizer(config["task"])
             for part in ("task", "data"):
                 rebuildable(config[part], part)
             task = build(config["task"], where="task")
+            check_task(task)
             methods = build(config["explain"], where="explain")
             _check_layers(task, methods)
             skipped = SkippedClips()
             more = [skipped, *callbacks]
-            trainer = _trainer(config, methods, data.classes, _monitor(task), run, more)
+            trainer = _trainer(config, methods, classes, _monitor(task), run, more)
             logger = None
             if not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 logger = make_logger(config["logger"], run, config["name"], config, first)
@@ -125,7 +137,7 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
 
                 wandb.finish()
         if trainer.is_global_zero:
-            _summary(config, run, trainer, skipped)
+            _summary(config, run, trainer, data, skipped)
     return run.folder
 
 
@@ -259,6 +271,20 @@ def _show(config: dict[str, Any], run: Run) -> None:
     console.print(f"run folder: {run.folder}", highlight=False, soft_wrap=True)
 
 
+def _classes(data: object) -> Sequence[str]:
+    """The class names of a data module that is set up.
+
+    Raises:
+        ConfigError: it has nothing to say about them.
+    """
+    if not isinstance(data, HasClasses):
+        raise ConfigError(
+            f"{type(data).__name__} has no `classes`: give it the names in the order of the "
+            "labels, or an empty list where clips have none"
+        )
+    return data.classes
+
+
 def _filled(config: dict[str, Any], classes: Sequence[str], channels: int) -> dict[str, Any]:
     """The configuration with what only the data know filled in."""
     task, data = dict(config["task"]), dict(config["data"])
@@ -275,9 +301,9 @@ def _filled(config: dict[str, Any], classes: Sequence[str], channels: int) -> di
     return {**config, "task": task, "data": data}
 
 
-def _monitor(task: Any) -> tuple[str, str]:
+def _monitor(task: object) -> tuple[str, str]:
     """The metric that chooses the best checkpoint, and whether it is to be "max" or "min"."""
-    return getattr(task, "monitor", ("val/acc", "max"))
+    return task.monitor if isinstance(task, Monitored) else ("val/acc", "max")
 
 
 def _trainer(
@@ -336,19 +362,20 @@ def _trainer(
         raise ConfigError(f"trainer: {str(error).removeprefix('trainer: ')}{hint}") from error
 
 
-def _summary(config: Mapping[str, Any], run: Run, trainer: Trainer, skipped: SkippedClips) -> None:
+def _summary(
+    config: Mapping[str, Any], run: Run, trainer: Trainer, data: object, skipped: SkippedClips
+) -> None:
     """The last lines: what came out, where it lies, and what to run next."""
-    best = trainer.checkpoint_callbacks[0]
-    last = run.checkpoints / "last.ckpt"
-    found = Path(getattr(best, "best_model_path", "") or last)
+    saved = (c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
+    best = next(saved, None)
+    found = Path((best and best.best_model_path) or run.checkpoints / "last.ckpt")
     print()
     for reason, count in skipped.counts.items():
         print(f"skipped {count}x: {reason}")
-    if problems := getattr(getattr(trainer, "datamodule", None), "problems", ()):
-        print(f"{len(problems)} problems with the data, the first is {problems[0]}")
-    score = getattr(best, "best_model_score", None)
-    if score is not None:
-        print(f"best {best.monitor} {float(score):.3f} ({found.stem})")  # type: ignore[attr-defined]
+    if isinstance(data, ReportsProblems) and data.problems:
+        print(f"{len(data.problems)} problems with the data, the first is {data.problems[0]}")
+    if best is not None and best.best_model_score is not None:
+        print(f"best {best.monitor} {float(best.best_model_score):.3f} ({found.stem})")
     if not found.exists():
         print("nothing was saved")
         return

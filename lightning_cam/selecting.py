@@ -18,6 +18,7 @@ from lightning_cam.data.dataset import SampleDataset
 from lightning_cam.data.loading import collate
 from lightning_cam.errors import ConfigError
 from lightning_cam.gallery import probabilities
+from lightning_cam.interfaces import Task
 from lightning_cam.progress import progress
 from lightning_cam.viz import outcome
 
@@ -61,7 +62,7 @@ def shuffled(indices: Sequence[int]) -> list[int]:
 
 
 def select_clips(
-    task: Any,
+    task: Task,
     dataset: SampleDataset[Any],
     order: Sequence[int],
     kinds: Sequence[str],

@@ -34,6 +34,9 @@ class Answers(Net):
     def forward(self, clip):
         return {"out": super().forward(clip)}
 
+class Misspelt(Net):
+    explain_layer = ("blocks.2",)
+
 def make(num_classes):
     return Net(num_classes)
 """
@@ -115,6 +118,10 @@ def test_a_module_of_ones_own(call, capsys) -> None:
         (
             ["task.model={_target_: mine.Answers, num_classes: 3}", "task.layers=[blocks.2]"],
             r"^Answers returns a dict",
+        ),
+        (
+            ["task.model={_target_: mine.Misspelt, num_classes: 3}"],
+            r"^mine\.Misspelt has 'explain_layer'.*nearest: explain_layers",
         ),
     ],
 )

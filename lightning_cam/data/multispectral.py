@@ -156,7 +156,7 @@ class Multispectral(VideoDataModule):
         """Indices of the clips of a part ("train", "val" or "test") that come as a spectrum."""
         if spectrum not in self.inputs:
             raise UnknownNameError("spectrum", spectrum, self.inputs)
-        clips = getattr(self.listing, split)
+        clips = self.listing.part(split)
         return [n for n, clip in enumerate(clips) if self.reader.shows(clip.path) == spectrum]
 
     def mirror(self) -> list[int | None]:
