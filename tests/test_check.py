@@ -26,7 +26,7 @@ from lightning_cam.data.clips import Clip
 from lightning_cam.data.intact import bytes_missing
 from lightning_cam.data.listing import Problem
 from lightning_cam.data.scan import Finding, inspect, scan
-from lightning_cam.data.ucf11 import SyntheticActions
+from lightning_cam.data.synthetic.actions_data import SyntheticActions
 from lightning_cam.data.video import read_clip, read_frames
 
 FORMATS = (".mpg", ".avi", ".mp4", ".mov", ".mkv", ".webm")

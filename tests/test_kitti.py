@@ -23,10 +23,11 @@ from lightning_cam.data import cameras
 from lightning_cam.data.check import check
 from lightning_cam.data.clips import Clip, finished
 from lightning_cam.data.drives import Drive, films, snippets
-from lightning_cam.data.kitti import KittiOdometry, SyntheticOdometry
+from lightning_cam.data.kitti import KittiOdometry
 from lightning_cam.data.kitti_sequence import read_camera
 from lightning_cam.data.snippet_transforms import SnippetTransform
 from lightning_cam.data.synthetic.odometry import PARTS as MASKS
+from lightning_cam.data.synthetic.odometry.data import SyntheticOdometry
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError, VideoReadError
 from lightning_cam.geometry import inverse_warp
 

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from lightning_cam.data.clips import Clip
 from lightning_cam.data.listing import hash_order
-from lightning_cam.data.something import SomethingSomething, SyntheticSomething, split_ids
+from lightning_cam.data.something import SomethingSomething, split_ids
 from lightning_cam.data.something_lists import read_labels, read_rows
 from lightning_cam.data.synthetic import something as synthetic
+from lightning_cam.data.synthetic.something.data import SyntheticSomething
 from lightning_cam.data.templates import (
     LISTS,
     find_templates,

@@ -607,7 +607,7 @@ def test_the_rule(values: list[float], within: float | None, verdict: str) -> No
 # --- the command --------------------------------------------------------------------------------
 
 MULTISPECTRAL = {
-    "_target_": "lightning_cam.data.multispectral.SyntheticMultispectral",
+    "_target_": "lightning_cam.data.synthetic.multispectral.data.SyntheticMultispectral",
     "actors": 4,
     "repetitions": 1,
     "actions": ["step_left", "step_right"],

@@ -19,8 +19,8 @@ import pytest
 from lightning_cam.data.synthetic import actions
 from lightning_cam.data.synthetic import render as rendering
 from lightning_cam.data.synthetic.actions import CLASSES, FRAMES, TIMES, ClipKey, draw, render
+from lightning_cam.data.synthetic.actions_data import SyntheticActions
 from lightning_cam.data.truth import Truth
-from lightning_cam.data.ucf11 import SyntheticActions
 from lightning_cam.data.video import probe, read_clip
 from lightning_cam.errors import DataError
 
