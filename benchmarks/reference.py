@@ -75,9 +75,9 @@ MORE: dict[str, tuple[list[str], list[str]]] = {
     "side_by_side": (["gradient", "rise"], ["faithfulness={protocol: rise, steps: 8}"]),
     "contrast": (["gradient", "occlusion"], ["target=1", "contrast=0"]),
 }
-# Settings of methods, where a method has them, so that it takes a second.
-CHEAP: dict[str, Any] = {"masks": 24, "iterations": 3, "samples": 3, "steps": 4}
-CHEAP |= {"window": [4, 24, 24], "stride": [4, 24, 24]}
+# Settings of methods, where a method has them: it then takes a second, and its map is not blank.
+METHODS: dict[str, Any] = {"masks": 24, "iterations": 3, "samples": 3, "steps": 4}
+METHODS |= {"window": [4, 24, 24], "stride": [4, 24, 24], "threshold": "quantile:0.8"}
 STUDIED = ["r3d_fused", "pan"]
 STUDY = [
     "study=multispectral_tiny", "study.clips=2", "study.sweep_clips=1", "study.steps=6",
@@ -103,13 +103,13 @@ def methods() -> dict[str, Path]:
 
 
 def chosen(names: list[str]) -> list[str]:
-    """The setting `explain=[...]`, and those that make the methods cheap where they have them."""
+    """The setting `explain=[...]`, and those of METHODS that apply."""
     if not names:
         return []
     known = methods()
     keys = [(name, key) for name in names for key in yaml.safe_load(known[name].read_text())]
-    cheap = [f"explain.{name}.{key}={CHEAP[key]}" for name, key in keys if key in CHEAP]
-    return [f"explain=[{','.join(names)}]", *cheap]
+    more = [f"explain.{name}.{key}={METHODS[key]}" for name, key in keys if key in METHODS]
+    return [f"explain=[{','.join(names)}]", *more]
 
 
 def run(script: str, folder: Path, *settings: str) -> str:
