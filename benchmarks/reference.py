@@ -261,8 +261,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         found = reference(Path(place), args.tasks)
     args.out.write_text(json.dumps(found, indent=1) + "\n")
-    if args.against and compare(json.loads(args.against.read_text()), found):
-        raise SystemExit(1)
+    if args.against:
+        old = json.loads(args.against.read_text())
+        if compare({part: old[part] for part in found if part in old}, found):
+            raise SystemExit(1)
 
 
 if __name__ == "__main__":
