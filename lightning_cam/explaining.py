@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from lightning_cam.attribution import Attribution, Explainable, list_layers
+from lightning_cam.attribution import Attribution, Explainable, LayerAttribution, list_layers
 from lightning_cam.attribution.guard import find_module
 from lightning_cam.attribution.progress import progress
 from lightning_cam.build import build
@@ -228,7 +227,7 @@ def _methods(
         return methods
     find_module(task.explainable().module, layer)
     return {
-        name: dataclasses.replace(method, layer=layer) if hasattr(method, "layer") else method
+        name: method.at(layer) if isinstance(method, LayerAttribution) else method
         for name, method in methods.items()
     }
 
@@ -240,7 +239,7 @@ def _contrasted(
     label = true_label(batch)
     if target is not None or label >= 0:
         return label if target is None else target
-    return int(model.unasked(outputs(model, clip))[0])
+    return int(model.resolve(None, outputs(model, clip))[0])
 
 
 def _frames(data: Any, batch: Mapping[str, Any]) -> np.ndarray:
