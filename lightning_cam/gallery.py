@@ -148,8 +148,8 @@ def draw_clip(
     signed, contrasts, grainy, faint = [], [], [], {}
     for name, e in explanations.items():
         # two settings of one method may read the same
-        title = e.method.title if captions.count(e.caption) == 1 else f"{name}: {e.method.title}"
-        maps = _maps(title, e)
+        alone = captions.count(e.caption) == 1
+        maps = _maps(e.method.title if alone else f"{name}: {e.method.title}", e)
         for key, heat, negative in maps:
             heatmaps[key] = resize_heatmap(heat, frames.shape[:3])[0].cpu().numpy()
             signed += [key] * negative

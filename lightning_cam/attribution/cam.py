@@ -68,7 +68,7 @@ class GradCAM(LayerAttribution):
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         cam = layer_map(model, self.first(model, clip), clip, target, self.pool).signed
-        return on_frames(model, cam.relu() if self.relu else cam, clip)
+        return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
 
 
 class LayerMap(NamedTuple):
@@ -174,11 +174,6 @@ def pooled(gradient: Tensor, pool: Pool, valid: Tensor | None = None) -> Tensor:
     counts = F.adaptive_avg_pool1d(valid.to(weights), weights.shape[2])[:, None] > 0  # (B, 1, t)
     mean = (weights * counts).sum(2, keepdim=True) / counts.sum(2, keepdim=True).clamp(min=1)
     return mean.expand_as(weights)
-
-
-def on_frames(model: Explainable, cam: Tensor, clip: Tensor) -> Tensor:
-    """A map `(B, t, h, w)` in the size of the clip, `(B, T, H, W)`; 0 on padded frames."""
-    return model.without_padding(resize_heatmap(cam, clip.shape[2:]))
 
 
 def weighted_sum(activation: Tensor, weights: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ class Explainable:
             None for networks without output steps.
         softmax: the columns are class logits, so their softmax is a probability.
         valid: which frames are no padding, `(B, T)` bool; None: all. `forward` knows it already,
-            Grad-CAM's heatmaps are 0 on the others.
+            heatmaps are 0 on the others.
         black: black in model space, `(B, C)` or `(C,)`, by which perturbations hide; None: 0.
         frames: the module that sees each frame on its own, clip -> `(B*T, D, h, w)`, and through
             which alone the rest of the network sees them; None where there is no such module.

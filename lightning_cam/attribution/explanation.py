@@ -100,6 +100,8 @@ def explain(
     with explaining(model.module):
         clip = model_input(model.module, clip)
         model = replace(model, notes={}, numbers={}, first_run=None)
+        if target is not None:  # a wrong name shows before anything runs
+            target = model.columns(target, clip)
         first, attention = _run_first(model, method, clip)
         columns = model.resolve(target, first.outputs)
         model = replace(model, first_run=FirstRun(method, clip, first))
@@ -110,7 +112,7 @@ def explain(
             f"{method.title} returned a map {tuple(heatmap.shape)}, expected (B, T, H, W) = {size}"
         )
     question = model.question_about("").strip()
-    heatmap = at_least_float32(heatmap.detach())
+    heatmap = model.without_padding(at_least_float32(heatmap.detach()))
     return Explanation(
         heatmap=heatmap,
         target=columns,

@@ -162,7 +162,7 @@ class ExtremalPerturbation(PerturbationAttribution):
         heat = masks.mean(0)
         if self.smooth:
             heat = blurred(heat, self.smooth * min(clip.shape[3:]), cut=4)
-        return model.without_padding(heat)
+        return heat
 
     def _masks(self, clip: Tensor, valid: Tensor, answer: Answer) -> Tensor:
         """The masks after the last iteration, 0 on padded frames."""

@@ -121,14 +121,12 @@ def input_gradient(model: Explainable, forward: Forward, target: Tensor) -> Tens
 
 
 def reduced(model: Explainable, voxels: Tensor, how: Reduce) -> Tensor:
-    """The heatmap `(B, T, H, W)` of numbers `(B, C, T, H, W)`; 0 on padded frames."""
+    """The heatmap `(B, T, H, W)` of numbers `(B, C, T, H, W)`."""
     model.notes.update(reduce=_SAID[how])
     if how == "sum":
-        return model.without_padding(voxels.sum(1))
+        return voxels.sum(1)
     size = voxels.abs()
-    return model.without_padding(
-        size.amax(1) if how == "abs_max" else size.sum(1) if how == "abs_sum" else size.mean(1)
-    )
+    return size.amax(1) if how == "abs_max" else size.sum(1) if how == "abs_sum" else size.mean(1)
 
 
 def check_reduce(how: str) -> None:

@@ -61,8 +61,8 @@ class Attribution(ABC):
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         """The heatmap `(B, T, H, W)`, higher is more important, not normalised.
 
-        `explain` calls it inside the guard. Choices the method made go into `model.notes`, what it
-        found out of each clip into `model.numbers`.
+        `explain` calls it inside the guard, and blanks padded frames. Choices the method made go
+        into `model.notes`, what it found out of each clip into `model.numbers`.
 
         Args:
             model: what to explain.

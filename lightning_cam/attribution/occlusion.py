@@ -106,7 +106,7 @@ class Occlusion(PerturbationAttribution):
         sizes = "x".join(str(axis[0].stop) for axis in axes)
         many = "s" if count > 1 else ""
         model.notes.update(windows=f"{count} window{many} of {sizes}", reference=self.reference)
-        return model.without_padding(heat)
+        return heat
 
     def _axes(self, clip: Tensor) -> list[list[slice]]:
         """The windows along time, height and width.

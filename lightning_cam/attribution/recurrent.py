@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution.cam import in_time, last_calls, on_frames, pooled, weighted_sum
+from lightning_cam.attribution.cam import in_time, last_calls, pooled, weighted_sum
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.guard import capture, explaining, model_input, replaced
 from lightning_cam.attribution.method import LayerAttribution
-from lightning_cam.attribution.ops import gradients
+from lightning_cam.attribution.ops import gradients, resize_heatmap
 from lightning_cam.errors import UserError
 
 Step = int | Literal["sum"] | None
@@ -62,7 +62,7 @@ class RecurrentGradCAM(LayerAttribution):
         model.notes.update(_said(self.step))
         gradient = in_time(model, gradients(score, calls), len(clip))
         cam = weighted_sum(in_time(model, calls, len(clip)), pooled(gradient, "space"))
-        return on_frames(model, cam.relu() if self.relu else cam, clip)
+        return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class IntegratedRecurrentGradCAM(LayerAttribution):
         beta = pooled(in_time(model, gradient, len(clip)), "space")
         model.notes.update(_said(self.step), nodes=f"{self.nodes} nodes")
         cam = weighted_sum(in_time(model, last, len(clip)), beta)
-        return on_frames(model, cam.relu() if self.relu else cam, clip)
+        return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
 
 
 def step_maps(

@@ -26,9 +26,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution.cam import Pool, layer_map, on_frames, recorded_from
+from lightning_cam.attribution.cam import Pool, layer_map, recorded_from
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.method import LayerAttribution
+from lightning_cam.attribution.ops import resize_heatmap
 from lightning_cam.attribution.perturb import black
 
 Sign = Literal["pos", "neg", "both"]
@@ -104,4 +105,4 @@ class RegressionGradCAM(LayerAttribution):
         if self.sign != "both":
             signed = signed.relu() if self.sign == "pos" else (-signed).relu()
             model.notes.update(sign=f"{'positive' if self.sign == 'pos' else 'negative'} part")
-        return on_frames(model, signed, clip)
+        return resize_heatmap(signed, clip.shape[2:])

@@ -120,7 +120,8 @@ class SIDU(LayerAttribution, PerturbationAttribution):
                 low, high = (float(v) for v in features[b].aminmax())
                 warnings.warn(
                     f"SIDU's map is 0: no mask of layer {model.notes['layer']!r} at {shown} stands "
-                    f"out; its features lie from {low:.3g} to {high:.3g}, try threshold='quantile:0.8'",
+                    f"out; its features lie from {low:.3g} to {high:.3g}, try "
+                    "threshold='quantile:0.8'",
                     stacklevel=2,
                 )
             weights = weights * of_clip.count[:, None] * 2 / of_clip.count.sum()
