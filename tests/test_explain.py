@@ -260,7 +260,6 @@ def test_attention_and_outputs_come_from_the_one_forward_the_method_runs() -> No
 
 
 @pytest.mark.parametrize("target", [None, 1])
-@pytest.mark.parametrize("kind", ["3d", "folded"])
 @pytest.mark.parametrize(
     "method",
     [
@@ -274,13 +273,10 @@ def test_attention_and_outputs_come_from_the_one_forward_the_method_runs() -> No
     ids=repr,
 )
 def test_one_forward_of_the_layers_up_to_the_target_layer(
-    method: lc.Attribution, kind: str, target: int | None
+    method: lc.Attribution, target: int | None
 ) -> None:
-    if kind == "3d" and getattr(method, "step", None) is not None:
-        pytest.skip("no output steps")
-    model, runs = network(kind), []
-    conv = model.module.conv if kind == "3d" else model.module.trunk.conv
-    conv.register_forward_hook(lambda *_: runs.append(1))  # type: ignore[union-attr,operator]
+    model, runs = network("folded"), []
+    model.module.trunk.conv.register_forward_hook(lambda *_: runs.append(1))  # type: ignore[union-attr,operator]
     lc.explain(model, method, clip_of(2, 3, 4, 8, 8), target)
     assert len(runs) == 1
 
