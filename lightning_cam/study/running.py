@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import math
 import time
 import warnings
 from collections import Counter
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution import Attribution, Explainable, explain
+from lightning_cam.attribution import Explainable, Explanation, explain
 from lightning_cam.data.loading import collate
 from lightning_cam.errors import UserError
 from lightning_cam.explaining import on_device
@@ -180,11 +180,10 @@ def _measure(design: Design, unit: Unit, cells: Sequence[str]) -> Iterator[Row]:
 
 def _cell(cell: Cell, design: Design, model: Explainable, clip: Tensor, ends: Ends) -> Row:
     """What is measured of one method on one clip; of a method that fails, why."""
-    noted = _Noted(cell.method)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            e, seconds = _timed(clip, lambda: explain(model, noted, clip, ends.target))
+            e, seconds = _timed(clip, lambda: explain(model, cell.method, clip, ends.target))
             curves, metric_seconds = _timed(clip, lambda: _curves(design, model, e.heatmap, ends))
         except Exception as error:
             return {"error": _said(error)}
@@ -196,9 +195,9 @@ def _cell(cell: Cell, design: Design, model: Explainable, clip: Tensor, ends: En
         "flat": bool(e.heatmap.max() == e.heatmap.min()),
         "seconds": seconds,
         "metric_seconds": metric_seconds,
-        "masks": _number(noted.notes.get("masks")),
-        "map_error": _number(noted.notes.get("error")),
-        "notes": ", ".join(noted.notes.values()),
+        "masks": _number(e, "masks"),
+        "map_error": _number(e, "error"),
+        "notes": ", ".join(e.notes.values()),
         "warning": "; ".join(dict.fromkeys(_line(w.message) for w in caught)),
         "curves": {
             name: [round(value, _DIGITS) for value in curve.score[0].tolist()]
@@ -213,19 +212,6 @@ def _curves(design: Design, model: Explainable, heatmap: Tensor, ends: Ends) -> 
         name: curve(model, ends.clip, heatmap, protocol=design.protocol, ends=ends)
         for name, curve in (("deletion", deletion), ("insertion", insertion))
     }
-
-
-@dataclass
-class _Noted:
-    """A method, and what it said about its last map."""
-
-    method: Attribution
-    notes: Mapping[str, str] = field(default_factory=dict)
-
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
-        heatmap = self.method(model, clip, target)
-        self.notes = dict(model.notes)
-        return heatmap
 
 
 def _timed(clip: Tensor, work: Callable[[], T]) -> tuple[T, float]:
@@ -246,10 +232,10 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _number(note: str | None) -> float | None:
-    """The first number of a note such as "1280 masks of 2x8x8 cells" or "error 0.1"."""
-    found = re.search(r"\d[\d.]*(e[+-]?\d+)?", note or "")
-    return float(found[0]) if found else None
+def _number(e: Explanation, name: str) -> float | None:
+    """What a method found out of the clip, else its setting of that name."""
+    value = e.numbers[name][0] if name in e.numbers else vars(e.method).get(name)
+    return None if value is None or not math.isfinite(value) else float(value)
 
 
 def _said(error: Exception) -> str:
