@@ -30,8 +30,7 @@ from lightning_cam.attribution import Attribution
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.build import TARGET, build, rebuildable, strangers
 from lightning_cam.checkpoint import AtomicCheckpointIO, Remember, whole_file
-from lightning_cam.entry import quoted
-from lightning_cam.errors import ConfigError, UnknownNameError
+from lightning_cam.errors import ConfigError, UnknownNameError, command_line, quoted
 from lightning_cam.explaining import AS_TRAINED, explain_with
 from lightning_cam.loggers import make_logger
 from lightning_cam.reproducible import EpochLines, ReseedEpochs
@@ -115,8 +114,9 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
         except SystemExit:  # how Lightning leaves after Ctrl-C
             if first:
                 again = [word for word in sys.argv[1:] if not word.startswith("resume=")]
-                command = f"python {shlex.join([sys.argv[0], *again])}"
-                print(f"\nstopped; to go on: {command} {quoted('resume', _short(run.folder))}")
+                going_on = quoted("resume", _short(run.folder))
+                command = command_line("train", *map(shlex.quote, again), going_on)
+                print(f"\nstopped; to go on: {command}")
             sys.exit(130)
         finally:
             if isinstance(logger, WandbLogger):
@@ -142,7 +142,7 @@ def explain(cfg: DictConfig) -> Path | None:
         UserError: what the user can mend; also if not a single clip could be explained.
     """
     config = _plain(cfg, _EXPLAIN_KEYS)
-    typed = shlex.join(["python", *sys.argv])
+    typed = command_line("explain", *map(shlex.quote, sys.argv[1:]))
     with _quiet():
         page = run_study(config, typed) if config.get("study") else explain_with(config, typed)
     if page is not None:
@@ -167,6 +167,15 @@ def _check(config: dict[str, Any]) -> None:
     for key in ("task", "data", "trainer", "logger", "explain", "videos"):
         if not isinstance(config.get(key), dict):
             raise ConfigError(f"{key}={config.get(key)} must be one of the choices or a mapping")
+    for key, node in (
+        ("task", config["task"]),
+        ("task.model", config["task"].get("model")),
+        ("data", config["data"]),
+    ):
+        if isinstance(node, dict) and TARGET not in node:
+            raise ConfigError(
+                f"{key} names no class; add {TARGET}: package.module.Class to its file"
+            )
     for key in ("name", "runs"):
         if config[key] in (None, ""):
             raise ConfigError(f"{key} is missing; add {key}=VALUE")
@@ -178,7 +187,8 @@ def _check(config: dict[str, Any]) -> None:
         raise ConfigError(f"seed={seed} must be a whole number from 0 to {2**32 - 1}")
     if AS_TRAINED in config["explain"]:
         raise ConfigError(
-            "explain=as_trained is for explain.py; name the methods, for example explain=[gradcam]"
+            "explain=as_trained is for the command explain; name the methods, for example "
+            "explain=[gradcam]"
         )
     check_clips(config["videos"].get("clips"), "videos.clips")
     check_fps(config["videos"].get("fps"), "videos.fps")
@@ -347,8 +357,8 @@ def _summary(config: Mapping[str, Any], run: Run, trainer: Trainer, skipped: Ski
     if config["explain"]:
         print(f"videos       {_short(run.folder / 'explain')}")
     trust = sorted({*strangers(config["task"]), *strangers(config["data"])})
-    more = f" trust=[{','.join(trust)}]" if trust else ""
-    print(f"next         python explain.py {quoted('ckpt', found)}{more}", flush=True)
+    more = [f"trust=[{','.join(trust)}]"] if trust else []
+    print(f"next         {command_line('explain', quoted('ckpt', found), *more)}", flush=True)
 
 
 def _short(path: Path) -> Path:

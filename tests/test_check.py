@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import numpy as np
 import pytest
 from commands import ENVIRONMENT, ROOT
 
+from lightning_cam.commands.check import main
 from lightning_cam.data import check as command
 from lightning_cam.data import scan as scanning
 from lightning_cam.data.clips import Clip
@@ -55,12 +55,11 @@ def check(
     monkeypatch.setenv("COLUMNS", "160")
 
     def call(*arguments: object) -> CompletedProcess[str]:
-        words = ["check", *map(str, arguments)]
+        words = ["lightning-cam-check", *map(str, arguments)]
         monkeypatch.setattr(sys, "argv", words)
-        monkeypatch.delitem(sys.modules, "lightning_cam.data.check", raising=False)
         capfd.readouterr()
         with pytest.raises(SystemExit) as leaving:
-            runpy.run_module("lightning_cam.data.check", run_name="__main__")
+            main()
         out, err = capfd.readouterr()
         return CompletedProcess(words, leaving.value.code, out, err)
 
@@ -443,8 +442,8 @@ def test_every_kind_has_a_heading_and_one_line() -> None:
 
 def test_help_loads_neither_torch_nor_lightning() -> None:
     code = (
-        "import runpy, sys; sys.argv = ['check', '--help']\n"
-        "runpy.run_module('lightning_cam.data.check', run_name='__main__')\n"
+        "import runpy, sys; sys.argv = ['', 'check', '--help']\n"
+        "runpy.run_module('lightning_cam', run_name='__main__')\n"
         "print(sorted({'torch', 'lightning', 'numpy', 'wandb'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -37,9 +37,9 @@ def clip() -> torch.Tensor:
     [
         (True, "default"),
         ("rise", "rise"),
-        ({"protocol": "seed003", "steps": 20}, "seed003, steps=20"),
+        ({"protocol": "bayer2022", "steps": 20}, "bayer2022, steps=20"),
         ({"unit": [1, 8, 8], "batch": 4}, "default, unit=(1, 8, 8)"),
-        ({"inserted": "zoom", "steps": 99}, "seed003"),
+        ({"inserted": "zoom", "steps": 99}, "bayer2022"),
         (lc.Protocol(order="least"), "default, order=least"),
     ],
 )
@@ -64,7 +64,7 @@ def test_off_and_the_few_steps_of_true() -> None:
         ({"steps": 0}, "steps must be a whole number from 1 on"),
         ({"unit": "pixel"}, "unit must be"),
         (7, "expected true, false, the name of a protocol"),
-        ({"protocol": 7}, "no protocol '7'; have: default, seed003, rise"),
+        ({"protocol": 7}, "no protocol '7'; have: default, bayer2022, rise"),
     ],
 )
 def test_wrong_settings_are_one_line(setting: object, words: str) -> None:

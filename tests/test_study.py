@@ -190,8 +190,8 @@ def test_mistakes_in_a_study_are_named(changes: dict[str, Any], words: str) -> N
 
 
 def test_protocols_by_name_and_with_changes() -> None:
-    assert Design.of(study(protocol="seed003", steps=None)).protocol.inserted == "zoom"
-    protocol = Design.of(study(protocol={"protocol": "seed003", "unit": "frame"})).protocol
+    assert Design.of(study(protocol="bayer2022", steps=None)).protocol.inserted == "zoom"
+    protocol = Design.of(study(protocol={"protocol": "bayer2022", "unit": "frame"})).protocol
     assert (protocol.steps, protocol.inserted, protocol.unit) == (4, "zoom", "frame")
 
 

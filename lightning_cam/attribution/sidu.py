@@ -72,7 +72,7 @@ class SIDU:
         self._quantile()
 
     @classmethod
-    def seed003(cls, layer: str | None = None, threshold: float | str = 0.5) -> SIDU:
+    def bayer2022(cls, layer: str | None = None, threshold: float | str = 0.5) -> SIDU:
         """The published code of Bayer et al. for its 3D-ResNet: logits, features above 0.5."""
         return cls(layer, threshold, raw=True)
 

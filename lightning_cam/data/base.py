@@ -19,7 +19,7 @@ from lightning_cam.data.clips import Sample, finished
 from lightning_cam.data.dataset import SampleDataset
 from lightning_cam.data.listing import Problem
 from lightning_cam.data.loading import ClipLoader, EpochSampler, collate
-from lightning_cam.errors import ConfigError
+from lightning_cam.errors import ConfigError, command_line
 
 PARTS = {"train": "training", "val": "validation", "test": "testing"}
 
@@ -147,7 +147,7 @@ class ClipDataModule(LightningDataModule):
         if problems:
             warnings.warn(
                 f"{len(problems)} problems with the data in {self.root!r}, the first is "
-                f"{problems[0]}; python -m lightning_cam.data.check names them all",
+                f"{problems[0]}; {command_line('check', 'data=NAME')} names them all",
                 stacklevel=2,  # `setup`, whose caller is Lightning
             )
         if notes:

@@ -1,22 +1,15 @@
-"""Say whether a data set is complete: `python -m lightning_cam.data.check --help`."""
+"""Say whether a data set is complete: the work of the command `check`."""
 
 from __future__ import annotations
 
 import csv
-import sys
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hydra
-from omegaconf import DictConfig, OmegaConf
-
-import lightning_cam
-from lightning_cam.entry import command, one_line_errors
 from lightning_cam.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:  # torch loads in `check`, not for --help
@@ -25,7 +18,6 @@ if TYPE_CHECKING:  # torch loads in `check`, not for --help
     from lightning_cam.data.inventory import Inventory
     from lightning_cam.data.listing import Problem
 
-CONFIGS = Path(lightning_cam.__file__).parents[1] / "configs"
 SHOWN = 10  # problems of a kind
 COLUMNS = ["kind", "what", "why"]
 _WIDE = 10_000  # columns of text, more than any table has
@@ -50,13 +42,6 @@ HEADINGS = {
 }
 
 Tally = dict[str, Counter[str]]  # title of a column -> how many of each class
-
-
-@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="check")
-def main(cfg: DictConfig) -> None:
-    with one_line_errors(), suppress(KeyboardInterrupt):
-        sys.exit(check(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)))
-    sys.exit(130)
 
 
 def check(config: Any) -> int:
@@ -249,9 +234,3 @@ def _clear(path: Path) -> None:
             path.unlink()
     except (OSError, csv.Error):  # absent, or no file of ours
         return
-
-
-if __name__ == "__main__":
-    if not CONFIGS.is_dir():
-        sys.exit(f"error: no {CONFIGS}; run this in a clone of the repository (pip install -e .)")
-    command(main, CONFIGS.parent / "check.py")

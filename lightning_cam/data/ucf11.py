@@ -167,7 +167,7 @@ class UCF11(VideoDataModule):
     """UCF11, or any data in its layout.
 
     Unless groups are given, 25 groups are split as 2-7 for testing and 8-9 for validation, which
-    leaves 1,202 clips that are not for testing and 398 that are (seed paper: 1,200 / 400).
+    leaves 1,202 clips that are not for testing and 398 that are (Bayer et al., 2022: 1,200 / 400).
 
     Args:
         root: folder of the class folders, or of an unpacked archive. Ground truth is used in
