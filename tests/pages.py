@@ -101,7 +101,8 @@ def _command(words: list[str]) -> tuple[str, int] | None:
     for i, word in enumerate(words):
         name = Path(word).name
         if name in ("train.py", "explain.py", "train.sbatch"):
-            return (Path(name).stem, i + 1) if i else None  # a file's name in a sentence
+            named = i == 0 and len(words) == 1  # a file's name in a sentence
+            return None if named else (Path(name).stem, i + 1)
         if name.startswith("lightning-cam-") and name.removeprefix("lightning-cam-") in COMMANDS:
             return name.removeprefix("lightning-cam-"), i + 1
         if words[max(i - 1, 0)] == "-m" and word == "lightning_cam" and "..." not in words[i + 1 :]:
