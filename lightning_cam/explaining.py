@@ -31,11 +31,11 @@ from lightning_cam.gallery import (
     to_frames,
     true_label,
 )
-from lightning_cam.measurements import Measurements
+from lightning_cam.measurements import Measurements, shown_measures
+from lightning_cam.metrics import settings_of
 from lightning_cam.runs import run_folder, writable
 from lightning_cam.scores import (
     RELEVANCE,
-    SCORES,
     relevance_rows,
     score_rows,
     shown_scores,
@@ -63,7 +63,7 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
         UserError: what the user can mend; also if not a single clip could be explained.
     """
     check_explain(config)
-    measurements = Measurements(config["faithfulness"])
+    measurements = Measurements(config["measure"])
     trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
     task: Any
     data: Any
@@ -125,13 +125,13 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
             )
             files = write_clip(folder, picture, explanations, batch, config["fps"], spectra=spectra)
             plot = folder / f"{files.sheet.stem}.curves.png"
-            measured = measurements.clip(model, explanations, clip, plot, source.title)
-            compared = score_rows(model, measured.explanations, batch, spectra)
-            scored = [row | measured.columns(row) for row in compared]
+            measured = measurements.clip(model, explanations, clip, batch, plot)
+            scored = list(score_rows(model, measured.explanations, batch, measured.found, spectra))
             rows += scored
             curves += relevance_rows(model, explanations, batch, spectra)
             own = [row for row in scored if row["method"] in explanations]
-            numbers = shown_scores(own) | measured.shown()
+            numbers = shown_scores(own)
+            numbers |= shown_measures(scored, measurements.measures, measured.found)
             paths = (files.video, files.sheet, files.arrays)
             entries.append(
                 ReportEntry.of(
@@ -157,11 +157,12 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
         "trained": f"{info['epoch'] + 1} epochs, {info['global_step']} steps",
         "network": type(getattr(task, "model", task)).__name__,
         "methods": ", ".join(methods),
+        "measures": settings_of(measurements.measures),
         "command": command,
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
     }
     tables = [
-        write_csv(folder / "scores.csv", rows, SCORES),
+        write_csv(folder / "scores.csv", rows, measurements.columns),
         write_csv(folder / "relevance.csv", curves, RELEVANCE),
     ]
     curve_tables, figure = measurements.write(folder)

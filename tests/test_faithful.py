@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning_cam.faithful import measure, protocol_name, protocol_of, with_baselines
 from nets import Gap3d, batch_of, clip_of, describe
 
 import lightning_cam as lc
 from lightning_cam.errors import ConfigError
-from lightning_cam.faithful import measure, protocol_name, protocol_of, with_baselines
 from lightning_cam.gallery import explain_clip
 from lightning_cam.measurements import CURVES, Measurements
 from lightning_cam.scores import SCORES, score_rows, write_csv

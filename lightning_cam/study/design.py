@@ -12,11 +12,14 @@ from torch import nn
 from lightning_cam.attribution import Attribution
 from lightning_cam.build import TARGET, build
 from lightning_cam.errors import ConfigError, UnknownNameError
-from lightning_cam.faithful import protocol_of
-from lightning_cam.metrics import Protocol
+from lightning_cam.measurements import build_measures
+from lightning_cam.metrics import Measure, titles
 
-_KEYS = (
-    "name", "clips", "sweep_clips", "protocol", "steps", "retry", "methods", "sweeps", "claims",
+_KEYS = ("name", "clips", "sweep_clips", "retry", "methods", "sweeps", "claims")
+CELLS = (  # columns of cells.csv, those of the measures come after the first nine
+    "network", "trained", "input", "clip_id", "index", "cell", "label", "prediction", "p_target",
+    "flat", "seconds", "metric_seconds", "device", "masks", "map_error", "notes", "warning",
+    "error",
 )  # fmt: skip
 
 
@@ -64,6 +67,7 @@ class Claim:
         trained: the claim is that networks trained on this are better than the same networks
             trained on the input's spectrum alone, for each of `cells`.
         cells: see `trained`.
+        measures: which decide it.
     """
 
     says: str
@@ -71,6 +75,7 @@ class Claim:
     within: float | None = None
     trained: str | None = None
     cells: tuple[str, ...] = ()
+    measures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Design:
         name: of the output folder.
         clips: how many of each input.
         sweep_clips: how many of these the sweeps see.
-        protocol: of the curves.
+        measures: columns of the tables, name -> measure.
         cells: key -> cell, the methods' own first.
         methods: keys of the cells of the main table.
         sweeps: the other tables.
@@ -93,7 +98,7 @@ class Design:
     name: str
     clips: int
     sweep_clips: int
-    protocol: Protocol
+    measures: Mapping[str, Measure]
     cells: Mapping[str, Cell]
     methods: tuple[str, ...]
     sweeps: tuple[Sweep, ...]
@@ -102,8 +107,12 @@ class Design:
     settings: Mapping[str, Any]
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> Design:
+    def of(cls, settings: Mapping[str, Any], measure: Mapping[str, Any]) -> Design:
         """Read a study's settings.
+
+        Args:
+            settings: what stands below `study`.
+            measure: what stands below `measure`, name -> node.
 
         Raises:
             UserError: they make no sense.
@@ -112,46 +121,55 @@ class Design:
             if key not in _KEYS:
                 raise UnknownNameError("setting", f"study.{key}", [f"study.{k}" for k in _KEYS])
         given = {**dict.fromkeys(_KEYS), **settings}
-        nodes = _kept(given["methods"], "study.methods")
-        if not nodes:
-            raise ConfigError("study.methods is empty: name at least one method")
-        cells: dict[str, Cell] = {}
-        for name, node in nodes.items():
-            cells[name] = Cell(name, name, _method(node, f"study.methods.{name}"))
-        titles = [getattr(cell.method, "title", "") for cell in cells.values()]
-        for name, title in zip(nodes, titles, strict=True):
-            if title and titles.count(title) == 1:
-                cells[name] = Cell(name, title, cells[name].method)
-        sweeps = {
-            name: _sweep(name, _mapping(node, f"study.sweeps.{name}"), nodes, cells)
-            for name, node in _kept(given["sweeps"], "study.sweeps").items()
-        }
-        claims = [
-            _claim(f"study.claims.{name}", _mapping(node, f"study.claims.{name}"), nodes, sweeps)
-            for name, node in _kept(given["claims"], "study.claims").items()
-        ]
-        clips = _whole(given["clips"], "study.clips")
-        few = given["sweep_clips"]
-        sweep_clips = clips if few is None else min(clips, _whole(few, "study.sweep_clips"))
         name = given["name"]
         if not isinstance(name, str) or not name:
             raise ConfigError(f"study.name={name} must be text: it names the output folder")
         if type(given["retry"]) not in (bool, type(None)):
             raise ConfigError(f"study.retry={given['retry']} must be true or false")
+        nodes = _kept(given["methods"], "study.methods")
+        cells = _method_cells(nodes)
+        sweeps = {
+            name: _sweep(name, _mapping(node, f"study.sweeps.{name}"), nodes, cells)
+            for name, node in _kept(given["sweeps"], "study.sweeps").items()
+        }
+        measures = build_measures(measure, CELLS)
+        if not measures:
+            raise ConfigError("measure is empty: name at least one, measure=[deletion,insertion]")
+        claims = [
+            _claim(
+                f"study.claims.{name}",
+                _mapping(node, f"study.claims.{name}"),
+                (nodes, sweeps, measures),
+            )
+            for name, node in _kept(given["claims"], "study.claims").items()
+        ]
+        clips = _whole(given["clips"], "study.clips")
+        few = given["sweep_clips"]
+        facts = {key: given[key] for key in ("clips", "sweep_clips", "methods", "sweeps")}
         return cls(
             name=name,
             clips=clips,
-            sweep_clips=sweep_clips,
-            protocol=_protocol(given["protocol"], given["steps"]),
+            sweep_clips=clips if few is None else min(clips, _whole(few, "study.sweep_clips")),
+            measures=measures,
             cells=cells,
             methods=tuple(nodes),
             sweeps=tuple(sweeps.values()),
             claims=tuple(claims),
             retry=bool(given["retry"]),
-            settings={
-                key: given[key] for key in _KEYS if key not in ("name", "retry", "claims")
-            },  # claims are drawn from the rows, which stay the same
+            # claims are drawn from the rows, which stay the same
+            settings={"study": facts, "measure": _kept(measure, "measure")},
         )
+
+    @property
+    def titles(self) -> Mapping[str, str]:
+        """What tables call the measures."""
+        return titles(self.measures)
+
+    @property
+    def signs(self) -> Mapping[str, int]:
+        """Measure -> 1 if more of it is better, -1 if less, 0 if neither."""
+        sign = {"higher": 1, "lower": -1, None: 0}
+        return {name: sign[each.better] for name, each in self.measures.items()}
 
     @property
     def sweep_cells(self) -> tuple[str, ...]:
@@ -161,6 +179,19 @@ class Design:
     def cells_of(self, *, swept: bool) -> tuple[str, ...]:
         """Keys of the cells that a clip gets, which is among the sweeps' clips or not."""
         return tuple(key for key in self.cells if key in self.methods or swept)
+
+
+def _method_cells(nodes: Mapping[str, Any]) -> dict[str, Cell]:
+    """A cell for each method, called by its title where no other has the same."""
+    if not nodes:
+        raise ConfigError("study.methods is empty: name at least one method")
+    methods = {name: _method(node, f"study.methods.{name}") for name, node in nodes.items()}
+    own = {name: getattr(method, "title", "") for name, method in methods.items()}
+    alone = {name for name, title in own.items() if title and [*own.values()].count(title) == 1}
+    return {
+        name: Cell(name, own[name] if name in alone else name, method)
+        for name, method in methods.items()
+    }
 
 
 def _method(node: Any, where: str) -> Attribution:
@@ -198,20 +229,25 @@ def _sweep(
 
 
 def _claim(
-    where: str, node: Mapping[str, Any], nodes: Mapping[str, Any], sweeps: Mapping[str, Sweep]
+    where: str,
+    node: Mapping[str, Any],
+    known: tuple[Mapping[str, Any], Mapping[str, Sweep], Mapping[str, Measure]],
 ) -> Claim:
-    known = ("says", "better", "worse", "sweep", "within", "trained", "methods")
+    """A claim about what the study has: methods, sweeps and measures."""
+    nodes, sweeps, measures = known
+    keys = ("says", "better", "worse", "sweep", "within", "trained", "methods", "measures")
     for key in node:
-        if key not in known:
-            raise UnknownNameError("setting", f"{where}.{key}", known)
+        if key not in keys:
+            raise UnknownNameError("setting", f"{where}.{key}", keys)
     says, within, trained = (node.get(key) for key in ("says", "within", "trained"))
     if not isinstance(says, str):
         raise ConfigError(f"{where}.says is missing: the claim in words")
+    deciding = _deciding(where, node.get("measures"), measures)
     if trained is not None:
         chosen = tuple(node.get("methods") or nodes)
         for name in chosen:
             _cell(name, nodes, where)
-        return Claim(says, trained=str(trained), cells=chosen)
+        return Claim(says, trained=str(trained), cells=chosen, measures=deciding)
     names: Mapping[str, str] = {name: name for name in nodes}
     if "sweep" in node:
         if node["sweep"] not in sweeps:
@@ -220,26 +256,38 @@ def _claim(
     if within is not None:
         if type(within) not in (int, float) or not within > 0:
             raise ConfigError(f"{where}.within={within} must be a number above 0")
-        return Claim(says, tuple(combinations(dict.fromkeys(names.values()), 2)), float(within))
+        pairs = tuple(combinations(dict.fromkeys(names.values()), 2))
+        return Claim(says, pairs, float(within), measures=deciding)
     pair = tuple(_cell(show_value(node.get(key)), names, where) for key in ("better", "worse"))
-    return Claim(says, ((pair[0], pair[1]),))
+    return Claim(says, ((pair[0], pair[1]),), measures=deciding)
+
+
+def _deciding(where: str, asked: Any, measures: Mapping[str, Measure]) -> tuple[str, ...]:
+    """The measures that decide a claim: those asked for, else all that have a direction."""
+    if asked is None:
+        found = tuple(name for name, each in measures.items() if each.better is not None)
+        if not found:
+            raise ConfigError(
+                f"{where}: of {', '.join(measures)} neither high nor low values are good, so that "
+                "no claim can be decided; add another measure, or study.claims=null"
+            )
+        return found
+    chosen = tuple(asked) if isinstance(asked, list) else (asked,)
+    for name in chosen:
+        if name not in measures:
+            raise UnknownNameError(f"measure of {where},", name, measures)
+        if measures[name].better is None:
+            raise ConfigError(
+                f"{where}.measures: {name} cannot decide a claim, neither high nor low values of "
+                "it are good; leave it out"
+            )
+    return chosen
 
 
 def _cell(name: str, names: Mapping[str, str] | Mapping[str, Any], where: str) -> str:
     if name not in names:
         raise UnknownNameError(f"cell of {where},", name, names)
     return name if not isinstance(names[name], str) else names[name]
-
-
-def _protocol(value: Any, steps: Any) -> Protocol:
-    """As `faithfulness` of explain.py: by name, or one (`protocol`) with settings changed."""
-    setting = dict(value) if isinstance(value, Mapping) else {"protocol": value or "default"}
-    if steps is not None:
-        setting["steps"] = _whole(steps, "study.steps")
-    try:
-        return protocol_of(setting) or Protocol()  # never None for a mapping
-    except ValueError as error:
-        raise ConfigError(f"study.{str(error).replace('faithfulness', 'protocol', 1)}") from error
 
 
 def show_value(value: Any) -> str:
