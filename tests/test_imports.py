@@ -25,11 +25,11 @@ MAY = {
     "tasks": LOW | {"attribution", "geometry", "metrics", "models", "viz"},
     "gallery": LOW | {"attribution", "viz"},
     "clip_files": {"attribution", "gallery", "viz"},
-    "faithful": LOW | {"attribution", "metrics", "scores", "viz"},
-    "measurements": LOW | {"attribution", "faithful", "scores"},
+    "measured_curves": {"metrics", "viz"},
+    "measurements": LOW | {"attribution", "build", "measured_curves", "metrics", "scores"},
     "skipped": set(),
     "callbacks": LOW
-    | {"attribution", "clip_files", "faithful", "gallery", "metrics", "skipped", "viz"},
+    | {"attribution", "clip_files", "gallery", "measurements", "metrics", "skipped", "viz"},
     "build": LOW,
     "checkpoint": LOW | {"build"},
     "scores": {"attribution", "gallery", "metrics"},
@@ -38,10 +38,10 @@ MAY = {
     "sources": LOW | {"clip_files", "data", "selecting", "settings"},
     "explaining": LOW
     | {"attribution", "build", "checkpoint", "clip_files", "data", "gallery", "scores", "viz"}
-    | {"runs", "selecting", "settings", "measurements", "sources"},
+    | {"measurements", "metrics", "runs", "selecting", "settings", "sources"},
     "study": LOW
-    | {"attribution", "build", "checkpoint", "clip_files", "data", "explaining", "faithful"}
-    | {"gallery"}
+    | {"attribution", "build", "checkpoint", "clip_files", "data", "explaining", "gallery"}
+    | {"measurements"}
     | {"metrics", "runs", "scores", "selecting", "settings", "sources", "viz"},
     "entry": LOW,
     "reproducible": set(),
