@@ -126,7 +126,7 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
             files = write_clip(folder, picture, explanations, batch, config["fps"], spectra=spectra)
             plot = folder / f"{files.sheet.stem}.curves.png"
             measured = measurements.clip(model, explanations, clip, batch, plot)
-            scored = list(score_rows(model, measured.explanations, batch, measured.found, spectra))
+            scored = list(score_rows(model, measured.explanations, batch, spectra, measured.found))
             rows += scored
             curves += relevance_rows(model, explanations, batch, spectra)
             own = [row for row in scored if row["method"] in explanations]

@@ -27,8 +27,8 @@ def score_rows(
     model: Explainable,
     explanations: Mapping[str, Explanation],
     batch: Mapping[str, Any],
-    found: Mapping[tuple[str, int], Measured] | None = None,
     spectra: Spectra | None = None,
+    found: Mapping[tuple[str, int], Measured] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One row of scores.csv for each method, of a contrast one for each of its two classes.
 

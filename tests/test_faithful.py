@@ -140,7 +140,7 @@ def test_tables_and_pictures_of_several_clips(model, tmp_path: Path) -> None:
         plot = tmp_path / f"clip_{n}.curves.png"
         measured = measurements.clip(model, explanations, clip, batch, plot)
         assert measured.picture == plot and plot.is_file()
-        rows += score_rows(model, measured.explanations, batch, measured.found)
+        rows += score_rows(model, measured.explanations, batch, found=measured.found)
         areas.append(float(lc.deletion(model, clip, explanations["space"].heatmap, 1, 5).auc))
     (curves,), figure = measurements.write(tmp_path)
     assert figure == tmp_path / "curves.png" and figure.is_file()
@@ -176,7 +176,7 @@ def test_a_contrast_is_measured_for_both_classes(model, clip, tmp_path: Path) ->
     assert set(measured.found) == {
         (name, of) for name in ("gradcam", "space", "random", "centre") for of in (0, 2)
     }
-    rows = list(score_rows(model, measured.explanations, batch, measured.found))
+    rows = list(score_rows(model, measured.explanations, batch, found=measured.found))
     area = lc.insertion(model, clip, explanations["space"].against.heatmap, "c", 4).auc
     (row,) = (r for r in rows if (r["method"], r["target"]) == ("space", "c"))
     assert float(row["insertion"]) == pytest.approx(float(area), abs=1e-4)
@@ -197,7 +197,7 @@ def test_what_cannot_be_measured_is_told(model, clip, tmp_path: Path) -> None:
     assert measurements.failed == {
         f"{name}: the heatmap is not finite": "space of clip" for name in ("deletion", "insertion")
     }
-    rows = list(score_rows(model, measured.explanations, batch, measured.found))
+    rows = list(score_rows(model, measured.explanations, batch, found=measured.found))
     given = {row["method"]: [bool(row[m]) for m in measurements.measures] for row in rows}
     assert given == {"space": [False] * 3} | {m: [True] * 3 for m in given if m != "space"}
     picture = tmp_path / "only.png"
@@ -215,7 +215,7 @@ def test_without_measures_there_is_nothing(model, clip, tmp_path: Path) -> None:
     measurements = Measurements({})
     measured = measurements.clip(model, explanations, clip, batch, tmp_path / "a.png")
     assert dict(measured.explanations) == explanations and measured.picture is None
-    rows = list(score_rows(model, measured.explanations, batch, measured.found))
+    rows = list(score_rows(model, measured.explanations, batch, found=measured.found))
     assert set(rows[0]) == set(SCORES)
     assert measurements.write(tmp_path) == ([], None)
     assert shown_measures(rows, {}, measured.found) == {}

@@ -276,7 +276,7 @@ def test_one_s_own_measure_is_a_column_of_scores_csv(own: Path, tmp_path: Path) 
     explanations = explain_clip(model, {"gradcam": lc.GradCAM()}, clip)
     of_clip = batch_of(clip)
     found = measurements.clip(model, explanations, clip, of_clip, tmp_path / "curves.png")
-    rows = list(score_rows(model, found.explanations, of_clip, found.found))
+    rows = list(score_rows(model, found.explanations, of_clip, found=found.found))
     (row,) = csv.DictReader(write_csv(tmp_path / "scores.csv", rows, measurements.columns).open())
     peak = float(explanations["gradcam"].heatmap.max()) ** 2
     assert list(row)[-2:] == ["peak", "gini"]

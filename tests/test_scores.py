@@ -58,8 +58,8 @@ def test_each_part_of_the_ground_truth_has_a_column(tmp_path: Path) -> None:
     maps = {"gradcam": explanation()}
     found = measured(with_truth, **maps)
     rows = [
-        *score_rows(MODEL, maps, without, measured(without, **maps)),
-        *score_rows(MODEL, maps, with_truth, found),
+        *score_rows(MODEL, maps, without, found=measured(without, **maps)),
+        *score_rows(MODEL, maps, with_truth, found=found),
     ]
     table = write_csv(tmp_path / "scores.csv", rows, [*SCORES, *MEASURES])
     bare, full = csv.DictReader(table.open())

@@ -181,8 +181,8 @@ def test_the_example_in_the_docs_is_a_study(tmp_path: Path) -> None:
     design = Design.of(config["study"], config["measure"])
     assert config["data"]["split"] == "val"
     assert {name: m.settings for name, m in design.measures.items()} == {
-        "deletion": "rise, steps=50, voxels=None, unit=(1, 8, 8)",
-        "insertion": "rise, steps=50, voxels=None, unit=(1, 8, 8)",
+        "deletion": "rise, steps=50, unit=(1, 8, 8), voxels=None",
+        "insertion": "rise, steps=50, unit=(1, 8, 8), voxels=None",
         "gini": "",
     }
     assert len(design.cells) == 5 + 2 and len(design.claims) == 2
