@@ -1,23 +1,33 @@
-# `make train` and `make test` do all set-up themselves: they need Python >= 3.10, make and pip.
+# `make train` and `make test` do all set-up themselves: they need Python >= 3.10, make, and uv or
+# pip. PYTHON= takes another interpreter, UV= (empty) keeps to pip where uv is there, CPU=1 leaves
+# the CUDA libraries out (with uv).
 PYTHON ?= python3
+UV ?= $(shell command -v uv)
 BIN := .venv/bin
 SHARED := -n auto --maxprocesses 4 --dist worksteal  # tests share the cores
 
-.PHONY: help train test quick lint bench clean
+.PHONY: help train test quick lint wheel bench clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-# The exact versions need Python 3.11; on 3.10 pip finds the newest that still support it.
+# The exact versions need Python 3.11; on 3.10 the newest are taken that still support it.
+EXACT = $$($(PYTHON) -c 'import sys; print("-cconstraints.txt" * (sys.version_info >= (3, 11)))')
+
 $(BIN)/.installed: pyproject.toml constraints.txt
-	@echo "installing into .venv (some minutes the first time)"
+	@echo "installing into .venv: 6 GB on disk with CUDA, some minutes the first time"
+ifneq ($(UV),)
+	uv venv --quiet --seed --allow-existing --python $(PYTHON) .venv
+	VIRTUAL_ENV=.venv uv pip install --quiet $(if $(CPU),--torch-backend=cpu) --editable '.[dev]' $(EXACT)
+else
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev]' \
-	  $$($(PYTHON) -c 'import sys; print("-cconstraints.txt" * (sys.version_info >= (3, 11)))')
+	$(BIN)/pip install --quiet --editable '.[dev]' $(EXACT)
+endif
+	@du -sh .venv
 	touch $@
 
-train: $(BIN)/.installed ## Train on the embedded data (ARGS="experiment=... key=value")
+train: $(BIN)/.installed ## Train on the synthetic data (ARGS="experiment=... key=value")
 	$(BIN)/python train.py $(ARGS)
 
 test: $(BIN)/.installed ## Run all tests (ARGS="-k name")
@@ -30,6 +40,9 @@ lint: $(BIN)/.installed ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+wheel: $(BIN)/.installed ## Build the wheel and use it in an empty environment (FRESH=1 downloads one)
+	scripts/check_wheel.sh $(BIN)/python
 
 bench: $(BIN)/.installed ## Measure what explanations cost
 	$(BIN)/python benchmarks/cost.py

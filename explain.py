@@ -1,18 +1,6 @@
 """Explain clips with a trained network: `python explain.py --help`."""
 
-import hydra
-from omegaconf import DictConfig
-
-from lightning_cam.entry import command, one_line_errors
-
-
-@hydra.main(version_base="1.3", config_path="configs", config_name="explain")
-def main(cfg: DictConfig) -> None:
-    with one_line_errors():
-        from lightning_cam.cli import explain  # torch loads here, not for --help
-
-        explain(cfg)
-
+from lightning_cam.commands.explain import main
 
 if __name__ == "__main__":
-    command(main, __file__)
+    main()

@@ -5,26 +5,35 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lightning_cam.attribution import Attribution, Explainable, Explanation
-from lightning_cam.attribution.progress import no_progress
 from lightning_cam.clip_files import file_name, write_clip
-from lightning_cam.errors import ConfigError
 from lightning_cam.gallery import (
+    clip_frames,
     clip_seen,
     clip_views,
     draw_clip,
     explain_clip,
     explain_spectra,
-    to_frames,
+)
+from lightning_cam.interfaces import (
+    Batch,
+    LogsImages,
+    LogsTables,
+    LogsVideos,
+    as_explained,
+    check_data,
+    check_task,
+    offers,
 )
 from lightning_cam.measurements import (
     EPOCH,
@@ -35,6 +44,7 @@ from lightning_cam.measurements import (
     write_epoch,
 )
 from lightning_cam.metrics import Measure, Measured
+from lightning_cam.progress import no_progress
 from lightning_cam.skipped import as_mapping, gather
 from lightning_cam.viz import draw_attention, save_png
 
@@ -113,11 +123,9 @@ class ExplainCallback(Callback):
         self._warned: set[str] = set()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if not hasattr(pl_module, "explainable"):
-            raise ConfigError(
-                f"{type(pl_module).__name__} cannot be explained: give it a method "
-                "explainable(batch) that returns lightning_cam.Explainable.of(...)"
-            )
+        check_task(pl_module, offers.SHOWN_OF_TASK)
+        as_explained(pl_module)
+        check_data(trainer.datamodule, offers.SHOWN_OF_DATA)  # type: ignore[attr-defined]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
@@ -185,23 +193,22 @@ class ExplainCallback(Callback):
         trainer: pl.Trainer,
         task: pl.LightningModule,
         title: str,
-        batch: dict[str, Any],
+        batch: Batch,
         folder: Path,
     ) -> list[dict[str, Any]]:
         batch = move_data_to_device(batch, task.device)
-        model = cast(Any, task).explainable(batch)
+        model = as_explained(task).explainable(batch)
 
         def on_error(name: str, error: Exception) -> None:
             self._warn(f"method {name!r}", error, f", first on {title}")
 
-        clip, data = batch["video"], getattr(trainer, "datamodule", None)
+        clip, data = batch["video"], trainer.datamodule  # type: ignore[attr-defined]
         explanations = explain_clip(model, self.methods, clip, on_error=on_error)
         if not explanations:
             return []
         target = next(iter(explanations.values())).target
         spectra = explain_spectra(model, clip, data, target, on_error)
-        undo: Any = getattr(data, "to_frames", None)
-        frames = np.asarray(undo(clip)[0] if undo else to_frames(clip[0]))
+        frames = clip_frames(data, clip)
         views, seen = clip_views(data, clip), clip_seen(task, batch)
         picture = draw_clip(
             model, explanations, frames, batch, title, spectra=spectra, views=views, seen=seen
@@ -252,47 +259,29 @@ class ExplainCallback(Callback):
     def _log(
         self, trainer: pl.Trainer, records: list[dict[str, Any]], folder: Path, *, remember: bool
     ) -> None:
-        epoch, step = trainer.current_epoch, trainer.global_step
-        strips = []
-        for record in records:
-            for weights in record["attention"].values():
-                if remember:
-                    self.history.setdefault(record["clip"], {})[epoch] = weights
-                    rows = self.history[record["clip"]]
-                    strip = draw_attention(
-                        np.array(list(rows.values())), list(rows), record["clip"]
-                    )
-                    strips.append(
-                        save_png(folder / f"{file_name(record['clip'])}.attention.png", strip)
-                    )
-        table = [
-            [epoch, record["clip"], frame, weight]
-            for record in records
-            for weights in record["attention"].values()
-            for frame, weight in enumerate(weights)
-        ]
-        captions = [record["caption"] for record in records]
-        found = [record["numbers"] for record in records]
-        names = dict.fromkeys(name for numbers in found for name in numbers)
-        means = {n: float(np.mean([each[n] for each in found if n in each])) for n in names}
+        """Hand the files, the attention weights and what methods found out to every logger."""
+        strips = self._strips(trainer.current_epoch, records, folder) if remember else []
+        means = _means([record["numbers"] for record in records])
+        table = _attention_table(trainer.current_epoch, records)
         for logger in trainer.loggers:
             try:
                 if means:
-                    logger.log_metrics(means, step)
-                if hasattr(logger, "log_video"):
-                    videos = [record["video"] for record in records]
-                    kinds = ["mp4"] * len(videos)
-                    logger.log_video("explain/video", videos, step, caption=captions, format=kinds)
-                if hasattr(logger, "log_image"):
-                    sheets = [record["sheet"] for record in records]
-                    logger.log_image("explain/sheet", sheets, step, caption=captions)
-                    if strips:
-                        logger.log_image("explain/attention_epochs", strips, step)
-                if hasattr(logger, "log_table") and table:
-                    columns = ["epoch", "clip", "frame", "attention"]
-                    logger.log_table("explain/attention", columns, table, step=step)
+                    logger.log_metrics(means, trainer.global_step)
+                _log_media(logger, records, strips, table, trainer.global_step)
             except Exception as error:
                 self._warn(f"logging to {type(logger).__name__}", error)
+
+    def _strips(self, epoch: int, records: list[dict[str, Any]], folder: Path) -> list[Path]:
+        """Remember this epoch's attention weights, and draw each clip's over all epochs."""
+        strips = []
+        for record in records:
+            title = record["clip"]
+            for weights in record["attention"].values():
+                self.history.setdefault(title, {})[epoch] = weights
+                rows = self.history[title]
+                strip = draw_attention(np.array(list(rows.values())), list(rows), title)
+                strips.append(save_png(folder / f"{file_name(title)}.attention.png", strip))
+        return strips
 
     def _log_measured(
         self, trainer: pl.Trainer, records: list[dict[str, Any]], folder: Path
@@ -307,7 +296,7 @@ class ExplainCallback(Callback):
             try:
                 if means:
                     logger.log_metrics(means, step)
-                if picture is not None and hasattr(logger, "log_image"):
+                if picture is not None and isinstance(logger, LogsImages):
                     logger.log_image("explain/curves", [str(picture)], step)
             except Exception as error:
                 self._warn(f"logging to {type(logger).__name__}", error)
@@ -317,6 +306,45 @@ class ExplainCallback(Callback):
             self._warned.add(what)
             reason = f"{type(error).__name__}: {error}"
             warnings.warn(f"not explained: {what}{where} ({reason})", stacklevel=2)
+
+
+def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Each number's mean over the clips that have it."""
+    names = dict.fromkeys(name for numbers in found for name in numbers)
+    return {n: float(np.mean([each[n] for each in found if n in each])) for n in names}
+
+
+def _attention_table(epoch: int, records: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """Rows of epoch, clip, frame and weight."""
+    return [
+        [epoch, record["clip"], frame, weight]
+        for record in records
+        for weights in record["attention"].values()
+        for frame, weight in enumerate(weights)
+    ]
+
+
+def _log_media(
+    logger: Logger,
+    records: Sequence[Mapping[str, Any]],
+    strips: Sequence[Path],
+    table: list[list[Any]],
+    step: int,
+) -> None:
+    """What a logger takes of videos, sheets, attention strips and the attention table."""
+    captions = [record["caption"] for record in records]
+    if isinstance(logger, LogsVideos):
+        videos = [record["video"] for record in records]
+        kinds = ["mp4"] * len(videos)
+        logger.log_video("explain/video", videos, step, caption=captions, format=kinds)
+    if isinstance(logger, LogsImages):
+        sheets = [record["sheet"] for record in records]
+        logger.log_image("explain/sheet", sheets, step, caption=captions)
+        if strips:
+            logger.log_image("explain/attention_epochs", list(strips), step)
+    if isinstance(logger, LogsTables) and table:
+        columns = ["epoch", "clip", "frame", "attention"]
+        logger.log_table("explain/attention", columns, table, step=step)
 
 
 def _named(

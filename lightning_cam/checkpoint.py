@@ -9,14 +9,12 @@ file travels alone and loads with `weights_only=True`:
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -25,6 +23,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 import lightning_cam
 from lightning_cam.build import PARTIAL, TARGET, build
 from lightning_cam.errors import CheckpointError, UserError
+from lightning_cam.files import whole_file
 
 KEY = "lightning_cam"
 SCHEMA = 1
@@ -64,7 +63,7 @@ class Remember(Callback):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the checkpoint, then renames: a killed run never leaves half a file.
+    """Writes whole files: a killed run never leaves half a checkpoint.
 
     Lightning's own goes through the system's temporary folder, which on clusters is another disk,
     and across disks a move is a copy.
@@ -73,21 +72,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        with whole_file(path) as file:
-            torch.save(checkpoint, file)
-
-
-@contextmanager
-def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file to write that appears under its name only when it is complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+        with whole_file(path, sync=True) as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # "unexpected pos" on a full disk
+                    raise error.__context__ from None
+                raise
 
 
 def plain(node: Any) -> Any:
@@ -150,7 +141,7 @@ def load(path: str | Path) -> dict[str, Any]:
     if not isinstance(memory, dict):
         raise CheckpointError(
             f"{path}: written without lightning_cam: it does not remember its model and data; "
-            "train with train.py or add the callback lightning_cam.checkpoint.Remember"
+            "train with the command train or add the callback lightning_cam.checkpoint.Remember"
         )
     checkpoint[KEY] = _checked(memory, path)
     for key in ("epoch", "global_step"):

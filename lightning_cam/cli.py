@@ -29,10 +29,18 @@ from torch import nn
 from lightning_cam.attribution import Attribution
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.build import TARGET, build, rebuildable, strangers
-from lightning_cam.checkpoint import AtomicCheckpointIO, Remember, whole_file
-from lightning_cam.entry import quoted
-from lightning_cam.errors import ConfigError, UnknownNameError
+from lightning_cam.checkpoint import AtomicCheckpointIO, Remember
+from lightning_cam.errors import ConfigError, UnknownNameError, command_line, quoted
 from lightning_cam.explaining import AS_TRAINED, explain_with
+from lightning_cam.files import write_text
+from lightning_cam.interfaces import (
+    HasChannels,
+    HasClasses,
+    Monitored,
+    ReportsProblems,
+    check_data,
+    check_task,
+)
 from lightning_cam.loggers import make_logger
 from lightning_cam.measurements import EPOCH, build_measures
 from lightning_cam.reproducible import EpochLines, ReseedEpochs
@@ -91,20 +99,24 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
                 _show(config, run)
             seed_everything(config["seed"], verbose=False)
             data = build(config["data"], where="data")
+            check_data(data)
             data.prepare_data()
             data.setup()
-            config = _filled(config, data.classes, getattr(data, "channels", 3))
+            classes = _classes(data)
+            channels = data.channels if isinstance(data, HasChannels) else 3
+            config = _filled(config, classes, channels)
             _try_optimizer(config["task"])
             for part in ("task", "data"):
                 rebuildable(config[part], part)
             task = build(config["task"], where="task")
+            check_task(task)
             methods = build(config["explain"], where="explain")
             measures = build_measures(config["measure"], EPOCH)
             _check_layers(task, methods)
             skipped = SkippedClips()
             more = [skipped, *callbacks]
             watched = {"methods": methods, "measures": measures} if methods else {}
-            trainer = _trainer(config, watched, data.classes, _monitor(task), run, more)
+            trainer = _trainer(config, watched, classes, _monitor(task), run, more)
             logger = None
             if not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 logger = make_logger(config["logger"], run, config["name"], config, first)
@@ -118,8 +130,9 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
         except SystemExit:  # how Lightning leaves after Ctrl-C
             if first:
                 again = [word for word in sys.argv[1:] if not word.startswith("resume=")]
-                command = f"python {shlex.join([sys.argv[0], *again])}"
-                print(f"\nstopped; to go on: {command} {quoted('resume', _short(run.folder))}")
+                going_on = quoted("resume", _short(run.folder))
+                command = command_line("train", *map(shlex.quote, again), going_on)
+                print(f"\nstopped; to go on: {command}")
             sys.exit(130)
         finally:
             if isinstance(logger, WandbLogger):
@@ -127,7 +140,7 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
 
                 wandb.finish()
         if trainer.is_global_zero:
-            _summary(config, run, trainer, skipped)
+            _summary(config, run, trainer, data, skipped)
     return run.folder
 
 
@@ -145,7 +158,7 @@ def explain(cfg: DictConfig) -> Path | None:
         UserError: what the user can mend; also if not a single clip could be explained.
     """
     config = _plain(cfg, _EXPLAIN_KEYS)
-    typed = shlex.join(["python", *sys.argv])
+    typed = command_line("explain", *map(shlex.quote, sys.argv[1:]))
     with _quiet():
         page = run_study(config, typed) if config.get("study") else explain_with(config, typed)
     if page is not None:
@@ -171,6 +184,15 @@ def _check(config: dict[str, Any]) -> None:
     for key in ("task", "data", "trainer", "logger", "explain", "measure", "videos"):
         if not isinstance(config.get(key), dict):
             raise ConfigError(f"{key}={config.get(key)} must be one of the choices or a mapping")
+    for key, node in (
+        ("task", config["task"]),
+        ("task.model", config["task"].get("model")),
+        ("data", config["data"]),
+    ):
+        if isinstance(node, dict) and TARGET not in node:
+            raise ConfigError(
+                f"{key} names no class; add {TARGET}: package.module.Class to its file"
+            )
     for key in ("name", "runs"):
         if config[key] in (None, ""):
             raise ConfigError(f"{key} is missing; add {key}=VALUE")
@@ -182,7 +204,8 @@ def _check(config: dict[str, Any]) -> None:
         raise ConfigError(f"seed={seed} must be a whole number from 0 to {2**32 - 1}")
     if AS_TRAINED in config["explain"]:
         raise ConfigError(
-            "explain=as_trained is for explain.py; name the methods, for example explain=[gradcam]"
+            "explain=as_trained is for the command explain; name the methods, for example "
+            "explain=[gradcam]"
         )
     if config["measure"] and not config["explain"]:
         raise ConfigError(
@@ -251,11 +274,24 @@ def _layer_names(network: nn.Module) -> list[str]:
 
 def _show(config: dict[str, Any], run: Run) -> None:
     text = OmegaConf.to_yaml(OmegaConf.create(config))
-    with whole_file(run.folder / "config.yaml") as file:
-        file.write(text.encode())
+    write_text(run.folder / "config.yaml", text, sync=True)
     console = Console()
     console.print(Syntax(text, "yaml", background_color="default"), soft_wrap=True)
     console.print(f"run folder: {run.folder}", highlight=False, soft_wrap=True)
+
+
+def _classes(data: object) -> Sequence[str]:
+    """The class names of a data module that is set up.
+
+    Raises:
+        ConfigError: it has nothing to say about them.
+    """
+    if not isinstance(data, HasClasses):
+        raise ConfigError(
+            f"{type(data).__name__} has no `classes`: give it the names in the order of the "
+            "labels, or an empty list where clips have none"
+        )
+    return data.classes
 
 
 def _filled(config: dict[str, Any], classes: Sequence[str], channels: int) -> dict[str, Any]:
@@ -274,9 +310,9 @@ def _filled(config: dict[str, Any], classes: Sequence[str], channels: int) -> di
     return {**config, "task": task, "data": data}
 
 
-def _monitor(task: Any) -> tuple[str, str]:
+def _monitor(task: object) -> tuple[str, str]:
     """The metric that chooses the best checkpoint, and whether it is to be "max" or "min"."""
-    return getattr(task, "monitor", ("val/acc", "max"))
+    return task.monitor if isinstance(task, Monitored) else ("val/acc", "max")
 
 
 def _trainer(
@@ -335,19 +371,20 @@ def _trainer(
         raise ConfigError(f"trainer: {str(error).removeprefix('trainer: ')}{hint}") from error
 
 
-def _summary(config: Mapping[str, Any], run: Run, trainer: Trainer, skipped: SkippedClips) -> None:
+def _summary(
+    config: Mapping[str, Any], run: Run, trainer: Trainer, data: object, skipped: SkippedClips
+) -> None:
     """The last lines: what came out, where it lies, and what to run next."""
-    best = trainer.checkpoint_callbacks[0]
-    last = run.checkpoints / "last.ckpt"
-    found = Path(getattr(best, "best_model_path", "") or last)
+    saved = (c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
+    best = next(saved, None)
+    found = Path((best and best.best_model_path) or run.checkpoints / "last.ckpt")
     print()
     for reason, count in skipped.counts.items():
         print(f"skipped {count}x: {reason}")
-    if problems := getattr(getattr(trainer, "datamodule", None), "problems", ()):
-        print(f"{len(problems)} problems with the data, the first is {problems[0]}")
-    score = getattr(best, "best_model_score", None)
-    if score is not None:
-        print(f"best {best.monitor} {float(score):.3f} ({found.stem})")  # type: ignore[attr-defined]
+    if isinstance(data, ReportsProblems) and data.problems:
+        print(f"{len(data.problems)} problems with the data, the first is {data.problems[0]}")
+    if best is not None and best.best_model_score is not None:
+        print(f"best {best.monitor} {float(best.best_model_score):.3f} ({found.stem})")
     if not found.exists():
         print("nothing was saved")
         return
@@ -356,8 +393,8 @@ def _summary(config: Mapping[str, Any], run: Run, trainer: Trainer, skipped: Ski
     if config["explain"]:
         print(f"videos       {_short(run.folder / 'explain')}")
     trust = sorted({*strangers(config["task"]), *strangers(config["data"])})
-    more = f" trust=[{','.join(trust)}]" if trust else ""
-    print(f"next         python explain.py {quoted('ckpt', found)}{more}", flush=True)
+    more = [f"trust=[{','.join(trust)}]"] if trust else []
+    print(f"next         {command_line('explain', quoted('ckpt', found), *more)}", flush=True)
 
 
 def _short(path: Path) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from lightning_cam.attribution import Contrast, Explanation
+from lightning_cam.files import whole_file
 from lightning_cam.gallery import Spectra, relevance
 from lightning_cam.viz import ClipPicture, draw_sheet, draw_video, save_png, write_video
 
@@ -75,7 +76,8 @@ def write_clip(
             value = batch[key][0]
             arrays[key] = value.cpu().numpy() if isinstance(value, Tensor) else value
     files = ClipFiles(*(folder / f"{stem}{end}" for end in (".mp4", ".png", ".npz")))
-    np.savez_compressed(files.arrays, **arrays)
+    with whole_file(files.arrays) as file:
+        np.savez_compressed(file, **arrays)
     save_png(files.sheet, draw_sheet(picture, columns))
     write_video(files.video, draw_video(picture), fps=fps)
     return files

@@ -8,43 +8,35 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from lightning_cam.attribution import Attribution, Explainable, list_layers
 from lightning_cam.attribution.guard import find_module
-from lightning_cam.attribution.progress import progress
 from lightning_cam.build import build
 from lightning_cam.checkpoint import KEY, rebuild
-from lightning_cam.clip_files import write_clip
 from lightning_cam.data.clips import Clip, finished
 from lightning_cam.data.loading import collate
-from lightning_cam.errors import ConfigError, DataError, VideoReadError
-from lightning_cam.gallery import (
-    clip_seen,
-    clip_views,
-    draw_clip,
-    explain_clip,
-    explain_spectra,
-    to_frames,
-    true_label,
+from lightning_cam.errors import ConfigError, DataError
+from lightning_cam.explained import Asked, Found, explain_source
+from lightning_cam.files import write_csv
+from lightning_cam.interfaces import (
+    HasReader,
+    MakesBlanks,
+    Task,
+    as_task,
+    check_data,
+    network_of,
 )
-from lightning_cam.measurements import Measurements, shown_measures
+from lightning_cam.measurements import Measurements
 from lightning_cam.metrics import settings_of
+from lightning_cam.progress import progress
 from lightning_cam.runs import run_folder, writable
-from lightning_cam.scores import (
-    RELEVANCE,
-    relevance_rows,
-    score_rows,
-    shown_scores,
-    write_csv,
-)
-from lightning_cam.selecting import outputs
+from lightning_cam.scores import RELEVANCE
 from lightning_cam.settings import check_explain
 from lightning_cam.sources import find_sources
-from lightning_cam.viz import ReportEntry, write_report
+from lightning_cam.viz import write_report
 
 AS_TRAINED = "as_trained"  # marks `explain` where the checkpoint's own methods are meant
 
@@ -63,115 +55,80 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
         UserError: what the user can mend; also if not a single clip could be explained.
     """
     check_explain(config)
-    measurements = Measurements(config["measure"])
+    found = Found(Measurements(config["measure"]))
     trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
-    task: Any
-    data: Any
     settings = ("root", "rate", "intrinsics")
     given = {key: config["data"][key] for key in settings if config["data"][key] is not None}
-    task, data, info = rebuild(config["ckpt"], trust, data=given)
-    task = on_device(task, config["device"])
+    module, data, info = rebuild(config["ckpt"], trust, data=given)
+    check_data(data)
+    task = as_task(on_device(module, config["device"]))
     if config["layers"] is not None:
         _print_layers(task, data, config["layers"])
         return None
     methods = _methods(config, task, info, trust)
-    model = task.explainable()  # wrong names show before anything is read
+    target, against = _columns(config, task.explainable())  # before anything is read
+    without = against if target is None else None
+    sources, selection = find_sources(config, data, task, without)
+    asked = Asked(task, data, methods, target, against, _folder(config), config["fps"])
+    with progress("explaining", len(sources)) as advance:
+        for n, source in enumerate(sources):
+            advance(int(n > 0))  # of the clip before, whatever became of it
+            explain_source(asked, source, found)
+    shortfall = "" if selection is None else selection.shortfall(config["clips"])
+    _say(found, len(sources) if selection is None else selection.looked, shortfall)
+    summary = {
+        "checkpoint": str(config["ckpt"]),
+        "trained": f"{info['epoch'] + 1} epochs, {info['global_step']} steps",
+        "network": type(network_of(module)).__name__,
+        "methods": ", ".join(methods),
+        "measures": settings_of(found.measurements.measures),
+        "command": command,
+        "date": f"{datetime.now():%Y-%m-%d %H:%M}",
+    }
+    return _write(asked.folder, found, summary, [] if selection is None else list(selection.found))
+
+
+def _columns(config: Mapping[str, Any], model: Explainable) -> tuple[int | None, int | None]:
+    """The columns of `target` and `contrast`."""
     target, against = (
         None if config[key] is None else model.column(config[key]) for key in ("target", "contrast")
     )
     if against is not None and against == target:
         raise ConfigError(f"contrast={config['contrast']} is the target itself; choose two classes")
-    sources, selection = find_sources(config, data, task, against if target is None else None)
-    folder = _folder(config)
-    rows: list[dict[str, Any]] = []
-    curves: list[dict[str, Any]] = []
-    entries: list[ReportEntry] = []
-    unreadable: dict[str, str] = {}
-    same: dict[str, str] = {}
-    with progress("explaining", len(sources)) as advance:
-        for n, source in enumerate(sources):
-            advance(int(n > 0))  # of the clip before, whatever became of it
-            try:
-                batch = source.read()
-                if batch["error"][0]:
-                    unreadable[source.title] = batch["error"][0]
-                    continue
-                frames = _frames(data, batch)
-            except VideoReadError as error:
-                unreadable[source.title] = str(error)
-                continue
-            model = task.explainable(batch)
-            clip = batch["video"].to(task.device)
-            shown = target if against is None else _contrasted(model, clip, batch, target)
-            if against is not None and shown == against:
-                same[source.title] = f"{model.name(against)} cannot be set against itself"
-                continue
-            try:
-                explanations = explain_clip(model, methods, clip, shown, against=against)
-            except ValueError as error:
-                raise ConfigError(str(error)) from error
-            explained = next(iter(explanations.values())).target
-            spectra = explain_spectra(model, clip, data, explained)
-            views = clip_views(data, batch["video"])
-            picture = draw_clip(
-                model,
-                explanations,
-                frames,
-                batch,
-                source.title,
-                spectra=spectra,
-                views=views,
-                seen=clip_seen(task, batch),
-            )
-            files = write_clip(folder, picture, explanations, batch, config["fps"], spectra=spectra)
-            plot = folder / f"{files.sheet.stem}.curves.png"
-            measured = measurements.clip(model, explanations, clip, batch, plot)
-            scored = list(score_rows(model, measured.explanations, batch, spectra, measured.found))
-            rows += scored
-            curves += relevance_rows(model, explanations, batch, spectra)
-            own = [row for row in scored if row["method"] in explanations]
-            numbers = shown_scores(own)
-            numbers |= shown_measures(scored, measurements.measures, measured.found)
-            paths = (files.video, files.sheet, files.arrays)
-            entries.append(
-                ReportEntry.of(
-                    picture, *paths, fps=config["fps"], scores=numbers, curves=measured.picture
-                )
-            )
-    skipped = unreadable | same
-    for title, reason in skipped.items():
+    return target, against
+
+
+def _say(found: Found, looked: int, shortfall: str) -> None:
+    """Print what did not work.
+
+    Raises:
+        DataError: nothing did.
+    """
+    for title, reason in found.skipped.items():
         print(f"skipped {title}: {reason}")
-    looked = len(sources) if selection is None else selection.looked
-    found = "" if selection is None else selection.shortfall(config["clips"])
-    if not entries:
-        why = found or next(reversed(skipped.values()))
+    if not found.entries:
+        why = shortfall or next(reversed(found.skipped.values()))
         raise DataError(f"none of the {looked} clips could be explained: {why}")
-    for reason, where in measurements.failed.items():
+    for reason, where in found.measurements.failed.items():
         print(f"not measured: {where}: {reason}")
-    if found:
-        print(found)
-    if unreadable:
-        print(f"{len(unreadable)} of {looked} clips could not be read")
-    summary = {
-        "checkpoint": str(config["ckpt"]),
-        "trained": f"{info['epoch'] + 1} epochs, {info['global_step']} steps",
-        "network": type(getattr(task, "model", task)).__name__,
-        "methods": ", ".join(methods),
-        "measures": settings_of(measurements.measures),
-        "command": command,
-        "date": f"{datetime.now():%Y-%m-%d %H:%M}",
-    }
+    if shortfall:
+        print(shortfall)
+    if found.unreadable:
+        print(f"{len(found.unreadable)} of {looked} clips could not be read")
+
+
+def _write(folder: Path, found: Found, summary: Mapping[str, str], groups: Sequence[str]) -> Path:
+    """The tables, and the page."""
     tables = [
-        write_csv(folder / "scores.csv", rows, measurements.columns),
-        write_csv(folder / "relevance.csv", curves, RELEVANCE),
+        write_csv(folder / "scores.csv", found.rows, found.measurements.columns),
+        write_csv(folder / "relevance.csv", found.curves, RELEVANCE),
     ]
-    curve_tables, figure = measurements.write(folder)
-    groups = [] if selection is None else list(selection.found)
+    curve_tables, figure = found.measurements.write(folder)
     return write_report(
         folder,
-        entries,
+        found.entries,
         summary=summary,
-        skipped=skipped,
+        skipped=found.skipped,
         downloads=tables + curve_tables,
         groups=groups,
         figure=figure,
@@ -193,11 +150,17 @@ def on_device(task: Any, device: str) -> Any:
         raise ConfigError(f"device={device} cannot be used ({reason}); try device=cpu") from error
 
 
-def _print_layers(task: Any, data: Any, asked: str) -> None:
+def _print_layers(task: Task, data: object, asked: str) -> None:
     if asked != "list":
         raise ConfigError(f"layers={asked} is unknown; layers=list prints them, layer=NAME chooses")
+    reader = data.reader if isinstance(data, HasReader) else None
+    if not isinstance(reader, MakesBlanks):
+        raise ConfigError(
+            f"layers=list needs the size of a clip, which {type(data).__name__} does not know: "
+            "give it a reader with a method missing(clip, error)"
+        )
     # A clip of the size the network is used with.
-    blank = finished(collate([data.reader.missing(Clip(Path(), ""), "")]))
+    blank = finished(collate([reader.missing(Clip(Path(), ""), "")]))
     model = task.explainable(blank)
     table = Table(title="target layers")
     for heading in ("layer", "activation (D, t, h, w)", "stride (t, h, w)", ""):
@@ -212,7 +175,7 @@ def _print_layers(task: Any, data: Any, asked: str) -> None:
 
 
 def _methods(
-    config: Mapping[str, Any], task: Any, info: Mapping[str, Any], trust: Sequence[str]
+    config: Mapping[str, Any], task: Task, info: Mapping[str, Any], trust: Sequence[str]
 ) -> dict[str, Attribution]:
     chosen = dict(config.get("explain") or {})
     as_trained = chosen.pop(AS_TRAINED, False)
@@ -232,25 +195,6 @@ def _methods(
         name: dataclasses.replace(method, layer=layer) if hasattr(method, "layer") else method
         for name, method in methods.items()
     }
-
-
-def _contrasted(
-    model: Explainable, clip: torch.Tensor, batch: Mapping[str, Any], target: int | None
-) -> int:
-    """The class to set against another: the one asked for, else the true, else the predicted."""
-    label = true_label(batch)
-    if target is not None or label >= 0:
-        return label if target is None else target
-    return int(model.unasked(outputs(model, clip))[0])
-
-
-def _frames(data: Any, batch: Mapping[str, Any]) -> np.ndarray:
-    """Pictures (T, H, W, 3) of a clip: from its file, larger than the network's, where possible."""
-    display = getattr(getattr(data, "reader", None), "display", None)
-    if display is not None:
-        return display(batch["path"][0], batch["frame_idx"][0].tolist())
-    undo = getattr(data, "to_frames", None)
-    return undo(batch["video"])[0] if undo else to_frames(batch["video"][0])
 
 
 def _folder(config: Mapping[str, Any]) -> Path:

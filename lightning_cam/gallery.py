@@ -25,6 +25,7 @@ from lightning_cam.attribution import (
 )
 from lightning_cam.attribution.ops import resize_heatmap
 from lightning_cam.attribution.spectrum import MEASURES
+from lightning_cam.interfaces import Batch, HasSpectra, HasViews, ShowsFrames, ShowsMore
 from lightning_cam.viz import ClipPicture, Stack, frame_shares
 from lightning_cam.viz.canvas import resize
 
@@ -74,7 +75,7 @@ def explain_clip(
 def explain_spectra(
     model: Explainable,
     clip: Tensor,
-    data: Any,
+    data: object,
     target: Tensor,
     on_error: OnError | None = None,
 ) -> dict[str, SpectrumRelevance]:
@@ -88,7 +89,7 @@ def explain_spectra(
         target: `(1,)`, the explained column: `target` of an `Explanation`.
         on_error: as in `explain_clip`.
     """
-    spectra = getattr(data, "spectra", {})
+    spectra = data.spectra if isinstance(data, HasSpectra) else {}
     found: dict[str, SpectrumRelevance] = {}
     for measure in MEASURES if len(spectra) > 1 else ():
         try:
@@ -100,19 +101,29 @@ def explain_spectra(
     return found
 
 
-def clip_views(data: Any, clip: Tensor) -> dict[str, np.ndarray]:
+def clip_frames(data: object, clip: Tensor) -> np.ndarray:
+    """The frames `(T, H, W, 3)` uint8 of one clip `(1, C, T, H, W)`, as the data module has them.
+
+    Where it cannot tell, they are stretched over the clip's own range.
+    """
+    if isinstance(data, ShowsFrames):
+        return np.asarray(data.to_frames(clip)[0])
+    return to_frames(clip[0])
+
+
+def clip_views(data: object, clip: Tensor) -> dict[str, np.ndarray]:
     """One fused clip `(1, C, T, H, W)` as each spectrum sees it; empty without several spectra."""
-    views = getattr(data, "views", None)
-    return {} if views is None else {name: frames[0] for name, frames in views(clip).items()}
+    if not isinstance(data, HasViews):
+        return {}
+    return {name: frames[0] for name, frames in data.views(clip).items()}
 
 
-def clip_seen(task: Any, batch: Mapping[str, Any]) -> Any:
+def clip_seen(task: object, batch: Batch) -> Any:
     """What a task has to show of one clip beside its frames: `panels`, their `scales`, `lines`.
 
     None where it has nothing; see `tasks.sfm_pictures.Seen`.
     """
-    seen = getattr(task, "seen", None)
-    return None if seen is None else seen(batch)
+    return task.seen(batch) if isinstance(task, ShowsMore) else None
 
 
 def draw_clip(

@@ -9,8 +9,8 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
-from lightning_cam.checkpoint import whole_file
 from lightning_cam.errors import UnknownNameError
+from lightning_cam.files import write_text
 from lightning_cam.runs import Run
 
 KINDS = ("wandb", "csv", "none")
@@ -64,8 +64,7 @@ def _start_wandb(
 
     note = run.folder / "wandb_id.txt"
     if not note.exists():
-        with whole_file(note) as file:  # half an id would be another run's
-            file.write(secrets.token_hex(4).encode())
+        write_text(note, secrets.token_hex(4), sync=True)  # half an id would be another run's
     (run.folder / "wandb").mkdir(exist_ok=True)
     experiment = wandb.init(
         name=f"{name} {run.folder.name}",

@@ -15,12 +15,13 @@ from typing import Any
 from torch import Tensor
 
 from lightning_cam.attribution import CentreMap, Contrast, Explainable, Explanation, RandomMap
-from lightning_cam.attribution.progress import progress
 from lightning_cam.build import build
 from lightning_cam.errors import ConfigError
+from lightning_cam.files import write_csv
 from lightning_cam.measured_curves import draw_measured
 from lightning_cam.metrics import Explained, Measure, Measured, mean_interval, measure, titles
-from lightning_cam.scores import SCORES, each_class, write_csv
+from lightning_cam.progress import progress
+from lightning_cam.scores import SCORES, each_class
 
 BASELINES: Mapping[str, RandomMap | CentreMap] = {"random": RandomMap(), "centre": CentreMap()}
 CURVES = ("clip_id", "method", "target", "measure", "fraction", "score")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,13 +161,3 @@ def shown_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def _spectrum(column: str) -> str:
     name = column.removeprefix("fall_")
     return "any" if name == "all" else name.upper()
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Path:
-    """Write rows under `columns` and whatever other columns any of them has; return the path."""
-    names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(names), restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    return path

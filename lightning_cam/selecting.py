@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
@@ -20,6 +18,8 @@ from lightning_cam.data.dataset import SampleDataset
 from lightning_cam.data.loading import collate
 from lightning_cam.errors import ConfigError
 from lightning_cam.gallery import probabilities
+from lightning_cam.interfaces import Task
+from lightning_cam.progress import progress
 from lightning_cam.viz import outcome
 
 _BATCH = 4  # little is read in vain when enough clips are found
@@ -62,7 +62,7 @@ def shuffled(indices: Sequence[int]) -> list[int]:
 
 
 def select_clips(
-    task: Any,
+    task: Task,
     dataset: SampleDataset[Any],
     order: Sequence[int],
     kinds: Sequence[str],
@@ -93,8 +93,7 @@ def select_clips(
     loader = DataLoader(
         Subset(dataset, list(order)), _BATCH, num_workers=workers, collate_fn=collate
     )
-    with _progress(len(order)) as progress:
-        bar = progress.add_task("looking", total=len(order))
+    with progress("looking", len(order)) as advance:
         for batch in loader:
             batch = finished(move_data_to_device(batch, task.device))
             model = task.explainable(batch)
@@ -110,7 +109,7 @@ def select_clips(
                 if count is not None and all(len(of) == count for of in found.values()):
                     return Selection(found, unreadable, looked)
             counts = ", ".join(f"{len(of)} {kind}" for kind, of in found.items())
-            progress.update(bar, completed=looked, description=f"looking: {counts}")
+            advance(len(batch["error"]), f"looking: {counts}")
     return Selection(found, unreadable, looked)
 
 
@@ -123,15 +122,3 @@ def outputs(model: Explainable, clip: Tensor) -> Tensor:
 def _kind(model: Explainable, row: Tensor, label: int) -> str:
     ranked = sorted(probabilities(model, row[None]), key=lambda pair: -pair[1])
     return outcome(ranked, model.name(label) if label >= 0 else None)
-
-
-def _progress(total: int) -> Progress:
-    console = Console()
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
+
+from lightning_cam.interfaces import Batch
 
 
 class SkippedClips(Callback):
@@ -48,11 +50,11 @@ class SkippedClips(Callback):
         self.counts = dict(counts)
 
 
-def as_mapping(batch: Any) -> dict[str, Any]:
+def as_mapping(batch: Any) -> Batch:
     """A batch by its keys; a tuple begins with the clips and their labels."""
-    if isinstance(batch, Mapping):
-        return dict(batch)
-    return dict(zip(("video", "label"), batch, strict=False))
+    if not isinstance(batch, Mapping):
+        batch = zip(("video", "label"), batch, strict=False)
+    return cast(Batch, dict(batch))
 
 
 def gather(trainer: pl.Trainer, records: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning.pytorch import LightningDataModule
 
 from lightning_cam.clip_files import file_name
 from lightning_cam.data.dataset import SampleDataset
 from lightning_cam.data.loading import collate
 from lightning_cam.data.video import SUFFIXES, is_frame_folder
 from lightning_cam.errors import ConfigError, DataError
+from lightning_cam.interfaces import Batch, HasRoot, HasWorkers, OpensParts, ReadsFiles, Task
 from lightning_cam.selecting import Selection, select_clips, shuffled
 from lightning_cam.settings import selected_kinds
 
@@ -23,11 +25,11 @@ class Source:
     """One clip to explain: its title, and how to get its batch of one."""
 
     title: str
-    read: Callable[[], dict[str, Any]]
+    read: Callable[[], Batch]
 
 
 def find_sources(
-    config: Mapping[str, Any], data: Any, task: Any, without: int | None
+    config: Mapping[str, Any], data: LightningDataModule, task: Task, without: int | None
 ) -> tuple[list[Source], Selection | None]:
     """The clips to explain, and how they were selected where `select` asks for that.
 
@@ -53,12 +55,12 @@ def find_sources(
         choose(dataset, clips, split) if named else shuffled(eligible(dataset, split, without)),
         kinds,
         count=None if named else clips,
-        workers=getattr(data, "num_workers", 0),
+        workers=data.num_workers if isinstance(data, HasWorkers) else 0,
     )
     return from_split(dataset, selection.indices), selection
 
 
-def from_files(path: Path, data: Any) -> list[Source]:
+def from_files(path: Path, data: object) -> list[Source]:
     """A video, or all videos below a folder; a folder of pictures is one video.
 
     Args:
@@ -67,7 +69,14 @@ def from_files(path: Path, data: Any) -> list[Source]:
 
     Raises:
         DataError: there is no video.
+        ConfigError: the data module cannot read one.
     """
+    if not isinstance(data, ReadsFiles):
+        raise ConfigError(
+            f"{type(data).__name__} cannot read a file: give it a method read(path) that returns "
+            "a sample, or explain clips of the data set without video="
+        )
+    read = data.read
     if path.is_dir() and not is_frame_folder(path):
         files = [f for f in sorted(path.rglob("*")) if _is_video(f)]
         if not files:
@@ -87,7 +96,7 @@ def from_files(path: Path, data: Any) -> list[Source]:
     if len(set(names)) == len(names):  # else the whole names tell them apart
         titles = short
     return [
-        Source(title, lambda file=file: collate([data.read(file)]))  # type: ignore[misc]
+        Source(title, lambda file=file: collate([read(file)]))  # type: ignore[misc]
         for title, file in zip(_unique(titles), files, strict=True)
     ]
 
@@ -98,7 +107,7 @@ def _is_video(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
-def open_split(data: Any, split: str, root_given: bool) -> SampleDataset[Any]:
+def open_split(data: LightningDataModule, split: str, root_given: bool) -> SampleDataset[Any]:
     """The clips of one part of a data set, without augmentation, training clips included.
 
     Args:
@@ -109,14 +118,17 @@ def open_split(data: Any, split: str, root_given: bool) -> SampleDataset[Any]:
     Raises:
         UserError: there is no such part, or there are no data.
     """
-    there = hasattr(data, "root") and Path(str(data.root)).is_dir()
-    if not there and (root_given or not hasattr(data, "root")):
-        data.prepare_data()
-    elif not there:
-        # Nothing is made at a root that only the checkpoint names: it may be a stranger's.
-        raise DataError(
-            f"no data at {data.root}, which the checkpoint remembers; add data.root=FOLDER"
+    if not isinstance(data, OpensParts):
+        raise ConfigError(
+            f"{type(data).__name__} cannot open clips to be explained: give it a method "
+            "evaluation(part) that returns a SampleDataset, or explain a file with video=PATH"
         )
+    root = data.root if isinstance(data, HasRoot) else None
+    if root is None or (root_given and not Path(root).is_dir()):
+        data.prepare_data()
+    elif not Path(root).is_dir():
+        # Nothing is made at a root that only the checkpoint names: it may be a stranger's.
+        raise DataError(f"no data at {root}, which the checkpoint remembers; add data.root=FOLDER")
     return data.evaluation(str(split))
 
 

@@ -6,8 +6,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parents[1]
+# Of the two places the one that holds the commands' own; the other may hold a user's.
+CONFIGS = next(
+    folder
+    for folder in (ROOT / "lightning_cam" / "commands" / "configs", ROOT / "configs")
+    if (folder / "train.yaml").is_file()
+)
 ENVIRONMENT = {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
@@ -45,3 +55,17 @@ def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProce
     process = start(script, *arguments, cwd=cwd)
     out, err = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def choices(group: str) -> list[str]:
+    """Names of a group's configurations."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def node_of(group: str, choice: str) -> dict[str, Any]:
+    """One choice of a group, resolved, as `train.py` would build it."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("train", [f"{group}={choice}"])
+    node = OmegaConf.to_container(config, resolve=True)[group]  # type: ignore[index,call-overload]
+    assert isinstance(node, dict)
+    return node

@@ -16,8 +16,9 @@ REAL = Path(os.environ.get("LIGHTNING_CAM_REAL", Path(__file__).parents[2] / "sh
 # OpenMP's spinning makes small tensors slower on two shared cores, and tests share them.
 torch.set_num_threads(1)
 
-# The same examples in every run; HYPOTHESIS_PROFILE=default looks for others.
-settings.register_profile("same", derandomize=True)
+# The same examples in every run, and no deadline on a busy machine;
+# HYPOTHESIS_PROFILE=default looks for others.
+settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 

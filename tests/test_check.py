@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -20,13 +19,14 @@ import numpy as np
 import pytest
 from commands import ENVIRONMENT, ROOT
 
+from lightning_cam.commands.check import main
 from lightning_cam.data import check as command
 from lightning_cam.data import scan as scanning
 from lightning_cam.data.clips import Clip
 from lightning_cam.data.intact import bytes_missing
 from lightning_cam.data.listing import Problem
 from lightning_cam.data.scan import Finding, inspect, scan
-from lightning_cam.data.ucf11 import SyntheticActions
+from lightning_cam.data.synthetic.actions_data import SyntheticActions
 from lightning_cam.data.video import read_clip, read_frames
 
 FORMATS = (".mpg", ".avi", ".mp4", ".mov", ".mkv", ".webm")
@@ -55,12 +55,11 @@ def check(
     monkeypatch.setenv("COLUMNS", "160")
 
     def call(*arguments: object) -> CompletedProcess[str]:
-        words = ["check", *map(str, arguments)]
+        words = ["lightning-cam-check", *map(str, arguments)]
         monkeypatch.setattr(sys, "argv", words)
-        monkeypatch.delitem(sys.modules, "lightning_cam.data.check", raising=False)
         capfd.readouterr()
         with pytest.raises(SystemExit) as leaving:
-            runpy.run_module("lightning_cam.data.check", run_name="__main__")
+            main()
         out, err = capfd.readouterr()
         return CompletedProcess(words, leaving.value.code, out, err)
 
@@ -430,9 +429,11 @@ def test_errors_of_usage(check: Any, arguments: list[str], words: str) -> None:
 def test_problems_that_cannot_be_written(check: Any, folder: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(folder, tmp_path / "set"))
     (root / "blink" / "x.txt").touch()
-    done = check("data=folder", f"data.root={root}", "decode=false", "out=no/where.csv")
+    out = root / "blink" / "x.txt" / "where.csv"
+    done = check("data=folder", f"data.root={root}", "decode=false", f"out={out}")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: cannot write no/where.csv")
+    assert done.stderr.startswith(f"error: cannot write {out}: Not a directory")
+    assert done.stderr.endswith("(out=FILE)\n")
     assert "1 stray" in done.stdout  # the report is not lost
 
 
@@ -443,8 +444,8 @@ def test_every_kind_has_a_heading_and_one_line() -> None:
 
 def test_help_loads_neither_torch_nor_lightning() -> None:
     code = (
-        "import runpy, sys; sys.argv = ['check', '--help']\n"
-        "runpy.run_module('lightning_cam.data.check', run_name='__main__')\n"
+        "import runpy, sys; sys.argv = ['', 'check', '--help']\n"
+        "runpy.run_module('lightning_cam', run_name='__main__')\n"
         "print(sorted({'torch', 'lightning', 'numpy', 'wandb'} & set(sys.modules)))"
     )
     done = subprocess.run(

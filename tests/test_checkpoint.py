@@ -32,7 +32,7 @@ TASK = {
     "optimizer": {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 1e-3},
 }
 DATA = {
-    "_target_": "lightning_cam.data.ucf11.SyntheticActions",
+    "_target_": "lightning_cam.data.synthetic.actions_data.SyntheticActions",
     "root": "nowhere",
     "actions": CLASSES,
 }

@@ -21,12 +21,16 @@ from omegaconf import OmegaConf
 from lightning_cam.build import PARTIAL, TARGET, build, locate
 from lightning_cam.checkpoint import KEY, Remember, rebuild
 from lightning_cam.cli import _filled
-from lightning_cam.entry import command, help_text, quoted
+from lightning_cam.commands.entry import command
+from lightning_cam.commands.help import help_text
+from lightning_cam.commands.search import PACKAGE as CONFIGS
+from lightning_cam.errors import quoted
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = ROOT / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
-CHOICES = [f"{f.parent.name}={f.stem}" for f in FILES if f.parent != CONFIGS]
+CHOICES = [
+    f"{f.parent.name}={f.stem}" for f in FILES if f.parent != CONFIGS and not f.stem.startswith("_")
+]
 
 
 def composed(name: str, *overrides: str) -> dict[str, Any]:
@@ -126,9 +130,12 @@ def test_multispectral_experiments(size: str, network: str, spectrum: str) -> No
         return  # PAN's pretrained stem of four channels is not the paper's
     small = bool(size)
     net = network if small or network == "pan" else "r3d18"
-    name = f"multispectral_{size}{net}_{spectrum}"
-    config = composed("train", f"experiment={name}")
-    assert config["name"] == name
+    name = f"multispectral_{size}{net}"
+    if spectrum == "fused":
+        config = composed("train", f"experiment={name}_fused")
+    else:
+        config = composed("train", f"experiment={name}", f"data.spectrum={spectrum}")
+    assert config["name"] == f"{name}_{spectrum}"
     data, model = config["data"], config["model"]
     assert data[TARGET].endswith("SyntheticMultispectral" if small else ".Multispectral")
     assert data["spectrum"] == ("irtv" if spectrum == "fused" else spectrum)
@@ -239,7 +246,7 @@ def test_an_object_for_a_group_is_told_where_it_goes(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", argument])
     with pytest.raises(SystemExit) as leaving:
-        command(pytest.fail, ROOT / "train.py")
+        command(pytest.fail, "train")
     assert leaving.value.code == 2
     assert words in capsys.readouterr().err
     node = composed("train", "task.model={_target_: a.B, num_classes: null}")["task"]["model"]
@@ -258,8 +265,9 @@ def test_quoted_survives_shell_and_hydra(value: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["train", "explain"])
-def test_help_shows_every_setting_and_group(name: str) -> None:
-    text = help_text(CONFIGS, name)
+def test_help_shows_every_setting_and_group(name: str, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    text = help_text(name)
     for node in (composed(name, *(["ckpt=x"] if name == "explain" else [])),):
         for key in node:
             assert re.search(rf"^ *{key}[.:\s]", text, re.MULTILINE), key
@@ -270,9 +278,49 @@ def test_help_shows_every_setting_and_group(name: str) -> None:
     assert max(map(len, text.splitlines())) < 120
 
 
-def test_examples_in_the_help_compose() -> None:
+INHERIT = [
+    f"{f.parent.name}={f.stem}"
+    for f in FILES
+    if f.parent.name in ("data", "model", "task", "trainer") and not f.stem.startswith("_")
+    if "\ndefaults:\n" in f.read_text()
+]
+
+
+@pytest.mark.parametrize("choice", ["task=sfm", "model=lrcn", *INHERIT])
+def test_help_shows_every_key_of_the_choice(choice: str, monkeypatch) -> None:
+    """Those it takes from other files included, each once and with its comment."""
+    monkeypatch.setattr(sys, "argv", ["train.py", choice, "--help"])
+    group, _, stem = choice.partition("=")
+    text = help_text("train", [choice])
+    shown = re.split(rf"^.*# {group}={stem}$", text, flags=re.MULTILINE)[1].split("\n\n")[0]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = OmegaConf.to_container(compose("train", [choice])[group])
+    assert sorted(re.findall(r"^ +(\w+): ", shown, re.MULTILINE)) == sorted(dotted(config))
+    assert not re.search(r"^ +\w+: (?!.*#)", shown, re.MULTILINE), shown
+
+
+def dotted(node: Any) -> Iterator[str]:
+    """Every key, those of nested mappings after theirs."""
+    for key, value in node.items():
+        if not key.startswith("_"):
+            yield key
+            yield from dotted(value) if isinstance(value, dict) else ()
+
+
+def test_parts_of_files_are_no_choices(monkeypatch, capsys) -> None:
+    assert "_clips" not in help_text("train")
+    for wrong in ("data=_clips", "data=_clip"):
+        monkeypatch.setattr(sys, "argv", ["train.py", wrong])
+        with pytest.raises(SystemExit):
+            command(pytest.fail, "train")
+        error = capsys.readouterr().err
+        assert f"no data '{wrong[5:]}'" in error and ", _" not in error
+
+
+def test_examples_in_the_help_compose(monkeypatch) -> None:
     for name in ("train", "explain"):
-        for typed in re.findall(rf"^  python {name}\.py (.*)$", help_text(CONFIGS, name), re.M):
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+        for typed in re.findall(rf"^  python {name}\.py (.*)$", help_text(name), re.M):
             words = [w for w in shlex.split(typed.split("  ")[0]) if w != "-m"]
             composed(name, *(w.replace("seed=0,1,2", "seed=0") for w in words))
 

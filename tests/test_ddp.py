@@ -64,4 +64,4 @@ def test_two_ranks_share_the_clips_and_one_run_folder(tmp_path: Path) -> None:
     # 3 classes x 1 group x 3 clips = 9 clips, 5 + 4 and 2 + 1 batches, each counted once
     assert len(scores) == 2
     assert all(abs(float(s) * 9 - round(float(s) * 9)) < 1e-4 for s in scores)
-    assert "python explain.py ckpt=" in run.stdout
+    assert "explain.py ckpt=" in run.stdout

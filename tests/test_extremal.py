@@ -6,7 +6,6 @@ import math
 import warnings
 from dataclasses import replace
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -552,8 +551,9 @@ def test_wrong_settings_are_named(changes: dict[str, Any], words: str) -> None:
 
 def test_the_configurations_are_the_methods_defaults() -> None:
     from lightning_cam.build import build
+    from lightning_cam.commands.search import PACKAGE
 
-    folder = Path(__file__).parents[1] / "configs" / "explain"
+    folder = PACKAGE / "explain"
     for name, variant in (("step", "step"), ("extremal_3d", "3d"), ("extremal_2d", "2d")):
         built = build({name: yaml.safe_load((folder / f"{name}.yaml").read_text())})
         assert built == {name: lc.ExtremalPerturbation(variant)}  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from nets import Gap3d, batch_of, clip_of, describe
 
 import lightning_cam as lc
 from lightning_cam.errors import ConfigError, UserError
+from lightning_cam.files import write_csv
 from lightning_cam.gallery import explain_clip
 from lightning_cam.measurements import (
     CURVES,
@@ -22,7 +23,7 @@ from lightning_cam.measurements import (
     with_baselines,
 )
 from lightning_cam.metrics import DeletionArea, InsertionArea
-from lightning_cam.scores import SCORES, score_rows, write_csv
+from lightning_cam.scores import SCORES, score_rows
 
 CLASSES = ["wave", "smile", "c", "d"]
 METHODS = {"gradcam": lc.GradCAM(), "space": lc.GradCAM(pool="space")}
@@ -53,7 +54,7 @@ def both(**settings: Any) -> dict[str, Any]:
     [
         ({}, "default"),
         ({"protocol": "rise"}, "rise"),
-        ({"protocol": "seed003", "steps": 20}, "seed003, steps=20"),
+        ({"protocol": "bayer2022", "steps": 20}, "bayer2022, steps=20"),
         ({"unit": [1, 8, 8], "batch": 4}, "default, unit=(1, 8, 8)"),
         ({"steps": 99, "normalised": True}, "default, steps=99, normalised"),
         ({"reference": "blur"}, "default, deleted=blur"),
@@ -74,7 +75,7 @@ def test_settings_and_their_names(settings: dict[str, Any], name: str) -> None:
         ({"steps": 0}, "steps must be a whole number from 1 on"),
         ({"unit": "pixel"}, "unit must be"),
         ({"reference": "white"}, "deleted must be one of"),
-        ({"protocol": 7}, "protocol=7 must be one of default, seed003, rise"),
+        ({"protocol": 7}, "protocol=7 must be one of default, bayer2022, rise"),
     ],
 )
 def test_wrong_settings_are_one_line(settings: dict[str, Any], words: str) -> None:

@@ -113,7 +113,7 @@ def test_d6_constant_heat_is_half_on_average() -> None:
     assert len(set(found)) == 60
 
 
-@pytest.mark.parametrize("name", ["default", "seed003", "rise"])
+@pytest.mark.parametrize("name", ["default", "bayer2022", "rise"])
 def test_d7_the_curves_end_at_the_clip_and_at_the_references(name: str) -> None:
     torch.manual_seed(0)
     net = Gap3d().eval()
@@ -284,7 +284,7 @@ def test_preset_rise_on_images_is_the_published_loop(size: tuple[int, int]) -> N
         torch.testing.assert_close(other[0], expected, rtol=0, atol=1e-5)
 
 
-def test_preset_seed003_is_the_published_loop() -> None:
+def test_preset_bayer2022_is_the_published_loop() -> None:
     torch.manual_seed(0)
     net = Gap3d().eval()
     raw = torch.rand(1, 3, 8, 16, 20, generator=torch.Generator().manual_seed(2))
@@ -309,7 +309,7 @@ def test_preset_seed003_is_the_published_loop() -> None:
         expected[f] = torch.stack(scores)
     clip = (raw - MEAN.view(3, 1, 1, 1)) / STD.view(3, 1, 1, 1)
     for f, scores_ in expected.items():
-        found = f(describe(net, black=BLACK), clip, heat[None], protocol="seed003")
+        found = f(describe(net, black=BLACK), clip, heat[None], protocol="bayer2022")
         torch.testing.assert_close(found.score[0], scores_, rtol=1e-4, atol=1e-6)
         area = torch.trapezoid(scores_, points.float() / heat.numel())
         torch.testing.assert_close(found.auc[0], area, rtol=1e-4, atol=1e-6)
@@ -483,7 +483,7 @@ def test_a_short_clip_s_curve_is_that_without_its_padding() -> None:
     valid = torch.tensor([[True] * 4 + [False] * 2])
     padded = replace(lc.Explainable.of(Share(a), []), valid=valid)
     alone = lc.Explainable.of(Share(a[:4]), [])
-    for protocol in ("default", "seed003"):
+    for protocol in ("default", "bayer2022"):
         for f in (lc.deletion, lc.insertion):
             settings_ = {"protocol": protocol, "inserted": "blur", "steps": 16}
             long = f(padded, torch.ones(1, 1, 6, 4, 5), heat[None], 0, **settings_)

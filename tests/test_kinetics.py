@@ -13,10 +13,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lightning_cam.build import locate
+from lightning_cam.commands.search import PACKAGE
 from lightning_cam.data.kinetics import MEAN, Kinetics, key_of
 from lightning_cam.errors import DataError, UnknownNameError
 
-DATA = Path(__file__).parents[1] / "configs" / "data"
+DATA = PACKAGE / "data"
 LABELS = ["abseiling", "blowing out candles", 'playing "bass", loud', "zumba"]
 HEADER = ["label", "youtube_id", "time_start", "time_end", "split"]
 
@@ -217,19 +218,19 @@ def test_weights_of_kinetics_on_ones_own_videos() -> None:
     root = Path(__file__).parents[1]
     text = (root / "data" / "README.md").read_text().replace("\\\n", " ")
     (line,) = (line for line in text.splitlines() if "kinetics_r3d18 data=folder" in line)
-    with initialize_config_dir(str(root / "configs"), version_base="1.3"):
+    with initialize_config_dir(str(PACKAGE), version_base="1.3"):
         ours = compose("train", shlex.split(line)[2:]).data
         theirs = compose("train", ["experiment=kinetics_r3d18"]).data
     assert ours._target_.endswith("VideoFolder")
     for key in ("fps", "resize", "crop", "mean", "std"):
         assert ours[key] == theirs[key], key
-    for path in (root / "configs" / "experiment").glob("kinetics_*.yaml"):
+    for path in (PACKAGE / "experiment").glob("kinetics_*.yaml"):
         assert "data=folder" not in path.read_text()
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in DATA.glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted(p.stem for p in DATA.glob("[!_]*.yaml")))
 def test_colours_can_be_set_and_are_the_classes_own(name: str) -> None:
-    with initialize_config_dir(str(DATA.parent), version_base="1.3"):
+    with initialize_config_dir(str(PACKAGE), version_base="1.3"):
         settings: Any = OmegaConf.to_container(
             compose("train", [f"data={name}", "data.root=x"]).data, resolve=True
         )

@@ -18,18 +18,19 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from lightning_cam.commands.search import composed
 from lightning_cam.data import cameras
 from lightning_cam.data.check import check
 from lightning_cam.data.clips import Clip, finished
 from lightning_cam.data.drives import Drive, films, snippets
-from lightning_cam.data.kitti import KittiOdometry, SyntheticOdometry
+from lightning_cam.data.kitti import KittiOdometry
 from lightning_cam.data.kitti_sequence import read_camera
 from lightning_cam.data.snippet_transforms import SnippetTransform
 from lightning_cam.data.synthetic.odometry import PARTS as MASKS
+from lightning_cam.data.synthetic.odometry.data import SyntheticOdometry
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError, VideoReadError
 from lightning_cam.geometry import inverse_warp
 
-CONFIGS = Path(__file__).parents[1] / "configs"
 SIZE = (40, 130)  # of pictures on disk
 K = cameras.pinhole(75.0, 76.0, 63.5, 19.4)
 BASELINE = np.array([0.06, -0.01, 0.003])  # of image_2
@@ -843,9 +844,8 @@ def test_offset_of_a_camera(tmp_path: Path) -> None:
 
 
 def checked(root: Path, **options: Any) -> int:
-    config = OmegaConf.load(CONFIGS / "data" / "kitti_odometry.yaml")
-    config = OmegaConf.merge({"data": config}, {"seed": 0})
-    data = {**OmegaConf.to_container(config, resolve=True)["data"], "root": str(root)}  # type: ignore
+    config = OmegaConf.to_container(composed("check", ["data=kitti_odometry"]), resolve=True)
+    data = {**config["data"], "root": str(root)}  # type: ignore
     data |= {"train": [0, 1], "val": [9], "test": [9], **options}
     settings = {"decode": True, "out": None, "processes": 1, "timeout": 30, "seed": 0}
     return check({"data": data, **settings})

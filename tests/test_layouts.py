@@ -16,6 +16,8 @@ import pytest
 import torch
 from commands import ROOT, run
 
+from lightning_cam.commands.check import main as check
+
 pytestmark = pytest.mark.slow
 
 TINY = [
@@ -53,14 +55,13 @@ def here(
 
     def call(name: str, *arguments: object) -> Done:
         monkeypatch.setattr(sys, "argv", [str(ROOT / f"{name}.py"), *map(str, arguments)])
-        monkeypatch.delitem(sys.modules, "lightning_cam.data.check", raising=False)
         capfd.readouterr()
         code: Any = 0
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             try:
                 if name == "check":
-                    runpy.run_module("lightning_cam.data.check", run_name="__main__")
+                    check()
                 else:
                     runpy.run_path(sys.argv[0], run_name="__main__")
             except SystemExit as leaving:

@@ -169,7 +169,7 @@ def test_least_relevant_first_turns_round_what_is_better() -> None:
 
 
 def test_settings_are_the_protocol_s_or_torchmetrics_own() -> None:
-    metric = Deletion("seed003", unit="frame", steps=4, sync_on_compute=False)
+    metric = Deletion("bayer2022", unit="frame", steps=4, sync_on_compute=False)
     assert (metric.protocol.inserted, metric.protocol.unit) == ("zoom", "frame")
     assert metric.sync_on_compute is False
     with pytest.raises(UnknownNameError, match="protocol 'rice'"):

@@ -18,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_cam.data.clips import Clip
-from lightning_cam.data.multispectral import Multispectral, SyntheticMultispectral
+from lightning_cam.data.multispectral import Multispectral
 from lightning_cam.data.multispectral_names import actor_of, camera_of, partner, spectrum_of
 from lightning_cam.data.spectra import align, by_height, load_registration
 from lightning_cam.data.synthetic.multispectral import registration
+from lightning_cam.data.synthetic.multispectral.data import SyntheticMultispectral
 from lightning_cam.data.truth import Truth
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError, VideoReadError
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import ROOT, tiny
+from commands import tiny
 from hydra import compose, initialize_config_dir
 
 from lightning_cam.cli import explain, train
+from lightning_cam.commands.search import PACKAGE
 from lightning_cam.errors import CheckpointError, ConfigError
 
 MODULE = """
@@ -32,6 +33,9 @@ class Net(nn.Module):
 class Answers(Net):
     def forward(self, clip):
         return {"out": super().forward(clip)}
+
+class Misspelt(Net):
+    explain_layer = ("blocks.2",)
 
 def make(num_classes):
     return Net(num_classes)
@@ -59,7 +63,7 @@ def call(
     def run(name: str, *arguments: str) -> Path | None:
         given = [*small, *arguments] if name == "train" else list(arguments)
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *given])
-        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        with initialize_config_dir(str(PACKAGE), version_base="1.3"):
             cfg = compose(name, given)
         return train(cfg) if name == "train" else explain(cfg)
 
@@ -70,7 +74,7 @@ def follow(call: Callable[..., Path | None], out: str, package: str) -> None:
     """What `next` proposes works, and does not without the trust it gives."""
     (line,) = (line for line in out.splitlines() if line.startswith("next "))
     _, python, script, ckpt, trust = shlex.split(line)
-    assert (python, script, trust) == ("python", "explain.py", f"trust=[{package}]")
+    assert (Path(python).name, script, trust) == ("python", "explain.py", f"trust=[{package}]")
     with pytest.raises(CheckpointError, match=rf"add trust=\[{package}\]"):
         call("explain", ckpt, "clips=1")
     page = call("explain", ckpt, trust, "clips=1")
@@ -114,6 +118,10 @@ def test_a_module_of_ones_own(call, capsys) -> None:
         (
             ["task.model={_target_: mine.Answers, num_classes: 3}", "task.layers=[blocks.2]"],
             r"^Answers returns a dict",
+        ),
+        (
+            ["task.model={_target_: mine.Misspelt, num_classes: 3}"],
+            r"^mine\.Misspelt has 'explain_layer'.*nearest: explain_layers",
         ),
     ],
 )

@@ -22,8 +22,9 @@ from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.ops import resize_heatmap
 from lightning_cam.callbacks import ExplainCallback
 from lightning_cam.clip_files import write_clip
+from lightning_cam.files import write_csv
 from lightning_cam.gallery import draw_clip, explain_clip
-from lightning_cam.scores import SCORES, score_rows, write_csv
+from lightning_cam.scores import SCORES, score_rows
 from lightning_cam.tasks import StructureFromMotion, ViewSynthesis
 from lightning_cam.tasks.view_synthesis import Scene
 

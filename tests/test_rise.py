@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -297,7 +296,7 @@ def normalised(raw: Tensor) -> Tensor:
     return (raw - MEAN.view(3, 1, 1, 1)) / STD.view(3, 1, 1, 1)
 
 
-def test_seed003_is_the_published_loop() -> None:
+def test_bayer2022_is_the_published_loop() -> None:
     torch.manual_seed(0)
     net = Gap3d().eval()
     raw = torch.rand(1, 3, 9, 20, 28, generator=torch.Generator().manual_seed(5))
@@ -317,7 +316,7 @@ def test_seed003_is_the_published_loop() -> None:
             heat += net(normalised(raw * mask))[0, target] * mask
     heat /= n * p
     model = describe(net, black=BLACK)
-    method = lc.RISE.seed003(n, s, p, seed=3)
+    method = lc.RISE.bayer2022(n, s, p, seed=3)
     assert method.cells == (2, 8, 8)
     e = lc.explain(model, method, normalised(raw), target)
     torch.testing.assert_close(e.heatmap[0], heat, rtol=1e-4, atol=1e-6)
@@ -516,39 +515,15 @@ def test_lists_from_yaml_are_taken() -> None:
 
 def test_the_configurations_are_the_methods_defaults() -> None:
     from lightning_cam.build import build
+    from lightning_cam.commands.search import PACKAGE
 
-    folder = Path(__file__).parents[1] / "configs" / "explain"
+    folder = PACKAGE / "explain"
     for name, method in (
         ("rise", lc.RISE()),
-        ("rise_seed003", lc.RISE.seed003()),
+        ("rise_bayer2022", lc.RISE.bayer2022()),
         ("sidu", lc.SIDU()),
-        ("sidu_seed003", lc.SIDU.seed003()),
+        ("sidu_bayer2022", lc.SIDU.bayer2022()),
     ):
         assert build({name: yaml.safe_load((folder / f"{name}.yaml").read_text())}) == {
             name: method
         }
-
-
-def test_progress_bars_nest_and_vanish(monkeypatch: pytest.MonkeyPatch) -> None:
-    from io import StringIO
-
-    from rich.console import Console
-
-    from lightning_cam.attribution import progress as bars
-
-    written = StringIO()
-    monkeypatch.setattr(bars, "Console", lambda: Console(file=written, force_terminal=True))
-    with bars.progress("clips", 2) as advance:
-        lc.explain(plain(Tube((4, 8, 8))), lc.RISE(20), ones(4, 8, 8))
-        live = bars._live.get()
-        assert live is not None and len(live.tasks) == 1  # RISE's own bar is gone
-        advance(1)
-    assert bars._live.get() is None
-    assert "clips" in written.getvalue()
-    with pytest.raises(RuntimeError), bars.progress("clips", 2):
-        raise RuntimeError
-    assert bars._live.get() is None
-    length = len(written.getvalue())
-    with bars.no_progress():
-        lc.explain(plain(Tube((4, 8, 8))), lc.RISE(20), ones(4, 8, 8))
-    assert len(written.getvalue()) == length

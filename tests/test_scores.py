@@ -14,6 +14,7 @@ from test_config import composed
 
 import lightning_cam as lc
 from lightning_cam.attribution import Contrast
+from lightning_cam.files import write_csv
 from lightning_cam.measurements import build_measures, measure_clip, shown_measures
 from lightning_cam.scores import (
     RELEVANCE,
@@ -21,7 +22,6 @@ from lightning_cam.scores import (
     relevance_rows,
     score_rows,
     shown_scores,
-    write_csv,
 )
 
 MODEL = lc.Explainable.of(torch.nn.Identity(), [], ["wave", "smile", "c", "d"])

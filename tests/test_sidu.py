@@ -108,7 +108,7 @@ def test_the_map_is_that_of_the_formulas(sd: Any, threshold: float | str) -> Non
     torch.testing.assert_close(heat, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_seed003_compares_logits() -> None:
+def test_bayer2022_compares_logits() -> None:
     """Features above 0.5, sigma 0.25, and the columns of a classifier as they are."""
     net = net3d()
     with torch.no_grad():
@@ -117,7 +117,7 @@ def test_seed003_compares_logits() -> None:
     kept: list[Tensor] = []
     with net.layer.register_forward_hook(lambda _m, _i, out: kept.append(out.clone())):
         net(clip)
-    method = lc.SIDU.seed003()
+    method = lc.SIDU.bayer2022()
     assert method == lc.SIDU(threshold=0.5, sigma=0.25, sd="class", raw=True)
     black = torch.tensor(BLACK)
     expected = formulas(kept[0][0].detach(), net, clip, method, 2, black=black, level=0.5)

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from lightning_cam.data.clips import Clip
 from lightning_cam.data.listing import hash_order
-from lightning_cam.data.something import SomethingSomething, SyntheticSomething, split_ids
+from lightning_cam.data.something import SomethingSomething, split_ids
 from lightning_cam.data.something_lists import read_labels, read_rows
 from lightning_cam.data.synthetic import something as synthetic
+from lightning_cam.data.synthetic.something.data import SyntheticSomething
 from lightning_cam.data.templates import (
     LISTS,
     find_templates,
@@ -274,7 +275,7 @@ def test_an_absent_data_set_is_one_message(tmp_path: Path, version: int | None) 
             assert (layout in message) == (version in (None, n))
         for part in (str(root), "developer.qualcomm.com", "licence", "data.root=", "{labels,train"):
             assert part in message
-        assert "python train.py data=synthetic_something" in message
+        assert "-m lightning_cam train data=synthetic_something" in message
 
 
 @pytest.mark.parametrize("part", ["labels", "train", "validation", "media"])
@@ -330,7 +331,9 @@ def test_every_problem_is_named(tmp_path: Path, version: int) -> None:
     rows["test"] = [*rows["test"], rows["train"][1]]
     write_lists(tmp_path, rows, PAIR, version)
     data = module(tmp_path)
-    with pytest.warns(UserWarning, match=r"11 problems with the data.*lightning_cam.data.check"):
+    with pytest.warns(
+        UserWarning, match=r"11 problems with the data.*lightning_cam check data=NAME"
+    ):
         data.setup()
     start, ext = f"something-something-v{version}", {1: "csv", 2: "json"}[version]
     where = (f"{start}-{{}}.{ext}" + {1: ":{}", 2: ", row {}"}[version]).format

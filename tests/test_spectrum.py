@@ -22,6 +22,7 @@ import lightning_cam as lc
 from lightning_cam.attribution.spectrum import MEASURES, _windows
 from lightning_cam.clip_files import write_clip
 from lightning_cam.data.multispectral import Multispectral
+from lightning_cam.files import write_csv
 from lightning_cam.gallery import (
     clip_views,
     draw_clip,
@@ -34,7 +35,6 @@ from lightning_cam.scores import (
     relevance_rows,
     score_rows,
     shown_scores,
-    write_csv,
 )
 from lightning_cam.viz import ReportEntry, draw_sheet, draw_video, write_report
 from lightning_cam.viz.canvas import SPECTRA as COLORS

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lightning_cam.build import build
 from lightning_cam.checkpoint import KEY, Remember, rebuild
 from lightning_cam.cli import _filled
-from lightning_cam.data.multispectral import SyntheticMultispectral
+from lightning_cam.data.synthetic.multispectral.data import SyntheticMultispectral
 from lightning_cam.errors import ConfigError
 from lightning_cam.models import (
     LRCN,
@@ -252,7 +252,7 @@ def config_of(**model: Any) -> dict[str, Any]:
     task = {"_target_": "lightning_cam.tasks.VideoClassification", "classes": None, "model": model}
     return {
         "task": task,
-        "data": {"_target_": "lightning_cam.data.ucf11.SyntheticActions"},
+        "data": {"_target_": "lightning_cam.data.synthetic.actions_data.SyntheticActions"},
     }
 
 

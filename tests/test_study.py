@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import Gap3d, batch_of, clip_of, describe
 from omegaconf import OmegaConf
-from test_config import composed
+from test_config import CONFIGS, composed
 
 from lightning_cam.build import build
 from lightning_cam.checkpoint import KEY, Remember, rebuild
@@ -171,7 +171,7 @@ def test_the_paper_is_what_the_study_says() -> None:
 def test_the_example_in_the_docs_is_a_study(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "study.md").read_text()
     (example,) = re.findall(r"```yaml\n(# @package _global_.*?)```", text, re.DOTALL)
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    shutil.copytree(CONFIGS, tmp_path / "configs")
     file = tmp_path / "configs/study/layers.yaml"
     file.write_text(example.replace("my_package.MyMethod", "lightning_cam.CentreMap"))
     with initialize_config_dir(str(tmp_path / "configs"), version_base="1.3"):
@@ -691,7 +691,7 @@ def test_the_rule(values: list[float], within: float | None, verdict: str) -> No
 # --- the command --------------------------------------------------------------------------------
 
 MULTISPECTRAL = {
-    "_target_": "lightning_cam.data.multispectral.SyntheticMultispectral",
+    "_target_": "lightning_cam.data.synthetic.multispectral.data.SyntheticMultispectral",
     "actors": 4,
     "repetitions": 1,
     "actions": ["step_left", "step_right"],

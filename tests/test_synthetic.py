@@ -19,8 +19,8 @@ import pytest
 from lightning_cam.data.synthetic import actions
 from lightning_cam.data.synthetic import render as rendering
 from lightning_cam.data.synthetic.actions import CLASSES, FRAMES, TIMES, ClipKey, draw, render
+from lightning_cam.data.synthetic.actions_data import SyntheticActions
 from lightning_cam.data.truth import Truth
-from lightning_cam.data.ucf11 import SyntheticActions
 from lightning_cam.data.video import probe, read_clip
 from lightning_cam.errors import DataError
 
@@ -271,6 +271,8 @@ def test_leftovers_of_a_kill_at_any_moment_are_cleared(
     partial = tmp_path / "set.partial"
     shutil.copytree(small, partial)
     (partial / "synth.json").rename(partial / "synth.json.partial")
+    video = next(partial.rglob("*.mpg"))
+    video.rename(video.with_name(f".{video.name}.0123abcd.part"))  # while it was being written
     with monkeypatch.context() as patch:  # while the leftovers are being cleared
         patch.setattr(rendering.shutil, "rmtree", lambda path: (path / "x").unlink())
         with pytest.raises(DataError):

@@ -18,8 +18,9 @@ from lightning_cam.data import container, ucf11, video
 from lightning_cam.data.clips import Clip, finished
 from lightning_cam.data.loading import EpochSampler
 from lightning_cam.data.synthetic import actions
+from lightning_cam.data.synthetic.actions_data import SyntheticActions
 from lightning_cam.data.truth import Truth
-from lightning_cam.data.ucf11 import UCF11, SyntheticActions, read_index, split_groups
+from lightning_cam.data.ucf11 import UCF11, read_index, split_groups
 from lightning_cam.errors import ConfigError, DataError, VideoReadError
 
 PAIR = ["move_left", "move_right"]

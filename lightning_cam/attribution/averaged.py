@@ -40,7 +40,7 @@ from lightning_cam.attribution.gradient import (
 )
 from lightning_cam.attribution.ops import at_least_float32
 from lightning_cam.attribution.perturb import Reference, Runner, reference
-from lightning_cam.attribution.progress import progress
+from lightning_cam.progress import progress
 
 
 @dataclass(frozen=True)

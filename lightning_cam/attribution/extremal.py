@@ -42,8 +42,8 @@ from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.extremal_answer import Answer, Game
 from lightning_cam.attribution.ops import at_least_float32
 from lightning_cam.attribution.perturb import Runner, blurred
-from lightning_cam.attribution.progress import progress
 from lightning_cam.attribution.soft_masks import Appearing, SmoothMasks, core_loss, ranking_loss
+from lightning_cam.progress import progress
 
 Variant = Literal["step", "3d", "2d"]
 Hidden = Literal["blur", "black", "mean"]

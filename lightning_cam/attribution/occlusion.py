@@ -26,7 +26,7 @@ from torch import Tensor
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.gradient import check_reference
 from lightning_cam.attribution.perturb import Reference, Runner, answers, reference
-from lightning_cam.attribution.progress import progress
+from lightning_cam.progress import progress
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from torch import Tensor
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.ops import at_least_float32
 from lightning_cam.attribution.perturb import Runner, answers, black
-from lightning_cam.attribution.progress import progress
+from lightning_cam.progress import progress
 
 Norm = Literal["count", "np", "center"]
 
@@ -99,7 +99,7 @@ class RISE:
             raise ValueError(f"tol must be above 0, got {self.tol}")
 
     @classmethod
-    def seed003(cls, masks: int = 1000, cells: int = 8, p: float = 0.1, seed: int = 0) -> RISE:
+    def bayer2022(cls, masks: int = 1000, cells: int = 8, p: float = 0.1, seed: int = 0) -> RISE:
         """The published code of Bayer et al.: a grid of cells/4 x cells x cells, logits, `np`."""
         grid = (max(1, cells // 4), cells, cells)
         return cls(masks, grid, p, seed, norm="np", raw=True, published_grid=True)

@@ -30,7 +30,7 @@ from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.ops import at_least_float32, resize_heatmap
 from lightning_cam.attribution.perturb import Runner, answers, black
-from lightning_cam.attribution.progress import progress
+from lightning_cam.progress import progress
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class SIDU:
         self._quantile()
 
     @classmethod
-    def seed003(cls, layer: str | None = None, threshold: float | str = 0.5) -> SIDU:
+    def bayer2022(cls, layer: str | None = None, threshold: float | str = 0.5) -> SIDU:
         """The published code of Bayer et al. for its 3D-ResNet: logits, features above 0.5."""
         return cls(layer, threshold, raw=True)
 

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_cam.data import transforms
-from lightning_cam.data.clips import Sample, finished
+from lightning_cam.data.clips import finished
 from lightning_cam.data.dataset import SampleDataset
 from lightning_cam.data.listing import Problem
 from lightning_cam.data.loading import ClipLoader, EpochSampler, collate
-from lightning_cam.errors import ConfigError
+from lightning_cam.errors import ConfigError, command_line
+from lightning_cam.interfaces import Batch
 
 PARTS = {"train": "training", "val": "validation", "test": "testing"}
 
@@ -102,7 +103,7 @@ class ClipDataModule(LightningDataModule):
         """Pictures of a normalised batch: (B, C, T, H, W) to uint8 RGB (B, T, H, W, 3)."""
         return transforms.to_frames(clip, self.mean, self.std)
 
-    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int = 0) -> Sample:
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """A loader's batch as networks take it: "video" (B, C, T, H, W) float32, normalised."""
         return finished(batch)
 
@@ -147,7 +148,7 @@ class ClipDataModule(LightningDataModule):
         if problems:
             warnings.warn(
                 f"{len(problems)} problems with the data in {self.root!r}, the first is "
-                f"{problems[0]}; python -m lightning_cam.data.check names them all",
+                f"{problems[0]}; {command_line('check', 'data=NAME')} names them all",
                 stacklevel=2,  # `setup`, whose caller is Lightning
             )
         if notes:

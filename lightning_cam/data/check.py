@@ -1,23 +1,17 @@
-"""Say whether a data set is complete: `python -m lightning_cam.data.check --help`."""
+"""Say whether a data set is complete: the work of the command `check`."""
 
 from __future__ import annotations
 
 import csv
-import sys
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hydra
-from omegaconf import DictConfig, OmegaConf
-
-import lightning_cam
-from lightning_cam.entry import command, one_line_errors
-from lightning_cam.errors import ConfigError, UnknownNameError
+from lightning_cam.errors import ConfigError, UnknownNameError, WriteError
+from lightning_cam.files import write_csv
 
 if TYPE_CHECKING:  # torch loads in `check`, not for --help
     from rich.table import Table
@@ -25,7 +19,6 @@ if TYPE_CHECKING:  # torch loads in `check`, not for --help
     from lightning_cam.data.inventory import Inventory
     from lightning_cam.data.listing import Problem
 
-CONFIGS = Path(lightning_cam.__file__).parents[1] / "configs"
 SHOWN = 10  # problems of a kind
 COLUMNS = ["kind", "what", "why"]
 _WIDE = 10_000  # columns of text, more than any table has
@@ -50,13 +43,6 @@ HEADINGS = {
 }
 
 Tally = dict[str, Counter[str]]  # title of a column -> how many of each class
-
-
-@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="check")
-def main(cfg: DictConfig) -> None:
-    with one_line_errors(), suppress(KeyboardInterrupt):
-        sys.exit(check(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)))
-    sys.exit(130)
 
 
 def check(config: Any) -> int:
@@ -142,32 +128,20 @@ def _decode(
     held: Inventory, data: Any, processes: int | None, timeout: float, tally: Tally
 ) -> list[Problem]:
     """Open everything once: what is wrong, added to the tally together with short videos."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from lightning_cam.data.listing import Problem
     from lightning_cam.data.scan import scan
+    from lightning_cam.progress import progress
 
     clips = [item.clip for item in held.items]
     order = {id(clip): number for number, clip in enumerate(clips)}
     problems: dict[int, Problem] = {}
     short: Counter[str] = Counter()
-    console = Console(stderr=True)
-    columns = ("decoding", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(
-        *columns,
-        console=console,
-        transient=True,
-        auto_refresh=False,  # by a thread, which would hold locks while we fork
-        disable=not console.is_terminal,
-    )
-    with bar:
-        task = bar.add_task("", total=len(clips))
+    with progress("decoding", len(clips)) as advance:
         found_in = scan(
             clips, data.reader, processes=processes, timeout=timeout, inspect=held.inspect
         )
         for clip, found in found_in:
-            bar.update(task, advance=1, refresh=True)
+            advance(1)
             number = order[id(clip)]
             _, name, path = held.items[number]
             if found.kind:
@@ -232,12 +206,10 @@ def _lines(problems: Sequence[Problem], out: str | None) -> Iterator[str]:
 
 def _write(path: Path, problems: Sequence[Problem]) -> None:
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(COLUMNS)
-            rows.writerows([problem.kind, problem.what, problem.why] for problem in problems)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path} ({error.strerror}); choose out=FILE") from error
+        rows = [{"kind": p.kind, "what": p.what, "why": p.why} for p in problems]
+        write_csv(path, rows, COLUMNS)
+    except WriteError as error:
+        raise ConfigError(f"{error} (out=FILE)") from error
 
 
 def _clear(path: Path) -> None:
@@ -249,9 +221,3 @@ def _clear(path: Path) -> None:
             path.unlink()
     except (OSError, csv.Error):  # absent, or no file of ours
         return
-
-
-if __name__ == "__main__":
-    if not CONFIGS.is_dir():
-        sys.exit(f"error: no {CONFIGS}; run this in a clone of the repository (pip install -e .)")
-    command(main, CONFIGS.parent / "check.py")

@@ -6,10 +6,10 @@ to do, for one sample or for a batch of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from lightning_cam.data.truth import Truth
 from lightning_cam.data.video import VideoFrames, VideoInfo, check_reader, read_frames
 from lightning_cam.errors import ConfigError
 
-Sample = dict[str, Any]
+Sample = dict[str, Any]  # `interfaces.ClipSample`, raw
+Raw = TypeVar("Raw", bound=Mapping[str, Any])
 Seed = tuple[int, int, int]  # (seed, epoch, index)
 
 
@@ -207,7 +208,7 @@ def _masks(truth: Truth, indices: Indices) -> dict[str, Tensor]:
     return {name: torch.from_numpy(mask[indices]) for name, mask in named.items()}
 
 
-def finished(sample: Sample) -> Sample:
+def finished(sample: Raw) -> Raw:
     """A raw sample, or a batch of them, with "video" as networks take it: normalised float32.
 
     "colour" and "grey" have done their work and are dropped. What lacks them is returned as it is.
@@ -216,4 +217,4 @@ def finished(sample: Sample) -> Sample:
         return sample
     done = {key: value for key, value in sample.items() if key not in ("colour", "grey")}
     done["video"] = finish(sample["video"], sample["colour"], sample["grey"])
-    return done
+    return cast(Raw, done)

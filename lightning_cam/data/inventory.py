@@ -62,9 +62,9 @@ def inventory(data: VideoDataModule | SnippetDataModule) -> Inventory:
 
 def _of_clips(listing: Listing, steps: int) -> Inventory:
     names = listing.classes
-    parts = {part: Counter(names[c.label] for c in getattr(listing, part)) for part in PARTS}
+    parts = {part: Counter(names[c.label] for c in listing.part(part)) for part in PARTS}
     # Once each: the validation part may serve for testing too.
-    clips = {clip.path: clip for part in PARTS for clip in getattr(listing, part)}
+    clips = {clip.path: clip for part in PARTS for clip in listing.part(part)}
     items = [Item(clip, names[clip.label], path) for path, clip in clips.items()]
     return Inventory("class", names, parts, listing.problems, items, inspect, steps, True)
 
@@ -74,7 +74,7 @@ def _of_drives(listing: DriveListing) -> Inventory:
     items: dict[Path, Item] = {}
     for part, counts in parts.items():
         drive: Drive
-        for drive in getattr(listing, part):
+        for drive in listing.part(part):
             counts[drive.name] += len(drive.pictures)
             for at, path in enumerate(drive.pictures):
                 clip = Stretch(drive.part(at, at + 1), 0, 1, 1, (0, 0))

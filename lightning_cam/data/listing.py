@@ -47,6 +47,10 @@ class Listing:
     test: list[Clip]
     problems: Sequence[Problem] = ()
 
+    def part(self, name: str) -> list[Clip]:
+        """The clips of "train", "val" or "test"."""
+        return {"train": self.train, "val": self.val, "test": self.test}[name]
+
 
 def hash_order(names: Iterable[str]) -> list[str]:
     """Names in an order that looks random, but depends on each name alone.

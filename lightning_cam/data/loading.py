@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_co
 
 from lightning_cam.data.clips import Sample
 from lightning_cam.errors import DataError
+from lightning_cam.interfaces import Batch
 
 
 class EpochSampler(DistributedSampler[Sample]):
@@ -72,11 +73,12 @@ class ClipLoader(DataLoader[Sample]):
         yield from super().__iter__()
 
 
-def collate(samples: Sequence[Sample]) -> Sample:
-    """Stack tensors (in a worker straight into shared memory) and list strings."""
-    return {
+def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
+    """Stack tensors (in a worker straight into shared memory) and list everything else."""
+    stacked = {
         key: default_collate([sample[key] for sample in samples])
         if isinstance(value, Tensor)
         else [sample[key] for sample in samples]
         for key, value in samples[0].items()
     }
+    return cast(Batch, stacked)

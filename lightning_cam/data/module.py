@@ -133,7 +133,7 @@ class VideoDataModule(ClipDataModule):
 
     def _dataset(self, part: str, *, train: bool = False) -> ClipDataset:
         return ClipDataset(
-            getattr(self.listing, part),
+            self.listing.part(part),
             self.reader,
             train=train,
             mirror=self.mirror() if train else (),
@@ -149,7 +149,7 @@ class VideoDataModule(ClipDataModule):
         """
         if part not in PARTS:
             raise UnknownNameError("split", part, PARTS)
-        return ClipDataset(getattr(self.listing, part), self.reader)
+        return ClipDataset(self.listing.part(part), self.reader)
 
     def setup(self, stage: str | None = None) -> None:
         """List the clips, so that what is wrong with the data is said before anything starts.
@@ -170,7 +170,7 @@ class VideoDataModule(ClipDataModule):
         self._warn_once(problems, *filter(None, map(self._absent, PARTS)))
 
     def _require(self, part: str) -> None:
-        if getattr(self.listing, part):
+        if self.listing.part(part):
             return
         reason = "it holds too few videos; add some"
         if problems := self.listing.problems:
@@ -179,7 +179,7 @@ class VideoDataModule(ClipDataModule):
 
     def _absent(self, part: str) -> str:
         """Which classes have no clips in a part, in words; "" if all have some."""
-        present = {clip.label for clip in getattr(self.listing, part)}
+        present = {clip.label for clip in self.listing.part(part)}
         absent = [name for label, name in enumerate(self.classes) if label not in present]
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         return f"no {part} clips of: {', '.join(absent[:5])}{more}" if absent else ""

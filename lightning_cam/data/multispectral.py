@@ -1,4 +1,4 @@
-"""The Multispectral Action Dataset of Fraunhofer IOSB, and the synthetic one in the same layout.
+"""The Multispectral Action Dataset of Fraunhofer IOSB.
 
     <root>/SOIB/{IR,TV}/<folders>/0000.png ...
     <root>/SOIB/file_lists/{IR,TV}_{train,test}.txt        <folder> <pictures> <label>
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lightning_cam.data.clips import Clip
 from lightning_cam.data.listing import Listing
-from lightning_cam.data.module import SMALL, VideoDataModule, check_whole
+from lightning_cam.data.module import VideoDataModule, check_whole
 from lightning_cam.data.multispectral_checks import (
     held_out,
     leaks,
@@ -34,7 +34,6 @@ from lightning_cam.data.multispectral_lists import LISTS, find_top, name_classes
 from lightning_cam.data.multispectral_names import FOLDERS, Row, actor_of
 from lightning_cam.data.selection import select_classes
 from lightning_cam.data.spectra import SpectralReader, measure
-from lightning_cam.data.synthetic.multispectral import ACTIONS, render
 from lightning_cam.data.transforms import to_frames
 from lightning_cam.errors import ConfigError, UnknownNameError
 
@@ -156,7 +155,7 @@ class Multispectral(VideoDataModule):
         """Indices of the clips of a part ("train", "val" or "test") that come as a spectrum."""
         if spectrum not in self.inputs:
             raise UnknownNameError("spectrum", spectrum, self.inputs)
-        clips = getattr(self.listing, split)
+        clips = self.listing.part(split)
         return [n for n, clip in enumerate(clips) if self.reader.shows(clip.path) == spectrum]
 
     def mirror(self) -> list[int | None]:
@@ -228,61 +227,3 @@ class Multispectral(VideoDataModule):
 
 def _other_side(word: re.Match[str]) -> str:
     return _SIDES[word[0].lower()]
-
-
-class SyntheticMultispectral(Multispectral):
-    """Eight synthetic actions before an infrared and a visible camera, rendered on first use.
-
-    Pairs of actions differ in the direction of a step (both spectra show it), of a paddle (the
-    visible one), of an arm's swing (the infrared one), or in whether arm and paddle wave together
-    or in turn, for which it takes both: one spectrum alone tells three quarters at most.
-    Actors 1-7 are for training, 8 for validation, 9-10 for testing (224 / 32 / 64 sequences).
-
-    Args:
-        root: folder to render into.
-        actors: how many there are; the last fifth is for testing.
-        repetitions: of each action by each actor before each of the two cameras.
-        actions: some of the class names; None for all.
-        scale: factor of the picture sizes 80x60 (infrared) and 120x68 (visible).
-        render_seed: seed of the rendering; `seed` is that of order and augmentation.
-        **options: arguments of `Multispectral`; the defaults suit the small networks of this
-            package.
-    """
-
-    def __init__(
-        self,
-        root: str = "data/synthetic_multispectral",
-        *,
-        actors: int = 10,
-        repetitions: int = 2,
-        actions: list[str] | None = None,
-        scale: int = 1,
-        render_seed: int = 0,
-        **options: Any,
-    ) -> None:
-        check_whole(1, actors=actors, repetitions=repetitions, scale=scale)
-        check_whole(0, render_seed=render_seed)
-        settings: dict[str, Any] = {
-            **SMALL,
-            "num_frames": 16,
-            "fps": 5.0,
-            "rate": 12.5,
-            "crop_shift": 4,
-            "ir_mean": 0.4,
-            "ir_std": 0.25,
-            "classes": sorted(actions or ACTIONS),  # known before anything is rendered
-        }
-        if options.get("spectrum", "irtv") != "tv":  # not all clips have three colours
-            settings |= {"permute": 0.0, "grey": 0.0}
-        super().__init__(root, **{**settings, **options})
-        self.rendering: dict[str, Any] = {
-            "actors": actors,
-            "repetitions": repetitions,
-            "actions": actions,
-            "scale": scale,
-            "seed": render_seed,
-        }
-
-    def prepare_data(self) -> None:
-        """Render the data unless it is there."""
-        render(self.root, **self.rendering)

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from lightning_cam.data.listing import Problem
 from lightning_cam.data.multispectral_names import FOLDERS, Row, actor_of
 from lightning_cam.data.pictures import is_frame_folder
-from lightning_cam.errors import DataError
+from lightning_cam.errors import DataError, command_line
 
 LISTS = "file_lists"
 PARTS = ("train", "test")
@@ -24,7 +24,7 @@ _LAYOUT = (
 )
 _ASK = (
     "ask Fraunhofer IOSB for the data (see data/README.md) and set data.root=FOLDER, or train on "
-    "the embedded data: python train.py data=synthetic_multispectral"
+    f"synthetic data: {command_line('train', 'data=synthetic_multispectral')}"
 )
 
 

@@ -46,6 +46,10 @@ class DriveListing:
     test: Sequence[Drive]
     problems: Sequence[Problem] = ()
 
+    def part(self, name: str) -> Sequence[Drive]:
+        """The drives of "train", "val" or "test"."""
+        return {"train": self.train, "val": self.val, "test": self.test}[name]
+
 
 class SnippetDataModule(ClipDataModule):
     """Sequences of pictures by moving cameras, for depth and motion without labels.
@@ -150,7 +154,7 @@ class SnippetDataModule(ClipDataModule):
             UnknownNameError: there is none.
         """
         listing = self.listing
-        drives = {d.name: d for part in PARTS for d in getattr(listing, part)}
+        drives = {d.name: d for part in PARTS for d in listing.part(part)}
         if name not in drives:
             raise UnknownNameError("split or sequence", name, [*PARTS, *drives])
         return drives[name]
@@ -167,7 +171,7 @@ class SnippetDataModule(ClipDataModule):
         problems = list(found.problems)
         parts: dict[str, list[Drive]] = {part: [] for part in PARTS}
         for part, kept in parts.items():
-            for drive in getattr(found, part):
+            for drive in found.part(part):
                 drive, problem = self.checked(drive)
                 if problem is None:
                     kept.append(drive)
@@ -218,7 +222,7 @@ class SnippetDataModule(ClipDataModule):
         return self._films([drive])
 
     def _dataset(self, part: str, *, train: bool = False) -> SnippetDataset:
-        drives = getattr(self.listing, part)
+        drives = self.listing.part(part)
         if not train:
             return self._films(drives)
         clips = [c for drive in drives for c in snippets(drive, self.snippet, self.max_gap)]
@@ -242,7 +246,7 @@ class SnippetDataModule(ClipDataModule):
         self._warn_once(problems)
 
     def _require(self, part: str) -> None:
-        if getattr(self.listing, part):
+        if self.listing.part(part):
             return
         reason = "it holds no sequences for it; name some"
         if problems := self.listing.problems:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from lightning_cam.data.listing import Problem
 from lightning_cam.data.templates import template_of
-from lightning_cam.errors import DataError
+from lightning_cam.errors import DataError, command_line
 
 FORMATS = {1: ".csv", 2: ".json"}  # of the lists
 SUFFIXES = {1: "", 2: ".webm"}  # of the clips
@@ -25,8 +25,8 @@ _LAYOUTS = {
 }
 _ASK = (
     "ask for the data at the Qualcomm developer site (developer.qualcomm.com, Something-Something; "
-    "research licence, no redistribution), unpack it and set data.root=FOLDER, or train on the "
-    "embedded data: python train.py data=synthetic_something"
+    "research licence, no redistribution), unpack it and set data.root=FOLDER, or train on "
+    f"synthetic data: {command_line('train', 'data=synthetic_something')}"
 )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_cam.errors import DataError
+from lightning_cam.files import whole_file
 
 _PART = "mask/"  # begins the names of the parts' arrays, as those of a sample
 
@@ -35,17 +36,17 @@ class Truth:
 
     def write(self, path: Path) -> None:
         """Write a compressed `.npz` with a bit-packed mask."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         masks = {"mask": self.mask} | {f"{_PART}{name}": part for name, part in self.parts.items()}
         arrays: dict[str, Any] = {name: np.packbits(mask, -1) for name, mask in masks.items()}
-        np.savez_compressed(
-            path,
-            width=self.mask.shape[-1],
-            onset=self.onset,
-            offset=self.offset,
-            state=self.state.astype(np.float32),
-            **arrays,
-        )
+        with whole_file(path) as file:
+            np.savez_compressed(
+                file,
+                width=self.mask.shape[-1],
+                onset=self.onset,
+                offset=self.offset,
+                state=self.state.astype(np.float32),
+                **arrays,
+            )
 
     @classmethod
     def read(cls, path: Path) -> Truth:

@@ -1,4 +1,4 @@
-"""UCF11 (YouTube Action), and the synthetic actions in the same layout.
+"""UCF11 (YouTube Action).
 
     <root>/<class>/v_<prefix>_<group>/v_<prefix>_<group>_<clip>.mpg
 
@@ -16,8 +16,7 @@ from typing import Any
 
 from lightning_cam.data.clips import Clip
 from lightning_cam.data.listing import Listing, Problem, check_classes
-from lightning_cam.data.module import SMALL, VideoDataModule, check_whole
-from lightning_cam.data.synthetic.actions import CLASSES, FLIP_PAIRS, render
+from lightning_cam.data.module import VideoDataModule
 from lightning_cam.data.truth import truth_path
 from lightning_cam.errors import DataError
 
@@ -167,7 +166,7 @@ class UCF11(VideoDataModule):
     """UCF11, or any data in its layout.
 
     Unless groups are given, 25 groups are split as 2-7 for testing and 8-9 for validation, which
-    leaves 1,202 clips that are not for testing and 398 that are (seed paper: 1,200 / 400).
+    leaves 1,202 clips that are not for testing and 398 that are (Bayer et al., 2022: 1,200 / 400).
 
     Args:
         root: folder of the class folders, or of an unpacked archive. Ground truth is used in
@@ -212,53 +211,3 @@ class UCF11(VideoDataModule):
             for groups in (split.train, split.val, split.test)
         )
         return Listing([names[label] for label in sorted(names)], train, val, test, problems)
-
-
-class SyntheticActions(UCF11):
-    """Eleven synthetic actions that differ by motion alone, rendered on first use.
-
-    Groups 1-20 are for training, 21-23 for validation, 24-25 for testing (880 / 132 / 88 clips).
-    Mirroring swaps left with right and clockwise with counter-clockwise.
-
-    Args:
-        root: folder to render into.
-        groups: groups per class.
-        clips: clips per group.
-        size: side of the rendered frames in pixels.
-        render_seed: seed of the rendering; `seed` is that of order and augmentation.
-        actions: some of the class names; None for all.
-        **options: arguments of `UCF11`; the defaults suit the small networks of this package.
-    """
-
-    default_val = (21, 22, 23)
-    default_test = (24, 25)
-
-    def __init__(
-        self,
-        root: str = "data/synthetic_actions",
-        *,
-        groups: int = 25,
-        clips: int = 4,
-        size: int = 96,
-        render_seed: int = 0,
-        actions: list[str] | None = None,
-        **options: Any,
-    ) -> None:
-        names = {
-            "classes": sorted(actions or CLASSES),
-            "hflip_pairs": [list(pair) for pair in FLIP_PAIRS],
-        }
-        check_whole(1, groups=groups, clips=clips, size=size)
-        check_whole(0, render_seed=render_seed)
-        super().__init__(root, **{**SMALL, **names, **options})
-        self.rendering: dict[str, Any] = {
-            "groups": groups,
-            "clips": clips,
-            "size": size,
-            "seed": render_seed,
-            "classes": actions,
-        }
-
-    def prepare_data(self) -> None:
-        """Render the data unless it is there."""
-        render(self.root, **self.rendering)

@@ -182,7 +182,7 @@ def deletion(
         heatmap: `(B, T, H, W)`.
         target: as in `explain`; None: the predicted columns.
         steps: S; None: the protocol's.
-        protocol: a `Protocol` or the name of one: `"default"`, `"seed003"` (Bayer et al., 2022),
+        protocol: a `Protocol` or the name of one: `"default"`, `"bayer2022"` (Bayer et al., 2022),
             `"rise"` (Petsiuk et al., 2018).
         ends: of this clip and target, to share forwards between curves.
         **settings: of the protocol, to be changed: `unit="frame"`, `order="least"`, ...

@@ -106,7 +106,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     {
         "default": Protocol(),
         # Bayer et al., 2022: 100 points, black; insertion starts from a quarter of the resolution.
-        "seed003": Protocol(steps=99, inserted="zoom"),
+        "bayer2022": Protocol(steps=99, inserted="zoom"),
         # Petsiuk et al., 2018, for images: 224 pixels a step, the mean colour, their own blur.
         "rise": Protocol(deleted="mean", inserted="rise", voxels=224),
     }

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_cam.errors import ConfigError
+from lightning_cam.interfaces import CountsSources, ExplainsLayers, check_part
 from lightning_cam.models.pose_nets import check_snippet
 
 
@@ -44,17 +45,21 @@ class SfMLearner(nn.Module):
     def __init__(self, depth: nn.Module, pose: nn.Module, snippet: int = 3) -> None:
         super().__init__()
         self.margin = check_snippet(snippet) // 2
-        if (sources := getattr(pose, "sources", snippet - 1)) != snippet - 1:
+        parts = {"depth": depth, "pose": pose}
+        for part in parts.values():
+            check_part(part)
+        if isinstance(pose, CountsSources) and pose.sources != snippet - 1:
             raise ConfigError(
-                f"snippet={snippet}, but the network for motion takes {sources + 1} frames"
+                f"snippet={snippet}, but the network for motion takes {pose.sources + 1} frames"
             )
         self.depth = depth
         self.pose = pose
         self.snippet = snippet
         self.explain_layers = tuple(
-            f"{part}.{name}"
-            for part in ("depth", "pose")
-            for name in getattr(getattr(self, part), "explain_layers", ())
+            f"{name}.{layer}"
+            for name, part in parts.items()
+            if isinstance(part, ExplainsLayers)
+            for layer in part.explain_layers
         )
 
     def forward(self, clip: Tensor, source_depth: bool = False) -> Views:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lightning_cam.errors import ConfigError
+from lightning_cam.files import write_text
 from lightning_cam.runs import leaves
 
 Row = dict[str, Any]
@@ -108,7 +109,7 @@ def same_study(folder: Path, facts: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.glob("rows.rank*.jsonl")) and not path.exists():  # nobody was faster
             raise ConfigError(f"{folder} has rows but no study.json; choose out=DIR") from None
-        write_text(path, json.dumps(facts, indent=2) + "\n")
+        write_text(path, json.dumps(facts, indent=2) + "\n", sync=True)
         return
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path} ({error}); choose out=DIR") from error
@@ -139,18 +140,3 @@ def _flat(pairs: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:60]} ... ({len(text)} characters)"
-
-
-def write_text(path: Path, text: str) -> Path:
-    """A text file that appears under its name only when complete; processes may write it at once.
-
-    Returns:
-        `path`.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path

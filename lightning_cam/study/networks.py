@@ -12,6 +12,14 @@ from lightning_cam.attribution.guard import unwrap
 from lightning_cam.checkpoint import rebuild
 from lightning_cam.data.dataset import SampleDataset
 from lightning_cam.errors import ConfigError, DataError
+from lightning_cam.interfaces import (
+    HasInputs,
+    HasSpectrum,
+    Task,
+    as_task,
+    check_data,
+    network_of,
+)
 from lightning_cam.sources import open_split, spread
 from lightning_cam.study.design import Design
 
@@ -40,7 +48,7 @@ class Network:
     path: Path
     digest: str
     run: str
-    task: Any
+    task: Task
     dataset: SampleDataset[Any]
     inputs: Mapping[str, tuple[int, ...]]
     swept: Mapping[str, frozenset[int]]
@@ -86,34 +94,41 @@ def open_networks(
 def _open(
     path: str, design: Design, split: str, trust: Sequence[str], given: Mapping[str, Any]
 ) -> Network:
-    task: Any
-    data: Any
     task, data, info = rebuild(path, trust, data=given)
-    if not task.explainable().softmax:
+    check_data(data)
+    if not as_task(task).explainable().softmax:
         raise ConfigError(f"{path}: studies need networks whose outputs are classes")
     dataset = open_split(data, split, "root" in given)
+    found: Mapping[str, Sequence[int]] = {"": range(len(dataset))}
+    if isinstance(data, HasInputs):
+        found = {name: data.indices(split, name) for name in data.inputs}
     inputs = {}
-    for name in getattr(data, "inputs", ("",)):
-        found = data.indices(split, name) if name else range(len(dataset))
-        if not len(found):
+    for name, indices in found.items():
+        if not len(indices):
             what = f" of input {name}" if name else ""
             raise DataError(f"the {split} split has no clips{what}; choose another data.split=")
-        inputs[name] = tuple(spread(list(found), design.clips))
-    spectrum = str(getattr(data, "spectrum", ""))
-    early = len(spectrum) > 2 and getattr(data, "fusion", "") == "early"
-    kind = type(unwrap(getattr(task, "model", task))).__name__
+        inputs[name] = tuple(spread(list(indices), design.clips))
+    kind = type(unwrap(network_of(task))).__name__
     return Network(
         name=kind,
         kind=kind,
-        trained=f"{spectrum} early" if early else spectrum,
+        trained=_spectrum(data),
         path=Path(path),
         digest=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
         run=str(info["run"].get("name", "")),
-        task=task,
+        task=as_task(task),
         dataset=dataset,
         inputs=inputs,
         swept={name: frozenset(spread(i, design.sweep_clips)) for name, i in inputs.items()},
     )
+
+
+def _spectrum(data: object) -> str:
+    """The spectrum a data module's clips show, in words; "" where it knows none."""
+    if not isinstance(data, HasSpectrum):
+        return ""
+    early = len(data.spectrum) > 2 and data.fusion == "early"
+    return f"{data.spectrum} early" if early else data.spectrum
 
 
 def _named(networks: Sequence[Network]) -> list[Network]:

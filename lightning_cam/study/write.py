@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from lightning_cam.files import write_csv, write_text
 from lightning_cam.metrics import settings_of
-from lightning_cam.scores import write_csv
 from lightning_cam.study.claims import RULE, conclude, summary_table, write_conclusions
-from lightning_cam.study.journal import write_text
 from lightning_cam.study.networks import Network
 from lightning_cam.study.plots import write_plots
 from lightning_cam.study.results import Results, spectrum_name
@@ -37,8 +35,7 @@ def write_study(folder: Path, results: Results, networks: Sequence[Network], com
         ("cells", cells, cell_columns(results)),
         ("summary", summary, list(summary[0])),
     ):
-        partial = folder / f".{name}.{os.getpid()}.part"
-        write_csv(partial, rows, columns).replace(folder / f"{name}.csv")
+        write_csv(folder / f"{name}.csv", rows, columns)
     title = f"Study {results.design.name}"
     text = "\n".join([f"# {title}", "", *(table.markdown() for table in tables)])
     write_text(folder / "tables.md", text)

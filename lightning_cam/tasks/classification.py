@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
@@ -22,6 +21,16 @@ from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.attribution.ops import fold_frames
 from lightning_cam.errors import ConfigError
+from lightning_cam.interfaces import (
+    Batch,
+    ExplainsLayers,
+    FoldsActivations,
+    HasSteps,
+    LogsImages,
+    NamesAttention,
+    NamesFrames,
+    check_network,
+)
 from lightning_cam.tasks.confusion import save_confusion
 from lightning_cam.tasks.schedules import scheduled, trainable
 
@@ -97,12 +106,15 @@ class VideoClassification(L.LightningModule):
         self.label_smoothing = label_smoothing
         self.trunk_lr_factor = trunk_lr_factor
         self.channels_last = channels_last
-        self.layers: tuple[str, ...] = tuple(layers or getattr(model, "explain_layers", None) or ())
-        self.has_steps = hasattr(model, "forward_steps")
+        net = self.net
+        check_network(net)
+        own_layers = net.explain_layers if isinstance(net, ExplainsLayers) else ()
+        self.layers: tuple[str, ...] = tuple(layers or own_layers)
+        self.has_steps = isinstance(net, HasSteps)
         if step_loss is None:
             step_loss = 0.3 if self.has_steps else 0.0
         self.step_loss = step_loss
-        self.takes_valid = "valid" in inspect.signature(unwrap(model).forward).parameters
+        self.takes_valid = "valid" in inspect.signature(net.forward).parameters
         for name, share in (("step_loss", step_loss), ("label_smoothing", label_smoothing)):
             if not isinstance(share, int | float) or not 0 <= share <= 1:
                 raise ConfigError(f"{name}={share} must lie between 0 and 1")
@@ -111,7 +123,7 @@ class VideoClassification(L.LightningModule):
                 f"step_loss={step_loss} needs step logits, which {type(model).__name__} does not "
                 "have (no forward_steps); set step_loss=0"
             )
-        if trunk_lr_factor != 1 and not hasattr(model, "trunk"):
+        if trunk_lr_factor != 1 and "trunk" not in dict(net.named_children()):
             raise ConfigError(
                 f"trunk_lr_factor={trunk_lr_factor} needs a part named 'trunk', which "
                 f"{type(model).__name__} does not have; set trunk_lr_factor=1"
@@ -131,6 +143,11 @@ class VideoClassification(L.LightningModule):
         self.val_scores = Scores(len(self.classes))
         self.test_scores = Scores(len(self.classes))
         self.explainable()  # a wrong layer name shows here, not after the first epoch
+
+    @property
+    def net(self) -> nn.Module:
+        """The network, unwrapped."""
+        return unwrap(self.model)
 
     def _laid_out(self, clip: Tensor) -> Tensor:
         """The clip in the memory layout of the network."""
@@ -171,17 +188,17 @@ class VideoClassification(L.LightningModule):
         )
         return total / (label != IGNORED).sum().clamp(min=1)  # its own mean would be 0/0
 
-    def _shared_step(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    def _shared_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         clip, label, valid = batch["video"], batch["label"], batch.get("valid")
         steps = None
-        if self.has_steps:
-            clip = self._laid_out(clip)
-            logits, steps = self.model.forward_steps(clip, valid)  # type: ignore[operator]
+        net = self.net
+        if isinstance(net, HasSteps):
+            logits, steps = net.forward_steps(self._laid_out(clip), valid)
         else:
             logits = self(clip, valid)
         if not isinstance(logits, Tensor):
             raise ConfigError(
-                f"{type(unwrap(self.model)).__name__} returns a {type(logits).__name__}, expected "
+                f"{type(net).__name__} returns a {type(logits).__name__}, expected "
                 f"logits (B, {len(self.classes)}); wrap the network in one whose forward returns "
                 "only them"
             )
@@ -192,7 +209,7 @@ class VideoClassification(L.LightningModule):
             )
         return self.loss(logits, steps, label, valid), logits.detach().float()
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss, logits = self._shared_step(batch)
         self.train_acc.update(logits, batch["label"])
         rows = len(logits)
@@ -200,10 +217,10 @@ class VideoClassification(L.LightningModule):
         self.log("train/acc", self.train_acc, on_step=False, on_epoch=True, batch_size=rows)
         return loss
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluation_step("val", self.val_scores, batch)
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluation_step("test", self.test_scores, batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -212,7 +229,7 @@ class VideoClassification(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._log_confusion("test", self.test_scores)
 
-    def _evaluation_step(self, stage: str, scores: Scores, batch: dict[str, Any]) -> None:
+    def _evaluation_step(self, stage: str, scores: Scores, batch: Batch) -> None:
         loss, logits = self._shared_step(batch)
         label = batch["label"]
         scores.update(logits, label)
@@ -243,7 +260,7 @@ class VideoClassification(L.LightningModule):
                 title=f"{stage}, epoch {epoch}: {int(matrix.diag().sum())} of {int(clips.sum())}",
             )
             for logger in self.trainer.loggers:
-                if hasattr(logger, "log_image"):
+                if isinstance(logger, LogsImages):
                     logger.log_image(
                         f"{stage}/confusion", [str(path)], step=self.trainer.global_step
                     )
@@ -252,7 +269,7 @@ class VideoClassification(L.LightningModule):
         everything = trainable(list(self.model.parameters()))
         trunk: list[nn.Parameter] = []
         if self.trunk_lr_factor != 1:
-            trunk = [p for p in self.model.trunk.parameters() if p.requires_grad]  # type: ignore[union-attr]
+            trunk = [p for p in self.net.get_submodule("trunk").parameters() if p.requires_grad]
         own = {id(p) for p in trunk}
         rest = [p for p in everything if id(p) not in own]
         optimizer = self.optimizer([{"params": group} for group in (rest, trunk) if group])
@@ -260,7 +277,7 @@ class VideoClassification(L.LightningModule):
             optimizer.param_groups[-1]["lr"] *= self.trunk_lr_factor
         return scheduled(self, optimizer, self.scheduler)
 
-    def explainable(self, batch: dict[str, Any] | None = None) -> Explainable:
+    def explainable(self, batch: Batch | None = None) -> Explainable:
         """How to look into the network.
 
         Args:
@@ -271,24 +288,24 @@ class VideoClassification(L.LightningModule):
         Raises:
             UserError: a name in `layers` is not a module of the network.
         """
-        model = unwrap(self.model)
+        net = self.net
         valid = None if batch is None or not self.takes_valid else batch.get("valid")
 
         def forward(clip: Tensor) -> Tensor:
             clip = self._laid_out(clip)
             if valid is None:
-                return model(clip)
+                return net(clip)
             copies = valid.to(clip.device).repeat(clip.shape[0] // valid.shape[0], 1)
-            return model(clip, copies)
+            return net(clip, copies)
 
         described = Explainable.of(
-            model,
+            net,
             layers=self.layers,
             outputs=self.classes,
-            attention=getattr(model, "explain_attention", ()),
+            attention=net.explain_attention if isinstance(net, NamesAttention) else (),
             steps="head" if self.has_steps else None,
             forward=forward,
-            fold=getattr(model, "explain_fold", fold_frames),
-            frames=getattr(model, "explain_frames", None),
+            fold=net.explain_fold if isinstance(net, FoldsActivations) else fold_frames,
+            frames=net.explain_frames if isinstance(net, NamesFrames) else None,
         )
         return replace(described, valid=valid, black=None if batch is None else batch.get("black"))

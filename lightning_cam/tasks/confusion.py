@@ -7,6 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from lightning_cam.files import whole_file
+
 
 def save_confusion(path: str | Path, matrix: Tensor, classes: Sequence[str], title: str) -> Path:
     """Draws a confusion matrix into a PNG file.
@@ -38,7 +40,6 @@ def save_confusion(path: str | Path, matrix: Tensor, classes: Sequence[str], tit
             text = str(int(counts[row, column]))
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
     figure.colorbar(image, ax=axes, label="share of the true class")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    return path
+    with whole_file(path) as file:
+        figure.savefig(file, format="png")
+    return Path(path)

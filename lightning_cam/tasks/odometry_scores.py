@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lightning_cam.geometry import invert
+from lightning_cam.interfaces import Batch
 from lightning_cam.metrics.depth import Crop, DepthErrors
 from lightning_cam.metrics.odometry import SnippetErrors, TrajectoryErrors
 from lightning_cam.metrics.trajectories import chain
@@ -58,9 +59,7 @@ class OdometryScores(nn.Module):
         self.examples: list[Example] = []  # spread evenly over the clips
         self._clips, self._every = 0, 1
 
-    def update(
-        self, batch: dict[str, Any], counted: Tensor, disparity: Tensor, motions: Tensor
-    ) -> None:
+    def update(self, batch: Batch, counted: Tensor, disparity: Tensor, motions: Tensor) -> None:
         """Add a batch.
 
         Args:
@@ -87,7 +86,7 @@ class OdometryScores(nn.Module):
                 for first, stop in _runs(rows):
                     self._motion(batch, n, motions[n, first:stop], first)
 
-    def _motion(self, batch: dict[str, Any], n: int, motions: Tensor, first: int) -> None:
+    def _motion(self, batch: Batch, n: int, motions: Tensor, first: int) -> None:
         """Add the motions (S, N, 4, 4) of consecutive targets of one clip."""
         margin = self.snippet // 2
         frames = slice(first, first + len(motions) + 2 * margin)
@@ -108,9 +107,7 @@ class OdometryScores(nn.Module):
             predicted = to_each[:, :1] @ invert(to_each)  # P_i = T_{c->0} inv(T_{c->i})
             self.snippets.update(predicted, _windows(poses, self.snippet))
 
-    def _keep_example(
-        self, batch: dict[str, Any], n: int, s: int, depth: Tensor, truth: Any
-    ) -> None:
+    def _keep_example(self, batch: Batch, n: int, s: int, depth: Tensor, truth: Any) -> None:
         self._clips += 1
         if (self._clips - 1) % self._every:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -71,7 +72,7 @@ def build_schedule(
             lr of groups that differ.
     """
     names = inspect.signature(schedule).parameters
-    bound: dict[str, Any] = getattr(schedule, "keywords", {})
+    bound: dict[str, Any] = schedule.keywords if isinstance(schedule, partial) else {}
     length = next((name for name in _LENGTH_NAMES if name in names), None)
     if length is None or length in bound:
         built = schedule(optimizer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import lightning as L
 import numpy as np
@@ -19,6 +19,7 @@ from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.errors import ConfigError, UserError
 from lightning_cam.geometry import pose_matrix
+from lightning_cam.interfaces import Batch, HasMasks
 from lightning_cam.metrics.depth import Crop
 from lightning_cam.models.sfm import SfMLearner, Views
 from lightning_cam.tasks.odometry_scores import OdometryScores
@@ -74,7 +75,8 @@ class StructureFromMotion(L.LightningModule):
         super().__init__()
         self.model = model
         self.view_synthesis = loss or ViewSynthesis()
-        if self.view_synthesis.min_reprojection and getattr(model.pose, "masks", False):
+        masked = isinstance(model.pose, HasMasks) and model.pose.masks
+        if self.view_synthesis.min_reprojection and masked:
             raise ConfigError(
                 "loss.min_reprojection=true cannot go with explainability masks, which would "
                 "explain every pixel: set model.pose.masks=false"
@@ -103,14 +105,14 @@ class StructureFromMotion(L.LightningModule):
         """Depth and motion of all targets of clips (B, 3, T, H, W)."""
         return self.model(clip, self.view_synthesis.geometry_weight > 0)
 
-    def scene(self, batch: dict[str, Any]) -> Scene:
+    def scene(self, batch: Batch) -> Scene:
         """The pictures by which the views of a batch are judged, of R = B*S targets."""
         clip = (2 * (batch["video"].float() * self.std + self.mean) - 1).clamp(-1, 1)
         target, sources = self.net.snippets(clip)
         targets = len(target) // len(clip)
         return Scene(target, sources, batch["intrinsics"].float().repeat_interleave(targets, 0))
 
-    def targets(self, batch: dict[str, Any]) -> Tensor:
+    def targets(self, batch: Batch) -> Tensor:
         """Which targets have a whole snippet, (B, S) bool."""
         video = batch["video"]
         valid = batch.get("valid")
@@ -137,21 +139,22 @@ class StructureFromMotion(L.LightningModule):
                 "bf16-mixed or 16-mixed, which keep it in 32 bits"
             )
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         losses = self.losses(self(batch["video"]), self.scene(batch))
         counted = self.targets(batch).flatten()
         loss = _mean(losses.total, counted)
         rows = int(counted.sum())
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=rows)
+        terms = losses._asdict()
         for name in ("view_synthesis", "mask", "smooth", "geometry"):
-            value = _mean(getattr(losses, name).detach(), counted)
+            value = _mean(terms[name].detach(), counted)
             self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=rows)
         return loss
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluation_step("val", self.val_scores, batch)
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluation_step("test", self.test_scores, batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -160,7 +163,7 @@ class StructureFromMotion(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._log_scores("test", self.test_scores)
 
-    def _evaluation_step(self, stage: str, scores: OdometryScores, batch: dict[str, Any]) -> None:
+    def _evaluation_step(self, stage: str, scores: OdometryScores, batch: Batch) -> None:
         views, scene = _in_float32(self(batch["video"])), self.scene(batch)
         losses, counted = self.losses(views, scene), self.targets(batch)
         if "target" in batch:  # films overlap: each target counts once
@@ -219,7 +222,7 @@ class StructureFromMotion(L.LightningModule):
         optimizer = self.optimizer(trainable(list(self.model.parameters())))
         return scheduled(self, optimizer, self.scheduler)
 
-    def explainable(self, batch: dict[str, Any] | None = None) -> Explainable:
+    def explainable(self, batch: Batch | None = None) -> Explainable:
         """How to look into both networks.
 
         The columns are `self.columns`: negative losses, the pose vector of the motion from the
@@ -252,15 +255,15 @@ class StructureFromMotion(L.LightningModule):
             softmax=False,
             fold=self.net.explain_fold,
         )
-        known = batch or {}
-        return replace(described, valid=known.get("valid"), black=known.get("black"), default=0)
+        described = replace(described, default=0)
+        if batch is None:
+            return described
+        return replace(described, valid=batch.get("valid"), black=batch.get("black"))
 
-    def _columns(self, clip: Tensor, batch: dict[str, Any]) -> Tensor:
+    def _columns(self, clip: Tensor, batch: Batch) -> Tensor:
         """(n*B, K) of n copies of the batch's clips, one after another."""
         copies = len(clip) // len(batch["video"])
-        batch = {
-            key: value.to(clip.device) for key, value in batch.items() if isinstance(value, Tensor)
-        }
+        batch = _tensors(batch, clip.device)
         views = self(clip)
         scene = Scene(*(part.repeat(copies, *[1] * (part.ndim - 1)) for part in self.scene(batch)))
         losses = self.losses(views, scene)
@@ -273,17 +276,23 @@ class StructureFromMotion(L.LightningModule):
         level = frame.cpu()[:, None] * self.std.cpu() + self.mean.cpu()  # (3, 1, H, W)
         return (255 * level[:, 0]).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
-    def seen(self, batch: dict[str, Any]) -> Seen:
+    def seen(self, batch: Batch) -> Seen:
         """What there is to see beside the heat: depth, warped source, error, and the motion.
 
         Args:
             batch: of one clip.
         """
-        batch = {k: v.to(self.device) for k, v in batch.items() if isinstance(v, Tensor)}
+        batch = _tensors(batch, self.device)
         with torch.no_grad():
             views = _in_float32(self(batch["video"]))
         counted = self.targets(batch)[0]
         return see(views, self.scene(batch), counted, self.net.margin, self.view_synthesis)
+
+
+def _tensors(batch: Batch, device: torch.device) -> Batch:
+    """The tensors of a batch, on a device."""
+    found = {key: of.to(device) for key, of in batch.items() if isinstance(of, Tensor)}
+    return cast(Batch, found)
 
 
 def _in_float32(views: Views) -> Views:

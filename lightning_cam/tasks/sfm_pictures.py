@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_cam.geometry import pose_matrix, pose_vector
+from lightning_cam.interfaces import LogsImages
 from lightning_cam.models.sfm import Views
 from lightning_cam.tasks.odometry_scores import Example
 from lightning_cam.tasks.view_synthesis import Scene, ViewSynthesis, warp_sources
@@ -145,7 +146,7 @@ def save_pictures(
         named["depth"].append(save_png(stem.with_name(f"{stem.name}_depth.png"), drawn))
     for logger in trainer.loggers:
         for kind, paths in named.items():
-            if paths and hasattr(logger, "log_image"):
+            if paths and isinstance(logger, LogsImages):
                 logger.log_image(f"{stage}/{kind}", [str(p) for p in paths], trainer.global_step)
     return [path for paths in named.values() for path in paths]
 

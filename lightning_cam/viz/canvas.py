@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
@@ -11,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from lightning_cam.files import write_bytes
 
 Color = tuple[int, int, int]
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1
@@ -171,15 +172,7 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def save_png(path: str | Path, image: np.ndarray) -> Path:
     """Write a picture (H, W, 3) uint8 RGB; the file appears under its name only when complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _PNG)
     if not done:
         raise OSError(f"cannot encode {path} as PNG")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(data.tobytes())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return write_bytes(path, data.tobytes())

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from lightning_cam.files import write_text
 from lightning_cam.viz.entry import ReportEntry
 from lightning_cam.viz.parts import percent
 from lightning_cam.viz.picture import explained
@@ -119,14 +120,7 @@ def write_page(
         cards=body,
         skipped=below,
     )
-    path = folder / "index.html"
-    partial = path.with_name(f".index.{os.getpid()}.part")
-    try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return write_text(folder / "index.html", page)
 
 
 def _asset(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
+from lightning_cam.files import whole_file
 from lightning_cam.viz.overlay import check_frames
 
 # Visually clean, and quick enough to encode a few clips after every epoch ("superfast" saves a
@@ -43,20 +43,16 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float = 8) -> Path:
     odd = frames.shape[1] % 2, frames.shape[2] % 2
     if any(odd):
         frames = np.pad(frames, ((0, 0), (0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        _encode(partial, frames, Fraction(fps).limit_denominator(10_000))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    _encode(path, frames, Fraction(fps).limit_denominator(10_000))
+    return Path(path)
 
 
-def _encode(path: Path, frames: np.ndarray, rate: Fraction) -> None:
-    options = {"movflags": "+faststart"}
-    with av.open(str(path), "w", format="mp4", options=options) as container:
+def _encode(path: str | Path, frames: np.ndarray, rate: Fraction) -> None:
+    options = {"movflags": "+faststart"}  # needs a name: the muxer opens the file a second time
+    with (
+        whole_file(path) as file,
+        av.open(file.name, "w", format="mp4", options=options) as container,
+    ):
         stream = container.add_stream("libx264", rate=rate, options=_X264)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"

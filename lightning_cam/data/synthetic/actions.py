@@ -26,6 +26,7 @@ from lightning_cam.data.synthetic.render import render_once
 from lightning_cam.data.synthetic.scene import FPS, FRAMES, TIMES, Array
 from lightning_cam.data.truth import Truth, truth_path
 from lightning_cam.errors import DataError
+from lightning_cam.files import whole_file
 
 VERSION = 2
 CLASSES = (
@@ -148,7 +149,6 @@ def write_clip(root: Path, key: ClipKey, *, seed: int, size: int) -> None:
     """Render one clip: its video and its ground truth."""
     frames, masks, track = draw(key, seed, size)
     video, truth = (root / file for file in key.files)
-    video.parent.mkdir(parents=True, exist_ok=True)
     _encode(video, frames)
     Truth(masks, track.onset, track.offset, track.state).write(truth)
 
@@ -212,7 +212,7 @@ def _track(rng: np.random.Generator, name: str, size: int) -> Track:
 
 def _encode(path: Path, frames: Array) -> None:
     """Write an MPEG-1 program stream, as the files of UCF11 are."""
-    with av.open(str(path), "w", format="mpeg") as container:
+    with whole_file(path) as file, av.open(file.name, "w", format="mpeg") as container:
         stream = container.add_stream("mpeg1video", rate=Fraction(FPS))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lightning_cam.errors import DataError
+from lightning_cam.files import destination, write_text
+from lightning_cam.progress import progress
 
 MANIFEST = "synth.json"
 UNFINISHED = MANIFEST + ".partial"  # what the manifest is called while rendering goes on
@@ -66,7 +67,7 @@ def render_once(
         with _locked_partial(target, manifest, files) as partial:
             if partial is None:
                 return root
-            (partial / UNFINISHED).write_text(json.dumps(manifest, indent=2) + "\n")
+            write_text(partial / UNFINISHED, json.dumps(manifest, indent=2) + "\n")
             _run(partial, jobs, write, f"rendering {manifest['name']}", processes)
             _refuse_strangers(target, manifest["name"], files)  # that came while we rendered
             (partial / UNFINISHED).rename(partial / MANIFEST)
@@ -109,7 +110,7 @@ def _refuse_strangers(folder: Path, name: str, files: Files) -> None:
     for parent, _, names in os.walk(folder):
         for file in sorted(names):
             path = Path(parent, file)
-            if path.relative_to(folder).as_posix() not in ours:
+            if destination(path).relative_to(folder).as_posix() not in ours:
                 raise DataError(f"{str(path)!r} is not part of a rendering of {name}: {remedy}")
 
 
@@ -186,12 +187,6 @@ def _run(
     # Fork needs no importable __main__; the workers use numpy, OpenCV and PyAV only.
     context: Any = mp.get_context("fork" if "fork" in mp.get_all_start_methods() else "spawn")
     workers: dict[Connection, mp.process.BaseProcess] = {}
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # ends OpenCV's thread pool, which does not survive a fork
     try:
@@ -203,8 +198,7 @@ def _run(
             worker.start()
             send.close()  # so that the end of the worker reads as the end of the pipe
             workers[receive] = worker
-        with Progress(*columns) as progress:
-            task = progress.add_task(title, total=len(jobs))
+        with progress(title, len(jobs)) as advance:
             done, open_ends = 0, set(workers)
             while open_ends:
                 for end in wait(list(open_ends)):
@@ -218,7 +212,7 @@ def _run(
                     if reason:
                         raise OSError(reason)
                     done += 1
-                    progress.update(task, completed=done)
+                    advance(1)
         if done != len(jobs):
             raise OSError(f"a worker process died after {done} of {len(jobs)} files")
     finally:

@@ -26,6 +26,7 @@ from lightning_cam.data.synthetic.multispectral.script import (
 from lightning_cam.data.synthetic.render import render_once
 from lightning_cam.data.truth import Truth
 from lightning_cam.errors import DataError
+from lightning_cam.files import write_bytes, write_text
 
 REVISION = 1
 FOLDER = "SOIB"
@@ -201,18 +202,17 @@ def _write_lists(root: Path, manifest: dict[str, Any]) -> None:
     keys = sorted(_all_keys(manifest))
     for spectrum in SPECTRA:
         for part in ("train", "test"):
-            path = root / _list(spectrum, part)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(
+            rows = "".join(
                 f"{key.name} {FRAMES} {names.index(ACTIONS[key.action])}\n"
                 for key in keys
                 if (key.actor > actors - held_actors(actors)) == (part == "test")
-            ))  # fmt: skip
+            )
+            write_text(root / _list(spectrum, part), rows)
     matrices = {
         f"c{camera}": registration(camera, manifest["scale"]).round(6).tolist()
         for camera in CAMERAS
     }
-    (root / "registration.json").write_text(json.dumps(matrices, indent=1) + "\n")
+    write_text(root / "registration.json", json.dumps(matrices, indent=1) + "\n")
 
 
 def held_actors(actors: int) -> int:
@@ -221,8 +221,7 @@ def held_actors(actors: int) -> int:
 
 
 def _write_pictures(folder: Path, frames: Array) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for i, frame in enumerate(frames):
         bgr = frame[..., ::-1] if frame.ndim == 3 else frame
         _, data = cv2.imencode(".png", np.ascontiguousarray(bgr), _PNG)
-        (folder / f"{i:04d}.png").write_bytes(data.tobytes())
+        write_bytes(folder / f"{i:04d}.png", data.tobytes())

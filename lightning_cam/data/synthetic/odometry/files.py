@@ -18,6 +18,7 @@ from lightning_cam.data.synthetic.odometry.textures import Array
 from lightning_cam.data.synthetic.odometry.world import World, world
 from lightning_cam.data.synthetic.render import render_once
 from lightning_cam.errors import DataError
+from lightning_cam.files import write_bytes, write_text
 
 REVISION = 1
 TRAIN, VAL, TEST, PROBE = ("00", "01", "02"), "09", "10", "11"
@@ -139,17 +140,14 @@ def _write(root: Path, piece: _Piece, *, manifest: dict[str, Any]) -> None:
 
 def _write_texts(root: Path, name: str, of: World, count: int, scale: int) -> None:
     folder = root / "sequences" / name
-    folder.mkdir(parents=True, exist_ok=True)
     camera = np.hstack([intrinsics(scale), np.zeros((3, 1))])
     rows = {f"P{number}": camera for number in range(4)} | {"Tr": _LASER}
-    (folder / "calib.txt").write_text(
-        "".join(f"{key}: {_numbers(row, 12)}\n" for key, row in rows.items())
-    )
+    calib = "".join(f"{key}: {_numbers(row, 12)}\n" for key, row in rows.items())
+    write_text(folder / "calib.txt", calib)
     times = "".join(f"{frame * INTERVAL:.6e}\n" for frame in range(count))
-    (folder / "times.txt").write_text(times)
-    poses = root / "poses" / f"{name}.txt"
-    poses.parent.mkdir(exist_ok=True)
-    poses.write_text("".join(f"{_numbers(pose[:3], 6)}\n" for pose in trajectory(of, count)))
+    write_text(folder / "times.txt", times)
+    poses = "".join(f"{_numbers(pose[:3], 6)}\n" for pose in trajectory(of, count))
+    write_text(root / "poses" / f"{name}.txt", poses)
 
 
 def trajectory(of: World, count: int) -> Array:
@@ -169,7 +167,6 @@ def _depth(shot: Shot) -> Array:
 
 
 def _write_pictures(folder: Path, pictures: list[Array], first: int = 0) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for number, picture in enumerate(pictures, first):
         _, data = cv2.imencode(".png", np.ascontiguousarray(picture))
-        (folder / f"{number:06d}.png").write_bytes(data.tobytes())
+        write_bytes(folder / f"{number:06d}.png", data.tobytes())

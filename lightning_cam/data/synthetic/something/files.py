@@ -19,6 +19,7 @@ from lightning_cam.data.synthetic.something.clips import CLASSES, MOST, ClipKey,
 from lightning_cam.data.synthetic.something.script import FPS, length
 from lightning_cam.data.truth import Truth
 from lightning_cam.errors import DataError
+from lightning_cam.files import whole_file, write_bytes, write_text
 
 REVISION = 1
 WORKERS = "ground_truth/workers.csv"
@@ -151,10 +152,9 @@ def _write_lists(root: Path, manifest: dict[str, Any]) -> None:
             rows[part] = [{"id": key.clip_id(seed)} | _caption(key, seed) for key in members]
         texts = {part: json.dumps(content, indent=0) for part, content in rows.items()}
     for part, text in texts.items():
-        (root / _list(version, part)).write_text(text)
-    truth = root / WORKERS
-    truth.parent.mkdir(exist_ok=True)
-    truth.write_text("".join(f"{key.clip_id(seed)};{key.worker}\n" for key in keys))
+        write_text(root / _list(version, part), text)
+    workers = "".join(f"{key.clip_id(seed)};{key.worker}\n" for key in keys)
+    write_text(root / WORKERS, workers)
 
 
 def _caption(key: ClipKey, seed: int) -> dict[str, Any]:
@@ -192,7 +192,6 @@ def _write(root: Path, key: ClipKey | None, *, manifest: dict[str, Any]) -> None
     clip_id = key.clip_id(seed)
     frames, parts, scene = draw(key, seed, manifest["height"])
     clip = root / _clip(version, clip_id)
-    clip.parent.mkdir(exist_ok=True)
     if version == 1:
         _write_pictures(clip, frames)
     else:
@@ -203,22 +202,25 @@ def _write(root: Path, key: ClipKey | None, *, manifest: dict[str, Any]) -> None
 
 
 def _write_pictures(folder: Path, frames: Array) -> None:
-    folder.mkdir(exist_ok=True)
     for i, frame in enumerate(frames, start=1):
         bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
         _, data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, 90))
-        (folder / f"{i:05d}.jpg").write_bytes(data.tobytes())
+        write_bytes(folder / f"{i:05d}.jpg", data.tobytes())
 
 
 def _encode(path: Path, frames: Array) -> None:
     """Write VP9 in WebM, as the files of version 2 are."""
     options = {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b:v": "0"}
     # Without the flag the muxer draws random identifiers.
-    with av.open(str(path), "w", format="webm", container_options={"fflags": "+bitexact"}) as file:
-        stream = file.add_stream("libvpx-vp9", rate=Fraction(FPS), options=options)
+    exact = {"fflags": "+bitexact"}
+    with (
+        whole_file(path) as file,
+        av.open(file.name, "w", format="webm", container_options=exact) as container,
+    ):
+        stream = container.add_stream("libvpx-vp9", rate=Fraction(FPS), options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
         for frame in frames:
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        file.mux(stream.encode())
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())

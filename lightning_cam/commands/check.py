@@ -1,0 +1,30 @@
+"""The command `check`: whether a data set is complete."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from lightning_cam.commands.entry import command, one_line_errors
+from lightning_cam.commands.search import CONFIGS
+
+
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="check")
+def _run(cfg: DictConfig) -> None:
+    with one_line_errors(), suppress(KeyboardInterrupt):
+        from lightning_cam.data.check import check  # torch loads here, not for --help
+
+        sys.exit(check(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)))
+    sys.exit(130)
+
+
+def main() -> None:
+    """Check a data set as the command line says; the exit code is 0 where all is well."""
+    command(_run, "check")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The settings that come with the package, for Hydra; yours go to `./configs` (see `search`)."""

@@ -1,0 +1,26 @@
+"""The command `train`: a video network, and where it looks."""
+
+from __future__ import annotations
+
+import hydra
+from omegaconf import DictConfig
+
+from lightning_cam.commands.entry import command, one_line_errors
+from lightning_cam.commands.search import CONFIGS
+
+
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
+def _run(cfg: DictConfig) -> None:
+    with one_line_errors():
+        from lightning_cam.cli import train  # torch loads here, not for --help
+
+        train(cfg)
+
+
+def main() -> None:
+    """Train as the command line says."""
+    command(_run, "train")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Files that appear under their name only when they are complete: the one way to write one."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import fcntl
+import io
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from lightning_cam.errors import WriteError
+
+_PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def whole_file(path: str | Path, *, sync: bool = False) -> Iterator[BinaryIO]:
+    """A binary file to write, which takes the place of `path` when the block ends without an error.
+
+    Until then it is a hidden part file in the same folder, whose name no other process has: where
+    several write `path` at once, the last to finish wins. After an error or Ctrl-C the old file is
+    as it was, and nothing lies beside it. What a killed process leaves is removed by the next that
+    writes into the folder. Permissions are those of the old file, or of any new one. A symbolic
+    link is replaced; what it points to stays as it was.
+
+    Args:
+        path: the file; missing folders are made.
+        sync: whether it shall outlive a power cut as well: for what cannot be made again.
+
+    Yields:
+        The open file. A library that opens files itself may write to its `name`.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():  # /dev/null would become a file
+            raise OSError(errno.EINVAL, "there is something of this name that is not a file")
+        with suppress(FileExistsError):  # a file: "not a directory" below says it better
+            path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path.parent.absolute())
+        file = _new_part(path)
+        part, lock = Path(file.name), os.dup(file.fileno())
+        try:
+            with file:
+                yield file
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+            with suppress(OSError):  # no old file, or a file system without permissions
+                part.chmod(stat.S_IMODE(path.stat().st_mode))
+            part.replace(path)  # after closing, which is when a network file system reports errors
+        finally:
+            part.unlink(missing_ok=True)
+            os.close(lock)
+    except OSError as error:
+        full = error.errno in _FULL
+        remedy = "free some space there" if full else "choose a place that can be written to"
+        raise WriteError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
+
+
+def write_bytes(path: str | Path, data: bytes, *, sync: bool = False) -> Path:
+    """Write a whole file; return its path. Arguments and errors as of `whole_file`."""
+    with whole_file(path, sync=sync) as file:
+        file.write(data)
+    return Path(path)
+
+
+def write_text(path: str | Path, text: str, *, sync: bool = False) -> Path:
+    """Write a whole file in UTF-8, line ends as they are; return its path."""
+    return write_bytes(path, text.encode(), sync=sync)
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Path:
+    """Write rows under `columns` and whatever other columns any of them has; return the path."""
+    names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(names), restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return write_text(path, text.getvalue())
+
+
+def destination(path: Path) -> Path:
+    """The file that a part file was to become; any other file itself."""
+    part = _PART.fullmatch(path.name)
+    return path.with_name(part[1]) if part else path
+
+
+def _new_part(path: Path) -> BinaryIO:
+    """A part file that is locked for as long as this process has it open."""
+    while True:
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        file = part.open("xb")
+        with suppress(OSError):  # a file system without locks: leftovers stay there
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:  # not taken for a leftover before it was locked
+            return file
+        file.close()
+
+
+@cache  # they are of processes that ended before this one wrote
+def _remove_leftovers(folder: Path) -> None:
+    """Remove part files of processes that were killed: those that nobody has locked."""
+    for part in folder.glob(".*.part"):
+        if destination(part) != part:
+            with suppress(OSError), part.open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.unlink()

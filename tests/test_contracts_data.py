@@ -1,0 +1,185 @@
+"""What every data set promises: those of the configurations, which are all that the package has."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+import torch
+from commands import choices, node_of
+from offered import offered
+from torch import Tensor
+
+import lightning_cam.data
+from lightning_cam.build import build
+from lightning_cam.data.base import PARTS, ClipDataModule
+from lightning_cam.data.clips import Clip, finished
+from lightning_cam.data.loading import collate
+from lightning_cam.interfaces import (
+    Batch,
+    ClipSample,
+    DriveSample,
+    HasClasses,
+    HasInputs,
+    HasReader,
+    HasSpectra,
+    HasSpectrum,
+    HasViews,
+    MakesBlanks,
+    OpensParts,
+    ShowsFrames,
+    check_data,
+    checks,
+    offers,
+)
+
+SETS = choices("data")
+RENDERED = [name for name in SETS if name.startswith("synthetic")]
+# Whatever says how much is rendered, and what it is for; with two classes.
+FEW = {
+    "groups": 3, "clips": 1, "actors": 3, "workers": 3, "repetitions": 1, "frames": 4,
+    "eval_length": 4, "eval_frames": 4, "num_frames": 4,
+    "train_groups": [1], "val_groups": [2], "test_groups": [3],
+}  # fmt: skip
+SPECTRAL = (HasSpectra, HasViews, HasInputs, HasSpectrum)  # go together
+NAMED = ("actions", "templates")
+KNOWN = {"Tensor": Tensor, "ndarray": np.ndarray}
+
+
+@cache
+def module(name: str) -> Any:
+    return build(node_of("data", name))
+
+
+def hints(of: type) -> dict[str, Any]:
+    return get_type_hints(of, localns=KNOWN, include_extras=True)
+
+
+def promised(sample: dict[str, Any]) -> dict[str, Any]:
+    """What the keys of a sample are."""
+    return hints(DriveSample if "intrinsics" in sample else ClipSample)
+
+
+def check_sample(sample: dict[str, Any]) -> None:
+    """Every key is a known one, of the kind, shape and type that are written down for it."""
+    known = promised(sample)
+    sizes = dict(zip("CTHW", sample["video"].shape, strict=True))
+    for key, value in sample.items():
+        assert key in known or key.startswith("mask/"), key
+        kind = known[key if key in known else "mask"]
+        if get_origin(kind) is not Annotated:
+            assert isinstance(value, kind), key
+            continue
+        of, axes, dtype = get_args(kind)
+        assert isinstance(value, of), key
+        assert str(value.dtype).removeprefix("torch.") == dtype, key
+        assert value.ndim == len(axes.split()), key
+        if np.prod(value.shape):  # there may be no depth
+            for axis, size in zip(axes.split(), value.shape, strict=True):
+                assert size == (int(axis) if axis.isdigit() else sizes.setdefault(axis, size)), key
+
+
+def blank(data: Any) -> dict[str, Any]:
+    assert isinstance(data, HasReader) and isinstance(data.reader, MakesBlanks)
+    return finished(data.reader.missing(Clip(Path("there"), "clip"), "why"))
+
+
+def modules() -> list[type]:
+    """The data modules of the package that can be made."""
+    for found in pkgutil.walk_packages(lightning_cam.data.__path__, "lightning_cam.data."):
+        importlib.import_module(found.name)
+    found, todo = [], [ClipDataModule]
+    while todo:
+        todo += (cls := todo.pop()).__subclasses__()
+        own = cls.__module__.startswith("lightning_cam.")
+        members = (inspect.getattr_static(cls, name) for name in dir(cls))
+        abstract = any(getattr(member, "__isabstractmethod__", False) for member in members)
+        if own and not abstract and not cls.__name__.startswith("_"):
+            found.append(cls)
+    return found
+
+
+def test_every_data_set_of_the_package_has_a_configuration() -> None:
+    configured = {type(module(name)) for name in SETS}
+    assert [cls.__name__ for cls in modules() if cls not in configured] == []
+
+
+def test_a_batch_has_the_keys_of_samples_with_an_axis_more() -> None:
+    samples, batch = hints(ClipSample) | hints(DriveSample), hints(Batch)
+    assert batch.keys() == samples.keys()
+    for key, kind in samples.items():
+        if get_origin(kind) is Annotated and get_args(kind)[0] is Tensor:
+            _, axes, dtype = get_args(kind)
+            assert get_args(batch[key]) == (Tensor, f"B {axes}".strip(), dtype), key
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_no_name_seems_misspelt(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if these were somebody's own classes."""
+    monkeypatch.setattr(checks, "_is_own", lambda cls: cls is not object)
+    check_data(module(name))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_it_offers_what_the_commands_ask_for(name: str) -> None:
+    data = module(name)
+    always = [offer.__name__ for offer in offers.DATA if offer not in (*SPECTRAL, HasClasses)]
+    found = offered(data, [offer for offer in offers.DATA if offer is not HasClasses])
+    assert set(always) <= set(found)
+    assert len(set(found) - set(always)) in (0, len(SPECTRAL))
+    assert isinstance(data, HasReader)
+    assert len(offered(data.reader, offers.READER)) == len(offers.READER)
+    assert not data.problems  # nothing is listed yet
+    sample = blank(data)
+    check_sample(sample)
+    assert sample["error"] == "why" and len(sample["video"]) == data.channels
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_clips_can_be_shown(name: str) -> None:
+    data, batch = module(name), collate([blank(module(name))] * 2)
+    channels, steps, height, width = batch["video"].shape[1:]
+    assert isinstance(data, ShowsFrames)
+    frames = data.to_frames(batch["video"])
+    assert frames.dtype == np.uint8 and frames.shape == (2, steps, height, width, 3)
+    assert not data.to_frames(batch["black"][:, :, None, None, None]).any()
+    if isinstance(data, HasSpectra):
+        assert isinstance(data, HasViews) and isinstance(data, HasInputs)
+        views = data.views(batch["video"])
+        assert views.keys() == data.spectra.keys()
+        assert all(view.shape == frames.shape for view in views.values())
+        assert set(range(channels)) == {c for of in data.spectra.values() for c in of} or not views
+        assert data.inputs
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_rendered_clips(name: str, tmp_path: Path) -> None:
+    node = {key: value for key, value in node_of("data", name).items() if key != "classes"}
+    few = {key: value for key, value in FEW.items() if key in node}
+    few |= {key: list(build(node).classes)[:2] for key in NAMED if key in node}
+    data = build({**node, **few, "root": str(tmp_path / "set")})
+    data.prepare_data()
+    assert isinstance(data, OpensParts) and isinstance(data, HasClasses)
+    for part in PARTS:
+        clips = data.evaluation(part)
+        for index in range(min(len(clips), 1)):
+            sample = clips[index]
+            check_sample(sample)
+            assert not sample["error"]
+            assert sample.get("label", -1) < max(len(data.classes), 1)
+            shown = data.reader.display(sample["path"], sample["frame_idx"].tolist())
+            assert shown.dtype == np.uint8 and shown.ndim == 4 and shown.shape[3] == 3
+            assert len(shown) == sample["video"].shape[1]
+    assert len(data.evaluation("train"))
+    batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())))
+    assert torch.is_floating_point(batch["video"]) and len(batch["error"]) == len(batch["video"])
+    assert isinstance(data, HasInputs) == isinstance(data, HasSpectra)
+    if isinstance(data, HasInputs):
+        indices = [n for spectrum in data.inputs for n in data.indices("train", spectrum)]
+        assert sorted(indices) == list(range(len(data.evaluation("train"))))
