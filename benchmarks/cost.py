@@ -6,7 +6,9 @@
 Every call is paired with bare forwards right before it, the explainers take turns in random order,
 and the figure is the median over repeats of CPU-time ratios (wall time beside it). Peak memory is
 the rise of the process's high-water mark during one call, in a fresh process, after warm forwards.
-All explainers return a map at clip resolution; construction is part of the call.
+All explainers return a map at clip resolution; construction is part of the call. "forwards" counts
+how often the network's stem ran; without a target `explain` takes each clip's highest column, which
+costs no second forward.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ import lightning_cam as lc
 warnings.filterwarnings("ignore")
 Call = Callable[[], object]
 NETWORKS = ("r3d", "inflated", "lrcn", "tiny")
+HEADINGS = ["network", "explainer", "cpu_ratio", "wall_ratio", "peak_rise_mib", "forwards"]
 SIDE = {"inflated": 224}  # of the clip, 112 elsewhere
 
 
@@ -96,8 +99,8 @@ def explainers(name: str, net: nn.Module, layer: str, clip: Tensor) -> dict[str,
     size = tuple(clip.shape[2:])
     folded = name in ("lrcn", "tiny")
 
-    def ours(method: lc.Attribution) -> Call:
-        return lambda: lc.explain(lc.Explainable.of(net, [layer]), method, clip, 3).heatmap
+    def ours(method: lc.Attribution, target: int | None = 3) -> Call:
+        return lambda: lc.explain(lc.Explainable.of(net, [layer]), method, clip, target).heatmap
 
     def up(maps: Tensor) -> Tensor:
         if folded:  # (T, 1, h, w) -> (1, 1, T, h, w)
@@ -125,6 +128,7 @@ def explainers(name: str, net: nn.Module, layer: str, clip: Tensor) -> dict[str,
 
     calls = {
         "lightning_cam GradCAM": ours(lc.GradCAM()),
+        "lightning_cam GradCAM, no target": ours(lc.GradCAM(), None),
         "captum LayerGradCam": captum,
         "torchcam GradCAM": torchcam,
     }
@@ -171,6 +175,22 @@ def ratios(name: str, batch: int, repeats: int) -> dict[str, tuple[float, float]
     return {k: (median(c for c, _ in v), median(w for _, w in v)) for k, v in found.items()}
 
 
+def forwards_of(name: str) -> dict[str, int]:
+    """Explainer -> how often one explanation runs the network's first convolution."""
+    net, layer = network(name)
+    clip = torch.randn(1, 3, 16, 32, 32)
+    stem = next(m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d)))
+    runs: list[int] = []
+    stem.register_forward_hook(lambda *_: runs.append(1))
+    net(clip)
+    once, found = len(runs), {}
+    for explainer, call in explainers(name, net, layer, clip).items():
+        runs.clear()
+        call()
+        found[explainer] = len(runs) // once
+    return found
+
+
 def peak_rise(name: str, explainer: str) -> float:
     """MiB by which one call raises this process's memory above its state after warm forwards."""
     net, layer = network(name)
@@ -213,20 +233,22 @@ def main() -> None:
     rows = []
     for name in NETWORKS if args.network == "all" else (args.network,):
         own = [sys.executable, __file__, "--network", name, "--threads", str(args.threads)]
-        found = ratios(name, 1, args.repeats)
+        found, forwards = ratios(name, 1, args.repeats), {"bare": 1, **forwards_of(name)}
         for explainer, (cpu, wall) in {"bare": (1.0, 1.0), **found}.items():
             rises = [
                 float(subprocess.check_output([*own, "--memory-of", explainer]))
                 for _ in range(args.memory_repeats)
             ]
-            rows.append([name, explainer, round(cpu, 3), round(wall, 3), round(median(rises))])
-            print("{:5} {:42} {:6.2f} cpu {:6.2f} wall {:6} MiB".format(*rows[-1]), flush=True)
+            figures = [round(cpu, 3), round(wall, 3), round(median(rises)), forwards[explainer]]
+            rows.append([name, explainer, *figures])
+            line = "{:5} {:42} {:6.2f} cpu {:6.2f} wall {:6} MiB {} forwards"
+            print(line.format(*rows[-1]), flush=True)
     versions = " ".join(
         f"{p}=={importlib.metadata.version(p)}" for p in ("torch", "captum", "torchcam", "grad-cam")
     )
     with args.out.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["network", "explainer", "cpu_ratio", "wall_ratio", "peak_rise_mib"])
+        writer.writerow(HEADINGS)
         writer.writerows(rows)
         writer.writerow([f"# {args.threads} threads, {args.repeats} repeats, {versions}"])
 

@@ -229,6 +229,7 @@ class ExplainCallback(Callback):
                     f"explain/{name}/{what}": float(value[0])
                     for name, e in explanations.items()
                     for what, value in e.numbers.items()
+                    if bool(value[0].isfinite())
                 },
                 "measured": self._measure(model, explanations, batch, title),
                 "softmax": model.softmax,

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 from torch import nn
 
-from lightning_cam.attribution import Attribution
+from lightning_cam.attribution import Attribution, LayerAttribution
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.build import TARGET, build, rebuildable, strangers
 from lightning_cam.checkpoint import AtomicCheckpointIO, Remember
@@ -243,7 +243,11 @@ def _check_layers(task: Any, methods: Mapping[str, Attribution]) -> None:
     """Methods need a target layer; without one every epoch would pass unexplained."""
     if not isinstance(task, VideoClassification) or task.layers:
         return
-    lacking = [name for name, method in methods.items() if getattr(method, "layer", "") is None]
+    lacking = [
+        name
+        for name, method in methods.items()
+        if isinstance(method, LayerAttribution) and method.layer is None
+    ]
     if lacking:
         network = unwrap(task.model)
         names = _layer_names(network)

@@ -144,7 +144,7 @@ def _contrasted(
     label = true_label(batch)
     if target is not None or label >= 0:
         return label if target is None else target
-    return int(model.unasked(outputs(model, clip))[0])
+    return int(model.resolve(None, outputs(model, clip))[0])
 
 
 def _frames(data: object, batch: Batch) -> np.ndarray:

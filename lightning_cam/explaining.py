@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from lightning_cam.attribution import Attribution, Explainable, list_layers
+from lightning_cam.attribution import Attribution, Explainable, LayerAttribution, list_layers
 from lightning_cam.attribution.guard import find_module
 from lightning_cam.build import build
 from lightning_cam.checkpoint import KEY, rebuild
@@ -192,7 +191,7 @@ def _methods(
         return methods
     find_module(task.explainable().module, layer)
     return {
-        name: dataclasses.replace(method, layer=layer) if hasattr(method, "layer") else method
+        name: method.at(layer) if isinstance(method, LayerAttribution) else method
         for name, method in methods.items()
     }
 

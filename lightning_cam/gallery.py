@@ -159,12 +159,12 @@ def draw_clip(
     signed, contrasts, grainy, faint = [], [], [], {}
     for name, e in explanations.items():
         # two settings of one method may read the same
-        caption = e.caption if captions.count(e.caption) == 1 else f"{name}: {e.caption}"
-        maps = _maps(caption, e)
+        alone = captions.count(e.caption) == 1
+        maps = _maps(e.method.title if alone else f"{name}: {e.method.title}", e)
         for key, heat, negative in maps:
             heatmaps[key] = resize_heatmap(heat, frames.shape[:3])[0].cpu().numpy()
             signed += [key] * negative
-            grainy += [key] * e.grainy
+            grainy += [key] * e.method.grainy
             if doubt := _doubt(e):
                 faint[key] = doubt
         if isinstance(e, Contrast):
@@ -173,7 +173,7 @@ def draw_clip(
     return ClipPicture(
         frames=frames,
         heatmaps=heatmaps,
-        target=model.asked(model.name(column)),
+        target=model.question_about(model.name(column)),
         value=None if model.softmax else float(first.outputs[0, column]),
         label=model.name(label) if label >= 0 else None,
         probabilities=probabilities(model, first.outputs),
@@ -235,13 +235,12 @@ def _alike(views: Mapping[str, np.ndarray], frames: np.ndarray) -> dict[str, np.
     return shown
 
 
-def _maps(caption: str, e: Explanation) -> list[tuple[str, Tensor, bool]]:
+def _maps(title: str, e: Explanation) -> list[tuple[str, Tensor, bool]]:
     """What is drawn of an explanation: caption, heatmap, whether negative values count."""
     signed = bool((e.evidence < 0).any())
     if not isinstance(e, Contrast):
-        return [(caption, e.evidence, signed)]
-    method, *choices = caption.split(",")
-    a, b, both = (",".join([f"{method} for {role}", *choices]) for role in ("A", "B", "A - B"))
+        return [(e.caption_under(title), e.evidence, signed)]
+    a, b, both = (e.caption_under(f"{title} for {role}") for role in ("A", "B", "A - B"))
     signed = signed or bool((e.against.evidence < 0).any())  # one colour scale for A and B
     return [(a, e.evidence, signed), (b, e.against.evidence, signed), (both, e.difference, True)]
 

@@ -84,14 +84,14 @@ def with_baselines(
     """
     first = next(iter(explanations.values()))
     out = dict(explanations)
-    known = {e.caption.split(",")[0] for e in explanations.values()}
     for name in names:
         method = BASELINES[name]
-        if name in out or method.title in known:
+        among = any(isinstance(e.method, type(method)) for e in explanations.values())
+        if name in out or among:
             continue
-        heat = model.without_padding(method(model, clip, None)).to(first.heatmap)
-        changes: dict[str, Any] = {"heatmap": heat, "caption": method.title}
-        changes |= {"level": None, "numbers": {}, "grainy": False}  # the first method's own
+        heat = model.without_padding(method(model, clip, first.target)).to(first.heatmap)
+        changes: dict[str, Any] = {"heatmap": heat, "method": method}
+        changes |= {"notes": {}, "numbers": {}, "level": None}  # the first method's own
         if isinstance(first, Contrast):
             changes["against"] = replace(first.against, **changes)
         out[name] = replace(first, **changes)

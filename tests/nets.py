@@ -94,6 +94,55 @@ class Gap3d(nn.Module):
         return self.fc(self.drop(a.flatten(1) if self.flatten else a.mean((2, 3, 4))))
 
 
+class Touchy(Gap3d):
+    """Draws random numbers and writes a buffer whenever it runs; raises on request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(3))
+        self.register_buffer("runs", torch.zeros(()))
+        self.lstm = nn.LSTM(4, 4, num_layers=2, dropout=0.5, batch_first=True)
+        self.fail = False
+
+    def forward(self, clip: Tensor) -> Tensor:
+        self.count += torch.rand(3)
+        self.runs = self.runs + 1  # another tensor takes the buffer's place
+        y = super().forward(clip)
+        if self.fail:
+            raise RuntimeError("as asked")
+        return self.lstm(y[:, None])[0][:, 0]
+
+
+def state(net: nn.Module) -> dict[str, Any]:
+    """All that explaining must not change."""
+    return {
+        "tensors": {k: v.clone() for k, v in net.state_dict().items()},
+        "grad": {k: None if p.grad is None else p.grad.clone() for k, p in net.named_parameters()},
+        "requires_grad": {k: p.requires_grad for k, p in net.named_parameters()},
+        "training": {k: m.training for k, m in net.named_modules()},
+        "hooks": {
+            k: (len(m._forward_hooks), len(m._backward_hooks)) for k, m in net.named_modules()
+        },
+        "own": {k: "forward" in m.__dict__ for k, m in net.named_modules()},
+        "dropout": [m.dropout for m in net.modules() if isinstance(m, nn.RNNBase)],
+        "rng": torch.get_rng_state(),
+        "modes": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+    }
+
+
+def assert_same(before: dict[str, Any], after: dict[str, Any]) -> None:
+    for key, value in before.items():
+        if key in ("tensors", "grad"):
+            for name, tensor in value.items():
+                same = after[key][name]
+                assert (tensor is None) == (same is None), (key, name)
+                assert tensor is None or torch.equal(tensor, same), (key, name)
+        elif key == "rng":
+            assert torch.equal(value, after[key])
+        else:
+            assert value == after[key], key
+
+
 def describe(net: nn.Module, *layers: str, **kwargs: object) -> lc.Explainable:
     """`Explainable.of` with the first map of each toy network as the target layer."""
     default = "layer" if isinstance(net, Gap3d) else "trunk"

@@ -131,7 +131,7 @@ def test_relevance_is_the_share_of_each_frame_without_the_padding(model, clip) -
     signed = lc.explain(model, lc.GradCAM(relu=False), clip, "wave")
     amounts = np.abs(signed.heatmap[0].numpy()).sum((1, 2))
     np.testing.assert_allclose(relevance(signed, batch_of(clip)), amounts / amounts.sum())
-    silent = lc.Explanation(0 * found.heatmap, found.target, found.outputs, {}, "")
+    silent = lc.Explanation(0 * found.heatmap, found.target, found.outputs, {}, found.method)
     assert np.isnan(relevance(silent, batch_of(clip))).all()
     del (bare := batch_of(clip))["valid"]
     assert relevance(found, bare).sum() == pytest.approx(1)

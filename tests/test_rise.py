@@ -70,7 +70,7 @@ def ones(*size: int) -> Tensor:
 
 
 def reported(e: lc.Explanation) -> float:
-    return float(re.search(r"error ([\d.e+-]+)", e.caption)[1])  # type: ignore[index]
+    return float(e.numbers["error"].max())
 
 
 def apart(heat: Tensor, truth: Tensor) -> float:
@@ -241,7 +241,9 @@ def test_the_reported_error_is_the_true_one(truth: Tensor, norm: rise.Norm) -> N
 def test_tol_stops_when_the_error_is_small_enough() -> None:
     net, clip = Tube((4, 16, 16)), ones(4, 16, 16)
     e = lc.explain(plain(net), lc.RISE(20_000, tol=0.2), clip, 0)
-    used = int(re.search(r"(\d+) masks", e.caption)[1])  # type: ignore[index]
+    used = int(e.numbers["masks"])
+    assert f"RISE, {used} masks of" in e.caption
+    assert f"error {reported(e):.2g}" in e.caption
     assert used % 128 == 0 and 128 < used < 20_000
     assert net.rows <= used + 1
     assert 0 < reported(e) <= 0.2
@@ -249,8 +251,10 @@ def test_tol_stops_when_the_error_is_small_enough() -> None:
     assert apart(e.heatmap, full) < 1.5 * 0.2
     missed = lc.explain(plain(net), lc.RISE(300, tol=0.01), clip, 0)
     assert re.search(r"^RISE, 300 masks .* \(above tol=0.01\)$", missed.caption)
-    without = lc.explain(plain(net), lc.RISE(300), clip, 0).heatmap
-    torch.testing.assert_close(missed.heatmap, without, rtol=1e-6, atol=0)
+    without = lc.explain(plain(net), lc.RISE(300), clip, 0)
+    torch.testing.assert_close(missed.heatmap, without.heatmap, rtol=1e-6, atol=0)
+    assert set(missed.numbers) == {"masks", "error"}
+    assert set(without.numbers) == {"error"}  # how many masks is a setting then
 
 
 def test_one_mask_has_no_known_error() -> None:
@@ -269,8 +273,9 @@ def test_each_clip_gets_what_it_would_get_alone() -> None:
     for i in range(3):
         e = lc.explain(model, method, clip[i : i + 1], target[i : i + 1])
         torch.testing.assert_close(batch.heatmap[i], e.heatmap[0], rtol=1e-5, atol=1e-7)
-        used.append(int(re.search(r"(\d+) masks", e.caption)[1]))  # type: ignore[index]
+        used.append(int(e.numbers["masks"]))
     assert min(used) < max(used)
+    assert batch.numbers["masks"].tolist() == used
     assert f"{min(used)} to {max(used)} masks" in batch.caption
 
 
@@ -483,10 +488,11 @@ def test_the_global_generator_is_neither_read_nor_moved() -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
     with torch.no_grad():
-        first = lc.RISE(20)(model, clip, None)  # outside explain's guard
+        target = model.forward(clip).argmax(1)
+        first = lc.RISE(20)(model, clip, target)  # outside explain's guard
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    assert torch.equal(lc.RISE(20)(model, clip, None), first)
+    assert torch.equal(lc.RISE(20)(model, clip, target), first)
 
 
 @pytest.mark.parametrize(

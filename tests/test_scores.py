@@ -32,7 +32,7 @@ def explanation(target: int = 0, hot: int = 2, **attention: torch.Tensor) -> lc.
     heat = torch.zeros(1, 6, 4, 4)
     heat[0, hot, 0, :2], heat[0, hot, 0, 2:] = 3, 1
     return lc.Explanation(
-        heat, torch.tensor([target]), torch.tensor([[4.0, 2, 1, 0]]), attention, "Grad-CAM"
+        heat, torch.tensor([target]), torch.tensor([[4.0, 2, 1, 0]]), attention, lc.GradCAM()
     )
 
 

@@ -589,7 +589,7 @@ def test_all_methods_explain_all_columns(column: str) -> None:
         else:
             assert e.heatmap.any(), name
             assert e.heatmap[:, 0].eq(0).all(), name  # the first frame is no target
-    heat = lc.RandomMap()(model, clip, None)
+    heat = lc.explain(model, lc.RandomMap(), clip).heatmap
     with torch.no_grad():
         outputs = model.forward(clip)[:, model.column(column)]
     for measure, end in ((lc.deletion, 0), (lc.insertion, -1)):

@@ -4,16 +4,13 @@ from lightning_cam.attribution.averaged import IntegratedGradients, SmoothGrad
 from lightning_cam.attribution.baselines import CentreMap, RandomMap
 from lightning_cam.attribution.cam import GradCAM
 from lightning_cam.attribution.contrast import Contrast, explain_contrast
-from lightning_cam.attribution.explainable import (
-    Attribution,
-    Explainable,
-    Explanation,
-    explain,
-)
+from lightning_cam.attribution.explainable import Explainable, Forward
+from lightning_cam.attribution.explanation import Explanation, explain
 from lightning_cam.attribution.extremal import ExtremalPerturbation
 from lightning_cam.attribution.gradient import Gradient, GradientXInput
 from lightning_cam.attribution.guided import GuidedBackprop
 from lightning_cam.attribution.layers import LayerInfo, list_layers
+from lightning_cam.attribution.method import Attribution, LayerAttribution
 from lightning_cam.attribution.occlusion import Occlusion
 from lightning_cam.attribution.recurrent import (
     IntegratedRecurrentGradCAM,
@@ -35,12 +32,14 @@ __all__ = [
     "Explainable",
     "Explanation",
     "ExtremalPerturbation",
+    "Forward",
     "GradCAM",
     "Gradient",
     "GradientXInput",
     "GuidedBackprop",
     "IntegratedGradients",
     "IntegratedRecurrentGradCAM",
+    "LayerAttribution",
     "LayerInfo",
     "Occlusion",
     "RandomMap",

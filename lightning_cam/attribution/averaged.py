@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,15 +36,17 @@ from lightning_cam.attribution.gradient import (
     check_reduce,
     check_reference,
     input_gradient,
+    recorded,
     reduced,
 )
+from lightning_cam.attribution.method import Attribution
 from lightning_cam.attribution.ops import at_least_float32
 from lightning_cam.attribution.perturb import Reference, Runner, reference
 from lightning_cam.progress import progress
 
 
 @dataclass(frozen=True)
-class SmoothGrad:
+class SmoothGrad(Attribution):
     """The mean gradient around the clip; `samples` forwards and backwards, and one forward.
 
     All clips of a batch get the same noise, each in units of its own range.
@@ -62,8 +64,8 @@ class SmoothGrad:
         >>> explain(model, SmoothGrad(samples=50), clip).heatmap
     """
 
-    title: ClassVar[str] = "SmoothGrad"
-    grainy: ClassVar[bool] = True
+    title = "SmoothGrad"
+    grainy = True
 
     samples: int = 25
     sigma: float = 0.15
@@ -80,8 +82,7 @@ class SmoothGrad:
         if not self.sigma >= 0:
             raise ValueError(f"sigma must be 0 or more, got {self.sigma}")
 
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
-        _, target = _first(model, clip, target)
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
         # A generator for each sample, or the noise would depend on how many run at once.
         seeds = torch.randint(2**62, (self.samples,), generator=generator).tolist()
@@ -112,7 +113,7 @@ class SmoothGrad:
 
 
 @dataclass(frozen=True)
-class IntegratedGradients:
+class IntegratedGradients(Attribution):
     """Integrated gradients; `steps` forwards and backwards, and two forwards.
 
     Adds "incomplete" `(B,)` to `Explanation.numbers`: by how much the sum over voxels and channels
@@ -130,8 +131,8 @@ class IntegratedGradients:
         >>> e.heatmap.sum((1, 2, 3)), e.numbers["incomplete"]
     """
 
-    title: ClassVar[str] = "Integrated gradients"
-    grainy: ClassVar[bool] = True
+    title = "Integrated gradients"
+    grainy = True
 
     steps: int = 50
     reference: Reference = "black"
@@ -143,8 +144,8 @@ class IntegratedGradients:
         check_reference(self.reference)
         _check_count("steps", self.steps)
 
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
-        outputs, target = _first(model, clip, target)
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        outputs = self.first(model, clip).outputs
         hidden = reference(model, clip, self.reference).contiguous()
         with torch.no_grad():
             moved = model.score(outputs, target) - model.score(model.forward(hidden), target)
@@ -178,7 +179,8 @@ class _Gradients(Runner):
             self.copies = max(1, self.copies // 4)
 
     def forward(self, rows: Tensor) -> Tensor:
-        return input_gradient(self.model, rows, self.target.repeat(len(rows) // len(self.target)))
+        target = self.target.repeat(len(rows) // len(self.target))
+        return input_gradient(self.model, recorded(self.model, rows), target)
 
     def each(
         self, count: int, fill: Callable[[Tensor, int], None], title: str
@@ -201,13 +203,6 @@ class _Gradients(Runner):
                 yield done, self(n, part)
                 advance(n)
                 done += n
-
-
-def _first(model: Explainable, clip: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The outputs of the clip itself, which `explain` keeps, and the columns to explain."""
-    with torch.no_grad():
-        outputs = model.forward(clip)
-    return outputs, model.unasked(outputs) if target is None else target
 
 
 def _range(model: Explainable, clip: Tensor) -> Tensor:

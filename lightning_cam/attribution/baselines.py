@@ -3,45 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.method import Attribution
 
 
 @dataclass(frozen=True)
-class RandomMap:
+class RandomMap(Attribution):
     """Uniform noise in [0, 1) for every voxel; clips of one batch get different noise.
 
     Args:
         seed: of the method's own generator.
     """
 
-    title: ClassVar[str] = "Random"
+    title = "Random"
 
     seed: int = 0
 
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.rand((clip.shape[0], *clip.shape[2:]), generator=generator)
         return noise.to(clip.device)
 
 
 @dataclass(frozen=True)
-class CentreMap:
+class CentreMap(Attribution):
     """A Gaussian at the centre of every frame, constant in time: the photographer's bias.
 
     Args:
         sigma: standard deviation in units of the frame's height and width.
     """
 
-    title: ClassVar[str] = "Centre"
+    title = "Centre"
 
     sigma: float = 0.25
 
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         batch, _, frames, height, width = clip.shape
 
         def profile(n: int) -> Tensor:

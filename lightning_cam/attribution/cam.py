@@ -22,14 +22,15 @@ parameters are frozen, and no gradient reaches a parameter.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.guard import capture
+from lightning_cam.attribution.method import LayerAttribution
 from lightning_cam.attribution.ops import at_least_float32, gradients, resize_heatmap
 from lightning_cam.errors import UserError
 
@@ -37,7 +38,7 @@ Pool = Literal["space", "spacetime"]
 
 
 @dataclass(frozen=True)
-class GradCAM:
+class GradCAM(LayerAttribution):
     """Grad-CAM for 3-D networks and for frames folded into the batch, or run one by one.
 
     Of a layer that one forward runs several times (the ReLU of a ResNet block), the last run is
@@ -53,9 +54,8 @@ class GradCAM:
         >>> explain(model, GradCAM(layer="layer3", pool="space"), clip).heatmap
     """
 
-    title: ClassVar[str] = "Grad-CAM"
+    title = "Grad-CAM"
 
-    layer: str | None = None
     pool: Pool | None = None
     relu: bool = True
 
@@ -63,9 +63,12 @@ class GradCAM:
         if self.pool not in ("space", "spacetime", None):
             raise ValueError(f'pool must be "space", "spacetime" or None, got {self.pool!r}')
 
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
-        cam = layer_map(model, clip, target, self.layer, self.pool).signed
-        return on_frames(model, cam.relu() if self.relu else cam, clip)
+    def run(self, model: Explainable, clip: Tensor) -> Forward:
+        return recorded_from(model, clip, self.layer)
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        cam = layer_map(model, self.first(model, clip), clip, target, self.pool).signed
+        return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
 
 
 class LayerMap(NamedTuple):
@@ -75,49 +78,61 @@ class LayerMap(NamedTuple):
         signed: `(B, t, h, w)`, the sum over channels of weight times activation.
         activation: `(B, D, t, h, w)`.
         gradient: of the score, alike.
-        target: `(B,)`, the columns.
-        score: `(B,)`, what was explained of them.
+        score: `(B,)`, what was explained of the columns.
     """
 
     signed: Tensor
     activation: Tensor
     gradient: Tensor
-    target: Tensor
     score: Tensor
 
 
-def layer_map(
-    model: Explainable,
-    clip: Tensor,
-    target: Tensor | None,
-    layer: str | None,
-    pool: Pool | Literal["none"] | None,
-) -> LayerMap:
-    """The signed map of a layer, and what it is made of, by one forward and the tail's backward.
+def recorded_from(model: Explainable, clip: Tensor, layer: str | None) -> Forward:
+    """A run whose graph starts at a layer.
 
     Args:
         model: what to look into.
         clip: `(B, C, T, H, W)`.
-        target: `(B,)`; None: `model.unasked`.
         layer: as in `Explainable.layer`.
-        pool: see `GradCAM`; "none" does not pool the gradient (HiResCAM, Draelos and Carin, 2020).
+
+    Returns:
+        The outputs, and as "layer" the layer's `last_calls`.
     """
     name, module = model.layer(layer)
     with capture(module, leaf=True) as calls:
         outputs = model.forward(clip)
-    calls = last_calls(model, name, calls, clip)
-    target = model.unasked(outputs) if target is None else target
-    score = model.score(outputs, target)
+    model.notes.update(layer=name)
+    return Forward(outputs, {"layer": last_calls(model, name, calls, clip)})
+
+
+def layer_map(
+    model: Explainable,
+    forward: Forward,
+    clip: Tensor,
+    target: Tensor,
+    pool: Pool | Literal["none"] | None,
+) -> LayerMap:
+    """The signed map of a layer, and what it is made of, by the tail's backward.
+
+    Args:
+        model: what to look into.
+        forward: of the clip, `recorded_from` the layer.
+        clip: `(B, C, T, H, W)`.
+        target: `(B,)`.
+        pool: see `GradCAM`; "none" does not pool the gradient (HiResCAM, Draelos and Carin, 2020).
+    """
+    calls = forward.captured["layer"]
+    score = model.score(forward.outputs, target)
     pool = pool or ("spacetime" if calls[0].ndim == 5 else "space")
     said = "gradient not pooled" if pool == "none" else f"gradient pooled over {pool}"
-    model.notes.update(layer=name, pool=said)
+    model.notes.update(pool=said)
     gradient = in_time(model, gradients(score, calls), len(clip))
     activation = in_time(model, calls, len(clip)).detach()
     if pool == "none":
         signed = (gradient * activation).sum(1)
     else:
         signed = weighted_sum(activation, pooled(gradient, pool, model.valid_for(clip)))
-    return LayerMap(signed, activation, gradient, target, score.detach())
+    return LayerMap(signed, activation, gradient, score.detach())
 
 
 def last_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor) -> list[Tensor]:
@@ -159,11 +174,6 @@ def pooled(gradient: Tensor, pool: Pool, valid: Tensor | None = None) -> Tensor:
     counts = F.adaptive_avg_pool1d(valid.to(weights), weights.shape[2])[:, None] > 0  # (B, 1, t)
     mean = (weights * counts).sum(2, keepdim=True) / counts.sum(2, keepdim=True).clamp(min=1)
     return mean.expand_as(weights)
-
-
-def on_frames(model: Explainable, cam: Tensor, clip: Tensor) -> Tensor:
-    """A map `(B, t, h, w)` in the size of the clip, `(B, T, H, W)`; 0 on padded frames."""
-    return model.without_padding(resize_heatmap(cam, clip.shape[2:]))
 
 
 def weighted_sum(activation: Tensor, weights: Tensor) -> Tensor:

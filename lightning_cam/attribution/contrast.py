@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lightning_cam.attribution.explainable import Attribution, Explainable, Explanation, explain
+from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.explanation import Explanation, explain
+from lightning_cam.attribution.method import Attribution, MapFunction
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Contrast(Explanation):
 
 def explain_contrast(
     model: Explainable,
-    method: Attribution,
+    method: Attribution | MapFunction,
     clip: Tensor,
     target: int | str,
     against: int | str,

@@ -1,29 +1,48 @@
-"""Three nouns and one verb: `Explainable`, `Attribution`, `Explanation` and `explain`.
+"""What can be explained: a network, how to look into it, and which of its outputs to ask about.
 
 Everything that can be explained is one column of a (B, K) output matrix: a class logit, a pose
-component, a negative loss. A method gets a column index and never learns which task it serves.
-`explain` owns every run-time pitfall, so that methods stay pure mathematics.
+component, a negative loss. A method gets column indices and never learns which task it serves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lightning_cam.attribution.guard import (
-    capture,
-    compute_dtype,
-    explaining,
-    find_module,
-    unwrap,
-)
-from lightning_cam.attribution.ops import at_least_float32, fold_frames, pick
+from lightning_cam.attribution.guard import find_module, unwrap
+from lightning_cam.attribution.ops import fold_frames, pick
 from lightning_cam.errors import UnknownNameError, UserError
+
+
+class Forward(NamedTuple):
+    """One run of the network.
+
+    Attributes:
+        outputs: `(B, K)`, on a graph where gradients are to be taken.
+        captured: what the method wants to keep of the run, under names of its own: the outputs of a
+            module in call order, or the clip as the leaf of the graph.
+    """
+
+    outputs: Tensor
+    captured: Mapping[str, list[Tensor]] = {}
+
+
+class FirstRun(NamedTuple):
+    """The run of the clip itself that `explain` has made.
+
+    Attributes:
+        method: the `Attribution` that made it.
+        clip: what was run.
+        forward: what came out.
+    """
+
+    method: object
+    clip: Tensor
+    forward: Forward
 
 
 @dataclass(frozen=True)
@@ -42,7 +61,7 @@ class Explainable:
             None for networks without output steps.
         softmax: the columns are class logits, so their softmax is a probability.
         valid: which frames are no padding, `(B, T)` bool; None: all. `forward` knows it already,
-            Grad-CAM's heatmaps are 0 on the others.
+            heatmaps are 0 on the others.
         black: black in model space, `(B, C)` or `(C,)`, by which perturbations hide; None: 0.
         frames: the module that sees each frame on its own, clip -> `(B*T, D, h, w)`, and through
             which alone the rest of the network sees them; None where there is no such module.
@@ -51,8 +70,9 @@ class Explainable:
         question: the score in words, with `{}` for the column's name.
         default: the column explained where none is asked for; None: each clip's highest.
         fold: reads an activation as `(B, D, t, h, w)`; replace it for token or time-major layouts.
-        notes: what a method wants said in the caption; `explain` hands out a fresh one.
-        numbers: what a method found out beside its map, name -> `(B,)`; fresh, too.
+        notes: what a method writes down for `Explanation.notes`; `explain` hands out a fresh one.
+        numbers: what a method writes down for `Explanation.numbers`; fresh as well.
+        first_run: the run of the clip that `explain` has made, see `Attribution.first`.
     """
 
     module: nn.Module
@@ -71,6 +91,7 @@ class Explainable:
     fold: Callable[[Tensor, int], Tensor] = fold_frames
     notes: dict[str, str] = field(default_factory=dict, compare=False)
     numbers: dict[str, Tensor] = field(default_factory=dict, compare=False)
+    first_run: FirstRun | None = field(default=None, compare=False)
 
     @classmethod
     def of(
@@ -176,186 +197,51 @@ class Explainable:
             raise UnknownNameError("target", target, [f"0..{len(self.outputs) - 1}"])
         return target
 
-    def unasked(self, outputs: Tensor) -> Tensor:
-        """The columns explained where none is asked for, `(B,)`: `default`, or each highest."""
-        highest = outputs.argmax(1)
-        return highest if self.default is None else torch.full_like(highest, self.default)
+    def columns(self, target: int | str | Tensor, rows: Tensor) -> Tensor:
+        """A target as one column a clip, `(B,)` int64.
 
-    def asked(self, name: str) -> str:
+        Args:
+            target: one column (number or name) for all clips, or an integer tensor `(B,)`.
+            rows: any tensor of B rows, on the device where the columns are to be.
+
+        Raises:
+            UnknownNameError: if no column has this name or number.
+            ValueError: if a tensor is not `(B,)` of integers.
+        """
+        batch = len(rows)
+        if not isinstance(target, Tensor):
+            return torch.full((batch,), self.column(target), dtype=torch.int64, device=rows.device)
+        if target.is_floating_point() or tuple(target.shape) != (batch,):
+            raise ValueError(
+                f"expected target as an integer tensor ({batch},), got {target.dtype} "
+                f"{tuple(target.shape)}"
+            )
+        # A clone: index tensors born in inference mode cannot take part in a graph.
+        return target.detach().clone().to(rows.device, torch.int64)
+
+    def resolve(self, target: int | str | Tensor | None, outputs: Tensor) -> Tensor:
+        """The columns to explain, `(B,)` int64; this is the only rule about targets not given.
+
+        Args:
+            target: as in `explain`; None: `default`, or each clip's highest column.
+            outputs: of the clips, `(B, K)`.
+
+        Raises:
+            UnknownNameError, ValueError: as `columns`, or if a column is none of the K.
+        """
+        if target is not None:
+            found = self.columns(target, outputs)
+        elif self.default is not None:
+            found = self.columns(self.default, outputs)
+        else:
+            found = outputs.argmax(1)
+        pick(outputs, found)  # raises for a column beyond the K
+        return found
+
+    def question_about(self, name: str) -> str:
         """The question about a column, in words."""
         return self.question.replace("{}", name, 1)
 
     def name(self, column: int) -> str:
         """Name of a column, its number where it has none."""
         return self.outputs[column] if self.outputs else f"output {column}"
-
-
-class Attribution(Protocol):
-    """A method: a callable, usually a frozen dataclass whose fields are its hyper-parameters.
-
-    It is called by `explain` inside the guard, with a clip `(B, C, T, H, W)` and a target `(B,)`
-    (None: `model.unasked` of the outputs), and returns the heatmap `(B, T, H, W)`,
-    higher = more important, not normalised. A class attribute `floating = True` says that 0 means
-    nothing in its maps: see `Explanation.evidence`; `grainy = True` that they are not smooth.
-    """
-
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What `explain` returns.
-
-    Attributes:
-        heatmap: `(B, T, H, W)` float32 (float64 for a float64 network), higher is more important,
-            not normalised.
-        target: `(B,)` int64, the explained columns.
-        outputs: `(B, K)`, the network's outputs.
-        attention: name -> `(B, T)` weights.
-        caption: the method and the choices it made, for pictures.
-        level: `(B,)`, the lowest heat on valid frames, of maps in which 0 means nothing.
-        numbers: what the method found out beside the map, name -> `(B,)`. A clip with
-            "low_gradient", or much "incomplete", is drawn as doubtful.
-        grainy: single voxels stand out of the map, so that pictures must not end their colours at
-            its maximum.
-    """
-
-    heatmap: Tensor
-    target: Tensor
-    outputs: Tensor
-    attention: dict[str, Tensor]
-    caption: str
-    level: Tensor | None = field(default=None, kw_only=True)
-    numbers: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
-    grainy: bool = field(default=False, kw_only=True)
-
-    @property
-    def evidence(self) -> Tensor:
-        """The heatmap as pictures and shares of heat need it: counted from `level`.
-
-        RISE's map is the mean score where a voxel is seen: the mean score lies below all of it.
-        """
-        if self.level is None:
-            return self.heatmap
-        return (self.heatmap - self.level[:, None, None, None]).clamp(min=0)
-
-
-def explain(
-    model: Explainable,
-    method: Attribution,
-    clip: Tensor,
-    target: int | str | Tensor | None = None,
-) -> Explanation:
-    """Explain one column of a model's outputs for each clip of a batch.
-
-    Works wherever it is called: under `no_grad`, `inference_mode` or autocast, in train mode, with
-    frozen parameters, from any Lightning hook. Parameters, gradients, buffers, train/eval flags,
-    hooks and RNG state are bit for bit what they were, also if the method raises.
-
-    Args:
-        model: what to explain, see `Explainable.of`.
-        method: for example `GradCAM()`.
-        clip: `(B, C, T, H, W)` in model space.
-        target: None for `model.default` or each clip's highest column, one column (number or name)
-            for all clips, or a LongTensor `(B,)`.
-
-    Raises:
-        ValueError: if the clip is not 5-D or a target is not a column.
-
-    Example:
-        >>> e = explain(model, GradCAM(), clip)
-        >>> e.heatmap.shape  # (B, T, H, W)
-    """
-    if clip.ndim != 5:
-        raise ValueError(f"expected a clip (B, C, T, H, W), got shape {tuple(clip.shape)}")
-    with explaining(model.module):
-        # Tensors born in inference mode cannot be differentiated, index tensors included.
-        clip = clip.clone() if clip.is_inference() else clip.detach()
-        clip = clip.to(compute_dtype(model.module, clip))
-        chosen = target_tensor(model, target, clip)
-        first = _FirstForward(model, clip)
-        notes: dict[str, str] = {}
-        numbers: dict[str, Tensor] = {}
-        watched = replace(model, forward=first, notes=notes, numbers=numbers)
-        heatmap = method(watched, clip, chosen)
-        outputs, attention = first.result()
-        chosen = model.unasked(outputs) if chosen is None else chosen
-        pick(outputs, chosen)  # also for methods that never look at the outputs
-    asked = model.asked("").strip()
-    title = getattr(method, "title", type(method).__name__)
-    heatmap = at_least_float32(heatmap.detach())
-    return Explanation(
-        heatmap=heatmap,
-        target=chosen,
-        outputs=outputs,
-        attention=attention,
-        caption=", ".join([title, *notes.values(), *([asked] if asked else [])]),
-        level=_lowest(model, heatmap) if getattr(method, "floating", False) else None,
-        numbers={name: value.detach() for name, value in numbers.items()},
-        grainy=getattr(method, "grainy", False),
-    )
-
-
-def _lowest(model: Explainable, heatmap: Tensor) -> Tensor | None:
-    """`(B,)`, the lowest heat on valid frames; None where some is below 0: 0 has a meaning then."""
-    valid = model.valid_for(heatmap)
-    if valid is not None:
-        heatmap = heatmap.masked_fill(~valid[..., None, None], torch.inf)
-    lowest = heatmap.amin((1, 2, 3))
-    return lowest if bool((lowest >= 0).all()) else None
-
-
-class _FirstForward:
-    """The model's forward that keeps outputs and attention of the first pass of the whole clip.
-
-    So a method that runs the clip anyway (Grad-CAM) costs no second forward.
-    """
-
-    def __init__(self, model: Explainable, clip: Tensor) -> None:
-        self.model, self.clip = model, clip
-        self.kept: tuple[Tensor, dict[str, Tensor]] | None = None
-
-    def __call__(self, clip: Tensor) -> Tensor:
-        same = clip.shape == self.clip.shape and clip.data_ptr() == self.clip.data_ptr()
-        if self.kept is not None or not same:
-            return self.model.forward(clip)
-        outputs, self.kept = self.watched(clip)
-        return outputs
-
-    def watched(self, clip: Tensor) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
-        """The outputs on their graph, and what is kept of them and of the attention."""
-        with ExitStack() as stack:
-            calls = {
-                name: stack.enter_context(capture(module))
-                for name, module in self.model.attention.items()
-            }
-            outputs = self.model.forward(clip)
-        if outputs.ndim != 2 or outputs.shape[0] != clip.shape[0]:
-            raise ValueError(
-                f"expected outputs (B, K) with B={clip.shape[0]}, got {tuple(outputs.shape)}; "
-                "pass forward= to Explainable.of to unpack what the module returns"
-            )
-        weights = {name: at_least_float32(c[0].detach()) for name, c in calls.items() if c}
-        return outputs, (at_least_float32(outputs.detach()), weights)
-
-    def result(self) -> tuple[Tensor, dict[str, Tensor]]:
-        if self.kept is not None:
-            return self.kept
-        with torch.no_grad():  # the method never ran the clip as it is
-            return self.watched(self.clip)[1]
-
-
-def target_tensor(
-    model: Explainable, target: int | str | Tensor | None, clip: Tensor
-) -> Tensor | None:
-    if target is None:
-        return None
-    batch = clip.shape[0]
-    if isinstance(target, Tensor):
-        if target.is_floating_point() or tuple(target.shape) != (batch,):
-            raise ValueError(
-                f"expected target as an integer tensor ({batch},), got {target.dtype} "
-                f"{tuple(target.shape)}"
-            )
-        return target.detach().clone().to(clip.device, torch.int64)
-    return torch.full((batch,), model.column(target), dtype=torch.int64, device=clip.device)

@@ -41,7 +41,7 @@ from torch import Tensor
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.extremal_answer import Answer, Game
 from lightning_cam.attribution.ops import at_least_float32
-from lightning_cam.attribution.perturb import Runner, blurred
+from lightning_cam.attribution.perturb import PerturbationAttribution, blurred
 from lightning_cam.attribution.soft_masks import Appearing, SmoothMasks, core_loss, ranking_loss
 from lightning_cam.progress import progress
 
@@ -54,7 +54,7 @@ _CORE_FROM = 1 / 8  # of the iterations: before, nothing is where it will be
 
 
 @dataclass(frozen=True)
-class ExtremalPerturbation:
+class ExtremalPerturbation(PerturbationAttribution):
     """2D-EP, 3D-EP and STEP. The map is the mean of the masks of all areas, from 0 to 1.
 
     Adds to `Explanation.numbers`, each `(B,)`, for an area of 0.1: "area_0.1", the mask's size (a
@@ -150,21 +150,19 @@ class ExtremalPerturbation:
                                  or min(core) < 1):  # fmt: skip
             raise ValueError(f"core must be three whole numbers from 1 on, got {core}")
 
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
-        runner = Runner(model, clip, self.batch, bf16=self.bf16)
-        outputs = runner.forward(clip)
-        chosen = outputs.argmax(1) if target is None else target
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        runner, outputs = self.runner(model, clip), self.first(model, clip).outputs
         valid = model.valid_for(clip)
         if valid is None:
             valid = torch.ones(len(clip), clip.shape[2], dtype=torch.bool, device=clip.device)
         appearing = Appearing(model, clip, self.reference, self.blur)
-        answer = Answer(model, runner, outputs, chosen, appearing, valid, self.game)
+        answer = Answer(model, runner, outputs, target, appearing, valid, self.game)
         masks = self._masks(clip, valid, answer)  # (A, B, T, H, W)
-        self._tell(model, masks, valid, answer.scores(masks))
+        self._report(model, masks, valid, answer.scores(masks))
         heat = masks.mean(0)
         if self.smooth:
             heat = blurred(heat, self.smooth * min(clip.shape[3:]), cut=4)
-        return model.without_padding(heat)
+        return heat
 
     def _masks(self, clip: Tensor, valid: Tensor, answer: Answer) -> Tensor:
         """The masks after the last iteration, 0 on padded frames."""
@@ -210,7 +208,7 @@ class ExtremalPerturbation:
                     total = total + self.core_weight * core_loss(mask, area, core)
         return total
 
-    def _tell(self, model: Explainable, masks: Tensor, valid: Tensor, scores: Tensor) -> None:
+    def _report(self, model: Explainable, masks: Tensor, valid: Tensor, scores: Tensor) -> None:
         """What came out: numbers, a caption, and a warning where the area was not kept."""
         counted = valid.sum(1) * masks[0, 0, 0].numel()
         sizes = masks.flatten(2).sum(2) / counted.clamp(min=1)  # (A, B)

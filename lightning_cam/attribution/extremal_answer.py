@@ -26,7 +26,7 @@ class Answer:
         model: the network.
         runner: runs it, and knows how many rows at once.
         outputs: `(B, K)`, of the clip itself.
-        chosen: `(B,)`, the columns.
+        target: `(B,)`, the columns.
         appearing: shows what a mask says.
         valid: `(B, T)`; padded frames stay hidden, they would give away the frame they repeat.
         game: whether the mask is what is seen, what is not, or both in turn.
@@ -37,12 +37,12 @@ class Answer:
         model: Explainable,
         runner: Runner,
         outputs: Tensor,
-        chosen: Tensor,
+        target: Tensor,
         appearing: Appearing,
         valid: Tensor,
         game: Game,
     ) -> None:
-        self.model, self.runner, self.chosen = model, runner, chosen
+        self.model, self.runner, self.target = model, runner, target
         self.appearing, self.valid = appearing, valid[..., None, None]
         self.deletions = {"preserve": (False,), "delete": (True,), "dual": (False, True)}[game]
         # Both (B,).
@@ -74,7 +74,7 @@ class Answer:
         shown = 1 - masks if self.deletions == (True,) else masks
         outputs = self._run(shown)  # (A, B, K)
         return self.model.score(
-            answers(self.model, outputs.flatten(0, 1)), self.chosen.repeat(len(masks))
+            answers(self.model, outputs.flatten(0, 1)), self.target.repeat(len(masks))
         ).unflatten(0, (len(masks), -1))
 
     def _slope(self, masks: Tensor, deletion: bool) -> Tensor:
@@ -87,10 +87,10 @@ class Answer:
 
     def cost(self, outputs: Tensor, deletion: bool = False) -> Tensor:
         """D `(n*B,)` of outputs `(n*B, K)`; of a deletion -log(1 - p)."""
-        outputs, copies = outputs.double(), len(outputs) // len(self.chosen)
+        outputs, copies = outputs.double(), len(outputs) // len(self.target)
         if self.model.softmax:  # 1 - p has no digits left in float32
             outputs = outputs.softmax(1)
-        score = self.model.score(outputs, self.chosen.repeat(copies))
+        score = self.model.score(outputs, self.target.repeat(copies))
         share = (score - self.low.repeat(copies)) / self.range.repeat(copies)
         if not self.model.softmax:
             odds = _SHARP * (share - 0.5)
@@ -99,8 +99,8 @@ class Answer:
 
     def _classes(self, columns: int) -> tuple[Tensor, Tensor]:
         """Lowest score of any probabilities and how far it is to the highest: one class is sure."""
-        sure = torch.eye(columns, dtype=torch.float64, device=self.chosen.device)
-        scores = torch.stack([self.model.score(sure, c.expand(columns)) for c in self.chosen])
+        sure = torch.eye(columns, dtype=torch.float64, device=self.target.device)
+        scores = torch.stack([self.model.score(sure, c.expand(columns)) for c in self.target])
         low, high = scores.aminmax(dim=1)
         return low, torch.where(high > low, high - low, 1)
 
@@ -110,7 +110,7 @@ class Answer:
         shares = torch.linspace(0, 1, _STEPS).to(clip)
         masks = shares.view(-1, 1, 1, 1, 1).expand(-1, len(clip), *clip.shape[2:])
         outputs = self._run(masks).double()  # (8, B, K)
-        scores = torch.stack([self.model.score(found, self.chosen) for found in outputs])
+        scores = torch.stack([self.model.score(found, self.target) for found in outputs])
         low, high = scores.aminmax(dim=0)
         # A constant column has a range of rounding errors.
         noise = 1e-6 * scores.abs().amax(0)

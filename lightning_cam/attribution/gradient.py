@@ -21,11 +21,12 @@ The cost is one forward and the backward to the clip. No gradient reaches a para
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 from torch import Tensor
 
-from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.explainable import Explainable, Forward
+from lightning_cam.attribution.method import Attribution
 from lightning_cam.attribution.ops import at_least_float32, gradients
 from lightning_cam.attribution.perturb import Reference, reference
 
@@ -40,7 +41,7 @@ _SAID = {
 
 
 @dataclass(frozen=True)
-class Gradient:
+class Gradient(Attribution):
     """How fast the column changes with each voxel; one forward and one backward.
 
     Args:
@@ -50,20 +51,23 @@ class Gradient:
         >>> explain(model, Gradient(), clip).heatmap
     """
 
-    title: ClassVar[str] = "Gradient"
-    grainy: ClassVar[bool] = True
+    title = "Gradient"
+    grainy = True
 
     reduce: Reduce = "abs_max"
 
     def __post_init__(self) -> None:
         check_reduce(self.reduce)
 
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
-        return reduced(model, input_gradient(model, clip, target), self.reduce)
+    def run(self, model: Explainable, clip: Tensor) -> Forward:
+        return recorded(model, clip)
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        return reduced(model, input_gradient(model, self.first(model, clip), target), self.reduce)
 
 
 @dataclass(frozen=True)
-class GradientXInput:
+class GradientXInput(Attribution):
     """Gradient times the voxel: how much of the column each voxel makes up, to first order.
 
     Exact for a network that is linear in the clip. One forward and one backward.
@@ -77,8 +81,8 @@ class GradientXInput:
         >>> explain(model, GradientXInput(reference="black"), clip).heatmap
     """
 
-    title: ClassVar[str] = "Gradient x input"
-    grainy: ClassVar[bool] = True
+    title = "Gradient x input"
+    grainy = True
 
     reduce: Reduce = "sum"
     reference: Reference = "mean"
@@ -87,38 +91,42 @@ class GradientXInput:
         check_reduce(self.reduce)
         check_reference(self.reference)
 
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
-        gradient = input_gradient(model, clip, target)
+    def run(self, model: Explainable, clip: Tensor) -> Forward:
+        return recorded(model, clip)
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        gradient = input_gradient(model, self.first(model, clip), target)
         model.notes.update(reference=f"from {self.reference}")
         return reduced(
             model, gradient * (clip - reference(model, clip, self.reference)), self.reduce
         )
 
 
-def input_gradient(model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
+def recorded(model: Explainable, clip: Tensor) -> Forward:
+    """A run whose graph starts at the clip `(B, C, T, H, W)`, captured as "clip"."""
+    leaf = clip.detach().requires_grad_()
+    return Forward(model.forward(leaf), {"clip": [leaf]})
+
+
+def input_gradient(model: Explainable, forward: Forward, target: Tensor) -> Tensor:
     """The gradient of the score to the clip, `(B, C, T, H, W)`, at least float32.
 
     Args:
         model: what to look into.
-        clip: `(B, C, T, H, W)`.
-        target: `(B,)`; None: `model.unasked`.
+        forward: a run that was `recorded`.
+        target: `(B,)`, the columns.
     """
-    leaf = clip.detach().requires_grad_()  # in the same memory: `explain` keeps this forward
-    outputs = model.forward(leaf)
-    target = model.unasked(outputs) if target is None else target
-    [gradient] = gradients(model.score(outputs, target), [leaf])
+    [gradient] = gradients(model.score(forward.outputs, target), forward.captured["clip"])
     return at_least_float32(gradient)
 
 
 def reduced(model: Explainable, voxels: Tensor, how: Reduce) -> Tensor:
-    """The heatmap `(B, T, H, W)` of numbers `(B, C, T, H, W)`; 0 on padded frames."""
+    """The heatmap `(B, T, H, W)` of numbers `(B, C, T, H, W)`."""
     model.notes.update(reduce=_SAID[how])
     if how == "sum":
-        return model.without_padding(voxels.sum(1))
+        return voxels.sum(1)
     size = voxels.abs()
-    return model.without_padding(
-        size.amax(1) if how == "abs_max" else size.sum(1) if how == "abs_sum" else size.mean(1)
-    )
+    return size.amax(1) if how == "abs_max" else size.sum(1) if how == "abs_sum" else size.mean(1)
 
 
 def check_reduce(how: str) -> None:

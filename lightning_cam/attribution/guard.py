@@ -140,6 +140,13 @@ def find_module(module: nn.Module, name: str) -> nn.Module:
     return unwrap(names[name])
 
 
+def model_input(module: nn.Module, clip: Tensor) -> Tensor:
+    """The clip as the network can take it and gradients can pass through it."""
+    # Tensors born in inference mode cannot be differentiated.
+    clip = clip.clone() if clip.is_inference() else clip.detach()
+    return clip.to(compute_dtype(module, clip))
+
+
 def compute_dtype(module: nn.Module, clip: Tensor) -> torch.dtype:
     """The precision of the weights, of the clip where there are none: weights held in another
     precision ("bf16-true") take clips of that precision.

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,12 +26,19 @@ from torch.autograd.function import Function, FunctionCtx
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from lightning_cam.attribution.explainable import Explainable
-from lightning_cam.attribution.gradient import Reduce, check_reduce, input_gradient, reduced
+from lightning_cam.attribution.explainable import Explainable, Forward
+from lightning_cam.attribution.gradient import (
+    Reduce,
+    check_reduce,
+    input_gradient,
+    recorded,
+    reduced,
+)
+from lightning_cam.attribution.method import Attribution
 
 
 @dataclass(frozen=True)
-class GuidedBackprop:
+class GuidedBackprop(Attribution):
     """Guided backpropagation through every ReLU that the forward calls, module or function.
 
     Other nonlinearities (ReLU6, leaky ReLU, GELU, an LSTM's) pass the plain gradient; the caption
@@ -45,19 +52,23 @@ class GuidedBackprop:
         'Guided backpropagation, 17 ReLUs, largest of the channels'
     """
 
-    title: ClassVar[str] = "Guided backpropagation"
-    grainy: ClassVar[bool] = True
+    title = "Guided backpropagation"
+    grainy = True
 
     reduce: Reduce = "abs_max"
 
     def __post_init__(self) -> None:
         check_reduce(self.reduce)
 
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
+    def run(self, model: Explainable, clip: Tensor) -> Forward:
         with _Guided() as guided:
-            gradient = input_gradient(model, clip, target)
+            forward = recorded(model, clip)
         met = f"{guided.met} ReLU{'s' if guided.met > 1 else ''}"
         model.notes.update(relus=met if guided.met else "no ReLU: the plain gradient")
+        return forward
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        gradient = input_gradient(model, self.first(model, clip), target)
         return reduced(model, gradient, self.reduce)
 
 

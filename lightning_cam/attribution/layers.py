@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_cam.attribution.cam import in_time, last_calls
 from lightning_cam.attribution.explainable import Explainable
-from lightning_cam.attribution.guard import compute_dtype, explaining
+from lightning_cam.attribution.guard import explaining, model_input
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def list_layers(model: Explainable, clip: Tensor) -> list[LayerInfo]:
                 if name:
                     hook = watch(name.replace("_orig_mod.", ""))
                     handles.append(module.register_forward_hook(hook))
-            model.forward(clip.detach().clone().to(compute_dtype(model.module, clip)))
+            model.forward(model_input(model.module, clip).clone())  # it may work in place
         finally:
             for handle in handles:
                 handle.remove()

@@ -18,19 +18,23 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.gradient import check_reference
-from lightning_cam.attribution.perturb import Reference, Runner, answers, reference
+from lightning_cam.attribution.perturb import (
+    PerturbationAttribution,
+    Reference,
+    answers,
+    reference,
+)
 from lightning_cam.progress import progress
 
 
 @dataclass(frozen=True)
-class Occlusion:
+class Occlusion(PerturbationAttribution):
     """Occlusion with a window in time, height and width.
 
     Args:
@@ -48,7 +52,7 @@ class Occlusion:
         >>> explain(model, Occlusion(window=(1, 112, 112)), clip)  # frame by frame
     """
 
-    title: ClassVar[str] = "Occlusion"
+    title = "Occlusion"
 
     window: tuple[int, int, int] | None = None
     stride: tuple[int, int, int] | None = None
@@ -73,10 +77,8 @@ class Occlusion:
                 "two windows would never be hidden"
             )
 
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
-        runner = Runner(model, clip, self.batch, bf16=self.bf16)
-        outputs = runner.forward(clip)
-        target = model.unasked(outputs) if target is None else target
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        runner, outputs = self.runner(model, clip), self.first(model, clip).outputs
         axes = self._axes(clip)
         windows = list(itertools.product(*axes))
         count = len(windows)
@@ -104,7 +106,7 @@ class Occlusion:
         sizes = "x".join(str(axis[0].stop) for axis in axes)
         many = "s" if count > 1 else ""
         model.notes.update(windows=f"{count} window{many} of {sizes}", reference=self.reference)
-        return model.without_padding(heat)
+        return heat
 
     def _axes(self, clip: Tensor) -> list[list[slice]]:
         """The windows along time, height and width.

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.explainable import Explainable, Forward
+from lightning_cam.attribution.method import Attribution
 from lightning_cam.attribution.ops import at_least_float32
 
 Reference = Literal["black", "mean", "blur", "rise", "zoom"]
@@ -159,6 +160,23 @@ class Runner:
 
     def _precision(self) -> AbstractContextManager:
         return torch.autocast(self.clip.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+class PerturbationAttribution(Attribution):
+    """A method that asks for the network's answers to changed clips.
+
+    Its fields `batch` and `bf16` are arguments of `Runner`.
+    """
+
+    batch: int | None
+    bf16: bool
+
+    def runner(self, model: Explainable, clip: Tensor) -> Runner:
+        """Runs changed copies of the clip."""
+        return Runner(model, clip, self.batch, bf16=self.bf16)
+
+    def run(self, model: Explainable, clip: Tensor) -> Forward:
+        return Forward(self.runner(model, clip).forward(clip))
 
 
 def _gaussian(sigma: float, radius: int) -> Tensor:

@@ -17,24 +17,25 @@ head alone it costs one forward and one batched pass of the tail.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution.cam import in_time, last_calls, on_frames, pooled, weighted_sum
-from lightning_cam.attribution.explainable import Explainable, target_tensor
-from lightning_cam.attribution.guard import capture, compute_dtype, explaining, replaced
-from lightning_cam.attribution.ops import gradients
+from lightning_cam.attribution.cam import in_time, last_calls, pooled, weighted_sum
+from lightning_cam.attribution.explainable import Explainable, Forward
+from lightning_cam.attribution.guard import capture, explaining, model_input, replaced
+from lightning_cam.attribution.method import LayerAttribution
+from lightning_cam.attribution.ops import gradients, resize_heatmap
 from lightning_cam.errors import UserError
 
 Step = int | Literal["sum"] | None
 
 
 @dataclass(frozen=True)
-class RecurrentGradCAM:
+class RecurrentGradCAM(LayerAttribution):
     """Recurrent Grad-CAM (Eqs. 1-2) for any output step.
 
     Args:
@@ -46,25 +47,26 @@ class RecurrentGradCAM:
         relu: keep the positive part.
     """
 
-    title: ClassVar[str] = "Recurrent Grad-CAM"
+    title = "Recurrent Grad-CAM"
 
-    layer: str | None = None
     step: Step = None
     relu: bool = True
 
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
-        name, layer = model.layer(self.layer)
-        with capture(layer, leaf=True) as calls:
-            score, _ = step_score(model, clip, target, self.step)
-        calls = last_calls(model, name, calls, clip)
-        model.notes.update(layer=name, **_said(self.step))
+    def run(self, model: Explainable, clip: Tensor) -> Forward:
+        return _run(model, clip, self.layer, self.step, leaf=True)
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        forward = self.first(model, clip)
+        calls = forward.captured["layer"]
+        score = _score(model, forward, target, self.step)
+        model.notes.update(_said(self.step))
         gradient = in_time(model, gradients(score, calls), len(clip))
         cam = weighted_sum(in_time(model, calls, len(clip)), pooled(gradient, "space"))
-        return on_frames(model, cam.relu() if self.relu else cam, clip)
+        return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
 
 
 @dataclass(frozen=True)
-class IntegratedRecurrentGradCAM:
+class IntegratedRecurrentGradCAM(LayerAttribution):
     """Recurrent Grad-CAM with the gradient averaged over scaled features.
 
         beta_{k,t} = mean_{ij} int_0^1 dy(s·A) / dA^k_{t,ij} ds
@@ -80,9 +82,8 @@ class IntegratedRecurrentGradCAM:
         relu: keep the positive part.
     """
 
-    title: ClassVar[str] = "Integrated recurrent Grad-CAM"
+    title = "Integrated recurrent Grad-CAM"
 
-    layer: str | None = None
     step: Step = None
     nodes: int = 5
     relu: bool = True
@@ -91,11 +92,13 @@ class IntegratedRecurrentGradCAM:
         if self.nodes < 1:
             raise ValueError(f"nodes must be at least 1, got {self.nodes}")
 
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
-        name, layer = model.layer(self.layer)
-        with torch.no_grad(), capture(layer) as calls:
-            _, target = step_score(model, clip, target, self.step)
-        last = last_calls(model, name, calls, clip)
+    def run(self, model: Explainable, clip: Tensor) -> Forward:
+        with torch.no_grad():
+            return _run(model, clip, self.layer, self.step, leaf=False)
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        captured = self.first(model, clip).captured
+        calls, last = captured["all calls"], captured["layer"]
         nodes, weights = np.polynomial.legendre.leggauss(self.nodes)  # on (-1, 1)
         scales = (nodes / 2 + 0.5).tolist()
         for call in last:
@@ -108,15 +111,17 @@ class IntegratedRecurrentGradCAM:
         clips = (
             clip.expand(self.nodes, -1, -1, -1, -1) if one else clip.repeat(self.nodes, 1, 1, 1, 1)
         )
+        _, layer = model.layer(self.layer)
         with replaced(layer, copies):
-            score, _ = step_score(model, clips, target.repeat(self.nodes), self.step)
+            forward = _run_steps(model, clips, self.step)
+        score = _score(model, forward, target.repeat(self.nodes), self.step)
         # The gradient to A of y(s·A) is s times the one wanted.
         mean = score.new_tensor(weights / (nodes + 1))
         gradient = gradients(mean @ score.unflatten(0, (self.nodes, -1)), last)
         beta = pooled(in_time(model, gradient, len(clip)), "space")
-        model.notes.update(layer=name, **_said(self.step), nodes=f"{self.nodes} nodes")
+        model.notes.update(_said(self.step), nodes=f"{self.nodes} nodes")
         cam = weighted_sum(in_time(model, last, len(clip)), beta)
-        return on_frames(model, cam.relu() if self.relu else cam, clip)
+        return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
 
 
 def step_maps(
@@ -140,12 +145,11 @@ def step_maps(
         UserError: if the model names no output steps.
     """
     with explaining(model.module):
-        clip = clip.detach().clone().to(compute_dtype(model.module, clip))
-        chosen = target_tensor(model, target, clip)
-        name, module = model.layer(layer)
-        with capture(module, leaf=True) as calls:
-            scores, _ = _all_steps(model, clip, chosen)  # (B, T')
-        calls = last_calls(model, name, calls, clip)
+        clip = model_input(model.module, clip).clone()
+        forward = _run(replace(model, notes={}), clip, layer, "sum", leaf=True)
+        calls = forward.captured["layer"]
+        columns = model.resolve(target, forward.outputs)
+        scores = _step_scores(model, forward, columns)  # (B, T')
         activation = in_time(model, calls, len(clip))
         rows = []
         for step in range(scores.shape[1]):
@@ -174,38 +178,53 @@ def step_energy(
     return step_maps(model, clip, target, layer).relu().sum((3, 4))
 
 
-def step_score(
-    model: Explainable, clip: Tensor, target: Tensor | None, step: Step
-) -> tuple[Tensor, Tensor]:
-    """Score `(B,)` of an output step (or the clip) and the targets `(B,)` it belongs to."""
+def _run(model: Explainable, clip: Tensor, layer: str | None, step: Step, *, leaf: bool) -> Forward:
+    """A run of which the layer's calls are captured, and the output steps where one is asked for.
+
+    Captured are "all calls" of the layer, its `last_calls` as "layer", and "steps".
+    """
+    name, module = model.layer(layer)
+    with capture(module, leaf=leaf) as calls:
+        outputs, captured = _run_steps(model, clip, step)
+    model.notes.update(layer=name)
+    last = last_calls(model, name, calls, clip)
+    return Forward(outputs, {**captured, "all calls": calls, "layer": last})
+
+
+def _run_steps(model: Explainable, clip: Tensor, step: Step) -> Forward:
+    """A run of which the output steps are captured as "steps", where one is asked for."""
     if step is None:
-        outputs = model.forward(clip)
-        target = model.unasked(outputs) if target is None else target
-        return model.score(outputs, target), target
-    scores, target = _all_steps(model, clip, target)
+        return Forward(model.forward(clip))
+    if model.steps is None:
+        raise UserError("this model has no output steps; use step=None (the clip's own output)")
+    with capture(model.steps) as calls:
+        return Forward(model.forward(clip), {"steps": calls})
+
+
+def _score(model: Explainable, forward: Forward, target: Tensor, step: Step) -> Tensor:
+    """Score `(B,)` of an output step, or of the clip."""
+    if step is None:
+        return model.score(forward.outputs, target)
+    scores = _step_scores(model, forward, target)
     valid = model.valid_for(scores)
     if valid is None:
         valid = torch.ones_like(scores, dtype=torch.bool)
     if step == "sum":
-        return (scores * valid).sum(1), target
+        return (scores * valid).sum(1)
     length = valid.sum(1)
     index = length + step if step < 0 else torch.full_like(length, step)
     if not 0 <= int(index.min()) <= int(index.max()) < scores.shape[1]:
         steps = int(length.min())
         raise ValueError(f"step must lie in -{steps}..{steps - 1}, got {step}")
-    return scores.gather(1, index[:, None])[:, 0], target
+    return scores.gather(1, index[:, None])[:, 0]
 
 
-def _all_steps(model: Explainable, clip: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Scores `(B, T')` of all output steps and the targets `(B,)`."""
-    if model.steps is None:
-        raise UserError("this model has no output steps; use step=None (the clip's own output)")
-    with capture(model.steps) as calls:
-        outputs = model.forward(clip)
+def _step_scores(model: Explainable, forward: Forward, target: Tensor) -> Tensor:
+    """Scores `(B, T')` of all output steps."""
+    calls = forward.captured["steps"]
     # (B, T', K) at once, or (B, K) once a step
     steps = calls[0] if calls[0].ndim == 3 else torch.stack(calls, dim=1)
-    target = model.unasked(outputs) if target is None else target
-    return model.score(steps, target), target
+    return model.score(steps, target)
 
 
 def _said(step: Step) -> dict[str, str]:

@@ -21,13 +21,15 @@ picture says so. (The gradient of an L1 loss is the sign of the error: it does n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution.cam import Pool, layer_map, on_frames
-from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.cam import Pool, layer_map, recorded_from
+from lightning_cam.attribution.explainable import Explainable, Forward
+from lightning_cam.attribution.method import LayerAttribution
+from lightning_cam.attribution.ops import resize_heatmap
 from lightning_cam.attribution.perturb import black
 
 Sign = Literal["pos", "neg", "both"]
@@ -36,7 +38,7 @@ _STEADY = 0.01  # a column that black changes by less than this share hardly dep
 
 
 @dataclass(frozen=True)
-class RegressionGradCAM:
+class RegressionGradCAM(LayerAttribution):
     """Signed Grad-CAM of a column that is no class, which says how far it can be trusted.
 
     Adds to `Explanation.numbers`, each `(B,)`:
@@ -60,9 +62,8 @@ class RegressionGradCAM:
         >>> e.numbers["blank"], e.numbers["low_gradient"]
     """
 
-    title: ClassVar[str] = "Regression Grad-CAM"
+    title = "Regression Grad-CAM"
 
-    layer: str | None = None
     pool: Pool | Literal["none"] | None = None
     sign: Sign = "both"
     low: float = 0.01
@@ -82,8 +83,11 @@ class RegressionGradCAM:
         if not self.low >= 0:
             raise ValueError(f"low must be 0 or more, got {self.low}")
 
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
-        found = layer_map(model, clip, target, self.layer, self.pool)
+    def run(self, model: Explainable, clip: Tensor) -> Forward:
+        return recorded_from(model, clip, self.layer)
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        found = layer_map(model, self.first(model, clip), clip, target, self.pool)
         signed, gradient = found.signed, found.gradient
         seen, asked = (x.flatten(3).any(-1).any(1) for x in (found.activation, gradient))  # (B, t)
         seen &= asked | ~asked.any(1, keepdim=True)  # padding and its neighbours are not asked
@@ -93,7 +97,7 @@ class RegressionGradCAM:
         if self.low:
             with torch.no_grad():
                 outputs = model.forward(black(model, clip).expand_as(clip).contiguous())
-            hidden = model.score(outputs, found.target)
+            hidden = model.score(outputs, target)
             reach = (gradient * found.activation).abs().flatten(1).sum(1)
             scale = torch.maximum((found.score - hidden).abs(), _STEADY * found.score.abs())
             pull = reach / scale.clamp(min=torch.finfo(reach.dtype).tiny)
@@ -101,4 +105,4 @@ class RegressionGradCAM:
         if self.sign != "both":
             signed = signed.relu() if self.sign == "pos" else (-signed).relu()
             model.notes.update(sign=f"{'positive' if self.sign == 'pos' else 'negative'} part")
-        return on_frames(model, signed, clip)
+        return resize_heatmap(signed, clip.shape[2:])

@@ -23,14 +23,14 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.ops import at_least_float32
-from lightning_cam.attribution.perturb import Runner, answers, black
+from lightning_cam.attribution.perturb import PerturbationAttribution, answers, black
 from lightning_cam.progress import progress
 
 Norm = Literal["count", "np", "center"]
@@ -40,12 +40,16 @@ _SLICE = 2**22  # voxels of masks held at once (16 MB)
 
 
 @dataclass(frozen=True)
-class RISE:
+class RISE(PerturbationAttribution):
     """RISE with masks of cells in time, height and width.
 
-    The caption tells the error of the map, as root mean square over the voxels of valid frames
-    without the mean, in units of the standard deviation that the map has without the error. Both
-    come from the maps of the odd and of the even masks: half their difference, and what they share.
+    Adds to `Explanation.numbers`, each `(B,)`:
+
+    - "error": of the map, as root mean square over the voxels of valid frames without the mean, in
+      units of the standard deviation that the map has without the error. Both come from the maps of
+      the odd and of the even masks: half their difference, and what they share; infinite where they
+      share nothing. The caption tells the worst clip's;
+    - "masks": how many the clip needed; only with `tol`, without it they are a setting.
 
     Args:
         masks: N; with `tol` the most there may be.
@@ -68,8 +72,8 @@ class RISE:
         'RISE, 1280 masks of 2x8x8 cells, p=0.5, error 0.097'
     """
 
-    title: ClassVar[str] = "RISE"
-    floating: ClassVar[bool] = True  # a voxel that does not matter has the mean score
+    title = "RISE"
+    floating = True  # a voxel that does not matter has the mean score
 
     masks: int = 2000
     cells: tuple[int, int, int] = (2, 8, 8)
@@ -104,31 +108,28 @@ class RISE:
         grid = (max(1, cells // 4), cells, cells)
         return cls(masks, grid, p, seed, norm="np", raw=True, published_grid=True)
 
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
-        def score(found: Tensor, chosen: Tensor) -> Tensor:
-            return model.score(found, chosen)[:, None]  # (B, 1)
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        def score(rows: Tensor) -> Tensor:
+            return model.score(rows, target.repeat(len(rows) // len(clip)))[:, None]  # (n*B, 1)
 
-        return self._maps(model, clip, target, score)[:, 0]
+        return self._maps(model, clip, score)[:, 0]
 
     def columns(self, model: Explainable, clip: Tensor) -> Tensor:
         """The heatmaps of all K columns from the same masks, `(B, K, T, H, W)`.
 
         To be called within `explaining(model.module)`, or on a network in eval mode.
         """
-        return self._maps(model, clip, None, lambda found, _: found)
+        return self._maps(model, clip, lambda rows: rows)
 
     def _maps(
         self,
         model: Explainable,
         clip: Tensor,
-        target: Tensor | None,
-        score: Callable[[Tensor, Tensor], Tensor],
+        score: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        """Heatmaps `(B, R, T, H, W)` of R scores a clip: `score((B, K), (B,)) -> (B, R)`."""
-        runner = Runner(model, clip, self.batch, bf16=self.bf16)
-        outputs = runner.forward(clip)
-        chosen = model.unasked(outputs) if target is None else target
-        unperturbed = score(answers(model, outputs, raw=self.raw), chosen)
+        """Heatmaps `(B, R, T, H, W)` of R scores a clip: `score((n*B, K)) -> (n*B, R)`."""
+        runner, outputs = self.runner(model, clip), self.first(model, clip).outputs
+        unperturbed = score(answers(model, outputs, raw=self.raw))
         masks = _Masks(self, clip)
         sums = _Sums(unperturbed, clip, self.p, self._norm(model), model.valid_for(clip))
         hidden = black(model, clip)
@@ -148,7 +149,7 @@ class RISE:
                         torch.addcmul(hidden, seen, part.to(clip)[:, None, None], out=into)
 
                 found = answers(model, runner(stop - done, fill).flatten(0, 1), raw=self.raw)
-                scores = score(found, chosen.repeat(stop - done)).unflatten(0, (stop - done, -1))
+                scores = score(found).unflatten(0, (stop - done, -1))
                 for i, part in masks.slices(done, stop):
                     sums.add(scores[i - done : i - done + len(part)], part, i)
                 advance(stop - done)
@@ -159,6 +160,9 @@ class RISE:
         cells = "x".join(map(str, self.cells))
         model.notes.update(masks=f"{result.used} masks of {cells} cells", p=f"p={self.p:g}")
         model.notes.update(error=result.note)
+        model.numbers["error"] = unperturbed.new_tensor(result.errors)
+        if self.tol is not None:
+            model.numbers["masks"] = torch.tensor(result.masks, device=clip.device)
         maps = result.maps.relu_() if sums.norm == "center" and positive else result.maps
         return torch.stack([model.without_padding(m) for m in maps.unbind(1)], 1)
 

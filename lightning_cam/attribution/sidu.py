@@ -20,21 +20,22 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lightning_cam.attribution.cam import in_time, last_calls
-from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.guard import capture
+from lightning_cam.attribution.method import LayerAttribution
 from lightning_cam.attribution.ops import at_least_float32, resize_heatmap
-from lightning_cam.attribution.perturb import Runner, answers, black
+from lightning_cam.attribution.perturb import PerturbationAttribution, Runner, answers, black
 from lightning_cam.progress import progress
 
 
 @dataclass(frozen=True)
-class SIDU:
+class SIDU(LayerAttribution, PerturbationAttribution):
     """SIDU with the binarised channels of a layer.
 
     Args:
@@ -54,9 +55,8 @@ class SIDU:
         >>> explain(model, SIDU(layer="layer4"), clip).heatmap
     """
 
-    title: ClassVar[str] = "SIDU"
+    title = "SIDU"
 
-    layer: str | None = None
     threshold: float | str = 0.5
     batch: int | None = None
     sigma: float = 0.25
@@ -76,36 +76,38 @@ class SIDU:
         """The published code of Bayer et al. for its 3D-ResNet: logits, features above 0.5."""
         return cls(layer, threshold, raw=True)
 
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
-        def score(found: Tensor, chosen: Tensor) -> Tensor:
-            return model.score(found, chosen)[:, None]  # (M, 1)
+    def run(self, model: Explainable, clip: Tensor) -> Forward:
+        name, layer = model.layer(self.layer)
+        with capture(layer) as calls:
+            outputs = self.runner(model, clip).forward(clip)
+        model.notes.update(layer=name)
+        return Forward(outputs, {"layer": last_calls(model, name, calls, clip)})
 
-        return self._maps(model, clip, target, score)[:, 0]
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        def score(rows: Tensor, b: int) -> Tensor:
+            return model.score(rows, target[b].expand(len(rows)))[:, None]  # (M, 1)
+
+        return self._maps(model, clip, score)[:, 0]
 
     def columns(self, model: Explainable, clip: Tensor) -> Tensor:
         """The heatmaps of all K columns from the same masks, `(B, K, T, H, W)`.
 
         To be called within `explaining(model.module)`, or on a network in eval mode.
         """
-        return self._maps(model, clip, None, lambda found, _: found)
+        return self._maps(model, clip, lambda rows, _: rows)
 
     def _maps(
         self,
         model: Explainable,
         clip: Tensor,
-        target: Tensor | None,
-        score: Callable[[Tensor, Tensor], Tensor],
+        score: Callable[[Tensor, int], Tensor],
     ) -> Tensor:
-        """Heatmaps `(B, R, T, H, W)` of R scores a clip: `score((M, K), (M,)) -> (M, R)`."""
-        name, layer = model.layer(self.layer)
-        runner = Runner(model, clip, self.batch, bf16=self.bf16)
-        with capture(layer) as calls:
-            outputs = runner.forward(clip)
-        features = in_time(model, last_calls(model, name, calls, clip), len(clip))
-        del calls
+        """Heatmaps `(B, R, T, H, W)` of R scores a clip: `score((M, K), b) -> (M, R)` of clip b."""
+        runner = self.runner(model, clip)
+        outputs, captured = self.first(model, clip)
+        features = in_time(model, captured["layer"], len(clip))
         shown = f"threshold {self.threshold}"
-        model.notes.update(layer=name, threshold=shown)
-        chosen = model.unasked(outputs) if target is None else target
+        model.notes.update(threshold=shown)
         masks = [self._masks(of_clip) for of_clip in features]
         found = self._run(model, clip, masks, runner)  # (M, B, K)
         maps = []
@@ -113,15 +115,13 @@ class SIDU:
             # row 0 is the clip itself
             rows = torch.cat([outputs[b, None], found[: len(of_clip.shapes), b]])
             answer = answers(model, rows, raw=self.raw).double()
-            weights = self._weights(
-                model, answer, score(answer, chosen[b].expand(len(rows))), of_clip.count
-            )
-            weights = weights.to(features)
+            weights = self._weights(model, answer, score(answer, b), of_clip.count).to(features)
             if not bool((weights > 0).any()):
                 low, high = (float(v) for v in features[b].aminmax())
                 warnings.warn(
-                    f"SIDU's map is 0: no mask of layer {name!r} at {shown} stands out; its "
-                    f"features lie from {low:.3g} to {high:.3g}, try threshold='quantile:0.8'",
+                    f"SIDU's map is 0: no mask of layer {model.notes['layer']!r} at {shown} stands "
+                    f"out; its features lie from {low:.3g} to {high:.3g}, try "
+                    "threshold='quantile:0.8'",
                     stacklevel=2,
                 )
             weights = weights * of_clip.count[:, None] * 2 / of_clip.count.sum()

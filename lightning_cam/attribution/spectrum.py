@@ -36,14 +36,15 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution.explainable import Explainable, target_tensor
-from lightning_cam.attribution.guard import compute_dtype, explaining
+from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.guard import explaining, model_input
 from lightning_cam.attribution.ops import at_least_float32, gradients
 from lightning_cam.attribution.perturb import Reference, Runner, answers, reference
 
 Measure = Literal["gradient", "perturbation"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 _Groups = dict[str, list[int]]  # spectrum -> its channels
+_Target = int | str | Tensor | None  # as `explain` takes it
 
 
 @dataclass(frozen=True)
@@ -127,22 +128,20 @@ def spectrum_relevance(
     groups = _groups(spectra, clip.shape[1])
     windows = _windows(clip.shape[2], window, stride)
     with explaining(model.module):
-        clip = clip.clone() if clip.is_inference() else clip.detach()
-        clip = clip.to(compute_dtype(model.module, clip))
-        chosen = target_tensor(model, target, clip)
+        clip = model_input(model.module, clip)
         nothing = reference(model, clip, hidden)
         if method == "gradient":
-            return _by_gradient(model, clip, groups, chosen, nothing)
-        return _by_perturbation(model, clip, groups, chosen, nothing, windows, batch)
+            return _by_gradient(model, clip, groups, target, nothing)
+        return _by_perturbation(model, clip, groups, target, nothing, windows, batch)
 
 
 def _by_gradient(
-    model: Explainable, clip: Tensor, groups: _Groups, target: Tensor | None, nothing: Tensor
+    model: Explainable, clip: Tensor, groups: _Groups, target: _Target, nothing: Tensor
 ) -> SpectrumRelevance:
     leaf = clip.clone().requires_grad_()
     outputs = model.forward(leaf.clone())  # it may work in place on what it is given
-    target = model.unasked(outputs) if target is None else target
-    (gradient,) = gradients(model.score(outputs, target), [leaf])
+    columns = model.resolve(target, outputs)
+    (gradient,) = gradients(model.score(outputs, columns), [leaf])
     voxels = (at_least_float32(gradient) * at_least_float32(clip - nothing)).abs()
     frames = voxels.sum((3, 4))  # (B, C, T)
     amount = torch.stack([frames[:, group].sum(1) for group in groups.values()], 1)  # (B, S, T)
@@ -150,7 +149,7 @@ def _by_gradient(
     each = amount.sum(2)
     whole = each.sum(1, keepdim=True)
     return SpectrumRelevance(
-        tuple(groups), _shares(amount, whole[..., None]), _shares(each, whole), target
+        tuple(groups), _shares(amount, whole[..., None]), _shares(each, whole), columns
     )
 
 
@@ -158,7 +157,7 @@ def _by_perturbation(
     model: Explainable,
     clip: Tensor,
     groups: _Groups,
-    target: Tensor | None,
+    target: _Target,
     nothing: Tensor,
     windows: Sequence[tuple[int, int]],
     batch: int | None,
@@ -175,10 +174,10 @@ def _by_perturbation(
 
     runner = Runner(model, clip, batch)
     outputs = runner.forward(clip.clone())  # it may work in place on what it is given
-    target = model.unasked(outputs) if target is None else target
-    first = model.score(answers(model, outputs), target)[:, None]  # (B, 1)
+    columns = model.resolve(target, outputs)
+    first = model.score(answers(model, outputs), columns)[:, None]  # (B, 1)
     found = torch.stack(
-        [model.score(answers(model, row), target) for row in runner(len(hides), fill)], 1
+        [model.score(answers(model, row), columns) for row in runner(len(hides), fill)], 1
     )  # (B, S·W + S + 1)
     fall = first - found
     # A network that ignores a spectrum still answers with other rounding in a larger batch.
@@ -194,7 +193,7 @@ def _by_perturbation(
         tuple(groups),
         _shares(amount, amount.sum((1, 2), keepdim=True)),
         _shares(each, each.sum(1, keepdim=True)),
-        target,
+        columns,
         spectrum_fall,
         fall_all[:, 0],
         window_fall.unflatten(1, (count, -1)),

@@ -26,7 +26,8 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution.explainable import Explainable, Explanation
+from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.explanation import Explanation
 from lightning_cam.attribution.guard import explaining
 from lightning_cam.metrics.faithfulness import Curve
 

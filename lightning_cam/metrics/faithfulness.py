@@ -24,7 +24,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from lightning_cam.attribution.explainable import Explainable, target_tensor
+from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import capture, compute_dtype, explaining, replaced
 from lightning_cam.attribution.ops import pick
 from lightning_cam.attribution.perturb import Runner, answers, reference, rows_at_once
@@ -130,8 +130,7 @@ class Ends:
             elif outputs is None:
                 outputs = runner.forward(clip)
             outputs = outputs.to(clip.device)
-            columns = target_tensor(model, target, clip)
-            columns = model.unasked(outputs) if columns is None else columns
+            columns = model.resolve(target, outputs)
             score = pick(answers(model, outputs, raw=protocol.raw), columns)
         alone = cls(clip, columns, score, {}, protocol.raw, features)
         return alone.with_references(model, protocol, kinds)
@@ -237,10 +236,8 @@ def _curve(
         raise ValueError("the heatmap is not finite")
     if ends is None:
         ends = Ends.of(model, clip, target, protocol=protocol, kinds=(which,))
-    elif target is not None:
-        asked = target_tensor(model, target, ends.clip)
-        if asked is None or not torch.equal(asked, ends.target):
-            raise ValueError("these ends are of another target; make them with Ends.of(target=...)")
+    elif target is not None and not torch.equal(model.columns(target, ends.clip), ends.target):
+        raise ValueError("these ends are of another target; make them with Ends.of(target=...)")
     kind = getattr(protocol, which)
     if ends.clip.shape != clip.shape or kind not in ends.references or ends.raw != protocol.raw:
         raise ValueError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 import warnings
 from collections import Counter
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution import Attribution, Explainable, Explanation, explain
+from lightning_cam.attribution import Explainable, Explanation, explain
 from lightning_cam.data.loading import collate
 from lightning_cam.errors import UserError
 from lightning_cam.explaining import on_device
@@ -200,11 +199,10 @@ def _cell(
     look: Callable[[Explanation], Measured],
 ) -> Row:
     """What is measured of one method on one clip; of a method that fails, why."""
-    noted = _Noted(cell.method)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            e, seconds = _timed(clip, lambda: explain(model, noted, clip, target))
+            e, seconds = _timed(clip, lambda: explain(model, cell.method, clip, target))
             measured, metric_seconds = _timed(clip, lambda: look(e))
         except Exception as error:
             return {"error": _said(error)}
@@ -223,24 +221,11 @@ def _cell(
         "flat": bool(e.heatmap.max() == e.heatmap.min()),
         "seconds": seconds,
         "metric_seconds": metric_seconds,
-        "masks": _note(noted.notes.get("masks")),
-        "map_error": _note(noted.notes.get("error")),
-        "notes": ", ".join(noted.notes.values()),
+        "masks": _told(e, "masks"),
+        "map_error": _told(e, "error"),
+        "notes": ", ".join(e.notes.values()),
         "warning": "; ".join(dict.fromkeys(_line(w.message) for w in caught)),
     }
-
-
-@dataclass
-class _Noted:
-    """A method, and what it said about its last map."""
-
-    method: Attribution
-    notes: Mapping[str, str] = field(default_factory=dict)
-
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor | None) -> Tensor:
-        heatmap = self.method(model, clip, target)
-        self.notes = dict(model.notes)
-        return heatmap
 
 
 def _timed(clip: Tensor, work: Callable[[], T]) -> tuple[T, float]:
@@ -267,10 +252,12 @@ def _number(value: Tensor) -> float | None:
     return number if isfinite(number) else None
 
 
-def _note(note: str | None) -> float | None:
-    """The first number of a note such as "1280 masks of 2x8x8 cells" or "error 0.1"."""
-    found = re.search(r"\d[\d.]*(e[+-]?\d+)?", note or "")
-    return float(found[0]) if found else None
+def _told(e: Explanation, name: str) -> float | None:
+    """What a method found out of the clip, else its setting of that name."""
+    if name in e.numbers:
+        return _number(e.numbers[name])
+    setting = vars(e.method).get(name)
+    return None if setting is None else float(setting)
 
 
 def _said(error: Exception) -> str:

@@ -1,0 +1,151 @@
+"""`explain`, and the `Explanation` it returns.
+
+`explain` owns every run-time pitfall, so that methods stay pure mathematics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from lightning_cam.attribution.explainable import Explainable, FirstRun, Forward
+from lightning_cam.attribution.guard import capture, explaining, model_input
+from lightning_cam.attribution.method import Attribution, MapFunction, as_attribution
+from lightning_cam.attribution.ops import at_least_float32
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `explain` returns.
+
+    Attributes:
+        heatmap: `(B, T, H, W)` float32 (float64 for a float64 network), higher is more important,
+            not normalised.
+        target: `(B,)` int64, the explained columns.
+        outputs: `(B, K)`, the network's outputs.
+        attention: name -> `(B, T)` weights.
+        method: what made the map.
+        notes: the choices it made, in words: `{"layer": "layer4", ...}`. "question": what was asked
+            about the column, where it is not the column itself.
+        numbers: what it found out of each clip beside the map, name -> `(B,)`. What is the same for
+            every clip is a setting of the method or a note. A clip with "low_gradient", or much
+            "incomplete", is drawn as doubtful.
+        level: `(B,)`, the lowest heat on valid frames, of maps in which 0 means nothing.
+    """
+
+    heatmap: Tensor
+    target: Tensor
+    outputs: Tensor
+    attention: dict[str, Tensor]
+    method: Attribution
+    notes: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    numbers: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
+    level: Tensor | None = field(default=None, kw_only=True)
+
+    @property
+    def caption(self) -> str:
+        """The method and the choices it made, for images."""
+        return self.caption_under(self.method.title)
+
+    def caption_under(self, title: str) -> str:
+        """The caption with another name of the method."""
+        return ", ".join([title, *self.notes.values()])
+
+    @property
+    def evidence(self) -> Tensor:
+        """The heatmap as images and shares of heat need it: counted from `level`.
+
+        RISE's map is the mean score where a voxel is seen: the mean score lies below all of it.
+        """
+        if self.level is None:
+            return self.heatmap
+        return (self.heatmap - self.level[:, None, None, None]).clamp(min=0)
+
+
+def explain(
+    model: Explainable,
+    method: Attribution | MapFunction,
+    clip: Tensor,
+    target: int | str | Tensor | None = None,
+) -> Explanation:
+    """Explain one column of a model's outputs for each clip of a batch.
+
+    Works wherever it is called: under `no_grad`, `inference_mode` or autocast, in train mode, with
+    frozen parameters, from any Lightning hook. Parameters, gradients, buffers, train/eval flags,
+    hooks and RNG state are bit for bit what they were, also if the method raises.
+
+    Args:
+        model: what to explain, see `Explainable.of`.
+        method: for example `GradCAM()`, or a function `(model, clip, target) -> heatmap`.
+        clip: `(B, C, T, H, W)` in model space.
+        target: None for `model.default` or each clip's highest column, one column (number or name)
+            for all clips, or a LongTensor `(B,)`.
+
+    Raises:
+        ValueError: if the clip is not 5-D, a target is not a column, or the method's map does not
+            have the clip's size.
+        UserError: if the network has not what the method needs.
+
+    Example:
+        >>> e = explain(model, GradCAM(), clip)
+        >>> e.heatmap.shape  # (B, T, H, W)
+    """
+    if clip.ndim != 5:
+        raise ValueError(f"expected a clip (B, C, T, H, W), got shape {tuple(clip.shape)}")
+    method = as_attribution(method)
+    with explaining(model.module):
+        clip = model_input(model.module, clip)
+        model = replace(model, notes={}, numbers={}, first_run=None)
+        if target is not None:  # a wrong name shows before anything runs
+            target = model.columns(target, clip)
+        first, attention = _run_first(model, method, clip)
+        columns = model.resolve(target, first.outputs)
+        model = replace(model, first_run=FirstRun(method, clip, first))
+        heatmap = method(model, clip, columns)
+    size = (len(clip), *clip.shape[2:])
+    if tuple(heatmap.shape) != size:
+        raise ValueError(
+            f"{method.title} returned a map {tuple(heatmap.shape)}, expected (B, T, H, W) = {size}"
+        )
+    question = model.question_about("").strip()
+    heatmap = model.without_padding(at_least_float32(heatmap.detach()))
+    return Explanation(
+        heatmap=heatmap,
+        target=columns,
+        outputs=at_least_float32(first.outputs.detach()),
+        attention=attention,
+        method=method,
+        notes=model.notes | ({"question": question} if question else {}),
+        numbers={name: value.detach() for name, value in model.numbers.items()},
+        level=_lowest(model, heatmap) if method.floating else None,
+    )
+
+
+def _run_first(
+    model: Explainable, method: Attribution, clip: Tensor
+) -> tuple[Forward, dict[str, Tensor]]:
+    """The clip's run as the method wants it, and the attention weights `(B, T)` of this run."""
+    with ExitStack() as stack:
+        calls = {
+            name: stack.enter_context(capture(module)) for name, module in model.attention.items()
+        }
+        first = method.run(model, clip)
+    if first.outputs.ndim != 2 or len(first.outputs) != len(clip):
+        raise ValueError(
+            f"expected outputs (B, K) with B={len(clip)}, got {tuple(first.outputs.shape)}; "
+            "pass forward= to Explainable.of to unpack what the module returns"
+        )
+    return first, {name: at_least_float32(c[0].detach()) for name, c in calls.items() if c}
+
+
+def _lowest(model: Explainable, heatmap: Tensor) -> Tensor | None:
+    """`(B,)`, the lowest heat on valid frames; None where some is below 0: 0 has a meaning then."""
+    valid = model.valid_for(heatmap)
+    if valid is not None:
+        heatmap = heatmap.masked_fill(~valid[..., None, None], torch.inf)
+    lowest = heatmap.amin((1, 2, 3))
+    return lowest if bool((lowest >= 0).all()) else None

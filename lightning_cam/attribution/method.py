@@ -1,0 +1,133 @@
+"""What a method is: `Attribution`, the interface that `explain` asks.
+
+The smallest method is a function `(model, clip, target) -> heatmap`. A method that has settings, a
+name for images or a wish about the first run is a frozen dataclass derived from `Attribution`:
+
+    @dataclass(frozen=True)
+    class Saliency(Attribution):
+        title = "Saliency"
+
+        def run(self, model, clip):
+            leaf = clip.detach().requires_grad_()
+            return Forward(model.forward(leaf), {"clip": [leaf]})
+
+        def __call__(self, model, clip, target):
+            outputs, captured = self.first(model, clip)
+            return gradients(model.score(outputs, target), captured["clip"])[0].abs().amax(1)
+
+`explain` runs the clip once before it can know the columns to explain. `run` says how, so that the
+same run serves the method: this one costs one forward and one backward. Without `run`, the method
+may call `model.forward(clip)` itself, which costs a forward more.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from lightning_cam.attribution.explainable import Explainable, Forward
+
+MapFunction = Callable[[Explainable, Tensor, Tensor], Tensor]  # (model, clip, target) -> heatmap
+T = TypeVar("T", bound="LayerAttribution")
+
+
+class Attribution(ABC):
+    """A method; its fields are its hyper-parameters.
+
+    A class that derives from it may replace `title`, `floating` and `grainy` by class attributes.
+    """
+
+    @property
+    def title(self) -> str:
+        """The method's name in images."""
+        return type(self).__name__
+
+    @property
+    def floating(self) -> bool:
+        """Whether 0 means nothing in its maps, see `Explanation.evidence`."""
+        return False
+
+    @property
+    def grainy(self) -> bool:
+        """Whether single voxels stand out of its maps, so that they are not smooth."""
+        return False
+
+    @abstractmethod
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        """The heatmap `(B, T, H, W)`, higher is more important, not normalised.
+
+        `explain` calls it inside the guard, and blanks padded frames. Choices the method made go
+        into `model.notes`, what it found out of each clip into `model.numbers`.
+
+        Args:
+            model: what to explain.
+            clip: `(B, C, T, H, W)` in model space.
+            target: `(B,)` int64, the columns.
+
+        Raises:
+            UserError: the network has not what the method needs.
+        """
+
+    def run(self, model: Explainable, clip: Tensor) -> Forward:
+        """Run the clip itself, and capture what the method needs of this run.
+
+        To be replaced by methods that need more than the outputs.
+        """
+        with torch.no_grad():
+            return Forward(model.forward(clip))
+
+    def first(self, model: Explainable, clip: Tensor) -> Forward:
+        """What `run` gives: the run that `explain` has made, where it is of this clip."""
+        made = model.first_run
+        if made is not None and made.method is self and made.clip is clip:
+            return made.forward
+        return self.run(model, clip)
+
+
+@dataclass(frozen=True)
+class LayerAttribution(Attribution):
+    """A method that looks at a target layer.
+
+    Args:
+        layer: a name in `model.layers` or any dotted module name; None: the first.
+    """
+
+    layer: str | None = None
+
+    def at(self: T, layer: str | None) -> T:
+        """The same method at another layer."""
+        return replace(self, layer=layer)
+
+
+@dataclass(frozen=True)
+class _OfFunction(Attribution):
+    """A plain function as a method."""
+
+    function: MapFunction
+
+    @property
+    def title(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        return self.function(model, clip, target)
+
+
+def as_attribution(method: Attribution | MapFunction) -> Attribution:
+    """The method itself, or a function as one.
+
+    Raises:
+        TypeError: if it cannot be called with `(model, clip, target)`.
+    """
+    if isinstance(method, Attribution):
+        return method
+    if isinstance(method, type):
+        raise TypeError(f"a method is an object; pass {method.__name__}() in place of the class")
+    if not callable(method):
+        raise TypeError(f"expected a method such as GradCAM(), got {type(method).__name__}")
+    return _OfFunction(method)

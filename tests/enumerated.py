@@ -1,0 +1,99 @@
+"""Finds what contract tests run on: no test keeps a list of names."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+import lightning_cam as lc
+import lightning_cam.attribution
+from lightning_cam.build import TARGET, build
+
+# What a method may do many times, and how often a test lets it.
+_OFTEN = {"masks": 8, "iterations": 2, "samples": 2, "steps": 2, "nodes": 2}
+
+
+def configs() -> Path:
+    """The folder of the package's configurations."""
+    package = Path(lc.__file__).parent
+    inside = package / "commands" / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def method_classes() -> list[type[lc.Attribution]]:
+    """Every class of methods that a module of the package defines."""
+    package = lightning_cam.attribution
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+
+    def below(cls: type) -> Iterator[type]:
+        for sub in cls.__subclasses__():
+            yield sub
+            yield from below(sub)
+
+    found = dict.fromkeys(
+        cls
+        for cls in below(lc.Attribution)
+        if not cls.__abstractmethods__
+        and not cls.__name__.startswith("_")
+        and cls.__module__.startswith(f"{package.__name__}.")
+    )
+    return sorted(found, key=lambda cls: cls.__name__)
+
+
+def configured_methods() -> dict[str, lc.Attribution]:
+    """Name of a YAML file -> its method."""
+    found = {}
+    for path in sorted((configs() / "explain").glob("*.yaml")):
+        node = yaml.safe_load(path.read_text())
+        if TARGET in node:
+            found[path.stem] = build(node, where=path.name)
+    return found
+
+
+def quick(method: lc.Attribution) -> lc.Attribution:
+    """The method with few repetitions, at each network's own target layer."""
+    fields = {f.name for f in dataclasses.fields(method)}  # type: ignore[arg-type]
+    few = {
+        name: min(most, getattr(method, name)) for name, most in _OFTEN.items() if name in fields
+    }
+    method = dataclasses.replace(method, **few)  # type: ignore[type-var]
+    return method.at(None) if isinstance(method, lc.LayerAttribution) else method
+
+
+def methods() -> dict[str, lc.Attribution]:
+    """Every method as it is by default and as each YAML file sets it, made quick."""
+    found = {cls.__name__: quick(cls()) for cls in method_classes()}
+    for name, method in configured_methods().items():
+        if quick(method) not in found.values():
+            found[name] = quick(method)
+    return found
+
+
+def variants() -> dict[str, lc.Attribution]:
+    """Every method with each choice that the type of one of its settings names."""
+    found = {}
+    for cls in method_classes():
+        plain, hints = quick(cls()), typing.get_type_hints(cls)
+        for field in dataclasses.fields(plain):  # type: ignore[arg-type]
+            for choice in _choices(hints[field.name]):
+                changed = dataclasses.replace(plain, **{field.name: choice})  # type: ignore[type-var]
+                if changed != plain:
+                    found[f"{cls.__name__}({field.name}={choice})"] = changed
+    return found
+
+
+def _choices(hint: Any) -> list[Any]:
+    """The values that a type names: those of literals, also within a union, and of bool."""
+    if hint is bool:
+        return [False, True]
+    if typing.get_origin(hint) is Literal:
+        return list(typing.get_args(hint))
+    return [choice for part in typing.get_args(hint) for choice in _choices(part)]
