@@ -35,14 +35,8 @@ from lightning_cam.interfaces import (
     check_task,
     offers,
 )
-from lightning_cam.measurements import (
-    EPOCH,
-    check_measures,
-    compares,
-    measure_clip,
-    with_baselines,
-    write_epoch,
-)
+from lightning_cam.measurements import EPOCH, write_epoch
+from lightning_cam.measuring import check_measures, compares, measure_clip, with_baselines
 from lightning_cam.metrics import Measure, Measured
 from lightning_cam.progress import no_progress
 from lightning_cam.skipped import as_mapping, gather

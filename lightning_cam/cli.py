@@ -42,7 +42,8 @@ from lightning_cam.interfaces import (
     check_task,
 )
 from lightning_cam.loggers import make_logger
-from lightning_cam.measurements import EPOCH, build_measures
+from lightning_cam.measurements import EPOCH
+from lightning_cam.measuring import build_measures
 from lightning_cam.reproducible import EpochLines, ReseedEpochs
 from lightning_cam.runs import Run, discard, open_run, same_as_before, shared
 from lightning_cam.settings import check_clips, check_fps

@@ -15,13 +15,8 @@ import lightning_cam as lc
 from lightning_cam.errors import ConfigError, UserError
 from lightning_cam.files import write_csv
 from lightning_cam.gallery import explain_clip
-from lightning_cam.measurements import (
-    CURVES,
-    Measurements,
-    measure_clip,
-    shown_measures,
-    with_baselines,
-)
+from lightning_cam.measurements import CURVES, Measurements, shown_measures
+from lightning_cam.measuring import measure_clip, with_baselines
 from lightning_cam.metrics import DeletionArea, InsertionArea
 from lightning_cam.scores import SCORES, score_rows
 

@@ -30,10 +30,12 @@ MAY = {
     "gallery": LOW | {"attribution", "viz"},
     "clip_files": LOW | {"attribution", "gallery", "viz"},
     "measured_curves": {"metrics", "viz"},
-    "measurements": LOW | {"attribution", "build", "measured_curves", "metrics", "scores"},
+    "measuring": LOW | {"attribution", "build", "metrics", "scores"},
+    "measurements": LOW | {"attribution", "measured_curves", "measuring", "metrics", "scores"},
     "skipped": LOW,
     "callbacks": LOW
-    | {"attribution", "clip_files", "gallery", "measurements", "metrics", "skipped", "viz"},
+    | {"attribution", "clip_files", "gallery", "measurements", "measuring"}
+    | {"metrics", "skipped", "viz"},
     "build": LOW,
     "checkpoint": LOW | {"build"},
     "scores": {"attribution", "gallery", "metrics"},
@@ -48,7 +50,7 @@ MAY = {
     | {"runs", "scores", "settings", "sources", "viz"},
     "study": LOW
     | {"attribution", "build", "checkpoint", "clip_files", "data", "explaining", "gallery"}
-    | {"measurements"}
+    | {"measuring"}
     | {"metrics", "runs", "scores", "selecting", "settings", "sources", "viz"},
     "reproducible": set(),
     "runs": LOW | {"checkpoint"},

@@ -28,7 +28,8 @@ from lightning_cam import metrics
 from lightning_cam.callbacks import ExplainCallback
 from lightning_cam.files import write_csv
 from lightning_cam.gallery import explain_clip
-from lightning_cam.measurements import Measurements, build_measures
+from lightning_cam.measurements import Measurements
+from lightning_cam.measuring import build_measures
 from lightning_cam.metrics import Explained, Measure, gini_index, measure, titles
 from lightning_cam.metrics.explained import Direction, Need
 from lightning_cam.scores import score_rows

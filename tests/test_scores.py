@@ -15,7 +15,8 @@ from test_config import composed
 import lightning_cam as lc
 from lightning_cam.attribution import Contrast
 from lightning_cam.files import write_csv
-from lightning_cam.measurements import build_measures, measure_clip, shown_measures
+from lightning_cam.measurements import shown_measures
+from lightning_cam.measuring import build_measures, measure_clip
 from lightning_cam.scores import (
     RELEVANCE,
     SCORES,

@@ -38,10 +38,11 @@ from lightning_cam.study.claims import FAILS, HOLDS, MISSING, OPEN, conclude, ju
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import Journal, key_of, read_rows, same_study
 from lightning_cam.study.networks import Network, _named
+from lightning_cam.study.numbers import summary_rows
 from lightning_cam.study.plots import write_plots
 from lightning_cam.study.results import Results
 from lightning_cam.study.running import missing, run_cells, units_of
-from lightning_cam.study.tables import main_tables, summary_rows, sweep_tables
+from lightning_cam.study.tables import main_tables, sweep_tables
 
 STUDY: dict[str, Any] = {
     "name": "small",

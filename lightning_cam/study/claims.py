@@ -8,7 +8,7 @@ from itertools import product
 from math import isnan
 
 from lightning_cam.metrics import Statistics, mean_interval
-from lightning_cam.study.design import Claim
+from lightning_cam.study.parts import Claim
 from lightning_cam.study.results import Group, Results, spectrum_name
 from lightning_cam.study.tables import Table
 

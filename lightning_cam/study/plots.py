@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from lightning_cam.attribution import CentreMap, RandomMap
 from lightning_cam.clip_files import file_name
 from lightning_cam.metrics import CurveMeasure, interval, settings_of
-from lightning_cam.study.design import Sweep
 from lightning_cam.study.journal import Row
+from lightning_cam.study.parts import Sweep
 from lightning_cam.study.results import Group, Results, of_measure, spectrum_name
 from lightning_cam.viz import save_png
 from lightning_cam.viz.curves import CurveLine, CurvePanel, draw_curves

@@ -21,9 +21,10 @@ from lightning_cam.gallery import probabilities
 from lightning_cam.metrics import Explained, Measured, measure
 from lightning_cam.progress import progress
 from lightning_cam.selecting import outputs
-from lightning_cam.study.design import Cell, Design
+from lightning_cam.study.design import Design
 from lightning_cam.study.journal import Journal, Key, Row
 from lightning_cam.study.networks import Network
+from lightning_cam.study.parts import Cell
 
 _DIGITS = 5  # of a curve's points; areas are kept as they are
 T = TypeVar("T")

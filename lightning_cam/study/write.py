@@ -12,16 +12,14 @@ from lightning_cam.files import write_csv, write_text
 from lightning_cam.metrics import settings_of
 from lightning_cam.study.claims import RULE, conclude, summary_table, write_conclusions
 from lightning_cam.study.networks import Network
+from lightning_cam.study.numbers import cell_columns, cell_rows, summary_rows
 from lightning_cam.study.plots import write_plots
 from lightning_cam.study.results import Results, spectrum_name
 from lightning_cam.study.tables import (
     Table,
-    cell_columns,
-    cell_rows,
     describe,
     main_tables,
     right_table,
-    summary_rows,
     sweep_tables,
 )
 from lightning_cam.viz import write_page
