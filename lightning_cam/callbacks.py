@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
-import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
@@ -18,14 +17,6 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from lightning_cam.attribution import Attribution, Explainable, Explanation
 from lightning_cam.clip_files import file_name, write_clip
-from lightning_cam.faithful import (
-    Curves,
-    measure,
-    protocol_of,
-    score_name,
-    with_baselines,
-    write_epoch,
-)
 from lightning_cam.gallery import (
     clip_frames,
     clip_seen,
@@ -44,12 +35,12 @@ from lightning_cam.interfaces import (
     check_task,
     offers,
 )
-from lightning_cam.metrics import Protocol
+from lightning_cam.measurements import EPOCH, write_epoch
+from lightning_cam.measuring import check_measures, compares, measure_clip, with_baselines
+from lightning_cam.metrics import Measure, Measured
 from lightning_cam.progress import no_progress
 from lightning_cam.skipped import as_mapping, gather
 from lightning_cam.viz import draw_attention, save_png
-
-_STEPS = 20  # of deletion and insertion; a mean over time needs no finer ones
 
 
 class ExplainCallback(Callback):
@@ -60,11 +51,12 @@ class ExplainCallback(Callback):
     the attention weights as a table and as a strip over epochs, at the trainer's step. Works with
     no logger at all.
 
-    With `faithfulness` the maps' deletion and insertion become curves over training: their means
-    over all clips as `explain/METHOD/deletion` and `explain/METHOD/insertion`, the mean curves as a
-    picture, and each clip's numbers in `faithfulness.csv`. A random map is measured along with the
-    methods: as a network gets surer, both areas tend to grow for any map. With M methods and S
-    steps a clip costs 2 + 2 (M + 1) (S - 1) forwards.
+    Each of `measures` becomes a curve over training, its mean over all clips as
+    `explain/METHOD/MEASURE`; each clip's numbers are in `measures.csv`, and what is the area under
+    a curve (deletion, insertion) is drawn in `curves.png`. Where a measure runs the network, a
+    random map is measured along with the methods: as a network gets surer, the areas of deletion
+    and insertion tend to grow for any map. With M methods and S steps these two cost
+    2 + 2 (M + 1) (S - 1) forwards a clip; a mean over time needs no more than 20 steps.
 
     What a method finds out beside its maps (`Explanation.numbers`: how often Grad-CAM of a loss is
     blank) becomes a curve, too, the mean over clips as `explain/METHOD/NAME`.
@@ -79,11 +71,11 @@ class ExplainCallback(Callback):
         every_n_epochs: explain after every n-th epoch.
         fps: of the videos.
         folder: where to write; None: `explain` in the trainer's `default_root_dir`.
-        faithfulness: measure deletion and insertion: True (20 steps of the default protocol), a
-            `Protocol`, the name of one, or settings such as `{"protocol": "rise", "steps": 10}`.
+        measures: name -> measure, such as `{"deletion": DeletionArea(steps=20)}`.
 
     Raises:
         ValueError: settings that make no sense.
+        ConfigError: something is not a measure, or has a name that is taken.
 
     The LightningModule offers `explainable(batch) -> Explainable`. A batch of the validation
     loader is a mapping with "video" `(B, C, T, H, W)` and maybe "label", or a tuple that begins
@@ -100,7 +92,7 @@ class ExplainCallback(Callback):
         every_n_epochs: int = 1,
         fps: float = 8,
         folder: str | Path | None = None,
-        faithfulness: bool | str | Protocol | Mapping[str, Any] = False,
+        measures: Mapping[str, Measure] | None = None,
     ) -> None:
         self.methods = _named(methods)
         if not self.methods:
@@ -118,7 +110,7 @@ class ExplainCallback(Callback):
         self.every_n_epochs = every_n_epochs
         self.fps = fps
         self.folder = None if folder is None else Path(folder)
-        self.protocol = protocol_of(faithfulness, steps=_STEPS)
+        self.measures = check_measures(measures or {}, EPOCH, "measures")
         # clip -> epoch -> weights; plain containers, for it travels in checkpoints
         self.history: dict[str, dict[int, list[float]]] = {}
         self._batches: dict[str, list[tuple[str, Any]]] = {}  # split -> (title, batch of one)
@@ -165,7 +157,7 @@ class ExplainCallback(Callback):
                 try:
                     self._log_measured(trainer, records, folder)
                 except Exception as error:
-                    self._warn(f"deletion and insertion of {when}", error)
+                    self._warn(f"measures of {when}", error)
 
     def _fixed_clips(self, trainer: pl.Trainer, split: str) -> list[tuple[str, Any]]:
         """This rank's clips as (title, batch of one); read once and kept."""
@@ -233,7 +225,8 @@ class ExplainCallback(Callback):
                     for what, value in e.numbers.items()
                     if bool(value[0].isfinite())
                 },
-                "curves": self._measure(model, explanations, batch["video"], title),
+                "measured": self._measure(model, explanations, batch, title),
+                "softmax": model.softmax,
             }
         ]
 
@@ -241,19 +234,22 @@ class ExplainCallback(Callback):
         self,
         model: Explainable,
         explanations: Mapping[str, Explanation],
-        clip: torch.Tensor,
+        batch: Mapping[str, Any],
         title: str,
-    ) -> tuple[str, dict[str, Curves]]:
-        """What the curves show, and method -> curves of one clip."""
-        if self.protocol is None:
-            return "", {}
+    ) -> dict[str, Measured]:
+        """Method -> what was measured of one clip."""
+        if not self.measures:
+            return {}
 
-        def failed(name: str, error: Exception) -> None:
-            self._warn(f"deletion and insertion of method {name!r}", error, f", first on {title}")
+        def failed(measure: str, method: str, error: Exception) -> None:
+            self._warn(f"{measure} of method {method!r}", error, f", first on {title}")
 
-        compared = with_baselines(model, explanations, clip, ["random"])
-        found = measure(model, compared, clip, self.protocol, failed)
-        return score_name(model, self.protocol), {name: pair for (name, _), pair in found.items()}
+        clip = batch["video"]
+        compared = dict(explanations)
+        if compares(self.measures):
+            compared = with_baselines(model, explanations, clip, ["random"])
+        found = measure_clip(model, compared, clip, batch, self.measures, failed)
+        return {name: measured for (name, _), measured in found.items()}
 
     def _log(
         self, trainer: pl.Trainer, records: list[dict[str, Any]], folder: Path, *, remember: bool
@@ -285,16 +281,17 @@ class ExplainCallback(Callback):
     def _log_measured(
         self, trainer: pl.Trainer, records: list[dict[str, Any]], folder: Path
     ) -> None:
-        clips = [(record["clip"], record["curves"][1]) for record in records]
-        if self.protocol is None or not any(measured for _, measured in clips):
+        clips = [(record["clip"], record["measured"]) for record in records]
+        if not any(measured for _, measured in clips):
             return
-        score = records[0]["curves"][0]
         epoch, step = trainer.current_epoch, trainer.global_step
-        scalars, picture = write_epoch(folder, epoch, clips, self.protocol, score)
+        softmax = records[0]["softmax"]
+        means, picture = write_epoch(folder, epoch, clips, self.measures, softmax)
         for logger in trainer.loggers:
             try:
-                logger.log_metrics(scalars, step)
-                if isinstance(logger, LogsImages):
+                if means:
+                    logger.log_metrics(means, step)
+                if picture is not None and isinstance(logger, LogsImages):
                     logger.log_image("explain/curves", [str(picture)], step)
             except Exception as error:
                 self._warn(f"logging to {type(logger).__name__}", error)

@@ -42,6 +42,8 @@ from lightning_cam.interfaces import (
     check_task,
 )
 from lightning_cam.loggers import make_logger
+from lightning_cam.measurements import EPOCH
+from lightning_cam.measuring import build_measures
 from lightning_cam.reproducible import EpochLines, ReseedEpochs
 from lightning_cam.runs import Run, discard, open_run, same_as_before, shared
 from lightning_cam.settings import check_clips, check_fps
@@ -51,12 +53,12 @@ from lightning_cam.tasks import VideoClassification
 from lightning_cam.tasks.schedules import build_schedule
 
 _TRAIN_KEYS = (
-    "model", "task", "data", "trainer", "logger", "explain", "name", "seed", "resume", "runs",
-    "videos",
+    "model", "task", "data", "trainer", "logger", "explain", "measure", "name", "seed", "resume",
+    "runs", "videos",
 )  # fmt: skip
 _EXPLAIN_KEYS = (
     "explain", "ckpt", "video", "data", "clips", "select", "target", "contrast", "layer", "layers",
-    "out", "fps", "device", "trust", "faithfulness", "study",
+    "out", "fps", "device", "trust", "measure", "study",
 )  # fmt: skip
 _ADVICE = (
     ".*does not have many workers.*",
@@ -110,10 +112,12 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
             task = build(config["task"], where="task")
             check_task(task)
             methods = build(config["explain"], where="explain")
+            measures = build_measures(config["measure"], EPOCH)
             _check_layers(task, methods)
             skipped = SkippedClips()
             more = [skipped, *callbacks]
-            trainer = _trainer(config, methods, classes, _monitor(task), run, more)
+            watched = {"methods": methods, "measures": measures} if methods else {}
+            trainer = _trainer(config, watched, classes, _monitor(task), run, more)
             logger = None
             if not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 logger = make_logger(config["logger"], run, config["name"], config, first)
@@ -177,7 +181,8 @@ def _plain(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
 def _check(config: dict[str, Any]) -> None:
     """What must be right before there is a folder."""
     config["explain"] = config.get("explain") or {}
-    for key in ("task", "data", "trainer", "logger", "explain", "videos"):
+    config["measure"] = config.get("measure") or {}
+    for key in ("task", "data", "trainer", "logger", "explain", "measure", "videos"):
         if not isinstance(config.get(key), dict):
             raise ConfigError(f"{key}={config.get(key)} must be one of the choices or a mapping")
     for key, node in (
@@ -202,6 +207,11 @@ def _check(config: dict[str, Any]) -> None:
         raise ConfigError(
             "explain=as_trained is for the command explain; name the methods, for example "
             "explain=[gradcam]"
+        )
+    if config["measure"] and not config["explain"]:
+        raise ConfigError(
+            f"measure={','.join(config['measure'])} measures maps, and explain=none makes none; "
+            "leave it out, or choose methods, for example explain=[gradcam]"
         )
     check_clips(config["videos"].get("clips"), "videos.clips")
     check_fps(config["videos"].get("fps"), "videos.fps")
@@ -312,7 +322,7 @@ def _monitor(task: object) -> tuple[str, str]:
 
 def _trainer(
     config: dict[str, Any],
-    methods: Mapping[str, Attribution],
+    watched: Mapping[str, Any],
     classes: Sequence[str],
     monitor: tuple[str, str],
     run: Run,
@@ -343,8 +353,8 @@ def _trainer(
     options = {key: value for key, value in config["trainer"].items() if value is not None}
     if config["logger"].get("kind") != "none" and not options.get("fast_dev_run"):
         callbacks.append(LearningRateMonitor("step"))
-    if methods:
-        watcher = {TARGET: "lightning_cam.callbacks.ExplainCallback", "methods": methods}
+    if watched:
+        watcher = {TARGET: "lightning_cam.callbacks.ExplainCallback", **watched}
         callbacks.append(build({**watcher, **config["videos"]}, where="videos"))
     node = {
         TARGET: "lightning.pytorch.Trainer",

@@ -24,7 +24,7 @@ from lightning_cam.gallery import (
     true_label,
 )
 from lightning_cam.interfaces import Batch, HasReader, ShowsFiles, Task
-from lightning_cam.measurements import Measurements
+from lightning_cam.measurements import Measurements, shown_measures
 from lightning_cam.scores import relevance_rows, score_rows, shown_scores
 from lightning_cam.selecting import outputs
 from lightning_cam.sources import Source
@@ -59,7 +59,7 @@ class Found:
     """What has come out so far.
 
     Attributes:
-        measurements: deletion and insertion.
+        measurements: of the maps.
         entries: of the page, one a clip.
         rows: of scores.csv.
         curves: of relevance.csv.
@@ -110,7 +110,7 @@ def explain_source(asked: Asked, source: Source, found: Found) -> None:
         model, explanations, frames, batch, title, spectra=spectra, views=views, seen=seen
     )
     files = write_clip(asked.folder, picture, explanations, batch, asked.fps, spectra=spectra)
-    numbers, curves = _measure(model, explanations, clip, batch, spectra, files, title, found)
+    numbers, curves = _measure(model, explanations, clip, batch, spectra, files, found)
     paths = (files.video, files.sheet, files.arrays)
     found.entries.append(
         ReportEntry.of(picture, *paths, fps=asked.fps, scores=numbers, curves=curves)
@@ -124,18 +124,17 @@ def _measure(
     batch: Batch,
     spectra: Spectra,
     files: ClipFiles,
-    title: str,
     found: Found,
 ) -> tuple[dict[str, str], Path | None]:
     """Add a clip's rows to the tables: its numbers for the page, and the picture of its curves."""
     plot = files.sheet.with_name(f"{files.sheet.stem}.curves.png")
-    measured = found.measurements.clip(model, explanations, clip, plot, title)
-    compared = score_rows(model, measured.explanations, batch, spectra)
-    scored = [row | measured.columns(row) for row in compared]
+    measured = found.measurements.clip(model, explanations, clip, batch, plot)
+    scored = list(score_rows(model, measured.explanations, batch, spectra, measured.found))
     found.rows += scored
     found.curves += relevance_rows(model, explanations, batch, spectra)
     own = [row for row in scored if row["method"] in explanations]
-    return shown_scores(own) | measured.shown(), measured.picture
+    shown = shown_measures(scored, found.measurements.measures, measured.found)
+    return shown_scores(own) | shown, measured.picture
 
 
 def _contrasted(

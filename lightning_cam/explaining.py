@@ -29,12 +29,10 @@ from lightning_cam.interfaces import (
     network_of,
 )
 from lightning_cam.measurements import Measurements
+from lightning_cam.metrics import settings_of
 from lightning_cam.progress import progress
 from lightning_cam.runs import run_folder, writable
-from lightning_cam.scores import (
-    RELEVANCE,
-    SCORES,
-)
+from lightning_cam.scores import RELEVANCE
 from lightning_cam.settings import check_explain
 from lightning_cam.sources import find_sources
 from lightning_cam.viz import write_report
@@ -56,7 +54,7 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
         UserError: what the user can mend; also if not a single clip could be explained.
     """
     check_explain(config)
-    found = Found(Measurements(config["faithfulness"]))
+    found = Found(Measurements(config["measure"]))
     trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
     settings = ("root", "rate", "intrinsics")
     given = {key: config["data"][key] for key in settings if config["data"][key] is not None}
@@ -82,6 +80,7 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
         "trained": f"{info['epoch'] + 1} epochs, {info['global_step']} steps",
         "network": type(network_of(module)).__name__,
         "methods": ", ".join(methods),
+        "measures": settings_of(found.measurements.measures),
         "command": command,
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
     }
@@ -120,7 +119,7 @@ def _say(found: Found, looked: int, shortfall: str) -> None:
 def _write(folder: Path, found: Found, summary: Mapping[str, str], groups: Sequence[str]) -> Path:
     """The tables, and the page."""
     tables = [
-        write_csv(folder / "scores.csv", found.rows, SCORES),
+        write_csv(folder / "scores.csv", found.rows, found.measurements.columns),
         write_csv(folder / "relevance.csv", found.curves, RELEVANCE),
     ]
     curve_tables, figure = found.measurements.write(folder)

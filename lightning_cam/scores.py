@@ -10,16 +10,15 @@ from torch import Tensor
 
 from lightning_cam.attribution import Contrast, Explainable, Explanation, SpectrumRelevance
 from lightning_cam.gallery import Spectra, probabilities, relevance, true_label
-from lightning_cam.metrics.localisation import energy_inside, pointing_hits, temporal_iou
+from lightning_cam.metrics import Measured
 
 SCORES = (
     "clip_id", "path", "label", "prediction", "p_prediction", "target", "p_target", "method",
-    "peak_frame", "peak_time_s", "pointing_actor", "energy_actor", "energy_action", "iou_action",
+    "peak_frame", "peak_time_s",
 )  # fmt: skip
 RELEVANCE = (
     "clip_id", "path", "method", "target", "frame", "frame_idx", "time_s", "share", "attention",
 )  # fmt: skip
-_PART = "mask/"  # begins the batch's keys of the parts of the ground truth
 
 
 def score_rows(
@@ -27,22 +26,21 @@ def score_rows(
     explanations: Mapping[str, Explanation],
     batch: Mapping[str, Any],
     spectra: Spectra | None = None,
+    found: Mapping[tuple[str, int], Measured] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One row of scores.csv for each method, of a contrast one for each of its two classes.
 
-    Without ground truth its columns stay empty. Each part of it, a mask "mask/<part>" of the
-    batch, adds a column "energy_<part>". What `explain_spectra` found adds, in the rows of its
-    class, "share_<spectrum>_<measure>", "fall_<spectrum>" and "fall_all", see `SpectrumRelevance`.
-    Of a network without classes there is the "value" of its column, and of a method what it found
-    out beside its map (`Explanation.numbers`).
+    Each measure of `found`, (method, column explained) -> what was measured, adds a column, empty
+    where it has no value, and so does what it found out beside. What `explain_spectra` found adds,
+    in the rows of its class, "share_<spectrum>_<measure>", "fall_<spectrum>" and "fall_all", see
+    `SpectrumRelevance`. Of a network without classes there is the "value" of its column, and of a
+    method what it found out beside its map (`Explanation.numbers`).
     """
     label = true_label(batch)
-    for name, e in _each(explanations):
+    for name, e in each_class(explanations):
         ranked = probabilities(model, e.outputs)
         target = int(e.target[0])
         best = max(range(len(ranked)), key=lambda k: ranked[k][1], default=None)
-        heat = e.evidence.cpu() * batch["valid"][:, :, None, None]
-        energy = heat.clamp(min=0).sum((2, 3))[0]  # (T,)
         row = {
             "clip_id": batch["clip_id"][0],
             "path": batch["path"][0],
@@ -53,25 +51,26 @@ def score_rows(
             "p_target": f"{ranked[target][1]:.6f}" if ranked else "",
             "method": name,
         }
-        if float(energy.max()) > 0:
-            peak = int(energy.argmax())
-            row["peak_frame"] = int(batch["frame_idx"][0, peak])
-            row["peak_time_s"] = f"{float(batch['time_s'][0, peak]):.3f}"
-        if "mask" in batch and bool(batch["mask"].any()):
-            mask, action = batch["mask"], batch["action"]
-            row["pointing_actor"] = _number(pointing_hits(heat, mask))
-            row["energy_actor"] = _number(energy_inside(heat, mask))
-            row["energy_action"] = _number(energy_inside(heat, action))
-            row["iou_action"] = _number(temporal_iou(heat, action))
-        parts = [key for key in batch if key.startswith(_PART)]
-        if any(bool(batch[key].any()) for key in parts):
-            for key in parts:
-                part = _number(energy_inside(heat, batch[key]))
-                row[f"energy_{key.removeprefix(_PART)}"] = part
+        row |= _peak(e, batch)
+        if found and (name, target) in found:
+            row |= found[name, target].texts()
         if not model.softmax:
             row["value"] = f"{float(e.outputs[0, target]):.6g}"
         row |= {what: f"{float(value[0]):.4g}" for what, value in e.numbers.items()}
         yield row | _of_spectra(spectra, target)
+
+
+def _peak(e: Explanation, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of the frame with the most heat; none where there is no heat."""
+    heat = e.evidence.cpu() * batch["valid"][:, :, None, None]
+    energy = heat.clamp(min=0).sum((2, 3))[0]  # (T,)
+    if not float(energy.max()) > 0:
+        return {}
+    peak = int(energy.argmax())
+    return {
+        "peak_frame": int(batch["frame_idx"][0, peak]),
+        "peak_time_s": f"{float(batch['time_s'][0, peak]):.3f}",
+    }
 
 
 def _of_spectra(spectra: Spectra | None, target: int) -> dict[str, str]:
@@ -106,7 +105,7 @@ def relevance_rows(
     where a map says nothing, `attention` where the network has none. What `explain_spectra` found
     adds "share_<spectrum>_<measure>", the same whatever the method.
     """
-    for name, e in _each(explanations):
+    for name, e in each_class(explanations):
         shares = relevance(e, batch)
         weights = next(iter(e.attention.values()), None)
         for t in batch["valid"][0].nonzero()[:, 0].tolist():
@@ -128,17 +127,12 @@ def relevance_rows(
             }
 
 
-def _each(explanations: Mapping[str, Explanation]) -> Iterator[tuple[str, Explanation]]:
+def each_class(explanations: Mapping[str, Explanation]) -> Iterator[tuple[str, Explanation]]:
     """(method, explanation), with both classes of a contrast."""
     for name, e in explanations.items():
         yield name, e
         if isinstance(e, Contrast):
             yield name, e.against
-
-
-def _number(value: Tensor) -> str:
-    number = float(value[0])
-    return "" if np.isnan(number) else f"{number:.4f}"
 
 
 def _signed(value: Tensor) -> str:
@@ -147,19 +141,13 @@ def _signed(value: Tensor) -> str:
 
 
 def shown_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What the report shows of a clip's rows: method (of a contrast for A and B) -> text."""
+    """What the report shows of a clip's rows: method (of a contrast for A and B) -> its peak."""
     shown: dict[str, str] = {}
     classes = list(dict.fromkeys(row["target"] for row in rows))  # A's rows come first
     for row in rows:
-        said = {"peak": f"{row['peak_time_s']} s" if row.get("peak_time_s") else ""}
-        for column, value in row.items():
-            if column.startswith("energy_"):
-                part = column.removeprefix("energy_")
-                said[f"energy {'in' if part == 'action' else 'on'} the {part}"] = value
-        text = ", ".join(f"{key} {value}" for key, value in said.items() if value)
-        if text:
+        if row.get("peak_time_s"):
             role = f" for {'AB'[classes.index(row['target'])]}" if len(classes) > 1 else ""
-            shown[row["method"] + role] = text
+            shown[row["method"] + role] = f"peak {row['peak_time_s']} s"
     for row in rows[:1]:  # the same in all rows of a class
         falls = [(name, value) for name, value in row.items() if name.startswith("fall_") and value]
         if falls:

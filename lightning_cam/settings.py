@@ -18,7 +18,6 @@ _NOT_IN_STUDIES: Mapping[str, tuple[Any, str]] = {
     "target": (None, ": predicted classes are explained"),
     "contrast": (None, ""),
     "layers": (None, ""),
-    "faithfulness": (False, ", it is what studies measure, and set study.protocol"),
     "fps": (8, ""),
 }
 

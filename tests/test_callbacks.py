@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 import lightning_cam as lc
 from lightning_cam.callbacks import ExplainCallback
 from lightning_cam.errors import ConfigError
+from lightning_cam.metrics import DeletionArea, GiniIndex, InsertionArea, Measure
 from lightning_cam.models import LRCN
 from lightning_cam.skipped import SkippedClips
 from lightning_cam.tasks import VideoClassification
@@ -181,28 +182,29 @@ def run(folder: Path, callback: Callback | None, *, frozen: bool, **kwargs: Any)
 
 
 @pytest.mark.parametrize(
-    ("frozen", "kwargs", "faithfulness"),
+    ("frozen", "kwargs", "measured"),
     [
-        (False, {}, False),
+        (False, {}, None),
         (False, {"accumulate_grad_batches": 2}, {"steps": 5}),
-        (True, {"accumulate_grad_batches": 2}, {"steps": 4, "unit": "frame", "inserted": "zoom"}),
+        (True, {"accumulate_grad_batches": 2}, {"steps": 4, "unit": "frame", "reference": "zoom"}),
         (False, {"precision": "bf16-mixed"}, {"protocol": "rise", "voxels": 200}),
         (False, {"precision": "bf16-true", "accumulate_grad_batches": 2}, {"steps": 5}),
     ],
     ids=["plain", "accumulate", "frozen", "bf16-mixed", "bf16-true"],
 )
 def test_training_is_bit_identical_with_the_callback(
-    tmp_path: Path, frozen: bool, kwargs: dict[str, Any], faithfulness: Any
+    tmp_path: Path, frozen: bool, kwargs: dict[str, Any], measured: Any
 ) -> None:
     without = run(tmp_path / "a", None, frozen=frozen, **kwargs)
-    callback = ExplainCallback(METHODS, clips=[0, 2], faithfulness=faithfulness)
+    measures = None if measured is None else {**both(**measured), "gini": GiniIndex()}
+    callback = ExplainCallback(METHODS, clips=[0, 2], measures=measures)
     with_it = run(tmp_path / "b", callback, frozen=frozen, **kwargs)
     assert_equal(without, with_it)
     for when in ("epoch_000", "epoch_001", "validate", "test"):
         assert len(list((tmp_path / "b/explain" / when).glob("*.mp4"))) == 2
-        table = tmp_path / "b/explain" / when / "faithfulness.csv"
-        assert table.exists() == bool(faithfulness)
-        if faithfulness:
+        table = tmp_path / "b/explain" / when / "measures.csv"
+        assert table.exists() == (measured is not None)
+        if measured is not None:
             assert len(rows_of(table)) == 2 * 3
 
 
@@ -275,10 +277,15 @@ def test_what_it_writes_and_logs(tmp_path: Path) -> None:
     assert [list(rows) for rows in callback.history.values()] == [[1, 3], [1, 3]]
 
 
+def both(**settings: Any) -> dict[str, Measure]:
+    """Deletion and insertion, set alike."""
+    return {"deletion": DeletionArea(**settings), "insertion": InsertionArea(**settings)}
+
+
 def test_deletion_and_insertion_become_curves_over_training(tmp_path: Path) -> None:
     pl.seed_everything(3)
     recorder = Recorder()
-    callback = ExplainCallback(METHODS, clips=[0, 3, 5], faithfulness=True)
+    callback = ExplainCallback(METHODS, clips=[0, 3, 5], measures=both(steps=20))
     trainer = trainer_of(tmp_path, [callback], logger=recorder, log_every_n_steps=1)
     task = task_of()
     trainer.fit(task, Data())
@@ -288,7 +295,7 @@ def test_deletion_and_insertion_become_curves_over_training(tmp_path: Path) -> N
     assert sorted(logged) == [4, 8]  # the trainer's steps, as those of the pictures
     for epoch, step in enumerate(sorted(logged)):
         folder = tmp_path / f"explain/epoch_{epoch:03d}"
-        rows = rows_of(folder / "faithfulness.csv")
+        rows = rows_of(folder / "measures.csv")
         assert list(rows[0]) == ["epoch", "clip", "method", "deletion", "insertion", "tied"]
         assert [row["clip"] for row in rows[::3]] == ["clip 0", "clip 3", "clip 5"]
         assert [row["method"] for row in rows[:3]] == ["gradcam", "integrated", "random"]
@@ -302,7 +309,7 @@ def test_deletion_and_insertion_become_curves_over_training(tmp_path: Path) -> N
             _, method, kind = key.split("/")
             mean = np.mean([float(row[kind]) for row in rows if row["method"] == method])
             assert value == pytest.approx(mean, abs=1e-4)
-        assert (folder / "faithfulness.png").is_file()
+        assert (folder / "curves.png").is_file()
     pictures = [(v, s) for _, key, v, s in recorder.media if key == "explain/curves"]
     assert [step for _, step in pictures] == [4, 8]
     # the last epoch's numbers are those of the weights at the end, by 20 steps of the default
@@ -319,25 +326,30 @@ def test_deletion_and_insertion_become_curves_over_training(tmp_path: Path) -> N
 def test_measurements_that_fail_are_named_once_and_the_rest_goes_on(tmp_path: Path) -> None:
     recorder = Recorder()
     methods = {"nan": Nowhere(), "gradcam": lc.GradCAM()}
-    callback = ExplainCallback(methods, clips=[0, 2], faithfulness={"steps": 4})
+    callback = ExplainCallback(methods, clips=[0, 2], measures=both(steps=4))
     trainer = trainer_of(tmp_path, [callback], logger=recorder, log_every_n_steps=1)
     with pytest.warns(UserWarning) as caught:
         trainer.fit(task_of(), Data())
     said = [str(w.message) for w in caught if "not explained" in str(w.message)]
     assert said == [
-        "not explained: deletion and insertion of method 'nan', first on clip 0 "
+        f"not explained: {name} of method 'nan', first on clip 0 "
         "(ValueError: the heatmap is not finite)"
+        for name in ("deletion", "insertion")
     ]
     assert len(list((tmp_path / "explain/epoch_001").glob("*.mp4"))) == 2
-    rows = rows_of(tmp_path / "explain/epoch_001/faithfulness.csv")
-    assert [row["method"] for row in rows] == ["gradcam", "random"] * 2
+    rows = rows_of(tmp_path / "explain/epoch_001/measures.csv")
+    assert [row["method"] for row in rows] == ["nan", "gradcam", "random"] * 2
+    assert {row["deletion"] for row in rows if row["method"] == "nan"} == {""}
+    assert not any("explain/nan/insertion" in metrics for metrics, _ in recorder.metrics)
     assert any("explain/random/insertion" in metrics for metrics, _ in recorder.metrics)
 
-    callback = ExplainCallback(METHODS, clips=[0], faithfulness={"unit": "frame"})  # 100 steps
+    callback = ExplainCallback(METHODS, clips=[0], measures=both(unit="frame"))  # 100 steps
     trainer = trainer_of(tmp_path / "b", [callback])
     with pytest.warns(UserWarning, match="more than the clip's 4 units") as caught:
         trainer.fit(task_of(), Data())
-    assert not list((tmp_path / "b").rglob("faithfulness.*"))
+    (table,) = (tmp_path / "b").rglob("epoch_001/measures.csv")
+    assert {row["insertion"] for row in rows_of(table)} == {""}
+    assert not list((tmp_path / "b").rglob("curves.png"))
     assert len(list((tmp_path / "b").rglob("*.mp4"))) == 2
 
 
@@ -435,11 +447,11 @@ def test_wrong_settings_are_named() -> None:
         (lambda: ExplainCallback(METHODS, clips=0), "clips must be at least 1"),
         (lambda: ExplainCallback(METHODS, clips=[1.5]), "clips must be a number"),  # type: ignore[list-item]
         (lambda: ExplainCallback(METHODS, fps=0), "fps must be above 0"),
-        (lambda: ExplainCallback(METHODS, faithfulness="best"), "no protocol 'best'"),
-        (lambda: ExplainCallback(METHODS, faithfulness={"stps": 1}), "nearest: steps"),
+        (lambda: ExplainCallback(METHODS, measures={"a": lc.GradCAM()}), "a is not a measure"),  # type: ignore[dict-item]
+        (lambda: ExplainCallback(METHODS, measures={"clip": GiniIndex()}), "such a column"),
     ]
     for make, message in bad:
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((ValueError, ConfigError), match=message):
             make()
 
 

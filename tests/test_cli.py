@@ -250,23 +250,28 @@ def test_relevance_is_written_as_numbers(ckpt: Path, place: Path, here) -> None:
                 )
 
 
-def test_faithfulness_is_measured_beside_baselines(ckpt: Path, place: Path, here) -> None:
-    chosen = ("explain=[gradcam,recurrent_gradcam]", "clips=2", "faithfulness={steps: 6}")
-    done = here("explain", f"ckpt={ckpt}", *chosen, "out=faithful")
+def test_maps_are_measured_beside_baselines(ckpt: Path, place: Path, here) -> None:
+    chosen = ("explain=[gradcam,recurrent_gradcam]", "clips=2")
+    measures = ("measure=[deletion,insertion,gini]", "measure.deletion.steps=6")
+    done = here("explain", f"ckpt={ckpt}", *chosen, *measures, "out=measured")
     assert done.returncode == 0, done.stderr
-    out = place / "faithful"
+    out = place / "measured"
     rows = table(out / "scores.csv")
     assert [r["method"] for r in rows] == ["gradcam", "recurrent_gradcam", "random", "centre"] * 2
-    assert {row["protocol"] for row in rows} == {"default, steps=6"}
-    assert all(0 < float(row[kind]) < 1 for row in rows for kind in ("deletion", "insertion"))
+    names = ("deletion", "insertion", "gini")
+    assert all(0 < float(row[kind]) < 1 for row in rows for kind in names)
     points = table(out / "curves.csv")
-    assert len(points) == len(rows) * 7
+    assert len(points) == len(rows) * 2 * 7
     for row in rows:
-        own = [p for p in points if all(p[key] == row[key] for key in ("clip_id", "method"))]
-        for kind in ("deletion", "insertion"):
-            area = np.trapezoid([float(p[kind]) for p in own], dx=1 / 6)
+        for kind in names[:2]:
+            own = [
+                float(p["score"])
+                for p in points
+                if p["measure"] == kind and all(p[key] == row[key] for key in ("clip_id", "method"))
+            ]
+            area = np.trapezoid(own, dx=1 / 6)
             assert float(row[kind]) == pytest.approx(area, abs=1e-4)
-        assert float(own[0]["deletion"]) == pytest.approx(float(row["p_target"]), abs=1e-5)
+            assert own[-(kind == "insertion")] == pytest.approx(float(row["p_target"]), abs=1e-5)
         # maps nobody asked for are compared, not shown
         assert {r["method"] for r in table(out / "relevance.csv")} == {
             "gradcam",
@@ -277,17 +282,18 @@ def test_faithfulness_is_measured_beside_baselines(ckpt: Path, place: Path, here
         assert (out / f"{stem}.curves.png").is_file() and f'src="./{stem}.curves.png"' in page
     assert 'src="./curves.png"' in page and 'href="./curves.csv"' in page
     assert "<dt>random</dt>" not in page
-    for kind in ("deletion", "insertion"):
+    assert "<dd>deletion, insertion (default, steps=6)</dd>" in page
+    for kind, title in zip(names, ("Deletion", "Insertion", "Gini index"), strict=True):
         shown = ", ".join(f"{row['method']} {row[kind]}" for row in rows[:4])
-        assert f"<dt>{kind}</dt><dd>{shown}</dd>" in page
+        assert f"<dt>{title}</dt><dd>{shown}</dd>" in page
 
+    refuses(here("explain", f"ckpt={ckpt}", "measure=deletion", "measure.deletion.protocol=best"),
+            "best", "default")  # fmt: skip
     refuses(
-        here("explain", f"ckpt={ckpt}", "faithfulness=best"), "faithfulness=best", "default"
-    )  # fmt: skip
-    refuses(
-        here("explain", f"ckpt={ckpt}", *chosen[:2], "faithfulness={unit: frame}", "out=never"),
+        here("explain", f"ckpt={ckpt}", *chosen, "measure=deletion", "measure.deletion.unit=frame",
+             "out=never"),
         "steps=100 is more than the clip's 16 units",
-    )
+    )  # fmt: skip
 
 
 def test_a_contrast_without_target_explains_the_true_class(ckpt: Path, place: Path, here) -> None:

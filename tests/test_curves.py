@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_cam.viz import CurveLine, curves, draw_curves
+from lightning_cam.viz import CurveLine, CurvePanel, curves, draw_curves
 from lightning_cam.viz.canvas import BLUE, WRONG, Canvas
 from lightning_cam.viz.stroke import curve_styles, round_ticks
 
@@ -21,6 +21,20 @@ def line(start: float, end: float, half: float | None = None, steps: int = 20) -
     area, std = float(score.mean()), float("nan") if half is None else 0.12
     low, high = (None, None) if half is None else (score - half, score + half)
     return CurveLine(score, area, std, low, high)
+
+
+def panels(drawn: Pairs, score: str = "probability", least: bool = False) -> list[CurvePanel]:
+    """Deletion and insertion."""
+    first = "coldest" if least else "hottest"
+    better = ("higher", "lower") if least else ("lower", "higher")
+    names = (("deletion", "hidden"), ("insertion", "brought back"))
+    return [
+        CurvePanel(
+            name, better[n], score, f"share of the clip {changed}, {first} first",  # type: ignore[arg-type]
+            {method: pair[n] for method, pair in drawn.items()},
+        )
+        for n, (name, changed) in enumerate(names)
+    ]  # fmt: skip
 
 
 def pair(half: float | None = None, high: float = 0.9) -> tuple[CurveLine, CurveLine]:
@@ -49,9 +63,13 @@ def test_every_text_fits_and_none_lies_on_another(canvases: list[Canvas]) -> Non
     long = "a method with a name so long that it can hardly be read, layer trunk.layer4.0.relu " * 2
     few: Pairs = {"gradcam": pair()}
     many: Pairs = {f"{long} {n}": pair(0.1) for n in range(9)} | {"random": pair(0.1)}
-    draw_curves(few)
-    draw_curves(many, baselines=["random"], title=long, score=f"probability of {long}", note=long)
-    draw_curves({"m": (line(-3e4, 1.5e5), line(0, 1))}, score="output 3", least=True)
+    draw_curves(panels(few))
+    several = panels(many, f"probability of {long}")
+    draw_curves(several, baselines=["random"], title=long, note=long)
+    draw_curves(panels({"m": (line(-3e4, 1.5e5), line(0, 1))}, "output 3", least=True))
+    other = CurvePanel("robustness", None, "similarity", long, {"m": line(2e5, 0), "b": line(0, 1)})
+    draw_curves([*several, other], note=long)
+    draw_curves([other])
     for canvas in canvases:
         height, width = canvas.pixels().shape[:2]
         for text, (x0, y0, x1, y1) in canvas.boxes:
@@ -63,8 +81,8 @@ def test_every_text_fits_and_none_lies_on_another(canvases: list[Canvas]) -> Non
 
 def test_it_says_what_is_shown(canvases: list[Canvas]) -> None:
     drawn: Pairs = {"gradcam": pair(0.1), "random": pair(0.1)}
-    draw_curves(drawn, baselines=["random"], score="probability of walking", note="8 clips")
-    draw_curves(drawn, least=True)
+    draw_curves(panels(drawn, "probability of walking"), baselines=["random"], note="8 clips")
+    draw_curves(panels(drawn, least=True))
     said = words(canvases[0])
     assert said.count("probability of walking") == 2 and "8 clips" in said
     assert said.count("0.500 ± 0.120") == 4
@@ -137,7 +155,8 @@ def test_probabilities_have_the_axis_one_expects() -> None:
 
 def test_intervals_lie_on_the_axis_too() -> None:
     def top(drawn: Pairs, *baselines: str) -> float:
-        return round_ticks(curves._extents(drawn, baselines))[-1]
+        lines = [{name: pair[n] for name, pair in drawn.items()} for n in range(2)]
+        return round_ticks(curves._extents(lines, baselines))[-1]
 
     assert top({"m": pair(high=0.4)}) == pytest.approx(0.4)
     assert top({"m": pair(0.3, high=0.4)}) == pytest.approx(0.8)
@@ -146,9 +165,27 @@ def test_intervals_lie_on_the_axis_too() -> None:
     assert top({"m": pair(0.6, high=2)}) > 2.5
 
 
+def test_diagrams_that_show_the_same_have_one_axis() -> None:
+    low, high = {"m": line(0, 0.1)}, {"m": line(0, 0.9)}
+    first = CurvePanel("a", "lower", "probability", "share", low)
+    second = CurvePanel("b", "lower", "probability", "share", high)
+    other = CurvePanel("c", "lower", "similarity", "share", low)
+    ticks = [curves._ticks(panel, [first, second, other], ()) for panel in (first, second, other)]
+    assert ticks[0] == ticks[1] != ticks[2]
+
+
+def test_a_method_without_one_of_the_curves_has_a_dash(canvases: list[Canvas]) -> None:
+    first = CurvePanel("a", "lower", "p", "share", {"m": line(0, 1)})
+    second = CurvePanel("b", "lower", "p", "share", {"m": line(0, 1), "n": line(0, 1)})
+    draw_curves([first, second])
+    assert words(canvases[0]).count("-") == 1 and words(canvases[0]).count("0.500") == 3
+
+
 def test_what_cannot_be_drawn_is_named() -> None:
     with pytest.raises(ValueError, match="no curves"):
-        draw_curves({})
+        draw_curves([])
+    with pytest.raises(ValueError, match="no curves"):
+        draw_curves([CurvePanel("a", None, "b", "c", {})])
     with pytest.raises(ValueError, match=r"low: expected the shape"):
         CurveLine(np.zeros(3), 0, 0, np.zeros(4), np.zeros(4))
     with pytest.raises(ValueError, match="finite"):

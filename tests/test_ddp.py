@@ -30,7 +30,8 @@ def test_two_ranks_share_the_clips_and_one_run_folder(tmp_path: Path) -> None:
         "model.hidden=16",
         "logger=csv",
         "videos.clips=5",
-        "videos.faithfulness={steps: 3}",
+        "measure=[deletion,insertion]",
+        "measure.deletion.steps=3",
         "explain=recurrent_gradcam",
         f"runs={tmp_path / 'runs'}",
     ]
@@ -54,7 +55,7 @@ def test_two_ranks_share_the_clips_and_one_run_folder(tmp_path: Path) -> None:
     with log.open() as file:
         areas = [r for r in csv.DictReader(file) if r["explain/recurrent_gradcam/deletion"]]
     for epoch, logged in zip(("epoch_000", "epoch_001"), areas, strict=True):
-        with (folder / "explain" / epoch / "faithfulness.csv").open() as file:
+        with (folder / "explain" / epoch / "measures.csv").open() as file:
             rows = [r for r in csv.DictReader(file) if r["method"] == "recurrent_gradcam"]
         assert len(rows) == 5  # of both ranks
         for kind in ("deletion", "insertion"):

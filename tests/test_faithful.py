@@ -1,9 +1,10 @@
-"""Settings of deletion and insertion, what `explain.py` measures, and what that costs."""
+"""What `explain.py` measures, beside which baselines, what that costs, and what it writes."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ import torch
 from nets import Gap3d, batch_of, clip_of, describe
 
 import lightning_cam as lc
-from lightning_cam.errors import ConfigError
-from lightning_cam.faithful import measure, protocol_name, protocol_of, with_baselines
+from lightning_cam.errors import ConfigError, UserError
 from lightning_cam.files import write_csv
 from lightning_cam.gallery import explain_clip
-from lightning_cam.measurements import CURVES, Measurements
+from lightning_cam.measurements import CURVES, Measurements, shown_measures
+from lightning_cam.measuring import measure_clip, with_baselines
+from lightning_cam.metrics import DeletionArea, InsertionArea
 from lightning_cam.scores import SCORES, score_rows
 
 CLASSES = ["wave", "smile", "c", "d"]
@@ -33,49 +35,60 @@ def clip() -> torch.Tensor:
     return clip_of(1, 3, 6, 16, 16)
 
 
+def node(measure: str = "Deletion", **settings: Any) -> dict[str, Any]:
+    return {"_target_": f"lightning_cam.metrics.{measure}Area", **settings}
+
+
+def both(**settings: Any) -> dict[str, Any]:
+    """Deletion and insertion, set alike."""
+    return {name.lower(): node(name, **settings) for name in ("Deletion", "Insertion")}
+
+
 @pytest.mark.parametrize(
-    ("setting", "name"),
+    ("settings", "name"),
     [
-        (True, "default"),
-        ("rise", "rise"),
+        ({}, "default"),
+        ({"protocol": "rise"}, "rise"),
         ({"protocol": "bayer2022", "steps": 20}, "bayer2022, steps=20"),
         ({"unit": [1, 8, 8], "batch": 4}, "default, unit=(1, 8, 8)"),
-        ({"inserted": "zoom", "steps": 99}, "bayer2022"),
-        (lc.Protocol(order="least"), "default, order=least"),
+        ({"steps": 99, "normalised": True}, "default, steps=99, normalised"),
+        ({"reference": "blur"}, "default, deleted=blur"),
+        ({"protocol": lc.Protocol(order="least")}, "default, order=least"),
     ],
 )
-def test_settings_and_their_names(setting: object, name: str) -> None:
-    protocol = protocol_of(setting)
-    assert protocol is not None and protocol_name(protocol) == name
-    assert protocol_of(protocol) == protocol
-
-
-def test_off_and_the_few_steps_of_true() -> None:
-    assert protocol_of(False) is None and protocol_of(None) is None
-    assert protocol_of(True, steps=20) == lc.Protocol(steps=20)
-    assert protocol_of("default", steps=20) == lc.Protocol()  # who names it gets it
+def test_settings_and_their_names(settings: dict[str, Any], name: str) -> None:
+    assert DeletionArea(**settings).settings == name
+    assert DeletionArea(**settings).better == ("higher" if "least" in name else "lower")
+    assert InsertionArea(**settings).better == ("lower" if "least" in name else "higher")
 
 
 @pytest.mark.parametrize(
-    ("setting", "words"),
+    ("settings", "words"),
     [
-        ("best", "no protocol 'best'; nearest: default"),
-        ({"protocol": "best"}, "no protocol 'best'"),
-        ({"stps": 3}, "no setting of a protocol 'stps'; nearest: steps"),
+        ({"protocol": "best"}, "no protocol 'best'; nearest: default"),
+        ({"stps": 3}, "does not take these settings: .*stps"),
         ({"steps": 0}, "steps must be a whole number from 1 on"),
         ({"unit": "pixel"}, "unit must be"),
-        (7, "expected true, false, the name of a protocol"),
-        ({"protocol": 7}, "no protocol '7'; have: default, bayer2022, rise"),
+        ({"reference": "white"}, "deleted must be one of"),
+        ({"protocol": 7}, "protocol=7 must be one of default, bayer2022, rise"),
     ],
 )
-def test_wrong_settings_are_one_line(setting: object, words: str) -> None:
-    with pytest.raises(ConfigError, match=f"^faithfulness=.*{words}") as caught:
-        Measurements(setting)
+def test_wrong_settings_are_one_line(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        Measurements({"deletion": node(**settings)})
     assert "\n" not in str(caught.value)
 
 
-def test_end_points_are_shared(model, clip) -> None:
+def test_a_setting_that_a_protocol_does_not_have_is_named(model, clip) -> None:
+    with pytest.raises(UserError, match="no setting of a protocol 'stps'; nearest: steps"):
+        lc.deletion(model, clip, torch.rand(1, 6, 16, 16), stps=3)
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_end_points_are_shared(model, clip, frames: bool) -> None:
     """S steps of both: 2 (S - 1) forwards a map, two for the references, none for the clip."""
+    steps = 4 if frames else 20
+    unit = {"unit": "frame"} if frames else {}
     explanations = explain_clip(model, METHODS, clip)
     rows = 0
 
@@ -84,16 +97,23 @@ def test_end_points_are_shared(model, clip) -> None:
         rows += len(args[0])
 
     handle = model.module.register_forward_pre_hook(count)
-    found = measure(model, explanations, clip, lc.Protocol(steps=20))
+    measures = {
+        "deletion": DeletionArea(steps=steps, **unit),  # type: ignore[arg-type]
+        "insertion": InsertionArea(steps=steps, **unit),  # type: ignore[arg-type]
+    }
+    found = measure_clip(model, explanations, clip, batch_of(clip), measures, pytest.fail)
     handle.remove()
-    assert rows == 2 + 2 * 2 * 19
-    for (name, column), pair in found.items():
+    assert rows == 2 + 2 * 2 * (steps - 1)
+    for (name, column), measured in found.items():
         heat, target = explanations[name].heatmap, explanations[name].target
         assert column == int(target)
-        for curve, how in ((pair.deletion, lc.deletion), (pair.insertion, lc.insertion)):
-            alone = how(model, clip, heat, target, 20)
-            torch.testing.assert_close(curve.score, alone.score, rtol=1e-5, atol=1e-6)
-            assert torch.equal(curve.tied, alone.tied)
+        for what, how in (("deletion", lc.deletion), ("insertion", lc.insertion)):
+            alone = how(model, clip, heat, target, steps, **unit)
+            torch.testing.assert_close(
+                measured.curves[what].score, alone.score, rtol=1e-5, atol=1e-6
+            )
+            assert torch.equal(measured.values[what], measured.curves[what].auc)
+            assert torch.equal(measured.numbers["tied"], alone.tied)
 
 
 def test_baselines_stand_behind_the_methods_once(model, clip) -> None:
@@ -107,80 +127,99 @@ def test_baselines_stand_behind_the_methods_once(model, clip) -> None:
 
 
 def test_tables_and_pictures_of_several_clips(model, tmp_path: Path) -> None:
-    measurements, rows = Measurements({"steps": 5}), []
+    measurements, rows = Measurements(both(steps=5)), []
     areas = []
     for n in range(2):
         clip = clip_of(1, 3, 6, 16, 16, seed=n)
         batch = batch_of(clip) | {"clip_id": [f"clip {n}"]}
         explanations = explain_clip(model, METHODS, clip, "smile")
         plot = tmp_path / f"clip_{n}.curves.png"
-        measured = measurements.clip(model, explanations, clip, plot, f"clip {n}")
+        measured = measurements.clip(model, explanations, clip, batch, plot)
         assert measured.picture == plot and plot.is_file()
-        scored = score_rows(model, measured.explanations, batch)
-        rows += [row | measured.columns(row) for row in scored]
+        rows += score_rows(model, measured.explanations, batch, found=measured.found)
         areas.append(float(lc.deletion(model, clip, explanations["space"].heatmap, 1, 5).auc))
     (curves,), figure = measurements.write(tmp_path)
     assert figure == tmp_path / "curves.png" and figure.is_file()
     assert not measurements.failed
 
-    table = write_csv(tmp_path / "scores.csv", rows, SCORES)
+    table = write_csv(tmp_path / "scores.csv", rows, measurements.columns)
     found = list(csv.DictReader(table.open()))
-    assert list(found[0]) == [*SCORES, "deletion", "insertion", "tied", "protocol"]
+    assert list(found[0]) == [*SCORES, "deletion", "insertion", "tied"]
     assert [row["method"] for row in found] == ["gradcam", "space", "random", "centre"] * 2
-    assert {row["protocol"] for row in found} == {"default, steps=5"}
     measured_areas = [float(row["deletion"]) for row in found if row["method"] == "space"]
     assert measured_areas == pytest.approx(areas, abs=1e-4)
     names = ("gradcam", "space", "random", "centre")
-    assert measured.shown() == {
-        kind: ", ".join(f"{m} {row[kind]}" for m, row in zip(names, found[4:], strict=True))
-        for kind in ("deletion", "insertion")
+    shown = shown_measures(rows[4:], measurements.measures, measured.found)
+    assert shown == {
+        title: ", ".join(f"{m} {row[kind]}" for m, row in zip(names, found[4:], strict=True))
+        for kind, title in (("deletion", "Deletion"), ("insertion", "Insertion"), ("tied", "tied"))
     }
 
     points = list(csv.DictReader(curves.open()))
-    assert list(points[0]) == list(CURVES) and len(points) == 2 * 4 * 6
-    own = [p for p in points if (p["clip_id"], p["method"]) == ("clip 1", "space")]
+    assert list(points[0]) == list(CURVES) and len(points) == 2 * 4 * 2 * 6
+    wanted = ("clip 1", "space", "deletion")
+    own = [p for p in points if (p["clip_id"], p["method"], p["measure"]) == wanted]
     assert [float(p["fraction"]) for p in own] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
-    scores = np.array([float(p["deletion"]) for p in own])
+    scores = np.array([float(p["score"]) for p in own])
     assert np.trapezoid(scores, dx=0.2) == pytest.approx(areas[1], abs=1e-5)
     assert {p["target"] for p in points} == {"smile"}
 
 
 def test_a_contrast_is_measured_for_both_classes(model, clip, tmp_path: Path) -> None:
     explanations = explain_clip(model, METHODS, clip, "wave", against="c")
-    measurements = Measurements({"steps": 4})
-    measured = measurements.clip(model, explanations, clip, tmp_path / "a.png", "a")
+    measurements, batch = Measurements(both(steps=4)), batch_of(clip)
+    measured = measurements.clip(model, explanations, clip, batch, tmp_path / "a.png")
     assert set(measured.found) == {
-        (name, of) for name in ("gradcam", "space", "random", "centre") for of in ("wave", "c")
+        (name, of) for name in ("gradcam", "space", "random", "centre") for of in (0, 2)
     }
-    rows = [
-        row | measured.columns(row)
-        for row in score_rows(model, measured.explanations, batch_of(clip))
-    ]
+    rows = list(score_rows(model, measured.explanations, batch, found=measured.found))
     area = lc.insertion(model, clip, explanations["space"].against.heatmap, "c", 4).auc
     (row,) = (r for r in rows if (r["method"], r["target"]) == ("space", "c"))
     assert float(row["insertion"]) == pytest.approx(float(area), abs=1e-4)
-    assert f"space for B {row['insertion']}" in measured.shown()["insertion"]
-    assert measured.shown()["insertion"].startswith("gradcam for A ")
+    shown = shown_measures(rows, measurements.measures, measured.found)["Insertion"]
+    assert f"space for B {row['insertion']}" in shown
+    assert shown.startswith("gradcam for A ")
 
 
 def test_what_cannot_be_measured_is_told(model, clip, tmp_path: Path) -> None:
-    explanations = explain_clip(model, METHODS, clip)
+    explanations, batch = explain_clip(model, METHODS, clip), batch_of(clip)
     picture = tmp_path / "a.png"
-    with pytest.raises(ConfigError, match=r"faithfulness: steps=100 is more than the clip's 6"):
-        Measurements({"unit": "frame"}).clip(model, explanations, clip, picture, "a")
+    words = r"measure.deletion: steps=100 is more than the clip's 6"
+    with pytest.raises(ConfigError, match=words):
+        Measurements(both(unit="frame")).clip(model, explanations, clip, batch, picture)
     explanations["space"].heatmap[0, 0, 0, 0] = torch.nan
-    measurements = Measurements({"steps": 4})
-    measured = measurements.clip(model, explanations, clip, picture, "a")
-    assert measurements.failed == {"the heatmap is not finite": "space of a"}
-    assert not measured.columns({"method": "space", "target": "wave"})
-    assert {name for name, _ in measured.found} == {"gradcam", "random", "centre"}
+    measurements = Measurements({**both(steps=4), "gini": {"_target_": GINI}})
+    measured = measurements.clip(model, explanations, clip, batch, picture)
+    assert measurements.failed == {
+        f"{name}: the heatmap is not finite": "space of clip" for name in ("deletion", "insertion")
+    }
+    rows = list(score_rows(model, measured.explanations, batch, found=measured.found))
+    given = {row["method"]: [bool(row[m]) for m in measurements.measures] for row in rows}
+    assert given == {"space": [False] * 3} | {m: [True] * 3 for m in given if m != "space"}
+    picture = tmp_path / "only.png"
+    only = {"space": explanations["space"]}
+    assert Measurements({"gini": {"_target_": GINI}}).clip(
+        model, only, clip, batch, picture
+    ).picture is None and not picture.exists()  # fmt: skip
 
 
-def test_without_it_there_is_nothing(model, clip, tmp_path: Path) -> None:
-    explanations = explain_clip(model, METHODS, clip)
-    measurements = Measurements(False)
-    measured = measurements.clip(model, explanations, clip, tmp_path / "a.png", "a")
-    assert measured.explanations is explanations and measured.picture is None
-    assert measured.columns({"method": "gradcam", "target": "wave"}) == {}
-    assert measurements.write(tmp_path) == ([], None) and measured.shown() == {}
+GINI = "lightning_cam.metrics.GiniIndex"
+
+
+def test_without_measures_there_is_nothing(model, clip, tmp_path: Path) -> None:
+    explanations, batch = explain_clip(model, METHODS, clip), batch_of(clip)
+    measurements = Measurements({})
+    measured = measurements.clip(model, explanations, clip, batch, tmp_path / "a.png")
+    assert dict(measured.explanations) == explanations and measured.picture is None
+    rows = list(score_rows(model, measured.explanations, batch, found=measured.found))
+    assert set(rows[0]) == set(SCORES)
+    assert measurements.write(tmp_path) == ([], None)
+    assert shown_measures(rows, {}, measured.found) == {}
     assert not list(tmp_path.iterdir())
+
+
+def test_maps_alone_are_not_compared_with_baselines(model, clip, tmp_path: Path) -> None:
+    explanations, batch = explain_clip(model, METHODS, clip), batch_of(clip)
+    measurements = Measurements({"gini": {"_target_": GINI}})
+    measured = measurements.clip(model, explanations, clip, batch, tmp_path / "a.png")
+    assert list(measured.explanations) == ["gradcam", "space"]

@@ -23,17 +23,19 @@ MAY = {
     "attribution": LOW,
     "geometry": set(),
     "metrics": {"errors", "attribution", "geometry"},
-    "viz": {"errors"},
+    "viz": {"errors", "files"},
     "models": LOW,
     "data": LOW,
     "tasks": LOW | {"attribution", "geometry", "metrics", "models", "viz"},
     "gallery": LOW | {"attribution", "viz"},
     "clip_files": LOW | {"attribution", "gallery", "viz"},
-    "faithful": LOW | {"attribution", "metrics", "scores", "viz"},
-    "measurements": LOW | {"attribution", "faithful", "scores"},
+    "measured_curves": {"metrics", "viz"},
+    "measuring": LOW | {"attribution", "build", "metrics", "scores"},
+    "measurements": LOW | {"attribution", "measured_curves", "measuring", "metrics", "scores"},
     "skipped": LOW,
     "callbacks": LOW
-    | {"attribution", "clip_files", "faithful", "gallery", "metrics", "skipped", "viz"},
+    | {"attribution", "clip_files", "gallery", "measurements", "measuring"}
+    | {"metrics", "skipped", "viz"},
     "build": LOW,
     "checkpoint": LOW | {"build"},
     "scores": {"attribution", "gallery", "metrics"},
@@ -44,11 +46,11 @@ MAY = {
     | {"attribution", "clip_files", "gallery", "measurements", "scores", "selecting", "sources"}
     | {"viz"},
     "explaining": LOW
-    | {"attribution", "build", "checkpoint", "data", "explained", "measurements", "runs"}
-    | {"scores", "settings", "sources", "viz"},
+    | {"attribution", "build", "checkpoint", "data", "explained", "measurements", "metrics"}
+    | {"runs", "scores", "settings", "sources", "viz"},
     "study": LOW
-    | {"attribution", "build", "checkpoint", "clip_files", "data", "explaining", "faithful"}
-    | {"gallery"}
+    | {"attribution", "build", "checkpoint", "clip_files", "data", "explaining", "gallery"}
+    | {"measuring"}
     | {"metrics", "runs", "scores", "selecting", "settings", "sources", "viz"},
     "reproducible": set(),
     "runs": LOW | {"checkpoint"},

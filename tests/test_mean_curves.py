@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import lightning_cam as lc
 from lightning_cam.errors import UnknownNameError
 from lightning_cam.metrics import Deletion, Insertion, Statistics, deletion, summarise
-from lightning_cam.metrics.mean_curves import student
+from lightning_cam.metrics.statistics import student
 
 SIZE = (4, 5, 5)  # 100 voxels
 SAME = {"deleted": "black", "inserted": "black"}

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 from nets import batch_of
+from test_config import composed
 
 import lightning_cam as lc
 from lightning_cam.attribution import Contrast
 from lightning_cam.files import write_csv
+from lightning_cam.measurements import shown_measures
+from lightning_cam.measuring import build_measures, measure_clip
 from lightning_cam.scores import (
     RELEVANCE,
     SCORES,
@@ -43,24 +46,46 @@ def truth() -> dict[str, Any]:
     return {"mask": left | right, "action": action, **parts}
 
 
+MEASURES = build_measures(composed("explain", "ckpt=x")["measure"], SCORES)
+
+
+def measured(batch: dict[str, Any], **maps: lc.Explanation) -> Any:
+    return measure_clip(MODEL, maps, batch["video"], batch, MEASURES, pytest.fail)
+
+
 def test_each_part_of_the_ground_truth_has_a_column(tmp_path: Path) -> None:
     clip = torch.zeros(1, 3, 6, 4, 4)
     with_truth, without = batch_of(clip) | truth(), batch_of(clip)
+    maps = {"gradcam": explanation()}
+    found = measured(with_truth, **maps)
     rows = [
-        *score_rows(MODEL, {"gradcam": explanation()}, without),
-        *score_rows(MODEL, {"gradcam": explanation()}, with_truth),
+        *score_rows(MODEL, maps, without, found=measured(without, **maps)),
+        *score_rows(MODEL, maps, with_truth, found=found),
     ]
-    table = write_csv(tmp_path / "scores.csv", rows, SCORES)
+    table = write_csv(tmp_path / "scores.csv", rows, [*SCORES, *MEASURES])
     bare, full = csv.DictReader(table.open())
-    assert list(full) == [*SCORES, "energy_hand", "energy_object", "energy_nothing"]
+    assert list(MEASURES) == ["pointing_actor", "energy_actor", "energy_action", "iou_action"]
+    assert list(full) == [*SCORES, *MEASURES, "energy_hand", "energy_object", "energy_nothing"]
     assert (full["energy_hand"], full["energy_object"]) == ("0.7500", "0.2500")
     assert full["energy_nothing"] == ""  # a part that is never to be seen has no score
     assert full["energy_actor"] == full["energy_action"] == "1.0000"
-    assert not [key for key, value in bare.items() if key.startswith("energy") and value]
-    assert shown_scores(rows[1:]) == {
-        "gradcam": "peak 0.500 s, energy on the actor 1.0000, energy in the action 1.0000, "
-        "energy on the hand 0.7500, energy on the object 0.2500"
+    assert not [name for name in MEASURES if bare[name]] and not bare["energy_hand"]
+    assert shown_scores(rows[1:]) == {"gradcam": "peak 0.500 s"}
+    assert shown_measures(rows[1:], MEASURES, found) == {
+        "Pointing at the actor": "gradcam 1.0000",
+        "Energy on the actor": "gradcam 1.0000",
+        "Energy in the action": "gradcam 1.0000",
+        "IoU with the action": "gradcam 0.1667",
+        "energy_hand": "gradcam 0.7500",
+        "energy_object": "gradcam 0.2500",
     }
+
+
+def test_a_clip_in_which_nobody_is_seen_has_no_ground_truth() -> None:
+    batch = batch_of(torch.zeros(1, 3, 6, 4, 4)) | truth()
+    batch["mask"] = torch.zeros_like(batch["mask"])
+    (found,) = measured(batch, gradcam=explanation()).values()
+    assert set(found.texts().values()) == {""}
 
 
 def test_a_contrast_has_a_row_for_each_of_its_classes() -> None:

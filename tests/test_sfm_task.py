@@ -828,7 +828,8 @@ def test_explain_pictures_of_one_s_own(checkpoint: Path, place: Path) -> None:
     out = place / "own"
     done = call(
         "data.intrinsics=[125,125,103.5,31.5]", "target=pose/tz", "explain=[regression_pose,rise]",
-        "explain.rise.masks=20", "faithfulness={steps: 4}", f"out={out}",
+        "explain.rise.masks=20", "measure=[deletion,insertion]", "measure.deletion.steps=4",
+        f"out={out}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = rows_of(out)

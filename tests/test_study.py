@@ -18,17 +18,19 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from commands import ENVIRONMENT, ROOT
+from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import Gap3d, batch_of, clip_of, describe
-from test_config import composed
+from omegaconf import OmegaConf
+from test_config import CONFIGS, composed
 
 from lightning_cam.build import build
 from lightning_cam.checkpoint import KEY, Remember, rebuild
 from lightning_cam.data.clips import Clip
 from lightning_cam.errors import ConfigError, DataError, UserError, VideoReadError
+from lightning_cam.metrics import CurveMeasure, Explained, Measure, mean_interval
 from lightning_cam.runs import processes
 from lightning_cam.settings import _NOT_IN_STUDIES, check_explain, check_study
 from lightning_cam.study import run_study
@@ -36,16 +38,16 @@ from lightning_cam.study.claims import FAILS, HOLDS, MISSING, OPEN, conclude, ju
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import Journal, key_of, read_rows, same_study
 from lightning_cam.study.networks import Network, _named
+from lightning_cam.study.numbers import summary_rows
 from lightning_cam.study.plots import write_plots
-from lightning_cam.study.results import Results, statistics
+from lightning_cam.study.results import Results
 from lightning_cam.study.running import missing, run_cells, units_of
-from lightning_cam.study.tables import main_tables, summary_rows, sweep_tables
+from lightning_cam.study.tables import main_tables, sweep_tables
 
 STUDY: dict[str, Any] = {
     "name": "small",
     "clips": 4,
     "sweep_clips": 2,
-    "steps": 4,
     "methods": {
         "gradcam": {"_target_": "lightning_cam.GradCAM"},
         "rise": {"_target_": "lightning_cam.RISE", "masks": 8, "cells": [2, 2, 2]},
@@ -58,8 +60,19 @@ STUDY: dict[str, Any] = {
 }
 
 
+MEASURES: dict[str, Any] = {
+    "deletion": {"_target_": "lightning_cam.metrics.DeletionArea", "steps": 4},
+    "insertion": {"_target_": "lightning_cam.metrics.InsertionArea", "steps": 4},
+}
+
+
 def study(**changes: Any) -> dict[str, Any]:
     return {**STUDY, **changes}
+
+
+def design_of(measures: Mapping[str, Any] = MEASURES, **changes: Any) -> Design:
+    """The small study with some settings changed."""
+    return Design.of(study(**changes), measures)
 
 
 def network(
@@ -82,7 +95,7 @@ def network(
 
 
 def made_up(design: Design, networks: list[Network], score: Any) -> Results:
-    """Results whose areas are `score(network, input, clip number, cell) -> (deletion, insertion)`;
+    """Results whose areas are `score(network, input, clip number, cell) -> a value a measure`;
     None leaves a row out, a text is an error."""
     units, rows = units_of(networks, design), {}
     for unit in units:
@@ -99,10 +112,12 @@ def made_up(design: Design, networks: list[Network], score: Any) -> Results:
                 "label": "a", "prediction": "a", "warning": "",
             }  # fmt: skip
             if not isinstance(found, str):
-                row |= {"deletion": found[0], "insertion": found[1], "seconds": 1.5}
-                row |= {"metric_seconds": 1.0, "tied": 0.0, "flat": False}
+                row |= {"seconds": 1.5, "metric_seconds": 1.0, "flat": False}
+                row["values"] = dict(zip(design.measures, found, strict=True))
                 row["curves"] = {
-                    m: [1.0, a, 0.0] for m, a in zip(("deletion", "insertion"), found, strict=True)
+                    m: [1.0, found[n], 0.0]
+                    for n, m in enumerate(design.measures)
+                    if isinstance(design.measures[m], CurveMeasure)
                 }
             rows[key_of(row)] = row
     return Results.of(design, networks, units, rows)
@@ -112,7 +127,7 @@ def made_up(design: Design, networks: list[Network], score: Any) -> Results:
 
 
 def test_equal_settings_are_one_cell() -> None:
-    design = Design.of(STUDY)
+    design = design_of()
     assert list(design.cells) == ["gradcam", "rise", "random", "rise masks=4", "rise cells=4x2x2"]
     masks, cells = design.sweeps
     assert masks.cells == {"4": "rise masks=4", "8": "rise"}
@@ -125,13 +140,13 @@ def test_equal_settings_are_one_cell() -> None:
 
 def test_methods_of_one_title_go_by_their_names() -> None:
     nodes = {n: {"_target_": "lightning_cam.GradCAM", "pool": n} for n in ("space", "spacetime")}
-    design = Design.of(study(methods=nodes, sweeps=None))
+    design = design_of(methods=nodes, sweeps=None)
     assert [cell.title for cell in design.cells.values()] == ["space", "spacetime"]
 
 
 def test_the_paper_is_what_the_study_says() -> None:
     config = composed("explain", "ckpt=x", "study=multispectral")
-    design = Design.of(config["study"])
+    design = Design.of(config["study"], config["measure"])
     assert config["data"]["split"] == "test"
     assert design.methods == ("gradcam", "rise", "sidu", "random", "centre")
     values = {sweep.name: list(sweep.cells) for sweep in design.sweeps}
@@ -144,20 +159,35 @@ def test_the_paper_is_what_the_study_says() -> None:
     assert len(design.cells) == 5 + 2 + 2 + 2 + 4  # the default is a value of each sweep
     assert len(design.claims) == 10
     without = study(sweeps={**STUDY["sweeps"], "cells": None})  # null takes out
-    assert [sweep.name for sweep in Design.of(without).sweeps] == ["masks"]
-    tiny = Design.of(composed("explain", "ckpt=x", "study=multispectral_tiny")["study"])
-    assert (tiny.clips, tiny.sweep_clips, tiny.protocol.steps) == (40, 20, 32)
+    assert [sweep.name for sweep in Design.of(without, MEASURES).sweeps] == ["masks"]
+    config = composed("explain", "ckpt=x", "study=multispectral_tiny")
+    tiny = Design.of(config["study"], config["measure"])
+    assert (tiny.clips, tiny.sweep_clips) == (40, 20)
+    assert {name: m.settings for name, m in tiny.measures.items()} == {
+        "deletion": "default, steps=32", "insertion": "default, steps=32",
+    }  # fmt: skip
     assert len(tiny.claims) == 10
 
 
-def test_the_example_in_the_docs_is_a_study() -> None:
+def test_the_example_in_the_docs_is_a_study(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "study.md").read_text()
-    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
-    config = yaml.safe_load(example.replace("my_package.MyMethod", "lightning_cam.CentreMap"))
-    design = Design.of(config["study"])
-    assert example.startswith("# @package _global_") and config["data"] == {"split": "val"}
-    assert (design.protocol.steps, design.protocol.unit) == (50, (1, 8, 8))
+    (example,) = re.findall(r"```yaml\n(# @package _global_.*?)```", text, re.DOTALL)
+    shutil.copytree(CONFIGS, tmp_path / "configs")
+    file = tmp_path / "configs/study/layers.yaml"
+    file.write_text(example.replace("my_package.MyMethod", "lightning_cam.CentreMap"))
+    with initialize_config_dir(str(tmp_path / "configs"), version_base="1.3"):
+        config: Any = OmegaConf.to_container(
+            compose("explain", ["ckpt=x", "study=layers"]), resolve=True
+        )
+    design = Design.of(config["study"], config["measure"])
+    assert config["data"]["split"] == "val"
+    assert {name: m.settings for name, m in design.measures.items()} == {
+        "deletion": "rise, steps=50, unit=(1, 8, 8), voxels=None",
+        "insertion": "rise, steps=50, unit=(1, 8, 8), voxels=None",
+        "gini": "",
+    }
     assert len(design.cells) == 5 + 2 and len(design.claims) == 2
+    assert design.claims[0].measures == ("deletion", "insertion")
 
 
 @pytest.mark.parametrize(
@@ -172,10 +202,15 @@ def test_the_example_in_the_docs_is_a_study() -> None:
         ({"sweeps": {"s": {"method": "rise", "setting": "q", "values": [1]}}}, "does not take"),
         ({"sweeps": {"s": {"method": "rise", "setting": "p", "values": []}}}, "values=[]"),
         ({"sweeps": {"s": {"method": "rise", "setting": "p", "values": [2]}}}, "p must lie"),
-        ({"protocol": "rice"}, "nearest: rise"),
-        ({"protocol": 3}, "study.protocol="),
-        ({"protocol": {"protocol": "rise", "stpes": 3}}, "stpes'; nearest: steps"),
-        ({"protocol": {"unit": "second"}}, "unit must be"),
+        ({"protocol": "rise"}, "no setting 'study.protocol'"),
+        (
+            {
+                "claims": {
+                    "c": {"says": "x", "better": "rise", "worse": "random", "measures": ["tied"]}
+                }
+            },
+            "no measure of study.claims.c, 'tied'",
+        ),
         ({"claims": {"c": {"says": "x", "better": "rise", "worse": "sidu"}}}, "'sidu'"),
         ({"claims": {"c": {"says": "x", "sweep": "masks", "better": 4, "worse": 5}}}, "'5'"),
         ({"claims": {"c": {"better": "rise", "worse": "random"}}}, "says is missing"),
@@ -185,20 +220,68 @@ def test_the_example_in_the_docs_is_a_study() -> None:
 )
 def test_mistakes_in_a_study_are_named(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError) as caught:
-        Design.of(study(**changes))
+        design_of(**changes)
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_protocols_by_name_and_with_changes() -> None:
-    assert Design.of(study(protocol="bayer2022", steps=None)).protocol.inserted == "zoom"
-    protocol = Design.of(study(protocol={"protocol": "bayer2022", "unit": "frame"})).protocol
-    assert (protocol.steps, protocol.inserted, protocol.unit) == (4, "zoom", "frame")
+DELETION = MEASURES["deletion"]
+
+
+@pytest.mark.parametrize(
+    ("measure", "words"),
+    [
+        ({}, "measure is empty"),
+        (3, "measure=3 must be a mapping"),
+        ({"deletion": None}, "measure is empty"),
+        ({"a": {"_target_": "lightning_cam.GradCAM"}}, "measure.a is not a measure"),
+        ({"a": 3}, "measure.a is not a measure"),
+        ({"seconds": DELETION}, "measure.seconds cannot have this name"),
+        ({"deletion": {**DELETION, "protocol": "rice"}}, "nearest: rise"),
+        ({"deletion": {**DELETION, "protocol": 3}}, "measure.deletion: "),
+        ({"deletion": {**DELETION, "stpes": 3}}, "measure.deletion: "),
+        ({"deletion": {**DELETION, "unit": "second"}}, "unit must be"),
+    ],
+)
+def test_mistakes_in_measures_are_named(measure: Any, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        design_of(measure)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+class Sideways(Measure):
+    """A measure of which neither high nor low values are good."""
+
+    title = "Where it begins"
+    better = None
+    needs = frozenset({"map"})
+
+    def __call__(self, explained: Explained) -> torch.Tensor:
+        return explained.heat[:, 0, 0, 0]
+
+
+SIDEWAYS: dict[str, Any] = {"side": {"_target_": f"{__name__}.Sideways"}}
+
+
+def test_a_measure_without_direction_is_shown_and_decides_nothing() -> None:
+    claim = {"says": "x", "better": "gradcam", "worse": "random"}
+    with pytest.raises(ConfigError, match=r"study.claims.c: of side neither high nor low values"):
+        design_of(SIDEWAYS, claims={"c": claim})
+    with pytest.raises(ConfigError, match=r"study.claims.c.measures: side cannot decide"):
+        design_of({**MEASURES, **SIDEWAYS}, claims={"c": {**claim, "measures": ["side"]}})
+    design = design_of({**MEASURES, **SIDEWAYS}, claims={"c": claim})
+    assert design.claims[0].measures == ("deletion", "insertion")
+    (table,) = main_tables(made_up(design, [network(design)], lambda *_: (0.2, 0.8, 0.4)))
+    assert table.head[1:] == (
+        "Net<br>Deletion ↓", "Net<br>Insertion ↑", "Net<br>Where it begins", "Net<br>s/clip",
+    )  # fmt: skip
+    assert {column for _, column in table.best} == {1, 2}
+    assert table.rows[0][1:] == ("0.20 ± 0.00", "0.80 ± 0.00", "0.40 ± 0.00", "1.5")
 
 
 @settings(max_examples=30, deadline=None)
 @given(count=st.integers(1, 7), clips=st.integers(1, 20), swept=st.integers(1, 20))
 def test_processes_share_all_clips_evenly(count: int, clips: int, swept: int) -> None:
-    design = Design.of(study(clips=clips, sweep_clips=swept))
+    design = design_of(clips=clips, sweep_clips=swept)
     units = units_of([network(design, inputs=("ir", "tv"))], design)
     shares = [units[rank::count] for rank in range(count)]
     assert sorted((u.input, u.clip) for share in shares for u in share) == sorted(
@@ -209,7 +292,7 @@ def test_processes_share_all_clips_evenly(count: int, clips: int, swept: int) ->
 
 
 def test_networks_that_are_alike_go_by_their_runs() -> None:
-    design = Design.of(STUDY)
+    design = design_of()
     nets = [
         network(design, trained=t, run=r)
         for t, r in (("ir", "a"), ("ir", "b"), ("tv", "a"), ("ir", "b"))
@@ -226,7 +309,7 @@ def test_settings_that_studies_do_not_have() -> None:
         assert config[key] == default, key
     for key, value in {
         "video": "a.mp4", "select": "wrong", "target": 1, "contrast": 2, "clips": 3, "fps": 4,
-        "layer": "x", "layers": "list", "faithfulness": "rise", "explain": {"gradcam": {}},
+        "layer": "x", "layers": "list", "explain": {"gradcam": {}},
     }.items():  # fmt: skip
         with pytest.raises(ConfigError, match=f"^{key}=.*study; leave it out"):
             check_study({**config, key: value})
@@ -373,7 +456,7 @@ class Task:
 
 def test_failures_are_rows_and_end_nothing(tmp_path: Path, capsys) -> None:
     nodes = {**STUDY["methods"], "breaks": {"_target_": f"{__name__}.Breaks"}}
-    design = Design.of(study(methods=nodes, clips=5, sweep_clips=1))
+    design = design_of(methods=nodes, clips=5, sweep_clips=1)
     net = network(design, task=Task(), dataset=Clips(5))
     units = units_of([net], design)
     journal = Journal(tmp_path)
@@ -398,7 +481,7 @@ def test_failures_are_rows_and_end_nothing(tmp_path: Path, capsys) -> None:
             curve = row["curves"][name]
             assert len(curve) == 5
             area = (sum(curve) - (curve[0] + curve[-1]) / 2) / 4
-            assert row[name] == pytest.approx(area, abs=1e-5)
+            assert row["values"][name] == pytest.approx(area, abs=1e-5)
         assert row["curves"]["deletion"][0] == row["curves"]["insertion"][-1]
     rise = next(row for row in worked if row["cell"] == "rise")
     assert rise["masks"] == 8 and rise["map_error"] > 0 and "8 masks" in rise["notes"]
@@ -414,7 +497,7 @@ def test_failures_are_rows_and_end_nothing(tmp_path: Path, capsys) -> None:
     repaired.__class__ = type(
         "Whole", (Clips,), {"__getitem__": lambda self, n: Clips.__getitem__(self, 0)}
     )
-    again = Design.of(study(methods=nodes, clips=5, sweep_clips=1, retry=True))
+    again = design_of(methods=nodes, clips=5, sweep_clips=1, retry=True)
     units = units_of([network(design, task=Task(), dataset=repaired)], again)
     run_cells(again, units, done, journal, "cpu")
     assert not Results.of(again, [net], units, read_rows(tmp_path)).skipped
@@ -424,7 +507,7 @@ def test_failures_are_rows_and_end_nothing(tmp_path: Path, capsys) -> None:
 def test_all_cells_of_a_clip_share_its_ends(tmp_path: Path) -> None:
     nodes = {n: {"_target_": "lightning_cam.CentreMap", "sigma": 0.1 * n} for n in (1, 2, 3)}
     nodes = {f"m{n}": node for n, node in nodes.items()}
-    design = Design.of(study(methods=nodes, sweeps=None, clips=1, sweep_clips=None))
+    design = design_of(methods=nodes, sweeps=None, clips=1, sweep_clips=None)
     task = Task()
     journal = Journal(tmp_path)
     run_cells(
@@ -439,16 +522,16 @@ def test_all_cells_of_a_clip_share_its_ends(tmp_path: Path) -> None:
 
 
 def test_statistics_are_students() -> None:
-    s = statistics([1.0, 2.0, 6.0])
+    s = mean_interval([1.0, 2.0, 6.0])
     std = sqrt((4 + 1 + 9) / 2)
     assert (s.mean, s.clips) == (3, 3)
     assert s.std == pytest.approx(std)
     assert s.high - s.mean == pytest.approx(4.302653 * std / sqrt(3), rel=1e-5)
-    assert statistics([]).clips == 0 and str(statistics([1.0]).std) == "nan"
+    assert mean_interval([]).clips == 0 and str(mean_interval([1.0]).std) == "nan"
 
 
 def paper(clips: int = 4) -> tuple[Design, list[Network]]:
-    design = Design.of(study(clips=clips))
+    design = design_of(clips=clips)
     return design, [
         network(design, "R3D18", "ir", ("ir",)),
         network(design, "PAN", "ir", ("ir",)),
@@ -480,7 +563,7 @@ def test_tables_are_laid_out_as_in_the_paper() -> None:
     )
     # alike to two digits, alike in bold; PAN was not trained on both
     assert text[7] == "| Grad-CAM IRTV | **0.10 ± 0.01** | **0.90 ± 0.01** | 1.5 | - | - | - |"
-    assert "over 4 clips" in text[-1] and "4 steps" in text[-1] and "standard deviation" in text[-1]
+    assert "over 4 clips" in text[-1] and "steps=4" in text[-1] and "standard deviation" in text[-1]
     masks, _ = sweep_tables(results)
     assert [row[:2] for row in masks.rows[:4]] == [
         ("IR, trained on IR", "4"), ("IR, trained on IR", "8"),
@@ -519,8 +602,10 @@ CLAIMS: dict[str, Any] = {
 }
 
 
-def verdicts(score: Any, networks: Any = None, **changes: Any) -> dict[str, str]:
-    design = Design.of(study(claims=CLAIMS, sweep_clips=None, **changes))
+def verdicts(
+    score: Any, measures: Mapping[str, Any] = MEASURES, networks: Any = None
+) -> dict[str, str]:
+    design = design_of(measures, claims=CLAIMS, sweep_clips=None)
     made = networks(design) if networks else [network(design)]
     results = made_up(design, made, score)
     return {claim.says: conclude(results, claim).verdict for claim in design.claims}
@@ -556,10 +641,10 @@ def test_least_relevant_first_turns_what_is_good() -> None:
     def score(net: Network, name: str, n: int, cell: str) -> tuple[float, float]:
         return (0.7 + 0.01 * n, 0.2 + 0.01 * n) if cell == "gradcam" else (0.5, 0.4)
 
-    protocol = {"protocol": "default", "order": "least"}
+    least = {name: {**node, "order": "least"} for name, node in MEASURES.items()}
     assert verdicts(score)["over"] == FAILS
-    assert verdicts(score, protocol=protocol)["over"] == HOLDS
-    design = Design.of(study(protocol=protocol))
+    assert verdicts(score, least)["over"] == HOLDS
+    design = design_of(least)
     (table,) = main_tables(made_up(design, [network(design)], score))
     assert table.head[1:3] == ("Net<br>Deletion ↑", "Net<br>Insertion ↓")
     assert {(0, 1), (0, 2)} == table.best
@@ -577,7 +662,7 @@ def test_training_is_compared_on_the_same_sequences() -> None:
             return 0.0, 0.0  # nothing to compare with
         return 0.5 - 0.01 * n, 0.5 + 0.1 * n + (0.05 if net.trained == "irtv" else 0)
 
-    design = Design.of(study(claims=CLAIMS))
+    design = design_of(claims=CLAIMS)
     results = made_up(design, pair(design), score)
     conclusion = conclude(results, design.claims[3])
     assert conclusion.verdict == HOLDS
@@ -601,7 +686,7 @@ def test_training_is_compared_on_the_same_sequences() -> None:
     ],
 )
 def test_the_rule(values: list[float], within: float | None, verdict: str) -> None:
-    assert judge(statistics(values), within) == verdict
+    assert judge(mean_interval(values), within) == verdict
 
 
 # --- the command --------------------------------------------------------------------------------
@@ -620,7 +705,7 @@ QUICK = [
     "study=multispectral_tiny",
     "study.clips=3",
     "study.sweep_clips=2",
-    "study.steps=4",
+    "measure.deletion.steps=4",
     "study.methods.rise.masks=16",
     "study.methods.sidu.threshold=0",
     "study.sweeps.rise_masks.values=[4,16]",
@@ -720,7 +805,7 @@ def test_the_study_of_two_networks(whole: Path) -> None:
     methods = ("Grad-CAM", "RISE", "SIDU", "Random", "Centre")
     assert rows[2:12] == [f"{m} {t}" for t in ("IR", "IRTV") for m in methods]
     assert rows[14:19] == [f"{m} IRTV" for m in methods]
-    assert "over 3 clips" in text and "over 2 clips" in text and "4 steps" in text
+    assert "over 3 clips" in text and "over 2 clips" in text and "steps=4" in text
     with (whole / "cells.csv").open() as file:
         cells = list(csv.DictReader(file))
     own, swept = 5, 1 + 2 + 4
@@ -794,7 +879,7 @@ def test_where_a_study_lies_and_what_it_refuses(place: Path, capfd) -> None:
     assert "## IRTV input data" in text and "Grad-CAM IRTV early" in text
     assert "open run/" not in capfd.readouterr().out  # that is said by the command
     for more, said in (
-        ("study.steps=5", "study.steps=4, not 5"),
+        ("measure.deletion.steps=5", "measure.deletion.steps=4, not 5"),
         ("study.clips=2", "study.clips=3, not 2"),
         ("data.split=train", 'data.split="test", not "train"'),
         ("clips=3", "clips=3 says nothing in a study"),
@@ -813,7 +898,12 @@ def test_clips_that_cannot_be_read_are_counted(place: Path, tmp_path: Path, capf
     root = tmp_path / "data"
     shutil.copytree(place / "data", root)
     ckpt = f"ckpt={checkpoint(tmp_path / 'ir.ckpt', root, 'ir')}"
-    options = ["study=multispectral_tiny", "study.clips=2", "study.steps=2", "study.sweeps=null"]
+    options = [
+        "study=multispectral_tiny",
+        "study.clips=2",
+        "measure.deletion.steps=2",
+        "study.sweeps=null",
+    ]
     options += [
         "study.claims=null",
         *(f"study.methods.{m}=null" for m in ("gradcam", "rise", "sidu")),

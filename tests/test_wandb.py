@@ -39,7 +39,7 @@ def read_back(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_offline_run_is_read_back(tmp_path: Path) -> None:
     settings = [*tiny(tmp_path / "data"), "logger=wandb", "videos.clips=2", "name=w"]
-    settings.append("videos.faithfulness={steps: 4}")
+    settings += ["measure=[deletion,insertion]", "measure.deletion.steps=4"]
     done = run("train", *settings, f"trainer.max_epochs={EPOCHS}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # neither a prompt nor advice

@@ -1,7 +1,17 @@
 """Objective measures of heatmaps, and of depth and camera motion."""
 
 from lightning_cam.metrics.depth import DepthErrors, depth_errors
+from lightning_cam.metrics.explained import (
+    CurveMeasure,
+    Explained,
+    Measure,
+    Measured,
+    measure,
+    settings_of,
+    titles,
+)
 from lightning_cam.metrics.faithfulness import Curve, Ends, deletion, insertion
+from lightning_cam.metrics.gini import GiniIndex, gini_index
 from lightning_cam.metrics.localisation import (
     EnergyPointingGame,
     PointingGame,
@@ -14,11 +24,18 @@ from lightning_cam.metrics.mean_curves import (
     Deletion,
     Insertion,
     MeanCurve,
-    Statistics,
     summarise,
+)
+from lightning_cam.metrics.measures import (
+    ActionIoU,
+    DeletionArea,
+    EnergyShare,
+    InsertionArea,
+    PointingHit,
 )
 from lightning_cam.metrics.odometry import SnippetErrors, TrajectoryErrors, snippet_errors
 from lightning_cam.metrics.protocol import PROTOCOLS, Protocol
+from lightning_cam.metrics.statistics import Statistics, interval, mean_interval
 from lightning_cam.metrics.trajectories import (
     Similarity,
     align,
@@ -30,14 +47,24 @@ from lightning_cam.metrics.trajectories import (
 
 __all__ = [
     "PROTOCOLS",
+    "ActionIoU",
     "Curve",
+    "CurveMeasure",
     "Deletion",
+    "DeletionArea",
     "DepthErrors",
     "Ends",
     "EnergyPointingGame",
+    "EnergyShare",
+    "Explained",
+    "GiniIndex",
     "Insertion",
+    "InsertionArea",
     "MeanCurve",
+    "Measure",
+    "Measured",
     "PointingGame",
+    "PointingHit",
     "Protocol",
     "Similarity",
     "SnippetErrors",
@@ -50,11 +77,17 @@ __all__ = [
     "deletion",
     "depth_errors",
     "energy_inside",
+    "gini_index",
     "insertion",
+    "interval",
     "kitti_errors",
+    "mean_interval",
+    "measure",
     "pointing_hits",
+    "settings_of",
     "snippet_errors",
     "summarise",
     "temporal_iou",
+    "titles",
     "umeyama",
 ]

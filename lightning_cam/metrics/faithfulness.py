@@ -18,7 +18,7 @@ its own, the frames' features are computed once, and only the part behind them r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -64,6 +64,12 @@ class Curve:
         one, zero = (first, last) if self.clip_first else (last, first)
         area = _area(((self.score - zero) / (one - zero)).clamp(0, 1))
         return torch.where((one - zero)[:, 0].abs() < 0.05, torch.nan, area)
+
+    def cpu(self) -> Curve:
+        """The same curve on the CPU."""
+        return replace(
+            self, fraction=self.fraction.cpu(), score=self.score.cpu(), tied=self.tied.cpu()
+        )
 
 
 def _area(score: Tensor) -> Tensor:
@@ -125,16 +131,33 @@ class Ends:
                 outputs = runner.forward(clip)
             outputs = outputs.to(clip.device)
             columns = model.resolve(target, outputs)
-            hidden: dict[str, tuple[Tensor, Tensor]] = {}
-            for kind in dict.fromkeys(getattr(protocol, name) for name in kinds):
-                other = reference(model, clip, kind)
+            score = pick(answers(model, outputs, raw=protocol.raw), columns)
+        alone = cls(clip, columns, score, {}, protocol.raw, features)
+        return alone.with_references(model, protocol, kinds)
+
+    def with_references(
+        self,
+        model: Explainable,
+        protocol: Protocol,
+        kinds: tuple[Literal["deleted", "inserted"], ...],
+    ) -> Ends:
+        """These ends, and those of other curves of the same clip: a forward for each reference."""
+        asked = dict.fromkeys(getattr(protocol, name) for name in kinds)
+        missing = [kind for kind in asked if kind not in self.references]
+        if not missing:
+            return self
+        references, features = dict(self.references), dict(self.features)
+        with explaining(model.module):
+            runner = Runner(model, self.clip, protocol.batch, bf16=protocol.bf16)
+            for kind in missing:
+                other = reference(model, self.clip, kind)
                 if features:
                     found, features[kind] = _watched(model, runner, other)
                 else:
                     found = runner.forward(other)
-                hidden[kind] = other, pick(answers(model, found, raw=protocol.raw), columns)
-            score = pick(answers(model, outputs, raw=protocol.raw), columns)
-        return cls(clip, columns, score, hidden, protocol.raw, features)
+                score = pick(answers(model, found, raw=protocol.raw), self.target)
+                references[kind] = other, score
+        return replace(self, references=references, features=features)
 
 
 def deletion(

@@ -1,18 +1,10 @@
-"""Deletion and insertion over many clips: means with their uncertainty, over all ranks.
-
-The 95% interval of a mean is Student's, mean ± t(n - 1) std / sqrt(n), with the standard deviation
-of a sample (n - 1): where the mean of all clips of this kind may lie. The standard deviation itself
-says how much clips differ; papers print it behind ±.
-"""
+"""Deletion and insertion over many clips: means with their uncertainty, over all ranks."""
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from functools import lru_cache
-from statistics import NormalDist
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
@@ -22,28 +14,9 @@ from torchmetrics import Metric
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.metrics.faithfulness import Curve, Ends, Protocol, deletion, insertion
+from lightning_cam.metrics.statistics import Statistics, interval
 
 _GRID = 100  # steps of a mean curve where the clips' own steps may differ
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """A score of n clips.
-
-    Attributes:
-        mean: NaN of no clips.
-        std: standard deviation between clips (of a sample, n - 1); NaN of fewer than two.
-        low, high: 95% confidence interval of the mean; NaN of fewer than two clips.
-        clips: n, those that have a score.
-        unscored: how many have none.
-    """
-
-    mean: float
-    std: float
-    low: float
-    high: float
-    clips: int
-    unscored: int
 
 
 class MeanCurve(NamedTuple):
@@ -201,45 +174,12 @@ def _summary(
 ) -> tuple[Statistics, MeanCurve]:
     n = int(clips)
     mean = total / n if n else torch.full_like(total, torch.nan)
-    std = half = torch.full_like(total, torch.nan)
+    std = torch.full_like(total, torch.nan)
     if n > 1:
         std = ((squares - n * mean.square()) / (n - 1)).clamp(min=0).sqrt()
-        half = student(n - 1) * std / math.sqrt(n)
-    columns = torch.stack([mean, std, mean - half, mean + half], 1)
+    columns = torch.stack([mean, std, *interval(mean, std, n)], 1)
     area = dict(zip(("mean", "std", "low", "high"), columns[0].tolist(), strict=True))
     numbers = Statistics(**area, clips=n, unscored=int(unscored))
     fraction = torch.linspace(0, 1, len(total) - 1, device=total.device)
     mean, _, low, high = columns[1:].float().unbind(1)
     return numbers, MeanCurve(fraction, mean, low, high)
-
-
-@lru_cache
-def student(dof: int) -> float:
-    """How many standard errors the 95% interval of a mean reaches to either side.
-
-    Student's t for whole degrees of freedom, from the finite sums of its distribution (Abramowitz
-    and Stegun, 26.7.3 and 26.7.4); beyond 200, where these grow long, its expansion about the
-    normal distribution (26.7.5), which is then exact to 1e-9.
-    """
-    if dof > 200:
-        z = NormalDist().inv_cdf(0.975)
-        first = (z**3 + z) / 4
-        second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-        third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-        return z + first / dof + second / dof**2 + third / dof**3
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, dof) < 0.95 else (low, middle)
-    return math.sqrt(dof) * math.tan(low)
-
-
-def _within(angle: float, dof: int) -> float:
-    """Probability that |t| is at most sqrt(dof) tan(angle)."""
-    cos, sin = math.cos(angle), math.sin(angle)
-    odd = dof % 2
-    term, series = (cos, 0.0) if odd else (1.0, 0.0)
-    for k in range(1 + odd, dof, 2):
-        series += term
-        term *= cos * cos * k / (k + 1)
-    return 2 / math.pi * (angle + sin * series) if odd else sin * series

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -69,15 +69,37 @@ class Protocol:
         """A protocol, or one of `PROTOCOLS` by name, with some settings changed.
 
         Raises:
-            UnknownNameError: there is no such protocol.
+            UnknownNameError: there is no such protocol, or a protocol has no such setting.
+            ValueError: a setting makes no sense.
         """
+        known = [f.name for f in fields(cls)]
+        for name in changes:
+            if name not in known:
+                raise UnknownNameError("setting of a protocol", name, known)
         if isinstance(protocol, str):
             if protocol not in PROTOCOLS:
                 raise UnknownNameError("protocol", protocol, PROTOCOLS)
             protocol = PROTOCOLS[protocol]
+        if not isinstance(protocol, Protocol):
+            raise ValueError(f"protocol={protocol} must be one of {', '.join(PROTOCOLS)}")
         if changes.get("steps") is not None:
             changes.setdefault("voxels", None)
         return replace(protocol, **changes)
+
+    @property
+    def words(self) -> str:
+        """The protocol of `PROTOCOLS` it is nearest to, and what differs: "default, steps=20"."""
+        names = [f.name for f in fields(self) if f.name != "batch"]  # changes no number
+
+        def changed(base: Protocol) -> list[str]:
+            values = {name: getattr(self, name) for name in names}
+            return [f"{name}={v}" for name, v in values.items() if v != getattr(base, name)]
+
+        name, changes = min(
+            ((name, changed(base)) for name, base in PROTOCOLS.items()),
+            key=lambda pair: len(pair[1]),
+        )
+        return ", ".join([name, *changes])
 
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import isnan
 
-from lightning_cam.metrics.mean_curves import Statistics
-from lightning_cam.study.design import Claim
-from lightning_cam.study.results import METRICS, Group, Results, spectrum_name, statistics
+from lightning_cam.metrics import Statistics, mean_interval
+from lightning_cam.study.parts import Claim
+from lightning_cam.study.results import Group, Results, spectrum_name
 from lightning_cam.study.tables import Table
 
 HOLDS, FAILS, OPEN, MISSING = "holds", "does not hold", "undecided", "missing"
 RULE = """\
 Every claim is a difference between two cells, taken clip by clip, so that the difficulty of a clip
-cancels. Its sign is turned so that more than 0 speaks for the claim: less deletion, more insertion
-(the other way round where the least relevant voxels come first). Behind each mean stands its 95%
-interval (Student's t over clips). By one metric a claim **holds** if the interval lies above 0, it
-**does not hold** if the interval lies below 0, and is **undecided** otherwise. A claim that two
-cells differ by less than m holds if the interval lies within ±m, and does not hold if it lies
-outside.
+cancels. Its sign is turned so that more than 0 speaks for the claim: less of a measure of which low
+values are good (deletion), more of the others (insertion). Behind each mean stands its 95% interval
+(Student's t over clips). By one measure a claim **holds** if the interval lies above 0, it **does
+not hold** if the interval lies below 0, and is **undecided** otherwise. A claim that two cells
+differ by less than m holds if the interval lies within ±m, and does not hold if it lies outside.
 
 The verdict on a claim pools networks, inputs and methods: each clip counts once, with the mean of
-its differences. It holds if it holds by at least one metric and by none does not hold; it does not
-hold if that is so by at least one metric and it holds by none; else it is undecided. A claim of
-small differences must hold by both metrics and for all pairs of values. Intervals are not corrected
+its differences. It holds if it holds by at least one measure and by none does not hold; it does not
+hold if that is so by at least one measure and it holds by none; else it is undecided. A claim of
+small differences must hold by all measures and for all pairs of values. Intervals are not corrected
 for the number of claims."""
 
 
@@ -35,7 +35,7 @@ class Difference:
     Attributes:
         label: what is compared, in words.
         pair: keys of the cells.
-        values: metric -> clip -> difference, above 0 where the first is better.
+        values: measure -> clip -> difference, above 0 where the first is better.
     """
 
     label: str
@@ -45,11 +45,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """A claim and what became of it."""
+    """A claim and what became of it, by each measure that decides it and together."""
 
     claim: Claim
     verdict: str
-    by_metric: Mapping[str, tuple[str, Statistics]]
+    by_measure: Mapping[str, tuple[str, Statistics]]
     differences: Sequence[Difference]
     missing: Sequence[str]
 
@@ -62,32 +62,35 @@ def conclude(results: Results, claim: Claim) -> Conclusion:
             found.append(difference)
         else:
             missing.append(difference.label)
-    by_metric = {metric: _pooled(claim, found, metric) for metric in METRICS}
-    verdicts = [verdict for verdict, _ in by_metric.values()]
-    return Conclusion(claim, _together(claim, verdicts), by_metric, found, missing)
+    by_measure = {name: _pooled(claim, found, name) for name in claim.measures}
+    verdicts = [verdict for verdict, _ in by_measure.values()]
+    return Conclusion(claim, _together(claim, verdicts), by_measure, found, missing)
 
 
 def _differences(results: Results, claim: Claim) -> Iterator[Difference]:
     if claim.trained is not None:
-        for group in results.groups:
-            for other in results.groups:
-                alike = (group.kind, group.input) == (other.kind, other.input)
-                if alike and group.trained == claim.trained and other.trained == other.input:
-                    names = " or ".join(dict.fromkeys((group.network, other.network)))
-                    for cell in claim.cells:
-                        title = results.design.cells[cell].title
-                        label = (
-                            f"{names} on {spectrum_name(group.input)}, {title}: trained on "
-                            f"{spectrum_name(group.trained)} vs {spectrum_name(other.trained)}"
-                        )
-                        yield _difference(results, label, (group, other), (cell, cell))
+        yield from _trained(results, claim)
         return
     for group in results.groups:
         place = f"{group.network} {spectrum_name(group.trained)}".strip()
         place += f" on {spectrum_name(group.input)}" if group.input else ""
         for pair in claim.pairs:
             titles = " vs ".join(_title(results, claim, key) for key in pair)
-            yield _difference(results, f"{place}: {titles}", (group, group), pair)
+            yield _difference(results, claim, f"{place}: {titles}", (group, group), pair)
+
+
+def _trained(results: Results, claim: Claim) -> Iterator[Difference]:
+    """Networks trained on what the claim is about, and those trained on the input alone."""
+    for group, other in product(results.groups, repeat=2):
+        alike = (group.kind, group.input) == (other.kind, other.input)
+        if not alike or group.trained != claim.trained or other.trained != other.input:
+            continue
+        names = " or ".join(dict.fromkeys((group.network, other.network)))
+        spectra = [spectrum_name(s) for s in (group.input, group.trained, other.trained)]
+        for cell in claim.cells:
+            title = results.design.cells[cell].title
+            label = f"{names} on {spectra[0]}, {title}: trained on {spectra[1]} vs {spectra[2]}"
+            yield _difference(results, claim, label, (group, other), (cell, cell))
 
 
 def _title(results: Results, claim: Claim, key: str) -> str:
@@ -100,23 +103,25 @@ def _title(results: Results, claim: Claim, key: str) -> str:
 
 
 def _difference(
-    results: Results, label: str, groups: tuple[Group, Group], pair: tuple[str, str]
+    results: Results, claim: Claim, label: str, groups: tuple[Group, Group], pair: tuple[str, str]
 ) -> Difference:
     values = {}
-    for metric, sign in results.signs.items():
-        a, b = (results.values(g, cell, metric) for g, cell in zip(groups, pair, strict=True))
-        values[metric] = {clip: sign * (a[clip] - b[clip]) for clip in a if clip in b}
+    for name in claim.measures:
+        a, b = (results.values(g, cell, name) for g, cell in zip(groups, pair, strict=True))
+        sign = results.design.signs[name]
+        values[name] = {clip: sign * (a[clip] - b[clip]) for clip in a if clip in b}
     return Difference(label, pair, values)
 
 
-def _pooled(claim: Claim, found: Sequence[Difference], metric: str) -> tuple[str, Statistics]:
-    """The verdict by one metric, and the pooled difference (of the pair furthest apart)."""
+def _pooled(claim: Claim, found: Sequence[Difference], measure: str) -> tuple[str, Statistics]:
+    """The verdict by one measure, and the pooled difference (of the pair furthest apart)."""
     pairs = list(dict.fromkeys(difference.pair for difference in found))
     if claim.within is None or not pairs:
-        s = statistics(_per_clip(d.values[metric] for d in found))
+        s = mean_interval(_per_clip(d.values[measure] for d in found))
         return judge(s, claim.within), s
     each = [
-        statistics(_per_clip(d.values[metric] for d in found if d.pair == pair)) for pair in pairs
+        mean_interval(_per_clip(d.values[measure] for d in found if d.pair == pair))
+        for pair in pairs
     ]
     widest = max(each, key=lambda s: max(abs(s.low), abs(s.high)))
     verdicts = [judge(s, claim.within) for s in each]
@@ -156,43 +161,57 @@ def _together(claim: Claim, verdicts: Sequence[str]) -> str:
     return FAILS if FAILS in verdicts else OPEN
 
 
-def write_conclusions(conclusions: Sequence[Conclusion], clips: str) -> str:
+def write_conclusions(
+    conclusions: Sequence[Conclusion], clips: str, titles: Mapping[str, str]
+) -> str:
     """conclusions.md.
 
     Args:
         conclusions: in the order of the study.
         clips: what they rest on, in words.
+        titles: what tables call the measures.
     """
-    parts = ["# Conclusions", "", clips, "", summary_table(conclusions).markdown(), RULE, ""]
-    for conclusion in conclusions:
-        rows = tuple(
-            (d.label, *(text for metric in METRICS for text in _shown(conclusion.claim, d, metric)))
-            for d in conclusion.differences
-        )
-        head = ("Comparison", "Deletion", "", "Insertion", "", "Clips")
-        counted = tuple(
-            (*row, str(max(len(v) for v in d.values.values())))
-            for row, d in zip(rows, conclusion.differences, strict=True)
-        )
-        missing = tuple(f"Missing: {label}." for label in conclusion.missing)
-        nothing = () if counted or missing else ("Missing: no two networks to compare.",)
-        title = f"{conclusion.claim.says}: {conclusion.verdict}"
-        parts.append(Table(title, head, counted, notes=(*missing, *nothing)).markdown())
+    parts = ["# Conclusions", "", clips, "", summary_table(conclusions, titles).markdown()]
+    parts += [RULE, "", *(_compared(each, titles).markdown() for each in conclusions)]
     return "\n".join(parts)
 
 
-def summary_table(conclusions: Sequence[Conclusion]) -> Table:
-    """Claims, pooled differences and verdicts."""
+def _compared(conclusion: Conclusion, titles: Mapping[str, str]) -> Table:
+    """All comparisons of one claim."""
+    claim = conclusion.claim
+    rows = [
+        (
+            d.label,
+            *(text for name in claim.measures for text in _shown(claim, d, name)),
+            str(max(len(values) for values in d.values.values())),
+        )
+        for d in conclusion.differences
+    ]
+    head = (
+        "Comparison",
+        *(text for name in claim.measures for text in (titles[name], "")),
+        "Clips",
+    )
+    missing = tuple(f"Missing: {label}." for label in conclusion.missing)
+    nothing = () if rows or missing else ("Missing: no two networks to compare.",)
+    title = f"{claim.says}: {conclusion.verdict}"
+    return Table(title, head, tuple(rows), notes=(*missing, *nothing))
+
+
+def summary_table(conclusions: Sequence[Conclusion], titles: Mapping[str, str]) -> Table:
+    """Claims, pooled differences and verdicts; "-" where a measure does not decide a claim."""
+    deciding = [name for name in titles if any(name in c.by_measure for c in conclusions)]
     rows = []
     for conclusion in conclusions:
-        texts = [_interval(s) for _, s in conclusion.by_metric.values()]
+        found = conclusion.by_measure
+        texts = [_interval(found[name][1]) if name in found else "-" for name in deciding]
         rows.append((conclusion.claim.says, *texts, conclusion.verdict))
-    head = ("Claim", "Deletion, better by", "Insertion, better by", "Verdict")
+    head = ("Claim", *(f"{titles[name]}, better by" for name in deciding), "Verdict")
     return Table("Verdicts", head, tuple(rows))
 
 
-def _shown(claim: Claim, difference: Difference, metric: str) -> tuple[str, str]:
-    s = statistics(difference.values[metric].values())
+def _shown(claim: Claim, difference: Difference, measure: str) -> tuple[str, str]:
+    s = mean_interval(difference.values[measure].values())
     return _interval(s), judge(s, claim.within)
 
 

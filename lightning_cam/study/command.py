@@ -38,7 +38,7 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
         UserError: what the user can mend; also if nothing could be measured.
     """
     check_study(config)
-    design = Design.of(config["study"])
+    design = Design.of(config["study"], config["measure"])
     paths = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
     trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
     given = {k: config["data"][k] for k in ("root", "rate") if config["data"][k] is not None}
@@ -88,7 +88,7 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
 def _facts(design: Design, networks: Sequence[Network], split: str) -> dict[str, Any]:
     """What makes a study the same one."""
     return {
-        "study": design.settings,
+        **design.settings,
         "data": {"split": split},
         "ckpt": [
             {

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_cam.attribution import CentreMap, RandomMap
 from lightning_cam.clip_files import file_name
-from lightning_cam.metrics.mean_curves import student
-from lightning_cam.study.design import Sweep
+from lightning_cam.metrics import CurveMeasure, interval, settings_of
 from lightning_cam.study.journal import Row
-from lightning_cam.study.results import Group, Results, spectrum_name, statistics
-from lightning_cam.study.tables import describe
+from lightning_cam.study.parts import Sweep
+from lightning_cam.study.results import Group, Results, of_measure, spectrum_name
 from lightning_cam.viz import save_png
-from lightning_cam.viz.curves import CurveLine, draw_curves
+from lightning_cam.viz.curves import CurveLine, CurvePanel, draw_curves
 
 
 def title_of(group: Group) -> str:
@@ -44,80 +44,92 @@ def write_plots(folder: Path, results: Results) -> list[Path]:
 
 
 def _curves(results: Results, group: Group) -> NDArray[np.uint8] | None:
-    """Mean curves of the methods of one network."""
-    lines, baselines = {}, []
-    for key in results.design.methods:
-        rows = [row for row in results.of_cell(group, key) if not row["error"]]
-        if rows:
-            cell = results.design.cells[key]
-            lines[cell.title] = _line(rows, "deletion"), _line(rows, "insertion")
-            if isinstance(cell.method, (RandomMap, CentreMap)):
-                baselines.append(cell.title)
-    if not lines:
+    """Mean curves of the methods of one network, for each measure that has any."""
+    design = results.design
+    curves = {name: m for name, m in design.measures.items() if isinstance(m, CurveMeasure)}
+    panels = []
+    for name, measure in curves.items():
+        lines = {
+            design.cells[key].title: line
+            for key in design.methods
+            if (line := _line(results.worked(group, key), name)) is not None
+        }
+        if lines:
+            scored = measure.scored(True, "the predicted class")
+            panels.append(CurvePanel(name, measure.better, scored, measure.axis, lines))
+    if not panels:
         return None
-    protocol = results.design.protocol
+    cells = [design.cells[key] for key in design.methods]
+    clips = f"mean and its 95% interval over {len(results.clips[group])} clips"
     return draw_curves(
-        lines,
-        baselines=baselines,
+        panels,
+        baselines=[c.title for c in cells if isinstance(c.method, (RandomMap, CentreMap))],
         title=title_of(group),
-        score="score of the predicted class"
-        if protocol.raw
-        else "probability of the predicted class",
-        note=f"mean and its 95% interval over {len(results.clips[group])} clips; "
-        f"{describe(protocol)}",
-        least=protocol.order == "least",
+        note="; ".join(filter(None, [clips, settings_of(curves)])),
     )
 
 
-def _line(rows: Sequence[Row], metric: str) -> CurveLine:
-    scores = np.array([row["curves"][metric] for row in rows])
-    s = statistics(row[metric] for row in rows)
-    mean, n = scores.mean(0), len(scores)
-    half = (
-        student(n - 1) * scores.std(0, ddof=1) / np.sqrt(n) if n > 1 else np.full_like(mean, np.nan)
-    )
-    return CurveLine(mean, s.mean, s.std, mean - half, mean + half)
+def _line(rows: Sequence[Row], measure: str) -> CurveLine | None:
+    scores = np.array([row["curves"][measure] for row in rows if measure in row["curves"]])
+    if not len(scores):
+        return None
+    s, mean, n = of_measure(rows, measure), scores.mean(0), len(scores)
+    std = scores.std(0, ddof=1) if n > 1 else np.full_like(mean, np.nan)
+    return CurveLine(mean, s.mean, s.std, *interval(mean, std, n))
 
 
 def _sweep(results: Results, sweep: Sweep) -> NDArray[np.uint8] | None:
-    """Areas under the curves against a setting, a line for each network and input."""
+    """Measures against a setting, two beside each other, a line for each network and input."""
     # pyplot would keep global state and choose a window system; these two do neither.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.2), dpi=110, layout="constrained")
+    measures = results.design.measures
+    down, across = -(-len(measures) // 2), min(len(measures), 2)
+    figure = Figure(figsize=(5 * across, 4.2 * down), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    drawn = False
-    for axes, (metric, sign) in zip(figure.subplots(1, 2), results.signs.items(), strict=True):
-        for n, group in enumerate(results.groups):
-            found = [
-                statistics(
-                    row[metric]
-                    for row in results.of_cell(group, key, swept=True)
-                    if not row["error"]
-                )
-                for key in sweep.cells.values()
-            ]
-            known = [(x, s) for x, s in enumerate(found) if not isnan(s.mean)]
-            if not known:
-                continue
-            drawn = True
-            places = [x + 0.06 * (n - (len(results.groups) - 1) / 2) for x, _ in known]
-            means = [s.mean for _, s in known]
-            spread = [0.0 if isnan(s.low) else s.mean - s.low for _, s in known]
-            axes.errorbar(
-                places, means, spread, label=title_of(group), capsize=3,
-                marker="os^Dv<>p"[n % 8], linewidth=1.4, markersize=5,
-            )  # fmt: skip
-        better = "lower" if sign < 0 else "higher"
-        axes.set_xticks(range(len(sweep.cells)), list(sweep.cells))
-        axes.set(xlabel=sweep.setting, title=f"{metric} ({better} is better)")
-        axes.grid(axis="y", alpha=0.3)
-    if not drawn:
+    places = list(figure.subplots(down, across, squeeze=False).flat)
+    for axes in places[len(measures) :]:
+        axes.set_visible(False)
+    drawn = [
+        _draw_sweep(axes, results, sweep, name)
+        for axes, name in zip(places, measures, strict=False)
+    ]
+    if not any(drawn):
         return None
     # below the axes, where it hides nothing
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    labelled = [axes.get_legend_handles_labels() for axes in places]
+    lines = {label: handle for pair in labelled for handle, label in zip(*pair, strict=True)}
+    figure.legend(
+        lines.values(), lines, loc="outside lower center", ncols=2 * across, fontsize=8,
+        frameon=False,
+    )  # fmt: skip
     figure.suptitle(f"{sweep.title}, mean and its 95% interval", fontsize=11)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _draw_sweep(axes: Any, results: Results, sweep: Sweep, measure: str) -> bool:
+    """One measure against the values of a setting; whether there is anything to see."""
+    count, drawn = len(results.groups), False
+    for n, group in enumerate(results.groups):
+        found = [
+            of_measure(results.worked(group, key, swept=True), measure)
+            for key in sweep.cells.values()
+        ]
+        known = [(x, s) for x, s in enumerate(found) if not isnan(s.mean)]
+        if not known:
+            continue
+        drawn = True
+        places = [x + 0.06 * (n - (count - 1) / 2) for x, _ in known]
+        means = [s.mean for _, s in known]
+        spread = [0.0 if isnan(s.low) else s.mean - s.low for _, s in known]
+        axes.errorbar(
+            places, means, spread, label=title_of(group), capsize=3,
+            marker="os^Dv<>p"[n % 8], linewidth=1.4, markersize=5,
+        )  # fmt: skip
+    better = results.design.measures[measure].better
+    axes.set_xticks(range(len(sweep.cells)), list(sweep.cells))
+    axes.set(xlabel=sweep.setting, title=f"{measure}{f' ({better} is better)' if better else ''}")
+    axes.grid(axis="y", alpha=0.3)
+    return drawn

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import nan, sqrt
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from lightning_cam.metrics.mean_curves import Statistics, student
+from lightning_cam.metrics import Statistics, mean_interval
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import Row
 from lightning_cam.study.networks import Network
 from lightning_cam.study.running import Unit
-
-METRICS = ("deletion", "insertion")
 
 
 class Group(NamedTuple):
@@ -99,12 +94,6 @@ class Results:
         return list(dict.fromkeys(group.network for group in self.groups))
 
     @property
-    def signs(self) -> Mapping[str, int]:
-        """Metric -> 1 if more of it is better, else -1."""
-        better = 1 if self.design.protocol.order == "most" else -1
-        return {"deletion": -better, "insertion": better}
-
-    @property
     def devices(self) -> str:
         """Where the seconds were taken."""
         return " and ".join(dict.fromkeys(row["device"] for row in self.rows))
@@ -123,9 +112,14 @@ class Results:
         chosen = self.swept[group] if swept else self.clips[group]
         return [row for row in rows if row["index"] in chosen]
 
-    def values(self, group: Group, cell: str, what: str) -> dict[str, float]:
-        """Sequence -> "deletion", "insertion" or another number, where the cell worked."""
-        return {row["sequence"]: row[what] for row in self.of_cell(group, cell) if not row["error"]}
+    def worked(self, group: Group, cell: str, *, swept: bool = False) -> list[Row]:
+        """Rows of a cell on clips where the method did not fail."""
+        return [row for row in self.of_cell(group, cell, swept=swept) if not row["error"]]
+
+    def values(self, group: Group, cell: str, measure: str) -> dict[str, float]:
+        """Sequence -> value of a measure, where it has one."""
+        values = {row["sequence"]: row["values"][measure] for row in self.worked(group, cell)}
+        return {sequence: value for sequence, value in values.items() if value is not None}
 
     def tables(self) -> Iterator[tuple[str, Mapping[str, str], bool]]:
         """(table, row's name -> cell, whether its clips are the sweeps')."""
@@ -134,14 +128,9 @@ class Results:
             yield sweep.name, sweep.cells, True
 
 
-def statistics(values: Iterable[float]) -> Statistics:
-    """Mean, standard deviation and 95% interval of the mean (Student's) of clips' numbers."""
-    numbers = np.fromiter(values, dtype=float)
-    n = len(numbers)
-    mean = float(numbers.mean()) if n else nan
-    std = float(numbers.std(ddof=1)) if n > 1 else nan
-    half = student(n - 1) * std / sqrt(n) if n > 1 else nan
-    return Statistics(mean, std, mean - half, mean + half, clips=n, unscored=0)
+def of_measure(rows: Sequence[Row], measure: str) -> Statistics:
+    """A measure's values in rows of cells that worked."""
+    return mean_interval(row["values"][measure] for row in rows)
 
 
 def spectrum_name(name: str) -> str:

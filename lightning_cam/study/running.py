@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -18,12 +18,13 @@ from lightning_cam.data.loading import collate
 from lightning_cam.errors import UserError
 from lightning_cam.explaining import on_device
 from lightning_cam.gallery import probabilities
-from lightning_cam.metrics import Curve, Ends, deletion, insertion
+from lightning_cam.metrics import Explained, Measured, measure
 from lightning_cam.progress import progress
 from lightning_cam.selecting import outputs
-from lightning_cam.study.design import Cell, Design
+from lightning_cam.study.design import Design
 from lightning_cam.study.journal import Journal, Key, Row
 from lightning_cam.study.networks import Network
+from lightning_cam.study.parts import Cell
 
 _DIGITS = 5  # of a curve's points; areas are kept as they are
 T = TypeVar("T")
@@ -58,8 +59,13 @@ def missing(unit: Unit, done: Mapping[Key, Row], *, retry: bool = False) -> list
     if not retry:
         unreadable = unit.key("") in done and not found
         return [] if unreadable else [cell for cell in unit.cells if cell not in found]
-    worked = [cell for cell in found if not done[unit.key(cell)]["error"]]
+    worked = [cell for cell in found if not failed(done[unit.key(cell)])]
     return [cell for cell in unit.cells if cell not in worked]
+
+
+def failed(row: Row) -> bool:
+    """Whether a method failed on a clip, or a measure on its map."""
+    return bool(row["error"] or row.get("unmeasured"))
 
 
 @dataclass
@@ -68,7 +74,7 @@ class Tally:
 
     Attributes:
         unreadable: clip -> why it could not be read.
-        failed: cell and reason -> how often.
+        failed: cell (and measure) and reason -> how often.
         warned: cell -> what its warnings said.
     """
 
@@ -84,7 +90,10 @@ class Tally:
                 tally.unreadable.setdefault(row["clip_id"], row["error"])
             elif row["error"]:
                 tally.failed[f"{row['cell']}: {row['error']}"] += 1
-            elif row["warning"]:
+                continue
+            for name, why in row.get("unmeasured", {}).items():
+                tally.failed[f"{row['cell']}, {name}: {why}"] += 1
+            if row.get("warning"):
                 tally.warned.setdefault(row["cell"], []).append(row["warning"])
         return tally
 
@@ -162,55 +171,61 @@ def _measure(design: Design, unit: Unit, cells: Sequence[str]) -> Iterator[Row]:
         found = outputs(model, clip)
         if not bool(found.isfinite().all()):
             raise ValueError("the network's outputs are not finite")
-        target = found.argmax(1)  # as the paper: what the network says, right or not
-        ranked = probabilities(model, found)
-        ends = Ends.of(model, clip, target, protocol=design.protocol, outputs=found)
     except Exception as error:
         yield from ({**row, "cell": cell, "error": _said(error)} for cell in cells)
         return
+    target = found.argmax(1)  # as the paper: what the network says, right or not
+    ranked = probabilities(model, found)
     label = int(batch["label"][0])
     row["label"] = model.name(label) if label >= 0 else ""
     row["prediction"] = model.name(int(target))
     row["p_target"] = ranked[int(target)][1] if ranked else None
+    shared: dict[Any, Any] = {}
+
+    def look(e: Explanation) -> Measured:
+        e = replace(e, outputs=found)  # no number depends on which cell is measured first
+        return measure(design.measures, Explained(model, clip, e, batch, shared))
+
     with progress(row["clip_id"], len(cells)) as advance:
         for key in cells:
-            yield {**row, "cell": key, **_cell(design.cells[key], design, model, clip, ends)}
+            yield {**row, "cell": key, **_cell(design.cells[key], model, clip, target, look)}
             advance(1)
 
 
-def _cell(cell: Cell, design: Design, model: Explainable, clip: Tensor, ends: Ends) -> Row:
+def _cell(
+    cell: Cell,
+    model: Explainable,
+    clip: Tensor,
+    target: Tensor,
+    look: Callable[[Explanation], Measured],
+) -> Row:
     """What is measured of one method on one clip; of a method that fails, why."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            e, seconds = _timed(clip, lambda: explain(model, cell.method, clip, ends.target))
-            curves, metric_seconds = _timed(clip, lambda: _curves(design, model, e.heatmap, ends))
+            e, seconds = _timed(clip, lambda: explain(model, cell.method, clip, target))
+            measured, metric_seconds = _timed(clip, lambda: look(e))
         except Exception as error:
             return {"error": _said(error)}
-    row: Row = {"error": ""}
-    for name, curve in curves.items():
-        row[name] = float(curve.auc)
-    row |= {
-        "tied": float(curves["deletion"].tied),
+    unmeasured = {name: _said(error) for name, error in measured.failed.items()}
+    if len(unmeasured) == len(measured.values):
+        return {"error": next(iter(unmeasured.values()))}
+    return {
+        "error": "",
+        "unmeasured": unmeasured,
+        "values": {name: _number(value) for name, value in measured.values.items()},
+        "numbers": {name: _number(value) for name, value in measured.numbers.items()},
+        "curves": {
+            name: [round(value, _DIGITS) for value in curve.score[0].tolist()]
+            for name, curve in measured.curves.items()
+        },
         "flat": bool(e.heatmap.max() == e.heatmap.min()),
         "seconds": seconds,
         "metric_seconds": metric_seconds,
-        "masks": _number(e, "masks"),
-        "map_error": _number(e, "error"),
+        "masks": _told(e, "masks"),
+        "map_error": _told(e, "error"),
         "notes": ", ".join(e.notes.values()),
         "warning": "; ".join(dict.fromkeys(_line(w.message) for w in caught)),
-        "curves": {
-            name: [round(value, _DIGITS) for value in curve.score[0].tolist()]
-            for name, curve in curves.items()
-        },
-    }
-    return row
-
-
-def _curves(design: Design, model: Explainable, heatmap: Tensor, ends: Ends) -> dict[str, Curve]:
-    return {
-        name: curve(model, ends.clip, heatmap, protocol=design.protocol, ends=ends)
-        for name, curve in (("deletion", deletion), ("insertion", insertion))
     }
 
 
@@ -232,10 +247,18 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _number(e: Explanation, name: str) -> float | None:
+def _number(value: Tensor) -> float | None:
+    """The number of one clip `(1,)`; None where there is none, which JSON can say."""
+    number = float(value[0])
+    return number if isfinite(number) else None
+
+
+def _told(e: Explanation, name: str) -> float | None:
     """What a method found out of the clip, else its setting of that name."""
-    value = e.numbers[name][0] if name in e.numbers else vars(e.method).get(name)
-    return None if value is None or not math.isfinite(value) else float(value)
+    if name in e.numbers:
+        return _number(e.numbers[name])
+    setting = vars(e.method).get(name)
+    return None if setting is None else float(setting)
 
 
 def _said(error: Exception) -> str:

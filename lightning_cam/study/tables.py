@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.table import Table as RichTable
 
-from lightning_cam.faithful import protocol_name
-from lightning_cam.metrics import Protocol
+from lightning_cam.metrics import settings_of
 from lightning_cam.study.journal import Row
-from lightning_cam.study.results import METRICS, Group, Results, spectrum_name, statistics
-
-CELLS = (
-    "network", "trained", "input", "clip_id", "index", "cell", "label", "prediction", "p_target",
-    "deletion", "insertion", "tied", "flat", "seconds", "metric_seconds", "device", "masks",
-    "map_error", "notes", "warning", "error",
-)  # fmt: skip
+from lightning_cam.study.results import Group, Results, of_measure, spectrum_name
 
 
 @dataclass(frozen=True)
@@ -65,29 +58,40 @@ def _piped(texts: Any) -> str:
     return f"| {' | '.join(text.replace('|', '&#124;') for text in texts)} |"
 
 
+class _Line(NamedTuple):
+    """A row of a table before it is filled.
+
+    Attributes:
+        labels: what stands in front.
+        at: network's name -> the group of it that is meant.
+        cell: the key of the cell.
+        block: rows of one number are compared with each other.
+    """
+
+    labels: tuple[str, ...]
+    at: Mapping[str, Group]
+    cell: str
+    block: int = 0
+
+
 def main_tables(results: Results) -> list[Table]:
     """One table an input spectrum: methods and trained spectra by networks."""
     tables = []
     for name in results.inputs:
         groups = [group for group in results.groups if group.input == name]
         trained = list(dict.fromkeys(group.trained for group in groups))
-        rows = [
-            (f"{results.design.cells[key].title} {spectrum_name(of)}".strip(), of, key)
+        lines = [
+            _Line(
+                (f"{results.design.cells[key].title} {spectrum_name(of)}".strip(),),
+                _at(groups, of),
+                key,
+            )
             for of in trained
             for key in results.design.methods
         ]
         title = f"{spectrum_name(name)} input data" if name else "Methods"
         head = "Method and trained spectrum" if any(trained) else "Method"
-        tables.append(
-            _table(
-                results,
-                title,
-                (head,),
-                [((label,), _at(groups, of), key) for label, of, key in rows],
-                swept=False,
-                apart=lambda row: 0,
-            )
-        )
+        tables.append(_Filling(results, swept=False).table(title, (head,), lines))
     return tables
 
 
@@ -98,25 +102,19 @@ def sweep_tables(results: Results) -> list[Table]:
     kinds.sort(key=lambda kind: results.inputs.index(kind[0]))
     several = len({trained for _, trained in kinds}) > 1
     for sweep in results.design.sweeps:
-        rows = []
-        for name, trained in kinds:
+        lines = []
+        for block, (name, trained) in enumerate(kinds):
             label = spectrum_name(name)
             if several:
                 on = f"trained on {spectrum_name(trained)}" if trained else ""
                 label = ", ".join(filter(None, (label, on)))
-            groups = [group for group in results.groups if group.input == name]
-            rows += [
-                ((label, value) if any(kinds[0]) else (value,), _at(groups, trained), key)
+            at = _at([group for group in results.groups if group.input == name], trained)
+            lines += [
+                _Line((label, value) if any(kinds[0]) else (value,), at, key, block)
                 for value, key in sweep.cells.items()
             ]
         head = ("Image spectrum", sweep.setting) if any(kinds[0]) else (sweep.setting,)
-        size = len(sweep.cells)
-        tables.append(
-            _table(
-                results, sweep.title, head, rows, swept=True,
-                apart=lambda row, size=size: row // size,
-            )
-        )  # fmt: skip
+        tables.append(_Filling(results, swept=True).table(sweep.title, head, lines))
     return tables
 
 
@@ -125,65 +123,89 @@ def _at(groups: Sequence[Group], trained: str) -> dict[str, Group]:
     return {group.network: group for group in groups if group.trained == trained}
 
 
-def _table(
-    results: Results,
-    title: str,
-    head: tuple[str, ...],
-    lines: Sequence[tuple[tuple[str, ...], dict[str, Group], str]],
-    *,
-    swept: bool,
-    apart: Any,
-) -> Table:
-    """A table of means; the best ones are looked for among rows that `apart` numbers alike."""
-    columns = [name for name in results.columns if any(name in at for _, at, _ in lines)]
-    arrows = [f"{metric.title()} {'↓↑'[sign > 0]}" for metric, sign in results.signs.items()]
-    heads = [f"{name}<br>{text}" for name in columns for text in (*arrows, "s/clip")]
-    rows: list[tuple[str, ...]] = []
-    means: dict[tuple[int, int], float] = {}
-    short: list[str] = []
-    flat: list[str] = []
-    counts: set[int] = set()
-    for r, (labels, at, key) in enumerate(lines):
-        texts = list(labels)
-        for name in columns:
-            found = results.of_cell(at[name], key, swept=swept) if name in at else []
-            worked = [row for row in found if not row["error"]]
-            if name in at:
-                counts.add(len(worked))
-                if len(worked) < _readable(results, at[name], swept):
-                    failed = len(found) - len(worked)
-                    why = f"{failed} failed" if failed else "the rest is missing"
-                    short.append(f"{' '.join(labels)}, {name}: {len(worked)} clips, {why}.")
-            if even := sum(row["flat"] for row in worked):
-                flat.append(f"{' '.join(labels)}, {name} ({even} of {len(worked)})")
-            for metric, sign in results.signs.items():
-                s = statistics(row[metric] for row in worked)
-                if not isnan(s.mean):
-                    means[r, len(texts)] = sign * round(s.mean, 2)
-                texts.append(_text(s.mean, s.std))
-            texts.append(_seconds([row["seconds"] for row in worked]))
-        rows.append(tuple(texts))
-    best = {
-        place
-        for place, mean in means.items()
-        if mean
-        == max(m for p, m in means.items() if p[1] == place[1] and apart(p[0]) == apart(place[0]))
-    }
-    number = f"{min(counts, default=0)}" + (f" to {max(counts)}" if len(counts) > 1 else "")
-    notes = [
-        f"Mean ± standard deviation over {number} clips; the best of "
-        f"{'each spectrum' if swept and len(head) > 1 else 'a column'} in bold. "
-        f"Protocol: {describe(results.design.protocol)}. "
-        f"s/clip: seconds of the map, with one forward of the clip, on {results.devices}.",
-        *_unreadable(results, [group for _, at, _ in lines for group in at.values()], swept),
-        *(
-            [f"Maps that are the same everywhere, ranked at random: {'; '.join(flat)}."]
-            if flat
-            else []
-        ),
-        *short,
-    ]
-    return Table(title, (*head, *heads), tuple(rows), frozenset(best), tuple(notes))
+class _Filling:
+    """A table while its cells are filled: texts, the means behind them, and what is to be said."""
+
+    def __init__(self, results: Results, *, swept: bool) -> None:
+        self.results, self.swept = results, swept
+        self.means: dict[tuple[int, int], float] = {}  # (row, column) -> larger is better
+        self.counts: set[int] = set()  # of clips behind the numbers
+        self.short: list[str] = []  # where clips are missing
+        self.flat: list[str] = []  # where maps are the same everywhere
+
+    def table(self, title: str, head: tuple[str, ...], lines: Sequence[_Line]) -> Table:
+        """The table of means; the best ones of each block are marked."""
+        results = self.results
+        networks = [name for name in results.columns if any(name in line.at for line in lines)]
+        heads = [f"{name}<br>{text}" for name in networks for text in (*self._arrows(), "s/clip")]
+        rows = []
+        for r, line in enumerate(lines):
+            texts = list(line.labels)
+            for name in networks:
+                texts += self._texts(line, name, (r, len(texts)))
+            rows.append(tuple(texts))
+        best: dict[tuple[int, int], float] = {}
+        for (r, c), mean in self.means.items():
+            block = lines[r].block, c
+            best[block] = max(mean, best.get(block, mean))
+        marked = {p for p, mean in self.means.items() if mean == best[lines[p[0]].block, p[1]]}
+        notes = self._notes(lines, by_block=self.swept and len(head) > 1)
+        return Table(title, (*head, *heads), tuple(rows), frozenset(marked), tuple(notes))
+
+    def _arrows(self) -> list[str]:
+        arrow = {1: " ↑", -1: " ↓", 0: ""}
+        signs = self.results.design.signs
+        return [f"{title}{arrow[signs[n]]}" for n, title in self.results.design.titles.items()]
+
+    def _texts(self, line: _Line, network: str, place: tuple[int, int]) -> list[str]:
+        """What stands in a line below one network, from `place` on."""
+        found: list[Row] = []
+        if group := line.at.get(network):
+            found = self.results.of_cell(group, line.cell, swept=self.swept)
+        worked = [row for row in found if not row["error"]]
+        if group:
+            self._remember(f"{' '.join(line.labels)}, {network}", group, found, worked)
+        texts = []
+        row, column = place
+        for n, (name, sign) in enumerate(self.results.design.signs.items()):
+            s = of_measure(worked, name)
+            if sign and not isnan(s.mean):
+                self.means[row, column + n] = sign * round(s.mean, 2)
+            texts.append(_text(s.mean, s.std))
+        return [*texts, _seconds([row["seconds"] for row in worked])]
+
+    def _remember(
+        self, where: str, group: Group, found: Sequence[Row], worked: Sequence[Row]
+    ) -> None:
+        """What the notes have to say of a cell."""
+        self.counts.add(len(worked))
+        if len(worked) < _readable(self.results, group, self.swept):
+            lost = len(found) - len(worked)
+            why = f"{lost} failed" if lost else "the rest is missing"
+            self.short.append(f"{where}: {len(worked)} clips, {why}.")
+        for name, title in self.results.design.titles.items():
+            unscored = of_measure(worked, name).unscored
+            if unscored:
+                self.short.append(f"{where}: no {title} on {unscored} of {len(worked)} clips.")
+        if even := sum(row["flat"] for row in worked):
+            self.flat.append(f"{where} ({even} of {len(worked)})")
+
+    def _notes(self, lines: Sequence[_Line], *, by_block: bool) -> list[str]:
+        results = self.results
+        number = f"{min(self.counts, default=0)}"
+        if len(self.counts) > 1:
+            number += f" to {max(self.counts)}"
+        where = "each spectrum" if by_block else "a column"
+        best = f"; the best of {where} in bold" if any(results.design.signs.values()) else ""
+        how = describe(results)
+        flat = f"Maps that are the same everywhere, ranked at random: {'; '.join(self.flat)}."
+        return [
+            f"Mean ± standard deviation over {number} clips{best}. {how}"
+            f"s/clip: seconds of the map, with one forward of the clip, on {results.devices}.",
+            *_unreadable(results, [g for line in lines for g in line.at.values()], self.swept),
+            *([flat] if self.flat else []),
+            *self.short,
+        ]
 
 
 def _readable(results: Results, group: Group, swept: bool) -> int:
@@ -217,14 +239,10 @@ def _seconds(values: Sequence[float]) -> str:
     return f"{sum(values) / len(values):.3g}" if values else "-"
 
 
-def describe(protocol: Protocol) -> str:
-    """A protocol in words."""
-    unit = protocol.unit if isinstance(protocol.unit, str) else "x".join(map(str, protocol.unit))
-    steps = "" if protocol.voxels else f"{protocol.steps} steps, "
-    return (
-        f"{protocol_name(protocol)} ({steps}unit {unit}, deleted to {protocol.deleted}, inserted "
-        f"into {protocol.inserted})"
-    )
+def describe(results: Results) -> str:
+    """How the measures were set, a sentence with a space behind; "" where nothing can be said."""
+    words = settings_of(results.design.measures)
+    return f"Measures: {words}. " if words else ""
 
 
 def right_table(results: Results) -> Table:
@@ -244,33 +262,3 @@ def right_table(results: Results) -> Table:
     head = ("Network", "Trained on", "Input", "Predicted right")
     note = "Maps and curves are those of the predicted class, right or not."
     return Table("Predictions", head, tuple(rows), notes=(note,))
-
-
-def cell_rows(results: Results) -> Iterator[Row]:
-    """Rows of cells.csv: one a network, input, clip and cell."""
-    for row in (*results.rows, *results.skipped):
-        yield {key: "" if row.get(key) is None else row[key] for key in CELLS}
-
-
-def summary_rows(results: Results) -> Iterator[Row]:
-    """Rows of summary.csv: what the tables show, unrounded, with 95% intervals of the means."""
-    for table, cells, swept in results.tables():
-        for group in results.groups:
-            for shown, key in cells.items():
-                found = results.of_cell(group, key, swept=swept)
-                worked = [row for row in found if not row["error"]]
-                line: Row = {
-                    "table": table, "network": group.network, "trained": group.trained,
-                    "input": group.input, "row": shown, "cell": key, "clips": len(worked),
-                    "failed": len(found) - len(worked),
-                }  # fmt: skip
-                for metric in METRICS:
-                    s = statistics(row[metric] for row in worked)
-                    named = {"mean": s.mean, "std": s.std, "low": s.low, "high": s.high}
-                    line |= {
-                        f"{metric}_{k}": "" if isnan(v) else f"{v:.6f}" for k, v in named.items()
-                    }
-                for name in ("seconds", "metric_seconds"):
-                    s = statistics(row[name] for row in worked)
-                    line[name] = "" if isnan(s.mean) else f"{s.mean:.4f}"
-                yield line

@@ -9,18 +9,17 @@ from pathlib import Path
 from urllib.parse import quote
 
 from lightning_cam.files import write_csv, write_text
+from lightning_cam.metrics import settings_of
 from lightning_cam.study.claims import RULE, conclude, summary_table, write_conclusions
 from lightning_cam.study.networks import Network
+from lightning_cam.study.numbers import cell_columns, cell_rows, summary_rows
 from lightning_cam.study.plots import write_plots
 from lightning_cam.study.results import Results, spectrum_name
 from lightning_cam.study.tables import (
-    CELLS,
     Table,
-    cell_rows,
     describe,
     main_tables,
     right_table,
-    summary_rows,
     sweep_tables,
 )
 from lightning_cam.viz import write_page
@@ -30,20 +29,24 @@ def write_study(folder: Path, results: Results, networks: Sequence[Network], com
     """Write everything that the rows say into `folder`; return the page."""
     tables = [*main_tables(results), right_table(results), *sweep_tables(results)]
     cells, summary = list(cell_rows(results)), list(summary_rows(results))
-    for name, rows, columns in (("cells", cells, CELLS), ("summary", summary, tuple(summary[0]))):
+    for name, rows, columns in (
+        ("cells", cells, cell_columns(results)),
+        ("summary", summary, list(summary[0])),
+    ):
         write_csv(folder / f"{name}.csv", rows, columns)
     title = f"Study {results.design.name}"
     text = "\n".join([f"# {title}", "", *(table.markdown() for table in tables)])
     write_text(folder / "tables.md", text)
     conclusions = [conclude(results, claim) for claim in results.design.claims]
     basis = _basis(results)
-    write_text(folder / "conclusions.md", write_conclusions(conclusions, basis))
+    titles = results.design.titles
+    write_text(folder / "conclusions.md", write_conclusions(conclusions, basis, titles))
     plots = write_plots(folder, results)
     downloads = [folder / n for n in ("tables.md", "conclusions.md", "summary.csv", "cells.csv")]
     parts = [_html(table) for table in tables]
     if conclusions:
         rule = "".join(f"<p>{_marked(part)}</p>" for part in RULE.split("\n\n"))
-        parts.append(_html(summary_table(conclusions)) + rule)
+        parts.append(_html(summary_table(conclusions, titles)) + rule)
     parts += [
         f'<section class="wide"><img src="./{quote(plot.name)}" alt="{escape(plot.stem)}" '
         'loading="lazy"></section>'
@@ -60,7 +63,7 @@ def write_study(folder: Path, results: Results, networks: Sequence[Network], com
         summary={
             "networks": names,
             "checkpoints": ", ".join(str(network.path) for network in networks),
-            "protocol": describe(results.design.protocol),
+            "measures": settings_of(results.design.measures),
             "device": results.devices,
             "command": command,
             "date": f"{datetime.now():%Y-%m-%d %H:%M}",
@@ -78,7 +81,7 @@ def _basis(results: Results) -> str:
         parts.append(f"{failed} cells failed")
     if results.skipped:
         parts.append(f"{len({row['clip_id'] for row in results.skipped})} clips could not be read")
-    return "; ".join(parts) + f". Protocol: {describe(results.design.protocol)}."
+    return f"{'; '.join(parts)}. {describe(results)}".strip()
 
 
 def _html(table: Table) -> str:

@@ -4,7 +4,7 @@ import cv2  # noqa: F401  (before decord and everything else that brings its own
 
 from lightning_cam.viz.attention import draw_attention
 from lightning_cam.viz.canvas import save_png
-from lightning_cam.viz.curves import CurveLine, draw_curves
+from lightning_cam.viz.curves import CurveLine, CurvePanel, draw_curves
 from lightning_cam.viz.depth import (
     UNKNOWN,
     colour_depth,
@@ -36,6 +36,7 @@ __all__ = [
     "UNKNOWN",
     "ClipPicture",
     "CurveLine",
+    "CurvePanel",
     "PanelScale",
     "ReportEntry",
     "Stack",

@@ -1,10 +1,11 @@
-"""Deletion and insertion curves of several methods, side by side."""
+"""Curves of several methods, such as deletion and insertion: a diagram each, side by side."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -26,10 +27,6 @@ from lightning_cam.viz.stroke import SHIFT, Style, curve_styles, round_ticks, sa
 _WIDTH, _HEIGHT = 384, 260  # of one diagram
 _PAD = 5  # around it, for lines and marks that lie on its edge
 _ROW = 23  # of the legend
-_PANELS = (
-    ("deletion", "share of the clip hidden"),
-    ("insertion", "share of the clip brought back"),
-)
 
 
 @dataclass(frozen=True)
@@ -58,24 +55,39 @@ class CurveLine:
             raise ValueError("score: expected at least two finite numbers")
 
 
-def draw_curves(
-    curves: Mapping[str, tuple[CurveLine, CurveLine]],
-    *,
-    baselines: Collection[str] = (),
-    title: str = "deletion and insertion",
-    score: str = "probability",
-    note: str = "",
-    least: bool = False,
-) -> np.ndarray:
-    """Draw deletion curves on the left and insertion curves on the right, above a legend.
+@dataclass(frozen=True)
+class CurvePanel:
+    """One diagram.
 
     Args:
-        curves: method -> its (deletion, insertion).
+        title: names what is drawn; "TITLE AUC" heads the areas in the legend.
+        better: whether a "higher" or a "lower" area is good, None where neither is.
+        score: what the curves show; panels with equal ones have one axis.
+        axis: what stands below.
+        lines: method -> its curve, at least one.
+    """
+
+    title: str
+    better: Literal["higher", "lower"] | None
+    score: str
+    axis: str
+    lines: Mapping[str, CurveLine]
+
+
+def draw_curves(
+    panels: Sequence[CurvePanel],
+    *,
+    baselines: Collection[str] = (),
+    title: str = "",
+    note: str = "",
+) -> np.ndarray:
+    """Draw diagrams side by side, above a legend of all methods and their areas.
+
+    Args:
+        panels: from left to right.
         baselines: methods that know nothing of the network: thin and grey, without intervals.
         title: stands above.
-        score: what the curves show.
         note: stands below.
-        least: the least relevant units came first, which turns round what is good.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -83,53 +95,72 @@ def draw_curves(
     Raises:
         ValueError: there are no curves.
     """
-    if not curves:
+    if not panels or not all(panel.lines for panel in panels):
         raise ValueError("there are no curves to draw")
-    ticks = round_ticks(_extents(curves, baselines))
-    styles = curve_styles(list(curves), baselines)
-    left = MARGIN + max(text_width(_number(tick), 12) for tick in ticks) + 12
-    gap = left + 8
-    width = left + _WIDTH + gap + _WIDTH + MARGIN + 8
+    methods = list(dict.fromkeys(name for panel in panels for name in panel.lines))
+    styles = curve_styles(methods, baselines)
+    axes = [_ticks(panel, panels, baselines) for panel in panels]
+    left = MARGIN + max(text_width(_number(t), 12) for ticks in axes for t in ticks) + 12
+    step = _WIDTH + left + 8  # from one diagram to the next
+    width = left + step * (len(panels) - 1) + _WIDTH + MARGIN + 8
     heads = MARGIN + line_height(18) + 10
     top = heads + line_height(14) + line_height(13) + 10
     legend = top + _HEIGHT + 2 * line_height(13) + 26
-    bottom = legend + line_height(13) + 4 + _ROW * len(curves)
+    bottom = legend + line_height(13) + 4 + _ROW * len(methods)
     canvas = Canvas(width, bottom + (line_height(12) + 6 if note else 0) + MARGIN)
-    canvas.text(MARGIN, MARGIN, shorten(title, 18, width - 2 * MARGIN), 18)
-    order = "coldest" if least else "hottest"
-    for side, (name, changed) in enumerate(_PANELS):
-        better = "higher is better" if side != least else "lower is better"
-        x = left + side * (_WIDTH + gap)
-        end = canvas.text(x, heads, name, 14)[2]
-        canvas.text(end + 10, heads, better, 14, MUTED)
-        canvas.text(x, heads + line_height(14) + 2, shorten(score, 13, _WIDTH), 13, MUTED)
-        lines = {method: pair[side] for method, pair in curves.items()}
-        canvas.paste(_diagram(lines, styles, ticks), x - _PAD, top - _PAD)
-        for tick in ticks:
-            y = top + round(_HEIGHT * (ticks[-1] - tick) / (ticks[-1] - ticks[0]))
-            canvas.text(x - 10, y, _number(tick), 12, MUTED, "rm")
-        for tick in _SHARES:
-            canvas.text(x + round(_WIDTH * tick), top + _HEIGHT + 8, _number(tick), 12, MUTED, "ma")
-        below = f"{changed}, {order} first"
-        canvas.text(x + _WIDTH // 2, top + _HEIGHT + line_height(12) + 12, below, 13, MUTED, "ma")
-    _legend(canvas, curves, styles, left, legend)
+    if title:
+        canvas.text(MARGIN, MARGIN, shorten(title, 18, width - 2 * MARGIN), 18)
+    for n, (panel, ticks) in enumerate(zip(panels, axes, strict=True)):
+        _draw_panel(canvas, panel, ticks, styles, left + n * step, heads, top)
+    _legend(canvas, panels, styles, left, legend)
     if note:
         canvas.text(left, bottom + 6, shorten(note, 12, width - left - MARGIN), 12, MUTED)
     return canvas.pixels()
 
 
+def _draw_panel(
+    canvas: Canvas,
+    panel: CurvePanel,
+    ticks: Sequence[float],
+    styles: Mapping[str, Style],
+    x: int,
+    heads: int,
+    top: int,
+) -> None:
+    """One diagram with its words; `x` and `top` are where its axes begin, `heads` the title."""
+    end = canvas.text(x, heads, panel.title, 14)[2]
+    if panel.better is not None:
+        canvas.text(end + 10, heads, f"{panel.better} is better", 14, MUTED)
+    canvas.text(x, heads + line_height(14) + 2, shorten(panel.score, 13, _WIDTH), 13, MUTED)
+    canvas.paste(_diagram(panel.lines, styles, ticks), x - _PAD, top - _PAD)
+    for tick in ticks:
+        y = top + round(_HEIGHT * (ticks[-1] - tick) / (ticks[-1] - ticks[0]))
+        canvas.text(x - 10, y, _number(tick), 12, MUTED, "rm")
+    for tick in _SHARES:
+        canvas.text(x + round(_WIDTH * tick), top + _HEIGHT + 8, _number(tick), 12, MUTED, "ma")
+    below = top + _HEIGHT + line_height(12) + 12
+    canvas.text(x + _WIDTH // 2, below, shorten(panel.axis, 13, _WIDTH), 13, MUTED, "ma")
+
+
 _SHARES = np.linspace(0, 1, 6).tolist()
 
 
+def _ticks(
+    panel: CurvePanel, panels: Sequence[CurvePanel], baselines: Collection[str]
+) -> list[float]:
+    """The axis of a diagram, the same for all that show the same."""
+    return round_ticks(_extents([p.lines for p in panels if p.score == panel.score], baselines))
+
+
 def _extents(
-    curves: Mapping[str, tuple[CurveLine, CurveLine]], baselines: Collection[str]
+    curves: Sequence[Mapping[str, CurveLine]], baselines: Collection[str]
 ) -> list[np.ndarray]:
     """What the axis must hold: scores, and intervals as far as probabilities can lie there."""
-    scores = [line.score for pair in curves.values() for line in pair]
+    drawn = [pair for lines in curves for pair in lines.items()]
+    scores = [line.score for _, line in drawn]
     bands = [
         band[np.isfinite(band)]
-        for name, pair in curves.items()
-        for line in pair
+        for name, line in drawn
         for band in (line.low, line.high)
         if band is not None and name not in baselines
     ]
@@ -180,18 +211,17 @@ def _diagram(
 
 
 def _legend(
-    canvas: Canvas,
-    curves: Mapping[str, tuple[CurveLine, CurveLine]],
-    styles: Mapping[str, Style],
-    x: int,
-    y: int,
+    canvas: Canvas, panels: Sequence[CurvePanel], styles: Mapping[str, Style], x: int, y: int
 ) -> None:
-    """A row for each method: how it is drawn, its name, and its two areas."""
-    texts = {name: [_area(line) for line in pair] for name, pair in curves.items()}
-    heads = ("deletion AUC", "insertion AUC")
-    ends = [canvas.image.width - MARGIN - 8]
+    """A row for each method: how it is drawn, its name, and its areas."""
+    texts = {
+        name: [_area(panel.lines[name]) if name in panel.lines else "-" for panel in panels]
+        for name in styles
+    }
+    heads = [f"{panel.title} AUC" for panel in panels]
     column = max(text_width(text, 13) for text in [*heads, *(t for p in texts.values() for t in p)])
-    ends.insert(0, ends[0] - column - 28)
+    last = canvas.image.width - MARGIN - 8
+    ends = [last - (column + 28) * n for n in reversed(range(len(panels)))]
     for end, head in zip(ends, heads, strict=True):
         canvas.text(end, y, head, 13, MUTED, "ra")
     y += line_height(13) + 4

@@ -20,7 +20,7 @@ class ReportEntry:
         video, sheet, data: the clip's mp4, png and npz, inside the report's folder.
         fps: frames per second of the video.
         scores: more numbers about this clip, name -> text.
-        curves: a picture of deletion and insertion, inside the report's folder.
+        curves: a picture of measured curves, inside the report's folder.
         broad: whether the video is too wide for a place beside the facts.
     """
 

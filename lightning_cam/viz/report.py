@@ -58,7 +58,7 @@ def write_report(
         downloads: more files to link to, such as scores.csv.
         groups: of `viz.OUTCOMES`; the clips stand below such headings, in this order, any others
             after them. Without it there are no headings.
-        figure: a picture about all clips, shown above them: their mean deletion and insertion.
+        figure: a picture about all clips, shown above them: their mean curves.
 
     Returns:
         The page's path.
@@ -69,7 +69,7 @@ def write_report(
     """
     folder = Path(folder)
     entries, skipped = list(entries), skipped or {}
-    all_clips = _figure(folder, figure, "Deletion and insertion, all clips", "open")
+    all_clips = _figure(folder, figure, "Curves of the measures, all clips", "open")
     return write_page(
         folder,
         f"{all_clips}\n{_cards(folder, entries, groups)}",
@@ -223,7 +223,7 @@ def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
         plots=plot_rows(entry),
         strip=strip_rows(entry),
         zero=", in plots zero" if entry.lines else "",
-        curves=_figure(folder, entry.curves, "Deletion and insertion"),
+        curves=_figure(folder, entry.curves, "Curves of the measures"),
         methods=methods,
         files=" ".join(_link(folder, path) for path in (entry.video, entry.sheet, entry.data)),
     )

@@ -1,0 +1,243 @@
+"""What a measure is, and what it looks at: explained clips.
+
+A measure is an object with a direction and a value per clip; its name is the key under which a
+configuration or a mapping holds it. `scores.csv`, the training callback's curves and a study's
+tables, plots and claims take any number of them, in the order of the mapping. To add one, write a
+frozen dataclass like this one and a YAML file that names it, `configs/measure/peak.yaml`:
+
+    @dataclass(frozen=True)
+    class Peak(Measure):
+        title = "Peak heat"
+        better = "higher"
+        needs = frozenset({"map"})
+
+        def __call__(self, explained: Explained) -> Tensor:
+            return explained.heat.amax((1, 2, 3))
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.explanation import Explanation
+from lightning_cam.attribution.guard import explaining
+from lightning_cam.metrics.faithfulness import Curve
+
+Direction = Literal["higher", "lower"]
+Need = Literal["model", "clip", "map", "truth"]
+_PART = "mask/"  # begins the batch's keys of the parts of the ground truth
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Clips and the explanation of one column of each, as measures see them.
+
+    Attributes:
+        model: bound to these clips' batch.
+        clip: `(B, C, T, H, W)` in model space.
+        explanation: of these clips.
+        batch: what the data say: "valid" `(B, T)` marks frames that are no padding, "mask"
+            `(B, T, H, W)`, "action" `(B, T)` and "mask/PART" `(B, T, H, W)` are ground truth.
+        shared: what measures computed once for these clips, whatever the method; the same mapping
+            for all explanations of them. See `once`.
+        numbers: what measures found out beside their values, name -> `(B,)`.
+    """
+
+    model: Explainable
+    clip: Tensor
+    explanation: Explanation
+    batch: Mapping[str, Any] = field(default_factory=dict)
+    shared: dict[Hashable, Any] = field(default_factory=dict)
+    numbers: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def valid(self) -> Tensor:
+        """`(B, T)` bool on the CPU: frames that are no padding."""
+        valid = self.batch.get("valid", self.model.valid)
+        if valid is None:
+            return torch.ones(self.explanation.heatmap.shape[:2], dtype=torch.bool)
+        return valid.cpu().bool()
+
+    @property
+    def heat(self) -> Tensor:
+        """`(B, T, H, W)` on the CPU: the map's evidence, 0 in the padding."""
+        return self.explanation.evidence.cpu() * self.valid[:, :, None, None]
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of the parts of the ground truth."""
+        return [key.removeprefix(_PART) for key in self.batch if key.startswith(_PART)]
+
+    def truth(self, region: str) -> Tensor:
+        """Ground truth on the CPU, False throughout for clips without any.
+
+        Args:
+            region: "actor" `(B, T, H, W)`; "action", its interval `(B, T)`; or one of `parts`.
+        """
+        shape = self.explanation.heatmap.shape
+        nothing = torch.zeros(shape[:2] if region == "action" else shape, dtype=torch.bool)
+        key = {"actor": "mask", "action": "action"}.get(region, f"{_PART}{region}")
+        if key not in self.batch or "mask" not in self.batch:
+            return nothing
+        known = self.batch["mask"].cpu().bool().flatten(1).any(1)  # who acts is seen somewhere
+        found = self.batch[key].cpu().bool()
+        return found if key.startswith(_PART) else torch.where(_like(known, found), found, nothing)
+
+    def once(self, key: Hashable, work: Callable[[], T]) -> T:
+        """What `work` returns, computed for the first explanation of these clips alone."""
+        if key not in self.shared:
+            self.shared[key] = work()
+        return self.shared[key]
+
+
+class Measure(ABC):
+    """How good a map is: a callable, usually a frozen dataclass whose fields are its settings.
+
+    The properties below are plain class attributes of most measures.
+    """
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What tables and pages call it."""
+
+    @property
+    @abstractmethod
+    def better(self) -> Direction | None:
+        """Whether higher or lower values are good.
+
+        None where neither is: such a measure is shown, but nothing is set in bold and no claim is
+        decided by it.
+        """
+
+    @property
+    @abstractmethod
+    def needs(self) -> frozenset[Need]:
+        """What it looks at.
+
+        "map", "clip"; "model": the network is run, and maps that know nothing of it are measured
+        as well; "truth": it is not called where no clip has ground truth.
+        """
+
+    @property
+    def settings(self) -> str:
+        """How it was set, in words, where that changes the numbers: "rise, steps=20"."""
+        return ""
+
+    @abstractmethod
+    def __call__(self, explained: Explained) -> Tensor:
+        """`(B,)`: a number per clip, NaN where it has none. A clip's does not depend on others."""
+
+
+class CurveMeasure(Measure):
+    """A measure that is the area under a curve, which is drawn beside the number."""
+
+    @property
+    @abstractmethod
+    def axis(self) -> str:
+        """What stands below the curve: "share of the clip hidden, hottest first"."""
+
+    @abstractmethod
+    def curve(self, explained: Explained) -> Curve:
+        """The curve of each clip."""
+
+    def area(self, curve: Curve) -> Tensor:
+        """`(B,)`, the value that stands for a curve."""
+        return curve.auc
+
+    def scored(self, softmax: bool, column: str) -> str:
+        """What the curve shows of a column, in words.
+
+        Args:
+            softmax: whether the columns are classes.
+            column: its name, or "the explained class".
+        """
+        return f"probability of {column}" if softmax else column
+
+    def __call__(self, explained: Explained) -> Tensor:
+        return self.area(self.curve(explained))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What measures found of explained clips; everything on the CPU.
+
+    Attributes:
+        values: measure -> `(B,)`, NaN where there is none.
+        numbers: what they found out beside it, name -> `(B,)`.
+        curves: measure -> curves, of those that have any.
+        failed: measure -> what it raised.
+    """
+
+    values: Mapping[str, Tensor]
+    numbers: Mapping[str, Tensor]
+    curves: Mapping[str, Curve]
+    failed: Mapping[str, Exception]
+
+    def texts(self) -> dict[str, str]:
+        """The values and numbers of one clip (B = 1) as they stand in tables, "" where none is."""
+        found = {**self.numbers, **self.values}
+        numbers = {name: float(found[name][0]) for name in (*self.values, *self.numbers)}
+        return {name: "" if math.isnan(n) else f"{n:.4f}" for name, n in numbers.items()}
+
+
+def measure(measures: Mapping[str, Measure], explained: Explained) -> Measured:
+    """Measure explained clips; a measure that raises has no value, and the others go on.
+
+    The network is guarded as in `explain`: measures leave it as it was.
+    """
+    none = torch.full((len(explained.clip),), torch.nan)
+    values: dict[str, Tensor] = {}
+    curves: dict[str, Curve] = {}
+    failed: dict[str, Exception] = {}
+    with explaining(explained.model.module):
+        for name, each in measures.items():
+            values[name] = none
+            if "truth" in each.needs and not bool(explained.truth("actor").any()):
+                continue
+            try:
+                if isinstance(each, CurveMeasure):
+                    curve = each.curve(explained)
+                    curves[name] = curve.cpu()
+                    value = each.area(curve)
+                else:
+                    value = each(explained)
+                if value.shape != none.shape:
+                    raise ValueError(
+                        f"expected values {tuple(none.shape)}, got {tuple(value.shape)}"
+                    )
+                values[name] = value.detach().cpu()
+            except Exception as error:
+                failed[name] = error
+    numbers = {name: value.detach().cpu() for name, value in explained.numbers.items()}
+    return Measured(values, numbers, curves, failed)
+
+
+def titles(measures: Mapping[str, Measure]) -> dict[str, str]:
+    """What tables call measures: by their titles, two of one title by their names."""
+    own = [each.title for each in measures.values()]
+    return {
+        name: each.title if own.count(each.title) == 1 else name for name, each in measures.items()
+    }
+
+
+def settings_of(measures: Mapping[str, Measure]) -> str:
+    """How measures were set, in words: "deletion, insertion (default, steps=20)"."""
+    alike: dict[str, list[str]] = {}
+    for name, each in measures.items():
+        if each.settings:
+            alike.setdefault(each.settings, []).append(name)
+    return "; ".join(f"{', '.join(names)} ({words})" for words, names in alike.items())
+
+
+def _like(known: Tensor, found: Tensor) -> Tensor:
+    return known.view(-1, *(1 for _ in found.shape[1:])).expand_as(found)
