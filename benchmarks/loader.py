@@ -5,7 +5,7 @@
 
 Four ways to the same 16 frames of random windows, with 0 and 2 workers: *bare* is PyAV seeking to
 the key frame before the window (in `.mpg`, where seeking is not to be trusted, decoding from the
-start) and converting the wanted frames to RGB, or `cv2.imread` of the wanted pictures, checking
+start) and converting the wanted frames to RGB, or `cv2.imread` of the wanted images, checking
 nothing and told beforehand where the frames are; *reader* is `read_frames`, which indexes the file
 and checks what it decodes; *raw* is the training loader of a data module, and what its workers
 ship: reader, resizing to 256, crop of 224, flip, collation, in uint8; *loader* adds what the data
@@ -66,7 +66,7 @@ KINDS = {
     "mpg": Kind("clip.mpg", "mpeg1video", seekable=False),
     "webm": Kind("clip.webm", "libvpx-vp9", rate=12, fps=4),
     "avi": Kind("clip.avi", "mpeg4"),
-    "jpg": Kind("pictures", "", rate=12, fps=4),
+    "jpg": Kind("images", "", rate=12, fps=4),
 }
 
 

@@ -31,7 +31,7 @@ from lightning_cam.data.core.loading import collate
 from lightning_cam.metrics import energy_inside, pointing_hits, temporal_iou
 from lightning_cam.models import FrameCNN
 from lightning_cam.training.checkpoint import rebuild
-from lightning_cam.viz import ClipPicture, draw_sheet, save_png
+from lightning_cam.viz import ClipFigure, draw_sheet, save_png
 
 MEASURES = ("pointing", "in mask", "in action", "temporal IoU", "last quarter", "blanking")
 
@@ -151,7 +151,7 @@ def figure(named: list[tuple[str, str]], split: str, path: Path, clip: int) -> N
     assert frames is not None and batch is not None
     label = task.classes[int(batch["label"][0])]
     chances = list(zip(task.classes, e.outputs[0].softmax(0).tolist(), strict=True))
-    picture = ClipPicture(
+    image = ClipFigure(
         frames=frames,
         heatmaps=heatmaps,
         target=label,
@@ -162,7 +162,7 @@ def figure(named: list[tuple[str, str]], split: str, path: Path, clip: int) -> N
         valid=batch["valid"][0].numpy(),
         title=batch["clip_id"][0],
     )
-    save_png(path, draw_sheet(picture, columns=8))
+    save_png(path, draw_sheet(image, columns=8))
 
 
 def main() -> None:
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--split", default="val", choices=["train", "val", "test"])
     parser.add_argument("--root", help="data root, if not the remembered one")
     parser.add_argument("--out", type=Path, help="CSV to write")
-    parser.add_argument("--figure", type=Path, help="picture of one clip to write")
+    parser.add_argument("--figure", type=Path, help="image of one clip to write")
     parser.add_argument("--clip", type=int, default=0, help="index of that clip")
     args = parser.parse_args()
     torch.set_num_threads(2)

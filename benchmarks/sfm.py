@@ -4,7 +4,7 @@
 
 *Evaluation*, on the test sequence: the mean difference of a frame to its warped sources, beside
 that to the sources as they are, over the same pixels; depth (median-scaled abs rel) beside a
-constant depth, each picture's own true median; ATE over five frames beside a camera that stands
+constant depth, each image's own true median; ATE over five frames beside a camera that stands
 still and one that moves as the training sequences do on average.
 
 *Evidence*, on the probe sequence, in which a box moves by itself and a wall has no texture: the

@@ -1,4 +1,4 @@
-"""Geometry of a moving camera: poses, inverse warping, and how pictures and depths are compared.
+"""Geometry of a moving camera: poses, inverse warping, and how images and depths are compared.
 
 Pure functions of tensors, in the precision of their arguments. The camera looks along z, x points
 right and y down. Pixel centres are whole numbers: u = 0 is the middle of the first column. A motion
@@ -94,7 +94,7 @@ def invert(motion: Tensor) -> Tensor:
 
 
 def resize_intrinsics(intrinsics: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Intrinsics `(..., 3, 3)` of pictures resized from `old` to `new` (height, width).
+    """Intrinsics `(..., 3, 3)` of images resized from `old` to `new` (height, width).
 
     With the pixel centre form c' = (c + 0.5) s - 0.5: it is exact where pixels are averaged.
     """
@@ -120,13 +120,13 @@ class Warped(NamedTuple):
     """What `inverse_warp` returns.
 
     Attributes:
-        picture: `(B, C, H, W)`, the source as seen from the target.
-        valid: `(B, H, W)` bool, pixels that lie in the source's picture and before its camera.
+        image: `(B, C, H, W)`, the source as seen from the target.
+        valid: `(B, H, W)` bool, pixels that lie in the source's image and before its camera.
         depth: `(B, H, W)`, distance along z in the source camera.
         grid: `(B, H, W, 2)`, where it was sampled, as `grid_sample` counts.
     """
 
-    picture: Tensor
+    image: Tensor
     valid: Tensor
     depth: Tensor
     grid: Tensor
@@ -139,7 +139,7 @@ def inverse_warp(
     intrinsics: Tensor,
     padding: Literal["zeros", "border"] = "zeros",
 ) -> Warped:
-    """See a source picture from the target camera.
+    """See a source image from the target camera.
 
     A target pixel p with depth D lies at X = D K^-1 p, seen by the source at q = K (R X + t); the
     source is sampled there, bilinearly.
@@ -148,7 +148,7 @@ def inverse_warp(
         source: `(B, C, H, W)`.
         depth: `(B, H, W)` of the target, > 0.
         motion: `(B, 4, 4)` (or `(B, 3, 4)`), target -> source.
-        intrinsics: `(B, 3, 3)` of both pictures.
+        intrinsics: `(B, 3, 3)` of both images.
         padding: what is seen outside of the source.
 
     Raises:
@@ -170,16 +170,16 @@ def inverse_warp(
     grid = 2 * (seen[:, :2] / z[:, None]) / span - 1  # (B, 2, H*W)
     inside = (grid.abs() <= 1 + _RIM).all(1) & ~behind
     grid = grid.transpose(1, 2).unflatten(1, (height, width))
-    picture = F.grid_sample(source, grid, mode="bilinear", padding_mode=padding, align_corners=True)
+    image = F.grid_sample(source, grid, mode="bilinear", padding_mode=padding, align_corners=True)
     size = (batch, height, width)
-    return Warped(picture, inside.view(size), seen[:, 2].view(size), grid)
+    return Warped(image, inside.view(size), seen[:, 2].view(size), grid)
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity `(B, C, H, W)` of pictures in [0, 1], in windows of 3 x 3.
+    """Structural similarity `(B, C, H, W)` of images in [0, 1], in windows of 3 x 3.
 
     Wang et al., "Image Quality Assessment", 2004, with mean filters and reflected borders as in
-    view synthesis since Godard et al., CVPR 2017. 1 where the pictures agree.
+    view synthesis since Godard et al., CVPR 2017. 1 where the images agree.
     """
     c1, c2 = 0.01**2, 0.03**2
 
@@ -204,24 +204,24 @@ def smoothness(field: Tensor) -> Tensor:
     return torch.stack([_mean(term.abs()) for term in terms]).sum(0)
 
 
-def edge_smoothness(disparity: Tensor, picture: Tensor) -> Tensor:
-    """First differences of a disparity, cheap across edges of the picture, `(B,)`.
+def edge_smoothness(disparity: Tensor, image: Tensor) -> Tensor:
+    """First differences of a disparity, cheap across edges of the image, `(B,)`.
 
     |d d*| exp(-|dI|) with d* = d / mean(d) (Godard et al., "Digging Into Self-Supervised Monocular
     Depth Estimation", ICCV 2019).
 
     Args:
         disparity: `(B, H, W)`.
-        picture: `(B, C, H, W)` in [0, 1].
+        image: `(B, C, H, W)` in [0, 1].
     """
     relative = disparity / disparity.mean((-2, -1), keepdim=True)
     terms = [
-        _mean(relative.diff(dim=axis).abs() * (-picture.diff(dim=axis).abs().mean(1)).exp())
+        _mean(relative.diff(dim=axis).abs() * (-image.diff(dim=axis).abs().mean(1)).exp())
         for axis in (-1, -2)
     ]
     return torch.stack(terms).sum(0)
 
 
 def _mean(field: Tensor) -> Tensor:
-    """Mean over the picture, 0 where a small picture leaves no differences."""
+    """Mean over the image, 0 where a small image leaves no differences."""
     return field.flatten(1).sum(1) / max(field[0].numel(), 1)

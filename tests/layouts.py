@@ -32,23 +32,23 @@ def frames(name: str, number: int, count: int = 48) -> np.ndarray:
     return actions.draw(key, size=64)[0][:count]
 
 
-def encode(path: Path, pictures: np.ndarray, fps: int = 30) -> Path:
-    """Write a video of the kind that its suffix says; a name without one becomes pictures."""
+def encode(path: Path, images: np.ndarray, fps: int = 30) -> Path:
+    """Write a video of the kind that its suffix says; a name without one becomes images."""
     if path.suffix not in _CODECS:
         path.mkdir(parents=True, exist_ok=True)
-        for number, picture in enumerate(pictures, 1):
-            cv2.imwrite(str(path / f"{number:05d}.jpg"), picture[..., ::-1])
+        for number, image in enumerate(images, 1):
+            cv2.imwrite(str(path / f"{number:05d}.jpg"), image[..., ::-1])
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     codec = _CODECS[path.suffix]
     with av.open(str(path), "w") as container:
         options = _CODEC_OPTIONS.get(codec, {})
         stream = container.add_stream(codec, rate=Fraction(fps), options=options)
-        stream.height, stream.width = pictures.shape[1:3]
+        stream.height, stream.width = images.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
-        for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     return path
 
@@ -68,10 +68,10 @@ def _clips() -> Iterator[tuple[str, int, np.ndarray]]:
 def ucf11(root: Path) -> Path:
     """`<class>/v_<prefix>_<group>/v_<prefix>_<group>_<clip>.mpg`, three groups of two clips."""
     prefixes = {"blink": "blink", "move_left": "walk_dog"}
-    for name, number, pictures in _clips():
+    for name, number, images in _clips():
         stem = f"v_{prefixes[name]}_{1 + number // 2:02d}"
         path = root / "UCF11_updated_mpg" / name / stem / f"{stem}_{1 + number % 2:02d}.mpg"
-        encode(path, pictures)
+        encode(path, images)
     return root
 
 
@@ -91,10 +91,10 @@ def hmdb51(root: Path) -> Path:
     lists = root / "testTrainMulti_7030_splits"
     lists.mkdir(parents=True)
     rows: dict[str, list[str]] = {name: [] for name in HMDB51_NAMES.values()}
-    for name, number, pictures in _clips():
+    for name, number, images in _clips():
         label = HMDB51_NAMES[name]
         file = HMDB51_FILES[number].format(label)
-        encode(root / label / file, pictures)
+        encode(root / label / file, images)
         rows[label].append(f"{file} {1 if number < 4 else 2} \n")
     for label, lines in rows.items():
         (lists / f"{label}_test_split1.txt").write_text("".join(lines))
@@ -109,14 +109,14 @@ def kinetics(root: Path) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     header = ["label", "youtube_id", "time_start", "time_end", "split", "is_cc"]
     lists: dict[str, list[list[object]]] = {"train": [header], "validate": [header]}
-    for name, number, pictures in _clips():
+    for name, number, images in _clips():
         part = "train" if number < 4 else "validate"
         label = KINETICS_NAMES[name]
         youtube_id, start = f"--{name[0]}QUuC4vJ{number}", 84 + number
         lists[part].append([label, youtube_id, start, start + 10, part, 0])
         folder = label if name == "blink" else label.replace(" ", "_")
         file = f"{youtube_id}_{start:06d}_{start + 10:06d}.mp4"
-        encode(root / part / folder / file, pictures)
+        encode(root / part / folder / file, images)
     lists["test"] = [header[1:5], ["zzzzzzzzzzz", 1, 11, "test"]]
     for part, rows in lists.items():
         with (root / f"{part}.csv").open("w", newline="") as file:
@@ -125,11 +125,11 @@ def kinetics(root: Path) -> Path:
 
 
 def folder(root: Path) -> Path:
-    """Class folders with every kind of file, subfolders, and a folder of pictures."""
+    """Class folders with every kind of file, subfolders, and a folder of images."""
     names = ("a.mp4", "b [1].webm", "sub/c.mkv", "sub/deep/d.MOV", "e.avi", "f")
-    for name, number, pictures in _clips():
+    for name, number, images in _clips():
         file = root / name / names[number]
-        written = encode(file.with_suffix(file.suffix.lower()), pictures)
+        written = encode(file.with_suffix(file.suffix.lower()), images)
         written.rename(file)
     return root
 
@@ -138,7 +138,7 @@ SOMETHING_NAMES = ("Opening something", "Closing something")
 
 
 def something(root: Path, version: int) -> Path:
-    """Version 1 (folders of pictures, CSV) or 2 (webm, JSON), and the workers' ground truth."""
+    """Version 1 (folders of images, CSV) or 2 (webm, JSON), and the workers' ground truth."""
     return interactions.render(
         root, clips=10, workers=5, version=version, templates=SOMETHING_NAMES, height=48
     )

@@ -1,4 +1,4 @@
-"""Whether the text of a picture can be read: nothing cut off, nothing on top of another."""
+"""Whether the text of an image can be read: nothing cut off, nothing on top of another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drives past a textured plane, whose depth, motion and pictures are known exactly."""
+"""Drives past a textured plane, whose depth, motion and images are known exactly."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Drive(NamedTuple):
     """T frames of one drive, float64.
 
     Attributes:
-        pictures: `(3, T, H, W)` in [-1, 1].
+        images: `(3, T, H, W)` in [-1, 1].
         depth: `(T, H, W)`.
         poses: `(T, 4, 4)`, camera to world, the first is the identity.
         intrinsics: `(3, 3)`.
     """
 
-    pictures: Tensor
+    images: Tensor
     depth: Tensor
     poses: Tensor
     intrinsics: Tensor
@@ -49,8 +49,8 @@ def drive(frames: int = 5, height: int = 32, width: int = 64, tilt: float = 0.1)
     depth = (6 - at @ normal)[:, None] / (normal @ turned)  # (T, H*W)
     x, y, _ = (at[:, :, None] + depth[:, None] * turned).unbind(1)
     waves = [(3 * x + y).sin(), (3 * y - x).cos(), (2 * x).sin() * (2 * y + 1).sin()]
-    pictures = torch.stack(waves).unflatten(-1, (height, width))
-    return Drive(0.9 * pictures, depth.unflatten(-1, (height, width)), stack, camera)
+    images = torch.stack(waves).unflatten(-1, (height, width))
+    return Drive(0.9 * images, depth.unflatten(-1, (height, width)), stack, camera)
 
 
 def motions(poses: Tensor, snippet: int = 3) -> Tensor:
@@ -69,7 +69,7 @@ def batch_of(*drives: Drive, **more: Any) -> dict[str, Any]:
     count, frames = len(drives), len(drives[0].poses)
     relative = [invert(d.poses[:1]) @ d.poses for d in drives]
     return {
-        "video": torch.stack([d.pictures for d in drives]).float(),
+        "video": torch.stack([d.images for d in drives]).float(),
         "valid": torch.ones(count, frames, dtype=torch.bool),
         "intrinsics": torch.stack([d.intrinsics for d in drives]).float(),
         "poses": torch.stack(relative).float(),

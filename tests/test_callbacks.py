@@ -292,7 +292,7 @@ def test_deletion_and_insertion_become_curves_over_training(tmp_path: Path) -> N
     logged = {
         step: metrics for metrics, step in recorder.metrics if "explain/gradcam/deletion" in metrics
     }
-    assert sorted(logged) == [4, 8]  # the trainer's steps, as those of the pictures
+    assert sorted(logged) == [4, 8]  # the trainer's steps, as those of the images
     for epoch, step in enumerate(sorted(logged)):
         folder = tmp_path / f"explain/epoch_{epoch:03d}"
         rows = rows_of(folder / "measures.csv")
@@ -310,8 +310,8 @@ def test_deletion_and_insertion_become_curves_over_training(tmp_path: Path) -> N
             mean = np.mean([float(row[kind]) for row in rows if row["method"] == method])
             assert value == pytest.approx(mean, abs=1e-4)
         assert (folder / "curves.png").is_file()
-    pictures = [(v, s) for _, key, v, s in recorder.media if key == "explain/curves"]
-    assert [step for _, step in pictures] == [4, 8]
+    images = [(v, s) for _, key, v, s in recorder.media if key == "explain/curves"]
+    assert [step for _, step in images] == [4, 8]
     # the last epoch's numbers are those of the weights at the end, by 20 steps of the default
     sample = Clips(6)[3]
     batch = {"video": sample["video"][None], "valid": sample["valid"][None]}

@@ -187,15 +187,15 @@ def test_a_last_chunk_may_lack_its_padding(videos: Path, tmp_path: Path, padding
         ([7], 0),  # it is short
     ],
 )
-def test_lost_pictures_show_in_the_numbers(tmp_path: Path, numbers: list[int], lost: int) -> None:
-    picture = layouts.encode(tmp_path / "one", layouts.frames("blink", 0, 1)) / "00001.jpg"
+def test_lost_images_show_in_the_numbers(tmp_path: Path, numbers: list[int], lost: int) -> None:
+    image = layouts.encode(tmp_path / "one", layouts.frames("blink", 0, 1)) / "00001.jpg"
     clip = tmp_path / "clip"
     clip.mkdir()
     for number in numbers:
-        shutil.copy(picture, clip / f"{number:05d}.jpg")
+        shutil.copy(image, clip / f"{number:05d}.jpg")
     found = inspect(Clip(clip, "x"), reader(rate=12, fps=None))
     is_are = "number is" if lost == 1 else "numbers are"
-    why = f"{lost} {is_are} missing among its pictures; replace it"
+    why = f"{lost} {is_are} missing among its images; replace it"
     assert found == Finding(len(numbers), *(("damaged", why) if lost else ()))
 
 
@@ -288,7 +288,7 @@ def test_problems_are_counted_named_and_written(check: Any, folder: Path, tmp_pa
         "move_left/f",
     }
     (row,) = (row for row in rows if row["what"] == "move_left/f")
-    assert "its picture 00007.jpg is damaged" in row["why"]
+    assert "its image 00007.jpg is damaged" in row["why"]
     # Without opening videos only lists and folders count.
     done = check("data=folder", f"data.root='{root}'", "decode=false", "out=null")
     assert done.returncode == 1
@@ -394,10 +394,10 @@ def test_multispectral(check: Any, tmp_path: Path) -> None:
         )
         for words in (
             "  IR/swing_ccw/a01_c1_r1: not there, though listed in IR_train.txt:1; copy it again",
-            "  TV/swing_cw/a02_c1_r1: 39 pictures are there, 40 listed in TV_train.txt:",
+            "  TV/swing_cw/a02_c1_r1: 39 images are there, 40 listed in TV_train.txt:",
             "  actor 3: in training (IR_train.txt:",
             "  TV/swing_cw/a03_c2_r1: IR_train.txt:",
-            "its picture 0011.png is damaged or cut short",
+            "its image 0011.png is damaged or cut short",
         ):
             assert words in done.stdout
 

@@ -389,21 +389,21 @@ def test_select_counts_clips_that_cannot_be_read(ckpt: Path, place: Path, here) 
     assert len(table(place / "damage" / "scores.csv")) == 16
 
 
-def test_a_folder_of_pictures_is_explained_as_one_clip(ckpt: Path, place: Path, here) -> None:
+def test_a_folder_of_images_is_explained_as_one_clip(ckpt: Path, place: Path, here) -> None:
     source = next((place / "data").rglob("v_expand_05_01.m*"))
     for name in ("one", "two"):
-        (place / "pictures" / name).mkdir(parents=True)
+        (place / "images" / name).mkdir(parents=True)
     with av.open(str(source)) as container:
         for n, frame in enumerate(container.decode(video=0)):
             for name in ("one", "two"):
-                frame.to_image().save(place / "pictures" / name / f"{n + 1:05}.jpg")
+                frame.to_image().save(place / "images" / name / f"{n + 1:05}.jpg")
     options = (f"ckpt={ckpt}", "explain=gradcam")
-    refuses(here("explain", *options, "video=pictures"), "pictures/", "rate")  # nobody knows theirs
+    refuses(here("explain", *options, "video=images"), "images/", "rate")  # nobody knows theirs
     options = (*options, "data.rate=30")
-    done = here("explain", *options, "video=pictures", "out=folders")
+    done = here("explain", *options, "video=images", "out=folders")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (place / "folders").glob("*.mp4")} == {"one.mp4", "two.mp4"}
-    done = here("explain", *options, "video=pictures/one", "out=folder")
+    done = here("explain", *options, "video=images/one", "out=folder")
     assert done.returncode == 0, done.stderr
     (row,) = table(place / "folder" / "scores.csv")
     assert Path(row["path"]).name == "one"
@@ -530,8 +530,8 @@ def test_a_clip_that_cannot_be_shown_is_skipped(ckpt: Path, place: Path, here, m
     monkeypatch.delattr(ClipReader, "display")  # a reader of data that are no videos
     done = here("explain", f"ckpt={ckpt}", "explain=gradcam", "out=small", "clips=1")
     assert done.returncode == 0, done.stderr
-    (picture,) = (place / "small").glob("*.mp4")
-    assert playable(picture) == 16
+    (image,) = (place / "small").glob("*.mp4")
+    assert playable(image) == 16
 
 
 def test_as_trained_and_more(ckpt: Path, place: Path, here) -> None:

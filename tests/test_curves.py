@@ -1,4 +1,4 @@
-"""The picture of deletion and insertion curves: right places, right words, text that fits."""
+"""The image of deletion and insertion curves: right places, right words, text that fits."""
 
 from __future__ import annotations
 

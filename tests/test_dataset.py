@@ -180,5 +180,5 @@ def test_a_reader_of_other_channels(folder: Path, channels: int) -> None:
     shown = colours if channels == 4 else colours[..., :1].repeat(3, -1)
     assert (data.to_frames(sample["video"][None]) == shown).all()
     assert (data.val_set[2]["video"] == 0).all()  # unreadable
-    picture = data.reader.display(sample["path"], sample["frame_idx"].tolist(), side=32)
-    assert (picture == shown[0]).all()
+    image = data.reader.display(sample["path"], sample["frame_idx"].tolist(), side=32)
+    assert (image == shown[0]).all()

@@ -126,7 +126,7 @@ def test_baselines_stand_behind_the_methods_once(model, clip) -> None:
     assert list(explanations) == ["gradcam", "noise"]
 
 
-def test_tables_and_pictures_of_several_clips(model, tmp_path: Path) -> None:
+def test_tables_and_images_of_several_clips(model, tmp_path: Path) -> None:
     measurements, rows = Measurements(both(steps=5)), []
     areas = []
     for n in range(2):
@@ -135,7 +135,7 @@ def test_tables_and_pictures_of_several_clips(model, tmp_path: Path) -> None:
         explanations = explain_clip(model, METHODS, clip, "smile")
         plot = tmp_path / f"clip_{n}.curves.png"
         measured = measurements.clip(model, explanations, clip, batch, plot)
-        assert measured.picture == plot and plot.is_file()
+        assert measured.image == plot and plot.is_file()
         rows += score_rows(model, measured.explanations, batch, found=measured.found)
         areas.append(float(lc.deletion(model, clip, explanations["space"].heatmap, 1, 5).auc))
     (curves,), figure = measurements.write(tmp_path)
@@ -183,24 +183,24 @@ def test_a_contrast_is_measured_for_both_classes(model, clip, tmp_path: Path) ->
 
 def test_what_cannot_be_measured_is_told(model, clip, tmp_path: Path) -> None:
     explanations, batch = explain_clip(model, METHODS, clip), batch_of(clip)
-    picture = tmp_path / "a.png"
+    image = tmp_path / "a.png"
     words = r"measure.deletion: steps=100 is more than the clip's 6"
     with pytest.raises(ConfigError, match=words):
-        Measurements(both(unit="frame")).clip(model, explanations, clip, batch, picture)
+        Measurements(both(unit="frame")).clip(model, explanations, clip, batch, image)
     explanations["space"].heatmap[0, 0, 0, 0] = torch.nan
     measurements = Measurements({**both(steps=4), "gini": {"_target_": GINI}})
-    measured = measurements.clip(model, explanations, clip, batch, picture)
+    measured = measurements.clip(model, explanations, clip, batch, image)
     assert measurements.failed == {
         f"{name}: the heatmap is not finite": "space of clip" for name in ("deletion", "insertion")
     }
     rows = list(score_rows(model, measured.explanations, batch, found=measured.found))
     given = {row["method"]: [bool(row[m]) for m in measurements.measures] for row in rows}
     assert given == {"space": [False] * 3} | {m: [True] * 3 for m in given if m != "space"}
-    picture = tmp_path / "only.png"
+    image = tmp_path / "only.png"
     only = {"space": explanations["space"]}
     assert Measurements({"gini": {"_target_": GINI}}).clip(
-        model, only, clip, batch, picture
-    ).picture is None and not picture.exists()  # fmt: skip
+        model, only, clip, batch, image
+    ).image is None and not image.exists()  # fmt: skip
 
 
 GINI = "lightning_cam.metrics.GiniIndex"
@@ -210,7 +210,7 @@ def test_without_measures_there_is_nothing(model, clip, tmp_path: Path) -> None:
     explanations, batch = explain_clip(model, METHODS, clip), batch_of(clip)
     measurements = Measurements({})
     measured = measurements.clip(model, explanations, clip, batch, tmp_path / "a.png")
-    assert dict(measured.explanations) == explanations and measured.picture is None
+    assert dict(measured.explanations) == explanations and measured.image is None
     rows = list(score_rows(model, measured.explanations, batch, found=measured.found))
     assert set(rows[0]) == set(SCORES)
     assert measurements.write(tmp_path) == ([], None)

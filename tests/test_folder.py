@@ -163,7 +163,7 @@ def test_some_classes_in_another_order(tmp_path: Path) -> None:
         _ = module(tmp_path, classes=["runs"]).listing
 
 
-def test_pictures_and_strays(tmp_path: Path) -> None:
+def test_images_and_strays(tmp_path: Path) -> None:
     for n in range(1, 4):
         touch(tmp_path, f"run/a{n}/{n:05d}.jpg")
         touch(tmp_path, f"run/deep/v.{n}/frame_{n}.png")
@@ -203,7 +203,7 @@ def test_impossible_settings_are_refused(tmp_path: Path, wrong: dict[str, Any]) 
         module(tmp_path, **wrong)
 
 
-def test_a_folder_of_pictures_is_read_at_its_rate(tmp_path: Path) -> None:
+def test_a_folder_of_images_is_read_at_its_rate(tmp_path: Path) -> None:
     from layouts import encode, frames
 
     path = encode(tmp_path / "blink" / "one", frames("blink", 0, 24))

@@ -1,4 +1,4 @@
-"""Folders of numbered pictures are read as videos: what the numbers mean, and what is refused."""
+"""Folders of numbered images are read as videos: what the numbers mean, and what is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_cam.data.video import frame_folders as pictures
+from lightning_cam.data.video import frame_folders as images
 from lightning_cam.data.video.reading import (
     VideoInfo,
     is_frame_folder,
@@ -32,7 +32,7 @@ import cv2  # isort: skip  (after the module that settles its order with decord)
 
 
 def shade(k: int, height: int = 12, width: int = 20) -> np.ndarray:
-    """Picture k, k < 32: of one colour, red carrying k; no channel equals another."""
+    """Image k, k < 32: of one colour, red carrying k; no channel equals another."""
     return np.full((height, width, 3), (8 * k, 200, 70), np.uint8)
 
 
@@ -42,9 +42,9 @@ def counted(frames: np.ndarray) -> list[int]:
     return np.rint(frames[..., 0].mean((1, 2)) / 8).astype(int).tolist()
 
 
-def encoded(picture: np.ndarray, kind: str = "png", **options: object) -> bytes:
+def encoded(image: np.ndarray, kind: str = "png", **options: object) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, kind, **options)
+    Image.fromarray(image).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -83,7 +83,7 @@ def test_layouts(tmp_path, name):
     assert counted(read_clip(folder, num_frames=3)) == [4, 12, 20]
     info = probe(folder, rate=12)
     assert (info.path, info.num_frames, info.fps) == (str(folder), 24, 12)
-    assert (info.height, info.width, info.container) == (12, 20, "pictures")
+    assert (info.height, info.width, info.container) == (12, 20, "images")
     np.testing.assert_array_equal(info.times, np.arange(24) / 12)
 
 
@@ -146,7 +146,7 @@ def test_a_missing_number_is_a_gap_not_a_shift(tiny, missing, fps):
         for number in numbers:
             Path(folder, f"{number + 1}.png").write_bytes(tiny)
         info = probe(folder, rate=12)
-    # so many gaps that the pictures there are come more slowly than the steps
+    # so many gaps that the images there are come more slowly than the steps
     slow = fps > 1.01 * info.fps
     with pytest.warns(UserWarning, match="above their own rate") if slow else nullcontext():
         shown = np.array(numbers)[info.steps(fps)]  # by number
@@ -186,7 +186,7 @@ def test_readers_do_not_matter(tmp_path):
         read_clip(folder, reader="vlc")
 
 
-def test_only_the_wanted_pictures_are_decoded(tmp_path, monkeypatch):
+def test_only_the_wanted_images_are_decoded(tmp_path, monkeypatch):
     folder = fill(tmp_path / "v", list(range(1, 31)))
     (folder / "00020.jpg").write_bytes(b"not wanted, so it may be anything")
     decoded = []
@@ -196,7 +196,7 @@ def test_only_the_wanted_pictures_are_decoded(tmp_path, monkeypatch):
         decoded.append(len(data))
         return real(data, flags)
 
-    monkeypatch.setattr(pictures.cv2, "imdecode", counting)
+    monkeypatch.setattr(images.cv2, "imdecode", counting)
     assert counted(read_clip(folder, [7, 3, 7])) == [7, 3, 7]
     assert len(decoded) == 3  # the first one tells the size
     decoded.clear()
@@ -221,7 +221,7 @@ def test_which_folders_are_videos(tmp_path):
     assert is_frame_folder(str(tmp_path / "yes"))
     assert not is_frame_folder(tmp_path / "yes" / "00001.jpg")
     assert not is_frame_folder(tmp_path / "missing")
-    assert not is_frame_folder(tmp_path)  # pictures in a folder below
+    assert not is_frame_folder(tmp_path)  # images in a folder below
     mixed = fill(tmp_path / "mixed", [1])
     (mixed / "clip.MP4").touch()
     assert not is_frame_folder(mixed)
@@ -258,10 +258,10 @@ def test_grey_alpha_palette_and_rotation(tmp_path):
     np.testing.assert_array_equal(read_clip(mislabelled)[0], colour)
 
 
-def with_thumbnail(picture: np.ndarray, **options: object) -> bytes:
+def with_thumbnail(image: np.ndarray, **options: object) -> bytes:
     """A JPEG that carries a whole smaller JPEG, end marker and all, in its header."""
-    exif = b"Exif\0\0" + encoded(picture[::4, ::4].copy(), "jpeg")
-    return encoded(picture, "jpeg", exif=exif, **options)
+    exif = b"Exif\0\0" + encoded(image[::4, ::4].copy(), "jpeg")
+    return encoded(image, "jpeg", exif=exif, **options)
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
@@ -278,7 +278,7 @@ WHOLE: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_pictures_cut_short_are_refused(tmp_path, name):
+def test_images_cut_short_are_refused(tmp_path, name):
     data = WHOLE[name]()
     folder = one(tmp_path / "v", data, f"1{name}")
     assert read_clip(folder).shape == (1, 48, 64, 3)
@@ -290,10 +290,10 @@ def test_pictures_cut_short_are_refused(tmp_path, name):
 
 @pytest.mark.parametrize("name", [name for name in WHOLE if name.endswith(("jpg", "png"))])
 def test_no_decoder_can_fill_up_what_is_cut(tmp_path, name, monkeypatch):
-    """Some builds of OpenCV return such pictures with the rest in grey."""
+    """Some builds of OpenCV return such images with the rest in grey."""
     data = WHOLE[name]()
     folder = one(tmp_path / "v", data, f"1{name}")
-    monkeypatch.setattr(pictures.cv2, "imdecode", lambda *_: shade(16)[..., ::-1])
+    monkeypatch.setattr(images.cv2, "imdecode", lambda *_: shade(16)[..., ::-1])
     assert counted(read_clip(folder)) == [16]
     header = data.rfind(b"\xff\xda" if name.endswith("jpg") else b"IDAT") + 4
     for end in np.linspace(header, len(data) - 2, 12).astype(int):
@@ -321,12 +321,12 @@ def dangling(folder: Path, name: str) -> Path:
 
 SIXTEEN = encoded(np.full((12, 20), 999, np.uint16))
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "empty": (lambda f: f.mkdir(), "a folder without numbered pictures.*give"),
+    "empty": (lambda f: f.mkdir(), "a folder without numbered images.*give"),
     "no numbers": (
         lambda f: one(f, encoded(shade(0)), "cover.png"),
-        "a folder without numbered pictures.*give",
+        "a folder without numbered images.*give",
     ),
-    "below": (lambda f: fill(f / "v", [1]), "a folder without numbered pictures.*give"),
+    "below": (lambda f: fill(f / "v", [1]), "a folder without numbered images.*give"),
     "videos": (lambda f: one(f, b"", "a.mp4"), r"a folder of videos \(a\.mp4 \.\.\.\); give one"),
     "mixed": (lambda f: add(fill(f, [1]), "b.avi", b""), r"a folder of videos \(b\.avi"),
     "twice": (
@@ -345,7 +345,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: add(fill(f, [1, 2, 3]), "00002.jpg", encoded(shade(1, 20, 12))),
         r"00002\.jpg is 12x20, its first 20x12; bring them to one size",
     ),
-    "empty picture": (lambda f: add(fill(f, [1, 2]), "00002.jpg", b""), r"00002\.jpg is damaged"),
+    "empty image": (lambda f: add(fill(f, [1, 2]), "00002.jpg", b""), r"00002\.jpg is damaged"),
     "empty bmp": (lambda f: add(fill(f, [1, 2]), "00003.bmp", b""), r"00003\.bmp is damaged"),
     "text": (lambda f: add(fill(f, [1, 2]), "00001.jpg", b"text"), r"00001\.jpg is damaged"),
     "dangling": (lambda f: dangling(fill(f, [1, 2]), "00003.jpg"), r"00003\.jpg.*No such file"),

@@ -85,20 +85,20 @@ def test_a_method_that_fails_is_left_out_of_a_contrast(model, clip) -> None:
 def test_a_contrast_is_drawn_as_three_maps_of_which_one_is_signed(model, clip) -> None:
     methods = {"a": lc.GradCAM(), "signed": lc.GradCAM(relu=False)}
     found = explain_clip(model, methods, clip, "wave", against="smile")
-    picture = draw_clip(model, found, frames(), batch_of(clip), "clip")
-    assert (picture.target, picture.against, picture.label) == ("wave", "smile", "wave")
-    first, second = picture.contrasts
+    figure = draw_clip(model, found, frames(), batch_of(clip), "clip")
+    assert (figure.target, figure.against, figure.label) == ("wave", "smile", "wave")
+    first, second = figure.contrasts
     where = "layer, gradient pooled over spacetime"
     assert first == (
         f"a: Grad-CAM for A, {where}", f"a: Grad-CAM for B, {where}",
         f"a: Grad-CAM for A - B, {where}",
     )  # fmt: skip
-    assert [picture.is_signed(caption) for caption in first] == [False, False, True]
-    assert [picture.is_signed(caption) for caption in second] == [True, True, True]
-    a, b, both = (picture.heatmaps[caption] for caption in first)
+    assert [figure.is_signed(caption) for caption in first] == [False, False, True]
+    assert [figure.is_signed(caption) for caption in second] == [True, True, True]
+    a, b, both = (figure.heatmaps[caption] for caption in first)
     np.testing.assert_allclose(both, a - b, atol=1e-7)
-    assert len({picture.scale(caption) for caption in first}) == 1
-    assert picture.scale(first[0]) == max(a.max(), b.max())
+    assert len({figure.scale(caption) for caption in first}) == 1
+    assert figure.scale(first[0]) == max(a.max(), b.max())
 
 
 @pytest.mark.parametrize("negative", ["A", "B"])
@@ -107,16 +107,16 @@ def test_where_one_class_is_signed_so_is_the_other(model, clip, negative: str) -
     minus = replace(lc.explain(model, lc.GradCAM(), clip, "smile"), heatmap=-plus.heatmap)
     first, second = (minus, plus) if negative == "A" else (plus, minus)
     found = {"gradcam": Contrast(**vars(first), against=second)}
-    picture = draw_clip(model, found, frames(), batch_of(clip), "clip")
-    assert set(picture.signed) == set(picture.contrasts[0])  # or their colours would not compare
-    scales = {picture.scale(caption) for caption in picture.heatmaps}
-    assert scales == {max(np.abs(heat).max() for heat in picture.heatmaps.values())}
+    figure = draw_clip(model, found, frames(), batch_of(clip), "clip")
+    assert set(figure.signed) == set(figure.contrasts[0])  # or their colours would not compare
+    scales = {figure.scale(caption) for caption in figure.heatmaps}
+    assert scales == {max(np.abs(heat).max() for heat in figure.heatmaps.values())}
 
 
 def test_captions_tell_the_poolings_apart(model, clip) -> None:
     methods = {"gradcam": lc.GradCAM(), "gradcam_space": lc.GradCAM(pool="space")}
-    picture = draw_clip(model, explain_clip(model, methods, clip), frames(), batch_of(clip), "clip")
-    assert list(picture.strips()) == [
+    figure = draw_clip(model, explain_clip(model, methods, clip), frames(), batch_of(clip), "clip")
+    assert list(figure.strips()) == [
         "energy: Grad-CAM, gradient pooled over spacetime",
         "energy: Grad-CAM, gradient pooled over space",
     ]
@@ -141,8 +141,8 @@ def test_the_arrays_of_a_contrast(model, clip, tmp_path: Path) -> None:
     evil = "../x y/é"
     methods = {"gradcam": lc.GradCAM(), evil: lc.GradCAM(pool="space")}
     found = explain_clip(model, methods, clip, "../c", against="smile")
-    picture = draw_clip(model, found, frames(), batch_of(clip), "clip")
-    files = write_clip(tmp_path, picture, found, batch_of(clip), fps=4)
+    figure = draw_clip(model, found, frames(), batch_of(clip), "clip")
+    files = write_clip(tmp_path, figure, found, batch_of(clip), fps=4)
     with zipfile.ZipFile(files.arrays) as archive:
         assert not [name for name in archive.namelist() if name.startswith("/") or "../" in name]
     with np.load(files.arrays) as arrays:
@@ -167,7 +167,7 @@ def test_the_arrays_of_a_contrast(model, clip, tmp_path: Path) -> None:
 
 def test_the_arrays_of_one_class_have_no_second(model, clip, tmp_path: Path) -> None:
     found = explain_clip(model, {"gradcam": lc.GradCAM()}, clip)
-    picture = draw_clip(model, found, frames(), batch_of(clip), "clip")
-    with np.load(write_clip(tmp_path, picture, found, batch_of(clip), fps=4).arrays) as arrays:
+    figure = draw_clip(model, found, frames(), batch_of(clip), "clip")
+    with np.load(write_clip(tmp_path, figure, found, batch_of(clip), fps=4).arrays) as arrays:
         assert not [name for name in arrays.files if "against" in name]
         assert arrays["relevance/gradcam"].shape == (6,)

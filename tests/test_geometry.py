@@ -1,4 +1,4 @@
-"""Poses, warps and comparisons of pictures against closed forms, in float64."""
+"""Poses, warps and comparisons of images against closed forms, in float64."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def camera(focal: float, height: int, width: int) -> Tensor:
-    """Intrinsics `(1, 3, 3)` that look through the middle of the picture."""
+    """Intrinsics `(1, 3, 3)` that look through the middle of the image."""
     k = torch.tensor([[focal, 0, (width - 1) / 2], [0, 1.5 * focal, (height - 1) / 2], [0, 0, 1]])
     return k.double()[None]
 
@@ -47,7 +47,7 @@ def motion(*vector: float) -> Tensor:
 
 
 def smooth(u: Tensor, v: Tensor) -> Tensor:
-    """A picture `(1, 2, h, w)` that is known at all positions `(h, w)`, not at whole ones alone."""
+    """An image `(1, 2, h, w)` that is known at all positions `(h, w)`, not at whole ones alone."""
     return torch.stack([(0.3 * u).sin() + 0.1 * v, (0.2 * v + 0.1 * u).cos()])[None]
 
 
@@ -57,7 +57,7 @@ def positions(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def ramps(u: Tensor, v: Tensor) -> Tensor:
-    """A picture `(1, 2, h, w)` that bilinear interpolation repeats exactly: its own positions."""
+    """An image `(1, 2, h, w)` that bilinear interpolation repeats exactly: its own positions."""
     return torch.stack([u, v])[None]
 
 
@@ -140,7 +140,7 @@ def test_vectors_are_checked() -> None:
 
 
 def test_intrinsics_follow_the_size() -> None:
-    """Half the picture: its first pixel lies between the first two."""
+    """Half the image: its first pixel lies between the first two."""
     k = camera(20, 16, 32)
     half = resize_intrinsics(k, (16, 32), (8, 8))
     assert half[0].tolist() == [[5, 0, (15.5 + 0.5) / 4 - 0.5], [0, 15, 3.5], [0, 0, 1]]
@@ -150,19 +150,19 @@ def test_intrinsics_follow_the_size() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(seed=SEEDS, height=st.integers(1, 40), width=st.integers(1, 40))
-def test_a_point_stays_at_its_place_in_the_picture(seed: int, height: int, width: int) -> None:
+def test_a_point_stays_at_its_place_in_the_image(seed: int, height: int, width: int) -> None:
     k, point = camera(20, 16, 32), noise(3, 1, seed=seed) + 0.5
     new = resize_intrinsics(k, (16, 32), (height, width))
     old_pixel, new_pixel = (matrix[0] @ point / point[2] for matrix in (k, new))
     for i, (before, after) in enumerate(((32, width), (16, height))):
-        # as a share of the picture from rim to rim
+        # as a share of the image from rim to rim
         share = (old_pixel[i] + 0.5) / before
         assert (new_pixel[i] + 0.5).item() / after == pytest.approx(share.item())
 
 
-def test_averaged_pictures_show_the_same_scene() -> None:
+def test_averaged_images_show_the_same_scene() -> None:
     u, v = positions(16, 32)
-    small = F.avg_pool2d(ramps(u, v), 4)  # (1, 2, 4, 8), positions in the large picture
+    small = F.avg_pool2d(ramps(u, v), 4)  # (1, 2, 4, 8), positions in the large image
     new = resize_intrinsics(camera(20, 16, 32), (16, 32), (4, 8))
     rays = torch.linalg.inv(new[0]) @ pixel_grid(4, 8, EYE)
     there = camera(20, 16, 32)[0] @ rays
@@ -183,19 +183,19 @@ def test_standing_still_changes_nothing(size: tuple[int, int]) -> None:
     source, depth = noise(2, 3, *size), 1 + 50 * noise(2, *size, seed=1)
     k = camera(20, *size).expand(2, 3, 3)
     seen = inverse_warp(source, depth, EYE.expand(2, 4, 4), k)
-    torch.testing.assert_close(seen.picture, source, rtol=0, atol=1e-11)
+    torch.testing.assert_close(seen.image, source, rtol=0, atol=1e-11)
     torch.testing.assert_close(seen.depth, depth)
     assert seen.valid.all()
     single = inverse_warp(source.float(), depth.float(), EYE.float().expand(2, 4, 4), k.float())
     assert single.valid.all()  # rounding at the rim does not count as outside
-    torch.testing.assert_close(single.picture, source.float(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(single.image, source.float(), rtol=0, atol=1e-4)
 
 
 def test_one_column_or_row_alone() -> None:
     for size in ((1, 5), (5, 1), (1, 1)):
         source = noise(1, 3, *size)
         seen = inverse_warp(source, torch.ones(1, *size).double(), EYE[None], camera(20, *size))
-        torch.testing.assert_close(seen.picture, source)
+        torch.testing.assert_close(seen.image, source)
 
 
 def shifted(vector: tuple[float, ...], depth: float, size: tuple[int, int] = (20, 60)) -> Warped:
@@ -210,12 +210,12 @@ def test_a_plane_moves_by_focal_length_times_way_over_depth() -> None:
     expected = u + 240 * 0.1 / 5  # 4.8 pixels to the right
     inside = expected <= 59
     assert torch.equal(seen.valid[0], inside)
-    torch.testing.assert_close(seen.picture[0, 0][inside], expected[inside])
-    torch.testing.assert_close(seen.picture[0, 1][inside], v[inside])
+    torch.testing.assert_close(seen.image[0, 0][inside], expected[inside])
+    torch.testing.assert_close(seen.image[0, 1][inside], v[inside])
     down = shifted((0, -0.02, 0, 0, 0, 0), 5.0)
     inside = v - 360 * 0.02 / 5 >= 0
     assert torch.equal(down.valid[0], inside)
-    torch.testing.assert_close(down.picture[0, 1][inside], (v - 1.44)[inside])
+    torch.testing.assert_close(down.image[0, 1][inside], (v - 1.44)[inside])
     torch.testing.assert_close(down.depth, torch.full_like(down.depth, 5.0))
 
 
@@ -223,8 +223,8 @@ def test_what_comes_nearer_grows() -> None:
     u, v = positions(20, 60)
     seen = shifted((0, 0, 1, 0, 0, 0), 4.0)  # at 4 m, the source sees it at 5 m
     assert seen.valid.all()
-    torch.testing.assert_close(seen.picture[0, 0], 29.5 + (u - 29.5) * 4 / 5)
-    torch.testing.assert_close(seen.picture[0, 1], 9.5 + (v - 9.5) * 4 / 5)
+    torch.testing.assert_close(seen.image[0, 0], 29.5 + (u - 29.5) * 4 / 5)
+    torch.testing.assert_close(seen.image[0, 1], 9.5 + (v - 9.5) * 4 / 5)
     torch.testing.assert_close(seen.depth, torch.full_like(seen.depth, 5.0))
 
 
@@ -236,7 +236,7 @@ def test_a_turn_does_not_depend_on_the_depth() -> None:
     angle = ((u - 29.5) / 240).atan() + 0.05
     expected = 29.5 + 240 * angle.tan()
     inside = expected <= 59
-    torch.testing.assert_close(panned.picture[0, 0][inside], expected[inside])
+    torch.testing.assert_close(panned.image[0, 0][inside], expected[inside])
 
 
 def test_padding_beyond_the_rim() -> None:
@@ -245,15 +245,15 @@ def test_padding_beyond_the_rim() -> None:
     right = motion(3 / 20, 0, 0, 0, 0, 0)  # three pixels
     zeros = inverse_warp(source, depth, right, camera(20, *size))
     border = inverse_warp(source, depth, right, camera(20, *size), padding="border")
-    assert zeros.picture[0, 0, 0].tolist() == pytest.approx([1] * 7 + [0] * 3)
-    torch.testing.assert_close(border.picture, source)
+    assert zeros.image[0, 0, 0].tolist() == pytest.approx([1] * 7 + [0] * 3)
+    torch.testing.assert_close(border.image, source)
     assert torch.equal(zeros.valid, border.valid) and zeros.valid.sum() == 4 * 7
 
 
 def test_nothing_is_seen_behind_the_camera() -> None:
     seen = shifted((0, 0, -6, 0, 0, 0), 5.0)
     assert not seen.valid.any()
-    assert seen.picture.isfinite().all()
+    assert seen.image.isfinite().all()
     torch.testing.assert_close(seen.depth, torch.full_like(seen.depth, -1.0))
     # 1 m behind the source, and on the ray to which its first pixel belongs
     corner = shifted((32 / 240, 12 / 360, -6, 0, 0, 0), 5.0)
@@ -270,12 +270,12 @@ def test_each_row_of_the_batch_has_its_own_camera() -> None:
     both = inverse_warp(source, depth, way, k)
     for i, shift in enumerate((1, -2)):
         alone = inverse_warp(source[:1], depth[:1], way[i : i + 1, :3], k[i : i + 1])  # (1, 3, 4)
-        torch.testing.assert_close(alone.picture, both.picture[i : i + 1])
+        torch.testing.assert_close(alone.image, both.image[i : i + 1])
         expected = (u + shift)[both.valid[i]]
-        torch.testing.assert_close(both.picture[i, 0][both.valid[i]], expected)
+        torch.testing.assert_close(both.image[i, 0][both.valid[i]], expected)
 
 
-def test_the_warp_of_a_smooth_picture_is_that_picture_elsewhere() -> None:
+def test_the_warp_of_a_smooth_image_is_that_image_elsewhere() -> None:
     """What is interpolated is within its second derivative of the truth."""
     size = (20, 40)
     depth = 4 + noise(1, *size)
@@ -289,7 +289,7 @@ def test_the_warp_of_a_smooth_picture_is_that_picture_elsewhere() -> None:
     u, v = ((seen.grid[0] + 1) * half).unbind(-1)
     expected = smooth(u, v)[0][:, seen.valid[0]]
     assert seen.valid.double().mean() > 0.9
-    apart = (seen.picture[0][:, seen.valid[0]] - expected).abs().max()
+    apart = (seen.image[0][:, seen.valid[0]] - expected).abs().max()
     assert apart < 0.3**2 / 8 + 0.2**2 / 8
 
 
@@ -304,7 +304,7 @@ def test_gradients_of_the_warp(rotation: Rotation) -> None:
 
     def warped(depth: Tensor, pose: Tensor) -> tuple[Tensor, Tensor]:
         seen = inverse_warp(source, depth, pose_matrix(pose, rotation), k)
-        return seen.picture[seen.valid[:, None].expand_as(seen.picture)], seen.depth
+        return seen.image[seen.valid[:, None].expand_as(seen.image)], seen.depth
 
     with torch.no_grad():
         seen = inverse_warp(source, depth, pose_matrix(pose, rotation), k)
@@ -318,7 +318,7 @@ def test_gradients_stay_finite_behind_the_camera() -> None:
     depth = torch.full((1, 4, 6), 1.0, dtype=torch.float64, requires_grad=True)
     pose = torch.tensor([[0.1, 0, -1.0, 0, 0.01, 0]], dtype=torch.float64, requires_grad=True)
     seen = inverse_warp(noise(1, 3, 4, 6), depth, pose_matrix(pose), camera(6, 4, 6))
-    seen.picture.sum().backward()
+    seen.image.sum().backward()
     assert depth.grad is not None and depth.grad.isfinite().all()
     assert pose.grad is not None and pose.grad.isfinite().all()
 
@@ -333,12 +333,12 @@ def test_shapes_of_the_warp_are_checked() -> None:
 # SSIM
 
 
-def test_a_picture_is_like_itself() -> None:
-    picture = noise(2, 3, 8, 9)
-    torch.testing.assert_close(ssim(picture, picture), torch.ones_like(picture))
+def test_a_image_is_like_itself() -> None:
+    image = noise(2, 3, 8, 9)
+    torch.testing.assert_close(ssim(image, image), torch.ones_like(image))
 
 
-def test_constant_pictures_by_hand() -> None:
+def test_constant_images_by_hand() -> None:
     a, b = torch.full((1, 1, 4, 4), 0.2).double(), torch.full((1, 1, 4, 4), 0.6).double()
     expected = (2 * 0.2 * 0.6 + 1e-4) / (0.04 + 0.36 + 1e-4)
     torch.testing.assert_close(ssim(a, b), torch.full_like(a, expected))
@@ -349,14 +349,14 @@ def test_constant_pictures_by_hand() -> None:
     [((1, 1), [0, 1, 2], [0, 1, 2]), ((0, 2), [1, 0, 1], [1, 2, 1])],  # reflected at the rim
 )
 def test_a_window_by_hand(pixel: tuple[int, int], rows: list[int], columns: list[int]) -> None:
-    pictures = noise(2, 3, 3)
-    a, b = pictures[:, rows][:, :, columns]
+    images = noise(2, 3, 3)
+    a, b = images[:, rows][:, :, columns]
     mu_a, mu_b = a.mean(), b.mean()
     covariance = ((a - mu_a) * (b - mu_b)).mean()
     variances = a.var(correction=0) + b.var(correction=0)
     expected = (2 * mu_a * mu_b + 1e-4) * (2 * covariance + 9e-4)
     expected /= (mu_a**2 + mu_b**2 + 1e-4) * (variances + 9e-4)
-    found = ssim(pictures[:1, None], pictures[1:, None])
+    found = ssim(images[:1, None], images[1:, None])
     assert found.shape == (1, 1, 3, 3)
     torch.testing.assert_close(found[0, 0][pixel], expected)
 

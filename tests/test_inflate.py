@@ -54,7 +54,7 @@ def trunk_of(net: nn.Module) -> nn.Sequential:
 
 
 def boring(frames: int, size: int, batch: int = 1) -> Tensor:
-    """Clips that repeat one picture."""
+    """Clips that repeat one image."""
     return noise(batch, 3, 1, size, size).expand(-1, -1, frames, -1, -1).contiguous()
 
 

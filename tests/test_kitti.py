@@ -1,4 +1,4 @@
-"""Drives of pictures for depth and motion: geometry, clips, KITTI's files, every kind of damage."""
+"""Drives of images for depth and motion: geometry, clips, KITTI's files, every kind of damage."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from lightning_cam.geometry import inverse_warp
 from lightning_cam.synthetic.odometry import PARTS as MASKS
 from lightning_cam.synthetic.odometry.data_module import SyntheticOdometry
 
-SIZE = (40, 130)  # of pictures on disk
+SIZE = (40, 130)  # of images on disk
 K = cameras.pinhole(75.0, 76.0, 63.5, 19.4)
 BASELINE = np.array([0.06, -0.01, 0.003])  # of image_2
 REAL = [718.856, 718.856, 607.1928, 185.2157]
@@ -55,9 +55,9 @@ def lay(root: Path, number: int = 0, count: int = 12, camera: str = "image_2") -
     (place / camera).mkdir(parents=True)
     rng = np.random.default_rng(number)
     for k in range(count):
-        picture = rng.integers(0, 256, (*SIZE, 3), np.uint8)
-        picture[:20, :40] = k
-        cv2.imwrite(str(place / camera / f"{k:06d}.png"), picture)
+        image = rng.integers(0, 256, (*SIZE, 3), np.uint8)
+        image[:20, :40] = k
+        cv2.imwrite(str(place / camera / f"{k:06d}.png"), image)
     shifts = {0: np.zeros(3), 1: np.array([-0.5, 0, 0]), 2: BASELINE, 3: -BASELINE}
     rows = [
         " ".join(f"{v:.12e}" for v in np.column_stack([K, K @ shift]).ravel())
@@ -77,7 +77,7 @@ def lay(root: Path, number: int = 0, count: int = 12, camera: str = "image_2") -
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sequences 00 (12 pictures), 01 (4) and 09 (9)."""
+    """Sequences 00 (12 images), 01 (4) and 09 (9)."""
     root = tmp_path_factory.mktemp("kitti")
     for number, count in ((0, 12), (1, 4), (9, 9)):
         lay(root, number, count)
@@ -124,15 +124,15 @@ def project(k: np.ndarray, point: np.ndarray) -> np.ndarray:
 
 
 def spot(at: np.ndarray, size: tuple[int, int], width: float = 3.0) -> np.ndarray:
-    """A picture of a smooth white spot around a place between pixels."""
+    """An image of a smooth white spot around a place between pixels."""
     v, u = np.mgrid[: size[0], : size[1]]
     heat = np.exp(-((u - at[0]) ** 2 + (v - at[1]) ** 2) / (2 * width**2))
     return np.repeat(np.rint(255 * heat).astype(np.uint8)[..., None], 3, -1)
 
 
-def centroid(picture: np.ndarray) -> np.ndarray:
-    weight = picture.astype(float) / picture.sum()
-    v, u = np.mgrid[: picture.shape[0], : picture.shape[1]]
+def centroid(image: np.ndarray) -> np.ndarray:
+    weight = image.astype(float) / image.sum()
+    v, u = np.mgrid[: image.shape[0], : image.shape[1]]
     return np.array([(u * weight).sum(), (v * weight).sum()])
 
 
@@ -192,7 +192,7 @@ def test_poses_of_another_camera() -> None:
     """A point of the world is where both cameras say."""
     poses = drive_poses(6)
     other = cameras.shifted(poses, BASELINE)
-    point = np.array([1.0, -0.5, 9.0])  # of camera 0 at its first picture
+    point = np.array([1.0, -0.5, 9.0])  # of camera 0 at its first image
     for of, at in zip(poses, other, strict=True):
         seen = (np.linalg.inv(of) @ (*point, 1))[:3] + BASELINE
         assert np.allclose((at @ (*seen, 1))[:3], point + BASELINE)
@@ -226,7 +226,7 @@ def test_relative_poses_start_at_the_identity() -> None:
         (cameras.pinhole(75, 75, np.nan, 19), "focal lengths"),
     ],
 )
-def test_intrinsics_of_other_pictures(k: np.ndarray, words: str) -> None:
+def test_intrinsics_of_other_images(k: np.ndarray, words: str) -> None:
     found = cameras.misfit(k, *SIZE)
     assert (words in found) and bool(words) == bool(found)
 
@@ -282,15 +282,15 @@ def test_films_overlap_by_their_borders_only() -> None:
 def test_what_is_held_out_is_not_trained_on(gaps: list[int], least: int) -> None:
     drive = bare(np.cumsum(gaps).tolist())
     start, end = drive.hold_out(0.1, least)
-    assert start.pictures + end.pictures == drive.pictures
-    assert len(end.pictures) == min(max(round(0.1 * len(gaps)), least), len(gaps))
+    assert start.images + end.images == drive.images
+    assert len(end.images) == min(max(round(0.1 * len(gaps)), least), len(gaps))
 
 
 def test_a_part_of_a_drive_keeps_what_belongs_together(tmp_path: Path) -> None:
     drive = bare(list(range(9)))
     whole = Drive(
         "00",
-        drive.pictures,
+        drive.images,
         drive.numbers,
         K,
         drive_poses(9),
@@ -330,7 +330,7 @@ def test_what_a_clip_holds(tree: Path) -> None:
     found = sample["poses"].double().numpy()
     assert np.abs(found - np.linalg.inv(poses[0]) @ poses).max() < 1e-5
     grey = data.to_frames(sample["video"][None])[0][:, 2, 4]
-    assert np.array_equal(grey, np.repeat(np.arange(3, 9)[:, None], 3, 1))  # the right pictures
+    assert np.array_equal(grey, np.repeat(np.arange(3, 9)[:, None], 3, 1))  # the right images
     assert torch.equal(sample["black"], torch.full((3,), -1.0))
 
 
@@ -394,10 +394,10 @@ def test_a_raw_batch_is_finished_like_its_samples(tree: Path) -> None:
         assert torch.equal(batch["video"][n], data.val_set[n]["video"])
 
 
-def test_no_picture_is_trained_on_and_held_out(tree: Path) -> None:
+def test_no_image_is_trained_on_and_held_out(tree: Path) -> None:
     data = module(tree, val=None)
-    seen = {clip.drive.pictures[at] for clip in data.train_set.clips for at in clip.positions}
-    held = {clip.drive.pictures[at] for clip in data.val_set.clips for at in clip.positions}
+    seen = {clip.drive.images[at] for clip in data.train_set.clips for at in clip.positions}
+    held = {clip.drive.images[at] for clip in data.val_set.clips for at in clip.positions}
     assert [path.stem for path in sorted(held)] == ["000009", "000010", "000011"]
     assert not seen & held
     assert len(seen) == 9 + 4  # sequence 01 is too short to be divided
@@ -413,13 +413,13 @@ def test_all_of_a_set_can_be_looked_at(tree: Path) -> None:
         data.evaluation("07")
 
 
-def test_pictures_for_people(tree: Path) -> None:
+def test_images_for_people(tree: Path) -> None:
     data = module(tree)
     clip = data.val_set[1]
     shown = data.reader.display(clip["path"], clip["frame_idx"].tolist())
     assert shown.shape == (6, 128, 416, 3)
     assert shown[:, 20, 30].tolist() == [[k] * 3 for k in range(3, 9)]
-    with pytest.raises(VideoReadError, match="no picture of number 77"):
+    with pytest.raises(VideoReadError, match="no image of number 77"):
         data.reader.display(clip["path"], [77])
 
 
@@ -530,12 +530,12 @@ def twice(root: Path) -> None:
     shutil.copy(folder / "000004.png", folder / "copy_000004.png")
 
 
-def resized_pictures(root: Path) -> None:
+def resized_images(root: Path) -> None:
     for path in (root / "sequences" / "00" / "image_2").iterdir():
         cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (65, 20)))
 
 
-def no_pictures(root: Path) -> None:
+def no_images(root: Path) -> None:
     shutil.rmtree(root / "sequences" / "00" / "image_2")
 
 
@@ -547,19 +547,19 @@ def other_camera(root: Path) -> None:
 LISTED: list[tuple[Callable[[Path], None], str, str, int]] = [
     (gone, "calib", r"no .*00/calib\.txt.*: unpack .*, or set data\.intrinsics=\[FX,FY,CX,CY\]", 0),
     (cut_calib, "calib", r"calib\.txt' has no row P2 of 12 numbers", 0),
-    (short_poses, "poses", r"00\.txt: it has 10 poses, the pictures count 12", 10),
+    (short_poses, "poses", r"00\.txt: it has 10 poses, the images count 12", 10),
     (torn_poses, "poses", r"00\.txt: its poses are not used: line 5 has other than 12", 10),
     (words_in_poses, "poses", "not used: could not convert string", 10),
     (scaled_poses, "poses", "that of line 1 is no rotation", 10),
     (no_poses, "poses", r"00\.txt: not there, so nothing can be measured", 10),
     (stuck_clock, "times", "its times are not used: they do not increase", 10),
-    (few_times, "times", "it has 2 times, the pictures count 12", 10),
-    (too_short, "short", r"00/image_2: it has 2 pictures, a snippet takes 3; add some", 0),
+    (few_times, "times", "it has 2 times, the images count 12", 10),
+    (too_short, "short", r"00/image_2: it has 2 images, a snippet takes 3; add some", 0),
     (full_of_gaps, "short", r"and 2 without a gap \(data\.max_gap=1\), a snippet takes 3", 0),
-    (one_lost, "gap", "1 of its pictures up to number 11 are missing", 7),
+    (one_lost, "gap", "1 of its images up to number 11 are missing", 7),
     (twice, "stray", r"copy_000004\.png: 000004\.png has its number; keep one", 10),
-    (resized_pictures, "calib", r"\(63\.5, 19\.4\) is far from the middle of 65x20 pictures", 0),
-    (no_pictures, "missing", "00/image_2: not there", 0),
+    (resized_images, "calib", r"\(63\.5, 19\.4\) is far from the middle of 65x20 images", 0),
+    (no_images, "missing", "00/image_2: not there", 0),
     (other_camera, "missing", r"there are some in image_3: set data\.camera", 0),
 ]
 
@@ -591,7 +591,7 @@ def test_damage_that_is_seen_before_training(
         assert len(rest.train_set) == 2
 
 
-def test_a_picture_that_is_lost_moves_no_pose(copy: Path) -> None:
+def test_a_image_that_is_lost_moves_no_pose(copy: Path) -> None:
     one_lost(copy)
     clip = module(copy).evaluation("0")[1]
     want = cameras.shifted(drive_poses(12), BASELINE)
@@ -612,12 +612,12 @@ def repaint(path: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (spoil, r"image_2': its picture 000005\.png is damaged or cut short"),
-        (Path.unlink, r"its picture 000005\.png: No such file"),
-        (repaint, r"its picture 000005\.png is 20x20, the intrinsics are of 130x40"),
+        (spoil, r"image_2': its image 000005\.png is damaged or cut short"),
+        (Path.unlink, r"its image 000005\.png: No such file"),
+        (repaint, r"its image 000005\.png is 20x20, the intrinsics are of 130x40"),
     ],
 )
-def test_a_bad_picture_ends_nothing(copy: Path, harm: Callable[[Path], None], words: str) -> None:
+def test_a_bad_image_ends_nothing(copy: Path, harm: Callable[[Path], None], words: str) -> None:
     data = module(copy, val=[0])
     with pytest.warns(UserWarning, match="new scenes"):
         data.setup()
@@ -632,7 +632,7 @@ def test_a_bad_picture_ends_nothing(copy: Path, harm: Callable[[Path], None], wo
     for clip in (first, second):
         lost = clip["frame_idx"] == 5
         assert lost.sum() == 1
-        assert clip["valid"].tolist() == (~lost).tolist()  # only this picture
+        assert clip["valid"].tolist() == (~lost).tolist()  # only this image
         torch.testing.assert_close(
             clip["video"][:, lost],
             clip["black"][:, None, None, None].expand(-1, 1, *clip["video"].shape[2:]),
@@ -644,7 +644,7 @@ def test_a_bad_picture_ends_nothing(copy: Path, harm: Callable[[Path], None], wo
     assert sum(bool(e) for b in batches(data) for e in b["error"]) == 3
 
 
-def test_nothing_but_bad_pictures(copy: Path) -> None:
+def test_nothing_but_bad_images(copy: Path) -> None:
     data = module(copy, train=[1])
     data.setup()
     for path in (copy / "sequences" / "01" / "image_2").iterdir():
@@ -708,7 +708,7 @@ def test_a_blank_clip_for_lists_of_layers() -> None:
 
 
 def truth(root: Path, count: int = 12) -> Path:
-    """Depth of 2 metres a column, and a mask of the picture's left half, in sequence 00."""
+    """Depth of 2 metres a column, and a mask of the image's left half, in sequence 00."""
     place = root / "ground_truth" / "00"
     for name in ("depth", "moving"):
         (place / name).mkdir(parents=True)
@@ -744,9 +744,9 @@ def test_bad_ground_truth(copy: Path) -> None:
     (place / "moving" / "000011.png").unlink()
     cv2.imwrite(str(place / "depth" / "000006.png"), np.zeros((4, 4), np.uint16))
     clips = module(copy).evaluation("0")
-    assert "depth': its picture 000001.png is damaged" in clips[0]["error"]
+    assert "depth': its image 000001.png is damaged" in clips[0]["error"]
     assert "ground truth of 00 is of several sizes" in clips[1]["error"]
-    assert "moving': its picture 000011.png" in clips[2]["error"]
+    assert "moving': its image 000011.png" in clips[2]["error"]
     assert not clips[2]["mask/moving"].any()
 
 
@@ -808,7 +808,7 @@ def test_rendered_frames(rendered: SyntheticOdometry) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_depth_and_motion_explain_changed_pictures(rendered: SyntheticOdometry, seed: int) -> None:
+def test_depth_and_motion_explain_changed_images(rendered: SyntheticOdometry, seed: int) -> None:
     """Warped by what is true, the source is the target, flipped and magnified or not."""
     sample = rendered.val_set[0]
     frames = rendered.to_frames(sample["video"][None])[0]
@@ -829,13 +829,13 @@ def test_depth_and_motion_explain_changed_pictures(rendered: SyntheticOdometry, 
     known = depth > 0
     warped = inverse_warp(source[None], depth.clamp(min=1e-2), motion[None], changed[None])
     seen = (warped.valid & known)[0]
-    error = (warped.picture[0] - target).abs()[:, seen].mean()
+    error = (warped.image[0] - target).abs()[:, seen].mean()
     assert seen.float().mean() > 0.4
     assert (source - target).abs()[:, seen].mean() > 4 * error
     # The other way of reading the poses explains nothing.
     back = torch.linalg.inv(motion)[None]
     other = inverse_warp(source[None], depth.clamp(min=1e-2), back, changed[None])
-    assert (other.picture[0] - target).abs()[:, seen].mean() > 4 * error
+    assert (other.image[0] - target).abs()[:, seen].mean() > 4 * error
 
 
 def test_offset_of_a_camera(tmp_path: Path) -> None:
@@ -859,7 +859,7 @@ def test_check(
     assert checked(copy) == 0
     out = capsys.readouterr().out
     rows = [line.split() for line in out.splitlines() if line.strip()]
-    assert ["pictures", "of", "train", "val", "test"] in rows
+    assert ["images", "of", "train", "val", "test"] in rows
     assert ["00", "12", "-", "-"] in rows
     assert ["all", "16", "9", "9"] in rows
     assert out.splitlines()[-1] == f"{copy}: all is well"
@@ -873,10 +873,10 @@ def test_check(
     last = out.splitlines()[-1]
     assert last == f"{copy}: 1 poses, 1 calib, 1 missing, 1 truth, 2 unreadable"
     for words in (
-        "  poses/00.txt: it has 10 poses, the pictures count 12",
+        "  poses/00.txt: it has 10 poses, the images count 12",
         "  sequences/01: there is no",
         "  sequences/04/image_2: not there",
-        "  sequences/00/image_2: its picture 000005.png is damaged",
+        "  sequences/00/image_2: its image 000005.png is damaged",
         "2 unreadable (videos that cannot be decoded)",
     ):
         assert words in out

@@ -172,7 +172,7 @@ def test_the_end_of_a_row_and_the_start_of_the_next_do_not_collide() -> None:
 def test_points_behind_or_outside_do_not_count() -> None:
     behind, beside, above = (-10, 2.0, -1.0), (10, -11.0, 0.0), (10, 0.0, 4.0)
     assert not velodyne.project(points(behind, beside, above), STRAIGHT, (24, 80)).any()
-    # Before the scanner, but behind the camera: mirrored onto the picture by division.
+    # Before the scanner, but behind the camera: mirrored onto the image by division.
     backward = STRAIGHT - [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1.0]]
     assert not velodyne.project(points((0.5, 0.0, 0.0)), backward, (24, 80)).any()
     # Behind the scanner, but before a camera that is behind it, too.
@@ -366,7 +366,7 @@ def test_a_list_of_static_frames_is_read_to_its_last_row(tmp_path: Path) -> None
 
 
 def test_the_list_of_eigen_is_whole() -> None:
-    """By what is known of it: 25 pictures of each of 28 drives, but 22 of the one that has no
+    """By what is known of it: 25 images of each of 28 drives, but 22 of the one that has no
     more, picked at a step that is each drive's own."""
     found = kitti_lists.eigen_test()
     assert len(found) == 28
@@ -388,9 +388,9 @@ def test_the_list_of_eigen_is_whole() -> None:
 # --- the data set in miniature --------------------------------------------------------------------
 
 DATE = "2011_09_26"
-FRAMES, SPEED = 8, 5.0  # pictures of a drive, metres per second: half a metre each
+FRAMES, SPEED = 8, 5.0  # images of a drive, metres per second: half a metre each
 TRAINED = ("0001", "0005", "0011", "0014")
-TESTED = "0048"  # of Eigen's list: its pictures 0 to 21, which are all it has
+TESTED = "0048"  # of Eigen's list: its images 0 to 21, which are all it has
 
 
 def film(drive: Path, speeds: Sequence[float], yaw: float = 0.7) -> Path:
@@ -408,8 +408,8 @@ def film(drive: Path, speeds: Sequence[float], yaw: float = 0.7) -> Path:
     for number, row in enumerate(rows):
         stem = f"{number:010d}"
         for camera in ("image_02", "image_03"):
-            picture = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-            cv2.imwrite(str(drive / camera / "data" / f"{stem}.png"), picture)
+            image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+            cv2.imwrite(str(drive / camera / "data" / f"{stem}.png"), image)
         text = " ".join(f"{value:.17g}" for value in [*row, *np.zeros(19)])
         (drive / "oxts" / "data" / f"{stem}.txt").write_text(text + "\n")
         (drive / "velodyne_points" / "data" / f"{stem}.bin").write_bytes(wall.tobytes())
@@ -447,7 +447,7 @@ def names(drives: Iterable[Drive]) -> list[str]:
 
 def problems(data: SnippetDataModule) -> list[Problem]:
     """What is wrong but that the other drives of Eigen's list are not there."""
-    return [p for p in data.listing.problems if not p.why.startswith("25 of the test pictures")]
+    return [p for p in data.listing.problems if not p.why.startswith("25 of the test images")]
 
 
 def test_the_parts_share_no_drive(whole: Path) -> None:
@@ -506,7 +506,7 @@ def test_the_depth_of_published_figures(whole: Path) -> None:
     assert np.unique(depth).tolist() == [0.0, 12.0]
 
 
-def test_a_test_clip_is_the_snippet_of_one_listed_picture(whole: Path) -> None:
+def test_a_test_clip_is_the_snippet_of_one_listed_image(whole: Path) -> None:
     data = module(whole)
     samples = [data.test_set[n] for n in range(22)]
     assert [sample["frame_idx"].tolist() for sample in samples[:3]] == [
@@ -597,7 +597,7 @@ def test_a_date_without_calibration_is_left_out(root: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "lost"), [("calib_imu_to_velo", "poses"), ("calib_velo_to_cam", "depth")]
 )
-def test_without_a_calibration_of_sensors_pictures_remain(root: Path, file: str, lost: str) -> None:
+def test_without_a_calibration_of_sensors_images_remain(root: Path, file: str, lost: str) -> None:
     (root / DATE / f"{file}.txt").unlink()
     data = module(root)
     assert all(p.kind == "calib" for p in problems(data))
@@ -608,12 +608,12 @@ def test_without_a_calibration_of_sensors_pictures_remain(root: Path, file: str,
     assert len(data.train_set) == 36
 
 
-def test_a_damaged_picture_is_one_clip_less(root: Path) -> None:
+def test_a_damaged_image_is_one_clip_less(root: Path) -> None:
     data = module(root)
-    picture = data.listing.val[0].pictures[2]
-    picture.write_bytes(picture.read_bytes()[:100])
+    image = data.listing.val[0].images[2]
+    image.write_bytes(image.read_bytes()[:100])
     sample = data.val_set[0]
-    assert picture.name in sample["error"]
+    assert image.name in sample["error"]
     assert sample["valid"].tolist() == [n != 2 for n in range(len(sample["valid"]))]
     assert data.val_set[2]["error"] == ""
 
@@ -625,31 +625,31 @@ def test_damaged_scans_are_one_clip_less(root: Path) -> None:
     data = module(root)
     (problem,) = problems(data)
     assert problem.what == str(path / "0000000005.bin")
-    assert "1 of the drive's 22 test pictures" in problem.why
+    assert "1 of the drive's 22 test images" in problem.why
     assert "cut short" in data.test_set[3]["error"]
     assert data.test_set[3]["video"].shape == data.test_set[4]["video"].shape
     assert data.test_set[5]["depth"].shape == (0, 0, 0)
     assert data.test_set[5]["error"] == ""
 
 
-def test_test_pictures_that_are_not_there_are_named(root: Path) -> None:
-    pictures = drive_folder(root, TESTED) / "image_02" / "data"
+def test_test_images_that_are_not_there_are_named(root: Path) -> None:
+    images = drive_folder(root, TESTED) / "image_02" / "data"
     for number in (7, 8):
-        (pictures / f"{number:010d}.png").unlink()
+        (images / f"{number:010d}.png").unlink()
     data = module(root)
-    assert [p.what for p in problems(data)] == [str(pictures / f"{n:010d}.png") for n in (7, 8)]
+    assert [p.what for p in problems(data)] == [str(images / f"{n:010d}.png") for n in (7, 8)]
     assert data.test_set[6]["frame_idx"].tolist() == [5, 6, 9]  # within data.max_gap
     assert module(root, max_gap=1).test_set[6]["frame_idx"].tolist() == [5, 6, 6]
 
 
-def test_pictures_of_another_size_than_calibrated(root: Path) -> None:
+def test_images_of_another_size_than_calibrated(root: Path) -> None:
     for number in (*TRAINED, TESTED):
         for path in drive_folder(root, number).glob("image_02/data/*.png"):
             cv2.imwrite(str(path), np.zeros((HEIGHT // 2, WIDTH // 2, 3), np.uint8))
     data = module(root)
     found = problems(data)
     assert [p.kind for p in found] == ["calib"] * 5  # one for each recording, the tested one too
-    assert "they are of 80x24, its pictures 40x12" in found[0].why
+    assert "they are of 80x24, its images 40x12" in found[0].why
     assert not data.listing.test
     assert len(data.listing.train) == 3
     resized = module(root, intrinsics=[20, 20, 19.6, 5.4], cameras=["image_02"])
@@ -663,10 +663,10 @@ def test_a_short_drive_is_named(root: Path) -> None:
     assert [(p.kind, p.label) for p in found] == [
         ("short", f"{DATE}_drive_0017_sync_{camera}") for camera in ("02", "03")
     ]
-    assert "2 pictures, a snippet takes 3" in found[0].why
+    assert "2 images, a snippet takes 3" in found[0].why
 
 
-def test_without_a_clock_ten_pictures_a_second_are_assumed(root: Path) -> None:
+def test_without_a_clock_ten_images_a_second_are_assumed(root: Path) -> None:
     data = module(root, cameras=["image_02"])
     clock = data.listing.val[0].folder.parent / "timestamps.txt"
     clock.write_text(clock.read_text()[:61])
@@ -716,8 +716,8 @@ def formatted(tmp_path: Path) -> Path:
         lines = []
         for number in (3, 4, 6, 7, 20):
             stem = tmp_path / scene / f"{number:010d}"
-            picture = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-            cv2.imwrite(f"{stem}.jpg", picture)
+            image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+            cv2.imwrite(f"{stem}.jpg", image)
             np.save(f"{stem}.npy", np.full((HEIGHT, WIDTH), number, np.float32))
             pose = np.c_[np.eye(3), [0, 0, number]]
             lines.append(" ".join(f"{value:.6e}" for value in pose.ravel()))
@@ -757,7 +757,7 @@ def test_scenes_are_read_as_listed(formatted: Path) -> None:
     [
         (lambda scene: (scene / "cam.txt").unlink(), "calib", "nothing tells the intrinsics"),
         (lambda scene: (scene / "cam.txt").write_text("1 0 0\n0 1"), "calib", "rows of 3 numbers"),
-        (lambda scene: shutil.rmtree(scene), "missing", "no pictures"),
+        (lambda scene: shutil.rmtree(scene), "missing", "no images"),
         (lambda scene: (scene / "poses.txt").write_text("1 " * 12), "poses", "1 poses for 5"),
         (lambda scene: (scene / "0000000003.npy").write_bytes(b"x"), "truth", "damaged"),
     ],

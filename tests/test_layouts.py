@@ -163,13 +163,13 @@ def harm_something(root: Path) -> Harm:
     listed = [clip for clip in clips if clip.stem in lists.read_text()][:4]
     gone, bad, half, wrong = listed
     if version == 1:
-        for picture in gone.iterdir():
-            picture.unlink()
+        for image in gone.iterdir():
+            image.unlink()
         gone.rmdir()
-        for picture in bad.iterdir():
-            layouts.cut(picture)
-        for picture in sorted(half.iterdir())[10:]:  # which nothing tells: it is a short clip
-            picture.unlink()
+        for image in bad.iterdir():
+            layouts.cut(image)
+        for image in sorted(half.iterdir())[10:]:  # which nothing tells: it is a short clip
+            image.unlink()
         rows = dict(row.split(";") for row in lists.read_text().splitlines())
         rows = {**rows, wrong.stem: "Juggling something", "999999": layouts.SOMETHING_NAMES[0]}
         lists.write_text("".join(f"{clip_id};{text}\n" for clip_id, text in rows.items()))
@@ -199,10 +199,10 @@ def harm_multispectral(root: Path) -> Harm:
     top = root / "SOIB"
     swings = top / "IR" / "swing_cw", top / "TV" / "swing_ccw"
     shutil.rmtree(swings[0] / "a01_c1_r1")
-    for picture in (swings[1] / "a01_c2_r1").iterdir():
-        garble(picture)
-    for picture in sorted((swings[0] / "a02_c2_r1").iterdir())[30:]:
-        picture.unlink()
+    for image in (swings[1] / "a01_c2_r1").iterdir():
+        garble(image)
+    for image in sorted((swings[0] / "a02_c2_r1").iterdir())[30:]:
+        image.unlink()
     ir, tv = (top / "file_lists" / f"{name}_train.txt" for name in ("IR", "TV"))
     ir.write_text(ir.read_text().replace("swing_ccw/a03_c2_r1 40 0\n", ""))
     tv.write_text(tv.read_text().replace("swing_cw/a03_c1_r1 40 1", "swing_cw/a03_c1_r1 40 9"))

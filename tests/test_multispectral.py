@@ -30,7 +30,7 @@ ACTIONS = ("kick_left", "kick_right", "wave")
 IGNORE = pytest.mark.filterwarnings("ignore:no (train|val|test) clips of")
 
 
-def picture(spectrum: str, level: int, size: tuple[int, int]) -> np.ndarray:
+def image(spectrum: str, level: int, size: tuple[int, int]) -> np.ndarray:
     """Grey of a level; the visible one BGR with other levels of green and red."""
     if spectrum == "ir":
         return np.full(size, level, np.uint8)
@@ -41,7 +41,7 @@ def film(folder: Path, spectrum: str, count: int = 4, size: tuple[int, int] | No
     """Frame k has the level 10 + k."""
     folder.mkdir(parents=True, exist_ok=True)
     for n in range(count):
-        of = picture(spectrum, 10 + n, size or ((30, 40) if spectrum == "ir" else (27, 48)))
+        of = image(spectrum, 10 + n, size or ((30, 40) if spectrum == "ir" else (27, 48)))
         cv2.imwrite(str(folder / f"{n:04d}.png"), of)
     return folder
 
@@ -253,11 +253,11 @@ def test_one_spectrum_is_enough(root: Path) -> None:
 # --- what is wrong --------------------------------------------------------------------------------
 
 
-def test_pictures_are_counted(root: Path) -> None:
+def test_images_are_counted(root: Path) -> None:
     (root / "SOIB" / "TV" / "wave" / "a01_c1_r1" / "0003.png").unlink()
     data = module(root, spectrum="tv")
     assert problems(data) == [("count", "TV/wave/a01_c1_r1")]
-    assert "3 pictures are there, 4 listed in TV_train.txt" in data.listing.problems[0].why
+    assert "3 images are there, 4 listed in TV_train.txt" in data.listing.problems[0].why
     assert len(everything(data)) == 30  # what is left can be used
 
 
@@ -395,7 +395,7 @@ def test_inputs_of_the_study(whole: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["16", "3", "16x3", "jpeg"])
-def test_kinds_of_infrared_pictures(root: Path, kind: str) -> None:
+def test_kinds_of_infrared_images(root: Path, kind: str) -> None:
     for path in (root / "SOIB" / "IR").rglob("*.png"):
         level = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if kind.startswith("16"):
@@ -424,7 +424,7 @@ def test_kinds_of_infrared_pictures(root: Path, kind: str) -> None:
 
 def test_false_colours_are_no_infrared(root: Path) -> None:
     path = next((root / "SOIB" / "IR" / "wave" / "a05_c1_r1").iterdir())
-    cv2.imwrite(str(path), picture("tv", 10, (30, 40)))
+    cv2.imwrite(str(path), image("tv", 10, (30, 40)))
     data = module(root, spectrum="ir")
     errors = [data.test_set[n]["error"] for n in range(len(data.test_set))]
     (error,) = filter(None, errors)
@@ -433,9 +433,9 @@ def test_false_colours_are_no_infrared(root: Path) -> None:
 
 def test_a_single_unreadable_clip_ends_nothing(root: Path) -> None:
     bad = root / "SOIB" / "IR" / "wave" / "a05_c1_r1" / "0002.png"
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"no image")
     train = root / "SOIB" / "IR" / "wave" / "a01_c1_r1" / "0002.png"
-    train.write_bytes(b"no picture")
+    train.write_bytes(b"no image")
     for options in ({"fusion": "early"}, {"spectrum": "ir"}, {}):
         data = module(root, **options)
         with warnings.catch_warnings():
@@ -454,7 +454,7 @@ def test_a_single_unreadable_clip_ends_nothing(root: Path) -> None:
 
 
 def spot(folder: Path, x: float, y: float, size: tuple[int, int], channels: int) -> None:
-    """One picture, black but for a soft spot."""
+    """One image, black but for a soft spot."""
     folder.mkdir(parents=True)
     v, u = np.mgrid[: size[0], : size[1]]
     level = 255 * np.exp(-((u - x) ** 2 + (v - y) ** 2) / 8)
@@ -552,7 +552,7 @@ def test_alignment_in_time(count: int, other: int) -> None:
     assert (np.diff(there) >= 0).all()
     if count == other:
         assert (there == at).all()
-    # at most half a picture off, in whole numbers
+    # at most half an image off, in whole numbers
     assert (2 * np.abs(there * (count - 1) - at * (other - 1)) <= count - 1).all()
 
 

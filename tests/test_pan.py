@@ -273,13 +273,13 @@ def test_what_the_backbone_sees_of_a_segment(variant):
     net.trunk.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
     net(clip)
     assert len(seen[0]) == 2 * S
-    for row, picture in enumerate(seen[0]):
+    for row, image in enumerate(seen[0]):
         b, s = divmod(row, S)
         frames = clip[b, :, s * M : (s + 1) * M].transpose(0, 1)  # (m, C, H, W)
         if variant != "pa":
-            assert torch.equal(picture[:3], frames[0])
+            assert torch.equal(image[:3], frames[0])
         if variant != "rgb":
-            torch.testing.assert_close(picture[-(M - 1) :], net.motion(frames[None])[0])
+            torch.testing.assert_close(image[-(M - 1) :], net.motion(frames[None])[0])
 
 
 def test_full_is_the_mean_of_its_streams_and_trains_both():
@@ -405,7 +405,7 @@ def saved(net: nn.Module, path) -> str:
     return str(path)
 
 
-def test_infrared_alone_is_rgb_on_grey_pictures(tmp_path):
+def test_infrared_alone_is_rgb_on_grey_images(tmp_path):
     for variant in ("rgb", "pa"):
         net = small(variant)
         one = PAN(5, variant, "small", S, M, 1, saved(net, tmp_path / "last.ckpt")).eval()

@@ -105,7 +105,7 @@ def test_re2_the_pose_network_s_last_layer() -> None:
     """alpha_k = 0.01 / Z sum_d W_dk (-dL/dpose_d), for the loss of view synthesis."""
     sfm = network().double().eval()
     film = drive(frames=4, height=40, width=160)
-    clip = film.pictures[None]
+    clip = film.images[None]
     target, sources = sfm.snippets(clip)
     scene = Scene(target, sources, film.intrinsics.repeat(2, 1, 1))
     loss = ViewSynthesis()
@@ -433,24 +433,24 @@ METHODS = {"both": BOTH, "pos": lc.RegressionGradCAM(sign="pos"), "cam": lc.Grad
 
 
 @pytest.mark.parametrize("low", [True, False])
-def test_numbers_reach_the_files_and_doubt_the_picture(tmp_path: Path, low: bool) -> None:
+def test_numbers_reach_the_files_and_doubt_the_image(tmp_path: Path, low: bool) -> None:
     def loss(y: Tensor) -> Tensor:  # rises with y: positive maps are blank
         return (y - 1.4999).square() * 1e-3 if low else y
 
     model, batch, found = explained(loss, METHODS)
     frames = np.zeros((4, 32, 48, 3), np.uint8)
-    picture = draw_clip(model, found, frames, batch, "a clip")
+    image = draw_clip(model, found, frames, batch, "a clip")
     captions = {name: e.caption for name, e in found.items()}
     flagged = {captions["both"], captions["pos"]} if low else set()
     if low:
         assert float(found["both"].numbers["pull"]) < 0.01
-    assert set(picture.faint) == flagged
-    for why in picture.faint.values():
+    assert set(image.faint) == flagged
+    for why in image.faint.values():
         assert why.startswith("low gradient: the layer moves the column by 0.00")
-    assert picture.value == pytest.approx(float(found["both"].outputs[0, 0]))
-    assert (captions["both"] in picture.signed) is bool((found["both"].heatmap < 0).any())
+    assert image.value == pytest.approx(float(found["both"].outputs[0, 0]))
+    assert (captions["both"] in image.signed) is bool((found["both"].heatmap < 0).any())
 
-    files = write_clip(tmp_path, picture, found, batch, fps=8)
+    files = write_clip(tmp_path, image, found, batch, fps=8)
     rows = list(score_rows(model, found, batch))
     table = write_csv(tmp_path / "scores.csv", rows, SCORES)
     with table.open() as file:
@@ -462,7 +462,7 @@ def test_numbers_reach_the_files_and_doubt_the_picture(tmp_path: Path, low: bool
                 assert float(arrays[f"{what}/{name}"]) == pytest.approx(float(value), rel=1e-6)
                 assert float(read[name][what]) == pytest.approx(float(value), rel=1e-3)
             assert float(arrays[f"low_gradient/{name}"]) == low
-            assert float(read[name]["value"]) == pytest.approx(picture.value, rel=1e-5)
+            assert float(read[name]["value"]) == pytest.approx(image.value, rel=1e-5)
         assert not [key for key in arrays if key.endswith("/cam") and "blank" in key]
     assert read["cam"]["blank"] == read["cam"]["low_gradient"] == ""
     assert read["both"]["prediction"] == read["both"]["label"] == ""

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from lightning_cam.viz import (
-    ClipPicture,
+    ClipFigure,
     ReportEntry,
     draw_sheet,
     draw_video,
@@ -53,9 +53,9 @@ class Page(HTMLParser):
         return [a[k] or "" for _, a in self.tags for k in ("src", "href", "poster") if k in a]
 
 
-def clip(title: str = "v_spin_01", **changes: object) -> ClipPicture:
+def clip(title: str = "v_spin_01", **changes: object) -> ClipFigure:
     heat = np.linspace(0, 1, 6 * 16 * 16, dtype=np.float32).reshape(6, 16, 16)
-    base = ClipPicture(
+    base = ClipFigure(
         frames=np.random.default_rng(0).integers(0, 255, (6, 16, 16, 3), dtype=np.uint8),
         heatmaps={"Grad-CAM, layer trunk": heat, "Flat": np.zeros_like(heat)},
         target="spin",
@@ -68,15 +68,15 @@ def clip(title: str = "v_spin_01", **changes: object) -> ClipPicture:
     return dataclasses.replace(base, **changes)
 
 
-def entry(folder: Path, picture: ClipPicture, stem: str, real_files: bool = False) -> ReportEntry:
+def entry(folder: Path, figure: ClipFigure, stem: str, real_files: bool = False) -> ReportEntry:
     names = [folder / f"{stem}.{kind}" for kind in ("mp4", "png", "npz")]
     for name in names:
         name.parent.mkdir(parents=True, exist_ok=True)
         name.write_bytes(b"")
     if real_files:
-        write_video(names[0], draw_video(picture), fps=4)
-        save_png(names[1], draw_sheet(picture))
-    return ReportEntry.of(picture, *names, fps=4, scores={"deletion": "0.12"})
+        write_video(names[0], draw_video(figure), fps=4)
+        save_png(names[1], draw_sheet(figure))
+    return ReportEntry.of(figure, *names, fps=4, scores={"deletion": "0.12"})
 
 
 def test_every_reference_is_relative_and_exists(tmp_path):
@@ -96,14 +96,14 @@ def test_every_reference_is_relative_and_exists(tmp_path):
 
 
 def test_names_cannot_become_markup(tmp_path):
-    picture = clip(
+    figure = clip(
         EVIL,
         target=EVIL,
         label=EVIL,
         probabilities=[(EVIL, 0.9), ("b", 0.1)],
         heatmaps={EVIL: clip().heatmaps["Flat"]},
     )
-    evil = dataclasses.replace(entry(tmp_path, picture, "a"), scores={EVIL: EVIL})
+    evil = dataclasses.replace(entry(tmp_path, figure, "a"), scores={EVIL: EVIL})
     text = write_report(
         tmp_path, [evil], title=EVIL, summary={EVIL: EVIL, "command": EVIL}, skipped={EVIL: EVIL}
     ).read_text(encoding="utf-8")
@@ -197,13 +197,13 @@ def test_without_groups_each_clip_has_its_outcome(tmp_path):
 def test_a_contrast_names_its_classes_and_colours_their_bars(tmp_path):
     heat = clip().heatmaps["Grad-CAM, layer trunk"]
     names = ("Grad-CAM for A, x", "Grad-CAM for B, x", "Grad-CAM for A - B, x")
-    picture = clip(
+    figure = clip(
         heatmaps=dict(zip(names, (heat, heat[::-1], heat - heat[::-1]), strict=True)),
         contrasts=[names],
         signed=names[2:],
         against="class 17",
     )
-    text = write_report(tmp_path, [entry(tmp_path, picture, "a")]).read_text(encoding="utf-8")
+    text = write_report(tmp_path, [entry(tmp_path, figure, "a")]).read_text(encoding="utf-8")
     assert "<dt>A</dt><dd>spin</dd>" in text and "<dt>B</dt><dd>class 17</dd>" in text
     assert "<dt>explaining</dt>" not in text
     assert re.findall(r'<svg class="(\w+)"', text) == ["attention", "first", "second", "both"]
@@ -219,7 +219,7 @@ def test_bars_are_the_shares(tmp_path):
     assert "frame 3: 20%" in attention and "frame 5 · padded" in attention
 
 
-def regressor(title: str = "sequence 09", **changes: object) -> ClipPicture:
+def regressor(title: str = "sequence 09", **changes: object) -> ClipFigure:
     """A clip of a network without classes, with all that is drawn of one."""
     depth = np.full((6, 8, 8, 3), 90, np.uint8)
     values = {"tx": np.array([np.nan, 1, 2, np.nan, -2, 5]), "ty": np.zeros(6)}
@@ -269,10 +269,10 @@ def test_plots_have_their_values_and_gaps(tmp_path):
 
 
 def test_names_of_plots_and_reasons_cannot_become_markup(tmp_path):
-    picture = regressor(
+    figure = regressor(
         lines={EVIL: {EVIL: np.arange(6.0)}}, faint={"Grad-CAM, layer trunk": EVIL}, target=EVIL
     )
-    text = write_report(tmp_path, [entry(tmp_path, picture, "a")]).read_text(encoding="utf-8")
+    text = write_report(tmp_path, [entry(tmp_path, figure, "a")]).read_text(encoding="utf-8")
     assert "<script>alert" not in text and len(Page(text).all("script")) == 1
     assert "".join(Page(text).text).count(EVIL) >= 3 + 6  # in the plot's titles of frames, too
 
@@ -351,12 +351,12 @@ def test_chromium_plays_the_video_and_a_bar_seeks(tmp_path):
     browser = next(filter(None, map(shutil.which, names)), None)
     if browser is None:
         pytest.skip("no Chromium on this machine (apt-get install chromium)")
-    picture = clip()
-    path = write_report(tmp_path, [entry(tmp_path, picture, "a b#1%", real_files=True)])
+    figure = clip()
+    path = write_report(tmp_path, [entry(tmp_path, figure, "a b#1%", real_files=True)])
     probe = tmp_path / "probe.html"
     probe.write_text(path.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>"))
     told = ask_chromium(browser, probe.as_uri(), tmp_path)
-    height, width = draw_video(picture).shape[1:3]
+    height, width = draw_video(figure).shape[1:3]
     assert told["ready"] >= 2 and told["size"] == [width, height] and told["sheets"]
     assert told["duration"] == pytest.approx(6 / 4, abs=0.01)
     assert told["now"] == "3" and told["time"] == pytest.approx(3.5 / 4, abs=0.01)

@@ -153,15 +153,15 @@ def test_clips_of_one_name_get_files_of_their_own(tmp_path: Path) -> None:
     assert selection is None
 
 
-def pictures(folder: Path, count: int = 4, color: int = 0) -> Path:
+def images(folder: Path, count: int = 4, color: int = 0) -> Path:
     folder.mkdir(parents=True)
     for n in range(count):
-        picture = np.full((24, 32, 3), (color, 40 * n, 0), np.uint8)
-        assert cv2.imwrite(str(folder / f"{n + 1:05}.png"), picture)
+        image = np.full((24, 32, 3), (color, 40 * n, 0), np.uint8)
+        assert cv2.imwrite(str(folder / f"{n + 1:05}.png"), image)
     return folder
 
 
-def test_a_folder_of_pictures_is_one_clip_and_a_folder_of_such_folders_several(
+def test_a_folder_of_images_is_one_clip_and_a_folder_of_such_folders_several(
     tmp_path: Path,
 ) -> None:
     reader = ClipReader(4, None, ClipTransform(16, 16, [0.5] * 3, [0.5] * 3, 0.0))
@@ -171,8 +171,8 @@ def test_a_folder_of_pictures_is_one_clip_and_a_folder_of_such_folders_several(
         return finished(reader.sample(Clip(path, path.stem), steps, valid))
 
     data = SimpleNamespace(read=read)
-    pictures(tmp_path / "all" / "1.5")
-    pictures(tmp_path / "all" / "deep" / "7", color=200)
+    images(tmp_path / "all" / "1.5")
+    images(tmp_path / "all" / "deep" / "7", color=200)
     (one,) = from_files(tmp_path / "all" / "1.5", data)
     assert one.title == "1.5"  # no suffix of a folder is dropped
     assert one.read()["video"].shape == (1, 3, 4, 16, 16)
@@ -183,5 +183,5 @@ def test_a_folder_of_pictures_is_one_clip_and_a_folder_of_such_folders_several(
     assert blue[0] < -0.9 and blue[1] > 0.5
     shutil.rmtree(tmp_path / "all" / "deep" / "7")
     shutil.rmtree(tmp_path / "all" / "1.5")
-    with pytest.raises(DataError, match="folders of pictures"):
+    with pytest.raises(DataError, match="folders of images"):
         from_files(tmp_path / "all", data)

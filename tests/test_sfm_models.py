@@ -133,15 +133,15 @@ def test_disparity_ends_where_the_paper_says(
     make: Callable[[], nn.Module], low: float, high: float
 ) -> None:
     net = make().eval()
-    picture = 100 * noise(1, 3, 64, 64)
+    image = 100 * noise(1, 3, 64, 64)
     with torch.no_grad():
-        for d in net(picture):
+        for d in net(image):
             assert low <= d.min() <= d.max() <= high + 1e-6
         for bias, end in ((-1e6, low), (1e6, high)):
             for name, module in net.named_modules():
                 if name.startswith("disp") and isinstance(module, nn.Conv2d):
                     module.bias.fill_(bias)
-            for d in net(picture):
+            for d in net(image):
                 torch.testing.assert_close(d, torch.full_like(d, end))
 
 
@@ -336,9 +336,9 @@ def imagenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]
     return net.eval(), path
 
 
-def features(net: nn.Module, picture: Tensor) -> Tensor:
+def features(net: nn.Module, image: Tensor) -> Tensor:
     """The last map (B, 512, h, w) of a ResNet."""
-    x = net.maxpool(net.relu(net.bn1(net.conv1(picture))))
+    x = net.maxpool(net.relu(net.bn1(net.conv1(image))))
     for n in range(1, 5):
         x = net.get_submodule(f"layer{n}")(x)
     return x
@@ -347,16 +347,16 @@ def features(net: nn.Module, picture: Tensor) -> Tensor:
 def test_the_encoder_for_depth_is_the_file_s(imagenet: tuple[nn.Module, Path]) -> None:
     net, path = imagenet
     depth = ResNetDepth(str(path)).eval()
-    picture = noise(1, 3, 64, 96)
+    image = noise(1, 3, 64, 96)
     with torch.no_grad(), capture(depth.encoder.layer4) as calls:
-        depth(picture)
-        torch.testing.assert_close(calls[0], features(net, picture))
+        depth(image)
+        torch.testing.assert_close(calls[0], features(net, image))
     own = {f"encoder.{name}" for name in net.state_dict() if not name.startswith("fc.")}
     assert own == {name for name in depth.state_dict() if name.startswith("encoder.")}
 
 
 @pytest.mark.parametrize("snippet", [3, 5])
-def test_a_target_repeated_gives_the_response_of_the_picture(
+def test_a_target_repeated_gives_the_response_of_the_image(
     imagenet: tuple[nn.Module, Path], snippet: int
 ) -> None:
     net, path = imagenet
@@ -365,11 +365,11 @@ def test_a_target_repeated_gives_the_response_of_the_picture(
     for n in range(snippet):
         part = pose.encoder.conv1.weight[:, 3 * n : 3 * n + 3]
         torch.testing.assert_close(snippet * part, net.conv1.weight, rtol=1e-6, atol=0)
-    picture = noise(1, 3, 64, 96).double()
-    again = picture[:, None].repeat(1, snippet - 1, 1, 1, 1)
+    image = noise(1, 3, 64, 96).double()
+    again = image[:, None].repeat(1, snippet - 1, 1, 1, 1)
     with torch.no_grad(), capture(pose.encoder.layer4) as calls:
-        pose(picture, again)
-        expected = features(net, picture)
+        pose(image, again)
+        expected = features(net, image)
     torch.testing.assert_close(calls[0], expected, rtol=1e-5, atol=1e-6)
 
 

@@ -17,7 +17,7 @@ from lightning_cam.data.drives.kitti_odometry import KittiOdometry
 from lightning_cam.models import DispNet, PoseNet, SfMLearner
 from lightning_cam.tasks import StructureFromMotion
 
-CAMERA = [718.856, 718.856, 607.1928, 185.2157]  # fx, fy, cx, cy of the pictures on disk
+CAMERA = [718.856, 718.856, 607.1928, 185.2157]  # fx, fy, cx, cy of the images on disk
 
 
 class Losses(pl.Callback):

@@ -62,7 +62,7 @@ def with_unreadable(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 # PyTorch 2.15 on CPUs: bfloat16 convolutions of stride 2 have random weight gradients for maps one
-# pixel wide, as those of pictures of 64 pixels are before the last one. So these are wider.
+# pixel wide, as those of images of 64 pixels are before the last one. So these are wider.
 WIDE = 96
 
 
@@ -81,7 +81,7 @@ def each_target(task: Any, batch: dict[str, Any]) -> list[list[tuple[Views, Scen
     """Clip -> target -> the views and the scene of that target alone; those that count."""
     m, found = task.model.margin, []
     for b in range(len(batch["video"])):
-        clip = batch["video"][b]  # (3, T, H, W), of mean and std 0.5: pictures in [-1, 1]
+        clip = batch["video"][b]  # (3, T, H, W), of mean and std 0.5: images in [-1, 1]
         rows = []
         for t in range(m, clip.shape[1] - m):
             around = [s for s in range(t - m, t + m + 1) if s != t]
@@ -263,7 +263,7 @@ def directly(task: Any, *batches: dict[str, Any]) -> dict[str, float]:
                     source = scene.sources[:, s]
                     warp = inverse_warp(source, depth, motion[None], scene.intrinsics)
                     valid = warp.valid
-                    apart += float((scene.target - warp.picture).abs().mean(1)[valid].sum()) / 2
+                    apart += float((scene.target - warp.image).abs().mean(1)[valid].sum()) / 2
                     still += float((scene.target - source).abs().mean(1)[valid].sum()) / 2
                     shown += int(valid.sum())
                 add("warp_error", apart / shown)
@@ -312,7 +312,7 @@ def test_targets_that_come_twice_count_once() -> None:
     """Films of one sequence overlap where its length is no multiple of theirs."""
     whole = drive(10)
     parts = [
-        Drive(whole.pictures[:, at], whole.depth[at], whole.poses[at], whole.intrinsics)
+        Drive(whole.images[:, at], whole.depth[at], whole.poses[at], whole.intrinsics)
         for at in (slice(0, 7), slice(3, 10))
     ]
     target = torch.zeros(2, 7, dtype=torch.bool)
@@ -349,7 +349,7 @@ def test_targets_with_a_hole_between_them_are_not_joined() -> None:
 
 
 @pytest.mark.parametrize("clips", [1, 3, 6, 7, 13, 40])
-def test_depth_pictures_are_of_clips_spread_evenly(clips: int) -> None:
+def test_depth_images_are_of_clips_spread_evenly(clips: int) -> None:
     scores = task_of().val_scores
     batch = films(3, count=1)
     views = Views([torch.ones(1, 1, 32, 64)], torch.zeros(1, 2, 6), None)
@@ -508,7 +508,7 @@ def test_rows_may_be_copies_of_the_batch(geometry_weight: float) -> None:
         torch.testing.assert_close(mixed[2:], model.forward(black))
 
 
-def test_views_are_judged_by_the_batch_s_own_pictures() -> None:
+def test_views_are_judged_by_the_batch_s_own_images() -> None:
     """Hiding everything is no perfect synthesis of nothing."""
     drives = [drive(3)]
     task, batch = perfect(drives, 3), batch_of(*drives)
@@ -720,13 +720,13 @@ def test_what_there_is_to_see() -> None:
         assert np.array_equal(panel[3], panel[0]), name
         assert len(np.unique(panel[2].reshape(-1, 3), axis=0)) > 10, name
     assert np.isnan(seen_less.lines["rotation to the next frame (degrees)"]["ry"][3])
-    frame = ((drives[0].pictures[:, 2] + 1) * 127.5).permute(1, 2, 0).numpy()  # (H, W, 3)
+    frame = ((drives[0].images[:, 2] + 1) * 127.5).permute(1, 2, 0).numpy()  # (H, W, 3)
     view = seen.panels["next frame, warped"][2].astype(float)
     shown = (view != view[0, 0]).any(-1)
     assert shown.mean() > 0.7
     assert np.abs(view - frame)[shown].mean() < 2
-    picture = task.picture(batch["video"][0, :, 2])
-    np.testing.assert_allclose(picture, frame, atol=0.51)
+    image = task.image(batch["video"][0, :, 2])
+    np.testing.assert_allclose(image, frame, atol=0.51)
 
 
 # Settings -----------------------------------------------------------------------------------------
@@ -817,10 +817,10 @@ def test_explain_a_sequence_with_ground_truth(checkpoint: Path, place: Path) -> 
 
 
 @pytest.mark.slow
-def test_explain_pictures_of_one_s_own(checkpoint: Path, place: Path) -> None:
-    pictures = place / "my_drive"
-    shutil.copytree(place / "data/sequences/10/image_2", pictures)
-    call = partial(command, "explain", f"ckpt={checkpoint}", f"video={pictures}", cwd=place)
+def test_explain_images_of_one_s_own(checkpoint: Path, place: Path) -> None:
+    images = place / "my_drive"
+    shutil.copytree(place / "data/sequences/10/image_2", images)
+    call = partial(command, "explain", f"ckpt={checkpoint}", f"video={images}", cwd=place)
     refused = call()
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1

@@ -147,7 +147,7 @@ def test_frames_in_the_batch_and_frames_one_by_one() -> None:
 
 
 def regions(count: int, size: tuple[int, int, int] = (4, 8, 8)) -> Tensor:
-    """Disjoint columns of the picture, `(count, T, H, W)`."""
+    """Disjoint columns of the image, `(count, T, H, W)`."""
     found = torch.zeros(count, *size)
     for k in range(count):
         found[k, :, :, k * size[2] // count : (k + 1) * size[2] // count] = 1

@@ -120,7 +120,7 @@ def counts(data: SomethingSomething) -> tuple[int, int, int]:
     return len(data.listing.train), len(data.listing.val), len(data.listing.test)
 
 
-def pictures(count: int, step: int = 4) -> np.ndarray:
+def images(count: int, step: int = 4) -> np.ndarray:
     """Frame k is grey of 5 + k * step, with a white square in its upper left."""
     levels = 5 + step * np.arange(count, dtype=np.uint8)
     frames = np.repeat(levels, 48 * 32 * 3).reshape(count, 32, 48, 3)
@@ -137,7 +137,7 @@ def filmed(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     write_lists(root, rows, PAIR, version)
     for n, (clip_id, _) in enumerate([*rows["validation"], *rows["train"]]):
         name = f"20bn-something-something-v{version}/{clip_id}" + (".webm" if version == 2 else "")
-        encode(root / name, pictures((60, 20, 1, 60)[n % 4]), fps=12)
+        encode(root / name, images((60, 20, 1, 60)[n % 4]), fps=12)
     return root
 
 
@@ -694,14 +694,14 @@ def test_a_mirrored_clip_gets_the_mirrored_label(tmp_path: Path) -> None:
     rows = rows_of(labels, 8, 2, 0)
     write_lists(root, rows, labels)
     for clip_id, _ in [*rows["train"], *rows["validation"]]:
-        encode(root / "20bn-something-something-v1" / clip_id, pictures(6, 0))
+        encode(root / "20bn-something-something-v1" / clip_id, images(6, 0))
     options = {"resize": 32, "crop": 32, "contrast": 0, "offset": 0, "split": "official"}
-    for hflip, images in ((1.0, [1, 0, 2]), (0.0, [0, 1, 2])):
+    for hflip, expected in ((1.0, [1, 0, 2]), (0.0, [0, 1, 2])):
         data = module(root, hflip=hflip, **options)
         for index, clip in enumerate(data.listing.train):
             # As wide as the frame, so that the white corner is seen: crops move, so several.
             corners = [data.train_set[epoch, index] for epoch in range(8)]
-            assert {int(sample["label"]) for sample in corners} == {images[clip.label]}
+            assert {int(sample["label"]) for sample in corners} == {expected[clip.label]}
             video = torch.stack([sample["video"] for sample in corners])  # (8, 3, T, H, W)
             left, right = (video[:, 0, 0, 2, x].max() for x in (0, -1))
             flipped = hflip == 1 and clip.label < 2

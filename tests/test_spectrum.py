@@ -1,4 +1,4 @@
-"""Which spectrum mattered: shares that are known on paper, in numbers, pictures and tables."""
+"""Which spectrum mattered: shares that are known on paper, in numbers, images and tables."""
 
 from __future__ import annotations
 
@@ -343,7 +343,7 @@ def test_what_makes_no_sense_is_refused(spectra, options, words) -> None:
         lc.spectrum_relevance(model, bright()[0], SPECTRA)
 
 
-# --- pictures and tables ---------------------------------------------------------------------
+# --- images and tables ---------------------------------------------------------------------
 
 
 class Data:
@@ -393,7 +393,7 @@ def test_a_measure_that_fails_is_left_out() -> None:
         explain_spectra(model, bright(), Data(), target)
 
 
-def test_the_picture_shows_both_views_and_the_shares(explained) -> None:
+def test_the_image_shows_both_views_and_the_shares(explained) -> None:
     large = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), dtype=np.uint8)
     views = clip_views(Data(), explained.batch["video"])
     plain = draw_clip(explained.model, explained.found, large, explained.batch, "clip")
@@ -428,8 +428,8 @@ def test_the_bars_are_as_high_as_the_shares(explained) -> None:
     found = explain_clip(model, {"centre": lc.CentreMap()}, batch["video"], "yes")
     spectra = explain_spectra(model, batch["video"], Data(), found["centre"].target)
     frames = np.zeros((3, 8, 8, 3), np.uint8)
-    picture = draw_clip(model, found, frames, batch, "clip", spectra=spectra)
-    strip = Strip(picture, 400, 150, 330)
+    figure = draw_clip(model, found, frames, batch, "clip", spectra=spectra)
+    strip = Strip(figure, 400, 150, 330)
     row = next(row for row in strip.rows if row.name == "spectra by gradient")
     pixels = strip.draw().pixels()
     x0, x1 = strip.column(0)[0], strip.column(1)
@@ -443,9 +443,9 @@ def test_the_bars_are_as_high_as_the_shares(explained) -> None:
 
 def test_the_arrays_hold_shares_and_falls(explained, tmp_path: Path) -> None:
     frames = np.zeros((6, 16, 16, 3), np.uint8)
-    picture = draw_clip(explained.model, explained.found, frames, explained.batch, "clip")
+    figure = draw_clip(explained.model, explained.found, frames, explained.batch, "clip")
     files = write_clip(
-        tmp_path, picture, explained.found, explained.batch, 4, spectra=explained.spectra
+        tmp_path, figure, explained.found, explained.batch, 4, spectra=explained.spectra
     )
     with np.load(files.arrays) as arrays:
         assert {name for name in arrays.files if name.startswith("spectrum")} == {
@@ -508,11 +508,11 @@ def test_what_is_silent_leaves_the_cells_empty() -> None:
 
 def test_the_page_shows_the_shares(explained, tmp_path: Path) -> None:
     frames = np.zeros((6, 16, 16, 3), np.uint8)
-    picture = draw_clip(
+    figure = draw_clip(
         explained.model, explained.found, frames, explained.batch, "c", spectra=explained.spectra
     )
-    files = write_clip(tmp_path, picture, explained.found, explained.batch, 4)
-    entry = ReportEntry.of(picture, files.video, files.sheet, files.arrays)
+    files = write_clip(tmp_path, figure, explained.found, explained.batch, 4)
+    entry = ReportEntry.of(figure, files.video, files.sheet, files.arrays)
     page = write_report(tmp_path, [entry]).read_text()
     assert page.count('<svg class="spectra"') == 2
     assert page.count('<rect class="spectrum1"') == 2 * 6

@@ -112,7 +112,7 @@ def test_one_channel_is_the_sum_and_four_are_three_quarters(shape):
     )
 
 
-def test_infrared_alone_is_the_network_on_grey_pictures(rgb):
+def test_infrared_alone_is_the_network_on_grey_images(rgb):
     net, start = rgb
     grey = noise(2, 1, 8, 32, 32, seed=3)
     one = with_head_of(start(in_channels=1), net)

@@ -909,15 +909,15 @@ def test_clips_that_cannot_be_read_are_counted(place: Path, tmp_path: Path, capf
         *(f"study.methods.{m}=null" for m in ("gradcam", "rise", "sidu")),
     ]
     victim, other = _test_clips(tmp_path / "ir.ckpt")
-    for picture in victim.iterdir():
-        picture.write_bytes(b"no picture")
+    for figure in victim.iterdir():
+        figure.write_bytes(b"no image")
     here(place, ckpt, *options)
     out = capfd.readouterr().out
     assert out.count("skipped ") == 1 and "1 clips could not be read" in out
     text = (tmp_path / "study_multispectral_tiny" / "tables.md").read_text()
     assert "over 1 clips" in text and "1 more clip could not be read" in text
-    for picture in other.iterdir():
-        picture.write_bytes(b"no picture")
+    for figure in other.iterdir():
+        figure.write_bytes(b"no image")
     with pytest.raises(DataError, match=r"nothing could be measured: .*cannot"):
         here(place, ckpt, *options, f"out={tmp_path / 'none'}")
 

@@ -172,7 +172,7 @@ def test_directions_are_as_the_camera_sees_them() -> None:
         assert middle < min(arm[0][0], arm[-1][0]) - 1
 
 
-# --- pictures and ground truth --------------------------------------------------------------------
+# --- images and ground truth --------------------------------------------------------------------
 
 
 def test_the_paddle_is_as_warm_as_the_room() -> None:
@@ -270,7 +270,7 @@ def test_layout(small: Path) -> None:
     ]  # fmt: skip
     assert len(rows["IR", "train"]) == 8
     keys = [row.split()[0] for part in ("train", "test") for row in rows["IR", part]]
-    pictures = {
+    images = {
         f"SOIB/{spectrum}/{name}/{n:04d}.png"
         for spectrum in ("IR", "TV")
         for name in keys
@@ -278,14 +278,14 @@ def test_layout(small: Path) -> None:
     }
     truths = {f"ground_truth/{of}/{name}.npz" for of in ("IR", "TV", "IRTV") for name in keys}
     lists = {f"SOIB/file_lists/{of}_{part}.txt" for of, part in rows}
-    assert names.keys() == pictures | truths | lists | {"synth.json", "registration.json"}
+    assert names.keys() == images | truths | lists | {"synth.json", "registration.json"}
     assert json.loads((small / "synth.json").read_text())["name"] == "synthetic_multispectral"
     matrices = json.loads((small / "registration.json").read_text())
     assert matrices.keys() == {"c1", "c2"}
     np.testing.assert_allclose(matrices["c2"], registration(2), atol=1e-6)
 
 
-def test_pictures_and_truth_are_the_drawing(small: Path) -> None:
+def test_images_and_truth_are_the_drawing(small: Path) -> None:
     one = key("swing_cw", 2, 2)
     drawn = draw(one)
     ir = cv2.imread(str(small / "SOIB" / "IR" / one.name / "0013.png"), cv2.IMREAD_UNCHANGED)

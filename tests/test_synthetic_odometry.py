@@ -1,4 +1,4 @@
-"""Synthetic odometry: what the files say of camera, poses and depth holds for the pictures."""
+"""Synthetic odometry: what the files say of camera, poses and depth holds for the images."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PAIRS = [(3, 4), (38, 37), (77, 78)]  # target, source
 
 
 def warp(source: Array, depth: Array, matrix: Array, motion: Array) -> tuple[Array, Array, Array]:
-    """Inverse warp in plain NumPy: picture, z in the source, whether it can be known.
+    """Inverse warp in plain NumPy: image, z in the source, whether it can be known.
 
     `motion` maps points of the target camera into the source camera.
     """
@@ -66,8 +66,8 @@ def warp(source: Array, depth: Array, matrix: Array, motion: Array) -> tuple[Arr
 
 def error(target: Array, source: Array, depth: Array, matrix: Array, motion: Array) -> float:
     """Mean absolute difference, 1 = white."""
-    picture, _, known = warp(source / 255, depth, matrix, motion)
-    return float(np.abs(picture - target / 255)[known].mean())
+    image, _, known = warp(source / 255, depth, matrix, motion)
+    return float(np.abs(image - target / 255)[known].mean())
 
 
 def motion(poses: Array, target: int, source: int) -> Array:
@@ -84,7 +84,7 @@ def read_calib(path: Path) -> dict[str, Array]:
     return {key: np.array(numbers.split(), float).reshape(3, 4) for key, numbers in rows}
 
 
-def picture(path: Path) -> Array:
+def image(path: Path) -> Array:
     pixels: Array | None = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     assert pixels is not None
     return pixels[..., ::-1] if pixels.ndim == 3 else pixels
@@ -139,27 +139,27 @@ def test_files_hold_what_is_drawn(small: Path) -> None:
         assert (laser @ (1, 0, 0) == (0, 0, 1)).all()  # its forward axis is the camera's
         for frame in (0, 2):
             shot = shoot(world, frame)
-            assert (picture(sequence / "image_2" / f"{frame:06d}.png") == shot.frame).all()
-            depth = picture(small / "ground_truth" / name / "depth" / f"{frame:06d}.png")
+            assert (image(sequence / "image_2" / f"{frame:06d}.png") == shot.frame).all()
+            depth = image(small / "ground_truth" / name / "depth" / f"{frame:06d}.png")
             assert depth.dtype == np.uint16
             np.testing.assert_allclose(depth / 256, shot.depth, atol=1 / 512)
     shots = [shoot(draw(PROBE), frame) for frame in range(5)]
     for part, of in masks(draw(PROBE), shots).items():
         for frame in range(5):
-            pixels = picture(small / "ground_truth" / PROBE / part / f"{frame:06d}.png")
+            pixels = image(small / "ground_truth" / PROBE / part / f"{frame:06d}.png")
             assert pixels.dtype == np.uint8
             assert (pixels == 255 * of[frame]).all()
 
 
-def test_files_alone_explain_the_pictures(small: Path) -> None:
+def test_files_alone_explain_the_images(small: Path) -> None:
     """Another program that reads camera, poses and depth can rebuild one frame from another."""
     for name in STILL:
         matrix = read_calib(small / "sequences" / name / "calib.txt")["P2"][:, :3]
         poses = read_poses(small / "poses" / f"{name}.txt")
         target, source = (
-            picture(small / "sequences" / name / "image_2" / f"{frame:06d}.png") for frame in (1, 2)
+            image(small / "sequences" / name / "image_2" / f"{frame:06d}.png") for frame in (1, 2)
         )
-        depth = picture(small / "ground_truth" / name / "depth" / "000001.png") / 256
+        depth = image(small / "ground_truth" / name / "depth" / "000001.png") / 256
         assert error(target, source, depth, matrix, motion(poses, 1, 2)) < 0.025
 
 
@@ -183,10 +183,10 @@ def test_rendered_again_only_where_something_differs(tmp_path: Path) -> None:
     (root / "poses" / "09.txt").unlink()
     assert files(render(root, **least)) == first  # it was whole again
     other = files(render(root, **least, seed=1))
-    pictures = [name for name in first if "image_2" in name]
-    assert len(pictures) == 18
-    assert all(other[name] != first[name] for name in pictures)
-    assert len({other[name] for name in pictures}) == 18
+    images = [name for name in first if "image_2" in name]
+    assert len(images) == 18
+    assert all(other[name] != first[name] for name in images)
+    assert len({other[name] for name in images}) == 18
     assert [path.name for path in tmp_path.iterdir()] == ["set"]  # nothing is left beside it
     (root / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match=r"notes\.txt"):
@@ -321,7 +321,7 @@ def test_intrinsics_are_those_of_kitti_resized() -> None:
     assert fy == pytest.approx(718.856 * 64 / 376)
     assert (cx + 0.5) / 208 == pytest.approx((607.1928 + 0.5) / 1241)
     assert (cy + 0.5) / 64 == pytest.approx((185.2157 + 0.5) / 376)
-    # A larger picture, shrunk, is the small one: pixel centres are where they are said to be.
+    # A larger image, shrunk, is the small one: pixel centres are where they are said to be.
     world = draw(VAL)
     one, larger = shoot(world, 9), shoot(world, 9, 3)
     assert larger.frame.shape == (192, 624, 3)
@@ -505,8 +505,8 @@ def test_textures_are_periodic_and_fade_to_their_mean() -> None:
 @pytest.mark.slow
 def test_the_whole_set(tmp_path: Path) -> None:
     root = render(tmp_path / "set")
-    pictures = [name for name in files(root) if "image_2" in name]
-    assert len(pictures) == 3 * 150 + 3 * 80
+    images = [name for name in files(root) if "image_2" in name]
+    assert len(images) == 3 * 150 + 3 * 80
     assert sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) < 50e6
     ratios, true = [], []
     for name in STILL:
@@ -514,10 +514,10 @@ def test_the_whole_set(tmp_path: Path) -> None:
         poses = read_poses(root / "poses" / f"{name}.txt")
         for target in range(0, len(poses) - 1, 4):
             one, other = (
-                picture(root / "sequences" / name / "image_2" / f"{frame:06d}.png")
+                image(root / "sequences" / name / "image_2" / f"{frame:06d}.png")
                 for frame in (target, target + 1)
             )
-            depth = picture(root / "ground_truth" / name / "depth" / f"{target:06d}.png") / 256
+            depth = image(root / "ground_truth" / name / "depth" / f"{target:06d}.png") / 256
             by = motion(poses, target, target + 1)
             _, _, known = warp(other, depth, matrix, by)
             true.append(error(one, other, depth, matrix, by))

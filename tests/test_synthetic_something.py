@@ -107,20 +107,20 @@ def test_first_layout(small: Path) -> None:
     assert workers.keys() == set(ids)
     of = {part: {workers[row[0]] for row in csv[part]} for part in ("train", "validation")}
     assert (of["train"], of["validation"]) == ({"1"}, {"3"})
-    pictures = {
+    images = {
         f"20bn-something-something-v1/{clip_id}/{i + 1:05d}.jpg"
         for clip_id in ids
         for i in range(len(Truth.read(small / f"ground_truth/{clip_id}.npz").mask))
     }
     lists = {f"something-something-v1-{part}.csv" for part in csv}
     truths = {f"ground_truth/{clip_id}.npz" for clip_id in ids}
-    assert names.keys() == pictures | lists | truths | {"synth.json", "ground_truth/workers.csv"}
+    assert names.keys() == images | lists | truths | {"synth.json", "ground_truth/workers.csv"}
     manifest = json.loads((small / "synth.json").read_text())
     assert manifest["name"] == "synthetic_something"
     assert len(manifest["sha256"]) == 3
 
 
-def test_pictures_and_truth_are_the_drawing(small: Path) -> None:
+def test_images_and_truth_are_the_drawing(small: Path) -> None:
     one = key("Closing something", 2, 3)
     frames, parts, scene = draw(one, height=60)
     folder = small / "20bn-something-something-v1" / one.clip_id(0)
@@ -351,13 +351,13 @@ def test_rendering_is_done_once_and_again_when_it_differs(tmp_path: Path) -> Non
 def test_a_rendering_that_broke_off_is_redone(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_pictures = writing._write_pictures
+    write_images = writing._write_images
 
     def dies(folder: Path, frames: Array) -> None:
-        write_pictures(folder, frames[:20])
+        write_images(folder, frames[:20])
         os._exit(9)
 
-    monkeypatch.setattr(writing, "_write_pictures", dies)
+    monkeypatch.setattr(writing, "_write_images", dies)
     with pytest.raises(DataError, match="worker process died"):
         render(tmp_path / "set", **SMALL, processes=2)
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""The classification task: loss and metrics by hand, optimiser, schedule, pictures, fits."""
+"""The classification task: loss and metrics by hand, optimiser, schedule, images, fits."""
 
 from __future__ import annotations
 
@@ -145,8 +145,8 @@ def test_metrics_equal_those_by_hand(tmp_path, stage):
     for k, name in enumerate(classes[:6]):
         expected[f"{stage}/acc/{name}"] = right[y == k].float().mean().item()
     assert found == pytest.approx(expected, rel=1e-5)
-    picture = Image.open(tmp_path / "confusion" / f"{stage}_epoch_000.png")
-    assert min(picture.size) > 300
+    image = Image.open(tmp_path / "confusion" / f"{stage}_epoch_000.png")
+    assert min(image.size) > 300
 
 
 def test_metrics_start_afresh_every_epoch(tmp_path):
@@ -159,7 +159,7 @@ def test_metrics_start_afresh_every_epoch(tmp_path):
         assert task.val_scores.confusion.confmat.sum() == 0
 
 
-def test_confusion_picture_follows_the_matrix(tmp_path):
+def test_confusion_image_follows_the_matrix(tmp_path):
     def draw(name, matrix, classes=CLASSES):
         path = save_confusion(tmp_path / "new" / name, torch.tensor(matrix), classes, "title")
         return np.asarray(Image.open(path).convert("RGB")).astype(int)
@@ -174,7 +174,7 @@ def test_confusion_picture_follows_the_matrix(tmp_path):
     assert max(large.shape) < 3000
 
 
-def test_confusion_picture_reaches_wandb(tmp_path, monkeypatch):
+def test_confusion_image_reaches_wandb(tmp_path, monkeypatch):
     logged = []
     monkeypatch.setattr(
         WandbLogger,

@@ -28,19 +28,19 @@ BARS = 8  # the frame number, one bit in each bar of 16 pixels
 
 
 def coded(number: int, height: int = 96, width: int = 128) -> np.ndarray:
-    """A picture that carries its number as black and white bars, over moving texture."""
+    """An image that carries its number as black and white bars, over moving texture."""
     rng = np.random.default_rng(number)
-    picture = np.full((height, width, 3), 90, np.uint8)
+    image = np.full((height, width, 3), 90, np.uint8)
     x = number * 3 % (width - 40)
-    picture[height // 2 :, x : x + 40] = (200, 60, 30)
-    picture[-16:] = cv2.resize(rng.integers(0, 255, (2, 8, 3), np.uint8), (width, 16))
+    image[height // 2 :, x : x + 40] = (200, 60, 30)
+    image[-16:] = cv2.resize(rng.integers(0, 255, (2, 8, 3), np.uint8), (width, 16))
     for bit in range(BARS):
-        picture[: height // 3, 16 * bit : 16 * bit + 16] = 235 * (number >> bit & 1) + 10
-    return picture
+        image[: height // 3, 16 * bit : 16 * bit + 16] = 235 * (number >> bit & 1) + 10
+    return image
 
 
 def numbers(frames: np.ndarray) -> list[int]:
-    """The numbers that `coded` pictures carry. frames (T, H, W, 3)"""
+    """The numbers that `coded` images carry. frames (T, H, W, 3)"""
     bars = frames[:, 4 : frames.shape[1] // 3 - 4, : 16 * BARS].mean(axis=(1, 3))
     bits = bars.reshape(len(frames), BARS, 16)[:, :, 4:12].mean(axis=2) > 128
     return (bits << np.arange(BARS)).sum(axis=1).tolist()
@@ -340,7 +340,7 @@ def sound(path: Path) -> Path:
     return path
 
 
-def picture(path: Path) -> Path:
+def image(path: Path) -> Path:
     cv2.imwrite(str(path), coded(3))
     return path
 
@@ -360,8 +360,8 @@ FAILURES = {
     "cut.mov": (lambda p, made: cut(made["h264_faststart.mov"], p, 0.6), "damaged"),
     "sound.m4a": (lambda p, made: sound(p), "no video stream"),
     "sound.wav": (lambda p, made: sound(p), "no video stream"),
-    "picture.png": (lambda p, made: picture(p), "a picture"),
-    "picture.jpg": (lambda p, made: picture(p), "a picture"),
+    "image.png": (lambda p, made: image(p), "an image"),
+    "image.jpg": (lambda p, made: image(p), "an image"),
 }
 
 
@@ -396,7 +396,7 @@ def test_streams_cut_short_give_the_frames_they_have(made, tmp_path, name, reade
     path = cut(made[name], tmp_path / name, 0.55)
     frames, indices, info = read_frames(path, lambda v: np.arange(v.num_frames), reader=reader)
     assert 10 < len(frames) < N
-    # A reordered picture may be lost just before the last one: then the times show the gap.
+    # A reordered image may be lost just before the last one: then the times show the gap.
     assert numbers(frames) == np.rint(info.times[indices] * 30).tolist()
     assert numbers(frames)[:-4] == indices[:-4].tolist()
     assert probe(path).num_frames == info.num_frames == len(frames)
@@ -509,15 +509,15 @@ def test_loader_workers(made, context, reader):
     assert list(loader) == expected == [[*range(0, 60, 4), 56]] * len(clips)
 
 
-@pytest.mark.parametrize("module", ["video", "container", "pictures"])
+@pytest.mark.parametrize("module", ["reading", "container", "frame_folders"])
 def test_png_survives_importing_the_reader(tmp_path, module):
     """decord loaded before OpenCV breaks the latter's PNG files."""
     code = f"""
-import lightning_cam.data.{module}
+import lightning_cam.data.video.{module}
 import lightning_cam.data.video.reading
 import cv2, numpy as np
-picture = np.arange(96, dtype=np.uint8).reshape(4, 8, 3)
-assert cv2.imwrite({str(tmp_path / "a.png")!r}, picture)
-assert (cv2.imread({str(tmp_path / "a.png")!r}) == picture).all()
+image = np.arange(96, dtype=np.uint8).reshape(4, 8, 3)
+assert cv2.imwrite({str(tmp_path / "a.png")!r}, image)
+assert (cv2.imread({str(tmp_path / "a.png")!r}) == image).all()
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

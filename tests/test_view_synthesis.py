@@ -39,7 +39,7 @@ def camera(height: int, width: int) -> Tensor:
 def random_case(
     rows: int = 2, sources: int = 2, size: tuple[int, int] = SIZE, masks: bool = True, seed: int = 0
 ) -> tuple[Views, Scene]:
-    """Noise seen from cameras that move so much that some of it leaves the picture."""
+    """Noise seen from cameras that move so much that some of it leaves the image."""
     height, width = size
     shapes = [(height // 2**s, width // 2**s) for s in range(4)]
     views = Views(
@@ -69,14 +69,14 @@ def still(disparity: float, rows: int = 1, sources: int = 2, scales: int = 4) ->
 
 
 def flat(*levels: Any) -> Tensor:
-    """Pictures of two halves `(1, 3, H, W)`: (left, right), or one level."""
+    """Images of two halves `(1, 3, H, W)`: (left, right), or one level."""
     pairs = [level if isinstance(level, tuple) else (level, level) for level in levels]
     half = torch.ones(3, SIZE[0], SIZE[1] // 2, dtype=torch.float64)
     return torch.stack([torch.cat([a * half, b * half], -1) for a, b in pairs])
 
 
 def ramp(shift: float) -> Tensor:
-    """A picture `(1, 3, H, W)` that grows to the right, `shift` pixels further on."""
+    """An image `(1, 3, H, W)` that grows to the right, `shift` pixels further on."""
     return SLOPE * (torch.arange(SIZE[1]).double() + shift).expand(1, 3, *SIZE)
 
 
@@ -95,10 +95,10 @@ def loop_euler(angles: Any) -> np.ndarray:
     return np.array(rx) @ np.array(ry) @ np.array(rz)
 
 
-def loop_mean(picture: np.ndarray, n: int) -> np.ndarray:
+def loop_mean(image: np.ndarray, n: int) -> np.ndarray:
     """(C, H, W) in blocks of n x n."""
-    c, h, w = picture.shape
-    return picture.reshape(c, h // n, n, w // n, n).mean((2, 4))
+    c, h, w = image.shape
+    return image.reshape(c, h // n, n, w // n, n).mean((2, 4))
 
 
 def loop_photometric(
@@ -179,15 +179,13 @@ def true_views(snippet: int = 3, rotation: str = "euler") -> tuple[Views, Scene]
         pose_vector(steps, rotation),  # type: ignore[arg-type]
         None,
     )
-    target, sources = SfMLearner(nn.Identity(), nn.Identity(), snippet).snippets(
-        film.pictures[None]
-    )
+    target, sources = SfMLearner(nn.Identity(), nn.Identity(), snippet).snippets(film.images[None])
     return views, Scene(target, sources, film.intrinsics.repeat(len(target), 1, 1))
 
 
 @pytest.mark.parametrize("snippet", [3, 5])
 @pytest.mark.parametrize("rotation", ["euler", "quat"])
-def test_true_depth_and_motion_explain_the_pictures(snippet: int, rotation: Any) -> None:
+def test_true_depth_and_motion_explain_the_images(snippet: int, rotation: Any) -> None:
     views, scene = true_views(snippet, rotation)
     loss = replace(PLAIN, rotation=rotation)
     finest = views._replace(disparities=views.disparities[:1])
@@ -196,7 +194,7 @@ def test_true_depth_and_motion_explain_the_pictures(snippet: int, rotation: Any)
         loss(v, scene).view_synthesis for v in (finest, finest._replace(poses=motionless))
     )
     assert (warped < unmoved / 10).all()
-    everywhere = loss(views, scene).view_synthesis  # coarse pictures are poorer in detail
+    everywhere = loss(views, scene).view_synthesis  # coarse images are poorer in detail
     assert (everywhere < loss(views._replace(poses=motionless), scene).view_synthesis / 4).all()
     for factor in (0.7, 1.4):  # depth alone of another scale
         wrong = finest._replace(disparities=[factor * views.disparities[0]])
@@ -302,7 +300,7 @@ def test_curvature_counts_by_scale() -> None:
 
 
 def test_edges_let_depth_jump() -> None:
-    """|d d*| exp(-|dI|) of a step of the disparity, on and off a step of the picture by 0.3."""
+    """|d d*| exp(-|dI|) of a step of the disparity, on and off a step of the image by 0.3."""
     w = SIZE[1]
     step = fields(lambda u, v: 0.2 + 0.4 * (u >= u.shape[1] // 2).to(u))
     for target, fall in ((flat(0.4), 1.0), (flat((0.1, 0.7)), math.exp(-0.3))):
@@ -318,13 +316,13 @@ def test_edges_let_depth_jump() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.85, 1.0])
-def test_ssim_of_even_pictures(share: float) -> None:
-    """Even pictures a and b in [0, 1] have SSIM (2 a b + c1) / (a^2 + b^2 + c1)."""
+def test_ssim_of_even_images(share: float) -> None:
+    """Even images a and b in [0, 1] have SSIM (2 a b + c1) / (a^2 + b^2 + c1)."""
     scene = scene_of(flat(0.2), flat(-0.6), flat(0.9))
     found = replace(PLAIN, ssim=share)(still(0.3), scene).photometric[0]
     for value, (a, b) in zip(found, ((0.6, 0.2), (0.6, 0.95)), strict=True):
         alike = (2 * a * b + 1e-4) / (a * a + b * b + 1e-4)
-        unit = 1 if share else 2  # errors of SSIM are of pictures in [0, 1]
+        unit = 1 if share else 2  # errors of SSIM are of images in [0, 1]
         expected = share * (1 - alike) / 2 + (1 - share) * unit * abs(a - b)
         assert float(value) == pytest.approx(4 * expected, rel=1e-10)
 
@@ -400,10 +398,10 @@ def test_auto_mask_keeps_what_the_warp_explains_better() -> None:
     # Of 48 columns 3 are out of view and 24 exact. 21 are off by 6 columns, by 3 without a warp.
     torch.testing.assert_close(plain, plain.new_tensor([21 * 6 * SLOPE / 48]))
     torch.testing.assert_close(masked, plain.new_tensor([21 * 3 * SLOPE / 48]))
-    moved, pictures = true_views()
+    moved, images = true_views()
     finest = moved._replace(disparities=moved.disparities[:1])
     plain, masked = (
-        replace(PLAIN, auto_mask=flag)(finest, pictures).photometric for flag in (False, True)
+        replace(PLAIN, auto_mask=flag)(finest, images).photometric for flag in (False, True)
     )
     assert ((0.3 * plain < masked) & (masked <= plain + 1e-5)).all()  # nearly all of it is better
 
@@ -574,7 +572,7 @@ def test_pixels_that_a_source_does_not_show_never_count(
     changed = loss(finest, scene._replace(target=seen)).view_synthesis
     assert (changed - expected).abs().min() > 1e-2
     if not ssim:
-        error = (scene.target - warp.picture).abs().mean(1)
+        error = (scene.target - warp.image).abs().mean(1)
         torch.testing.assert_close(expected, (error * warp.valid).mean((1, 2)))
 
 
@@ -662,8 +660,8 @@ def test_gradients_reach_both_networks(geometry_weight: float) -> None:
             assert parameter.grad.any(), name
 
 
-def test_pictures_of_another_size_keep_their_rays() -> None:
-    """A pixel of the small picture is the mean of n x n, and looks where their middle looks."""
+def test_images_of_another_size_keep_their_rays() -> None:
+    """A pixel of the small image is the mean of n x n, and looks where their middle looks."""
     _, scene = random_case(rows=1)
     for n in (2, 4):
         small = resized(scene, (SIZE[0] // n, SIZE[1] // n))

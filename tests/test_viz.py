@@ -1,4 +1,4 @@
-"""Pictures and videos: exact colours, files that play, text that can be read."""
+"""Images and videos: exact colours, files that play, text that can be read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from readable import assert_readable, keep_canvases, said
 
 from lightning_cam.viz import (
-    ClipPicture,
+    ClipFigure,
     PanelScale,
     Stack,
     draw_attention,
@@ -77,8 +77,8 @@ def series(*names: str, frames: int = 8) -> dict[str, np.ndarray]:
     return {name: np.where(inside, n + np.sin(at + n), np.nan) for n, name in enumerate(names)}
 
 
-def picture(t: int = 8, h: int = 32, w: int = 48, **changes: object) -> ClipPicture:
-    base = ClipPicture(
+def figure(t: int = 8, h: int = 32, w: int = 48, **changes: object) -> ClipFigure:
+    base = ClipFigure(
         frames=noise(t, h, w),
         heatmaps={"Recurrent Grad-CAM, layer trunk, pool space": blob(t, h, w)},
         target="spin",
@@ -101,7 +101,7 @@ def test_the_scale_is_the_clips_and_not_the_frames():
     assert (out[1] == LUT[128]).all()  # half the heat, half the scale: not a scale of its own
 
 
-def test_cold_pixels_keep_the_picture_and_hot_ones_are_blended():
+def test_cold_pixels_keep_the_image_and_hot_ones_are_blended():
     frames = noise(2, 4, 4)
     heat = np.zeros((2, 4, 4), np.float32)
     heat[1, 0, 0] = 5
@@ -138,7 +138,7 @@ def test_one_nan_or_no_positive_value_is_no_evidence():
     assert no_evidence(np.float32(1) + 1e-7 * blob(2, 4, 4)) != ""
 
 
-def test_signed_maps_are_symmetric_around_the_picture():
+def test_signed_maps_are_symmetric_around_the_image():
     frames, heat = noise(1, 1, 3), np.array([[[-2.0, 0.0, 2.0]]], np.float32)
     out = overlay(frames, heat, alpha=1, signed=True)
     assert (out[0, 0, 0] == SIGNED_LUT[0]).all() and (out[0, 0, 2] == SIGNED_LUT[255]).all()
@@ -247,17 +247,17 @@ def test_what_is_no_video_is_refused(tmp_path, frames, fps, error, words):
 def test_energy_is_each_frames_share_without_the_padding():
     heat = np.zeros((4, 2, 2), np.float32)
     heat[0], heat[1], heat[2], heat[3] = 1, 3, -5, np.nan
-    clip = picture(4, 2, 2, heatmaps={"a": heat}, valid=np.array([1, 1, 1, 0], bool))
+    clip = figure(4, 2, 2, heatmaps={"a": heat}, valid=np.array([1, 1, 1, 0], bool))
     np.testing.assert_allclose(clip.energy("a"), [0.25, 0.75, 0, 0])
     both = dataclasses.replace(clip, signed=("a",))
     np.testing.assert_allclose(both.energy("a"), [1 / 9, 3 / 9, 5 / 9, 0])
     assert dataclasses.replace(clip, valid=None).energy("a") is None  # the NaN counts now
-    assert picture(4, 2, 2, heatmaps={"a": heat}, valid=np.zeros(4, bool)).energy("a") is None
+    assert figure(4, 2, 2, heatmaps={"a": heat}, valid=np.zeros(4, bool)).energy("a") is None
 
 
 def test_short_names_tell_the_maps_apart():
     maps = dict.fromkeys(["Grad-CAM, layer a", "Grad-CAM, layer b", "RISE, 100 masks"])
-    clip = picture(heatmaps={name: blob(8, 32, 48) for name in maps})
+    clip = figure(heatmaps={name: blob(8, 32, 48) for name in maps})
     names = clip.short_names
     assert list(names.values()) == ["Grad-CAM, layer a", "Grad-CAM, layer b", "RISE"]
     assert next(iter(clip.strips())) == "attention weight" and len(clip.strips()) == 4
@@ -265,7 +265,7 @@ def test_short_names_tell_the_maps_apart():
 
 def test_short_names_leave_out_what_is_alike():
     maps = [f"Grad-CAM, layer4, gradient pooled over {pool}" for pool in ("space", "spacetime")]
-    names = picture(heatmaps={name: blob(8, 32, 48) for name in maps}).short_names
+    names = figure(heatmaps={name: blob(8, 32, 48) for name in maps}).short_names
     assert list(names.values()) == [
         "Grad-CAM, gradient pooled over space", "Grad-CAM, gradient pooled over spacetime",
     ]  # fmt: skip
@@ -276,22 +276,22 @@ def test_short_names_leave_out_what_is_alike():
     [("a", "correct"), ("b", "confused"), ("c", "wrong"), ("elsewhere", "wrong"), (None, "")],
 )
 def test_outcomes(label, said):
-    clip = picture(probabilities=[("c", 0.1), ("b", 0.3), ("a", 0.6)], label=label)
+    clip = figure(probabilities=[("c", 0.1), ("b", 0.3), ("a", 0.6)], label=label)
     assert clip.outcome == said
     assert dataclasses.replace(clip, probabilities=()).outcome == ""
 
 
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"heatmaps\['x'\].*\(8, 32, 48\), got \(8, 32, 40\)"):
-        picture(heatmaps={"x": blob(8, 32, 40)})
+        figure(heatmaps={"x": blob(8, 32, 40)})
     with pytest.raises(ValueError, match=r"attention.*\(8,\), got \(9,\)"):
-        picture(attention=np.ones(9))
+        figure(attention=np.ones(9))
     with pytest.raises(ValueError, match=r"views\['IR'\].*\(8, 32, 48, 3\), got \(8, 32, 40, 3\)"):
-        picture(views={"IR": noise(8, 32, 40)})
+        figure(views={"IR": noise(8, 32, 40)})
     with pytest.raises(
         ValueError, match=r"stacks\['s'\].*\(2, 8\), \(2,\), \(3,\).*got \(\(2, 9\)"
     ):
-        picture(stacks={"s": Stack(["TV", "IR"], np.zeros((2, 9)), np.zeros(2))})
+        figure(stacks={"s": Stack(["TV", "IR"], np.zeros((2, 9)), np.zeros(2))})
 
 
 # --- text ------------------------------------------------------------------------------------
@@ -401,17 +401,17 @@ SHAPES = {
 
 def contrast(
     a: np.ndarray, b: np.ndarray, methods: tuple[str, ...] = ("Grad-CAM",), **changes: object
-) -> ClipPicture:
-    """A picture of "spin" against "wave" by methods that all say the same."""
+) -> ClipFigure:
+    """An image of "spin" against "wave" by methods that all say the same."""
     threes = [tuple(f"{m} for {role}, layer4" for role in ("A", "B", "A - B")) for m in methods]
     heatmaps = dict(zip(sum(threes, ()), [a, b, a - b] * len(methods), strict=True))
     signed = [three[2] for three in threes]
     options = {"heatmaps": heatmaps, "signed": signed, "contrasts": threes, "against": "wave"}
-    return picture(*a.shape, **{**options, **changes})  # type: ignore[arg-type]
+    return figure(*a.shape, **{**options, **changes})  # type: ignore[arg-type]
 
 
-def awkward(name: str) -> ClipPicture:
-    return picture(**AWKWARD[name])
+def awkward(name: str) -> ClipFigure:
+    return figure(**AWKWARD[name])
 
 
 @pytest.mark.parametrize("name", AWKWARD)
@@ -464,7 +464,7 @@ def test_classes_that_are_sentences_are_wrapped_and_not_cut(canvases, width):
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("draw", [draw_video, draw_sheet])
 def test_clips_of_every_shape_are_drawn_readably(canvases, shape, draw):
-    clip = picture(*shape, times=np.arange(shape[0]) / 7.5)
+    clip = figure(*shape, times=np.arange(shape[0]) / 7.5)
     out = draw(clip)
     assert_readable(canvases)
     assert out.dtype == np.uint8 and out.shape[-1] == 3 and out.shape[-2] <= 2200
@@ -482,7 +482,7 @@ def test_attention_is_drawn_readably(canvases, shape):
 @pytest.mark.parametrize("size", [(64, 208), (48, 16), (32, 32)])
 @pytest.mark.parametrize("draw", [draw_video, draw_sheet])
 def test_panels_and_plots_of_clips_of_every_shape_are_readable(canvases, count, size, draw):
-    clip = picture(
+    clip = figure(
         count, *size, panels={name: noise(count, *size) for name in ("depth", "warped", "error")},
         scales={"depth": PanelScale(LUT, "2.1 m", "80 m")}, times=np.arange(count) / 10,
         lines={"translation (m)": series("tx", "ty", "tz", frames=count)},
@@ -505,7 +505,7 @@ def test_panels_are_readable_and_keep_their_proportions(size, panel):
 
 
 def test_the_cursor_stands_at_the_current_frame():
-    clip = picture(attention=np.zeros(8) + np.eye(8)[3])
+    clip = figure(attention=np.zeros(8) + np.eye(8)[3])
     video = draw_video(clip)
     assert video.shape[0] == 8 and video.shape[1] % 2 == 0 and video.shape[2] % 2 == 0
     strip = Strip(clip, video.shape[2], 146, video.shape[2] - 16 - 64)
@@ -519,7 +519,7 @@ def test_original_and_overlay_stand_side_by_side():
     heat = np.zeros((4, 64, 64), np.float32)
     heat[1], heat[2] = 0.5, 1  # one warm, one hot frame
     frames = np.full((4, 64, 64, 3), 90, np.uint8)
-    video = draw_video(picture(4, 64, 64, frames=frames, heatmaps={"a": heat}))
+    video = draw_video(figure(4, 64, 64, frames=frames, heatmaps={"a": heat}))
     gray = (video == 90).all(-1).reshape(4, -1).sum(1)
     assert (gray[[0, 3]] >= 2 * 256 * 256).all()  # both panels plain
     assert (gray[[1, 2]] < 1.5 * 256 * 256).all()  # the overlay is coloured,
@@ -551,7 +551,7 @@ def test_a_contrast_is_two_overlays_on_one_scale_and_their_difference():
     assert shows(2, 2, 10, blended(0.25, LUT, frame, 0.25))  # of A's maximum, not of its own
     assert shows(2, 3, 10, blended(0.5, LUT, frame, 0.5))
     assert shows(1, 3, 10, frame) and shows(2, 1, 10, frame)
-    gray = [90, 90, 90]  # below the difference, the picture has no colours of its own
+    gray = [90, 90, 90]  # below the difference, the image has no colours of its own
     assert shows(3, 0, 10, np.array(gray))
     assert shows(3, 1, 10, blended(1, SIGNED_LUT, gray, 0.8))  # A alone: red
     assert shows(3, 3, 10, blended(0.25, SIGNED_LUT, gray, 0.8))  # B alone, half: bluish
@@ -578,15 +578,15 @@ def test_the_bars_of_a_contrast_have_the_colours_of_its_classes():
 
 
 def test_only_the_moving_parts_move():
-    clip = picture(4, 64, 64, frames=np.full((4, 64, 64, 3), 90, np.uint8), heatmaps={})
+    clip = figure(4, 64, 64, frames=np.full((4, 64, 64, 3), 90, np.uint8), heatmaps={})
     video = draw_video(clip)
     top = header(clip, video.shape[2]).image.height + 256
     assert (video[:, :top] == video[0, :top]).all() and (video[1] != video[2]).any()
 
 
 def test_padded_frames_are_gray():
-    video = draw_video(picture(8, 64, 64, valid=np.arange(8) < 6))
-    sheet = draw_sheet(picture(8, 64, 64, valid=np.arange(8) < 6, heatmaps={}))
+    video = draw_video(figure(8, 64, 64, valid=np.arange(8) < 6))
+    sheet = draw_sheet(figure(8, 64, 64, valid=np.arange(8) < 6, heatmaps={}))
     top = video.shape[1] // 3
     panels = video[:, top : top + 100, 20:250].astype(int)
     color = np.ptp(panels, axis=-1).reshape(8, -1).mean(1)
@@ -595,9 +595,9 @@ def test_padded_frames_are_gray():
 
 
 def test_right_and_wrong_and_another_target_are_said(canvases):
-    header(picture(), 500)
-    header(picture(label="jump", target="jump"), 500)
-    header(picture(label=None), 500)
+    header(figure(), 500)
+    header(figure(label="jump", target="jump"), 500)
+    header(figure(label=None), 500)
     right, wrong, unknown = ([text for text, _ in canvas.boxes] for canvas in canvases)
     assert "true class: spin" in right and not [t for t in right if t.startswith("explaining")]
     assert "explaining: jump" in wrong and "true class: jump" in wrong
@@ -622,7 +622,7 @@ def test_a_blank_map_is_said_to_be_no_evidence(canvases):
 
 
 def test_drawing_and_encoding_is_cheap(tmp_path):
-    clips = [picture(16, 64, 64, frames=smooth(16, 64, 64)) for _ in range(4)]
+    clips = [figure(16, 64, 64, frames=smooth(16, 64, 64)) for _ in range(4)]
     best = np.inf
     for _ in range(3):
         start = time.process_time()
@@ -635,10 +635,10 @@ def test_drawing_and_encoding_is_cheap(tmp_path):
 # --- panels, plots, faint maps, values -------------------------------------------------------
 
 
-def test_pictures_without_panels_stand_where_they_always_stood():
+def test_images_without_panels_stand_where_they_always_stood():
     def places(heatmaps: int, **changes: object) -> list[tuple[int, int]]:
         maps = {str(n): blob(8, 32, 48) for n in range(heatmaps)}
-        return _places(picture(heatmaps=maps, **changes), 256, 256)
+        return _places(figure(heatmaps=maps, **changes), 256, 256)
 
     assert places(0) == [(0, 0)] and places(3) == [(0, 0), (0, 1), (0, 2), (0, 3)]
     assert places(4) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
@@ -665,7 +665,7 @@ def test_pictures_without_panels_stand_where_they_always_stood():
 )
 def test_panels_stand_in_rows_of_their_own_where_that_leaves_no_holes(heatmaps, size, rows):
     maps = {str(n): blob(8, 32, 48) for n in range(heatmaps)}
-    clip = picture(heatmaps=maps, panels={f"p{n}": noise(8, 32, 48) for n in range(3)})
+    clip = figure(heatmaps=maps, panels={f"p{n}": noise(8, 32, 48) for n in range(3)})
     found: dict[int, str] = {}
     for (row, column), kind in zip(_places(clip, *size), "f" + "h" * heatmaps + "ppp", strict=True):
         assert len(found.get(row, "")) == column
@@ -674,7 +674,7 @@ def test_panels_stand_in_rows_of_their_own_where_that_leaves_no_holes(heatmaps, 
 
 
 def test_lines_and_panels_leave_the_rest_of_the_sheet_as_it_is():
-    clip = picture()
+    clip = figure()
     plain = draw_sheet(clip)
     lines = draw_sheet(dataclasses.replace(clip, lines={"motion (m)": series("a", "b")}))
     bottom = Strip(clip, plain.shape[1], 250, 0).height
@@ -688,7 +688,7 @@ def test_lines_and_panels_leave_the_rest_of_the_sheet_as_it_is():
 
 
 def find(page: np.ndarray, part: np.ndarray) -> tuple[int, int]:
-    """Where a picture stands on a page."""
+    """Where an image stands on a page."""
     spots = np.argwhere((page == part[0, 0]).all(-1))
     h, w = part.shape[:2]
     for y, x in spots:
@@ -702,7 +702,7 @@ def find(page: np.ndarray, part: np.ndarray) -> tuple[int, int]:
 def test_a_panel_is_drawn_without_heat_on_every_frame():
     size = 3, 256, 256
     panel = noise(*size, seed=7)
-    clip = picture(*size, panels={"depth": panel, "tall": noise(3, 512, 128, seed=8)})
+    clip = figure(*size, panels={"depth": panel, "tall": noise(3, 512, 128, seed=8)})
     video = draw_video(clip)
     spots = {find(video[t], panel[t]) for t in range(3)}
     assert len(spots) == 1
@@ -719,11 +719,11 @@ def test_a_panel_is_drawn_without_heat_on_every_frame():
 def test_panels_of_nearly_the_frames_proportions_are_as_large():
     frames = noise(2, 94, 310)
     panel = np.full((2, 64, 208, 3), (10, 200, 30), np.uint8)
-    video = draw_video(picture(2, 94, 310, frames=frames, panels={"a": panel}))
+    video = draw_video(figure(2, 94, 310, frames=frames, panels={"a": panel}))
     assert (video[0] == (10, 200, 30)).all(-1).sum() == np.prod(panel_size(94, 310))
 
 
-def plots_of(clip: ClipPicture, width: int = 720) -> tuple[Plots, Strip]:
+def plots_of(clip: ClipFigure, width: int = 720) -> tuple[Plots, Strip]:
     strip = Strip(clip, width, 220, width - 80)
     return Plots(clip, strip), strip
 
@@ -734,7 +734,7 @@ def has(pixels: np.ndarray, color: tuple[int, int, int]) -> bool:
 
 def test_curves_lie_where_their_values_say():
     values = {"a": np.array([1, 2, 3, np.nan, np.nan, -1, np.nan, 4.0]), "b": np.arange(8) / 2}
-    plots, strip = plots_of(picture(lines={"both (m)": values}, valid=np.arange(8) < 7))
+    plots, strip = plots_of(figure(lines={"both (m)": values}, valid=np.arange(8) < 7))
     image, (plot,) = plots.draw(), plots.plots
     for name, color in zip(values, COLORS, strict=False):
         for t, value in enumerate(values[name]):
@@ -752,7 +752,7 @@ def test_curves_lie_where_their_values_say():
 
 
 def test_the_cursor_moves_through_the_plots_and_the_values_are_read_off(canvases):
-    clip = picture(lines={"t (m)": series("tx", "ty"), "r (degrees)": series("rx", "ry")})
+    clip = figure(lines={"t (m)": series("tx", "ty"), "r (degrees)": series("rx", "ry")})
     video = draw_video(clip)
     plots, strip = plots_of(clip, video.shape[2])
     top = video.shape[1] - strip.height - plots.height
@@ -772,14 +772,14 @@ def test_the_cursor_moves_through_the_plots_and_the_values_are_read_off(canvases
 
 
 def test_series_look_alike_in_every_plot():
-    plots, _ = plots_of(picture(lines={"t": series("tx", "ty"), "r": series("rx", "ry", "rz")}))
+    plots, _ = plots_of(figure(lines={"t": series("tx", "ty"), "r": series("rx", "ry", "rz")}))
     first, second = ([(s.color, s.mark) for s in plot.styles.values()] for plot in plots.plots)
     assert first == second[:2] and len({*second}) == 3
 
 
 def test_a_map_that_is_not_to_be_trusted_is_drawn_faintly(canvases):
     frames, heat = noise(4, 256, 256), blob(4, 256, 256)
-    clip = picture(4, 256, 256, frames=frames, heatmaps={"a": heat, "zero": 0 * heat})
+    clip = figure(4, 256, 256, frames=frames, heatmaps={"a": heat, "zero": 0 * heat})
     faint = dataclasses.replace(clip, faint={"a": "low gradient", "zero": "low gradient"})
     video = draw_video(faint)
     find(video[2], overlay(frames, heat, 0.125)[2])
@@ -793,7 +793,7 @@ def test_a_map_that_is_not_to_be_trusted_is_drawn_faintly(canvases):
 
 @pytest.mark.parametrize("reason", ["low gradient", "nearly no gradient (3e-9): near the optimum"])
 def test_the_reason_stands_beside_the_scale_or_below_it(canvases, reason):
-    draw_video(picture(heatmaps={"a": 37 * blob(8, 32, 48)}, faint={"a": reason}))
+    draw_video(figure(heatmaps={"a": 37 * blob(8, 32, 48)}, faint={"a": reason}))
     boxes = {text: box for canvas in canvases for text, box in canvas.boxes}
     (high,) = [box for text, box in boxes.items() if text.startswith("37")]
     if reason == "low gradient":
@@ -806,9 +806,9 @@ def test_the_reason_stands_beside_the_scale_or_below_it(canvases, reason):
 
 def test_a_regressor_has_a_value_and_no_classes(canvases):
     regressor = {"label": None, "probabilities": (), "target": "-view_synthesis_loss"}
-    header(picture(**regressor, value=-0.21345), 600)
-    header(picture(**regressor), 600)
-    header(picture(value=3.0), 600)
+    header(figure(**regressor, value=-0.21345), 600)
+    header(figure(**regressor), 600)
+    header(figure(value=3.0), 600)
     assert said(canvases[:1])[1:] == ["explaining: -view_synthesis_loss = -0.213"]
     assert said(canvases[1:2])[1:] == ["explaining: -view_synthesis_loss"]
     assert "3" not in " ".join(said(canvases[2:3])[1:2])
@@ -817,17 +817,17 @@ def test_a_regressor_has_a_value_and_no_classes(canvases):
 def test_fields_that_belong_to_nothing_are_named():
     depth = {"depth": noise(8, 32, 48)}
     with pytest.raises(ValueError, match=r"panels\['depth'\]: expected 8 frames, got 7"):
-        picture(panels={"depth": noise(7, 32, 48)})
+        figure(panels={"depth": noise(7, 32, 48)})
     with pytest.raises(TypeError, match="uint8"):
-        picture(panels={"depth": np.zeros((8, 32, 48, 3))})
+        figure(panels={"depth": np.zeros((8, 32, 48, 3))})
     with pytest.raises(ValueError, match="'a' is the caption of a heatmap"):
-        picture(heatmaps={"a": blob(8, 32, 48)}, panels={"a": noise(8, 32, 48)})
+        figure(heatmaps={"a": blob(8, 32, 48)}, panels={"a": noise(8, 32, 48)})
     with pytest.raises(ValueError, match=r"scales: there is no 'dept' in \['depth'\]"):
-        picture(panels=depth, scales={"dept": PanelScale(LUT, "0", "1")})
+        figure(panels=depth, scales={"dept": PanelScale(LUT, "0", "1")})
     with pytest.raises(ValueError, match="faint: there is no 'depth'"):
-        picture(panels=depth, faint={"depth": "why"})
+        figure(panels=depth, faint={"depth": "why"})
     with pytest.raises(ValueError, match=r"lines\['t \(m\)'\]\['tx'\]: .*\(8,\), got \(9,\)"):
-        picture(lines={"t (m)": {"tx": np.zeros(9)}})
+        figure(lines={"t (m)": {"tx": np.zeros(9)}})
 
 
 # --- contact sheet and heat-strip ------------------------------------------------------------
@@ -843,8 +843,8 @@ def test_frames_are_chosen_evenly(count, columns, frames):
 
 def test_the_sheet_has_a_row_for_each_method_and_a_column_for_each_frame(canvases):
     maps = {"Grad-CAM, layer trunk": blob(40, 32, 48), "RISE, 9 masks": blob(40, 32, 48)}
-    one = draw_sheet(picture(40, attention=None, heatmaps={}))
-    three = draw_sheet(picture(40, attention=None, heatmaps=maps))
+    one = draw_sheet(figure(40, attention=None, heatmaps={}))
+    three = draw_sheet(figure(40, attention=None, heatmaps=maps))
     assert three.shape[0] > one.shape[0] + 2 * 50 and three.shape[1] == one.shape[1]
     texts = [text for text, _ in canvases[-3].boxes]
     assert [t for t in texts if t.isdigit()][:16] == [str(t) for t in chosen_frames(40, 16)]
@@ -852,7 +852,7 @@ def test_the_sheet_has_a_row_for_each_method_and_a_column_for_each_frame(canvase
 
 
 def test_png_round_trip(tmp_path):
-    sheet = draw_sheet(picture())
+    sheet = draw_sheet(figure())
     back = cv2.imread(str(save_png(tmp_path / "new" / "a.png", sheet)))[..., ::-1]
     np.testing.assert_array_equal(back, sheet)
 
@@ -878,7 +878,7 @@ def test_the_heat_strip_is_darkest_at_the_largest_weight(canvases):
 def test_real_frames_survive(real: Path, tmp_path):
     with av.open(str(real / "arm_wrestling.mp4")) as container:
         frames = [f.to_ndarray(format="rgb24") for f in islice(container.decode(video=0), 8)]
-    clip = picture(8, *frames[0].shape[:2], frames=np.stack(frames))
+    clip = figure(8, *frames[0].shape[:2], frames=np.stack(frames))
     path = write_video(tmp_path / "a.mp4", draw_video(clip))
     with av.open(str(path)) as container:
         first = next(container.decode(video=0)).to_ndarray(format="rgb24")

@@ -10,7 +10,7 @@ from readable import assert_readable, keep_canvases, said
 
 from lightning_cam.viz import (
     UNKNOWN,
-    ClipPicture,
+    ClipFigure,
     colour_depth,
     colour_error,
     depth_range,
@@ -124,7 +124,7 @@ def test_what_has_no_colours_is_refused(name):
 
 def test_depth_is_a_panel_with_its_metres(canvases):
     depth, error = ground(4), np.full((4, 64, 208), np.nan)
-    clip = ClipPicture(
+    clip = ClipFigure(
         np.stack([frame()] * 4), {}, "depth/mean",
         panels={"depth": colour_depth(depth, 2, 40), "error": colour_error(error)},
         scales={"depth": depth_scale(2, 40), "error": error_scale(error_range(error))},

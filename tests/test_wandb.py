@@ -80,9 +80,9 @@ def test_offline_run_is_read_back(tmp_path: Path) -> None:
                 assert 0 <= found[f"explain/{method}/{kind}"][step] <= 1
         shown = {"explain/sheet": 2, "explain/attention_epochs": 2, "explain/curves": 1}
         for key, count in shown.items():
-            pictures = found[f"{key}.filenames"][step]
-            assert len(pictures) == count
-            assert all((log / "files" / picture).is_file() for picture in pictures)
+            images = found[f"{key}.filenames"][step]
+            assert len(images) == count
+            assert all((log / "files" / figure).is_file() for figure in images)
         assert (log / "files" / found["val/confusion.filenames"][step][0]).is_file()
         table = json.loads((log / "files" / found["explain/attention.path"][step]).read_text())
         assert table["columns"] == ["epoch", "clip", "frame", "attention"]

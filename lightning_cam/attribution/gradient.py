@@ -12,7 +12,7 @@ channels as the clip, a heatmap has none, so the reduction must be named:
 
     abs_max     max_c |g_c|, of the published saliency maps
     abs_sum     sum_c |g_c|
-    abs_mean    the mean of |g_c|: the same picture as abs_sum
+    abs_mean    the mean of |g_c|: the same image as abs_sum
     sum         sum_c g_c, signed: what integrated gradients need in order to add up
 
 The cost is one forward and the backward to the clip. No gradient reaches a parameter.

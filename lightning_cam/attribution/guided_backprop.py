@@ -5,7 +5,7 @@ every ReLU, R_out what comes from the score and x what went in,
 
     R_in = R_out [R_out > 0] [x > 0]
 
-It is a sharp picture of edges near what the network responds to, and it hardly depends on the
+It is a sharp image of edges near what the network responds to, and it hardly depends on the
 column (Nie et al., ICML 2018) or on the upper layers' weights (Adebayo et al., NeurIPS 2018). Never
 judge a decision by it alone.
 

@@ -15,7 +15,7 @@ the number "blank".
 maximum, would show noise in full colours. The number "pull" compares what the layer could change,
 sum |g A|, with what there is to change: the difference between the column and that of a black clip,
 or a hundredth of the column if that is more. Below `low` the clip is flagged "low_gradient" and its
-picture says so. (The gradient of an L1 loss is the sign of the error: it does not shrink.)
+image says so. (The gradient of an L1 loss is the sign of the error: it does not shrink.)
 """
 
 from __future__ import annotations

@@ -33,13 +33,13 @@ HEADINGS = {
     "few": "classes with too few videos",
     "stray": "files that do not belong there",
     "group": "videos of no group",
-    "count": "sequences with fewer pictures than listed",
+    "count": "sequences with fewer images than listed",
     "pair": "sequences that are not alike in both spectra",
     "leak": "people in both training and test",
     "calib": "sequences without usable intrinsics",
     "poses": "poses that cannot be used",
     "times": "times that cannot be used",
-    "gap": "sequences that lack pictures",
+    "gap": "sequences that lack images",
 }
 
 Tally = dict[str, Counter[str]]  # title of a column -> how many of each class

@@ -209,12 +209,12 @@ class ExplainCallback(Callback):
         spectra = explain_spectra(model, clip, data, target, on_error)
         frames = clip_frames(data, clip)
         views, seen = clip_views(data, clip), clip_seen(task, batch)
-        picture = draw_clip(
+        figure = draw_clip(
             model, explanations, frames, batch, title, spectra=spectra, views=views, seen=seen
         )
         # Eight frames a sheet: readable in W&B's panels, and half the cost.
         files = write_clip(
-            folder, picture, explanations, batch, self.fps, columns=8, spectra=spectra
+            folder, figure, explanations, batch, self.fps, columns=8, spectra=spectra
         )
         weights = next(iter(explanations.values())).attention
         return [
@@ -223,7 +223,7 @@ class ExplainCallback(Callback):
                 "video": str(files.video),
                 "sheet": str(files.sheet),
                 "attention": {name: w[0].tolist() for name, w in weights.items()},
-                "caption": f"{title}: {picture.target}",
+                "caption": f"{title}: {figure.target}",
                 "numbers": {
                     f"explain/{name}/{what}": float(value[0])
                     for name, e in explanations.items()
@@ -291,13 +291,13 @@ class ExplainCallback(Callback):
             return
         epoch, step = trainer.current_epoch, trainer.global_step
         softmax = records[0]["softmax"]
-        means, picture = write_epoch(folder, epoch, clips, self.measures, softmax)
+        means, figure = write_epoch(folder, epoch, clips, self.measures, softmax)
         for logger in trainer.loggers:
             try:
                 if means:
                     logger.log_metrics(means, step)
-                if picture is not None and isinstance(logger, LogsImages):
-                    logger.log_image("explain/curves", [str(picture)], step)
+                if figure is not None and isinstance(logger, LogsImages):
+                    logger.log_image("explain/curves", [str(figure)], step)
             except Exception as error:
                 self._warn(f"logging to {type(logger).__name__}", error)
 

@@ -61,7 +61,7 @@ def find_sources(
 
 
 def from_files(path: Path, data: object) -> list[Source]:
-    """A video, or all videos below a folder; a folder of pictures is one video.
+    """A video, or all videos below a folder; a folder of images is one video.
 
     Args:
         path: file or folder.
@@ -81,7 +81,7 @@ def from_files(path: Path, data: object) -> list[Source]:
         files = [f for f in sorted(path.rglob("*")) if _is_video(f)]
         if not files:
             raise DataError(
-                f"no videos in {path} (looked for {' '.join(SUFFIXES)} and folders of pictures)"
+                f"no videos in {path} (looked for {' '.join(SUFFIXES)} and folders of images)"
             )
         titles = [str(file.relative_to(path)) for file in files]
     elif path.exists():

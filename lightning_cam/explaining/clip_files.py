@@ -15,7 +15,7 @@ from torch import Tensor
 from lightning_cam.attribution import Contrast, Explanation
 from lightning_cam.explaining.explained_clip import Spectra, relevance
 from lightning_cam.files import whole_file
-from lightning_cam.viz import ClipPicture, draw_sheet, draw_video, save_png, write_video
+from lightning_cam.viz import ClipFigure, draw_sheet, draw_video, save_png, write_video
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ClipFiles:
 
 def write_clip(
     folder: Path,
-    picture: ClipPicture,
+    figure: ClipFigure,
     explanations: Mapping[str, Explanation],
     batch: Mapping[str, Any],
     fps: float,
@@ -49,7 +49,7 @@ def write_clip(
     letters, digits and `_.-` in a method's name are percent-encoded.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stem = file_name(picture.title)
+    stem = file_name(figure.title)
     first = next(iter(explanations.values()))
     arrays: dict[str, Any] = {}
     for name, e in explanations.items():
@@ -78,8 +78,8 @@ def write_clip(
     files = ClipFiles(*(folder / f"{stem}{end}" for end in (".mp4", ".png", ".npz")))
     with whole_file(files.arrays) as file:
         np.savez_compressed(file, **arrays)
-    save_png(files.sheet, draw_sheet(picture, columns))
-    write_video(files.video, draw_video(picture), fps=fps)
+    save_png(files.sheet, draw_sheet(figure, columns))
+    write_video(files.video, draw_video(figure), fps=fps)
     return files
 
 

@@ -106,14 +106,14 @@ def explain_source(asked: Asked, source: Source, found: Found) -> None:
         raise ConfigError(str(error)) from error
     spectra = explain_spectra(model, clip, asked.data, next(iter(explanations.values())).target)
     views, seen = clip_views(asked.data, batch["video"]), clip_seen(asked.task, batch)
-    picture = draw_clip(
+    figure = draw_clip(
         model, explanations, frames, batch, title, spectra=spectra, views=views, seen=seen
     )
-    files = write_clip(asked.folder, picture, explanations, batch, asked.fps, spectra=spectra)
+    files = write_clip(asked.folder, figure, explanations, batch, asked.fps, spectra=spectra)
     numbers, curves = _measure(model, explanations, clip, batch, spectra, files, found)
     paths = (files.video, files.sheet, files.arrays)
     found.entries.append(
-        ReportEntry.of(picture, *paths, fps=asked.fps, scores=numbers, curves=curves)
+        ReportEntry.of(figure, *paths, fps=asked.fps, scores=numbers, curves=curves)
     )
 
 
@@ -126,7 +126,7 @@ def _measure(
     files: ClipFiles,
     found: Found,
 ) -> tuple[dict[str, str], Path | None]:
-    """Add a clip's rows to the tables: its numbers for the page, and the picture of its curves."""
+    """Add a clip's rows to the tables: its numbers for the page, and the image of its curves."""
     plot = files.sheet.with_name(f"{files.sheet.stem}.curves.png")
     measured = found.measurements.clip(model, explanations, clip, batch, plot)
     scored = list(score_rows(model, measured.explanations, batch, spectra, measured.found))
@@ -134,7 +134,7 @@ def _measure(
     found.curves += relevance_rows(model, explanations, batch, spectra)
     own = [row for row in scored if row["method"] in explanations]
     shown = shown_measures(scored, found.measurements.measures, measured.found)
-    return shown_scores(own) | shown, measured.picture
+    return shown_scores(own) | shown, measured.figure
 
 
 def _contrasted(

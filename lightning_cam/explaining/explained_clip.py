@@ -26,7 +26,7 @@ from lightning_cam.attribution import (
 from lightning_cam.attribution.spectrum_relevance import MEASURES
 from lightning_cam.attribution.tensors import resize_heatmap
 from lightning_cam.interfaces import Batch, HasSpectra, HasViews, ShowsFrames, ShowsMore
-from lightning_cam.viz import ClipPicture, Stack, frame_shares
+from lightning_cam.viz import ClipFigure, Stack, frame_shares
 from lightning_cam.viz.drawing import resize
 
 OnError = Callable[[str, Exception], None]
@@ -121,7 +121,7 @@ def clip_views(data: object, clip: Tensor) -> dict[str, np.ndarray]:
 def clip_seen(task: object, batch: Batch) -> Any:
     """What a task has to show of one clip beside its frames: `panels`, their `scales`, `lines`.
 
-    None where it has nothing; see `tasks.sfm_pictures.Seen`.
+    None where it has nothing; see `tasks.sfm_images.Seen`.
     """
     return task.seen(batch) if isinstance(task, ShowsMore) else None
 
@@ -136,7 +136,7 @@ def draw_clip(
     spectra: Spectra | None = None,
     views: Mapping[str, np.ndarray] | None = None,
     seen: Any = None,
-) -> ClipPicture:
+) -> ClipFigure:
     """What is known about one clip, ready to be drawn.
 
     Args:
@@ -170,7 +170,7 @@ def draw_clip(
         if isinstance(e, Contrast):
             a, b, both = (key for key, *_ in maps)
             contrasts.append((a, b, both))
-    return ClipPicture(
+    return ClipFigure(
         frames=frames,
         heatmaps=heatmaps,
         target=model.question_about(model.name(column)),
@@ -254,7 +254,7 @@ def probabilities(model: Explainable, outputs: Tensor) -> list[tuple[str, float]
 
 
 def relevance(explanation: Explanation, batch: Mapping[str, Any]) -> np.ndarray:
-    """Each frame's share of the heat of one clip (B = 1), the curve below the pictures.
+    """Each frame's share of the heat of one clip (B = 1), the curve below the images.
 
     Returns:
         `(T,)` of sum 1, with 0 for padding; NaN for a map that says nothing. Of a map with

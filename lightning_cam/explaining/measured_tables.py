@@ -36,12 +36,12 @@ class MeasuredClip:
     Attributes:
         explanations: what tables compare: the methods, and maps that know nothing of the network.
         found: what was measured of them.
-        picture: of the curves, if there are any.
+        figure: of the curves, if there are any.
     """
 
     explanations: Mapping[str, Explanation]
     found: Found
-    picture: Path | None = None
+    figure: Path | None = None
 
 
 class Measurements:
@@ -72,7 +72,7 @@ class Measurements:
         explanations: Mapping[str, Explanation],
         clip: Tensor,
         batch: Mapping[str, Any],
-        picture: Path,
+        figure: Path,
     ) -> MeasuredClip:
         """Measure one clip, and draw the curves of the class explained (of a contrast, class A).
 
@@ -81,7 +81,7 @@ class Measurements:
             explanations: method -> explanation.
             clip: `(1, C, T, H, W)`.
             batch: of this clip.
-            picture: where to draw.
+            figure: where to draw.
 
         Raises:
             ConfigError: of the first clip, a measure failed on every map.
@@ -110,7 +110,7 @@ class Measurements:
             row = {"clip_id": title, "method": name, "target": model.name(column)}
             self._rows += [row | point for point in _points(one)]
         drawn = draw_measured(
-            picture, self.measures, shown, BASELINES,
+            figure, self.measures, shown, BASELINES,
             title=title, softmax=model.softmax, column=model.name(target),
         )  # fmt: skip
         return MeasuredClip(compared, found, drawn)
@@ -167,11 +167,11 @@ def write_epoch(
         for method, found in methods.items()
         for name in measures
     }
-    picture = draw_measured(
+    figure = draw_measured(
         folder / "curves.png", measures, methods, BASELINES,
         title=f"epoch {epoch}", softmax=softmax,
     )  # fmt: skip
-    return {name: s.mean for name, s in means.items() if s.clips}, picture
+    return {name: s.mean for name, s in means.items() if s.clips}, figure
 
 
 def shown_measures(

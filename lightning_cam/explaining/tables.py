@@ -101,7 +101,7 @@ def relevance_rows(
 ) -> Iterator[dict[str, Any]]:
     """One row of relevance.csv for each method and frame, padding left out.
 
-    `frame` counts in the clip, as in the pictures; `frame_idx` in the video. `share` is empty
+    `frame` counts in the clip, as in the images; `frame_idx` in the video. `share` is empty
     where a map says nothing, `attention` where the network has none. What `explain_spectra` found
     adds "share_<spectrum>_<measure>", the same whatever the method.
     """

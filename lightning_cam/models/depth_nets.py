@@ -1,4 +1,4 @@
-"""Networks for depth from a single picture.
+"""Networks for depth from a single image.
 
 They return disparities at four scales, the finest first, `(B, 1, H/2^s, W/2^s)` (sizes rounded up);
 depth is 1 / disparity.
@@ -58,15 +58,15 @@ class DispNet(nn.Module):
             before = channels
         _xavier(self)
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
-        """Disparities of pictures (B, 3, H, W), the finest first."""
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Disparities of images (B, 3, H, W), the finest first."""
         part = self.get_submodule
-        features = [picture]
+        features = [image]
         for n in range(1, 8):
             features.append(part(f"conv{n}")(features[-1]))
         x, disparities = features[-1], list[Tensor]()
         for n in range(7, 0, -1):
-            like = features[n - 1]  # the picture itself for n = 1
+            like = features[n - 1]  # the image itself for n = 1
             parts = [_crop(part(f"upconv{n}")(x), like)]
             if n > 1:
                 parts.append(like)
@@ -88,7 +88,7 @@ class ResNetDepth(nn.Module):
 
     Args:
         weights: of the encoder: "DEFAULT", the path of a state dict, or None. ImageNet weights
-            expect pictures with ImageNet's mean and standard deviation.
+            expect images with ImageNet's mean and standard deviation.
 
     Raises:
         ConfigError, UserError: the weights do not fit, or cannot be downloaded.
@@ -116,17 +116,17 @@ class ResNetDepth(nn.Module):
                 self.add_module(f"disp{n}", nn.Sequential(head, nn.Sigmoid()))
             before = widths[n]
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
-        """Disparities of pictures (B, 3, H, W), the finest first; H and W from 33 pixels on."""
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Disparities of images (B, 3, H, W), the finest first; H and W from 33 pixels on."""
         encoder, part = self.encoder, self.get_submodule
-        features = [encoder.relu(encoder.bn1(encoder.conv1(picture)))]
+        features = [encoder.relu(encoder.bn1(encoder.conv1(image)))]
         x = encoder.maxpool(features[0])
         for n in range(1, 5):
             x = part(f"encoder.layer{n}")(x)
             features.append(x)
         disparities = []
         for n in range(4, -1, -1):
-            like = features[n - 1] if n else picture
+            like = features[n - 1] if n else image
             x = _crop(F.interpolate(part(f"upconv{n}")(x), scale_factor=2), like)
             x = part(f"iconv{n}")(torch.cat([x, like], 1) if n else x)
             if n < SCALES:
@@ -153,7 +153,7 @@ def _reflecting(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _crop(x: Tensor, like: Tensor) -> Tensor:
-    """The upper left part of the size of another picture: sizes need not be powers of two."""
+    """The upper left part of the size of another image: sizes need not be powers of two."""
     return x[..., : like.shape[-2], : like.shape[-1]]
 
 

@@ -1,10 +1,10 @@
-"""Inflation: a network for pictures becomes one for clips (Carreira & Zisserman, CVPR 2017).
+"""Inflation: a network for images becomes one for clips (Carreira & Zisserman, CVPR 2017).
 
 Every 2D convolution gets a temporal kernel of 3, stride 1, padding 1 (I3D; the ResNet-50 of the
 Something-Something post has "uniform kernel size of 3 in the time domain"). Time is never strided,
 so the last map has as many steps as the clip has frames.
 
-**The boring clip.** Let a clip repeat one picture, and the batch norms be in eval mode.
+**The boring clip.** Let a clip repeat one image, and the batch norms be in eval mode.
 
 - `temporal_padding="replicate"`: every layer gives the 2D activation in every frame.
 - `temporal_padding="zeros"` (the original): each temporal convolution contaminates one more frame

@@ -1,4 +1,4 @@
-"""ResNets for pictures, inflated to see clips."""
+"""ResNets for images, inflated to see clips."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class PAN(nn.Module):
 
     - `rgb`: its first frame;
     - `pa`: m-1 maps of how much its frames differ (`Appearance`), which show where things move;
-    - `lite`: both, as channels of one picture;
+    - `lite`: both, as channels of one image;
     - `full`: two networks, `rgb` and `pa`, whose logits are averaged. They are trained together.
       The authors train them apart: train `rgb`, train `pa`, then pass both checkpoints as
       `weights={"rgb": PATH, "pa": PATH}`, and train on or not.
@@ -54,7 +54,7 @@ class PAN(nn.Module):
     of the frames of a segment are the same. Segments do not have gradients alike, for each channel
     passes one to where its maxima are: Grad-CAM pools per segment (`pool="space"`).
 
-    Batch norms are trained, with pretrained weights too: motion maps are not as pictures are.
+    Batch norms are trained, with pretrained weights too: motion maps are not as images are.
 
     Args:
         num_outputs: K.

@@ -90,7 +90,7 @@ class ResNetPose(nn.Module):
     Args:
         snippet: frames of a snippet, the target and its sources.
         weights: of the encoder: "DEFAULT", the path of a state dict, or None. The first
-            convolution is repeated for each picture and divided by their number.
+            convolution is repeated for each image and divided by their number.
 
     Raises:
         ConfigError, UserError: the weights do not fit, or cannot be downloaded.

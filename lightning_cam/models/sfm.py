@@ -37,7 +37,7 @@ class SfMLearner(nn.Module):
     batch-major: R = B*S rows.
 
     Args:
-        depth: picture -> disparities, see `depth_nets`.
+        depth: image -> disparities, see `depth_nets`.
         pose: (target, sources) -> poses and masks, see `pose_nets`.
         snippet: n, frames of a snippet.
     """

@@ -32,14 +32,14 @@ def write_plots(folder: Path, results: Results) -> list[Path]:
     """`curves_<network>_<trained>_<input>.png` and `sweep_<name>.png`, as far as there are rows."""
     paths = []
     for group in results.groups:
-        picture = _curves(results, group)
-        if picture is not None:
+        figure = _curves(results, group)
+        if figure is not None:
             words = "_".join(filter(None, (group.network, group.trained, group.input)))
-            paths.append(save_png(folder / f"curves_{file_name(words)}.png", picture))
+            paths.append(save_png(folder / f"curves_{file_name(words)}.png", figure))
     for sweep in results.design.sweeps:
-        picture = _sweep(results, sweep)
-        if picture is not None:
-            paths.append(save_png(folder / f"sweep_{file_name(sweep.name)}.png", picture))
+        figure = _sweep(results, sweep)
+        if figure is not None:
+            paths.append(save_png(folder / f"sweep_{file_name(sweep.name)}.png", figure))
     return paths
 
 

@@ -1,11 +1,11 @@
-"""Pictures and videos of explanations: NumPy, OpenCV, Pillow and PyAV alone."""
+"""Images and videos of explanations: NumPy, OpenCV, Pillow and PyAV alone."""
 
 import cv2  # noqa: F401  (before decord and everything else that brings its own FFmpeg)
 
 from lightning_cam.viz.attention import draw_attention
 from lightning_cam.viz.clip_figure import (
     OUTCOMES,
-    ClipPicture,
+    ClipFigure,
     PanelScale,
     Stack,
     frame_shares,
@@ -34,7 +34,7 @@ from lightning_cam.viz.video_file import write_video
 __all__ = [
     "OUTCOMES",
     "UNKNOWN",
-    "ClipPicture",
+    "ClipFigure",
     "CurveLine",
     "CurvePanel",
     "PanelScale",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_cam.viz.clip_figure import ClipPicture, PanelScale
+from lightning_cam.viz.clip_figure import ClipFigure, PanelScale
 from lightning_cam.viz.drawing import (
     CLASS_A,
     CLASS_B,
@@ -39,14 +39,14 @@ class Caption:
     doubt: list[str]  # why the map is faint, below its scale
 
     @classmethod
-    def of(cls, picture: ClipPicture, caption: str, width: int) -> Caption:
+    def of(cls, figure: ClipFigure, caption: str, width: int) -> Caption:
         """The caption in lines of `width` pixels."""
-        heading = picture.heading(caption)
-        reason = _doubt(picture, caption)
-        beside = text_width(reason, 13) <= width - _scale_width(picture, caption)
+        heading = figure.heading(caption)
+        reason = _doubt(figure, caption)
+        beside = text_width(reason, 13) <= width - _scale_width(figure, caption)
         return cls(
             wrap(heading, 14, width, NAME_LINES) if heading else [],
-            {"A": CLASS_A, "B": CLASS_B}.get(picture.role(caption), INK),
+            {"A": CLASS_A, "B": CLASS_B}.get(figure.role(caption), INK),
             wrap(caption, 14, width, 3),
             [] if not reason or beside else wrap(reason, 13, width, 3),
         )
@@ -65,22 +65,22 @@ class Caption:
         return y
 
 
-def scale(canvas: Canvas, picture: ClipPicture, caption: str, x: int, y: int, width: int) -> None:
+def scale(canvas: Canvas, figure: ClipFigure, caption: str, x: int, y: int, width: int) -> None:
     """The colour scale of a heatmap with its ends in the heatmap's unit, or why it is blank.
 
     Behind it stands why the heatmap is faint, where that fits. A panel has the scale that it comes
     with, or none.
     """
-    if caption in picture.panels:
-        if caption in picture.scales:
-            draw_scale(canvas, picture.scales[caption], x, y, width)
+    if caption in figure.panels:
+        if caption in figure.scales:
+            draw_scale(canvas, figure.scales[caption], x, y, width)
         return
-    if silence := picture.silence(caption):
+    if silence := figure.silence(caption):
         canvas.text(x, y, shorten(f"no evidence: {silence}", 13, width), 13, WRONG)
         return
-    signed = picture.is_signed(caption)
-    low, high, bar = _ends(picture, caption)
-    reason = _doubt(picture, caption)
+    signed = figure.is_signed(caption)
+    low, high, bar = _ends(figure, caption)
+    reason = _doubt(figure, caption)
     start, end = x, x + width
     x = canvas.text(x, y, low, 13, MUTED)[2] + _GAP
     colors = color_bar(bar, 10, signed=signed)
@@ -89,11 +89,11 @@ def scale(canvas: Canvas, picture: ClipPicture, caption: str, x: int, y: int, wi
     canvas.paste(colors, x, y + 4)
     x += bar + _GAP
     note = f"{high} (clip's maximum)"
-    if caption in picture.grainy:
-        note = f"{high} (up to {clip_scale(picture.heat(caption), signed=signed):.2g})"
-    elif picture.role(caption):  # the scale is that of all three
-        note = f"{high} (max {clip_scale(picture.heat(caption), signed=signed):.2g})"
-    beside = start + _scale_width(picture, caption)
+    if caption in figure.grainy:
+        note = f"{high} (up to {clip_scale(figure.heat(caption), signed=signed):.2g})"
+    elif figure.role(caption):  # the scale is that of all three
+        note = f"{high} (max {clip_scale(figure.heat(caption), signed=signed):.2g})"
+    beside = start + _scale_width(figure, caption)
     if reason and beside + text_width(reason, 13) <= end:
         canvas.text(x, y, high, 13, MUTED)
         canvas.text(beside, y, reason, 13, WRONG)
@@ -101,24 +101,24 @@ def scale(canvas: Canvas, picture: ClipPicture, caption: str, x: int, y: int, wi
         canvas.text(x, y, note if x + text_width(note, 13) <= end else high, 13, MUTED)
 
 
-def _ends(picture: ClipPicture, caption: str) -> tuple[str, str, int]:
+def _ends(figure: ClipFigure, caption: str) -> tuple[str, str, int]:
     """The numbers at the ends of a heatmap's scale, and how wide its colours are."""
-    high = f"{picture.scale(caption):.2g}"
-    low = f"-{high}" if picture.is_signed(caption) else "0"
-    return low, high, 60 if picture.role(caption) else _BAR_WIDTH
+    high = f"{figure.scale(caption):.2g}"
+    low = f"-{high}" if figure.is_signed(caption) else "0"
+    return low, high, 60 if figure.role(caption) else _BAR_WIDTH
 
 
-def _doubt(picture: ClipPicture, caption: str) -> str:
+def _doubt(figure: ClipFigure, caption: str) -> str:
     """Why a heatmap is faint; "" where it is not, or is not drawn at all."""
-    reason = picture.faint.get(caption)
-    return f"faint: {reason}" if reason and not picture.silence(caption) else ""
+    reason = figure.faint.get(caption)
+    return f"faint: {reason}" if reason and not figure.silence(caption) else ""
 
 
-def _scale_width(picture: ClipPicture, caption: str) -> int:
+def _scale_width(figure: ClipFigure, caption: str) -> int:
     """How far a heatmap's scale reaches, with its numbers and a gap behind them."""
-    if not _doubt(picture, caption):
+    if not _doubt(figure, caption):
         return 0
-    low, high, bar = _ends(picture, caption)
+    low, high, bar = _ends(figure, caption)
     return text_width(low, 13) + bar + 2 * _GAP + text_width(high, 13) + 12
 
 

@@ -93,7 +93,7 @@ def explained(target: str, value: float | None) -> str:
 
 
 @dataclass(frozen=True)
-class ClipPicture:
+class ClipFigure:
     """One clip and what methods say about it; everything on the CPU, no batch axis.
 
     Args:
@@ -290,6 +290,6 @@ class ClipPicture:
         return shown
 
     def moment(self, t: int) -> str:
-        """How frame `t` is called in pictures."""
+        """How frame `t` is called in images."""
         time = "" if self.times is None else f" · {float(self.times[t]):.2f} s"
         return f"frame {t}{time}" + ("" if self.kept[t] else " · padded")

@@ -1,4 +1,4 @@
-"""Depth and errors as colours, and pictures of depth beside its ground truth."""
+"""Depth and errors as colours, and images of depth beside its ground truth."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lightning_cam.viz.drawing import (
 from lightning_cam.viz.layout import MARGIN
 from lightning_cam.viz.overlay import check_frames
 
-UNKNOWN: Color = (150, 150, 150)  # where there is no value, in all these pictures
+UNKNOWN: Color = (150, 150, 150)  # where there is no value, in all these images
 _ENDS = (1, 99)  # percentiles at the ends of a scale: single pixels may lie anywhere
 _ENOUGH = 200_000  # values tell them
 _BETWEEN = 8  # pixels
@@ -105,7 +105,7 @@ def colour_error(error: np.ndarray, high: float | None = None) -> np.ndarray:
 
 
 def depth_scale(near: float, far: float, unit: str = "m") -> PanelScale:
-    """What the colours of `colour_depth` stand for, for `ClipPicture.scales`.
+    """What the colours of `colour_depth` stand for, for `ClipFigure.scales`.
 
     Args:
         near, far: its ends.
@@ -119,7 +119,7 @@ def depth_scale(near: float, far: float, unit: str = "m") -> PanelScale:
 
 
 def error_scale(high: float) -> PanelScale:
-    """What the colours of `colour_error` stand for, for `ClipPicture.scales`."""
+    """What the colours of `colour_error` stand for, for `ClipFigure.scales`."""
     if not np.isfinite(high):
         return PanelScale(np.array([UNKNOWN], np.uint8), "error unknown", "")
     return PanelScale(ERROR_LUT, "0", f"{high:.2g}")
@@ -133,7 +133,7 @@ def draw_depths(
     """Draw frames beside their predicted and their true depth, all on one scale.
 
     Args:
-        rows: (frame (H, W, 3) uint8 RGB, prediction (h, w), truth or None) of each picture; depth
+        rows: (frame (H, W, 3) uint8 RGB, prediction (h, w), truth or None) of each image; depth
             in metres, of any size, 0 and NaN unknown. A prediction that knows no scale has to be
             scaled before.
         title: stands above.

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, text that fits its box, and drawing primitives."""
+"""What all images share: colours, text that fits its box, and drawing primitives."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class Canvas:
             self.draw.rectangle((x0, y0, x1 - 1, y1 - 1), color)
 
     def paste(self, pixels: np.ndarray, x: int, y: int) -> None:
-        """Lay a picture (H, W, 3) uint8 with its upper left corner at x, y."""
+        """Lay an image (H, W, 3) uint8 with its upper left corner at x, y."""
         self.image.paste(Image.fromarray(pixels), (x, y))
 
     def dashed(self, x0: int, x1: int, y: int, color: Color = MUTED) -> None:
@@ -171,7 +171,7 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def save_png(path: str | Path, image: np.ndarray) -> Path:
-    """Write a picture (H, W, 3) uint8 RGB; the file appears under its name only when complete."""
+    """Write an image (H, W, 3) uint8 RGB; the file appears under its name only when complete."""
     done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _PNG)
     if not done:
         raise OSError(f"cannot encode {path} as PNG")

@@ -1,10 +1,10 @@
-"""The head of a picture: clip, true class, what is explained, and the likeliest classes."""
+"""The head of an image: clip, true class, what is explained, and the likeliest classes."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from lightning_cam.viz.clip_figure import ClipPicture, explained
+from lightning_cam.viz.clip_figure import ClipFigure, explained
 from lightning_cam.viz.drawing import (
     BLUE,
     CLASS_A,
@@ -27,12 +27,12 @@ _BESIDE = 420  # their width then, more for classes whose names are sentences
 _LEAST_BAR = 90
 
 
-def header(picture: ClipPicture, width: int) -> Canvas:
+def header(figure: ClipFigure, width: int) -> Canvas:
     """The clip's name, its true class, what is explained and the two likeliest classes.
 
     Names of classes are wrapped, never cut, as long as three lines hold them.
     """
-    ranked = picture.ranked[:2]
+    ranked = figure.ranked[:2]
     beside = width >= _WIDE and bool(ranked)
     right = width - 2 * MARGIN
     if beside:
@@ -41,32 +41,32 @@ def header(picture: ClipPicture, width: int) -> Canvas:
     room = width - 2 * MARGIN - (right + 2 * MARGIN if beside else 0)
     lines = [
         (line, color)
-        for text, color in _statements(picture)
+        for text, color in _statements(figure)
         for line in wrap(text, 14, room, NAME_LINES)
     ]
-    predictions = _Predictions(picture, right)
+    predictions = _Predictions(figure, right)
     text_bottom = MARGIN + 26 + 20 * len(lines)
     rows_top = MARGIN if beside else text_bottom + 6
     canvas = Canvas(width, max(text_bottom, rows_top + predictions.height) + 6)
-    canvas.text(MARGIN, MARGIN, shorten(picture.title or "clip", 18, room), 18)
+    canvas.text(MARGIN, MARGIN, shorten(figure.title or "clip", 18, room), 18)
     for n, (line, color) in enumerate(lines):
         canvas.text(MARGIN, MARGIN + 26 + 20 * n, line, 14, color)
     predictions.draw(canvas, width - MARGIN - right, rows_top)
     return canvas
 
 
-def _statements(picture: ClipPicture) -> list[tuple[str, Color]]:
+def _statements(figure: ClipFigure) -> list[tuple[str, Color]]:
     """The lines below the clip's name, before they are wrapped."""
-    said = [] if picture.label is None else [("true class: " + picture.label, INK)]
-    if picture.against is not None:
-        chances = {name: f" ({percent(share)})" for name, share in picture.probabilities}
+    said = [] if figure.label is None else [("true class: " + figure.label, INK)]
+    if figure.against is not None:
+        chances = {name: f" ({percent(share)})" for name, share in figure.probabilities}
         for role, name, color in (
-            ("A", picture.target, CLASS_A),
-            ("B", picture.against, CLASS_B),
+            ("A", figure.target, CLASS_A),
+            ("B", figure.against, CLASS_B),
         ):
             said.append((f"{role}: {name}{chances.get(name, '')}", color))
-    elif not picture.ranked or picture.target != picture.ranked[0][0]:
-        said.append(("explaining: " + explained(picture.target, picture.value), BLUE))
+    elif not figure.ranked or figure.target != figure.ranked[0][0]:
+        said.append(("explaining: " + explained(figure.target, figure.value), BLUE))
     return said
 
 
@@ -74,13 +74,13 @@ class _Predictions:
     """The two likeliest classes, a row each: right or wrong, name, bar, probability.
 
     Args:
-        picture: the clip.
+        figure: the clip.
         width: of the rows in pixels.
     """
 
-    def __init__(self, picture: ClipPicture, width: int) -> None:
-        self.picture, self.width = picture, width
-        self.ranked = picture.ranked[:2]
+    def __init__(self, figure: ClipFigure, width: int) -> None:
+        self.figure, self.width = figure, width
+        self.ranked = figure.ranked[:2]
         room = width * 2 // 5
         if any(text_width(name, 14) > room for name, _ in self.ranked):
             room = width - 20 - 12 - 56 - _LEAST_BAR  # sentences: a short bar does
@@ -94,7 +94,7 @@ class _Predictions:
         widths = [text_width(line, 14) for lines in self.names for line in lines]
         bar_x0 = x0 + 20 + max(widths, default=0) + 12
         bar_x1 = x1 - 56
-        label = self.picture.label
+        label = self.figure.label
         for n, (name, probability) in enumerate(self.ranked):
             hit = name == label
             color = RIGHT if hit else NEUTRAL

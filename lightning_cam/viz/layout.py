@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightning_cam.viz.clip_figure import ClipPicture, Stack
+from lightning_cam.viz.clip_figure import ClipFigure, Stack
 from lightning_cam.viz.drawing import (
     INK,
     PAPER,
@@ -40,9 +40,9 @@ def sums(stack: Stack) -> tuple[str, list[str]]:
     return "fall", [*each, f"all {everything}"]
 
 
-def joined_size(picture: ClipPicture, size: tuple[int, int], axis: int) -> tuple[int, int]:
+def joined_size(figure: ClipFigure, size: tuple[int, int], axis: int) -> tuple[int, int]:
     """Height and width of all views of a frame, each of `size`, along axis 0 or 1."""
-    more = max(len(picture.views), 1) - 1
+    more = max(len(figure.views), 1) - 1
     height, width = size
     if axis:
         return height, width + more * (width + _BETWEEN)
@@ -50,7 +50,7 @@ def joined_size(picture: ClipPicture, size: tuple[int, int], axis: int) -> tuple
 
 
 def drawn(
-    picture: ClipPicture,
+    figure: ClipFigure,
     size: tuple[int, int],
     indices: np.ndarray,
     axis: int = 1,
@@ -62,29 +62,29 @@ def drawn(
 
     Maps are coloured after the resizing, on the scale of the whole clip. Where there are views,
     each has `size`, and they are joined along `axis`, 0 (down) or 1. Their names stand in a corner
-    of the first `tagged` pictures, or of all.
+    of the first `tagged` images, or of all.
     """
-    panels = [_panel(picture, panel, size, indices) for panel in picture.panels.values()]
-    if not picture.views:
-        return _drawn(picture, picture.frames, size, indices) + panels
+    panels = [_panel(figure, panel, size, indices) for panel in figure.panels.values()]
+    if not figure.views:
+        return _drawn(figure, figure.frames, size, indices) + panels
     views = []
-    for name, frames in picture.views.items():
-        views.append(_drawn(picture, frames, size, indices))
+    for name, frames in figure.views.items():
+        views.append(_drawn(figure, frames, size, indices))
         tag = _tag(name, size[1])
-        for pictures in views[-1]:
-            pictures[:tagged, : tag.shape[0], : tag.shape[1]] = tag[: size[0]]
+        for images in views[-1]:
+            images[:tagged, : tag.shape[0], : tag.shape[1]] = tag[: size[0]]
     gap = list(views[0][0].shape)
     gap[axis + 1] = _BETWEEN
     between = np.full(gap, PAPER[0], np.uint8)
     out = []
     for alike in zip(*views, strict=True):
-        rest = [part for pictures in alike[1:] for part in (between, pictures)]
+        rest = [part for images in alike[1:] for part in (between, images)]
         out.append(np.concatenate([alike[0], *rest], axis + 1))
     return out + panels
 
 
 def _tag(name: str, width: int) -> np.ndarray:
-    """A name on a dark ground, at most as wide as its picture."""
+    """A name on a dark ground, at most as wide as its image."""
     name = shorten(name, 12, width - 8)
     canvas = Canvas(min(text_width(name, 12) + 8, width), line_height(12) + 2)
     canvas.box((0, 0, *canvas.image.size), INK)
@@ -93,30 +93,30 @@ def _tag(name: str, width: int) -> np.ndarray:
 
 
 def _drawn(
-    picture: ClipPicture, frames: np.ndarray, size: tuple[int, int], indices: np.ndarray
+    figure: ClipFigure, frames: np.ndarray, size: tuple[int, int], indices: np.ndarray
 ) -> list[np.ndarray]:
     frames = np.stack([resize(frames[t], *size) for t in indices])
     out = [frames]
-    for caption in picture.heatmaps:
-        if picture.silence(caption):
+    for caption in figure.heatmaps:
+        if figure.silence(caption):
             out.append(frames.copy())
             continue
-        heat = picture.heat(caption)
+        heat = figure.heat(caption)
         small = np.stack([resize(heat[t].astype(np.float32), *size) for t in indices])
         below, alpha = frames, 0.5
-        if picture.role(caption) == "A - B":  # colours of the picture would hide red and blue
+        if figure.role(caption) == "A - B":  # colours of the image would hide red and blue
             below, alpha = np.repeat(frames.mean(-1, keepdims=True).astype(np.uint8), 3, -1), 0.8
-        if picture.faint.get(caption):
+        if figure.faint.get(caption):
             alpha *= FAINT_SHARE
-        signed = picture.is_signed(caption)
-        out.append(overlay(below, small, alpha, picture.scale(caption), signed=signed))
-    for pictures in out:
-        _fade(pictures, ~picture.kept[indices])
+        signed = figure.is_signed(caption)
+        out.append(overlay(below, small, alpha, figure.scale(caption), signed=signed))
+    for images in out:
+        _fade(images, ~figure.kept[indices])
     return out
 
 
 def _panel(
-    picture: ClipPicture, panel: np.ndarray, size: tuple[int, int], indices: np.ndarray
+    figure: ClipFigure, panel: np.ndarray, size: tuple[int, int], indices: np.ndarray
 ) -> np.ndarray:
     down, across = size[0] / panel.shape[1], size[1] / panel.shape[2]
     if not 1 / _ALIKE < down / across < _ALIKE:
@@ -124,12 +124,12 @@ def _panel(
             max(1, round(panel.shape[1] * min(down, across))),
             max(1, round(panel.shape[2] * min(down, across))),
         )
-    pictures = np.stack([resize(panel[t], *size) for t in indices])
-    _fade(pictures, ~picture.kept[indices])
-    return pictures
+    images = np.stack([resize(panel[t], *size) for t in indices])
+    _fade(images, ~figure.kept[indices])
+    return images
 
 
-def _fade(pictures: np.ndarray, padded: np.ndarray) -> None:
+def _fade(images: np.ndarray, padded: np.ndarray) -> None:
     """Padded frames in pale grey, in place."""
-    gray = pictures[padded].mean(-1, keepdims=True)
-    pictures[padded] = (0.3 * gray + 0.7 * 235).astype(np.uint8)
+    gray = images[padded].mean(-1, keepdims=True)
+    images[padded] = (0.3 * gray + 0.7 * 235).astype(np.uint8)

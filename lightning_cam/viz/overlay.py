@@ -10,7 +10,7 @@ import numpy as np
 from lightning_cam.viz.drawing import CLASS_A, CLASS_B
 
 # Opacity reaches its full value at this share of the scale and falls to zero with the heat, so
-# that the picture stays visible wherever nothing is claimed.
+# that the image stays visible wherever nothing is claimed.
 _FULL_OPACITY_AT = 0.5
 _GRAINS = 98  # percentile at the end of a grainy map's scale
 
@@ -31,7 +31,7 @@ SIGNED_LUT = _lut(signed=True)  # (256, 3) uint8 RGB, of -scale .. scale
 
 @lru_cache(maxsize=8)
 def _tables(alpha: float, signed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """What is kept of the picture (in 255ths) and what is added to it, per heat level."""
+    """What is kept of the image (in 255ths) and what is added to it, per heat level."""
     level = np.linspace(0, 1, 256)
     if signed:  # 256 levels have no exact middle; the two nearest to zero stay transparent
         level = np.clip(np.abs(2 * level - 1) - 1 / 255, 0, 1)

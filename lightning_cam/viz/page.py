@@ -30,7 +30,7 @@ _MARKS = {
     "": "",
 }
 _CLASSES = 5  # shown for each clip, the rest is in the npz
-_EAGER = 4  # videos whose first picture is loaded at once; the others when they come into view
+_EAGER = 4  # videos whose first image is loaded at once; the others when they come into view
 
 
 def write_report(
@@ -58,7 +58,7 @@ def write_report(
         downloads: more files to link to, such as scores.csv.
         groups: of `viz.OUTCOMES`; the clips stand below such headings, in this order, any others
             after them. Without it there are no headings.
-        figure: a picture about all clips, shown above them: their mean curves.
+        figure: an image about all clips, shown above them: their mean curves.
 
     Returns:
         The page's path.
@@ -149,7 +149,7 @@ def _link(folder: Path, path: Path) -> str:
 
 
 def _figure(folder: Path, path: str | Path | None, title: str, state: str = "") -> str:
-    """A picture that opens on demand, or is "open"; nothing where there is none."""
+    """An image that opens on demand, or is "open"; nothing where there is none."""
     if path is None:
         return ""
     image = f'<img src="{_reference(folder, Path(path))}" loading="lazy" alt="{escape(title)}">'

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lightning_cam.viz.clip_figure import ClipPicture, Stack, outcome
+from lightning_cam.viz.clip_figure import ClipFigure, Stack, outcome
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,11 @@ class ReportEntry:
     """One clip of the report.
 
     Args:
-        picture: what is known about the clip; its frames and heatmaps are not kept.
+        figure: what is known about the clip; its frames and heatmaps are not kept.
         video, sheet, data: the clip's mp4, png and npz, inside the report's folder.
         fps: frames per second of the video.
         scores: more numbers about this clip, name -> text.
-        curves: a picture of measured curves, inside the report's folder.
+        curves: an image of measured curves, inside the report's folder.
         broad: whether the video is too wide for a place beside the facts.
     """
 
@@ -49,7 +49,7 @@ class ReportEntry:
     @classmethod
     def of(
         cls,
-        picture: ClipPicture,
+        figure: ClipFigure,
         video: str | Path,
         sheet: str | Path,
         data: str | Path,
@@ -57,29 +57,29 @@ class ReportEntry:
         scores: Mapping[str, str] | None = None,
         curves: str | Path | None = None,
     ) -> ReportEntry:
-        """Keep of a picture what the page needs: numbers and names, no pixels."""
+        """Keep of an image what the page needs: numbers and names, no pixels."""
         return cls(
-            title=picture.title,
-            target=picture.target,
-            label=picture.label,
-            ranked=picture.ranked,
-            strips=picture.strips(),
-            moments=[picture.moment(t) for t in range(len(picture.frames))],
-            kept=picture.kept,
-            methods={caption: picture.silence(caption) for caption in picture.heatmaps},
+            title=figure.title,
+            target=figure.target,
+            label=figure.label,
+            ranked=figure.ranked,
+            strips=figure.strips(),
+            moments=[figure.moment(t) for t in range(len(figure.frames))],
+            kept=figure.kept,
+            methods={caption: figure.silence(caption) for caption in figure.heatmaps},
             video=Path(video),
             sheet=Path(sheet),
             data=Path(data),
             fps=fps,
             scores=scores or {},
-            against=picture.against,
-            kinds=picture.strip_kinds(),
+            against=figure.against,
+            kinds=figure.strip_kinds(),
             curves=None if curves is None else Path(curves),
-            stacks=picture.stacks,
-            lines={title: picture.series(title) for title in picture.lines},
-            faint=picture.faint,
-            value=picture.value,
-            broad=bool(picture.panels),
+            stacks=figure.stacks,
+            lines={title: figure.series(title) for title in figure.lines},
+            faint=figure.faint,
+            value=figure.value,
+            broad=bool(figure.panels),
         )
 
     @property

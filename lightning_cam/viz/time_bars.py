@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_cam.viz.clip_figure import ClipPicture, Stack
+from lightning_cam.viz.clip_figure import ClipFigure, Stack
 from lightning_cam.viz.drawing import (
     BLUE,
     CLASS_A,
@@ -35,11 +35,11 @@ _STRIP = 34  # height of one row of bars
 _KEY = 17  # height of a line that names a spectrum
 
 
-def names_room(picture: ClipPicture) -> int:
+def names_room(figure: ClipFigure) -> int:
     """Pixels left of the bars that hold the rows' names in two lines each, from 146 to 220."""
-    if picture.lines:  # their keys and numbers stand there, too
+    if figure.lines:  # their keys and numbers stand there, too
         return 220
-    fits = all("…" not in wrap(name, 13, 120, 2)[-1] for name in picture.strips())
+    fits = all("…" not in wrap(name, 13, 120, 2)[-1] for name in figure.strips())
     return 146 if fits else 220
 
 
@@ -64,18 +64,18 @@ class Strip:
     """Bars for each frame, one row for each series of shares, time running to the right.
 
     Args:
-        picture: the clip.
+        figure: the clip.
         width: of the strip in pixels.
         left: where the first frame's column begins; the rows' names stand left of it.
         right: where the last frame's column ends.
     """
 
-    def __init__(self, picture: ClipPicture, width: int, left: int, right: int) -> None:
-        self.picture = picture
-        self.count = len(picture.frames)
+    def __init__(self, figure: ClipFigure, width: int, left: int, right: int) -> None:
+        self.figure = figure
+        self.count = len(figure.frames)
         self.left, self.right = left, right
-        self.rows = _rows(picture)
-        self.even = 1 / max(int(picture.kept.sum()), 1)
+        self.rows = _rows(figure)
+        self.even = 1 / max(int(figure.kept.sum()), 1)
         self.bars_bottom = sum(row.height + 8 for row in self.rows)
         self.height = self.bars_bottom + 2 * line_height(12) + 18
         self.width = width
@@ -86,7 +86,7 @@ class Strip:
         return self.left + span * t // self.count, self.left + span * (t + 1) // self.count
 
     def draw(self) -> Canvas:
-        """The strip as a still picture."""
+        """The strip as a still image."""
         canvas = self._bars(faded=False)
         self._words(canvas)
         return canvas
@@ -98,11 +98,11 @@ class Strip:
         return canvas.pixels(), self._bars(faded=False, ground=TINT).pixels()
 
     def _high(self, shares: np.ndarray) -> float:
-        return max(float(shares.sum(0)[self.picture.kept].max(initial=0)), self.even)
+        return max(float(shares.sum(0)[self.figure.kept].max(initial=0)), self.even)
 
     def _bars(self, faded: bool, ground: Color = FAINT) -> Canvas:
         canvas = Canvas(self.width, self.height)
-        kept = self.picture.kept
+        kept = self.figure.kept
         for row in self.rows:
             y, bottom, shares = row.y, row.y + row.height, row.shares
             colors = [_lighter(hue) if faded else hue for hue in row.colors]
@@ -134,7 +134,7 @@ class Strip:
             if row.shares is None:
                 canvas.text(self.left + 6, y + 9, "no evidence", 13, WRONG)
             elif not row.stack:
-                most = float(row.shares[0][self.picture.kept].max(initial=0))
+                most = float(row.shares[0][self.figure.kept].max(initial=0))
                 canvas.text(self.right + 8, y + 1, "max", 12, MUTED)
                 canvas.text(self.right + 8, y + 16, percent(most), 12)
         self._axis(canvas, self.bars_bottom + 4)
@@ -168,20 +168,20 @@ class Strip:
             canvas.text(sum(self.column(t)) // 2, y, str(t), 12, MUTED, anchor="ma")
         y += line_height(12) + 3
         note = f"share of the clip; dashed: even share, {percent(self.even)}" if self.rows else ""
-        if not self.picture.kept.all():
+        if not self.figure.kept.all():
             note = f"{note}; grey: padding".lstrip("; ")
         canvas.text(self.left, y, shorten(note, 12, self.width - MARGIN - self.left), 12, MUTED)
 
 
-def _rows(picture: ClipPicture) -> list[_Row]:
+def _rows(figure: ClipFigure) -> list[_Row]:
     rows, y = [], 8
     for (name, shares), kind in zip(
-        picture.strips().items(), picture.strip_kinds().values(), strict=True
+        figure.strips().items(), figure.strip_kinds().values(), strict=True
     ):
         layers = None if shares is None else np.asarray(shares)[None]
         rows.append(_Row(name, y, _STRIP, [_STRIP_COLORS.get(kind, BLUE)], layers))
         y += _STRIP + 8
-    for name, stack in picture.stacks.items():
+    for name, stack in figure.stacks.items():
         count = len(stack.parts)
         height = _KEY * (count + (1 if stack.falls is None else 2)) + 4
         colors = [SPECTRA[n % len(SPECTRA)] for n in range(count)]

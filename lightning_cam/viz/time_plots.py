@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_cam.viz.clip_figure import ClipPicture
+from lightning_cam.viz.clip_figure import ClipFigure
 from lightning_cam.viz.curve_styles import (
     SHIFT,
     Style,
@@ -70,19 +70,19 @@ class _Plot:
 
 
 class Plots:
-    """The `lines` of a picture, one plot below the other; of height 0 where there are none.
+    """The `lines` of an image, one plot below the other; of height 0 where there are none.
 
     Args:
-        picture: the clip.
+        figure: the clip.
         strip: what stands below; a frame has the same column in both.
     """
 
-    def __init__(self, picture: ClipPicture, strip: Strip) -> None:
-        self.picture, self.strip = picture, strip
+    def __init__(self, figure: ClipFigure, strip: Strip) -> None:
+        self.figure, self.strip = figure, strip
         self.plots: list[_Plot] = []
         y = 8
-        for title in picture.lines:
-            series = picture.series(title)
+        for title in figure.lines:
+            series = figure.series(title)
             ticks = series_ticks(series.values())
             room = max((text_width(f"{tick:.4g}", 12) for tick in ticks), default=0) + 24
             lines = wrap(title, 13, strip.left - MARGIN - room, 3)
@@ -93,7 +93,7 @@ class Plots:
         self.height = y - _GAP + 4 if self.plots else 0
 
     def draw(self) -> np.ndarray:
-        """The plots as a still picture, (height, width, 3) uint8."""
+        """The plots as a still image, (height, width, 3) uint8."""
         return self._draw(FAINT)
 
     def draw_moving(self) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +112,7 @@ class Plots:
         return canvas.pixels()
 
     def _draw(self, ground: Color) -> np.ndarray:
-        strip, kept = self.strip, self.picture.kept
+        strip, kept = self.strip, self.figure.kept
         if not self.plots:
             return np.empty((0, strip.width, 3), np.uint8)
         canvas = Canvas(strip.width, self.height)

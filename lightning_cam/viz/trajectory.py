@@ -109,9 +109,9 @@ def draw_trajectory(paths: Mapping[str, np.ndarray], title: str = "trajectory") 
     start = np.full((_ROW, _SAMPLE, 3), PAPER, np.uint8)
     _ring(start, _SAMPLE / 2, _ROW / 2)
     entries = {"start": start} | {n: sample(s, _SAMPLE, _ROW) for n, s in styles.items()}
-    for n, (name, picture) in enumerate(entries.items()):
+    for n, (name, figure) in enumerate(entries.items()):
         y = legend + _ROW * n
-        canvas.paste(picture, MARGIN, y)
+        canvas.paste(figure, MARGIN, y)
         x = MARGIN + _SAMPLE + 8
         text = shorten(name, 14, total - x - MARGIN)
         canvas.text(x, y + _ROW // 2, text, 14, MUTED if name == "start" else INK, "lm")

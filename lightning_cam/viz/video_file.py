@@ -15,7 +15,7 @@ from lightning_cam.files import whole_file
 from lightning_cam.viz.overlay import check_frames
 
 # Visually clean, and quick enough to encode a few clips after every epoch ("superfast" saves a
-# third of the bytes and takes twice as long). No B-frames: the first picture then stands at
+# third of the bytes and takes twice as long). No B-frames: the first image then stands at
 # time 0, and a browser seeks to any frame at once.
 _X264 = {"preset": "ultrafast", "crf": "20", "bf": "0", "x264-params": "rc-lookahead=0"}
 

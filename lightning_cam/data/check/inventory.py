@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_cam.data.check.opening import Finding, inspect, inspect_picture
+from lightning_cam.data.check.opening import Finding, inspect, inspect_image
 from lightning_cam.data.core.base import PARTS
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.module import VideoDataModule
@@ -31,7 +31,7 @@ class Inventory:
     Attributes:
         heading: what the rows are.
         names: of the rows: classes, or sequences.
-        parts: part -> how many clips, or pictures, of each name.
+        parts: part -> how many clips, or images, of each name.
         problems: what was found without opening anything.
         items: everything once.
         inspect: opens one.
@@ -75,12 +75,12 @@ def _of_drives(listing: DriveListing) -> Inventory:
     for part, counts in parts.items():
         drive: Drive
         for drive in listing.part(part):
-            counts[drive.name] += len(drive.pictures)
-            for at, path in enumerate(drive.pictures):
+            counts[drive.name] += len(drive.images)
+            for at, path in enumerate(drive.images):
                 clip = Stretch(drive.part(at, at + 1), 0, 1, 1, (0, 0))
                 items.setdefault(path, Item(clip, drive.name, path.parent))
     problems = listing.problems
     named = {problem.label for problem in problems if problem.label}
     names = sorted(named.union(*parts.values()))
     every = list(items.values())
-    return Inventory("pictures of", names, parts, problems, every, inspect_picture, 0, False)
+    return Inventory("images of", names, parts, problems, every, inspect_image, 0, False)

@@ -28,7 +28,7 @@ from lightning_cam.data.video.sampling import Indices
 from lightning_cam.errors import DataError, VideoReadError
 
 Job = TypeVar("Job")
-_MEMORY = 2**27  # bytes of pictures held at a time, by each process
+_MEMORY = 2**27  # bytes of images held at a time, by each process
 
 
 class Finding(NamedTuple):
@@ -43,7 +43,7 @@ def inspect(clip: Clip, reader: ClipReader) -> Finding:
     """Decode what clips need of a video: all of its steps, for a training clip may be anywhere.
 
     Of a video that would fill the memory, its centred clip and steps from the first to the last
-    frame. A file that lost its end and a folder that lost pictures are "damaged" even where what
+    frame. A file that lost its end and a folder that lost images are "damaged" even where what
     is left can be read.
     """
     counts, steps = [], np.empty(0, np.int64)
@@ -85,11 +85,11 @@ def _lost(path: Path) -> str:
         return f"cut short, at least {lost:,} bytes are lost" if lost else ""
     lost = numbers_missing(path)
     numbers = "number is" if lost == 1 else "numbers are"
-    return f"{lost:,} {numbers} missing among its pictures" if lost else ""
+    return f"{lost:,} {numbers} missing among its images" if lost else ""
 
 
-def inspect_picture(clip: Stretch, reader: SnippetReader) -> Finding:
-    """Decode a clip of one picture and its ground truth."""
+def inspect_image(clip: Stretch, reader: SnippetReader) -> Finding:
+    """Decode a clip of one image and its ground truth."""
     try:
         frame = reader.frame(clip.drive, clip.start)
     except VideoReadError as error:

@@ -3,7 +3,7 @@
     <root>/<class>/**/<video>                            parts are held out, see `VideoFolder`
     <root>/{train,val,test}/<class>/**/<video>           or they are folders
 
-A video is a file of any common kind, or a folder of numbered pictures.
+A video is a file of any common kind, or a folder of numbered images.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class VideoFolder(VideoDataModule):
             What its first group matches names what must not be on both sides of a split, for
             instance a person: "^(person[0-9]+)_". None: every video stands alone.
         **options: settings of `VideoDataModule`; `classes` may name some of the folders, `rate`
-            is that of folders of pictures.
+            is that of folders of images.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Something-Something versions 1 and 2.
 
-    <root>/20bn-something-something-v1/<id>/00001.jpg ...   12 pictures a second
+    <root>/20bn-something-something-v1/<id>/00001.jpg ...   12 images a second
     <root>/something-something-v1-{labels,train,validation,test}.csv
 
     <root>/20bn-something-something-v2/<id>.webm
@@ -62,7 +62,7 @@ def split_ids(
 
 
 class SomethingSomething(VideoDataModule):
-    """Something-Something version 1 (folders of pictures) or 2 (webm).
+    """Something-Something version 1 (folders of images) or 2 (webm).
 
     The labels of the official test part are not in its list, so the official validation part
     serves for both: in the order of a hash of their ids, the first half of its clips is for

@@ -41,7 +41,7 @@ class ClipDataModule(LightningDataModule):
         seed: of order and augmentation, >= 0.
         mean: of each channel, in [0, 1]; as many numbers as clips have channels.
         std: of each channel.
-        cache: keep decoded pictures in memory.
+        cache: keep decoded images in memory.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class ClipDataModule(LightningDataModule):
         return len(self.mean)
 
     def to_frames(self, clip: Tensor) -> NDArray[np.uint8]:
-        """Pictures of a normalised batch: (B, C, T, H, W) to uint8 RGB (B, T, H, W, 3)."""
+        """Images of a normalised batch: (B, C, T, H, W) to uint8 RGB (B, T, H, W, 3)."""
         return transforms.to_frames(clip, self.mean, self.std)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:

@@ -55,7 +55,7 @@ class ClipReader:
         fps: steps per second; None for every frame.
         transform: spatial and colour transform.
         reader: of the frames, see `read_clip`.
-        rate: frames per second of videos that are folders of pictures.
+        rate: frames per second of videos that are folders of images.
     """
 
     num_frames: int

@@ -57,7 +57,7 @@ class VideoDataModule(ClipDataModule):
         mean: of each channel, in [0, 1]; as many numbers as clips have channels.
         std: of each channel.
         reader: "auto", "pyav" or "decord", see `lightning_cam.data.video.reading.read_clip`.
-        rate: frames per second of videos that are folders of pictures.
+        rate: frames per second of videos that are folders of images.
         cache: keep the resized steps of all videos in memory (C x steps x height x width bytes
             per clip, in each loader process).
     """
@@ -185,7 +185,7 @@ class VideoDataModule(ClipDataModule):
         return f"no {part} clips of: {', '.join(absent[:5])}{more}" if absent else ""
 
     def read(self, path: str | Path) -> Sample:
-        """One video (a file or a folder of pictures) through the evaluation transform.
+        """One video (a file or a folder of images) through the evaluation transform.
 
         Needs no data set.
 

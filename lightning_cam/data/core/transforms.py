@@ -173,10 +173,10 @@ class ClipTransform:
         # One by one: the memory of a resized frame is used again, that of all comes from the system
         # anew for every clip, which takes longer than resizing.
         for step, frame in enumerate(frames):
-            picture = self.shrink(frame[None])[0][box]
-            picture = picture.flip(-1) if flipped else picture
+            image = self.shrink(frame[None])[0][box]
+            image = image.flip(-1) if flipped else image
             # Four times faster than a copy with strides.
-            cv2.split(picture.movedim(0, -1).numpy(), [plane[step] for plane in planes])
+            cv2.split(image.movedim(0, -1).numpy(), [plane[step] for plane in planes])
         return View(torch.from_numpy(video), colour, grey, mask, flipped)
 
     def _start(self, share: float, length: int, random: bool) -> int:

@@ -22,37 +22,37 @@ def pinhole(fx: float, fy: float, cx: float, cy: float) -> Array:
 
 
 def resized(intrinsics: ArrayLike, sx: float, sy: float) -> Array:
-    """Intrinsics of pictures whose sides were multiplied by these factors."""
+    """Intrinsics of images whose sides were multiplied by these factors."""
     scale = np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]])
     return scale @ np.asarray(intrinsics, np.float64)
 
 
 def cropped(intrinsics: ArrayLike, left: int, top: int) -> Array:
-    """Intrinsics of pictures that lost so many columns on the left and rows at the top."""
+    """Intrinsics of images that lost so many columns on the left and rows at the top."""
     k = np.array(intrinsics, np.float64)
     k[:2, 2] -= left, top
     return k
 
 
 def mirrored(intrinsics: ArrayLike, width: int) -> Array:
-    """Intrinsics of pictures of this width whose left and right were exchanged."""
+    """Intrinsics of images of this width whose left and right were exchanged."""
     k = np.array(intrinsics, np.float64)
     k[0, 2] = width - 1 - k[0, 2]
     return k
 
 
 def misfit(intrinsics: ArrayLike, height: int, width: int) -> str:
-    """Why intrinsics cannot be of pictures of this size, in words; "" if they can.
+    """Why intrinsics cannot be of images of this size, in words; "" if they can.
 
     The principal point of a camera is near the middle. Outside of the middle half of a side it
-    tells that the pictures were resized, or that the calibration is of another camera.
+    tells that the images were resized, or that the calibration is of another camera.
     """
     k = np.asarray(intrinsics, np.float64)
     if k.shape != (3, 3) or not np.isfinite(k).all() or min(k[0, 0], k[1, 1]) <= 0:
         return "they are no matrix of 3 x 3 numbers with focal lengths above 0"
     (cx, cy), size = k[:2, 2], f"{width}x{height}"
     if abs(cx - (width - 1) / 2) > width / 4 or abs(cy - (height - 1) / 2) > height / 4:
-        return f"the principal point ({cx:.1f}, {cy:.1f}) is far from the middle of {size} pictures"
+        return f"the principal point ({cx:.1f}, {cy:.1f}) is far from the middle of {size} images"
     return ""
 
 
@@ -80,7 +80,7 @@ def rigid(matrices: ArrayLike) -> Array:
 def shifted(poses: ArrayLike, offset: Sequence[float] | Array) -> Array:
     """Poses of a camera whose points are those of the given one plus an offset, X' = X + offset.
 
-    Both worlds are the frame of their camera's first picture, so that T' = A T inv(A).
+    Both worlds are the frame of their camera's first image, so that T' = A T inv(A).
     """
     there, back = np.eye(4), np.eye(4)
     there[:3, 3], back[:3, 3] = offset, -np.asarray(offset, np.float64)

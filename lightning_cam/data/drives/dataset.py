@@ -18,16 +18,16 @@ from lightning_cam.errors import VideoReadError
 class SnippetDataset(SampleDataset[Stretch]):
     """Clips of drives.
 
-    In evaluation a picture that cannot be read is black and not valid, and "error" says why: only
+    In evaluation an image that cannot be read is black and not valid, and "error" says why: only
     the targets whose snippets hold it are lost. In training the next clip takes the place.
 
     Args:
         clips: the rows.
-        reader: how pictures become clips.
+        reader: how images become clips.
         train: augment; else samples have "poses", "depth" and, where any drive has masks,
             "mask/<part>".
         seed: of all randomness.
-        cache: keep decoded pictures in memory, as large as they are on disk.
+        cache: keep decoded images in memory, as large as they are on disk.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class SnippetDataset(SampleDataset[Stretch]):
         self._frames: dict[Path, Pixels] = {}
 
     def _frame(self, drive: Drive, position: int) -> Pixels:
-        path = drive.pictures[position]
+        path = drive.images[position]
         frame = self._frames.get(path)
         if frame is None:
             frame = self.reader.frame(drive, position)
@@ -65,7 +65,7 @@ class SnippetDataset(SampleDataset[Stretch]):
                 errors[n] = error
         if errors and (self.train or not read):
             raise next(iter(errors.values()))
-        black = np.zeros_like(next(iter(read.values())))  # in place of single lost pictures
+        black = np.zeros_like(next(iter(read.values())))  # in place of single lost images
         frames = [read.get(n, black) for n in range(clip.count)]
         frames += frames[-1:] * (clip.steps - clip.count)
         sample = self.reader.sample(clip, frames, truth=not self.train, seed=seed)

@@ -1,4 +1,4 @@
-"""Sequences of pictures by one moving camera, and how they are cut into clips.
+"""Sequences of images by one moving camera, and how they are cut into clips.
 
 With snippets of n frames and m = n // 2, every frame with m neighbours on both sides is a *target*.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightning_cam.data.video import frame_folders as pictures
+from lightning_cam.data.video import frame_folders as images
 from lightning_cam.errors import VideoReadError
 
 Depth = Callable[[int], NDArray[np.float32]]  # position -> (h, w) metres, 0 = unknown
@@ -23,22 +23,22 @@ Depth = Callable[[int], NDArray[np.float32]]  # position -> (h, w) metres, 0 = u
 
 @dataclass(frozen=True, eq=False)
 class Drive:
-    """One sequence of pictures by one camera, n of them in one folder.
+    """One sequence of images by one camera, n of them in one folder.
 
     Attributes:
         name: of the sequence.
-        pictures: in order.
-        numbers: of the pictures, from their names; a gap in them is a gap in time.
-        intrinsics: (3, 3) of the pictures as they are on disk.
+        images: in order.
+        numbers: of the images, from their names; a gap in them is a gap in time.
+        intrinsics: (3, 3) of the images as they are on disk.
         poses: (n, 4, 4) camera to world in metres; None if unknown.
         times: (n,) seconds; None if unknown.
-        depth: from a position in `pictures` to (h, w) float32 metres, 0 where unknown. Picklable.
-        masks: name of a part -> folder of PNGs (0 or 255) named like the pictures.
-        size: (height, width) of the pictures that the intrinsics are of; None: of those there are.
+        depth: from a position in `images` to (h, w) float32 metres, 0 where unknown. Picklable.
+        masks: name of a part -> folder of PNGs (0 or 255) named like the images.
+        size: (height, width) of the images that the intrinsics are of; None: of those there are.
     """
 
     name: str
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     numbers: tuple[int, ...]
     intrinsics: NDArray[np.float64]
     poses: NDArray[np.float64] | None = None
@@ -49,15 +49,15 @@ class Drive:
 
     @property
     def folder(self) -> Path:
-        """Where the pictures are."""
-        return self.pictures[0].parent
+        """Where the images are."""
+        return self.images[0].parent
 
     def part(self, start: int, stop: int) -> Drive:
-        """The pictures from position `start` up to `stop`, as a sequence of the same name."""
+        """The images from position `start` up to `stop`, as a sequence of the same name."""
         cut = slice(start, stop)
         return replace(
             self,
-            pictures=self.pictures[cut],
+            images=self.images[cut],
             numbers=self.numbers[cut],
             poses=None if self.poses is None else self.poses[cut],
             times=None if self.times is None else self.times[cut],
@@ -65,13 +65,13 @@ class Drive:
         )
 
     def hold_out(self, share: float, least: int) -> tuple[Drive, Drive]:
-        """The beginning and the end of the sequence, without a common picture.
+        """The beginning and the end of the sequence, without a common image.
 
         Args:
-            share: of the pictures that the end takes.
+            share: of the images that the end takes.
             least: how many it takes at least.
         """
-        count = len(self.pictures)
+        count = len(self.images)
         cut = max(count - max(round(share * count), least), 0)
         return self.part(0, cut), self.part(cut, count)
 
@@ -88,7 +88,7 @@ def _depth_at(depth: Depth, start: int, position: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class DepthFolder:
-    """Depth in PNGs of sixteen bits, metres times 256, named like the pictures.
+    """Depth in PNGs of sixteen bits, metres times 256, named like the images.
 
     Raises (when called):
         VideoReadError: one is absent or damaged.
@@ -98,8 +98,8 @@ class DepthFolder:
     names: tuple[str, ...]
 
     def __call__(self, position: int) -> NDArray[np.float32]:
-        picture = pictures.whole(self.folder, self.names[position])
-        return (picture[..., 0] / 256).astype(np.float32)
+        image = images.whole(self.folder, self.names[position])
+        return (image[..., 0] / 256).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,13 +124,13 @@ class Stretch:
 
     @property
     def path(self) -> Path:
-        """The folder of pictures."""
+        """The folder of images."""
         return self.drive.folder
 
     @property
     def clip_id(self) -> str:
-        """The name of the sequence and of the first picture."""
-        return f"{self.drive.name}_{self.drive.pictures[self.start].stem}"
+        """The name of the sequence and of the first image."""
+        return f"{self.drive.name}_{self.drive.images[self.start].stem}"
 
     @property
     def positions(self) -> NDArray[np.int64]:
@@ -150,7 +150,7 @@ def films(drive: Drive, size: int, steps: int, max_gap: int = 1) -> Iterator[Str
     """Clips of `steps` frames that hold every target.
 
     Clips overlap by as much as their borders need, the last one by more where that is necessary to
-    fill it. A clip is padded only where a run of pictures is shorter.
+    fill it. A clip is padded only where a run of images is shorter.
 
     Args:
         drive: the sequence.
@@ -173,23 +173,23 @@ def films(drive: Drive, size: int, steps: int, max_gap: int = 1) -> Iterator[Str
 def drive_of(
     name: str, folder: Path, numbered: Sequence[tuple[int, str]], intrinsics: NDArray[np.float64]
 ) -> Drive:
-    """A drive of the numbered pictures of a folder, of which nothing else is known.
+    """A drive of the numbered images of a folder, of which nothing else is known.
 
     Raises:
-        VideoReadError: there is no picture.
+        VideoReadError: there is no image.
     """
     if not numbered:
-        raise VideoReadError(folder, "it is a folder without numbered pictures (000000.png, ...)")
+        raise VideoReadError(folder, "it is a folder without numbered images (000000.png, ...)")
     numbers, names = zip(*numbered, strict=True)
     return Drive(name, tuple(folder / file for file in names), numbers, intrinsics)
 
 
-def picture_size(drive: Drive) -> tuple[int, int] | None:
-    """(height, width) by the head of the first picture that has one; None if none has."""
-    for path in drive.pictures:
+def image_size(drive: Drive) -> tuple[int, int] | None:
+    """(height, width) by the head of the first image that has one; None if none has."""
+    for path in drive.images:
         try:
-            with Image.open(path) as picture:
-                return picture.height, picture.width
+            with Image.open(path) as image:
+                return image.height, image.width
         except (OSError, ValueError):
             continue
     return None

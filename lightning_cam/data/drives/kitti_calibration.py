@@ -30,8 +30,8 @@ class Camera:
     """A rectified camera of one date.
 
     Attributes:
-        intrinsics: (3, 3) of its pictures.
-        size: (height, width) of its pictures. None, here and below: not known.
+        intrinsics: (3, 3) of its images.
+        size: (height, width) of its images. None, here and below: not known.
         from_velodyne: (4, 4), maps points of the laser scanner into the camera.
         from_imu: (4, 4), maps points of the IMU into the camera.
     """
@@ -77,7 +77,7 @@ def read_camera(date: Path, name: str) -> Camera:
 
     Args:
         date: the folder of the calibration files.
-        name: of the pictures' folder, "image_02".
+        name: of the images' folder, "image_02".
 
     Raises:
         DataError: a file is damaged, or that of the cameras is not there.

@@ -1,9 +1,9 @@
 """Drives in the format into which SfMLearner brings KITTI raw (and others bring other data).
 
     <root>/train.txt  val.txt                     a scene's folder a line
-    <root>/<scene>/cam.txt                        3 x 3 intrinsics of the pictures
+    <root>/<scene>/cam.txt                        3 x 3 intrinsics of the images
     <root>/<scene>/0000000000.jpg ...
-    <root>/<scene>/poses.txt                      optional: 12 numbers a picture, camera to world
+    <root>/<scene>/poses.txt                      optional: 12 numbers an image, camera to world
     <root>/<scene>/0000000000.npy ...             optional: depth in metres, 0 where unknown
 
 `prepare_train_data.py` of ClementPinard/SfmLearner-Pytorch writes it; a scene is a drive and a
@@ -24,7 +24,7 @@ from lightning_cam.data.core.listing import Problem
 from lightning_cam.data.drives import cameras
 from lightning_cam.data.drives.drive import Drive, drive_of
 from lightning_cam.data.drives.module import DriveListing, SnippetDataModule
-from lightning_cam.data.video import frame_folders as pictures
+from lightning_cam.data.video import frame_folders as images
 from lightning_cam.errors import DataError
 
 CALIBRATION = "cam.txt"
@@ -36,7 +36,7 @@ class DepthArrays:
     """Depth in NumPy's files, some of which may not be there.
 
     Attributes:
-        paths: of the pictures' files.
+        paths: of the images' files.
         size: (height, width) of depth that is not known.
     """
 
@@ -51,7 +51,7 @@ class DepthArrays:
 
 
 class KittiFormatted(SnippetDataModule):
-    """Scenes of pictures in SfMLearner's format.
+    """Scenes of images in SfMLearner's format.
 
     Neighbours in a scene are neighbours in time if their numbers say so (`max_gap`), for frames
     at which the car stood were left out. Without `test.txt` the validation part serves for testing,
@@ -98,19 +98,19 @@ class KittiFormatted(SnippetDataModule):
         return [drive for drive in drives if drive is not None]
 
     def _scene(self, name: str, problems: list[Problem]) -> Drive | None:
-        """A scene; None where it has no pictures.
+        """A scene; None where it has no images.
 
         Raises:
             DataError: it has no intrinsics.
         """
         folder = Path(self.root, name)
-        found = pictures.numbered(folder)
+        found = images.numbered(folder)
         if not found:
-            why = "listed, but there are no pictures; write the scene again or remove its row"
+            why = "listed, but there are no images; write the scene again or remove its row"
             problems.append(Problem("missing", str(folder), why, name))
             return None
         drive = drive_of(name, folder, found, self.camera_of(folder))
-        arrays = tuple(path.with_suffix(".npy") for path in drive.pictures)
+        arrays = tuple(path.with_suffix(".npy") for path in drive.images)
         known = next(filter(Path.is_file, arrays), None)
         try:
             if known is not None:
@@ -138,7 +138,7 @@ class KittiFormatted(SnippetDataModule):
 def _poses(path: Path, count: int) -> NDArray[np.float64]:
     rows = _table(path, 12, "rows of 12 numbers")
     if len(rows) != count:
-        raise DataError(f"it has {len(rows)} poses for {count} pictures: none are used")
+        raise DataError(f"it has {len(rows)} poses for {count} images: none are used")
     try:
         return cameras.rigid(rows.reshape(-1, 3, 4))
     except ValueError as error:
@@ -157,7 +157,7 @@ def _table(path: Path, columns: int, what: str) -> NDArray[np.float64]:
 
 
 def _load(path: Path) -> NDArray[np.float32]:
-    """Depth of a picture. (h, w)
+    """Depth of an image. (h, w)
 
     Raises:
         DataError: it is damaged.
@@ -167,5 +167,5 @@ def _load(path: Path) -> NDArray[np.float32]:
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"depth {str(path)!r} is damaged: write the scene again") from error
     if depth.ndim != 2 or depth.dtype.kind != "f":
-        raise DataError(f"depth {str(path)!r} is no picture of metres: write the scene again")
+        raise DataError(f"depth {str(path)!r} is no image of metres: write the scene again")
     return depth.astype(np.float32)

@@ -12,9 +12,9 @@ TEST_CAMERA = "image_02"
 
 
 def eigen_test() -> dict[str, tuple[int, ...]]:
-    """Drives that are for testing -> the pictures of `TEST_CAMERA` that are tested.
+    """Drives that are for testing -> the images of `TEST_CAMERA` that are tested.
 
-    697 pictures in 28 drives, named as in "2011_09_26_drive_0002".
+    697 images in 28 drives, named as in "2011_09_26_drive_0002".
     """
     rows = [line.partition(":") for line in EIGEN.read_text().splitlines() if line[0] != "#"]
     return {drive: tuple(map(int, numbers.split())) for drive, _, numbers in rows}

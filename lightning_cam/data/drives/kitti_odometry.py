@@ -44,7 +44,7 @@ class KittiOdometry(SnippetDataModule):
 
     Args:
         root: the folder `dataset`, or the one that holds it.
-        camera: folder of the pictures. Poses are those of this camera, not of camera 0.
+        camera: folder of the images. Poses are those of this camera, not of camera 0.
         train: numbers of the sequences for training.
         val: for validation; None for the last tenth of each training sequence, which is then not
             trained on.
@@ -64,7 +64,7 @@ class KittiOdometry(SnippetDataModule):
     ) -> None:
         if camera not in CAMERAS:
             raise UnknownNameError("data.camera", camera, CAMERAS)
-        # KITTI's cameras take ten pictures a second.
+        # KITTI's cameras take ten images a second.
         super().__init__(root, **{"rate": 10.0, **options})
         self.camera = camera
         self.numbers = {
@@ -110,7 +110,7 @@ class KittiOdometry(SnippetDataModule):
         """Beginnings for training and ends for validation; too short ones are only trained on."""
         train, val = [], []
         for drive in drives:
-            if len(drive.pictures) < 2 * self.snippet:
+            if len(drive.images) < 2 * self.snippet:
                 train.append(drive)
                 continue
             start, end = drive.hold_out(_SHARE, self.snippet)
@@ -161,7 +161,7 @@ class KittiOdometry(SnippetDataModule):
                 return read_camera(place / CALIBRATION, camera)[0]
         raise DataError(
             f"no {CALIBRATION} in {str(folder)!r} or above it: copy it there, or set "
-            "data.intrinsics=[FX,FY,CX,CY] of these pictures"
+            "data.intrinsics=[FX,FY,CX,CY] of these images"
         )
 
 

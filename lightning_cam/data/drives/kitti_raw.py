@@ -38,21 +38,21 @@ _Known = dict[tuple[Path, str], Camera | None]
 
 
 class KittiRaw(SnippetDataModule):
-    """KITTI raw, tested on the 697 pictures of Eigen et al.
+    """KITTI raw, tested on the 697 images of Eigen et al.
 
-    None of the 28 drives of these pictures is for training or validation. Of the others a share is
+    None of the 28 drives of these images is for training or validation. Of the others a share is
     for validation, in an order that depends on their names alone; all cameras of a drive are on
     one side. Both parts leave out the frames at which the car stands.
 
-    A test clip is the snippet around one of the 697 pictures, with depth for that one. Where it
-    has no neighbour (some are the first of their drive), the nearest picture takes its place; no
+    A test clip is the snippet around one of the 697 images, with depth for that one. Where it
+    has no neighbour (some are the first of their drive), the nearest image takes its place; no
     pose of such a clip is known, so that it counts in no error of motion.
 
     Poses are those of GPS and IMU, depth is that of the laser scanner.
 
     Args:
         root: the folder of the dates.
-        cameras: whose pictures to train and validate on, each as a sequence of its own.
+        cameras: whose images to train and validate on, each as a sequence of its own.
         val_share: of the drives that are not for testing, above 0 and below 0.5.
         min_disp: metres between neighbours in training and validation at least; 0 for all frames.
         static_frames: path of a list of the frames to leave out instead, such as SfMLearner's
@@ -110,7 +110,7 @@ class KittiRaw(SnippetDataModule):
                     standing = None if static is None else static.get(name, frozenset())
                     parts["val" if name in held else "train"] += self._moving(recording, standing)
         problems += [
-            Problem("missing", f"{name}_sync", f"{len(numbers)} of the test pictures are of this "
+            Problem("missing", f"{name}_sync", f"{len(numbers)} of the test images are of this "
                     "drive; unpack it, or do without them", f"{name}_sync_{TEST_CAMERA[-2:]}")
             for name, numbers in tested.items() if name not in folders
         ]  # fmt: skip
@@ -153,14 +153,14 @@ class KittiRaw(SnippetDataModule):
     def _tested(
         self, recording: Recording, numbers: Sequence[int], problems: list[Problem]
     ) -> Iterator[Drive]:
-        """The snippets around the pictures that are tested."""
+        """The snippets around the images that are tested."""
         place = {number: at for at, number in enumerate(recording.numbers.tolist())}
         blind = []
         for number in numbers:
             at = place.get(number)
             if at is None:
-                path = recording.pictures[0].with_name(f"{number:010d}.png")
-                why = "a test picture that is not there; unpack the drive again"
+                path = recording.images[0].with_name(f"{number:010d}.png")
+                why = "a test image that is not there; unpack the drive again"
                 problems.append(Problem("missing", str(path), why, recording.name))
                 continue
             if recording.scans[at] is None:
@@ -168,16 +168,16 @@ class KittiRaw(SnippetDataModule):
             around = recording.snippet(at, self.snippet, self.max_gap, self.depth_axis)
             yield self._with_given(around)
         if blind:
-            folder = recording.pictures[0].parents[2]
+            folder = recording.images[0].parents[2]
             path = folder / "velodyne_points" / "data" / f"{blind[0]:010d}.bin"
             why = (
-                f"{len(blind)} of the drive's {len(numbers)} test pictures, this one first, have "
+                f"{len(blind)} of the drive's {len(numbers)} test images, this one first, have "
                 "no scan and count in no error of depth; unpack the drive's velodyne_points"
             )
             problems.append(Problem("missing", str(path), why, recording.name))
 
     def _drive(self, recording: Recording, positions: NDArray[np.int64] | None = None) -> Drive:
-        """Some pictures of a recording, or all of them."""
+        """Some images of a recording, or all of them."""
         if positions is None:
             positions = np.arange(len(recording.numbers))
         return self._with_given(recording.drive(positions, self.depth_axis))
@@ -189,7 +189,7 @@ class KittiRaw(SnippetDataModule):
         return any(True for _ in snippets(drive, self.snippet, self.max_gap))
 
     def _dataset(self, part: str, *, train: bool = False) -> SnippetDataset:
-        """As everywhere, but test clips are the snippets of the pictures that are tested."""
+        """As everywhere, but test clips are the snippets of the images that are tested."""
         if part != "test" or train:
             return super()._dataset(part, train=train)
         n = self.snippet
@@ -215,11 +215,11 @@ class KittiRaw(SnippetDataModule):
 
 
 class _Tested(Stretch):
-    """A test clip, named for the picture in its middle: at the start of a drive two are alike."""
+    """A test clip, named for the image in its middle: at the start of a drive two are alike."""
 
     @property
     def clip_id(self) -> str:
-        return f"{self.drive.name}_{self.drive.pictures[self.targets[0]].stem}"
+        return f"{self.drive.name}_{self.drive.images[self.targets[0]].stem}"
 
 
 def _drive_folders(root: str) -> dict[str, Path]:

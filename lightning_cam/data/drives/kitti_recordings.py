@@ -1,4 +1,4 @@
-"""Drives of KITTI raw as they were recorded: pictures, clock, positions and laser scans.
+"""Drives of KITTI raw as they were recorded: images, clock, positions and laser scans.
 
     <root>/<date>/<date>_drive_0001_sync/image_02/{timestamps.txt, data/0000000000.png ...}
                                          oxts/data/0000000000.txt ...
@@ -21,26 +21,26 @@ from lightning_cam.data.drives import kitti_oxts
 from lightning_cam.data.drives.drive import Drive
 from lightning_cam.data.drives.kitti_calibration import Camera
 from lightning_cam.data.drives.velodyne import VelodyneDepth
-from lightning_cam.data.video import frame_folders as pictures
+from lightning_cam.data.video import frame_folders as images
 from lightning_cam.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """What one camera saw of a drive, n pictures, and what else is known of these.
+    """What one camera saw of a drive, n images, and what else is known of these.
 
     Attributes:
         name: of the drive's folder and of the camera, as in "2011_09_26_drive_0001_sync_02".
-        pictures: in order.
-        numbers: (n,) of the pictures.
+        images: in order.
+        numbers: (n,) of the images.
         camera: its calibration.
         packets: (n, 11), see `kitti_oxts.read_packets`.
         times: (n,) seconds.
-        scans: of the pictures, None where there is none.
+        scans: of the images, None where there is none.
     """
 
     name: str
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     numbers: NDArray[np.int64]
     camera: Camera
     packets: NDArray[np.float64]
@@ -48,11 +48,11 @@ class Recording:
     scans: tuple[Path | None, ...]
 
     def moving(self, distance: float) -> NDArray[np.bool_]:
-        """Which pictures to keep so that there are metres between them, see `kitti_oxts`."""
+        """Which images to keep so that there are metres between them, see `kitti_oxts`."""
         return kitti_oxts.moving(self.packets, self.times, distance)
 
     def drive(self, positions: NDArray[np.int64], axis: str) -> Drive:
-        """Some of the pictures as a sequence.
+        """Some of the images as a sequence.
 
         Args:
             positions: which, in order.
@@ -66,7 +66,7 @@ class Recording:
             poses = kitti_oxts.camera_poses(self.packets, self.camera.from_imu)[positions]
         return Drive(
             name=self.name,
-            pictures=tuple(self.pictures[position] for position in positions),
+            images=tuple(self.images[position] for position in positions),
             numbers=tuple(self.numbers[positions].tolist()),
             intrinsics=self.camera.intrinsics,
             poses=poses,
@@ -76,12 +76,12 @@ class Recording:
         )
 
     def snippet(self, position: int, size: int, max_gap: int, axis: str) -> Drive:
-        """The picture at a position and its neighbours, with depth for that one alone.
+        """The image at a position and its neighbours, with depth for that one alone.
 
-        Where there is no neighbour, the nearest picture takes its place and no pose is known.
+        Where there is no neighbour, the nearest image takes its place and no pose is known.
 
         Args:
-            position: of the picture in the middle.
+            position: of the image in the middle.
             size: of the snippet, odd.
             max_gap: by which the numbers of neighbours may differ.
             axis: see `drive`.
@@ -107,12 +107,12 @@ def read_recordings(
 
     Args:
         folder: of the drive.
-        cameras: name of the pictures' folder -> calibration.
+        cameras: name of the images' folder -> calibration.
         problems: what is missing or damaged is added here.
     """
-    found = {name: dict(pictures.numbered(folder / name / "data")) for name in cameras}
+    found = {name: dict(images.numbered(folder / name / "data")) for name in cameras}
     for name in (name for name, rows in found.items() if not rows):
-        why = "it has no pictures; unpack the drive again, or choose others with data.cameras=[...]"
+        why = "it has no images; unpack the drive again, or choose others with data.cameras=[...]"
         problems.append(Problem("missing", str(folder / name / "data"), why, folder.name))
     everything = sorted(set().union(*found.values()))
     packets = kitti_oxts.read_packets(folder / "oxts" / "data", everything)
@@ -122,7 +122,7 @@ def read_recordings(
     return [
         Recording(
             name=f"{folder.name}_{name.removeprefix('image_')}",
-            pictures=tuple(folder / name / "data" / rows[number] for number in rows),
+            images=tuple(folder / name / "data" / rows[number] for number in rows),
             numbers=np.array(list(rows), np.int64),
             camera=cameras[name],
             packets=packets[np.searchsorted(everything, list(rows))],
@@ -157,14 +157,14 @@ def _lost(folder: Path, numbers: Sequence[int], lost: NDArray[np.bool_]) -> Prob
 
 
 def _times(path: Path, numbers: Sequence[int], problems: list[Problem]) -> NDArray[np.float64]:
-    """Seconds of pictures by their clock, or by their numbers where that cannot be used."""
+    """Seconds of images by their clock, or by their numbers where that cannot be used."""
     try:
         times = kitti_oxts.read_times(path)
-        why = "it has fewer times than there are pictures, or they do not increase"
+        why = "it has fewer times than there are images, or they do not increase"
         if len(times) > max(numbers) and (np.diff(times) > 0).all():
             return times[list(numbers)]
     except DataError as error:
         why = str(error)
-    rate = f"{1 / kitti_oxts.PERIOD:g} pictures a second are assumed; unpack the drive again"
+    rate = f"{1 / kitti_oxts.PERIOD:g} images a second are assumed; unpack the drive again"
     problems.append(Problem("times", str(path), f"{why}: {rate}", path.parents[1].name))
     return np.array(numbers) * kitti_oxts.PERIOD

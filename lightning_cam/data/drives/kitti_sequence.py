@@ -14,7 +14,7 @@ from lightning_cam.data.core.listing import Problem
 from lightning_cam.data.drives import cameras
 from lightning_cam.data.drives.drive import DepthFolder, Drive, drive_of
 from lightning_cam.data.drives.kitti_calibration import read_calib
-from lightning_cam.data.video import frame_folders as pictures
+from lightning_cam.data.video import frame_folders as images
 from lightning_cam.errors import DataError
 
 CAMERAS = ("image_0", "image_1", "image_2", "image_3")
@@ -45,10 +45,10 @@ def read_sequence(
     folder, calibration = place / camera, place / CALIBRATION
     found, problems = _distinct(folder, name)
     if not found:
-        there = [other for other in CAMERAS if pictures.numbered(place / other)]
+        there = [other for other in CAMERAS if images.numbered(place / other)]
         why = "not there, though data.train, val or test name it; copy it, or leave it out"
         if there:
-            why = f"no pictures; there are some in {', '.join(there)}: set data.camera"
+            why = f"no images; there are some in {', '.join(there)}: set data.camera"
         return None, [*problems, Problem("missing", str(folder), why, name)]
     try:
         intrinsics = given if given is not None else read_camera(calibration, camera)[0]
@@ -57,7 +57,7 @@ def read_sequence(
     drive = drive_of(name, folder, found, intrinsics)
     count = drive.numbers[-1] + 1  # of the lines of each file
     if lost := count - len(found):
-        why = f"{lost} of its pictures up to number {drive.numbers[-1]} are missing; copy it again"
+        why = f"{lost} of its images up to number {drive.numbers[-1]} are missing; copy it again"
         problems.append(Problem("gap", str(folder), why, name))
     poses, times = top / "poses" / f"{name}.txt", place / "times.txt"
     try:
@@ -92,7 +92,7 @@ def with_truth(drive: Drive, place: Path) -> Drive:
         return drive
     folders = {folder.name: folder for folder in sorted(place.iterdir()) if folder.is_dir()}
     if (depth := folders.pop("depth", None)) is not None:
-        names = tuple(f"{path.stem}.png" for path in drive.pictures)
+        names = tuple(f"{path.stem}.png" for path in drive.images)
         drive = replace(drive, depth=DepthFolder(depth, names))
     return replace(drive, masks=folders)
 
@@ -110,7 +110,7 @@ def read_camera(path: Path, camera: str) -> tuple[cameras.Array, cameras.Array]:
     if not path.is_file():
         raise DataError(
             f"there is no {str(path)!r}: unpack data_odometry_calib.zip, or set "
-            "data.intrinsics=[FX,FY,CX,CY] of the pictures"
+            "data.intrinsics=[FX,FY,CX,CY] of the images"
         )
     name = f"P{camera.removeprefix('image_')}"
     row = read_calib(path).get(name)
@@ -127,9 +127,9 @@ def read_camera(path: Path, camera: str) -> tuple[cameras.Array, cameras.Array]:
 
 
 def _distinct(folder: Path, name: str) -> tuple[list[tuple[int, str]], list[Problem]]:
-    """Pictures by number, and those that repeat one."""
+    """Images by number, and those that repeat one."""
     found, problems = [], []
-    for number, group in groupby(pictures.numbered(folder), lambda pair: pair[0]):
+    for number, group in groupby(images.numbered(folder), lambda pair: pair[0]):
         (_, first), *others = group
         found.append((number, first))
         problems += [
@@ -152,7 +152,7 @@ def _lines(
         rows = [line.split() for line in text.splitlines() if line.strip()]
         if len(rows) != count:
             raise DataError(
-                f"it has {len(rows)} {what}, the pictures count {count}: none are used; copy both "
+                f"it has {len(rows)} {what}, the images count {count}: none are used; copy both "
                 "again"
             )
         return parse(rows)

@@ -21,7 +21,7 @@ from lightning_cam.data.core.listing import Problem
 from lightning_cam.data.core.transforms import ColourJitter
 from lightning_cam.data.drives import cameras
 from lightning_cam.data.drives.dataset import SnippetDataset
-from lightning_cam.data.drives.drive import Drive, films, picture_size, snippets
+from lightning_cam.data.drives.drive import Drive, films, image_size, snippets
 from lightning_cam.data.drives.reader import SnippetReader
 from lightning_cam.data.drives.transforms import SnippetTransform
 from lightning_cam.data.drives.video_file import read_middle
@@ -34,7 +34,7 @@ LEFT_OUT = ("missing", "calib", "short")  # kinds of problems with which a drive
 
 @dataclass(frozen=True)
 class DriveListing:
-    """A data set before its pictures are decoded.
+    """A data set before its images are decoded.
 
     Attributes:
         train, val, test: the drives of each part.
@@ -52,12 +52,12 @@ class DriveListing:
 
 
 class SnippetDataModule(ClipDataModule):
-    """Sequences of pictures by moving cameras, for depth and motion without labels.
+    """Sequences of images by moving cameras, for depth and motion without labels.
 
     A data set is a subclass with one method, `list_drives`, and takes these settings as keywords.
     Batches have "video" (B, 3, T, H, W), "valid" (B, T), "intrinsics" (B, 3, 3) of H x W pixels,
     "target" (B, T), True for those targets that no other clip of the sequence counts, "frame_idx"
-    (B, T) as in the names of the pictures, "time_s" (B, T), and in validation and testing "poses"
+    (B, T) as in the names of the images, "time_s" (B, T), and in validation and testing "poses"
     (B, T, 4, 4) camera to world relative to the first frame, NaN where unknown, "depth", a list of
     (T, h, w) arrays in metres, and "mask/<part>" (B, T, H, W) where there are some.
 
@@ -66,7 +66,7 @@ class SnippetDataModule(ClipDataModule):
         snippet: n, frames of a snippet: a target in the middle and its sources. Odd.
         eval_frames: T, frames of a clip in validation and testing.
         height: H in pixels.
-        width: W in pixels. Pictures are resized to H x W as they are, the intrinsics follow.
+        width: W in pixels. Images are resized to H x W as they are, the intrinsics follow.
         batch_size: clips per process.
         num_workers: loader processes; 0 reads in the training process.
         seed: of order and augmentation, >= 0.
@@ -77,9 +77,9 @@ class SnippetDataModule(ClipDataModule):
         mean: of R, G and B, in [0, 1].
         std: of R, G and B.
         max_gap: neighbours in a clip differ in their numbers by this at most.
-        intrinsics: [fx, fy, cx, cy] of the pictures on disk, in place of all calibration files.
-        rate: pictures per second where no file tells their times.
-        cache: keep decoded pictures in memory (3 x height x width bytes each as they are on disk,
+        intrinsics: [fx, fy, cx, cy] of the images on disk, in place of all calibration files.
+        rate: images per second where no file tells their times.
+        cache: keep decoded images in memory (3 x height x width bytes each as they are on disk,
             in each loader process).
     """
 
@@ -130,21 +130,21 @@ class SnippetDataModule(ClipDataModule):
 
     @abstractmethod
     def list_drives(self) -> DriveListing:
-        """Read the data set's lists and folders, decoding no picture.
+        """Read the data set's lists and folders, decoding no image.
 
         Raises:
             DataError: there is no such data set.
         """
 
     def camera_of(self, folder: Path) -> NDArray[np.float64]:
-        """Intrinsics (3, 3) of the pictures in a folder, from a calibration file near it.
+        """Intrinsics (3, 3) of the images in a folder, from a calibration file near it.
 
         Raises:
             DataError: there is none.
         """
         raise DataError(
             f"nothing tells the intrinsics of {str(folder)!r}: set "
-            "data.intrinsics=[FX,FY,CX,CY] of its pictures as they are"
+            "data.intrinsics=[FX,FY,CX,CY] of its images as they are"
         )
 
     def named(self, name: str) -> Drive:
@@ -180,14 +180,14 @@ class SnippetDataModule(ClipDataModule):
         return DriveListing(**parts, problems=problems)
 
     def checked(self, drive: Drive) -> tuple[Drive, Problem | None]:
-        """The drive with the size of its pictures, and why it cannot be used."""
-        size = picture_size(drive)
+        """The drive with the size of its images, and why it cannot be used."""
+        size = image_size(drive)
         where = str(drive.folder)
         if size is not None:
             (height, width), calibrated = size, drive.size or size
             why = cameras.misfit(drive.intrinsics, height, width)
             if calibrated != size:
-                why = f"they are of {calibrated[1]}x{calibrated[0]}, its pictures {width}x{height}"
+                why = f"they are of {calibrated[1]}x{calibrated[0]}, its images {width}x{height}"
             if why:
                 remedy = "mend the calibration, or set data.intrinsics=[FX,FY,CX,CY]"
                 if self.given is not None:
@@ -197,8 +197,8 @@ class SnippetDataModule(ClipDataModule):
             drive = replace(drive, size=size)
         longest = max(stop - start for start, stop in drive.runs(self.max_gap))
         if longest < self.snippet:
-            why = f"it has {len(drive.pictures)} pictures"
-            if longest < len(drive.pictures):
+            why = f"it has {len(drive.images)} images"
+            if longest < len(drive.images):
                 why += f", and {longest} without a gap (data.max_gap={self.max_gap})"
             why = f"{why}, a snippet takes {self.snippet}; add some, or leave it out"
             return drive, Problem("short", where, why, drive.name)
@@ -257,7 +257,7 @@ class SnippetDataModule(ClipDataModule):
         raise DataError(f"no clips for {PARTS[part]} in {self.root!r}: {reason}")
 
     def read(self, path: str | Path) -> Sample:
-        """The middle of a video (a file or a folder of pictures) as a clip for evaluation.
+        """The middle of a video (a file or a folder of images) as a clip for evaluation.
 
         Needs no data set, but intrinsics: `data.intrinsics`, or a calibration file near the folder.
 
@@ -278,6 +278,6 @@ def _pinhole(values: Sequence[float]) -> NDArray[np.float64]:
     numbers = [v for v in given if type(v) in (int, float) and np.isfinite(v)]
     if len(given) != 4 or len(numbers) != 4 or min(numbers[:2]) <= 0:
         raise ConfigError(
-            f"data.intrinsics={given} must be four numbers, [FX,FY,CX,CY] in pixels of the pictures"
+            f"data.intrinsics={given} must be four numbers, [FX,FY,CX,CY] in pixels of the images"
         )
     return cameras.pinhole(*given)

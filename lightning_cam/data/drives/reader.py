@@ -19,12 +19,12 @@ from lightning_cam.data.core.transforms import normalisation
 from lightning_cam.data.drives import cameras
 from lightning_cam.data.drives.drive import Drive, Stretch
 from lightning_cam.data.drives.transforms import SnippetTransform, shrink
-from lightning_cam.data.video import frame_folders as pictures
+from lightning_cam.data.video import frame_folders as images
 from lightning_cam.data.video.info import Pixels
 from lightning_cam.data.video.reading import read_frames
 from lightning_cam.errors import DataError, VideoReadError
 
-_FOR_PEOPLE = (128, 256)  # pixels of height that pictures get at least, and at most
+_FOR_PEOPLE = (128, 256)  # pixels of height that images get at least, and at most
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class SnippetReader:
     Attributes:
         num_frames: T of the clips for evaluation.
         transform: of pixels and intrinsics.
-        rate: pictures per second where no times are known.
+        rate: images per second where no times are known.
     """
 
     num_frames: int
@@ -42,21 +42,21 @@ class SnippetReader:
     rate: float | None = None
 
     def frame(self, drive: Drive, position: int) -> Pixels:
-        """One picture as it is on disk, (h, w, 3) RGB.
+        """One image as it is on disk, (h, w, 3) RGB.
 
         Raises:
             VideoReadError: it cannot be read, or is of another size than the intrinsics.
         """
-        path = drive.pictures[position]
-        picture = np.ascontiguousarray(pictures.colour(path.parent, path.name)[..., ::-1])
-        if drive.size is not None and picture.shape[:2] != drive.size:
-            (h, w), (height, width) = picture.shape[:2], drive.size
+        path = drive.images[position]
+        image = np.ascontiguousarray(images.colour(path.parent, path.name)[..., ::-1])
+        if drive.size is not None and image.shape[:2] != drive.size:
+            (h, w), (height, width) = image.shape[:2], drive.size
             raise VideoReadError(
                 path.parent,
-                f"its picture {path.name} is {w}x{h}, the intrinsics are of {width}x{height}; "
-                "bring all pictures of a sequence to one size",
+                f"its image {path.name} is {w}x{h}, the intrinsics are of {width}x{height}; "
+                "bring all images of a sequence to one size",
             )
-        return picture
+        return image
 
     def sample(
         self,
@@ -115,7 +115,7 @@ class SnippetReader:
         return sample
 
     def times(self, drive: Drive) -> NDArray[np.float64]:
-        """Seconds of the pictures of a drive (n,); without a clock, their numbers."""
+        """Seconds of the images of a drive (n,); without a clock, their numbers."""
         if drive.times is not None:
             return drive.times
         return np.array(drive.numbers, np.float64) / (self.rate or 1.0)
@@ -124,19 +124,19 @@ class SnippetReader:
         """Frames of a clip for people: a whole number of times the network's height and width.
 
         Args:
-            path: folder of pictures, or a video file; "path" of a sample.
-            indices: numbers of the pictures or frames, "frame_idx" of a sample.
+            path: folder of images, or a video file; "path" of a sample.
+            indices: numbers of the images or frames, "frame_idx" of a sample.
 
         Returns:
-            (T, k H, k W, 3) uint8 RGB, larger than the network's pictures where the files are.
+            (T, k H, k W, 3) uint8 RGB, larger than the network's images where the files are.
         """
         path = Path(path)
         if path.is_dir():
-            names = dict(pictures.numbered(path))
+            names = dict(images.numbered(path))
             lost = [number for number in indices if number not in names]
             if lost:
-                raise VideoReadError(path, f"there is no picture of number {lost[0]} any more")
-            unlike = {number: pictures.colour(path, names[number]) for number in set(indices)}
+                raise VideoReadError(path, f"there is no image of number {lost[0]} any more")
+            unlike = {number: images.colour(path, names[number]) for number in set(indices)}
             frames = [unlike[number][..., ::-1] for number in indices]
         else:
             frames = list(read_frames(path, lambda _: indices, rate=self.rate).frames)
@@ -195,8 +195,8 @@ def _depth(drive: Drive, positions: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def _mask(drive: Drive, name: str, position: int) -> NDArray[np.bool_]:
-    file = f"{drive.pictures[position].stem}.png"
-    return pictures.whole(drive.masks[name], file)[..., 0] > 127
+    file = f"{drive.images[position].stem}.png"
+    return images.whole(drive.masks[name], file)[..., 0] > 127
 
 
 def _stacked(maps: Sequence[NDArray[Any]], drive: Drive) -> NDArray[Any]:

@@ -33,7 +33,7 @@ class SnippetView(NamedTuple):
 
 @dataclass(frozen=True)
 class SnippetTransform:
-    """Resize whole pictures to one size; in training magnify, crop and flip them.
+    """Resize whole images to one size; in training magnify, crop and flip them.
 
     Attributes:
         height: H in pixels.
@@ -41,7 +41,7 @@ class SnippetTransform:
         mean: of R, G and B, for values in [0, 1].
         std: of R, G and B.
         hflip: probability of a horizontal flip in training.
-        zoom: pictures are magnified by U(1, zoom) and cropped anywhere in training.
+        zoom: images are magnified by U(1, zoom) and cropped anywhere in training.
         jitter: colour change in training.
     """
 
@@ -99,9 +99,9 @@ class SnippetTransform:
                 video[:, step] = video[:, step - 1]
                 continue
             last = frame
-            picture = shrink(frame, height, width)[rows, columns]
-            picture = picture[:, ::-1] if flipped else picture
-            cv2.split(np.ascontiguousarray(picture), list(video[:, step]))
+            image = shrink(frame, height, width)[rows, columns]
+            image = image[:, ::-1] if flipped else image
+            cv2.split(np.ascontiguousarray(image), list(video[:, step]))
         if masks is not None:
             masks = resize_mask(masks, [height, width])[:, rows, columns]
             masks = masks.flip(-1) if flipped else masks
@@ -109,7 +109,7 @@ class SnippetTransform:
 
 
 def shrink(frame: Pixels, height: int, width: int) -> Pixels:
-    """A picture (h, w, 3) of another size; averages where it gets smaller."""
+    """An image (h, w, 3) of another size; averages where it gets smaller."""
     if frame.shape[:2] == (height, width):
         return frame
     smaller = height <= frame.shape[0] and width <= frame.shape[1]

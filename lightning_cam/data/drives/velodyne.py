@@ -1,4 +1,4 @@
-"""Depth of pictures from a laser scanner's points, as evaluations on KITTI have it.
+"""Depth of images from a laser scanner's points, as evaluations on KITTI have it.
 
     velodyne_points/data/0000000000.bin      float32 rows x, y, z, reflectance
 
@@ -47,7 +47,7 @@ def project(
     Args:
         points: (n, 4) as scanned.
         projection: (3, 4) from the scanner to homogeneous pixels.
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
         axis: what depth is: "camera": z of the camera; "velodyne": x of the scanner, which
             published evaluations take for it (in KITTI about 0.27 m more).
 
@@ -71,10 +71,10 @@ def project(
 
 @dataclass(frozen=True, eq=False)
 class VelodyneDepth:
-    """True depth of a drive's pictures.
+    """True depth of a drive's images.
 
     Attributes:
-        files: of the pictures; where there is none, no depth is known.
+        files: of the images; where there is none, no depth is known.
         projection: see `project`.
         size: as there.
         axis: as there.
@@ -86,7 +86,7 @@ class VelodyneDepth:
     axis: str = "camera"
 
     def __call__(self, position: int) -> NDArray[np.float32]:
-        """Depth of the picture at a position. (height, width)
+        """Depth of the image at a position. (height, width)
 
         Raises:
             DataError: the scan is damaged.
@@ -97,6 +97,6 @@ class VelodyneDepth:
         return project(read_points(path), self.projection, self.size, self.axis)
 
     def only(self, position: int) -> VelodyneDepth:
-        """That of the picture at one position alone."""
+        """That of the image at one position alone."""
         kept = (file if at == position else None for at, file in enumerate(self.files))
         return replace(self, files=tuple(kept))

@@ -1,4 +1,4 @@
-"""One video, a file or a folder of pictures, as a clip for depth and motion."""
+"""One video, a file or a folder of images, as a clip for depth and motion."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from lightning_cam.data.core.clips import Sample, finished
 from lightning_cam.data.drives import cameras
-from lightning_cam.data.drives.drive import Drive, Stretch, drive_of, picture_size
+from lightning_cam.data.drives.drive import Drive, Stretch, drive_of, image_size
 from lightning_cam.data.drives.reader import SnippetReader
-from lightning_cam.data.video import frame_folders as pictures
+from lightning_cam.data.video import frame_folders as images
 from lightning_cam.data.video.info import Pixels, VideoInfo
 from lightning_cam.data.video.reading import read_frames
 from lightning_cam.data.video.sampling import Mask, temporal_window
@@ -25,15 +25,15 @@ def read_middle(
     """The middle of a video as a sample for evaluation, without ground truth.
 
     Args:
-        path: a video file or a folder of pictures.
+        path: a video file or a folder of images.
         reader: tells the length and the transform.
-        intrinsics: (3, 3) of the video's pictures.
+        intrinsics: (3, 3) of the video's images.
         snippet: frames of a snippet.
-        max_gap: a clip crosses no larger gap in the numbers of pictures.
+        max_gap: a clip crosses no larger gap in the numbers of images.
 
     Raises:
         VideoReadError: it cannot be read, or is shorter than a snippet.
-        DataError: the intrinsics cannot be of pictures of this size.
+        DataError: the intrinsics cannot be of images of this size.
     """
     read = _from_folder if path.is_dir() else _from_file
     drive, start, frames, valid = read(path, reader, intrinsics, max_gap)
@@ -43,7 +43,7 @@ def read_middle(
     if why := cameras.misfit(intrinsics, *frames[0].shape[:2]):
         raise DataError(
             f"the intrinsics do not fit {str(path)!r}: {why}; set data.intrinsics=[FX,FY,CX,CY] "
-            "of its pictures as they are"
+            "of its images as they are"
         )
     clip = Stretch(drive, start, count, reader.num_frames, (edge, count - edge))
     return {
@@ -58,9 +58,9 @@ def _from_folder(
     path: Path, reader: SnippetReader, intrinsics: cameras.Array, max_gap: int
 ) -> tuple[Drive, int, list[Pixels], Mask]:
     """The drive, where in it the clip begins, and its frames (T of them) with their validity."""
-    drive = drive_of(path.absolute().name, path, pictures.numbered(path), intrinsics)
+    drive = drive_of(path.absolute().name, path, images.numbered(path), intrinsics)
     start, stop = max(drive.runs(max_gap), key=lambda run: run[1] - run[0])
-    drive = replace(drive.part(start, stop), size=picture_size(drive))
+    drive = replace(drive.part(start, stop), size=image_size(drive))
     at, valid = temporal_window(stop - start, reader.num_frames)
     return drive, int(at[0]), [reader.frame(drive, int(position)) for position in at], valid
 

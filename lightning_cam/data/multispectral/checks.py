@@ -10,7 +10,7 @@ from pathlib import Path
 from lightning_cam.data.core.listing import Problem
 from lightning_cam.data.core.selection import hold_out
 from lightning_cam.data.multispectral.names import FOLDERS, Row, actor_of
-from lightning_cam.data.video import frame_folders as pictures
+from lightning_cam.data.video import frame_folders as images
 from lightning_cam.errors import ConfigError
 
 
@@ -85,7 +85,7 @@ def leaks(rows: Sequence[Row]) -> list[Problem]:
 def on_disk(
     top: Path, rows: Sequence[Row], names: Sequence[str]
 ) -> tuple[list[Row], list[Problem]]:
-    """The rows whose pictures are there, and what is missing.
+    """The rows whose images are there, and what is missing.
 
     Args:
         top: the folder of the spectra's folders.
@@ -94,12 +94,12 @@ def on_disk(
     """
     there, problems = [], []
     for row in rows:
-        count = len(pictures.names(top / row.below))
+        count = len(images.names(top / row.below))
         if count:
             there.append(row)
         if count < max(row.count, 1):
             kind = "count" if count else "missing"
-            lack = f"{count} pictures are there, {row.count}" if count else "not there, though"
+            lack = f"{count} images are there, {row.count}" if count else "not there, though"
             why = f"{lack} listed in {row.where}; copy it again"
             problems.append(Problem(kind, row.below, why, names[row.label]))
     return there, problems

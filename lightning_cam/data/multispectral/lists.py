@@ -70,7 +70,7 @@ def read_rows(top: Path, spectra: Sequence[str]) -> tuple[list[Row], list[Proble
         for where, line in _lines(path):
             row = _parse(line, spectrum, part, f"{path.name}:{where}")
             if row is None:
-                why = f"{line!r} is not '<folder> <pictures> <label>'; mend the row"
+                why = f"{line!r} is not '<folder> <images> <label>'; mend the row"
                 problems.append(Problem("row", f"{path.name}:{where}", why))
             elif (earlier := rows.get((spectrum, row.key))) is not None:
                 why = f"{row.key!r} is in {earlier.where} already; remove one of the rows"

@@ -1,7 +1,7 @@
 """The Multispectral Action Dataset of Fraunhofer IOSB.
 
     <root>/SOIB/{IR,TV}/<folders>/0000.png ...
-    <root>/SOIB/file_lists/{IR,TV}_{train,test}.txt        <folder> <pictures> <label>
+    <root>/SOIB/file_lists/{IR,TV}_{train,test}.txt        <folder> <images> <label>
 
 Hilsenbeck et al., "Action recognition in the longwave infrared and the visible spectrum using
 Hough forests", ISM 2016. `SOIB` may be the root itself.
@@ -65,9 +65,9 @@ class Multispectral(VideoDataModule):
             three channels; "early": both in one clip of the channels R, G, B, IR.
         ir_mean: of the infrared channel, in [0, 1].
         ir_std: of the infrared channel. (Of a union, all clips have `mean` and `std`.)
-        ir_range: [low, high], what is black and what is white in infrared pictures of 16 bits.
+        ir_range: [low, high], what is black and what is white in infrared images of 16 bits.
         registration: path of the cameras' matrices, see `spectra.load_registration`; None: the
-            file `registration.json` in `root`, if it is there. Without any, both pictures are
+            file `registration.json` in `root`, if it is there. Without any, both images are
             brought to the same height and middle.
         val_actors: actors of the training part who are for validation.
         crop_shift: pixels by which crops are off the centre at most in training; None: any.
@@ -127,7 +127,7 @@ class Multispectral(VideoDataModule):
         return {"tv": (0, 1, 2), "ir": (3,)} if self.reader.fused else {}
 
     def views(self, clip: Tensor) -> dict[str, NDArray[np.uint8]]:
-        """Pictures of a normalised batch in each spectrum of a fused clip, the visible one first.
+        """Images of a normalised batch in each spectrum of a fused clip, the visible one first.
 
         Args:
             clip: `(B, C, T, H, W)`.
@@ -168,7 +168,7 @@ class Multispectral(VideoDataModule):
         ]
 
     def prepare_data(self) -> None:
-        """Make sure that infrared pictures of 16 bits have a scale.
+        """Make sure that infrared images of 16 bits have a scale.
 
         Raises:
             ConfigError: they have none; it says which would fit.
@@ -180,7 +180,7 @@ class Multispectral(VideoDataModule):
         limits = measure(folders)
         if limits is not None:
             raise ConfigError(
-                f"the infrared pictures in {self.root!r} have 16 bits: say what is black and what "
+                f"the infrared images in {self.root!r} have 16 bits: say what is black and what "
                 f"is white, by the training part data.ir_range=[{limits[0]},{limits[1]}]"
             )
 

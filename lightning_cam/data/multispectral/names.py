@@ -21,13 +21,13 @@ _SPECTRUM = re.compile(r"(?<![^/_\-.])(?:ir|tv)(?![^/_\-.])", re.I)
 
 @dataclass(frozen=True)
 class Row:
-    """A sequence of pictures in one spectrum, as listed."""
+    """A sequence of images in one spectrum, as listed."""
 
     spectrum: str  # "ir" or "tv"
     key: str
     label: int
     part: str
-    count: int = 0  # pictures it should have at least
+    count: int = 0  # images it should have at least
     where: str = ""  # it is listed, file and line
 
     @property

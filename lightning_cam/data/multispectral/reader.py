@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lightning_cam.data.core.clips import Clip, ClipReader, Sample
 from lightning_cam.data.multispectral.names import camera_of, partner, spectrum_of
-from lightning_cam.data.video import frame_folders as pictures
+from lightning_cam.data.video import frame_folders as images
 from lightning_cam.data.video.info import Pixels, VideoInfo
 from lightning_cam.data.video.reading import VideoFrames, read_frames
 from lightning_cam.data.video.sampling import Indices
@@ -27,15 +27,15 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SpectralReader(ClipReader):
-    """Reads a folder of pictures below IR or TV as infrared, visible or fused clip.
+    """Reads a folder of images below IR or TV as infrared, visible or fused clip.
 
-    Infrared pictures are read as one channel, and repeated where the clip has three. A fused clip
+    Infrared images are read as one channel, and repeated where the clip has three. A fused clip
     has the channels red, green, blue, infrared, the steps and the grid of the visible sequence.
 
     Attributes:
         spectrum: "ir", "tv" or "irtv".
         fused: of "irtv": whether clips hold both spectra, or are of one each.
-        ir_range: what is black and what is white in infrared pictures of sixteen bits.
+        ir_range: what is black and what is white in infrared images of sixteen bits.
         registration: path of a JSON file, see `load_registration`; None for the one beside the
             spectra's folders, or beside the folder that holds these.
     """
@@ -74,8 +74,8 @@ class SpectralReader(ClipReader):
         return {**super().missing(clip, error), "spectrum": self.shows(clip.path)}
 
     def _infrared(self, path: str | Path, select: Callable[[VideoInfo], ArrayLike]) -> VideoFrames:
-        grey = partial(pictures.grey, limits=self.ir_range)
-        read = read_frames(path, select, reader=self.reader, rate=self.rate, picture=grey)
+        grey = partial(images.grey, limits=self.ir_range)
+        read = read_frames(path, select, reader=self.reader, rate=self.rate, image=grey)
         return read._replace(frames=read.frames[..., :1])  # of a video file, three equal channels
 
     def _fuse(self, path: Path, select: Callable[[VideoInfo], ArrayLike]) -> VideoFrames:
@@ -92,8 +92,8 @@ class SpectralReader(ClipReader):
         if matrix is None:
             matrix = by_height(warm.shape[1:3], (height, width))
         grid = np.stack([
-            cv2.warpPerspective(picture, matrix, (width, height), flags=cv2.INTER_LINEAR)
-            for picture in warm[..., 0]
+            cv2.warpPerspective(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
+            for image in warm[..., 0]
         ])  # fmt: skip
         return VideoFrames(np.concatenate([frames, grid[..., None]], axis=-1), indices, info)
 
@@ -162,7 +162,7 @@ def _homography(rows: Any) -> Matrix:
 
 
 def by_height(ir: tuple[int, ...], tv: tuple[int, ...]) -> Matrix:
-    """The map of pictures of two sizes (height, width) that have the same height and middle."""
+    """The map of images of two sizes (height, width) that have the same height and middle."""
     factor = tv[0] / ir[0]
     x, y = ((b - 1) / 2 - factor * (a - 1) / 2 for a, b in ((ir[1], tv[1]), (ir[0], tv[0])))
     return np.array([[factor, 0, x], [0, factor, y], [0, 0, 1]])
@@ -179,21 +179,21 @@ def align(indices: ArrayLike, count: int, other: int) -> Indices:
     return np.floor(at * ((other - 1) / (count - 1)) + 0.5).astype(np.int64)
 
 
-def measure(folders: list[Path], pictures_each: int = 3) -> tuple[int, int] | None:
-    """The 1st and 99th percentile of infrared pictures of sixteen bits; None if they have eight.
+def measure(folders: list[Path], images_each: int = 3) -> tuple[int, int] | None:
+    """The 1st and 99th percentile of infrared images of sixteen bits; None if they have eight.
 
     Args:
         folders: of sequences.
-        pictures_each: that are looked at in each, evenly spread; the same ones every time.
+        images_each: that are looked at in each, evenly spread; the same ones every time.
     """
     levels: list[Pixels] = []
     for folder in folders:
-        names = pictures.names(folder)
-        for n in np.linspace(0, len(names) - 1, min(pictures_each, len(names))).round():
-            picture = pictures.whole(folder, names[int(n)])
-            if picture.dtype == np.uint8:
+        names = images.names(folder)
+        for n in np.linspace(0, len(names) - 1, min(images_each, len(names))).round():
+            image = images.whole(folder, names[int(n)])
+            if image.dtype == np.uint8:
                 return None
-            levels.append(picture[::4, ::4, 0].ravel())
+            levels.append(image[::4, ::4, 0].ravel())
     if not levels:
         return None
     low, high = np.percentile(np.concatenate(levels), (1, 99))

@@ -91,7 +91,7 @@ def recount(index: Index) -> Index:
     """The index by decoding every frame, for files whose packets do not tell."""
     with _opened(index.info.path) as (container, stream):
         seen = [(frame.pts, frame.is_corrupt) for frame in container.decode(stream)]
-    # A file cut short ends in half a picture, shown up to a reordering (16) before the last one.
+    # A file cut short ends in half an image, shown up to a reordering (16) before the last one.
     broken = [k for k, (_, corrupt) in enumerate(seen) if corrupt]
     if broken and broken[0] >= len(seen) - 16:
         del seen[broken[0] :]
@@ -160,10 +160,10 @@ def _decode_pyav(index: Index, wanted: Indices) -> Pixels:
                     decoded, position = container.decode(stream), key - 1
             frame = _advance(index, decoded, position, int(number))
             position = int(number)
-            picture = np.rot90(frame.to_ndarray(format="rgb24"), index.turns)
-            if picture.shape != pixels.shape[1:]:
+            image = np.rot90(frame.to_ndarray(format="rgb24"), index.turns)
+            if image.shape != pixels.shape[1:]:
                 raise VideoReadError(info.path, f"its frames change size midway; {_REENCODE}")
-            pixels[row] = picture
+            pixels[row] = image
     return pixels
 
 
@@ -203,7 +203,7 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
         if stream is None or av.stream.Disposition.attached_pic in stream.disposition:
             raise VideoReadError(path, "it has no video stream (sound only?); remove it")
         if container.format.name.endswith("_pipe") or container.format.name == "image2":
-            raise VideoReadError(path, "it is a picture, not a video; remove it")
+            raise VideoReadError(path, "it is an image, not a video; remove it")
         if stream.codec_context is None:
             raise VideoReadError(path, f"FFmpeg has no decoder for it; {_REENCODE}")
         stream.codec_context.thread_count = 1

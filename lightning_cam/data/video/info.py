@@ -1,4 +1,4 @@
-"""What is known of a video, be it a file or a folder of pictures, before its pixels."""
+"""What is known of a video, be it a file or a folder of images, before its pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUFFIXES = (
     ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts",
     ".webm", ".wmv",
 )  # fmt: skip
-PICTURES = "pictures"  # in place of a container's name
+PICTURES = "images"  # in place of a container's name
 Pixels = NDArray[np.uint8]
 
 
@@ -24,13 +24,13 @@ class VideoInfo:
     """What is known of a video before its pixels.
 
     Attributes:
-        path: the file, or folder of pictures.
+        path: the file, or folder of images.
         num_frames: frames that can be decoded.
         fps: true average rate, (n-1) / duration between first and last frame; of one frame alone
             or without timestamps, what the file claims (nan if nothing).
         height, width: of the frames as shown, that is after rotation.
         times: (n,) float64 seconds of each frame, first 0, strictly increasing.
-        container: FFmpeg's name of the format, such as "mpeg" or "matroska,webm", or "pictures".
+        container: FFmpeg's name of the format, such as "mpeg" or "matroska,webm", or "images".
     """
 
     path: str
@@ -51,7 +51,7 @@ class VideoInfo:
             raise ConfigError(f"fps must be above 0, got {fps}")
         if not 1 < self.fps <= 240:
             remedy = (
-                "give the rate at which its pictures were taken (data.rate=12), or choose frames "
+                "give the rate at which its images were taken (data.rate=12), or choose frames "
                 "by number instead"
                 if self.container == PICTURES
                 else "choose frames by number instead, or set the rate "

@@ -1,4 +1,4 @@
-"""The one place where videos are read: files, and folders of numbered pictures.
+"""The one place where videos are read: files, and folders of numbered images.
 
 Reading a video wrongly is easy and silent, so every read has two parts. The *index* (how many
 frames, when each is shown, where key frames are) always comes from PyAV's packets, never from a
@@ -15,7 +15,7 @@ index does. It is not the default because of what it does elsewhere: seeking in 
 lands on wrong frames, many `.mpg` files lose their first frames even in order, bit errors in mp4
 give wrong frames without an error, and some abort the process, which no `except` can catch.
 
-Folders of pictures (`lightning_cam.data.video.frame_folders`) obey the same functions.
+Folders of images (`lightning_cam.data.video.frame_folders`) obey the same functions.
 
 Readers live inside one call and use one thread, so loader workers may be forked or spawned.
 """
@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lightning_cam.data.video import container
-from lightning_cam.data.video import frame_folders as pictures
+from lightning_cam.data.video import frame_folders as images
 from lightning_cam.data.video.frame_folders import is_frame_folder
 from lightning_cam.data.video.info import SUFFIXES, Pixels, VideoInfo
 from lightning_cam.data.video.sampling import Indices, temporal_window, uniform_segments
@@ -73,7 +73,7 @@ def read_clip(
     """Read frames of a video; only those asked for are kept, and where possible decoded.
 
     Args:
-        path: any video file FFmpeg knows, or a folder of numbered pictures.
+        path: any video file FFmpeg knows, or a folder of numbered images.
         frames: exact source indices, in any order, repeats allowed.
         fps: instead, every step at this rate, by timestamps.
         num_frames: with `fps` a centred window of so many steps, a short video repeating its last
@@ -81,7 +81,7 @@ def read_clip(
         reader: "auto", "pyav" or "decord". All give the same frames; decord (where installed, and
             only for containers with random access) does not notice damage as reliably. Folders
             do not depend on it.
-        rate: frames per second of a folder of pictures; files know their own.
+        rate: frames per second of a folder of images; files know their own.
 
     Returns:
         (T, H, W, 3) uint8 RGB, rotated as the file says. With no selection: all frames.
@@ -119,17 +119,17 @@ def read_frames(
     *,
     reader: str = "auto",
     rate: float | None = None,
-    picture: pictures.Decode | None = None,
+    image: images.Decode | None = None,
 ) -> VideoFrames:
     """Read the frames that `select` picks once the video's length and times are known.
 
     Args:
-        path: any video file FFmpeg knows, or a folder of numbered pictures.
+        path: any video file FFmpeg knows, or a folder of numbered images.
         select: from the `VideoInfo` to source indices. It may be called twice (when decoding shows
             that a damaged file has fewer frames than packets), so it must not change anything.
         reader: as in `read_clip`.
         rate: as in `read_clip`; without it the times of a folder count its numbers.
-        picture: how pictures of a folder are decoded, `pictures.colour` or `pictures.grey`.
+        image: how images of a folder are decoded, `images.colour` or `images.grey`.
 
     Returns:
         frames, their source indices, and the `VideoInfo`.
@@ -144,7 +144,7 @@ def read_frames(
     check_reader(reader)
     with _named(path, rate):
         if Path(path).is_dir():
-            folder = pictures.scan(path, rate, picture)
+            folder = images.scan(path, rate, image)
             return _read(folder.info, select, folder.decode)
         index = container.scan(path)
         try:
@@ -166,15 +166,15 @@ def probe(path: str | Path, *, rate: float | None = None) -> VideoInfo:
     """Length, rate, size and timestamps of a video. Decodes only what it must.
 
     Args:
-        path: a video file, or a folder of numbered pictures.
-        rate: frames per second of a folder of pictures; files know their own.
+        path: a video file, or a folder of numbered images.
+        rate: frames per second of a folder of images; files know their own.
 
     Raises:
         VideoReadError: the video cannot be read.
     """
     with _named(path, rate):
         if Path(path).is_dir():
-            return pictures.scan(path, rate).info
+            return images.scan(path, rate).info
         index = container.scan(path)
         # In order there is nothing to trust but the decoder, so frames are counted by it.
         return (index if index.seekable or index.counted else container.recount(index)).info
@@ -219,7 +219,7 @@ def _named(path: str | Path, rate: float | None) -> Iterator[None]:
         if not file.exists():
             raise VideoReadError(path, "there is no such file; check the path")
         if not file.is_dir() and not file.is_file():
-            raise VideoReadError(path, "it is a device; give a video file or a folder of pictures")
+            raise VideoReadError(path, "it is a device; give a video file or a folder of images")
         if file.is_file() and file.stat().st_size == 0:
             raise VideoReadError(path, "the file is empty; copy it again")
         yield

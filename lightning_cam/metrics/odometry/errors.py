@@ -154,7 +154,7 @@ class TrajectoryErrors(Metric):
 
         Args:
             sequence: `(N,)` whole numbers.
-            frame: `(N,)` whole numbers; frame + 1 is the next picture of the sequence.
+            frame: `(N,)` whole numbers; frame + 1 is the next image of the sequence.
             motion: `(N, 4, 4)`, predicted T_{t->t+1}.
             truth: `(N, 4, 4)`, NaN where unknown.
         """

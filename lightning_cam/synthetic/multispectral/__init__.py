@@ -1,6 +1,6 @@
 """Synthetic multispectral: a person seen by an infrared and a visible camera at once.
 
-Pairs of actions need one spectrum, the other, either, or both: see `script`. Beside the pictures
+Pairs of actions need one spectrum, the other, either, or both: see `script`. Beside the images
 lie the masks of body, arm and paddle in both spectra, and the interval of the action.
 """
 

@@ -15,11 +15,11 @@ from lightning_cam.synthetic.multispectral.motions import Array
 CAMERAS = (1, 2)
 IR_SIZE, TV_SIZE = (60, 80), (68, 120)  # height, width
 FINE = 4  # painted larger by this factor, then shrunk
-AMBIENT = 0.25  # of the infrared picture, 0 to 1
+AMBIENT = 0.25  # of the infrared image, 0 to 1
 LAMP = (-0.40, -0.33), 0.045  # its place in frame heights from the middle, and radius
 
 # Pixels of a frame height, turn in degrees, and where the middle of the scene is seen, in frame
-# heights from the middle of the picture.
+# heights from the middle of the image.
 _VIEWS = {
     ("tv", 1): (0.96 * TV_SIZE[0], 1.5, (0.035, 0.010)),
     ("tv", 2): (0.84 * TV_SIZE[0], -2.0, (-0.030, 0.020)),
@@ -59,7 +59,7 @@ class Look:
 
 
 def view(spectrum: str, camera: int, scale: int = 1) -> Array:
-    """Affine map (3, 3) from the scene, in frame heights, to pixels of a spectrum's picture."""
+    """Affine map (3, 3) from the scene, in frame heights, to pixels of a spectrum's image."""
     height, width = IR_SIZE if spectrum == "ir" else TV_SIZE
     pixels, degrees, (x, y) = _VIEWS[spectrum, camera]
     cos, sin = pixels * math.cos(math.radians(degrees)), pixels * math.sin(math.radians(degrees))
@@ -71,7 +71,7 @@ def view(spectrum: str, camera: int, scale: int = 1) -> Array:
 
 
 def finer(view: Array, factor: int) -> Array:
-    """The same map to a picture with `factor` times as many pixels; a pixel's centre is whole."""
+    """The same map to an image with `factor` times as many pixels; a pixel's centre is whole."""
     half = (factor - 1) / 2
     return np.array([[factor, 0, half], [0, factor, half], [0, 0, 1]]) @ view
 
@@ -116,7 +116,7 @@ def look(seed: int, actor: int, camera: int, scale: int = 1) -> Look:
 
 
 def _wall(rng: np.random.Generator, camera: int, scale: int) -> Array:
-    """Wallpaper, a picture, a floor, and the lamp; camera 2 sees all but the lamp mirrored."""
+    """Wallpaper, an image, a floor, and the lamp; camera 2 sees all but the lamp mirrored."""
     rows, columns = (FINE * scale * side for side in TV_SIZE)
 
     def noise(*cells: int) -> Array:

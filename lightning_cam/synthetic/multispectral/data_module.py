@@ -22,7 +22,7 @@ class SyntheticMultispectral(Multispectral):
         actors: how many there are; the last fifth is for testing.
         repetitions: of each action by each actor before each of the two cameras.
         actions: some of the class names; None for all.
-        scale: factor of the picture sizes 80x60 (infrared) and 120x68 (visible).
+        scale: factor of the image sizes 80x60 (infrared) and 120x68 (visible).
         render_seed: seed of the rendering; `seed` is that of order and augmentation.
         **options: arguments of `Multispectral`; the defaults suit the small networks of this
             package.

@@ -60,7 +60,7 @@ class Drawn(NamedTuple):
     scene: Scene
 
     def truth(self, action: str, spectrum: str) -> Truth:
-        """Ground truth of "ir", "tv", or "irtv": the visible picture with both spectra's evidence.
+        """Ground truth of "ir", "tv", or "irtv": the visible image with both spectra's evidence.
 
         Its mask is what carries evidence of the action there, which may be nothing at all.
         """
@@ -96,7 +96,7 @@ def render(
 ) -> Path:
     """Render the data set into `root` unless it is there already.
 
-    Writes `SOIB/{IR,TV}/<action>/a<NN>_c<N>_r<N>/%04d.png` (40 pictures at 12.5 fps, infrared in
+    Writes `SOIB/{IR,TV}/<action>/a<NN>_c<N>_r<N>/%04d.png` (40 images at 12.5 fps, infrared in
     one channel of 8 bits), `SOIB/file_lists/{IR,TV}_{train,test}.txt`, `registration.json` (camera
     to the matrix that maps infrared to visible pixels) and, for each of IR, TV and both fused
     (IRTV), `ground_truth/<spectrum>/<action>/a<NN>_c<N>_r<N>.npz`. The last fifth of the actors is
@@ -109,7 +109,7 @@ def render(
         repetitions: of each action by each actor before each of the two cameras.
         actions: some of `ACTIONS`; None for all.
         seed: of all randomness.
-        scale: factor of the picture sizes 80x60 (infrared) and 120x68 (visible).
+        scale: factor of the image sizes 80x60 (infrared) and 120x68 (visible).
         processes: worker processes; None for one per CPU.
 
     Raises:
@@ -191,7 +191,7 @@ def _write(root: Path, key: ClipKey | None, *, manifest: dict[str, Any]) -> None
         return
     drawn = draw(key, manifest["seed"], manifest["scale"])
     for spectrum, sequence in (("IR", drawn.ir), ("TV", drawn.tv)):
-        _write_pictures(root / FOLDER / spectrum / key.name, sequence.frames)
+        _write_images(root / FOLDER / spectrum / key.name, sequence.frames)
     for spectrum in (*SPECTRA, "IRTV"):
         truth = drawn.truth(ACTIONS[key.action], spectrum.lower())
         truth.write(root / "ground_truth" / spectrum / f"{key.name}.npz")
@@ -220,7 +220,7 @@ def held_actors(actors: int) -> int:
     return max(1, round(actors / 5))
 
 
-def _write_pictures(folder: Path, frames: Array) -> None:
+def _write_images(folder: Path, frames: Array) -> None:
     for i, frame in enumerate(frames):
         bgr = frame[..., ::-1] if frame.ndim == 3 else frame
         _, data = cv2.imencode(".png", np.ascontiguousarray(bgr), _PNG)

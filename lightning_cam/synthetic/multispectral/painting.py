@@ -39,7 +39,7 @@ class Shape(NamedTuple):
 
 
 class Sequence(NamedTuple):
-    """Pictures of one spectrum."""
+    """Images of one spectrum."""
 
     frames: Array  # (n, H, W) or (n, H, W, 3) uint8
     parts: dict[str, Array]  # (n, H, W) bool each, where the part is, seen or not
@@ -126,7 +126,7 @@ def paint(look: Look, scene: Scene, camera: int, rng: np.random.Generator, scale
 
 
 def _infrared(look: Look, heat: Array, rng: np.random.Generator, scale: int) -> Array:
-    """The sensor's picture of warmth on top of the room's."""
+    """The sensor's image of warmth on top of the room's."""
     height, width = look.heat.shape
     warm = cv2.resize(heat, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     there = np.minimum(warm / _COAT, 1)

@@ -20,7 +20,7 @@ class SyntheticOdometry(KittiOdometry):
         root: folder to render into.
         frames: of each training sequence.
         eval_length: frames of each of the other sequences.
-        scale: factor of the picture size 208x64; that of clips is `width` and `height`.
+        scale: factor of the image size 208x64; that of clips is `width` and `height`.
         render_seed: seed of the rendering; `seed` is that of order and augmentation.
         train: as in `KittiOdometry`.
         val: as above.

@@ -19,7 +19,7 @@ def masks(world: World, shots: Sequence[Shot], scale: int = 1) -> dict[str, Arra
     """Masks (n, H, W) of `PARTS` in the first n frames of a probe scene.
 
     - moving: the box that moves by itself, which no motion of the camera explains.
-    - flat: the wall of one colour, where any depth gives the same picture.
+    - flat: the wall of one colour, where any depth gives the same image.
     - rich: texture with parallax, where a wrong depth is seen. Of all pixels that stand still and
       have a known depth, the quarter with the highest `response` over the whole film, smoothed
       over a few pixels (Gaussian, 2 pixels times the scale); never on or next to the other two.
@@ -42,7 +42,7 @@ def masks(world: World, shots: Sequence[Shot], scale: int = 1) -> dict[str, Arra
 
 
 def response(frames: Array, depth: Array, poses: Array, matrix: Array) -> Array:
-    """How much the picture changes with the depth: |gradient of the picture . parallax|.
+    """How much the image changes with the depth: |gradient of the image . parallax|.
 
     The parallax is the derivative of the place where a pixel is found in a neighbouring frame by
     the logarithm of its inverse depth; for small motions that is the flow that the translation of

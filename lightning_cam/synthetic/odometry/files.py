@@ -22,7 +22,7 @@ from lightning_cam.synthetic.rendering import render_once
 
 REVISION = 1
 TRAIN, VAL, TEST, PROBE = ("00", "01", "02"), "09", "10", "11"
-DEPTH_UNIT = 256  # of the depth pictures, to the metre
+DEPTH_UNIT = 256  # of the depth images, to the metre
 _PIECE = 20  # frames that one job renders
 # Axes of KITTI's laser (x forwards, y to the left, z up) in the camera, at the same place.
 _LASER = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0]])
@@ -55,7 +55,7 @@ def render(
     Writes `sequences/<XX>/image_2/%06d.png` (208x64 times `scale`), `sequences/<XX>/calib.txt`
     (P0 to P3, all equal, and Tr), `sequences/<XX>/times.txt` (0.1 s a frame) and `poses/<XX>.txt`
     (camera to world, the first one the identity), as KITTI odometry has them; and, with the same
-    names as the pictures, `ground_truth/<XX>/depth/%06d.png` (16 bits, metres * 256, 0 = unknown:
+    names as the images, `ground_truth/<XX>/depth/%06d.png` (16 bits, metres * 256, 0 = unknown:
     the sky, and beyond 80 m). Sequences 00, 01 and 02 are for training, 09 for validation, 10 for
     testing. Sequence 11 is the probe: a box moves by itself in it, and a wall has one colour; its
     masks are in `ground_truth/11/{moving,flat,rich}/%06d.png` (0 or 255), see `probe.masks`.
@@ -68,7 +68,7 @@ def render(
         val: frames of the validation sequence.
         test: frames of the test sequence.
         probe: frames of the probe sequence.
-        scale: factor of the picture size 208x64.
+        scale: factor of the image size 208x64.
         seed: of all randomness.
         processes: worker processes; None for one per CPU.
 
@@ -128,14 +128,14 @@ def _write(root: Path, piece: _Piece, *, manifest: dict[str, Any]) -> None:
         _write_texts(root, name, of, manifest["frames"][name], scale)
     shots = [shoot(of, frame, scale) for frame in range(piece.start, piece.stop)]
     truth = root / "ground_truth" / name
-    for folder, pictures in {
+    for folder, images in {
         root / "sequences" / name / "image_2": [shot.frame[..., ::-1] for shot in shots],
         truth / "depth": [_depth(shot) for shot in shots],
     }.items():
-        _write_pictures(folder, pictures, piece.start)
+        _write_images(folder, images, piece.start)
     if name == PROBE:
         for part, mask in masks(of, shots, scale).items():
-            _write_pictures(truth / part, list(mask * np.uint8(255)))
+            _write_images(truth / part, list(mask * np.uint8(255)))
 
 
 def _write_texts(root: Path, name: str, of: World, count: int, scale: int) -> None:
@@ -166,7 +166,7 @@ def _depth(shot: Shot) -> Array:
     return np.rint(shot.depth * DEPTH_UNIT).astype(np.uint16)
 
 
-def _write_pictures(folder: Path, pictures: list[Array], first: int = 0) -> None:
-    for number, picture in enumerate(pictures, first):
-        _, data = cv2.imencode(".png", np.ascontiguousarray(picture))
+def _write_images(folder: Path, images: list[Array], first: int = 0) -> None:
+    for number, image in enumerate(images, first):
+        _, data = cv2.imencode(".png", np.ascontiguousarray(image))
         write_bytes(folder / f"{number:06d}.png", data.tobytes())

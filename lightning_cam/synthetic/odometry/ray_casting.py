@@ -16,7 +16,7 @@ GROUND, SKY = -1, -2  # in place of the number of a box
 _TILE_GROUND, _TILE_BOX = 6.0, 4.0  # metres
 _TILES_SKY = 6  # around the horizon
 _BLUR = 1.9  # of textures, in pixels: finer ones would not survive a warp
-# Camera 2 of KITTI's sequence 00: fx, fy, cx, cy, and the size of its pictures.
+# Camera 2 of KITTI's sequence 00: fx, fy, cx, cy, and the size of its images.
 _KITTI, _KITTI_SIZE = (718.856, 718.856, 607.1928, 185.2157), (376, 1241)
 
 
@@ -35,7 +35,7 @@ class Shot(NamedTuple):
 
 
 def intrinsics(scale: int = 1) -> Array:
-    """The camera matrix (3, 3) for pictures of `scale` times SIZE; pixel centres are whole."""
+    """The camera matrix (3, 3) for images of `scale` times SIZE; pixel centres are whole."""
     down, right = (scale * side / full for side, full in zip(SIZE, _KITTI_SIZE, strict=True))
     fx, fy, cx, cy = _KITTI
     return np.array([

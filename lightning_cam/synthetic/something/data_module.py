@@ -24,7 +24,7 @@ class SyntheticSomething(SomethingSomething):
         root: folder to render into.
         clips: clips per class.
         workers: how many there are.
-        version: of the layout: 1 for folders of pictures, 2 for webm.
+        version: of the layout: 1 for folders of images, 2 for webm.
         templates: some of the class names; None for all.
         height: of the rendered frames in pixels.
         render_seed: seed of the rendering; `seed` is that of order and augmentation.

@@ -193,7 +193,7 @@ def _write(root: Path, key: ClipKey | None, *, manifest: dict[str, Any]) -> None
     frames, parts, scene = draw(key, seed, manifest["height"])
     clip = root / _clip(version, clip_id)
     if version == 1:
-        _write_pictures(clip, frames)
+        _write_images(clip, frames)
     else:
         _encode(clip.with_name(f"{clip_id}.webm"), frames)
     mask = parts["hand"] | parts["object"]
@@ -201,7 +201,7 @@ def _write(root: Path, key: ClipKey | None, *, manifest: dict[str, Any]) -> None
     truth.write(root / "ground_truth" / f"{clip_id}.npz")
 
 
-def _write_pictures(folder: Path, frames: Array) -> None:
+def _write_images(folder: Path, frames: Array) -> None:
     for i, frame in enumerate(frames, start=1):
         bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
         _, data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, 90))

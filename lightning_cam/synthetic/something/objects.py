@@ -98,7 +98,7 @@ _FACES: dict[str, list[tuple[Array, float]]] = {
 
 
 def _sprite(thing: Thing, scale: float) -> Array:
-    """The picture of a rigid thing (h, w, 4), its part 255 where it is not."""
+    """The image of a rigid thing (h, w, 4), its part 255 where it is not."""
     width, height = (round(scale * side) for side in thing.size)
     x, y = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
     unit = scale * max(0.035, 0.2 * min(thing.size))

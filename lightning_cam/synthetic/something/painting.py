@@ -48,7 +48,7 @@ class Canvas:
         cv2.polylines(self.pixels, places, False, (*colour, part), pen, shift=4)
 
     def paste(self, image: Array, x: float, y: float) -> None:
-        """A picture (h, w, 4), transparent where its part is 255, by the middle of its base."""
+        """An image (h, w, 4), transparent where its part is 255, by the middle of its base."""
         height, width = image.shape[:2]
         left, top = round(x * self.scale - width / 2), round(y * self.scale - height)
         rows = slice(max(0, top), max(0, top + height))

@@ -25,7 +25,7 @@ from lightning_cam.synthetic.something.painting import (
 )
 
 ASPECT = 1.32  # of the frame
-FINE = 4  # a power of two: halving is the fastest way to shrink a picture
+FINE = 4  # a power of two: halving is the fastest way to shrink an image
 
 _SKIN = (
     (246, 208, 178), (228, 180, 142), (202, 146, 104), (160, 106, 70), (116, 74, 50), (86, 56, 42),
@@ -79,7 +79,7 @@ def look(seed: int, worker: int, height: int) -> Look:
     pixels[..., :3] = np.clip(room, 0, 255)
     corner, size = rng.uniform((0, 0.02), (0.9, 0.2)), rng.uniform((0.2, 0.15), (0.4, 0.3))
     tint = 0.7 * wall + 0.3 * colour()
-    for margin, tone in ((0, 0.75 * wall), (0.02, tint)):  # a picture on the wall
+    for margin, tone in ((0, 0.75 * wall), (0.02, tint)):  # an image on the wall
         (left, top), (right, low) = corner + margin, corner + size - margin
         frame = np.array([(left, top), (right, top), (right, low), (left, low)])
         Canvas(pixels, rows).fill(frame, tuple(tone), SCENERY)

@@ -1,4 +1,4 @@
-"""Confusion matrices as pictures."""
+"""Confusion matrices as images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def save_confusion(path: str | Path, matrix: Tensor, classes: Sequence[str], tit
         path: the file; its folder is made.
         matrix: (K, K) counts, row = true class, column = predicted class.
         classes: the K names.
-        title: one line above the picture.
+        title: one line above the image.
     """
     # pyplot would keep global state and choose a window system; the Figure alone does neither.
     from matplotlib.figure import Figure

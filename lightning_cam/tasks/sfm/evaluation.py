@@ -18,11 +18,11 @@ from lightning_cam.metrics.odometry.errors import SnippetErrors, TrajectoryError
 from lightning_cam.metrics.odometry.trajectories import chain
 
 _SNIPPET = 5  # frames, as published, whatever the network's own snippet
-_EXAMPLES = 6  # depth pictures an epoch
+_EXAMPLES = 6  # depth images an epoch
 
 
 class Example(NamedTuple):
-    """One target, for a picture; on the CPU.
+    """One target, for an image; on the CPU.
 
     Attributes:
         name: clip and frame.

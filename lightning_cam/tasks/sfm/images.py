@@ -59,21 +59,21 @@ def see(views: Views, scene: Scene, counted: Tensor, margin: int, loss: ViewSynt
     motions = pose_matrix(views.poses, loss.rotation)[:, margin]  # to the next frame
     ahead = scene._replace(sources=scene.sources[:, margin : margin + 1])
     warp = warp_sources(ahead, depth, motions[:, None])[0]
-    view = ((warp.picture + 1) * 127.5).round().clamp(0, 255).permute(0, 2, 3, 1)
+    view = ((warp.image + 1) * 127.5).round().clamp(0, 255).permute(0, 2, 3, 1)
     view = torch.where(warp.valid[..., None], view, view.new_tensor(UNKNOWN))
     view[~counted] = view.new_tensor(UNKNOWN)
     far = _padded(depth.masked_fill(~counted[:, None, None], torch.nan), margin)
     error = _padded(
-        loss.error(scene.target, warp.picture).masked_fill(
+        loss.error(scene.target, warp.image).masked_fill(
             ~(warp.valid & counted[:, None, None]), torch.nan
         ),
         margin,
     )
-    pictures = view.to(torch.uint8).cpu().numpy()
+    images = view.to(torch.uint8).cpu().numpy()
     rim = ((margin, margin), (0, 0), (0, 0), (0, 0))
     panels = {
         "depth": colour_depth(far),
-        "next frame, warped": np.pad(pictures, rim, constant_values=UNKNOWN[0]),
+        "next frame, warped": np.pad(images, rim, constant_values=UNKNOWN[0]),
         "error": colour_error(error),
     }
     scales = {
@@ -103,7 +103,7 @@ def _padded(maps: Tensor, margin: int) -> np.ndarray:
     return np.pad(maps.cpu().numpy(), rim, constant_values=np.nan)
 
 
-def save_pictures(
+def save_images(
     task: Any,
     stage: str,
     trajectories: Mapping[str, tuple[Tensor, Tensor]],
@@ -131,7 +131,7 @@ def save_pictures(
         known = [factor for factor in factors if factor]
         rows = [
             (
-                task.picture(e.frame),
+                task.image(e.frame),
                 e.depth.numpy() * (factor or (np.median(known) if known else 1)),
                 None if e.truth is None else e.truth.numpy(),
             )

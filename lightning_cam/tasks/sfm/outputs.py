@@ -17,7 +17,7 @@ def column_names(sources: int) -> tuple[str, ...]:
     """The names of the columns, for targets of so many sources.
 
     Negative losses (to be explained as what holds them down), the pose vector of the motion from
-    the target to the next frame, and mean depths: of the picture, and of a box.
+    the target to the next frame, and mean depths: of the image, and of a box.
     """
     return (
         "-view_synthesis_loss",
@@ -35,7 +35,7 @@ def column_values(views: Views, losses: Losses, box: Sequence[float]) -> Tensor:
     Args:
         views: of the targets.
         losses: of them.
-        box: [top, left, bottom, right] in shares of the picture.
+        box: [top, left, bottom, right] in shares of the image.
     """
     depth = 1 / views.disparities[0][:, 0].float()  # (R, H, W)
     height, width = depth.shape[1:]

@@ -24,7 +24,7 @@ from lightning_cam.metrics.depth import Crop
 from lightning_cam.models.sfm import SfMLearner, Views
 from lightning_cam.tasks.schedules import scheduled, trainable
 from lightning_cam.tasks.sfm.evaluation import OdometryScores
-from lightning_cam.tasks.sfm.images import Seen, save_pictures, see
+from lightning_cam.tasks.sfm.images import Seen, save_images, see
 from lightning_cam.tasks.sfm.outputs import column_names, column_values
 from lightning_cam.tasks.sfm.view_synthesis import Losses, Scene, ViewSynthesis, warp_sources
 
@@ -40,16 +40,16 @@ class StructureFromMotion(L.LightningModule):
     Args:
         model: the two networks.
         loss: how views are judged; None: `ViewSynthesis()`.
-        mean: of the data's normalisation, in [0, 1], by which pictures become comparable again.
+        mean: of the data's normalisation, in [0, 1], by which images become comparable again.
         std: of it.
         optimizer: called with the parameters (`_partial_: true` in Hydra); None is Adam(lr=2e-4).
         scheduler: see `VideoClassification`.
-        box: [top, left, bottom, right] of the column "depth/box", in shares of the picture; by
+        box: [top, left, bottom, right] of the column "depth/box", in shares of the image; by
             default what lies ahead.
         layers: dotted names of target layers under `model`, the first is the default. None takes
             the network's own.
         depth_cap: metres beyond which true depth does not count, 80 or 50.
-        depth_crop: "garg": only the part of the picture that is usual for KITTI; None: all of it.
+        depth_crop: "garg": only the part of the image that is usual for KITTI; None: all of it.
 
     Raises:
         ConfigError: settings that make no sense.
@@ -83,13 +83,13 @@ class StructureFromMotion(L.LightningModule):
             )
         if len(box) != 4 or not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
             raise ConfigError(
-                f"box={list(box)} must be [top, left, bottom, right] in shares of the picture"
+                f"box={list(box)} must be [top, left, bottom, right] in shares of the image"
             )
         self.box = tuple(box)
         self.optimizer = optimizer or partial(Adam, lr=2e-4)
         self.scheduler = scheduler
         self.layers = tuple(layers or model.explain_layers)
-        for name, of in (("mean", mean), ("std", std)):  # (3, 1, 1, 1), to be where pictures are
+        for name, of in (("mean", mean), ("std", std)):  # (3, 1, 1, 1), to be where images are
             self.register_buffer(name, torch.tensor(list(of)).view(-1, 1, 1, 1), persistent=False)
         self.columns = column_names(model.snippet - 1)
         self.val_scores = OdometryScores(model.snippet, depth_cap, depth_crop)
@@ -106,7 +106,7 @@ class StructureFromMotion(L.LightningModule):
         return self.model(clip, self.view_synthesis.geometry_weight > 0)
 
     def scene(self, batch: Batch) -> Scene:
-        """The pictures by which the views of a batch are judged, of R = B*S targets."""
+        """The images by which the views of a batch are judged, of R = B*S targets."""
         clip = (2 * (batch["video"].float() * self.std + self.mean) - 1).clamp(-1, 1)
         target, sources = self.net.snippets(clip)
         targets = len(target) // len(clip)
@@ -190,7 +190,7 @@ class StructureFromMotion(L.LightningModule):
     def against_identity(
         self, views: Views, scene: Scene, motions: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Mean |difference| of pictures in [0, 1] to the warped and to the plain sources, (R,).
+        """Mean |difference| of images in [0, 1] to the warped and to the plain sources, (R,).
 
         Over the same pixels, those that the warped sources show: pixels out of view count in
         neither, so that warping out of view gains nothing.
@@ -200,11 +200,11 @@ class StructureFromMotion(L.LightningModule):
         valid = torch.stack([warp.valid for warp in warps], 1)  # (R, N, H, W)
         pixels = valid.sum((1, 2, 3)).clamp(min=1)
 
-        def error(pictures: Tensor) -> Tensor:
-            apart = (scene.target[:, None] - pictures).abs().mean(2) / 2
+        def error(images: Tensor) -> Tensor:
+            apart = (scene.target[:, None] - images).abs().mean(2) / 2
             return (apart * valid).sum((1, 2, 3)) / pixels
 
-        return error(torch.stack([warp.picture for warp in warps], 1)), error(scene.sources)
+        return error(torch.stack([warp.image for warp in warps], 1)), error(scene.sources)
 
     def _log_scores(self, stage: str, scores: OdometryScores) -> None:
         found = scores.compute()  # over all ranks
@@ -216,7 +216,7 @@ class StructureFromMotion(L.LightningModule):
             self.log(f"{stage}/{name}", value, rank_zero_only=True)
         trial: bool | int = self.trainer.fast_dev_run  # type: ignore[attr-defined]
         if self.trainer.is_global_zero and not trial:
-            save_pictures(self, stage, trajectories, examples)
+            save_images(self, stage, trajectories, examples)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(trainable(list(self.model.parameters())))
@@ -226,10 +226,10 @@ class StructureFromMotion(L.LightningModule):
         """How to look into both networks.
 
         The columns are `self.columns`: negative losses, the pose vector of the motion from the
-        target to the next frame, and the mean depth (of the picture, of `box`); each is the mean
+        target to the next frame, and the mean depth (of the image, of `box`); each is the mean
         over the clip's targets. A clip of the target alone with its sources (T = snippet) has one.
 
-        What is perturbed is what the networks see. Views are judged by the pictures of the batch,
+        What is perturbed is what the networks see. Views are judged by the images of the batch,
         whatever is put in: else hiding everything would be a perfect synthesis of nothing.
 
         Args:
@@ -242,7 +242,7 @@ class StructureFromMotion(L.LightningModule):
         def columns(clip: Tensor) -> Tensor:
             if batch is None:
                 raise UserError(
-                    "views are judged by the batch's pictures and intrinsics: pass it to "
+                    "views are judged by the batch's images and intrinsics: pass it to "
                     "task.explainable(batch)"
                 )
             return self._columns(clip, batch)
@@ -271,7 +271,7 @@ class StructureFromMotion(L.LightningModule):
         counted = self.targets(batch).repeat(copies, 1)[..., None]
         return (found * counted).sum(1) / counted.sum(1).clamp(min=1)
 
-    def picture(self, frame: Tensor) -> np.ndarray:
+    def image(self, frame: Tensor) -> np.ndarray:
         """(H, W, 3) uint8 RGB of a normalised frame (3, H, W)."""
         level = frame.cpu()[:, None] * self.std.cpu() + self.mean.cpu()  # (3, 1, H, W)
         return (255 * level[:, 0]).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()

@@ -33,7 +33,7 @@ _SMOOTH_STEP = {"depth": 2.3, "disparity": 2.0, "edges": 2.0}  # by which coarse
 
 
 class Scene(NamedTuple):
-    """The pictures by which views are judged.
+    """The images by which views are judged.
 
     Attributes:
         target: `(R, 3, H, W)` in [-1, 1].
@@ -69,7 +69,7 @@ class ViewSynthesis:
                 + geometry_weight * geometry
 
     `view_synthesis` is the sum over scales and sources of the mean error |I_t - I_s(warped)|, in
-    units of pictures in [-1, 1], of pixels that the source shows (others count as 0), times the
+    units of images in [-1, 1], of pixels that the source shows (others count as 0), times the
     explainability mask where there is one. `mask` is the cross entropy of the masks with 1, without
     which they would be 0. `smooth` is the sum over scales of second differences, see `smooth`.
 
@@ -79,7 +79,7 @@ class ViewSynthesis:
         smooth: "depth" or "disparity": second differences, weighted by 2.3^-s or 2^-s at scale s;
             "edges": first differences of the disparity, cheap across edges, by 2^-s.
         rotation: of pose vectors, "euler" or "quat".
-        ssim: share of the SSIM term in the error, 0.85 in monodepth2, which has pictures in [0, 1].
+        ssim: share of the SSIM term in the error, 0.85 in monodepth2, which has images in [0, 1].
         min_reprojection: each pixel's error is that of the source that explains it best, instead of
             the sum over sources.
         auto_mask: a pixel that the unwarped source explains at least as well counts with that
@@ -178,7 +178,7 @@ class ViewSynthesis:
         depth = 1 / disparity[:, 0]
         warps = warp_sources(scene, depth, motions, self.padding)
         valid = torch.stack([warp.valid for warp in warps], 1)
-        errors = [self.error(scene.target, warp.picture) for warp in warps]
+        errors = [self.error(scene.target, warp.image) for warp in warps]
         if not self.geometry_weight or views.source_disparities is None:
             return torch.stack(errors, 1), valid, None
         apart = []
@@ -192,7 +192,7 @@ class ViewSynthesis:
         return torch.stack(errors, 1), valid, torch.stack(apart, 1)
 
     def error(self, target: Tensor, other: Tensor) -> Tensor:
-        """How much two pictures (R, 3, h, w) in [-1, 1] differ at each pixel, (R, h, w)."""
+        """How much two images (R, 3, h, w) in [-1, 1] differ at each pixel, (R, h, w)."""
         if not self.ssim:
             return (target - other).abs().mean(1)
         target, other = (target + 1) / 2, (other + 1) / 2
@@ -222,15 +222,15 @@ class ViewSynthesis:
 
     def _smooth(self, disparity: Tensor, scene: Scene, scale: int) -> Tensor:
         if self.smooth == "edges":
-            picture = (F.interpolate(scene.target, disparity.shape[-2:], mode="area") + 1) / 2
-            term = edge_smoothness(disparity[:, 0], picture)
+            image = (F.interpolate(scene.target, disparity.shape[-2:], mode="area") + 1) / 2
+            term = edge_smoothness(disparity[:, 0], image)
         else:
             term = smoothness(1 / disparity[:, 0] if self.smooth == "depth" else disparity[:, 0])
         return term / _SMOOTH_STEP[self.smooth] ** scale
 
 
 def resized(scene: Scene, size: torch.Size | tuple[int, int]) -> Scene:
-    """The scene in pictures of another size, by averaging, with its intrinsics."""
+    """The scene in images of another size, by averaging, with its intrinsics."""
     old = scene.target.shape[-2:]
     if tuple(size) == tuple(old):
         return scene

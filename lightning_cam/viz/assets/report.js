@@ -13,7 +13,7 @@ function follow(card) {
     marks.forEach((mark) => mark.setAttribute("x", t));
   };
   const run = () => { show(); if (!video.paused) requestAnimationFrame(run); };
-  video.addEventListener("loadedmetadata", () => {  // room for the controls below the picture
+  video.addEventListener("loadedmetadata", () => {  // room for the controls below the video
     video.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight + 0.12 * video.videoWidth}`;
   });
   video.addEventListener("play", run);
