@@ -6,7 +6,7 @@ UV ?= $(shell command -v uv)
 BIN := .venv/bin
 SHARED := -n auto --maxprocesses 4 --dist worksteal  # tests share the cores
 
-.PHONY: help train test quick lint wheel bench clean
+.PHONY: help train test quick lint docs wheel bench clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -19,10 +19,10 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	@echo "installing into .venv: 6 GB on disk with CUDA, some minutes the first time"
 ifneq ($(UV),)
 	uv venv --quiet --seed --allow-existing --python $(PYTHON) .venv
-	VIRTUAL_ENV=.venv uv pip install --quiet $(if $(CPU),--torch-backend=cpu) --editable '.[dev]' $(EXACT)
+	VIRTUAL_ENV=.venv uv pip install --quiet $(if $(CPU),--torch-backend=cpu) --editable '.[dev,docs]' $(EXACT)
 else
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev]' $(EXACT)
+	$(BIN)/pip install --quiet --editable '.[dev,docs]' $(EXACT)
 endif
 	@du -sh .venv
 	touch $@
@@ -41,6 +41,9 @@ lint: $(BIN)/.installed ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(BIN)/.installed ## Build these pages and the API reference, strictly, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 wheel: $(BIN)/.installed ## Build the wheel and use it in an empty environment (FRESH=1 downloads one)
 	scripts/check_wheel.sh $(BIN)/python
 
@@ -48,5 +51,5 @@ bench: $(BIN)/.installed ## Measure what explanations cost
 	$(BIN)/python benchmarks/cost.py
 
 clean: ## Remove the environment, caches, runs and rendered data
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist *.egg-info site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf runs data/synthetic_*

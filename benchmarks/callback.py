@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE")
     args = parser.parse_args()
-    from lightning_cam.data.synthetic.actions_data import SyntheticActions
+    from lightning_cam.synthetic.actions.data_module import SyntheticActions
 
     SyntheticActions(str(ROOT / "data/synthetic_actions")).prepare_data()
     added: dict[str, list[float]] = {"wall": [], "epochs": [], "cpu": []}

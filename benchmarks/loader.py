@@ -39,10 +39,10 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_cam.data.clips import Clip
-from lightning_cam.data.listing import Listing
-from lightning_cam.data.module import VideoDataModule
-from lightning_cam.data.video import probe, read_frames
+from lightning_cam.data.core.clips import Clip
+from lightning_cam.data.core.listing import Listing
+from lightning_cam.data.core.module import VideoDataModule
+from lightning_cam.data.video.reading import probe, read_frames
 
 import cv2  # isort: skip  (after the module that settles its order with decord)
 

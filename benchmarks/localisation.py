@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 
 import lightning_cam as lc
-from lightning_cam.attribution.ops import resize_heatmap
-from lightning_cam.checkpoint import rebuild
-from lightning_cam.data.loading import collate
+from lightning_cam.attribution.tensors import resize_heatmap
+from lightning_cam.data.core.loading import collate
 from lightning_cam.metrics import energy_inside, pointing_hits, temporal_iou
 from lightning_cam.models import FrameCNN
+from lightning_cam.training.checkpoint import rebuild
 from lightning_cam.viz import ClipPicture, draw_sheet, save_png
 
 MEASURES = ("pointing", "in mask", "in action", "temporal IoU", "last quarter", "blanking")

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_cam.checkpoint import rebuild
-from lightning_cam.data.loading import collate
-from lightning_cam.data.synthetic.something import REVERSED
+from lightning_cam.data.core.loading import collate
+from lightning_cam.synthetic.something import REVERSED
+from lightning_cam.training.checkpoint import rebuild
 
 COLUMNS = ("network", "clips", "as they are", "shuffled", "reversed", "reversed, partner class")
 

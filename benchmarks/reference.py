@@ -65,14 +65,19 @@ TASKS = {
 }  # fmt: skip
 TWO_STEPS = [
     "trainer=cpu", "trainer.max_epochs=2", "trainer.limit_train_batches=1", "logger=csv", "runs=.",
-    "name=run", "data.root=data", "videos.clips=1", "videos.faithfulness={steps: 4}",
+    "name=run", "data.root=data", "videos.clips=1",
+    "measure=[deletion,insertion]", "measure.deletion.steps=4",
 ]  # fmt: skip
 # Task -> columns that every method explains, beside the one that it chooses itself.
 TARGETS = {"sfm": ["depth/mean"]}
+MEASURES = "measure=[pointing_actor,energy_actor,energy_action,iou_action,deletion,insertion]"
 # Further commands for every task: name -> methods (none: those of the training), and settings.
 MORE: dict[str, tuple[list[str], list[str]]] = {
-    "as_trained": ([], ["faithfulness=true"]),
-    "side_by_side": (["gradient", "rise"], ["faithfulness={protocol: rise, steps: 8}"]),
+    "as_trained": ([], [MEASURES]),
+    "side_by_side": (
+        ["gradient", "rise"],
+        [MEASURES, "measure.deletion.protocol=rise", "measure.deletion.steps=8"],
+    ),
     "contrast": (["gradient", "occlusion"], ["target=1", "contrast=0"]),
 }
 # Settings of methods, where a method has them: it then takes a second, and its map is not blank.
@@ -80,7 +85,7 @@ METHODS: dict[str, Any] = {"masks": 24, "iterations": 3, "samples": 3, "steps": 
 METHODS |= {"window": [4, 24, 24], "stride": [4, 24, 24], "threshold": "quantile:0.8"}
 STUDIED = ["r3d_fused", "pan"]
 STUDY = [
-    "study=multispectral_tiny", "study.clips=2", "study.sweep_clips=1", "study.steps=6",
+    "study=multispectral_tiny", "study.clips=2", "study.sweep_clips=1", "measure.deletion.steps=6",
     "study.methods.rise.masks=12", "study.sweeps.rise_masks.values=[6,12,24]",
     "study.claims.more_masks.better=24", "study.claims.more_masks.worse=6",
 ]  # fmt: skip

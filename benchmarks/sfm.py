@@ -29,12 +29,12 @@ import torch
 from torch import Tensor
 
 import lightning_cam as lc
-from lightning_cam.checkpoint import rebuild
-from lightning_cam.data.clips import finished
-from lightning_cam.data.loading import collate
+from lightning_cam.data.core.clips import finished
+from lightning_cam.data.core.loading import collate
 from lightning_cam.geometry import invert, pose_matrix
 from lightning_cam.metrics import SnippetErrors, chain, constant_velocity, energy_inside
-from lightning_cam.tasks.odometry_scores import OdometryScores
+from lightning_cam.tasks.sfm.evaluation import OdometryScores
+from lightning_cam.training.checkpoint import rebuild
 
 LAYERS = ("depth.iconv1", "depth.iconv4", "depth.conv5", "pose.conv4", "pose.conv5")
 PARTS = ("rich", "moving", "flat")

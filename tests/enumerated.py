@@ -14,7 +14,7 @@ import yaml
 
 import lightning_cam as lc
 import lightning_cam.attribution
-from lightning_cam.build import TARGET, build
+from lightning_cam.training.build import TARGET, build
 
 # What a method may do many times, and how often a test lets it.
 _OFTEN = {"masks": 8, "iterations": 2, "samples": 2, "steps": 2, "nodes": 2}

@@ -15,9 +15,9 @@ import av
 import cv2
 import numpy as np
 
-from lightning_cam.data.synthetic import actions
-from lightning_cam.data.synthetic import multispectral as spectra
-from lightning_cam.data.synthetic import something as interactions
+from lightning_cam.synthetic import multispectral as spectra
+from lightning_cam.synthetic import something as interactions
+from lightning_cam.synthetic.actions import files as actions
 
 CLASSES = ("blink", "move_left")
 COUNT = 6  # clips of a class

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from lightning_cam.viz.canvas import Canvas
+from lightning_cam.viz.drawing import Canvas
 
 
 def keep_canvases(monkeypatch: pytest.MonkeyPatch) -> list[Canvas]:

@@ -19,12 +19,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import lightning_cam as lc
-from lightning_cam.callbacks import ExplainCallback
 from lightning_cam.errors import ConfigError
+from lightning_cam.explaining.callback import ExplainCallback
 from lightning_cam.metrics import DeletionArea, GiniIndex, InsertionArea, Measure
 from lightning_cam.models import LRCN
-from lightning_cam.skipped import SkippedClips
 from lightning_cam.tasks import VideoClassification
+from lightning_cam.training.skipped_clips import SkippedClips
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*bf16.*",
@@ -475,7 +475,7 @@ def test_several_loaders_equal_names_and_a_full_disk(
     def full(*_: Any) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("lightning_cam.callbacks.save_png", full)
+    monkeypatch.setattr("lightning_cam.explaining.callback.save_png", full)
     task = task_of()
     task.validation_step = lambda batch, index, dataloader_idx=0: None  # type: ignore[assignment,misc,method-assign]
     task.on_validation_epoch_end = lambda: None  # type: ignore[method-assign]

@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 from commands import ENVIRONMENT, ROOT
 
+from lightning_cam.commands import run_check as command
 from lightning_cam.commands.check import main
-from lightning_cam.data import check as command
-from lightning_cam.data import scan as scanning
-from lightning_cam.data.clips import Clip
-from lightning_cam.data.intact import bytes_missing
-from lightning_cam.data.listing import Problem
-from lightning_cam.data.scan import Finding, inspect, scan
-from lightning_cam.data.synthetic.actions_data import SyntheticActions
-from lightning_cam.data.video import read_clip, read_frames
+from lightning_cam.data.check import opening as scanning
+from lightning_cam.data.check.opening import Finding, inspect, scan
+from lightning_cam.data.core.clips import Clip
+from lightning_cam.data.core.listing import Problem
+from lightning_cam.data.video.completeness import bytes_missing
+from lightning_cam.data.video.reading import read_clip, read_frames
+from lightning_cam.synthetic.actions.data_module import SyntheticActions
 
 FORMATS = (".mpg", ".avi", ".mp4", ".mov", ".mkv", ".webm")
 
@@ -134,7 +134,7 @@ def test_real_files_are_whole(real: Path) -> None:
 
 
 def test_ground_truth_is_checked_too(videos: Path, tmp_path: Path) -> None:
-    from lightning_cam.data.truth import Truth
+    from lightning_cam.data.core.ground_truth import Truth
 
     truth = tmp_path / "truth.npz"
     clip = Clip(videos / "whole.mp4", "x", truth=truth)
@@ -154,7 +154,7 @@ def test_all_steps_are_decoded_as_far_as_memory_allows(
         kept.append(len(read.frames))
         return read
 
-    monkeypatch.setattr("lightning_cam.data.clips.read_frames", spy)
+    monkeypatch.setattr("lightning_cam.data.core.clips.read_frames", spy)
     clip = Clip(videos / "whole.mp4", "x")
     assert inspect(clip, reader(fps=30.0, num_frames=4)).steps == 72
     monkeypatch.setattr(scanning, "_MEMORY", 6 * 64 * 64 * 3)
@@ -217,7 +217,7 @@ def test_a_decoder_may_hang_crash_or_raise(
             raise RuntimeError("two\nlines")
         raise scanning.VideoReadError(path, "fine")
 
-    monkeypatch.setattr("lightning_cam.data.clips.read_frames", read)
+    monkeypatch.setattr("lightning_cam.data.core.clips.read_frames", read)
     names = ["ok1", "hang", "ok2", "crash", "leave", "raise", "ok3", "crash2", "ok4"]
     clips = [Clip(tmp_path / name, name) for name in names]
     start = time.monotonic()

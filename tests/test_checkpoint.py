@@ -15,9 +15,16 @@ import torch
 import torchvision
 
 import lightning_cam
-from lightning_cam.build import build, locate, rebuildable, strangers
-from lightning_cam.checkpoint import KEY, AtomicCheckpointIO, Remember, load, plain, rebuild
 from lightning_cam.errors import CheckpointError, ConfigError
+from lightning_cam.training.build import build, locate, rebuildable, strangers
+from lightning_cam.training.checkpoint import (
+    KEY,
+    AtomicCheckpointIO,
+    Remember,
+    load,
+    plain,
+    rebuild,
+)
 
 CLASSES = ["blink", "move_left"]
 TASK = {
@@ -32,7 +39,7 @@ TASK = {
     "optimizer": {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 1e-3},
 }
 DATA = {
-    "_target_": "lightning_cam.data.synthetic.actions_data.SyntheticActions",
+    "_target_": "lightning_cam.synthetic.actions.data_module.SyntheticActions",
     "root": "nowhere",
     "actions": CLASSES,
 }
@@ -313,11 +320,11 @@ ATTACKS = {
     "torch.load": "torch.load",
     "prefix without a dot": "lightning_cam_evil.Thing",
     "only the package": "lightning_cam",
-    "re-exported module": "lightning_cam.data.video.np",
-    "function of a re-exported module": "lightning_cam.data.video.np.load",
-    "class of a re-exported module": "lightning_cam.gallery.np.memmap",
+    "re-exported module": "lightning_cam.data.video.reading.np",
+    "function of a re-exported module": "lightning_cam.data.video.reading.np.load",
+    "class of a re-exported module": "lightning_cam.explaining.explained_clip.np.memmap",
     "re-exported class": "lightning_cam.errors.Path",
-    "re-exported function": "lightning_cam.cli.train",
+    "re-exported function": "lightning_cam.commands.run_train.train",
     "class attribute": "lightning_cam.attribution.Explainable.of",
     "dunder": "lightning_cam.errors.__builtins__",
     "loader": "lightning_cam.errors.__loader__.load_module",

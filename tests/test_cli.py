@@ -19,9 +19,9 @@ import pytest
 import torch
 from commands import ROOT, run, start, tiny
 
-from lightning_cam.checkpoint import KEY
-from lightning_cam.data.clips import ClipReader
+from lightning_cam.data.core.clips import ClipReader
 from lightning_cam.errors import VideoReadError
+from lightning_cam.training.checkpoint import KEY
 
 pytestmark = pytest.mark.slow
 
@@ -600,7 +600,9 @@ def test_a_trial_run_saves_nothing(place: Path, here) -> None:
 
 def test_mistakes_and_bugs_in_processes_of_their_own(ckpt: Path, place: Path) -> None:
     script = place / "train.py"
-    bug = "import lightning_cam.cli; lightning_cam.cli.train = lambda cfg: 1 / 0; main()"
+    bug = (
+        "from lightning_cam.commands import run_train as run; run.train = lambda cfg: 1 / 0; main()"
+    )
     script.write_text((ROOT / "train.py").read_text().replace("main()", bug))
     layer, network, bug = together(
         place,

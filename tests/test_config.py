@@ -18,13 +18,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from lightning_cam.build import PARTIAL, TARGET, build, locate
-from lightning_cam.checkpoint import KEY, Remember, rebuild
-from lightning_cam.cli import _filled
 from lightning_cam.commands.entry import command
 from lightning_cam.commands.help import help_text
 from lightning_cam.commands.search import PACKAGE as CONFIGS
+from lightning_cam.commands.train_settings import filled
 from lightning_cam.errors import quoted
+from lightning_cam.training.build import PARTIAL, TARGET, build, locate
+from lightning_cam.training.checkpoint import KEY, Remember, rebuild
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -165,7 +165,7 @@ def test_in_channels_null_is_what_the_data_have(
         f"data.fusion={fusion}",
     )
     data = build(config["data"])
-    config = _filled(config, data.classes, data.channels)
+    config = filled(config, data.classes, data.channels)
     task = build(config["task"])
     remembered = Remember(config["task"], config["data"], data.classes).memory
     saved = {KEY: remembered, "state_dict": task.state_dict(), "epoch": 0, "global_step": 1}

@@ -17,10 +17,9 @@ from offered import offered
 from torch import Tensor
 
 import lightning_cam.data
-from lightning_cam.build import build
-from lightning_cam.data.base import PARTS, ClipDataModule
-from lightning_cam.data.clips import Clip, finished
-from lightning_cam.data.loading import collate
+from lightning_cam.data.core.base import PARTS, ClipDataModule
+from lightning_cam.data.core.clips import Clip, finished
+from lightning_cam.data.core.loading import collate
 from lightning_cam.interfaces import (
     Batch,
     ClipSample,
@@ -38,6 +37,7 @@ from lightning_cam.interfaces import (
     checks,
     offers,
 )
+from lightning_cam.training.build import build
 
 SETS = choices("data")
 RENDERED = [name for name in SETS if name.startswith("synthetic")]

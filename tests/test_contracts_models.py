@@ -13,8 +13,7 @@ from offered import offered
 from torch import Tensor, nn
 
 from lightning_cam import models
-from lightning_cam.attribution.ops import fold_frames
-from lightning_cam.build import build
+from lightning_cam.attribution.tensors import fold_frames
 from lightning_cam.errors import ConfigError
 from lightning_cam.interfaces import (
     ExplainsLayers,
@@ -28,6 +27,7 @@ from lightning_cam.interfaces import (
     offers,
 )
 from lightning_cam.models.sfm import SfMLearner, Views
+from lightning_cam.training.build import build
 
 B, K, SIZE = 2, 5, 64
 NETWORKS = choices("model")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_cam.viz import CurveLine, CurvePanel, curves, draw_curves
-from lightning_cam.viz.canvas import BLUE, WRONG, Canvas
-from lightning_cam.viz.stroke import curve_styles, round_ticks
+from lightning_cam.viz.curve_styles import curve_styles, round_ticks
+from lightning_cam.viz.drawing import BLUE, WRONG, Canvas
 
 Pairs = dict[str, tuple[CurveLine, CurveLine]]
 

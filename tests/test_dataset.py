@@ -15,13 +15,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 import lightning_cam as lc
-from lightning_cam.data.clips import Clip, ClipReader, Sample, finished
-from lightning_cam.data.listing import Listing
-from lightning_cam.data.loading import ClipLoader, collate
-from lightning_cam.data.module import VideoDataModule
-from lightning_cam.data.video import VideoFrames, VideoInfo
+from lightning_cam.data.core.clips import Clip, ClipReader, Sample, finished
+from lightning_cam.data.core.listing import Listing
+from lightning_cam.data.core.loading import ClipLoader, collate
+from lightning_cam.data.core.module import VideoDataModule
+from lightning_cam.data.video.reading import VideoFrames, VideoInfo
 from lightning_cam.errors import ConfigError
-from lightning_cam.selecting import select_clips
+from lightning_cam.explaining.selection import select_clips
 
 KEYS = [(epoch, index) for epoch in (0, 3) for index in range(6)]
 

@@ -18,9 +18,8 @@ from scenes import batch_of, drive, network
 from torch import Tensor, nn
 
 import lightning_cam as lc
-from lightning_cam.attribution.extremal_answer import Answer
-from lightning_cam.attribution.perturb import Runner
-from lightning_cam.attribution.soft_masks import (
+from lightning_cam.attribution.extremal.answer import Answer
+from lightning_cam.attribution.extremal.soft_masks import (
     Appearing,
     SmoothMasks,
     core_loss,
@@ -28,6 +27,7 @@ from lightning_cam.attribution.soft_masks import (
     largest,
     ranking_loss,
 )
+from lightning_cam.attribution.perturbation import Runner
 from lightning_cam.tasks import StructureFromMotion
 
 SIZE = (6, 20, 26)
@@ -550,8 +550,8 @@ def test_wrong_settings_are_named(changes: dict[str, Any], words: str) -> None:
 
 
 def test_the_configurations_are_the_methods_defaults() -> None:
-    from lightning_cam.build import build
     from lightning_cam.commands.search import PACKAGE
+    from lightning_cam.training.build import build
 
     folder = PACKAGE / "explain"
     for name, variant in (("step", "step"), ("extremal_3d", "3d"), ("extremal_2d", "2d")):

@@ -13,12 +13,12 @@ from nets import Gap3d, batch_of, clip_of, describe
 
 import lightning_cam as lc
 from lightning_cam.errors import ConfigError, UserError
+from lightning_cam.explaining.explained_clip import explain_clip
+from lightning_cam.explaining.measured_tables import CURVES, Measurements, shown_measures
+from lightning_cam.explaining.measuring import measure_clip, with_baselines
+from lightning_cam.explaining.tables import SCORES, score_rows
 from lightning_cam.files import write_csv
-from lightning_cam.gallery import explain_clip
-from lightning_cam.measurements import CURVES, Measurements, shown_measures
-from lightning_cam.measuring import measure_clip, with_baselines
 from lightning_cam.metrics import DeletionArea, InsertionArea
-from lightning_cam.scores import SCORES, score_rows
 
 CLASSES = ["wave", "smile", "c", "d"]
 METHODS = {"gradcam": lc.GradCAM(), "space": lc.GradCAM(pool="space")}

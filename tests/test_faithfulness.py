@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import lightning_cam as lc
-from lightning_cam.attribution import perturb
+from lightning_cam.attribution import perturbation as perturb
 from lightning_cam.errors import UnknownNameError
 from lightning_cam.metrics import PROTOCOLS
 

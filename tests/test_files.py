@@ -190,7 +190,7 @@ FULL = """
 import resource, sys
 from pathlib import Path
 import numpy as np, torch
-from lightning_cam.checkpoint import AtomicCheckpointIO
+from lightning_cam.training.checkpoint import AtomicCheckpointIO
 from lightning_cam.files import whole_file, write_bytes
 from lightning_cam.viz import save_png, write_video
 noise = np.random.default_rng(0).integers(0, 255, (30, 128, 128, 3), dtype=np.uint8)

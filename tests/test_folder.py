@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_cam.data.clips import Clip
-from lightning_cam.data.folder import VideoFolder
-from lightning_cam.data.selection import hold_out
+from lightning_cam.data.clips.folder import VideoFolder
+from lightning_cam.data.core.clips import Clip
+from lightning_cam.data.core.selection import hold_out
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError
 
 

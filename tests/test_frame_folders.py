@@ -17,9 +17,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_cam.data import pictures
-from lightning_cam.data.sampling import resample_times
-from lightning_cam.data.video import VideoInfo, is_frame_folder, probe, read_clip, read_frames
+from lightning_cam.data.video import frame_folders as pictures
+from lightning_cam.data.video.reading import (
+    VideoInfo,
+    is_frame_folder,
+    probe,
+    read_clip,
+    read_frames,
+)
+from lightning_cam.data.video.sampling import resample_times
 from lightning_cam.errors import ConfigError, VideoReadError
 
 import cv2  # isort: skip  (after the module that settles its order with decord)

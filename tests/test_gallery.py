@@ -13,8 +13,8 @@ from nets import Gap3d, batch_of, clip_of, describe
 
 import lightning_cam as lc
 from lightning_cam.attribution import Contrast, explain_contrast
-from lightning_cam.clip_files import write_clip
-from lightning_cam.gallery import draw_clip, explain_clip, relevance
+from lightning_cam.explaining.clip_files import write_clip
+from lightning_cam.explaining.explained_clip import draw_clip, explain_clip, relevance
 
 CLASSES = ["wave", "smile", "../c", "d"]
 

@@ -13,7 +13,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.video import r3d_18
 
 import lightning_cam as lc
-from lightning_cam.attribution.ops import resize_heatmap
+from lightning_cam.attribution.tensors import resize_heatmap
 from lightning_cam.models import LRCN, InflatedResNet, ResNet3D
 from lightning_cam.models.clip_net import ClipNet
 from lightning_cam.models.inflate import inflate

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import lightning_cam as lc
-from lightning_cam.attribution import averaged
-from lightning_cam.attribution.perturb import reference
+from lightning_cam.attribution import averaged_gradients as averaged
+from lightning_cam.attribution.perturbation import reference
 from lightning_cam.tasks import StructureFromMotion
 
 BLACK = [-0.5, 0.3, -1.0]

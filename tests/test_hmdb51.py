@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lightning_cam.data.clips import Clip
-from lightning_cam.data.hmdb51 import HMDB51, SPLITS, source_movie
+from lightning_cam.data.clips.hmdb51 import HMDB51, SPLITS, source_movie
+from lightning_cam.data.core.clips import Clip
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError
 
 CLASSES = ["clap", "shoot_ball", "wave"]

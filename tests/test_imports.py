@@ -1,10 +1,11 @@
-"""Imports point one way, and importing stays light."""
+"""Imports point one way, every package says what belongs in it, and importing stays light."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,115 +13,119 @@ import pytest
 import lightning_cam
 
 PACKAGE = Path(lightning_cam.__file__).parent
-LOW = {"errors", "files", "progress", "interfaces"}
-TOP = ("__init__", "__main__", "cli", "commands")
-# part -> the parts it may import, and the third parties it must not
+CONTRIBUTING = PACKAGE.parent / "CONTRIBUTING.md"
+
+# Who may import whom, the lowest first: a row a package, which may import the rows it names.
+# CONTRIBUTING.md shows this table.
 MAY = {
-    "errors": set(),
-    "files": {"errors"},
-    "progress": set(),
-    "interfaces": {"errors", "attribution"},
-    "attribution": LOW,
-    "geometry": set(),
-    "metrics": {"errors", "attribution", "geometry"},
-    "viz": {"errors", "files"},
-    "models": LOW,
-    "data": LOW,
-    "tasks": LOW | {"attribution", "geometry", "metrics", "models", "viz"},
-    "gallery": LOW | {"attribution", "viz"},
-    "clip_files": LOW | {"attribution", "gallery", "viz"},
-    "measured_curves": {"metrics", "viz"},
-    "measuring": LOW | {"attribution", "build", "metrics", "scores"},
-    "measurements": LOW | {"attribution", "measured_curves", "measuring", "metrics", "scores"},
-    "skipped": LOW,
-    "callbacks": LOW
-    | {"attribution", "clip_files", "gallery", "measurements", "measuring"}
-    | {"metrics", "skipped", "viz"},
-    "build": LOW,
-    "checkpoint": LOW | {"build"},
-    "scores": {"attribution", "gallery", "metrics"},
-    "settings": LOW | {"viz"},
-    "selecting": LOW | {"attribution", "data", "gallery", "viz"},
-    "sources": LOW | {"clip_files", "data", "selecting", "settings"},
-    "explained": LOW
-    | {"attribution", "clip_files", "gallery", "measurements", "scores", "selecting", "sources"}
-    | {"viz"},
-    "explaining": LOW
-    | {"attribution", "build", "checkpoint", "data", "explained", "measurements", "metrics"}
-    | {"runs", "scores", "settings", "sources", "viz"},
-    "study": LOW
-    | {"attribution", "build", "checkpoint", "clip_files", "data", "explaining", "gallery"}
-    | {"measuring"}
-    | {"metrics", "runs", "scores", "selecting", "settings", "sources", "viz"},
-    "reproducible": set(),
-    "runs": LOW | {"checkpoint"},
-    "loggers": LOW | {"checkpoint", "runs"},
-    "data.check": LOW | {"build", "data"},
+    "errors": "",
+    "progress": "",
+    "geometry": "",
+    "files": "errors",
+    "attribution": "errors progress",
+    "interfaces": "errors attribution",
+    "metrics": "errors geometry attribution",
+    "models": "errors interfaces",
+    "viz": "files",
+    "tasks": "errors files geometry interfaces attribution metrics models viz",
+    "data": "errors files interfaces",
+    "synthetic": "errors files progress data",
+    "training": "errors files interfaces",
+    "explaining": "errors files progress interfaces attribution metrics viz data training",
+    "study": "errors files progress interfaces attribution metrics viz data training explaining",
+    "commands": "errors files progress interfaces attribution tasks data training explaining study",
 }
-PARTS = {path.stem for path in PACKAGE.iterdir()}
+# Libraries that a package must not load: the core works without them, or they are another's job.
 HEAVY = {"lightning", "wandb", "hydra", "omegaconf", "torchvision", "decord", "captum"}
+SETTINGS = {"hydra", "omegaconf"}  # known to the commands alone
 NEVER = {
-    "errors": HEAVY | {"torch"},
+    "errors": HEAVY | {"torch", "numpy"},
     "files": HEAVY | {"torch"},
-    "progress": HEAVY | {"torch"},
     "interfaces": HEAVY,
-    "attribution": HEAVY,
+    "progress": HEAVY | {"torch"},
     "geometry": HEAVY,
+    "attribution": HEAVY,
     "metrics": HEAVY,
     "viz": HEAVY | {"torch"},
     "models": HEAVY - {"torchvision"},
-    "data": {"wandb", "hydra", "omegaconf"},
-    "tasks": {"wandb", "hydra", "omegaconf"},
-    "gallery": {"wandb", "hydra", "omegaconf"},
-    "callbacks": {"wandb", "hydra", "omegaconf"},
-    "skipped": {"wandb", "hydra", "omegaconf"},
+    "data": SETTINGS | {"wandb"},
+    "synthetic": SETTINGS | {"wandb"},
+    "tasks": SETTINGS | {"wandb"},
+    "explaining": SETTINGS | {"wandb"},
 }
 
 
-def imported(path: Path) -> set[str]:
+def imports_of(path: Path) -> Iterator[str]:
     """Dotted names a file imports, anywhere in it."""
-    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def part_of(path: Path) -> str:
-    if path == PACKAGE / "data" / "check.py":  # the work of a command
-        return "data.check"
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def files_of(part: str) -> list[Path]:
+    module = PACKAGE / f"{part}.py"
+    return [module] if module.exists() else sorted((PACKAGE / part).rglob("*.py"))
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE))
-)
-def test_imports_point_one_way(path: Path) -> None:
-    part = part_of(path)
-    if part in TOP:  # it knows all; nothing else may import it
-        return
-    for name in imported(path):
-        head, *rest = name.split(".")
-        if head == "lightning_cam" and rest:
-            assert rest[0] not in TOP and rest[:2] != ["data", "check"], f"{part} imports {name}"
-            known = rest[0] == part or rest[0] in MAY[part] or rest[0].startswith("__")
-            assert known or rest[0] not in PARTS, f"{part} imports {name}"
-        assert head not in NEVER.get(part, set()), f"{part} imports {name}"
+def test_the_table_has_a_row_for_everything_that_is_there() -> None:
+    there = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert there - {"__init__", "__main__", "__pycache__", "py"} == set(MAY)
+
+
+def test_a_row_names_lower_rows_only() -> None:
+    order = list(MAY)
+    for part, may in MAY.items():
+        assert all(order.index(name) < order.index(part) for name in may.split()), part
+
+
+@pytest.mark.parametrize("part", MAY)
+def test_imports_point_one_way(part: str) -> None:
+    for path in files_of(part):
+        for name in imports_of(path):
+            head, *rest = name.split(".")
+            where = f"{path.relative_to(PACKAGE)} imports {name}"
+            if head == "lightning_cam" and rest and rest[0] in MAY:
+                assert rest[0] in (part, *MAY[part].split()), where
+            assert head not in NEVER.get(part, set()), where
+
+
+def test_no_row_allows_what_nobody_imports() -> None:
+    for part, may in MAY.items():
+        used = {name.split(".")[1] for path in files_of(part) for name in imports_of(path)
+                if name.startswith("lightning_cam.")}  # fmt: skip
+        assert set(may.split()) <= used, part
+
+
+def test_contributing_shows_the_table() -> None:
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    for part, may in MAY.items():
+        assert (
+            f"| `{part}` | {' '.join(f'`{name}`' for name in may.split()) or 'nothing'} |" in text
+        )
+
+
+def test_every_package_says_what_belongs_in_it() -> None:
+    folders = [path for path in PACKAGE.rglob("*") if path.is_dir() and any(path.glob("*.py"))]
+    for folder in (PACKAGE, *folders):
+        text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+        assert text and text.splitlines()[0].endswith((".", ":")), folder
+
+
+def loaded_by(code: str) -> set[str]:
+    code = f"import sys; {code}; print(*sys.modules)"
+    return set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
 
 
 def test_import_loads_nothing_heavy() -> None:
-    code = "import sys, lightning_cam; print(*sys.modules)"
-    modules = subprocess.check_output([sys.executable, "-c", code], text=True).split()
-    assert not (HEAVY | {"torch", "cv2", "av", "matplotlib"}) & set(modules)
+    assert not (HEAVY | {"torch", "cv2", "av", "matplotlib"}) & loaded_by("import lightning_cam")
 
 
 def test_the_core_needs_torch_alone() -> None:
-    code = "import sys, lightning_cam as lc; lc.explain, lc.GradCAM; print(*sys.modules)"
-    modules = subprocess.check_output([sys.executable, "-c", code], text=True).split()
-    assert not (HEAVY | {"cv2", "av", "matplotlib"}) & set(modules)
+    modules = loaded_by("import lightning_cam as lc; lc.explain, lc.GradCAM")
+    assert not (HEAVY | {"cv2", "av", "matplotlib"}) & modules
 
 
 def test_every_public_name_is_there_and_documented() -> None:

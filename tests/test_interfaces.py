@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader
 
 import lightning_cam
 import lightning_cam as lc
-from lightning_cam.callbacks import ExplainCallback
 from lightning_cam.errors import ConfigError
+from lightning_cam.explaining.callback import ExplainCallback
+from lightning_cam.explaining.clip_choice import from_files, open_split
 from lightning_cam.interfaces import (
     Explains,
     ShowsFrames,
@@ -33,7 +34,6 @@ from lightning_cam.interfaces import (
     offers,
 )
 from lightning_cam.models import LRCN, DispNet, PoseNet, SfMLearner
-from lightning_cam.sources import from_files, open_split
 from lightning_cam.tasks import VideoClassification
 
 GROUPS = {

@@ -12,10 +12,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lightning_cam.build import locate
 from lightning_cam.commands.search import PACKAGE
-from lightning_cam.data.kinetics import MEAN, Kinetics, key_of
+from lightning_cam.data.clips.kinetics import MEAN, Kinetics, key_of
 from lightning_cam.errors import DataError, UnknownNameError
+from lightning_cam.training.build import locate
 
 DATA = PACKAGE / "data"
 LABELS = ["abseiling", "blowing out candles", 'playing "bass", loud', "zumba"]

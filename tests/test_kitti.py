@@ -18,18 +18,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from lightning_cam.commands.run_check import check
 from lightning_cam.commands.search import composed
-from lightning_cam.data import cameras
-from lightning_cam.data.check import check
-from lightning_cam.data.clips import Clip, finished
-from lightning_cam.data.drives import Drive, films, snippets
-from lightning_cam.data.kitti import KittiOdometry
-from lightning_cam.data.kitti_sequence import read_camera
-from lightning_cam.data.snippet_transforms import SnippetTransform
-from lightning_cam.data.synthetic.odometry import PARTS as MASKS
-from lightning_cam.data.synthetic.odometry.data import SyntheticOdometry
+from lightning_cam.data.core.clips import Clip, finished
+from lightning_cam.data.drives import cameras
+from lightning_cam.data.drives.drive import Drive, films, snippets
+from lightning_cam.data.drives.kitti_odometry import KittiOdometry
+from lightning_cam.data.drives.kitti_sequence import read_camera
+from lightning_cam.data.drives.transforms import SnippetTransform
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError, VideoReadError
 from lightning_cam.geometry import inverse_warp
+from lightning_cam.synthetic.odometry import PARTS as MASKS
+from lightning_cam.synthetic.odometry.data_module import SyntheticOdometry
 
 SIZE = (40, 130)  # of pictures on disk
 K = cameras.pinhole(75.0, 76.0, 63.5, 19.4)

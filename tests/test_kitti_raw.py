@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_cam.data import kitti_lists, kitti_oxts, velodyne
-from lightning_cam.data.drives import Drive
-from lightning_cam.data.kitti_calib import read_camera
-from lightning_cam.data.kitti_formatted import KittiFormatted
-from lightning_cam.data.kitti_raw import KittiRaw
-from lightning_cam.data.listing import Problem
-from lightning_cam.data.snippets import SnippetDataModule
+from lightning_cam.data.core.listing import Problem
+from lightning_cam.data.drives import kitti_lists, kitti_oxts, velodyne
+from lightning_cam.data.drives.drive import Drive
+from lightning_cam.data.drives.kitti_calibration import read_camera
+from lightning_cam.data.drives.kitti_formatted import KittiFormatted
+from lightning_cam.data.drives.kitti_raw import KittiRaw
+from lightning_cam.data.drives.module import SnippetDataModule
 from lightning_cam.errors import DataError, UserError
 
 HEIGHT, WIDTH, FOCAL = 24, 80, 40.0

@@ -25,14 +25,14 @@ from torch import Tensor, nn
 
 import lightning_cam as lc
 from lightning_cam import metrics
-from lightning_cam.callbacks import ExplainCallback
+from lightning_cam.explaining.callback import ExplainCallback
+from lightning_cam.explaining.explained_clip import explain_clip
+from lightning_cam.explaining.measured_tables import Measurements
+from lightning_cam.explaining.measuring import build_measures
+from lightning_cam.explaining.tables import score_rows
 from lightning_cam.files import write_csv
-from lightning_cam.gallery import explain_clip
-from lightning_cam.measurements import Measurements
-from lightning_cam.measuring import build_measures
 from lightning_cam.metrics import Explained, Measure, gini_index, measure, shown, titles
 from lightning_cam.metrics.explained import Direction, Need
-from lightning_cam.scores import score_rows
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import Journal, read_rows
 from lightning_cam.study.networks import Network

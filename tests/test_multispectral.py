@@ -17,14 +17,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_cam.data.clips import Clip
-from lightning_cam.data.multispectral import Multispectral
-from lightning_cam.data.multispectral_names import actor_of, camera_of, partner, spectrum_of
-from lightning_cam.data.spectra import align, by_height, load_registration
-from lightning_cam.data.synthetic.multispectral import registration
-from lightning_cam.data.synthetic.multispectral.data import SyntheticMultispectral
-from lightning_cam.data.truth import Truth
+from lightning_cam.data.core.clips import Clip
+from lightning_cam.data.core.ground_truth import Truth
+from lightning_cam.data.multispectral.module import Multispectral
+from lightning_cam.data.multispectral.names import actor_of, camera_of, partner, spectrum_of
+from lightning_cam.data.multispectral.reader import align, by_height, load_registration
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError, VideoReadError
+from lightning_cam.synthetic.multispectral import registration
+from lightning_cam.synthetic.multispectral.data_module import SyntheticMultispectral
 
 ACTIONS = ("kick_left", "kick_right", "wave")
 IGNORE = pytest.mark.filterwarnings("ignore:no (train|val|test) clips of")

@@ -19,7 +19,7 @@ from scenes import network as sfm_network
 from torch import Tensor, nn
 
 import lightning_cam as lc
-from lightning_cam.attribution.perturb import reference
+from lightning_cam.attribution.perturbation import reference
 from lightning_cam.tasks import StructureFromMotion
 
 BLACK = [-0.5, 0.3, -1.0]

@@ -12,7 +12,8 @@ import torch
 from commands import tiny
 from hydra import compose, initialize_config_dir
 
-from lightning_cam.cli import explain, train
+from lightning_cam.commands.run_explain import explain
+from lightning_cam.commands.run_train import train
 from lightning_cam.commands.search import PACKAGE
 from lightning_cam.errors import CheckpointError, ConfigError
 

@@ -83,7 +83,7 @@ def test_rg5_frozen_attention_scales_frames_by_their_weight() -> None:
     activation = net.trunk(CLIP).unflatten(0, (2, 5))
     pixels = activation[0, 0, 0].numel()
     maps = torch.einsum("t,d,btdhw->bthw", weights, net.u / pixels, activation)
-    from lightning_cam.attribution.ops import resize_heatmap
+    from lightning_cam.attribution.tensors import resize_heatmap
 
     torch.testing.assert_close(heat, resize_heatmap(maps, (5, 8, 8)).detach())
 

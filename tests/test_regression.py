@@ -19,14 +19,14 @@ from torch.utils.data import DataLoader
 
 import lightning_cam as lc
 from lightning_cam.attribution.guard import capture
-from lightning_cam.attribution.ops import resize_heatmap
-from lightning_cam.callbacks import ExplainCallback
-from lightning_cam.clip_files import write_clip
+from lightning_cam.attribution.tensors import resize_heatmap
+from lightning_cam.explaining.callback import ExplainCallback
+from lightning_cam.explaining.clip_files import write_clip
+from lightning_cam.explaining.explained_clip import draw_clip, explain_clip
+from lightning_cam.explaining.tables import SCORES, score_rows
 from lightning_cam.files import write_csv
-from lightning_cam.gallery import draw_clip, explain_clip
-from lightning_cam.scores import SCORES, score_rows
 from lightning_cam.tasks import StructureFromMotion, ViewSynthesis
-from lightning_cam.tasks.view_synthesis import Scene
+from lightning_cam.tasks.sfm.view_synthesis import Scene
 
 
 class Regressor(nn.Module):

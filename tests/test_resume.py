@@ -15,10 +15,10 @@ import torch
 from commands import run, start, tiny
 from test_checkpoint import remembered
 
-from lightning_cam import cli
-from lightning_cam.checkpoint import KEY
+from lightning_cam.commands import cli
 from lightning_cam.errors import CheckpointError, ConfigError, UserError
-from lightning_cam.runs import (
+from lightning_cam.training.checkpoint import KEY
+from lightning_cam.training.runs import (
     FOLDER_VARIABLE,
     RESUME_VARIABLE,
     Run,

@@ -520,8 +520,8 @@ def test_lists_from_yaml_are_taken() -> None:
 
 
 def test_the_configurations_are_the_methods_defaults() -> None:
-    from lightning_cam.build import build
     from lightning_cam.commands.search import PACKAGE
+    from lightning_cam.training.build import build
 
     folder = PACKAGE / "explain"
     for name, method in (

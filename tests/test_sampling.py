@@ -1,4 +1,4 @@
-"""Index arithmetic of lightning_cam.data.sampling: tables, then properties."""
+"""Index arithmetic of lightning_cam.data.video.sampling: tables, then properties."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_cam.data.sampling import (
+from lightning_cam.data.video.sampling import (
     resample_indices,
     resample_times,
     temporal_window,

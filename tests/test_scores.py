@@ -14,16 +14,16 @@ from test_config import composed
 
 import lightning_cam as lc
 from lightning_cam.attribution import Contrast
-from lightning_cam.files import write_csv
-from lightning_cam.measurements import shown_measures
-from lightning_cam.measuring import build_measures, measure_clip
-from lightning_cam.scores import (
+from lightning_cam.explaining.measured_tables import shown_measures
+from lightning_cam.explaining.measuring import build_measures, measure_clip
+from lightning_cam.explaining.tables import (
     RELEVANCE,
     SCORES,
     relevance_rows,
     score_rows,
     shown_scores,
 )
+from lightning_cam.files import write_csv
 
 MODEL = lc.Explainable.of(torch.nn.Identity(), [], ["wave", "smile", "c", "d"])
 

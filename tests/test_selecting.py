@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lightning_cam as lc
-from lightning_cam.data.clips import Clip, ClipReader, finished
-from lightning_cam.data.transforms import ClipTransform
+from lightning_cam.data.core.clips import Clip, ClipReader, finished
+from lightning_cam.data.core.transforms import ClipTransform
 from lightning_cam.errors import ConfigError, DataError
-from lightning_cam.selecting import Selection, select_clips, shuffled
-from lightning_cam.sources import choose, find_sources, from_files
+from lightning_cam.explaining.clip_choice import choose, find_sources, from_files
+from lightning_cam.explaining.selection import Selection, select_clips, shuffled
 from lightning_cam.viz import OUTCOMES
 
 NAMES = ["a", "b", "c", "d"]

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import lightning_cam as lc
-from lightning_cam.data.clips import finished
-from lightning_cam.data.kitti import KittiOdometry
-from lightning_cam.data.loading import collate
+from lightning_cam.data.core.clips import finished
+from lightning_cam.data.core.loading import collate
+from lightning_cam.data.drives.kitti_odometry import KittiOdometry
 from lightning_cam.models import DispNet, PoseNet, SfMLearner
 from lightning_cam.tasks import StructureFromMotion
 

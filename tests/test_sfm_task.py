@@ -19,14 +19,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import lightning_cam as lc
-from lightning_cam.callbacks import ExplainCallback
 from lightning_cam.errors import ConfigError, UnknownNameError, UserError
+from lightning_cam.explaining.callback import ExplainCallback
 from lightning_cam.geometry import inverse_warp, invert, pose_matrix, pose_vector
 from lightning_cam.metrics import depth_errors, snippet_errors
 from lightning_cam.models import SfMLearner
 from lightning_cam.models.sfm import Views
 from lightning_cam.tasks import StructureFromMotion, ViewSynthesis
-from lightning_cam.tasks.view_synthesis import Losses, Scene
+from lightning_cam.tasks.sfm.view_synthesis import Losses, Scene
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*bf16.*")
 

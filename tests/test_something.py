@@ -17,21 +17,21 @@ from hypothesis import strategies as st
 from layouts import cut, encode
 from torch import Tensor
 
-from lightning_cam.data.clips import Clip
-from lightning_cam.data.listing import hash_order
-from lightning_cam.data.something import SomethingSomething, split_ids
-from lightning_cam.data.something_lists import read_labels, read_rows
-from lightning_cam.data.synthetic import something as synthetic
-from lightning_cam.data.synthetic.something.data import SyntheticSomething
-from lightning_cam.data.templates import (
+from lightning_cam.data.clips.caption_templates import (
     LISTS,
     find_templates,
     load_groups,
     mirror_labels,
     mirrored,
 )
+from lightning_cam.data.clips.something import SomethingSomething, split_ids
+from lightning_cam.data.clips.something_lists import read_labels, read_rows
+from lightning_cam.data.core.clips import Clip
+from lightning_cam.data.core.listing import hash_order
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError
-from lightning_cam.skipped import SkippedClips
+from lightning_cam.synthetic import something as synthetic
+from lightning_cam.synthetic.something.data_module import SyntheticSomething
+from lightning_cam.training.skipped_clips import SkippedClips
 
 LEFT, RIGHT = (
     "Turning the camera left while filming something",

@@ -19,27 +19,27 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import lightning_cam as lc
-from lightning_cam.attribution.spectrum import MEASURES, _windows
-from lightning_cam.clip_files import write_clip
-from lightning_cam.data.multispectral import Multispectral
-from lightning_cam.files import write_csv
-from lightning_cam.gallery import (
+from lightning_cam.attribution.spectrum_relevance import MEASURES, _windows
+from lightning_cam.data.multispectral.module import Multispectral
+from lightning_cam.explaining.clip_files import write_clip
+from lightning_cam.explaining.explained_clip import (
     clip_views,
     draw_clip,
     explain_clip,
     explain_spectra,
 )
-from lightning_cam.scores import (
+from lightning_cam.explaining.tables import (
     RELEVANCE,
     SCORES,
     relevance_rows,
     score_rows,
     shown_scores,
 )
+from lightning_cam.files import write_csv
 from lightning_cam.viz import ReportEntry, draw_sheet, draw_video, write_report
-from lightning_cam.viz.canvas import SPECTRA as COLORS
-from lightning_cam.viz.panel import panel_size
-from lightning_cam.viz.strip import Strip
+from lightning_cam.viz.clip_video import panel_size
+from lightning_cam.viz.drawing import SPECTRA as COLORS
+from lightning_cam.viz.time_bars import Strip
 
 SPECTRA = {"tv": (0, 1, 2), "ir": (3,)}
 BLACK = (-1.0, -1.5, -2.0, -0.5)

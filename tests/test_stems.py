@@ -12,10 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lightning_cam.build import build
-from lightning_cam.checkpoint import KEY, Remember, rebuild
-from lightning_cam.cli import _filled
-from lightning_cam.data.synthetic.multispectral.data import SyntheticMultispectral
+from lightning_cam.commands.train_settings import filled
 from lightning_cam.errors import ConfigError
 from lightning_cam.models import (
     LRCN,
@@ -28,6 +25,9 @@ from lightning_cam.models import (
     ResNet3D,
 )
 from lightning_cam.models.stems import alike_weights, set_channels, stem_weights
+from lightning_cam.synthetic.multispectral.data_module import SyntheticMultispectral
+from lightning_cam.training.build import build
+from lightning_cam.training.checkpoint import KEY, Remember, rebuild
 
 SMALL = ("r3d_small", "mc3_small", "r2plus1d_small")
 R3D = {"_target_": "lightning_cam.models.ResNet3D", "num_outputs": None, "backbone": "r3d_small"}
@@ -252,7 +252,7 @@ def config_of(**model: Any) -> dict[str, Any]:
     task = {"_target_": "lightning_cam.tasks.VideoClassification", "classes": None, "model": model}
     return {
         "task": task,
-        "data": {"_target_": "lightning_cam.data.synthetic.actions_data.SyntheticActions"},
+        "data": {"_target_": "lightning_cam.synthetic.actions.data_module.SyntheticActions"},
     }
 
 
@@ -268,15 +268,15 @@ def config_of(**model: Any) -> dict[str, Any]:
 )
 def test_null_is_what_the_data_have(given, expected):
     config = config_of(**given)
-    filled = _filled(config, ["a", "b", "c"], channels=1)
-    assert filled["task"]["model"] == expected
+    found = filled(config, ["a", "b", "c"], channels=1)
+    assert found["task"]["model"] == expected
     assert config["task"]["model"] == given  # a copy
 
 
 def test_a_checkpoint_remembers_the_number_of_channels(tmp_path):
     config = config_of(**R3D, in_channels=None, weights=None)
     config["data"]["root"] = str(tmp_path)
-    config = _filled(config, ["a", "b", "c"], channels=1)
+    config = filled(config, ["a", "b", "c"], channels=1)
     task = build(config["task"])
     memory = Remember(config["task"], config["data"], ["a", "b", "c"]).memory
     checkpoint = {"state_dict": task.state_dict(), KEY: memory, "epoch": 0, "global_step": 1}
@@ -303,5 +303,5 @@ def test_multispectral_data_say_how_many_channels_their_clips_have(tmp_path, set
 
 def test_networks_without_this_setting_keep_theirs():
     config = config_of(_target_="lightning_cam.models.FrameCNN", num_outputs=None)
-    config = _filled(config, ["a", "b", "c"], channels=1)
+    config = filled(config, ["a", "b", "c"], channels=1)
     assert isinstance(build(config["task"]).model, FrameCNN)

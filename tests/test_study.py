@@ -26,13 +26,10 @@ from nets import Gap3d, batch_of, clip_of, describe
 from omegaconf import OmegaConf
 from test_config import CONFIGS, composed
 
-from lightning_cam.build import build
-from lightning_cam.checkpoint import KEY, Remember, rebuild
-from lightning_cam.data.clips import Clip
+from lightning_cam.data.core.clips import Clip
 from lightning_cam.errors import ConfigError, DataError, UserError, VideoReadError
+from lightning_cam.explaining.settings import _NOT_IN_STUDIES, check_explain, check_study
 from lightning_cam.metrics import CurveMeasure, Explained, Measure, mean_interval
-from lightning_cam.runs import processes
-from lightning_cam.settings import _NOT_IN_STUDIES, check_explain, check_study
 from lightning_cam.study import run_study
 from lightning_cam.study.claims import FAILS, HOLDS, MISSING, OPEN, conclude, judge
 from lightning_cam.study.design import Design
@@ -43,6 +40,9 @@ from lightning_cam.study.plots import write_plots
 from lightning_cam.study.results import Results
 from lightning_cam.study.running import missing, run_cells, units_of
 from lightning_cam.study.tables import main_tables, sweep_tables
+from lightning_cam.training.build import build
+from lightning_cam.training.checkpoint import KEY, Remember, rebuild
+from lightning_cam.training.runs import processes
 
 STUDY: dict[str, Any] = {
     "name": "small",
@@ -693,7 +693,7 @@ def test_the_rule(values: list[float], within: float | None, verdict: str) -> No
 # --- the command --------------------------------------------------------------------------------
 
 MULTISPECTRAL = {
-    "_target_": "lightning_cam.data.synthetic.multispectral.data.SyntheticMultispectral",
+    "_target_": "lightning_cam.synthetic.multispectral.data_module.SyntheticMultispectral",
     "actors": 4,
     "repetitions": 1,
     "actions": ["step_left", "step_right"],

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_cam.data.synthetic import actions
-from lightning_cam.data.synthetic import render as rendering
-from lightning_cam.data.synthetic.actions import CLASSES, FRAMES, TIMES, ClipKey, draw, render
-from lightning_cam.data.synthetic.actions_data import SyntheticActions
-from lightning_cam.data.truth import Truth
-from lightning_cam.data.video import probe, read_clip
+from lightning_cam.data.core.ground_truth import Truth
+from lightning_cam.data.video.reading import probe, read_clip
 from lightning_cam.errors import DataError
+from lightning_cam.synthetic import rendering
+from lightning_cam.synthetic.actions import files as actions
+from lightning_cam.synthetic.actions.data_module import SyntheticActions
+from lightning_cam.synthetic.actions.files import CLASSES, FRAMES, TIMES, ClipKey, draw, render
 
 PAIR = ["move_left", "move_right"]
 SMALL = {"groups": 2, "clips": 1, "classes": PAIR}
@@ -311,7 +311,7 @@ def test_a_failing_worker_is_reported(tmp_path: Path, monkeypatch: pytest.Monkey
 
 SCRIPT = """
 import sys
-from lightning_cam.data.synthetic.actions import render
+from lightning_cam.synthetic.actions.files import render
 render(sys.argv[1], groups=int(sys.argv[2]), clips=4, classes=["move_left", "blink"])
 """
 

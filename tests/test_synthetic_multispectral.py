@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 from test_synthetic import files, kolmogorov_smirnov
 
-from lightning_cam.data.synthetic.multispectral import (
+from lightning_cam.data.core.ground_truth import Truth
+from lightning_cam.data.video.reading import read_clip
+from lightning_cam.errors import DataError
+from lightning_cam.synthetic.multispectral import (
     ACTIONS,
     FLIP_PAIRS,
     ClipKey,
@@ -22,8 +25,7 @@ from lightning_cam.data.synthetic.multispectral import (
     registration,
     render,
 )
-from lightning_cam.data.synthetic.multispectral.files import Drawn
-from lightning_cam.data.synthetic.multispectral.look import (
+from lightning_cam.synthetic.multispectral.appearance import (
     AMBIENT,
     CAMERAS,
     IR_SIZE,
@@ -31,10 +33,8 @@ from lightning_cam.data.synthetic.multispectral.look import (
     finer,
     view,
 )
-from lightning_cam.data.synthetic.multispectral.script import FPS, FRAMES, STATE, Array, script
-from lightning_cam.data.truth import Truth
-from lightning_cam.data.video import read_clip
-from lightning_cam.errors import DataError
+from lightning_cam.synthetic.multispectral.files import Drawn
+from lightning_cam.synthetic.multispectral.motions import FPS, FRAMES, STATE, Array, script
 
 SMALL = {"actors": 3, "repetitions": 1, "actions": ["swing_cw", "paddle_up"]}
 PAIRS = [ACTIONS[n : n + 2] for n in range(0, 8, 2)]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from test_synthetic import files
 
-from lightning_cam.data.synthetic.odometry import (
+from lightning_cam.errors import DataError
+from lightning_cam.synthetic.odometry import (
     PARTS,
     PROBE,
     TEST,
@@ -24,12 +25,11 @@ from lightning_cam.data.synthetic.odometry import (
     shoot,
     trajectory,
 )
-from lightning_cam.data.synthetic.odometry.cast import FARTHEST, GROUND, SIZE, SKY, Shot
-from lightning_cam.data.synthetic.odometry.course import CAMERA_HEIGHT, SPEED, course
-from lightning_cam.data.synthetic.odometry.probe import response
-from lightning_cam.data.synthetic.odometry.textures import Array, atlas, look_up
-from lightning_cam.data.synthetic.odometry.world import FLAT
-from lightning_cam.errors import DataError
+from lightning_cam.synthetic.odometry.course import CAMERA_HEIGHT, SPEED, course
+from lightning_cam.synthetic.odometry.evidence import response
+from lightning_cam.synthetic.odometry.ray_casting import FARTHEST, GROUND, SIZE, SKY, Shot
+from lightning_cam.synthetic.odometry.textures import Array, atlas, look_up
+from lightning_cam.synthetic.odometry.world import FLAT
 
 STILL = (*TRAIN, VAL, TEST)
 SMALL = {"train": 4, "val": 3, "test": 3, "probe": 5}

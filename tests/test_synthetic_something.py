@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from test_synthetic import files, kolmogorov_smirnov
 
-from lightning_cam.data.synthetic.something import (
+from lightning_cam.data.core.ground_truth import Truth
+from lightning_cam.data.video.reading import probe, read_clip
+from lightning_cam.errors import DataError
+from lightning_cam.synthetic.something import (
     CLASSES,
     FLIP,
     PAIRS,
@@ -23,13 +26,10 @@ from lightning_cam.data.synthetic.something import (
     draw,
     render,
 )
-from lightning_cam.data.synthetic.something import files as writing
-from lightning_cam.data.synthetic.something.canvas import Array
-from lightning_cam.data.synthetic.something.script import FPS, FRAMES, STATE, Scene
-from lightning_cam.data.synthetic.something.table import ASPECT, look
-from lightning_cam.data.truth import Truth
-from lightning_cam.data.video import probe, read_clip
-from lightning_cam.errors import DataError
+from lightning_cam.synthetic.something import files as writing
+from lightning_cam.synthetic.something.keyframes import FPS, FRAMES, STATE, Scene
+from lightning_cam.synthetic.something.painting import Array
+from lightning_cam.synthetic.something.tabletop import ASPECT, look
 
 OPENING = ["Opening something", "Closing something"]
 SMALL = {"clips": 2, "workers": 3, "templates": OPENING, "height": 60}

@@ -22,7 +22,7 @@ from lightning_cam.attribution import GradCAM, RecurrentGradCAM, explain
 from lightning_cam.errors import ConfigError, UserError
 from lightning_cam.models import LRCN, FrameCNN, InflatedResNet, ResNet3D
 from lightning_cam.tasks import VideoClassification
-from lightning_cam.tasks.confusion import save_confusion
+from lightning_cam.tasks.classification.confusion import save_confusion
 from lightning_cam.tasks.schedules import build_schedule, one_cycle
 
 CLASSES = ["left", "right", "up"]

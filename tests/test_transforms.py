@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_cam.data.transforms import (
+from lightning_cam.data.core.transforms import (
     ClipTransform,
     ColourJitter,
     View,

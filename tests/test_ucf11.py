@@ -14,14 +14,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_cam.data import container, ucf11, video
-from lightning_cam.data.clips import Clip, finished
-from lightning_cam.data.loading import EpochSampler
-from lightning_cam.data.synthetic import actions
-from lightning_cam.data.synthetic.actions_data import SyntheticActions
-from lightning_cam.data.truth import Truth
-from lightning_cam.data.ucf11 import UCF11, read_index, split_groups
+from lightning_cam.data.clips import ucf11
+from lightning_cam.data.clips.ucf11 import UCF11, read_index, split_groups
+from lightning_cam.data.core.clips import Clip, finished
+from lightning_cam.data.core.ground_truth import Truth
+from lightning_cam.data.core.loading import EpochSampler
+from lightning_cam.data.video import container
+from lightning_cam.data.video import reading as video
 from lightning_cam.errors import ConfigError, DataError, VideoReadError
+from lightning_cam.synthetic.actions import files as actions
+from lightning_cam.synthetic.actions.data_module import SyntheticActions
 
 PAIR = ["move_left", "move_right"]
 PREFIXES = {
@@ -249,7 +251,7 @@ def test_the_reader_can_be_chosen(small: Path, monkeypatch: pytest.MonkeyPatch) 
         seen.append(reader)
         return video.read_frames(*args, reader=reader, **options)
 
-    monkeypatch.setattr("lightning_cam.data.clips.read_frames", spy)
+    monkeypatch.setattr("lightning_cam.data.core.clips.read_frames", spy)
     for options in ({}, {"reader": "pyav"}, {"reader": "pyav", "cache": True}):
         _ = module(small, **options).val_set[0]
     data = SyntheticActions(str(small), reader="pyav")
@@ -317,7 +319,7 @@ def test_loaders_leave_the_global_generator_alone(small: Path) -> None:
 def test_cache_decodes_once(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = module(small, cache=True)
     first = batches(data)
-    monkeypatch.setattr("lightning_cam.data.clips.read_frames", None)
+    monkeypatch.setattr("lightning_cam.data.core.clips.read_frames", None)
     assert same(batches(data), first)
     assert not same(batches(data, 1), first)
 

@@ -1,4 +1,4 @@
-"""lightning_cam.data.video returns the frames that were asked for, or says why not."""
+"""lightning_cam.data.video.reading returns the frames that were asked for, or says why not."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_cam.data import container, video
-from lightning_cam.data.sampling import resample_indices, resample_times
-from lightning_cam.data.video import probe, read_clip, read_frames
+from lightning_cam.data.video import container
+from lightning_cam.data.video import reading as video
+from lightning_cam.data.video.reading import probe, read_clip, read_frames
+from lightning_cam.data.video.sampling import resample_indices, resample_times
 from lightning_cam.errors import ConfigError, VideoReadError
 
 import cv2  # isort: skip  (after the module that settles its order with decord)
@@ -513,7 +514,7 @@ def test_png_survives_importing_the_reader(tmp_path, module):
     """decord loaded before OpenCV breaks the latter's PNG files."""
     code = f"""
 import lightning_cam.data.{module}
-import lightning_cam.data.video
+import lightning_cam.data.video.reading
 import cv2, numpy as np
 picture = np.arange(96, dtype=np.uint8).reshape(4, 8, 3)
 assert cv2.imwrite({str(tmp_path / "a.png")!r}, picture)

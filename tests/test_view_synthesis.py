@@ -20,7 +20,7 @@ from lightning_cam.geometry import pose_matrix, pose_vector
 from lightning_cam.models import SfMLearner
 from lightning_cam.models.sfm import Views
 from lightning_cam.tasks import ViewSynthesis
-from lightning_cam.tasks.view_synthesis import Losses, Scene, resized, warp_sources
+from lightning_cam.tasks.sfm.view_synthesis import Losses, Scene, resized, warp_sources
 
 SIZE = (32, 48)
 SLOPE = 0.02

@@ -26,7 +26,10 @@ from lightning_cam.viz import (
     save_png,
     write_video,
 )
-from lightning_cam.viz.canvas import (
+from lightning_cam.viz.clip_video import _places, panel_size
+from lightning_cam.viz.contact_sheet import chosen_frames
+from lightning_cam.viz.curve_styles import COLORS
+from lightning_cam.viz.drawing import (
     FAINT,
     NEUTRAL,
     RIGHT,
@@ -38,13 +41,10 @@ from lightning_cam.viz.canvas import (
     wrap,
 )
 from lightning_cam.viz.header import header
+from lightning_cam.viz.layout import percent
 from lightning_cam.viz.overlay import LUT, SIGNED_LUT, no_evidence
-from lightning_cam.viz.panel import _places, panel_size
-from lightning_cam.viz.parts import percent
-from lightning_cam.viz.plots import Plots
-from lightning_cam.viz.sheet import chosen_frames
-from lightning_cam.viz.strip import TINT, Strip
-from lightning_cam.viz.stroke import COLORS
+from lightning_cam.viz.time_bars import TINT, Strip
+from lightning_cam.viz.time_plots import Plots
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:

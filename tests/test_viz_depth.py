@@ -21,9 +21,9 @@ from lightning_cam.viz import (
     error_range,
     error_scale,
 )
-from lightning_cam.viz.canvas import Canvas
+from lightning_cam.viz.curve_styles import COLORS
 from lightning_cam.viz.depth import DEPTH_LUT, ERROR_LUT
-from lightning_cam.viz.stroke import COLORS
+from lightning_cam.viz.drawing import Canvas
 
 LONG = "a trajectory with a name so long that it can hardly be read, let alone be remembered " * 2
 

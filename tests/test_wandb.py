@@ -15,8 +15,8 @@ from wandb.errors import WandbCoreNotAvailableError
 from wandb.util import get_core_path
 
 from lightning_cam.errors import UnknownNameError
-from lightning_cam.loggers import make_logger, wandb_mode
-from lightning_cam.runs import Run
+from lightning_cam.training.loggers import make_logger, wandb_mode
+from lightning_cam.training.runs import Run
 
 EPOCHS, STEPS = 2, 3  # 18 training clips in batches of 6
 

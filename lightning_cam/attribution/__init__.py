@@ -1,27 +1,27 @@
 """Attribution methods: each maps a model, a clip and a target column to a heatmap."""
 
-from lightning_cam.attribution.averaged import IntegratedGradients, SmoothGrad
+from lightning_cam.attribution.averaged_gradients import IntegratedGradients, SmoothGrad
 from lightning_cam.attribution.baselines import CentreMap, RandomMap
-from lightning_cam.attribution.cam import GradCAM
 from lightning_cam.attribution.contrast import Contrast, explain_contrast
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.explanation import Explanation, explain
-from lightning_cam.attribution.extremal import ExtremalPerturbation
+from lightning_cam.attribution.extremal.method import ExtremalPerturbation
+from lightning_cam.attribution.gradcam import GradCAM
 from lightning_cam.attribution.gradient import Gradient, GradientXInput
-from lightning_cam.attribution.guided import GuidedBackprop
+from lightning_cam.attribution.guided_backprop import GuidedBackprop
 from lightning_cam.attribution.layers import LayerInfo, list_layers
 from lightning_cam.attribution.method import Attribution, LayerAttribution
 from lightning_cam.attribution.occlusion import Occlusion
-from lightning_cam.attribution.recurrent import (
+from lightning_cam.attribution.recurrent_gradcam import (
     IntegratedRecurrentGradCAM,
     RecurrentGradCAM,
     step_energy,
     step_maps,
 )
-from lightning_cam.attribution.regression import RegressionGradCAM
+from lightning_cam.attribution.regression_gradcam import RegressionGradCAM
 from lightning_cam.attribution.rise import RISE
 from lightning_cam.attribution.sidu import SIDU
-from lightning_cam.attribution.spectrum import SpectrumRelevance, spectrum_relevance
+from lightning_cam.attribution.spectrum_relevance import SpectrumRelevance, spectrum_relevance
 
 __all__ = [
     "RISE",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cam.attribution.guard import find_module, unwrap
-from lightning_cam.attribution.ops import fold_frames, pick
+from lightning_cam.attribution.tensors import fold_frames, pick
 from lightning_cam.errors import UnknownNameError, UserError
 
 

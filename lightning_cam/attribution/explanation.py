@@ -15,7 +15,7 @@ from torch import Tensor
 from lightning_cam.attribution.explainable import Explainable, FirstRun, Forward
 from lightning_cam.attribution.guard import capture, explaining, model_input
 from lightning_cam.attribution.method import Attribution, MapFunction, as_attribution
-from lightning_cam.attribution.ops import at_least_float32
+from lightning_cam.attribution.tensors import at_least_float32
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.method import Attribution
-from lightning_cam.attribution.ops import at_least_float32, gradients
-from lightning_cam.attribution.perturb import Reference, reference
+from lightning_cam.attribution.perturbation import Reference, reference
+from lightning_cam.attribution.tensors import at_least_float32, gradients
 
 Reduce = Literal["abs_max", "abs_sum", "abs_mean", "sum"]
 

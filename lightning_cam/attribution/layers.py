@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_cam.attribution.cam import in_time, last_calls
 from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.gradcam import in_time, last_calls
 from lightning_cam.attribution.guard import explaining, model_input
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.gradient import check_reference
-from lightning_cam.attribution.perturb import (
+from lightning_cam.attribution.perturbation import (
     PerturbationAttribution,
     Reference,
     answers,

@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable
-from lightning_cam.attribution.ops import at_least_float32
-from lightning_cam.attribution.perturb import PerturbationAttribution, answers, black
+from lightning_cam.attribution.perturbation import PerturbationAttribution, answers, black
+from lightning_cam.attribution.tensors import at_least_float32
 from lightning_cam.progress import progress
 
 Norm = Literal["count", "np", "center"]

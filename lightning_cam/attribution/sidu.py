@@ -25,12 +25,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution.cam import in_time, last_calls
 from lightning_cam.attribution.explainable import Explainable, Forward
+from lightning_cam.attribution.gradcam import in_time, last_calls
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.method import LayerAttribution
-from lightning_cam.attribution.ops import at_least_float32, resize_heatmap
-from lightning_cam.attribution.perturb import PerturbationAttribution, Runner, answers, black
+from lightning_cam.attribution.perturbation import PerturbationAttribution, Runner, answers, black
+from lightning_cam.attribution.tensors import at_least_float32, resize_heatmap
 from lightning_cam.progress import progress
 
 

@@ -15,7 +15,7 @@ from lightning_cam.commands.search import CONFIGS
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="check")
 def _run(cfg: DictConfig) -> None:
     with one_line_errors(), suppress(KeyboardInterrupt):
-        from lightning_cam.data.check import check  # torch loads here, not for --help
+        from lightning_cam.commands.run_check import check  # torch loads here, not for --help
 
         sys.exit(check(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)))
     sys.exit(130)

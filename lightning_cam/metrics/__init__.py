@@ -1,5 +1,6 @@
 """Objective measures of heatmaps, and of depth and camera motion."""
 
+from lightning_cam.metrics.deletion_insertion import Curve, Ends, deletion, insertion
 from lightning_cam.metrics.depth import DepthErrors, depth_errors
 from lightning_cam.metrics.explained import (
     CurveMeasure,
@@ -11,7 +12,6 @@ from lightning_cam.metrics.explained import (
     shown,
     titles,
 )
-from lightning_cam.metrics.faithfulness import Curve, Ends, deletion, insertion
 from lightning_cam.metrics.gini import GiniIndex, gini_index
 from lightning_cam.metrics.localisation import (
     EnergyPointingGame,
@@ -34,10 +34,8 @@ from lightning_cam.metrics.measures import (
     InsertionArea,
     PointingHit,
 )
-from lightning_cam.metrics.odometry import SnippetErrors, TrajectoryErrors, snippet_errors
-from lightning_cam.metrics.protocol import PROTOCOLS, Protocol
-from lightning_cam.metrics.statistics import Statistics, interval, mean_interval
-from lightning_cam.metrics.trajectories import (
+from lightning_cam.metrics.odometry.errors import SnippetErrors, TrajectoryErrors, snippet_errors
+from lightning_cam.metrics.odometry.trajectories import (
     Similarity,
     align,
     chain,
@@ -45,6 +43,8 @@ from lightning_cam.metrics.trajectories import (
     kitti_errors,
     umeyama,
 )
+from lightning_cam.metrics.protocol import PROTOCOLS, Protocol
+from lightning_cam.metrics.statistics import Statistics, interval, mean_interval
 
 __all__ = [
     "PROTOCOLS",

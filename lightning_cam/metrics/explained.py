@@ -29,7 +29,7 @@ from torch import Tensor
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.explanation import Explanation
 from lightning_cam.attribution.guard import explaining
-from lightning_cam.metrics.faithfulness import Curve
+from lightning_cam.metrics.deletion_insertion import Curve
 
 Direction = Literal["higher", "lower"]
 Need = Literal["model", "clip", "map", "truth"]

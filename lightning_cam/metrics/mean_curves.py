@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from lightning_cam.attribution.explainable import Explainable
-from lightning_cam.metrics.faithfulness import Curve, Ends, Protocol, deletion, insertion
+from lightning_cam.metrics.deletion_insertion import Curve, Ends, Protocol, deletion, insertion
 from lightning_cam.metrics.statistics import Statistics, interval
 
 _GRID = 100  # steps of a mean curve where the clips' own steps may differ

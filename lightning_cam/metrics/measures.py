@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from lightning_cam.attribution.perturb import Reference
+from lightning_cam.attribution.perturbation import Reference
+from lightning_cam.metrics.deletion_insertion import Curve, Ends, deletion, insertion
 from lightning_cam.metrics.explained import CurveMeasure, Direction, Explained, Measure
-from lightning_cam.metrics.faithfulness import Curve, Ends, deletion, insertion
 from lightning_cam.metrics.localisation import energy_inside, pointing_hits, temporal_iou
 from lightning_cam.metrics.protocol import Protocol, Unit
 

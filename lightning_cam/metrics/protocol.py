@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from lightning_cam.attribution.perturb import Reference
+from lightning_cam.attribution.perturbation import Reference
 from lightning_cam.errors import UnknownNameError
 
 Unit = Literal["voxel", "frame"] | tuple[int, int, int]

@@ -13,8 +13,7 @@ from rich.console import Console
 
 import lightning_cam
 from lightning_cam.errors import ConfigError, DataError
-from lightning_cam.runs import processes, run_folder, writable
-from lightning_cam.settings import check_study
+from lightning_cam.explaining.settings import check_study
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import Journal, read_rows, same_study
 from lightning_cam.study.networks import Network, open_networks
@@ -22,6 +21,7 @@ from lightning_cam.study.results import Results
 from lightning_cam.study.running import Tally, Unit, missing, run_cells, units_of
 from lightning_cam.study.tables import main_tables
 from lightning_cam.study.write import write_study
+from lightning_cam.training.runs import processes, run_folder, writable
 
 
 def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:

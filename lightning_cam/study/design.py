@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning_cam.errors import ConfigError, UnknownNameError
-from lightning_cam.measuring import build_measures
+from lightning_cam.explaining.measuring import build_measures
 from lightning_cam.metrics import Measure, titles
 from lightning_cam.study.parts import (
     Cell,

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from lightning_cam.errors import ConfigError
 from lightning_cam.files import write_text
-from lightning_cam.runs import leaves
+from lightning_cam.training.runs import leaves
 
 Row = dict[str, Any]
 Key = tuple[str, str, str, int, str]  # network, trained on, input, clip, cell

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning_cam.attribution.guard import unwrap
-from lightning_cam.checkpoint import rebuild
-from lightning_cam.data.dataset import SampleDataset
+from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.errors import ConfigError, DataError
+from lightning_cam.explaining.clip_choice import open_split, spread
 from lightning_cam.interfaces import (
     HasInputs,
     HasSpectrum,
@@ -20,8 +20,8 @@ from lightning_cam.interfaces import (
     check_data,
     network_of,
 )
-from lightning_cam.sources import open_split, spread
 from lightning_cam.study.design import Design
+from lightning_cam.training.checkpoint import rebuild
 
 
 @dataclass(frozen=True)

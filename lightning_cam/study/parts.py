@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 
 from lightning_cam.attribution import Attribution
-from lightning_cam.build import TARGET, build
 from lightning_cam.errors import ConfigError, UnknownNameError
 from lightning_cam.metrics import Measure
+from lightning_cam.training.build import TARGET, build
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_cam.attribution import CentreMap, RandomMap
-from lightning_cam.clip_files import file_name
+from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.metrics import CurveMeasure, interval, settings_of
 from lightning_cam.study.journal import Row
 from lightning_cam.study.parts import Sweep

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from lightning_cam.attribution import Explainable, Explanation, explain
-from lightning_cam.data.loading import collate
+from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import UserError
-from lightning_cam.explaining import on_device
-from lightning_cam.gallery import probabilities
+from lightning_cam.explaining.explain_all import on_device
+from lightning_cam.explaining.explained_clip import probabilities
+from lightning_cam.explaining.selection import outputs
 from lightning_cam.metrics import Explained, Measured, measure
 from lightning_cam.progress import progress
-from lightning_cam.selecting import outputs
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import Journal, Key, Row
 from lightning_cam.study.networks import Network

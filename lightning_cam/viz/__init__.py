@@ -3,7 +3,16 @@
 import cv2  # noqa: F401  (before decord and everything else that brings its own FFmpeg)
 
 from lightning_cam.viz.attention import draw_attention
-from lightning_cam.viz.canvas import save_png
+from lightning_cam.viz.clip_figure import (
+    OUTCOMES,
+    ClipPicture,
+    PanelScale,
+    Stack,
+    frame_shares,
+    outcome,
+)
+from lightning_cam.viz.clip_video import draw_video
+from lightning_cam.viz.contact_sheet import draw_sheet
 from lightning_cam.viz.curves import CurveLine, CurvePanel, draw_curves
 from lightning_cam.viz.depth import (
     UNKNOWN,
@@ -15,21 +24,12 @@ from lightning_cam.viz.depth import (
     error_range,
     error_scale,
 )
-from lightning_cam.viz.entry import ReportEntry
+from lightning_cam.viz.drawing import save_png
 from lightning_cam.viz.overlay import overlay
-from lightning_cam.viz.panel import draw_video
-from lightning_cam.viz.picture import (
-    OUTCOMES,
-    ClipPicture,
-    PanelScale,
-    Stack,
-    frame_shares,
-    outcome,
-)
-from lightning_cam.viz.report import write_page, write_report
-from lightning_cam.viz.sheet import draw_sheet
+from lightning_cam.viz.page import write_page, write_report
+from lightning_cam.viz.page_entry import ReportEntry
 from lightning_cam.viz.trajectory import draw_trajectory
-from lightning_cam.viz.video import write_video
+from lightning_cam.viz.video_file import write_video
 
 __all__ = [
     "OUTCOMES",

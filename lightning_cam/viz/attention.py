@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from lightning_cam.viz.canvas import (
+from lightning_cam.viz.drawing import (
     INK,
     MUTED,
     PAPER,
@@ -17,7 +17,7 @@ from lightning_cam.viz.canvas import (
     shorten,
     text_width,
 )
-from lightning_cam.viz.parts import MARGIN
+from lightning_cam.viz.layout import MARGIN
 
 _MAX_ROWS = 60
 

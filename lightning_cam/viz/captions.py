@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_cam.viz.canvas import (
+from lightning_cam.viz.clip_figure import ClipPicture, PanelScale
+from lightning_cam.viz.drawing import (
     CLASS_A,
     CLASS_B,
     INK,
@@ -21,9 +22,8 @@ from lightning_cam.viz.canvas import (
     text_width,
     wrap,
 )
+from lightning_cam.viz.layout import FAINT_SHARE, NAME_LINES
 from lightning_cam.viz.overlay import clip_scale, color_bar
-from lightning_cam.viz.parts import FAINT_SHARE, NAME_LINES
-from lightning_cam.viz.picture import ClipPicture, PanelScale
 
 _BAR_WIDTH = 96  # of the colour scale
 _GAP = 7  # between the colours and the numbers at their ends

@@ -10,7 +10,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from lightning_cam.viz.canvas import (
+from lightning_cam.viz.curve_styles import SHIFT, Style, curve_styles, round_ticks, sample, stroke
+from lightning_cam.viz.drawing import (
     INK,
     MUTED,
     NEUTRAL,
@@ -21,8 +22,7 @@ from lightning_cam.viz.canvas import (
     shorten,
     text_width,
 )
-from lightning_cam.viz.parts import MARGIN
-from lightning_cam.viz.stroke import SHIFT, Style, curve_styles, round_ticks, sample, stroke
+from lightning_cam.viz.layout import MARGIN
 
 _WIDTH, _HEIGHT = 384, 260  # of one diagram
 _PAD = 5  # around it, for lines and marks that lie on its edge

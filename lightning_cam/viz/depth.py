@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from lightning_cam.viz.canvas import (
+from lightning_cam.viz.captions import draw_scale
+from lightning_cam.viz.clip_figure import PanelScale
+from lightning_cam.viz.clip_video import panel_size
+from lightning_cam.viz.drawing import (
     FAINT,
     MUTED,
     Canvas,
@@ -16,11 +19,8 @@ from lightning_cam.viz.canvas import (
     resize,
     shorten,
 )
-from lightning_cam.viz.captions import draw_scale
+from lightning_cam.viz.layout import MARGIN
 from lightning_cam.viz.overlay import check_frames
-from lightning_cam.viz.panel import panel_size
-from lightning_cam.viz.parts import MARGIN
-from lightning_cam.viz.picture import PanelScale
 
 UNKNOWN: Color = (150, 150, 150)  # where there is no value, in all these pictures
 _ENDS = (1, 99)  # percentiles at the ends of a scale: single pixels may lie anywhere

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightning_cam.viz.canvas import (
+from lightning_cam.viz.clip_figure import ClipPicture, explained
+from lightning_cam.viz.drawing import (
     BLUE,
     CLASS_A,
     CLASS_B,
@@ -19,8 +20,7 @@ from lightning_cam.viz.canvas import (
     text_width,
     wrap,
 )
-from lightning_cam.viz.parts import MARGIN, NAME_LINES, percent
-from lightning_cam.viz.picture import ClipPicture, explained
+from lightning_cam.viz.layout import MARGIN, NAME_LINES, percent
 
 _WIDE = 800  # from here on the predictions stand beside the title, not below it
 _BESIDE = 420  # their width then, more for classes whose names are sentences

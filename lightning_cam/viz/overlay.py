@@ -7,7 +7,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from lightning_cam.viz.canvas import CLASS_A, CLASS_B
+from lightning_cam.viz.drawing import CLASS_A, CLASS_B
 
 # Opacity reaches its full value at this share of the scale and falls to zero with the heat, so
 # that the picture stays visible wherever nothing is claimed.

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from lightning_cam.viz.canvas import (
+from lightning_cam.viz.curve_styles import (
+    SHIFT,
+    curve_styles,
+    draw_mark,
+    round_step,
+    runs,
+    sample,
+    stroke,
+)
+from lightning_cam.viz.drawing import (
     FAINT,
     INK,
     MUTED,
@@ -19,16 +28,7 @@ from lightning_cam.viz.canvas import (
     shorten,
     text_width,
 )
-from lightning_cam.viz.parts import MARGIN
-from lightning_cam.viz.stroke import (
-    SHIFT,
-    curve_styles,
-    draw_mark,
-    round_step,
-    runs,
-    sample,
-    stroke,
-)
+from lightning_cam.viz.layout import MARGIN
 
 _LONG, _SHORT = 560, 320  # sides of the map in pixels
 _EDGE = 0.06  # of the map, around all ways

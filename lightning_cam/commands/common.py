@@ -1,0 +1,58 @@
+"""What the commands share: plain settings, quiet libraries, short paths."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lightning_cam.errors import ConfigError, UnknownNameError
+
+_ADVICE = (
+    ".*does not have many workers.*",
+    ".*exists and is not empty.*",  # a resumed run writes where it wrote before
+    ".*logging interval.*",
+    ".*`LightningDataModule`.*|.*LeafSpec.*",
+    ".*use_distributed_sampler.*",
+    ".*`srun` command is available.*",  # a login node
+    ".*sync_dist=True.*",  # torchmetrics has synchronised what is logged
+)
+
+
+def plain(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
+    """Plain, resolved containers; `+key=` cannot smuggle in what nobody reads."""
+    config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    if not isinstance(config, dict):
+        raise ConfigError("the configuration is not a mapping")
+    for key in config:
+        if key not in keys:
+            raise UnknownNameError("setting", key, keys)
+    return config  # type: ignore[return-value]
+
+
+def short(path: Path) -> Path:
+    """The path as seen from here, where it lies below."""
+    path, here = path.absolute(), Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Lightning's greetings and advice that does not apply here."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in _ADVICE:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,154 @@
+"""What the command `train` does, as a plain function of a configuration."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import WandbLogger
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.syntax import Syntax
+
+from lightning_cam.commands.common import plain, quiet, short
+from lightning_cam.commands.train_settings import (
+    check_layers,
+    check_settings,
+    classes_of,
+    filled,
+    no_distributed_sweep,
+    try_optimizer,
+)
+from lightning_cam.commands.trainer import make_trainer, monitored
+from lightning_cam.errors import command_line, quoted
+from lightning_cam.explaining.measured_tables import EPOCH
+from lightning_cam.explaining.measuring import build_measures
+from lightning_cam.files import write_text
+from lightning_cam.interfaces import (
+    HasChannels,
+    ReportsProblems,
+    check_data,
+    check_task,
+)
+from lightning_cam.training.build import build, rebuildable, strangers
+from lightning_cam.training.loggers import make_logger
+from lightning_cam.training.runs import Run, discard, open_run, same_as_before, shared
+from lightning_cam.training.skipped_clips import SkippedClips
+
+_KEYS = (
+    "model", "task", "data", "trainer", "logger", "explain", "measure", "name", "seed", "resume",
+    "runs", "videos",
+)  # fmt: skip
+
+
+def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
+    """Train, explain on the way, and say where everything lies.
+
+    Args:
+        cfg: as composed from `configs/train.yaml`.
+        callbacks: more of them, for programs that call this function.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        UserError: what the user can mend.
+    """
+    config = plain(cfg, _KEYS)
+    check_settings(config)
+    no_distributed_sweep(config)
+    run = open_run(config["runs"], config["name"], config["resume"])
+    first = all(os.environ.get(v, "0") == "0" for v in ("LOCAL_RANK", "SLURM_PROCID"))
+    with shared(run), quiet():
+        try:
+            if run.resume is not None:
+                same_as_before(run, config)
+            if first:
+                if run.note:
+                    print(run.note, flush=True)
+                _show(config, run)
+            seed_everything(config["seed"], verbose=False)
+            data = build(config["data"], where="data")
+            check_data(data)
+            data.prepare_data()
+            data.setup()
+            classes = classes_of(data)
+            channels = data.channels if isinstance(data, HasChannels) else 3
+            config = filled(config, classes, channels)
+            try_optimizer(config["task"])
+            for part in ("task", "data"):
+                rebuildable(config[part], part)
+            task = build(config["task"], where="task")
+            check_task(task)
+            methods = build(config["explain"], where="explain")
+            measures = build_measures(config["measure"], EPOCH)
+            check_layers(task, methods)
+            skipped = SkippedClips()
+            more = [skipped, *callbacks]
+            watched = {"methods": methods, "measures": measures} if methods else {}
+            trainer = make_trainer(config, watched, classes, monitored(task), run, more)
+            logger = None
+            if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                logger = make_logger(config["logger"], run, config["name"], config, first)
+            trainer.logger = logger
+        except BaseException:
+            if first:
+                discard(run)
+            raise
+        try:
+            trainer.fit(task, data, ckpt_path=run.resume and str(run.resume))
+        except SystemExit:  # how Lightning leaves after Ctrl-C
+            if first:
+                again = [word for word in sys.argv[1:] if not word.startswith("resume=")]
+                going_on = quoted("resume", short(run.folder))
+                command = command_line("train", *map(shlex.quote, again), going_on)
+                print(f"\nstopped; to go on: {command}")
+            sys.exit(130)
+        finally:
+            if isinstance(logger, WandbLogger):
+                import wandb
+
+                wandb.finish()
+        if trainer.is_global_zero:
+            _summary(config, run, trainer, data, skipped)
+    return run.folder
+
+
+def _show(config: dict[str, Any], run: Run) -> None:
+    text = OmegaConf.to_yaml(OmegaConf.create(config))
+    write_text(run.folder / "config.yaml", text, sync=True)
+    console = Console()
+    console.print(Syntax(text, "yaml", background_color="default"), soft_wrap=True)
+    console.print(f"run folder: {run.folder}", highlight=False, soft_wrap=True)
+
+
+def _summary(
+    config: Mapping[str, Any], run: Run, trainer: Trainer, data: object, skipped: SkippedClips
+) -> None:
+    """The last lines: what came out, where it lies, and what to run next."""
+    saved = (c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
+    best = next(saved, None)
+    found = Path((best and best.best_model_path) or run.checkpoints / "last.ckpt")
+    print()
+    for reason, count in skipped.counts.items():
+        print(f"skipped {count}x: {reason}")
+    if isinstance(data, ReportsProblems) and data.problems:
+        print(f"{len(data.problems)} problems with the data, the first is {data.problems[0]}")
+    if best is not None and best.best_model_score is not None:
+        print(f"best {best.monitor} {float(best.best_model_score):.3f} ({found.stem})")
+    if not found.exists():
+        print("nothing was saved")
+        return
+    found = short(found)
+    print(f"checkpoint   {found}")
+    if config["explain"]:
+        print(f"videos       {short(run.folder / 'explain')}")
+    trust = sorted({*strangers(config["task"]), *strangers(config["data"])})
+    more = [f"trust=[{','.join(trust)}]"] if trust else []
+    print(f"next         {command_line('explain', quoted('ckpt', found), *more)}", flush=True)

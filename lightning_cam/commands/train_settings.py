@@ -1,0 +1,152 @@
+"""What must be right before a training starts, and what only the data know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from torch import nn
+
+from lightning_cam.attribution import Attribution, LayerAttribution
+from lightning_cam.attribution.guard import unwrap
+from lightning_cam.errors import ConfigError
+from lightning_cam.explaining.explain_all import AS_TRAINED
+from lightning_cam.explaining.settings import check_clips, check_fps
+from lightning_cam.interfaces import (
+    HasClasses,
+)
+from lightning_cam.tasks import VideoClassification
+from lightning_cam.tasks.schedules import build_schedule
+from lightning_cam.training.build import TARGET, build
+
+
+def check_settings(config: dict[str, Any]) -> None:
+    """What must be right before there is a folder."""
+    config["explain"] = config.get("explain") or {}
+    config["measure"] = config.get("measure") or {}
+    for key in ("task", "data", "trainer", "logger", "explain", "measure", "videos"):
+        if not isinstance(config.get(key), dict):
+            raise ConfigError(f"{key}={config.get(key)} must be one of the choices or a mapping")
+    for key, node in (
+        ("task", config["task"]),
+        ("task.model", config["task"].get("model")),
+        ("data", config["data"]),
+    ):
+        if isinstance(node, dict) and TARGET not in node:
+            raise ConfigError(
+                f"{key} names no class; add {TARGET}: package.module.Class to its file"
+            )
+    for key in ("name", "runs"):
+        if config[key] in (None, ""):
+            raise ConfigError(f"{key} is missing; add {key}=VALUE")
+        config[key] = str(config[key])
+    if config["resume"] is not None:
+        config["resume"] = str(config["resume"])
+    seed = config["seed"]
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise ConfigError(f"seed={seed} must be a whole number from 0 to {2**32 - 1}")
+    if AS_TRAINED in config["explain"]:
+        raise ConfigError(
+            "explain=as_trained is for the command explain; name the methods, for example "
+            "explain=[gradcam]"
+        )
+    if config["measure"] and not config["explain"]:
+        raise ConfigError(
+            f"measure={','.join(config['measure'])} measures maps, and explain=none makes none; "
+            "leave it out, or choose methods, for example explain=[gradcam]"
+        )
+    check_clips(config["videos"].get("clips"), "videos.clips")
+    check_fps(config["videos"].get("fps"), "videos.fps")
+
+
+def no_distributed_sweep(config: Mapping[str, Any]) -> None:
+    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if sweeping and config["trainer"].get("strategy") != "auto":
+        raise ConfigError(
+            "a sweep (-m) cannot use trainer.strategy=ddp: every process would sweep again; "
+            "start one run after the other, or a SLURM job array"
+        )
+
+
+def try_optimizer(task: Mapping[str, Any]) -> None:
+    """Lightning asks for these two late; a mistake in them is said before anything starts."""
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    key, optimizer = "optimizer", torch.optim.SGD(weights)
+    try:
+        if task.get("optimizer") is not None:
+            optimizer = build(task["optimizer"], where="task.optimizer")(weights)
+        key = "scheduler"
+        if task.get("scheduler") is not None:
+            build_schedule(build(task["scheduler"], where="task.scheduler"), optimizer, 100)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"task.{key}: {error}") from error
+
+
+def check_layers(task: Any, methods: Mapping[str, Attribution]) -> None:
+    """Methods need a target layer; without one every epoch would pass unexplained."""
+    if not isinstance(task, VideoClassification) or task.layers:
+        return
+    lacking = [
+        name
+        for name, method in methods.items()
+        if isinstance(method, LayerAttribution) and method.layer is None
+    ]
+    if lacking:
+        network = unwrap(task.model)
+        names = _layer_names(network)
+        offered = f" (it has {', '.join(names)})" if names else ""
+        raise ConfigError(
+            f"{type(network).__name__} names no target layer for {', '.join(lacking)}: add "
+            f"task.layers=[{names[-1] if names else 'NAME'}]{offered}, or explain=none"
+        )
+
+
+def _layer_names(network: nn.Module) -> list[str]:
+    """Parts of a network that contain convolutions, in order, looking into an only one."""
+    names: list[str] = []
+    while True:
+        prefix = f"{names[0]}." if names else ""
+        inside = [
+            f"{prefix}{name}"
+            for name, child in network.named_children()
+            if any(type(module).__name__.startswith("Conv") for module in child.modules())
+        ]
+        if not inside:
+            return names
+        names = inside
+        if len(names) > 1:
+            return names[-6:]
+        network = network.get_submodule(names[0].removeprefix(prefix))
+
+
+def classes_of(data: object) -> Sequence[str]:
+    """The class names of a data module that is set up.
+
+    Raises:
+        ConfigError: it has nothing to say about them.
+    """
+    if not isinstance(data, HasClasses):
+        raise ConfigError(
+            f"{type(data).__name__} has no `classes`: give it the names in the order of the "
+            "labels, or an empty list where clips have none"
+        )
+    return data.classes
+
+
+def filled(config: dict[str, Any], classes: Sequence[str], channels: int) -> dict[str, Any]:
+    """The configuration with what only the data know filled in."""
+    task, data = dict(config["task"]), dict(config["data"])
+    if "classes" in task:
+        task["classes"] = task["classes"] or list(classes)
+    model = task.get("model")
+    if isinstance(model, dict):
+        outputs = len(classes)  # two names: ours, torchvision's
+        known = {"num_outputs": outputs, "num_classes": outputs, "in_channels": channels}
+        missing = {key: n for key, n in known.items() if key in model and model[key] is None}
+        task["model"] = {**model, **missing}
+    if "classes" in data:  # a rebuilt model then needs no data to know its classes
+        data["classes"] = list(classes)
+    return {**config, "task": task, "data": data}

@@ -1,0 +1,1 @@
+"""Whether a data set is complete: what it lists, and whether every video opens."""

@@ -1,0 +1,86 @@
+"""What a data set of either kind holds, as the check command counts and opens it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning_cam.data.check.opening import Finding, inspect, inspect_picture
+from lightning_cam.data.core.base import PARTS
+from lightning_cam.data.core.listing import Listing, Problem
+from lightning_cam.data.core.module import VideoDataModule
+from lightning_cam.data.drives.drive import Drive, Stretch
+from lightning_cam.data.drives.module import DriveListing, SnippetDataModule
+
+
+class Item(NamedTuple):
+    """One thing to open."""
+
+    clip: Any
+    name: str  # of its row
+    path: Path
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a data set holds.
+
+    Attributes:
+        heading: what the rows are.
+        names: of the rows: classes, or sequences.
+        parts: part -> how many clips, or pictures, of each name.
+        problems: what was found without opening anything.
+        items: everything once.
+        inspect: opens one.
+        steps: how many a clip needs; 0 where that is no question.
+        share: whether one missing thing is one clip, so that a share of the clips can be told.
+    """
+
+    heading: str
+    names: Sequence[str]
+    parts: Mapping[str, Counter[str]]
+    problems: Sequence[Problem]
+    items: Sequence[Item]
+    inspect: Callable[[Any, Any], Finding]
+    steps: int
+    share: bool
+
+
+def inventory(data: VideoDataModule | SnippetDataModule) -> Inventory:
+    """List a data set.
+
+    Raises:
+        UserError: there is none.
+    """
+    if isinstance(data, SnippetDataModule):
+        return _of_drives(data.listing)
+    return _of_clips(data.listing, data.reader.num_frames)
+
+
+def _of_clips(listing: Listing, steps: int) -> Inventory:
+    names = listing.classes
+    parts = {part: Counter(names[c.label] for c in listing.part(part)) for part in PARTS}
+    # Once each: the validation part may serve for testing too.
+    clips = {clip.path: clip for part in PARTS for clip in listing.part(part)}
+    items = [Item(clip, names[clip.label], path) for path, clip in clips.items()]
+    return Inventory("class", names, parts, listing.problems, items, inspect, steps, True)
+
+
+def _of_drives(listing: DriveListing) -> Inventory:
+    parts: dict[str, Counter[str]] = {part: Counter() for part in PARTS}
+    items: dict[Path, Item] = {}
+    for part, counts in parts.items():
+        drive: Drive
+        for drive in listing.part(part):
+            counts[drive.name] += len(drive.pictures)
+            for at, path in enumerate(drive.pictures):
+                clip = Stretch(drive.part(at, at + 1), 0, 1, 1, (0, 0))
+                items.setdefault(path, Item(clip, drive.name, path.parent))
+    problems = listing.problems
+    named = {problem.label for problem in problems if problem.label}
+    names = sorted(named.union(*parts.values()))
+    every = list(items.values())
+    return Inventory("pictures of", names, parts, problems, every, inspect_picture, 0, False)

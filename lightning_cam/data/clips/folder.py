@@ -1,0 +1,227 @@
+"""Your own videos: one folder per class, and no code.
+
+    <root>/<class>/**/<video>                            parts are held out, see `VideoFolder`
+    <root>/{train,val,test}/<class>/**/<video>           or they are folders
+
+A video is a file of any common kind, or a folder of numbered pictures.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lightning_cam.data.core.clips import Clip
+from lightning_cam.data.core.listing import Listing, Problem
+from lightning_cam.data.core.module import VideoDataModule
+from lightning_cam.data.core.selection import check_share, hold_out, select_classes
+from lightning_cam.data.video.reading import SUFFIXES, is_frame_folder
+from lightning_cam.errors import ConfigError, DataError
+
+LAYOUT = "<root>/<class>/<video>, or <root>/{train,val,test}/<class>/<video>"
+PARTS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
+Unit = str  # what must not be on both sides of a split
+
+
+class VideoFolder(VideoDataModule):
+    """Videos in one folder per class; classes are the folders in alphabetical order.
+
+    Where `root` holds a folder `train` and one of `val` (`validation`, `valid`) and `test`, these
+    are the parts, and one that is absent is held out of `train`. Else all parts are held out of
+    the class folders. What is held out depends on the files' names alone (`hold_out`): about its
+    share of every class, at least one clip for validation and one for testing of a class with
+    three or more. Renaming or adding a file does not move the others, or hardly any.
+
+    Args:
+        root: folder of the class folders.
+        val_share: of each class's clips, for validation; above 0 and below 0.5.
+        test_share: as above, for testing.
+        group_pattern: regular expression, searched for in a video's path below its class folder.
+            What its first group matches names what must not be on both sides of a split, for
+            instance a person: "^(person[0-9]+)_". None: every video stands alone.
+        **options: settings of `VideoDataModule`; `classes` may name some of the folders, `rate`
+            is that of folders of pictures.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        val_share: float = 0.1,
+        test_share: float = 0.1,
+        group_pattern: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(root, **{"rate": 12.0, **options})
+        check_share(val_share=val_share, test_share=test_share)
+        self.val_share = val_share
+        self.test_share = test_share
+        self.group_pattern = None if group_pattern is None else _pattern(group_pattern)
+
+    def list_clips(self) -> Listing:
+        root = Path(self.root)
+        folders = _parts(root)
+        found: dict[str, dict[str, list[Path]]] = {}  # part -> class -> videos
+        problems: list[Problem] = []
+        for part, folder in folders.items():
+            found[part] = find_videos(folder, root, problems)
+        names = sorted(found["train"])
+        if not names:
+            raise DataError(
+                f"no videos in class folders of {str(folders['train'])!r}: expected {LAYOUT}; set "
+                "data.root= to the folder that holds the class folders"
+            )
+        classes = select_classes(names, self.given_classes)
+        parts = {part: _clips(folders[part], found[part], names) for part in found}
+        clips, units = parts["train"], self._units(parts["train"], folders["train"], problems)
+        absent = [part for part in ("test", "val") if part not in parts]
+        rest = 1.0
+        for part in absent:
+            share = self.test_share if part == "test" else self.val_share
+            leave = 2 if part == "test" and "val" in absent else 1
+            held = hold_out([clip.label for clip in clips], units, share / rest, leave=leave)
+            rest -= share
+            parts[part] = [clip for clip, out in zip(clips, held, strict=True) if out]
+            units = [unit for unit, out in zip(units, held, strict=True) if not out]
+            clips = [clip for clip, out in zip(clips, held, strict=True) if not out]
+        parts["train"] = clips
+        problems += _few(parts, names, classes, absent)
+        for part, videos in found.items():
+            problems += [
+                Problem("label", f"{folders[part].name}/{name}", "no class of the training part")
+                for name in videos
+                if name not in names
+            ]
+        return Listing(classes, **_of_classes(parts, names, classes), problems=problems)
+
+    def _units(self, clips: Sequence[Clip], folder: Path, problems: list[Problem]) -> list[Unit]:
+        """For each clip, what must not be divided."""
+        units = []
+        for clip in clips:
+            path = clip.path.relative_to(folder).as_posix()
+            match = None
+            if self.group_pattern:
+                match = self.group_pattern.search(path.partition("/")[2])
+                if match is None:
+                    why = f"group_pattern {self.group_pattern.pattern!r} is not in it; correct it"
+                    problems.append(Problem("group", path, why))
+            units.append(f"group {match[1]}" if match else path)
+        return units
+
+
+def find_videos(folder: Path, root: Path, problems: list[Problem]) -> dict[str, list[Path]]:
+    """Class -> its videos in order of their names; what is no video becomes a problem.
+
+    Args:
+        folder: of the class folders.
+        root: of the data set, to which problems are relative.
+        problems: gets more.
+    """
+    videos = {}
+    for entry in _entries(folder):
+        if not entry.is_dir():
+            if entry.name.lower().endswith(SUFFIXES):
+                why = "in no class folder; move it into one"
+                problems.append(Problem("stray", entry.relative_to(root).as_posix(), why))
+            continue
+        found: list[Path] = []
+        _collect(entry, root, found, problems)
+        if found:
+            videos[entry.name] = found
+        else:
+            why = "a class folder without videos; fill it or remove it"
+            problems.append(Problem("few", entry.relative_to(root).as_posix(), why))
+    return videos
+
+
+def _clips(folder: Path, videos: dict[str, list[Path]], names: list[str]) -> list[Clip]:
+    clips = []
+    for label, name in enumerate(names):
+        for path in videos.get(name, ()):
+            clip_id = path.relative_to(folder).as_posix()
+            if path.suffix.lower() in SUFFIXES:
+                clip_id = clip_id.removesuffix(path.suffix)
+            clips.append(Clip(path, clip_id, label))
+    return clips
+
+
+def _collect(folder: Path, root: Path, found: list[Path], problems: list[Problem]) -> None:
+    for entry in _entries(folder):
+        if entry.is_dir():
+            if is_frame_folder(entry):
+                found.append(entry)
+            else:
+                _collect(entry, root, found, problems)
+        elif entry.name.lower().endswith(SUFFIXES):
+            found.append(entry)
+        else:
+            why = "no video by its suffix; convert it or remove it"
+            problems.append(Problem("stray", entry.relative_to(root).as_posix(), why))
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What a folder holds, without what systems leave everywhere."""
+    return [
+        entry
+        for entry in sorted(folder.iterdir())
+        if not entry.name.startswith(".") and entry.name != "Thumbs.db"
+    ]
+
+
+def _parts(root: Path) -> dict[str, Path]:
+    """The folder of each part; that of all class folders is "train" where there are no parts."""
+    if not root.is_dir():
+        raise DataError(f"no folder {str(root)!r}: expected {LAYOUT}; set data.root=FOLDER")
+    parts: dict[str, Path] = {}
+    for part, names in PARTS.items():
+        for name in names:
+            if (root / name).is_dir():
+                parts.setdefault(part, root / name)
+    return parts if "train" in parts and len(parts) > 1 else {"train": root}
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise ConfigError(
+            f"data.group_pattern={text!r} is no regular expression: {error}"
+        ) from error
+    if not pattern.groups:
+        raise ConfigError(
+            f"data.group_pattern={text!r} needs a group, for instance '^(person[0-9]+)_'"
+        )
+    return pattern
+
+
+def _few(
+    parts: dict[str, list[Clip]], names: list[str], classes: list[str], absent: list[str]
+) -> list[Problem]:
+    """Classes that nothing could be held out of."""
+    counts = {part: Counter(clip.label for clip in parts[part]) for part in absent}
+    sizes = Counter(clip.label for part in ("train", *absent) for clip in parts[part])
+    problems = []
+    for label, name in enumerate(names):
+        lacking = [part for part in absent if not counts[part][label]]
+        if lacking and name in classes:
+            why = (
+                f"its {sizes[label]} videos (or groups of them) are too few to hold any out for "
+                f"{' and '.join(sorted(lacking))}; add some"
+            )
+            problems.append(Problem("few", name, why))
+    return problems
+
+
+def _of_classes(
+    parts: dict[str, list[Clip]], names: list[str], classes: list[str]
+) -> dict[str, list[Clip]]:
+    """Only the clips of some classes, with their labels."""
+    labels = {names.index(name): label for label, name in enumerate(classes)}
+    return {
+        part: [replace(clip, label=labels[clip.label]) for clip in clips if clip.label in labels]
+        for part, clips in parts.items()
+    }

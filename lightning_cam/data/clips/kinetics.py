@@ -1,0 +1,253 @@
+"""Kinetics-400 (and 600, 700): DeepMind's lists of YouTube clips, and the clips one could get.
+
+    <root>/{train,validate,test}.csv                     label,youtube_id,time_start,time_end,split
+    <root>/<part>/<label>/<youtube_id>_<start>_<end>.mp4      seconds with six digits
+
+Copies differ, so the lists may lie in `annotations`, the parts be called `val`, `videos_train`
+and the like, class folders have `_` for blanks or be absent, and files be named by the id alone.
+No copy is complete, for videos vanish: what is absent is counted, and the classes are those of
+the training list whatever is there.
+"""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning_cam.data.core.clips import Clip
+from lightning_cam.data.core.listing import Listing, Problem
+from lightning_cam.data.core.module import VideoDataModule
+from lightning_cam.data.core.selection import select_classes
+from lightning_cam.data.video.info import SUFFIXES
+from lightning_cam.errors import DataError
+
+LAYOUT = (
+    "<root>/{train,validate,test}.csv and <root>/train/<label>/<youtube_id>_<start>_<end>.mp4, "
+    "seconds with six digits"
+)
+NAMES = {"train": ("train",), "val": ("validate", "val", "validation"), "test": ("test",)}
+MEAN, STD = [0.43216, 0.394666, 0.37645], [0.22803, 0.22145, 0.216989]
+_ID, _START, _END, _LABEL = "youtube_id", "time_start", "time_end", "label"
+
+
+class Row(NamedTuple):
+    """A row of a list that makes sense."""
+
+    label: str  # "" in a list without labels
+    stems: tuple[str, str]  # what its file may be called
+    where: str  # the list and the line
+
+
+class File(NamedTuple):
+    """A video on disk."""
+
+    folder: str | None  # of its class; None directly in the part's folder
+    path: Path
+
+
+class Kinetics(VideoDataModule):
+    """Kinetics-400, or any data in its layout.
+
+    Classes are the labels of `train.csv` in alphabetical order. Where the test part has no labels
+    or no clips, which is usual, the validation part serves for testing too, with a warning.
+
+    Args:
+        root: the folder of the parts.
+        lists: the folder of the CSV files; None: `root`, or `annotations` in it.
+        **options: settings of `VideoDataModule`; the defaults are those that torchvision's
+            weights for Kinetics were trained with. `classes` may name some of the labels.
+    """
+
+    def __init__(
+        self, root: str = "data/kinetics400", *, lists: str | None = None, **options: Any
+    ) -> None:
+        defaults = {"fps": 15.0, "resize": 128, "crop": 112, "mean": MEAN, "std": STD}
+        super().__init__(root, **{**defaults, **options})
+        self.lists = lists
+
+    def list_clips(self) -> Listing:
+        lists = _find_lists(self.root, self.lists)
+        problems: list[Problem] = []
+        rows = {part: read_rows(path, problems) for part, path in lists.items()}
+        if not _folder(self.root, "test") or not all(row.label for row in rows.get("test", ())):
+            rows["test"] = []
+        names = sorted({row.label for row in rows["train"]})
+        if "" in names or not names:
+            raise DataError(f"{str(lists['train'])!r} has no labels: get the list again")
+        classes = select_classes(names, self.given_classes)
+        parts = {
+            part: _match(rows.get(part, []), names, classes, Path(self.root), part, problems)
+            for part in NAMES
+        }
+        if not parts["train"] and not parts["val"]:
+            raise DataError(
+                f"none of the clips that {str(lists['train'])!r} names is at {self.root!r}: "
+                f"expected {LAYOUT}; set data.root= to the folder of the parts"
+            )
+        if not parts["test"]:
+            warnings.warn(
+                "the test part has no labels or no clips: the validation part serves for testing",
+                stacklevel=2,
+            )
+            parts["test"] = parts["val"]
+        return Listing(classes, **parts, problems=problems)
+
+
+def read_rows(path: Path, problems: list[Problem]) -> list[Row]:
+    """The rows of a list; those that make no sense become problems.
+
+    A list without a single label, as of a test part, gives rows with the label "".
+
+    Raises:
+        DataError: it cannot be read, or lacks a column.
+    """
+    rows: dict[tuple[str, str], Row] = {}
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            lines = csv.DictReader(file, skipinitialspace=True)
+            absent = {_ID, _START, _END} - set(lines.fieldnames or ())
+            if absent:
+                raise DataError(
+                    f"{str(path)!r} has no column {', '.join(sorted(absent))}: get the list again"
+                )
+            for line in lines:
+                where = f"{path.name}:{lines.line_num}"
+                stems = _stems(line)
+                if stems is None:
+                    why = "it lacks an id or its seconds; correct the row or remove it"
+                    problems.append(Problem("row", where, why))
+                elif stems in rows:
+                    why = f"{stems[0]!r} is in {rows[stems].where} already; remove this row"
+                    problems.append(Problem("row", where, why))
+                else:
+                    rows[stems] = Row((line.get(_LABEL) or "").strip(), stems, where)
+    except (OSError, csv.Error) as error:
+        raise DataError(f"cannot read {str(path)!r}: {error}") from error
+    labelled = [row for row in rows.values() if row.label]
+    if not labelled:
+        return list(rows.values())
+    why = "it lacks a label; correct the row or remove it"
+    problems += [Problem("row", row.where, why) for row in rows.values() if not row.label]
+    return labelled
+
+
+def _stems(line: dict[str, str | None]) -> tuple[str, str] | None:
+    name = (line[_ID] or "").strip()
+    try:
+        start, end = (int(float(line[key] or "")) for key in (_START, _END))
+    except (ValueError, OverflowError):
+        return None
+    return (f"{name}_{start:06d}_{end:06d}", name) if name else None
+
+
+def key_of(name: str) -> str:
+    """What a label and the name of its folder have in common.
+
+    Example:
+        >>> key_of("Shooting_goal_(soccer)") == key_of('"shooting goal (soccer)"')
+        True
+    """
+    return " ".join(name.strip("\"' ").replace("_", " ").lower().split())
+
+
+def _find_lists(root: str, given: str | None) -> dict[str, Path]:
+    """The list of each part that has one; that of the training part always."""
+    if not Path(root).is_dir():
+        raise DataError(
+            f"no Kinetics data at {root!r}: expected {LAYOUT}; set data.root=FOLDER "
+            "(see data/README.md)"
+        )
+    folders = [Path(given)] if given else [Path(root), Path(root, "annotations")]
+    lists: dict[str, Path] = {}
+    for part, names in NAMES.items():
+        for path in (folder / f"{name}.csv" for folder in folders for name in names):
+            if path.is_file():
+                lists.setdefault(part, path)
+    if "train" not in lists:  # its labels are the classes
+        raise DataError(
+            f"no train.csv in {str(folders[0])!r}: unpack kinetics400.tar.gz there, or name the "
+            "folder of the lists with data.lists=FOLDER"
+        )
+    return lists
+
+
+def _folder(root: str | Path, part: str) -> Path | None:
+    for name in NAMES[part]:
+        for folder in (Path(root, name), Path(root, f"videos_{name}")):
+            if folder.is_dir():
+                return folder
+    return None
+
+
+def _files(folder: Path) -> dict[str, list[File]]:
+    """Stem -> the videos with this name, directly in a part's folder or in its class folders."""
+    files: dict[str, list[File]] = defaultdict(list)
+    for entry in _entries(folder):
+        name = entry.name if entry.is_dir() else None
+        for path in [entry] if name is None else _entries(entry):
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+                files[path.stem].append(File(name, path))
+    return files
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir(), key=lambda entry: entry.name)
+
+
+def _match(
+    rows: Sequence[Row],
+    names: list[str],
+    classes: list[str],
+    root: Path,
+    part: str,
+    problems: list[Problem],
+) -> list[Clip]:
+    """The clips of a part that are on disk; what does not fit becomes problems.
+
+    Args:
+        rows: of the part's list.
+        names: all labels there are.
+        classes: those that are wanted, in order.
+        root: of the data set.
+        part: its name in `NAMES`.
+        problems: gets more.
+    """
+    folder = _folder(root, part)
+    files = _files(folder) if folder and rows else {}
+    known, labels = set(names), {name: label for label, name in enumerate(classes)}
+    clips = []
+    for row in rows:
+        stem = next((stem for stem in row.stems if stem in files), None)
+        found = files.pop(stem) if stem else []
+        if row.label not in known:
+            why = f"{row.label!r} is not a label of the training list; correct the row"
+            problems.append(Problem("label", row.where, why))
+            continue
+        if row.label not in labels:
+            continue
+        right = [f for f in found if f.folder is None or key_of(f.folder) == key_of(row.label)]
+        if right:
+            clips.append(Clip(right[0].path, right[0].path.stem, labels[row.label]))
+            for copy in (file for file in found if file is not right[0]):
+                why = f"a copy of {_short(right[0].path, root)}; remove it"
+                problems.append(Problem("unlisted", _short(copy.path, root), why))
+        elif found:
+            why = f"{row.where} says {row.label!r}; move it there"
+            problems.append(Problem("label", _short(found[0].path, root), why))
+        else:
+            what = f"{(folder or Path(part)).name}/{row.label}/{row.stems[0]}.mp4"
+            problems.append(Problem("missing", what, "listed, but not there; get it or go without"))
+    problems += [
+        Problem("unlisted", _short(file.path, root), f"not in the {part} list; it is not used")
+        for copies in files.values()
+        for file in copies
+    ]
+    return clips
+
+
+def _short(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()

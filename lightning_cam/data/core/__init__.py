@@ -1,0 +1,1 @@
+"""The core of every data set: modules, datasets, clips, transforms, selection, ground truth."""

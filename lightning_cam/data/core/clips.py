@@ -1,0 +1,220 @@
+"""Video files to samples: the reader of every labelled video set.
+
+A reader gives *raw* samples: "video" is uint8, and "colour" and "grey" say what `finished` has yet
+to do, for one sample or for a batch of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from lightning_cam.data.core.ground_truth import Truth
+from lightning_cam.data.core.transforms import ClipTransform, finish, normalisation, visible
+from lightning_cam.data.video.reading import VideoFrames, VideoInfo, check_reader, read_frames
+from lightning_cam.data.video.sampling import Indices, Mask, temporal_window
+from lightning_cam.errors import ConfigError
+
+Sample = dict[str, Any]  # `interfaces.ClipSample`, raw
+Raw = TypeVar("Raw", bound=Mapping[str, Any])
+Seed = tuple[int, int, int]  # (seed, epoch, index)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One row of an index: a video file, its label, and the group that must not be split."""
+
+    path: Path
+    clip_id: str
+    label: int = -1
+    group: int = 0
+    truth: Path | None = None
+
+
+class Steps(NamedTuple):
+    """Decoded steps of a video."""
+
+    frames: Tensor  # (n, C, h, w) uint8
+    indices: Indices  # (n,) source frames
+    info: VideoInfo
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """Reads a file as a clip: which steps, and how they are transformed.
+
+    Attributes:
+        num_frames: steps of a clip, T.
+        fps: steps per second; None for every frame.
+        transform: spatial and colour transform.
+        reader: of the frames, see `read_clip`.
+        rate: frames per second of videos that are folders of pictures.
+    """
+
+    num_frames: int
+    fps: float | None
+    transform: ClipTransform
+    reader: str = "auto"
+    rate: float | None = None
+
+    def __post_init__(self) -> None:
+        check_reader(self.reader)
+
+    def read(self, path: str | Path, select: Callable[[VideoInfo], ArrayLike]) -> VideoFrames:
+        """Frames of a video (n, h, w, C), by the rules of `read_frames`.
+
+        What a subclass replaces whose clips are other than the colours of one file; all reading
+        goes through here.
+        """
+        return read_frames(path, select, reader=self.reader, rate=self.rate)
+
+    def steps(self, path: Path) -> Steps:
+        """All steps of a video at the wanted rate, resized: what is worth keeping in memory."""
+        frames, indices, info = self._read(path, self._steps)
+        return Steps(self.transform.shrink(frames).contiguous(), indices, info)
+
+    def window(self, path: Path, seed: Seed | None = None) -> tuple[Steps, Mask]:
+        """The steps of one clip, decoding no others, and which of them are not padding."""
+
+        def choose(video: VideoInfo) -> tuple[Indices, Mask]:
+            steps = self._steps(video)
+            positions, valid = self.positions(len(steps), seed)
+            return steps[positions], valid
+
+        steps = self._read(path, lambda video: choose(video)[0])
+        return steps, choose(steps.info)[1]
+
+    def _steps(self, video: VideoInfo) -> Indices:
+        return np.arange(video.num_frames) if self.fps is None else video.steps(self.fps)
+
+    def positions(self, num_steps: int, seed: Seed | None = None) -> tuple[Indices, Mask]:
+        """Positions and validity of a clip's steps: centred, or drawn from `seed` in training."""
+        rng = None if seed is None else np.random.default_rng(seed)
+        return temporal_window(num_steps, self.num_frames, rng=rng)
+
+    def sample(
+        self,
+        clip: Clip,
+        steps: Steps,
+        valid: Mask,
+        truth: Truth | None = None,
+        seed: Seed | None = None,
+        image: int | None = None,
+    ) -> Sample:
+        """Transform the steps of a clip into a raw sample.
+
+        Args:
+            clip: its row.
+            steps: T of them.
+            valid: (T,), False where padded.
+            truth: adds "mask", "mask/<part>" for each of its parts, and "action".
+            seed: of the augmentation; None for the evaluation transform.
+            image: the label of the mirrored clip; None forbids flipping.
+        """
+        masks = {} if truth is None else _masks(truth, steps.indices)
+        stack = torch.cat(list(masks.values())) if masks else None  # (M*T, h, w)
+        generator = None
+        if seed is not None:
+            # Another stream than the window's: one more word of entropy.
+            state = np.random.SeedSequence((*seed, 1)).generate_state(1, np.uint64)
+            generator = torch.Generator().manual_seed(int(state[0]))
+        view = self.transform(steps.frames, stack, generator, flippable=image is not None)
+        seconds = steps.info.times[steps.indices]
+        sample = {
+            "video": view.video,  # (C, T, H, W)
+            "colour": view.colour,  # (2, C)
+            "grey": view.grey,
+            "black": view.colour[1].clone(),  # (C,)
+            "label": torch.tensor(image if view.flipped else clip.label),
+            "valid": torch.from_numpy(valid),  # (T,)
+            "frame_idx": torch.from_numpy(steps.indices),  # (T,)
+            "time_s": torch.from_numpy(seconds).float(),  # (T,)
+            "clip_id": clip.clip_id,
+            "path": str(clip.path),
+            "error": "",
+        }
+        if truth is not None and view.mask is not None:
+            sample |= zip(masks, view.mask.chunk(len(masks)), strict=True)  # (T, H, W) each
+            sample["action"] = torch.from_numpy(
+                (seconds >= truth.onset) & (seconds < truth.offset) & valid
+            )
+        return sample
+
+    def display(
+        self, path: str | Path, indices: Sequence[int], side: int = 256
+    ) -> NDArray[np.uint8]:
+        """Frames of a clip for people: the network's crop, but not its few pixels.
+
+        Args:
+            path: the video file.
+            indices: source frames, "frame_idx" of a sample.
+            side: about how many pixels the crop's side gets, if the network's has fewer.
+
+        Returns:
+            (T, H, W, 3) uint8 RGB, H = W a multiple of the transform's crop.
+        """
+        scale = max(1, side // self.transform.crop)
+        larger = replace(
+            self.transform, resize=scale * self.transform.resize, crop=scale * self.transform.crop
+        )
+        frames = self.read(path, lambda _: indices).frames
+        view = larger(torch.from_numpy(frames).permute(0, 3, 1, 2))
+        return visible(view.video).movedim(0, -1).contiguous().numpy()
+
+    def missing(self, clip: Clip, error: str) -> Sample:
+        """What stands for an unreadable file in evaluation: zeros with label -1, a raw sample."""
+        channels, steps, size = self.transform.channels, self.num_frames, self.transform.crop
+        return {
+            "video": torch.zeros(channels, steps, size, size, dtype=torch.uint8),
+            "colour": torch.zeros(2, channels),  # zeros stay what they are
+            "grey": False,
+            "black": normalisation(self.transform.mean, self.transform.std)[1].clone(),
+            "label": torch.tensor(-1),
+            # Not all padding: a softmax or mean over no steps would be NaN.
+            "valid": torch.ones(steps, dtype=torch.bool),
+            "frame_idx": torch.zeros(steps, dtype=torch.int64),
+            "time_s": torch.zeros(steps),
+            "clip_id": clip.clip_id,
+            "path": str(clip.path),
+            "error": error,
+        }
+
+    def no_truth(self, masks: Sequence[str]) -> Sample:
+        """Empty ground truth, for single clips of a set that has it."""
+        steps, size = self.num_frames, self.transform.crop
+        empty = torch.zeros(steps, size, size, dtype=torch.bool)
+        return {**dict.fromkeys(masks, empty), "action": torch.zeros(steps, dtype=torch.bool)}
+
+    def _read(self, path: Path, select: Callable[[VideoInfo], Indices]) -> Steps:
+        frames, indices, info = self.read(path, select)
+        if frames.shape[-1] != self.transform.channels:
+            raise ConfigError(
+                f"mean={list(self.transform.mean)} and std need one number per channel, and "
+                f"{str(path)!r} has {frames.shape[-1]}"
+            )
+        return Steps(torch.from_numpy(frames).permute(0, 3, 1, 2), indices, info)
+
+
+def _masks(truth: Truth, indices: Indices) -> dict[str, Tensor]:
+    """Name in a sample -> (T, h, w) bool."""
+    named = {"mask": truth.mask} | {f"mask/{name}": part for name, part in truth.parts.items()}
+    return {name: torch.from_numpy(mask[indices]) for name, mask in named.items()}
+
+
+def finished(sample: Raw) -> Raw:
+    """A raw sample, or a batch of them, with "video" as networks take it: normalised float32.
+
+    "colour" and "grey" have done their work and are dropped. What lacks them is returned as it is.
+    """
+    if "colour" not in sample:
+        return sample
+    done = {key: value for key, value in sample.items() if key not in ("colour", "grey")}
+    done["video"] = finish(sample["video"], sample["colour"], sample["grey"])
+    return cast(Raw, done)

@@ -1,0 +1,157 @@
+"""The datasets of video sets, and of every labelled one.
+
+A training sample depends on (seed, epoch, index) and nothing else: the sampler yields the pair
+(epoch, index), so the epoch reaches persistent workers too, and a resumed run sees what an
+uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from torch.utils.data import Dataset
+
+from lightning_cam.data.core.clips import Clip, ClipReader, Sample, Seed, Steps, finished
+from lightning_cam.data.core.ground_truth import Truth
+from lightning_cam.errors import DataError, VideoReadError
+
+Key = int | tuple[int, int]  # index, or (epoch, index)
+Row = TypeVar("Row")
+
+
+class SampleDataset(Dataset[Sample], Generic[Row]):
+    """Rows of clips, some of which cannot be read.
+
+    Keys are an index, or (epoch, index) as `EpochSampler` yields them. What cannot be read does not
+    raise: in training the next readable index takes its place, in evaluation what `_missing` gives;
+    "error" says why in both cases.
+
+    `dataset[key]` is a sample as networks take it. A `DataLoader` asks for the keys of a batch at
+    once and gets raw samples, four times smaller; `finished` does to their batch what it does to
+    each sample here.
+
+    Args:
+        clips: the rows.
+        train: whether this is the training part.
+        seed: of all randomness.
+    """
+
+    def __init__(self, clips: Sequence[Row], *, train: bool = False, seed: int = 0) -> None:
+        self.clips = list(clips)
+        self.train = train
+        self.seed = seed
+        self._errors: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, key: Key) -> Sample:
+        return finished(self._raw(key))
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[Sample]:
+        return [self._raw(key) for key in keys]
+
+    def _raw(self, key: Key) -> Sample:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        seed = (self.seed, epoch, index) if self.train else None
+        first_error = ""
+        for shift in range(len(self) if self.train else 1):
+            number = (index + shift) % len(self)
+            if number not in self._errors:
+                try:
+                    sample = self._sample(number, seed)
+                except (VideoReadError, DataError) as error:
+                    self._errors[number] = str(error)
+                else:
+                    return {**sample, "error": first_error or sample["error"]}
+            first_error = first_error or self._errors[number]
+        if self.train:
+            raise DataError(f"none of the {len(self)} training videos can be read: {first_error}")
+        return self._missing(index, first_error)
+
+    @abstractmethod
+    def _sample(self, index: int, seed: Seed | None) -> Sample:
+        """The raw sample of a row, augmented by `seed`.
+
+        Raises:
+            VideoReadError: it cannot be read.
+            DataError: its ground truth cannot be used.
+        """
+
+    @abstractmethod
+    def _missing(self, index: int, error: str) -> Sample:
+        """What stands for an unreadable row in evaluation."""
+
+
+class ClipDataset(SampleDataset[Clip]):
+    """Labelled clips of video files.
+
+    For an unreadable one there is, in evaluation, a clip of zeros with label -1.
+
+    Args:
+        clips: the rows.
+        reader: how files become clips.
+        train: random window, crop, flip and colours; False for the centred evaluation transform.
+        mirror: label of each class's mirrored clips, None where they have none.
+        seed: of all randomness.
+        cache: keep each video's resized steps in memory, so that epochs after the first decode
+            nothing. Takes C x steps x height x width bytes per clip and loader process.
+
+    Evaluation samples have "mask", "mask/<part>" and "action" where any clip has ground truth.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        reader: ClipReader,
+        *,
+        train: bool = False,
+        mirror: Sequence[int | None] = (),
+        seed: int = 0,
+        cache: bool = False,
+    ) -> None:
+        super().__init__(clips, train=train, seed=seed)
+        self.reader = reader
+        self.mirror = mirror
+        self.cache = cache
+        self.masks = () if train else _mask_names(self.clips)
+        self._steps: dict[int, Steps] = {}
+
+    def _missing(self, index: int, error: str) -> Sample:
+        sample = self.reader.missing(self.clips[index], error)
+        return {**sample, **self.reader.no_truth(self.masks)} if self.masks else sample
+
+    def _sample(self, index: int, seed: Seed | None) -> Sample:
+        clip = self.clips[index]
+        if self.cache:
+            if index not in self._steps:
+                self._steps[index] = self.reader.steps(clip.path)
+            frames, indices, info = self._steps[index]
+            positions, valid = self.reader.positions(len(indices), seed)
+            steps = Steps(frames[positions], indices[positions], info)
+        else:
+            steps, valid = self.reader.window(clip.path, seed)
+        truth = None
+        if self.masks and clip.truth:
+            truth = Truth.read(clip.truth)
+            if len(truth.mask) < steps.info.num_frames:
+                raise DataError(
+                    f"ground truth {str(clip.truth)!r} has {len(truth.mask)} frames, its video "
+                    f"{steps.info.num_frames}: replace or remove it"
+                )
+        image = self.mirror[clip.label] if self.train and self.mirror else None
+        sample = self.reader.sample(clip, steps, valid, truth, seed, image)
+        return {**self.reader.no_truth(self.masks), **sample} if self.masks else sample
+
+
+def _mask_names(clips: Sequence[Clip]) -> tuple[str, ...]:
+    """What the samples of these clips call their masks; () without any ground truth."""
+    truths = [clip.truth for clip in clips if clip.truth]
+    for path in truths:
+        try:
+            return "mask", *(f"mask/{name}" for name in Truth.read(path).parts)
+        except DataError:  # said when this clip is read
+            continue
+    return ("mask",) if truths else ()

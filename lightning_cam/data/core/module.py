@@ -1,0 +1,200 @@
+"""The data module of every labelled video set: a subclass says which clips there are."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lightning_cam.data.core import transforms
+from lightning_cam.data.core.base import PARTS, ClipDataModule, check_whole
+from lightning_cam.data.core.clips import Clip, ClipReader, Sample, finished
+from lightning_cam.data.core.dataset import ClipDataset
+from lightning_cam.data.core.listing import Listing, Problem
+from lightning_cam.data.core.transforms import ClipTransform, ColourJitter
+from lightning_cam.errors import ConfigError, DataError, UnknownNameError
+
+__all__ = ["SMALL", "VideoDataModule", "check_whole"]
+
+# What the small networks of this package like: the settings of the embedded data.
+SMALL: Mapping[str, Any] = {
+    "resize": 64,
+    "crop": 64,
+    "batch_size": 12,
+    "num_workers": 0,
+    "permute": 0.5,
+    "grey": 0.15,
+    "mean": (0.45, 0.45, 0.45),
+    "std": (0.225, 0.225, 0.225),
+    "cache": True,
+}
+
+
+class VideoDataModule(ClipDataModule):
+    """Clips of labelled videos for training, validation and testing.
+
+    A data set is a subclass with one method, `list_clips`, and takes these settings as keywords.
+
+    Args:
+        root: folder of the data set.
+        num_frames: steps of a clip, T.
+        fps: steps per second; None for every frame.
+        resize: short side in pixels before cropping.
+        crop: side of the crop.
+        batch_size: per process.
+        num_workers: loader processes; 0 reads in the training process.
+        seed: of order and augmentation, >= 0.
+        classes: expected class names in the order of their labels; None to find them. A model
+            rebuilt from a checkpoint passes its own, and then needs no data to `read` a video.
+        hflip: probability of mirroring a training clip.
+        hflip_pairs: classes that change places when mirrored, [[left, right], ...].
+        contrast: see `ColourJitter`.
+        offset: as above.
+        permute: as above.
+        grey: as above.
+        mean: of each channel, in [0, 1]; as many numbers as clips have channels.
+        std: of each channel.
+        reader: "auto", "pyav" or "decord", see `lightning_cam.data.video.reading.read_clip`.
+        rate: frames per second of videos that are folders of pictures.
+        cache: keep the resized steps of all videos in memory (C x steps x height x width bytes
+            per clip, in each loader process).
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        num_frames: int = 16,
+        fps: float | None = 7.5,
+        resize: int = 256,
+        crop: int = 224,
+        batch_size: int = 8,
+        num_workers: int = 2,
+        seed: int = 0,
+        classes: list[str] | None = None,
+        hflip: float = 0.5,
+        hflip_pairs: list[list[str]] | None = None,
+        contrast: float = 0.2,
+        offset: float = 0.2,
+        permute: float = 0.0,
+        grey: float = 0.0,
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+        cache: bool = False,
+        reader: str = "auto",
+        rate: float | None = None,
+    ) -> None:
+        super().__init__(
+            root,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            mean=mean,
+            std=std,
+            cache=cache,
+        )
+        check_whole(1, num_frames=num_frames, resize=resize, crop=crop)
+        for name, value in (("fps", fps), ("rate", rate)):
+            if value is not None and not value > 0:
+                raise ConfigError(f"data.{name}={value} must be above 0")
+        self.given_classes = None if classes is None else list(classes)
+        self.hflip_pairs = hflip_pairs or []
+        jitter = ColourJitter(contrast, offset, permute, grey)
+        transform = ClipTransform(resize, crop, self.mean, self.std, hflip, jitter)
+        self.reader = ClipReader(num_frames, fps, transform, reader, rate)
+
+    @abstractmethod
+    def list_clips(self) -> Listing:
+        """Read the data set's lists and folders, opening no video.
+
+        Raises:
+            DataError: there is no such data set.
+        """
+
+    @cached_property
+    def listing(self) -> Listing:
+        """What the data set holds."""
+        return self.list_clips()
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the order of their labels."""
+        return self.given_classes or self.listing.classes
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        return self.listing.problems if "listing" in self.__dict__ else ()
+
+    def mirror(self) -> list[int | None]:
+        """For each class the class that its mirrored clips show, None where they show none."""
+        return transforms.mirror_labels(self.classes, self.hflip_pairs)
+
+    def _dataset(self, part: str, *, train: bool = False) -> ClipDataset:
+        return ClipDataset(
+            self.listing.part(part),
+            self.reader,
+            train=train,
+            mirror=self.mirror() if train else (),
+            seed=self.seed,
+            cache=self.cache,
+        )
+
+    def evaluation(self, part: str) -> ClipDataset:
+        """The clips of a part, "train" too, without augmentation.
+
+        Raises:
+            UnknownNameError: there is no such part.
+        """
+        if part not in PARTS:
+            raise UnknownNameError("split", part, PARTS)
+        return ClipDataset(self.listing.part(part), self.reader)
+
+    def setup(self, stage: str | None = None) -> None:
+        """List the clips, so that what is wrong with the data is said before anything starts.
+
+        Raises:
+            DataError: for "fit" (or None), there are fewer than two classes, or no clips for
+                training or validation.
+        """
+        problems = self.listing.problems
+        if stage in (None, "fit"):
+            if len(self.classes) < 2:
+                raise DataError(
+                    f"{self.root!r} has one class only ({', '.join(self.classes)}): at least two "
+                    "classes are needed to train"
+                )
+            self._require("train")
+            self._require("val")
+        self._warn_once(problems, *filter(None, map(self._absent, PARTS)))
+
+    def _require(self, part: str) -> None:
+        if self.listing.part(part):
+            return
+        reason = "it holds too few videos; add some"
+        if problems := self.listing.problems:
+            reason = f"it has {len(problems)} problems, the first is {problems[0]}"
+        raise DataError(f"no clips for {PARTS[part]} in {self.root!r}: {reason}")
+
+    def _absent(self, part: str) -> str:
+        """Which classes have no clips in a part, in words; "" if all have some."""
+        present = {clip.label for clip in self.listing.part(part)}
+        absent = [name for label, name in enumerate(self.classes) if label not in present]
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        return f"no {part} clips of: {', '.join(absent[:5])}{more}" if absent else ""
+
+    def read(self, path: str | Path) -> Sample:
+        """One video (a file or a folder of pictures) through the evaluation transform.
+
+        Needs no data set.
+
+        Returns:
+            A sample (not a batch) with label -1.
+
+        Raises:
+            VideoReadError: it cannot be read.
+        """
+        path = Path(path)
+        steps, valid = self.reader.window(path)
+        return finished(self.reader.sample(Clip(path, path.stem), steps, valid))

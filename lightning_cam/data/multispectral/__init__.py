@@ -1,0 +1,1 @@
+"""The Multispectral Action Dataset: infrared and visible sequences, alone, together or fused."""

@@ -1,0 +1,200 @@
+"""Reading sequences of an infrared and a visible camera, alone or fused on the visible grid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lightning_cam.data.core.clips import Clip, ClipReader, Sample
+from lightning_cam.data.multispectral.names import camera_of, partner, spectrum_of
+from lightning_cam.data.video import frame_folders as pictures
+from lightning_cam.data.video.info import Pixels, VideoInfo
+from lightning_cam.data.video.reading import VideoFrames, read_frames
+from lightning_cam.data.video.sampling import Indices
+from lightning_cam.errors import DataError
+
+REGISTRATION = "registration.json"
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SpectralReader(ClipReader):
+    """Reads a folder of pictures below IR or TV as infrared, visible or fused clip.
+
+    Infrared pictures are read as one channel, and repeated where the clip has three. A fused clip
+    has the channels red, green, blue, infrared, the steps and the grid of the visible sequence.
+
+    Attributes:
+        spectrum: "ir", "tv" or "irtv".
+        fused: of "irtv": whether clips hold both spectra, or are of one each.
+        ir_range: what is black and what is white in infrared pictures of sixteen bits.
+        registration: path of a JSON file, see `load_registration`; None for the one beside the
+            spectra's folders, or beside the folder that holds these.
+    """
+
+    spectrum: str = "tv"
+    fused: bool = False
+    ir_range: tuple[float, float] | None = None
+    registration: str | None = None
+
+    def read(self, path: str | Path, select: Callable[[VideoInfo], ArrayLike]) -> VideoFrames:
+        """Frames of a sequence (n, h, w, C).
+
+        Raises:
+            VideoReadError: it cannot be read.
+            DataError: there is no sequence of the other spectrum to be fused with.
+        """
+        if self.fused:
+            return self._fuse(Path(path), select)
+        if self.shows(Path(path)) != "ir":
+            return super().read(path, select)
+        frames, indices, info = self._infrared(path, select)
+        return VideoFrames(frames.repeat(self.transform.channels, -1), indices, info)
+
+    def shows(self, path: Path) -> str:
+        """The spectrum of a clip: by the folders on its path or, where they do not tell, the one
+        that is set."""
+        if self.fused or self.spectrum == "ir":
+            return self.spectrum
+        return spectrum_of(path) or self.spectrum
+
+    def sample(self, clip: Clip, *args: Any, **options: Any) -> Sample:
+        sample = super().sample(clip, *args, **options)
+        return {**sample, "spectrum": self.shows(clip.path)}
+
+    def missing(self, clip: Clip, error: str) -> Sample:
+        return {**super().missing(clip, error), "spectrum": self.shows(clip.path)}
+
+    def _infrared(self, path: str | Path, select: Callable[[VideoInfo], ArrayLike]) -> VideoFrames:
+        grey = partial(pictures.grey, limits=self.ir_range)
+        read = read_frames(path, select, reader=self.reader, rate=self.rate, picture=grey)
+        return read._replace(frames=read.frames[..., :1])  # of a video file, three equal channels
+
+    def _fuse(self, path: Path, select: Callable[[VideoInfo], ArrayLike]) -> VideoFrames:
+        other = partner(path)
+        tv, ir = (path, other) if spectrum_of(path) == "tv" else (other, path)
+        frames, indices, info = super().read(tv, select)
+
+        def aligned(video: VideoInfo) -> Indices:
+            return align(indices, info.num_frames, video.num_frames)
+
+        warm = self._infrared(ir, aligned).frames
+        height, width = frames.shape[1:3]
+        matrix = self._matrix(tv)
+        if matrix is None:
+            matrix = by_height(warm.shape[1:3], (height, width))
+        grid = np.stack([
+            cv2.warpPerspective(picture, matrix, (width, height), flags=cv2.INTER_LINEAR)
+            for picture in warm[..., 0]
+        ])  # fmt: skip
+        return VideoFrames(np.concatenate([frames, grid[..., None]], axis=-1), indices, info)
+
+    def _matrix(self, tv: Path) -> Matrix | None:
+        """The registration of a sequence's camera, None where there is none at all."""
+        at = max(n for n, name in enumerate(tv.parts) if name.lower() == "tv")
+        if self.registration is not None:
+            file = Path(self.registration)
+        else:
+            top = Path(*tv.parts[:at])
+            found = (folder / REGISTRATION for folder in (top, top.parent))
+            file = next(filter(Path.is_file, found), Path())
+            if not file.name:
+                return None
+        matrices = load_registration(str(file))
+        camera = camera_of("/".join(tv.parts[at + 1 :]))  # not of the folders above the data
+        for name in (camera, None):
+            if name in matrices:
+                return matrices[name]
+        raise DataError(
+            f"{str(file)!r} has no matrix for camera {camera} of {str(tv)!r}: add one, or one for "
+            'all cameras under "*"'
+        )
+
+
+@lru_cache(maxsize=8)
+def load_registration(path: str) -> Mapping[int | None, Matrix]:
+    """Matrices (3, 3) that map infrared to visible pixels, x right and y down, by camera.
+
+    The file maps a camera, by its number or as in the folders' names, to a matrix of 3 x 3
+    (homography) or 2 x 3 (affine), {"c1": [[1.2, 0, 21], [0, 1.2, 0]], ...}. Centres of pixels have
+    whole coordinates. "*" is for all other cameras, and has the key None here.
+
+    Raises:
+        DataError: it cannot be read, or is something else.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        matrices = {_camera(name): _homography(rows) for name, rows in content.items()}
+    except OSError as error:
+        raise DataError(f"cannot read {path!r}: {error.strerror}") from error
+    except (AttributeError, TypeError, ValueError, np.linalg.LinAlgError) as error:
+        raise DataError(
+            f"{path!r} does not map each camera to a matrix of 3 x 3 or 2 x 3 numbers ({error})"
+        ) from error
+    return matrices
+
+
+def _camera(name: str) -> int | None:
+    if name == "*":
+        return None
+    number = int(name) if name.isdecimal() else camera_of(name)
+    if number is None:
+        raise ValueError(f"{name!r} is no camera")
+    return number
+
+
+def _homography(rows: Any) -> Matrix:
+    matrix = np.array(rows, dtype=np.float64)
+    if matrix.shape == (2, 3):
+        matrix = np.vstack([matrix, (0.0, 0.0, 1.0)])
+    if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+        raise ValueError(f"{rows!r} is none")
+    np.linalg.inv(matrix)  # or it maps a plane to a line
+    return matrix
+
+
+def by_height(ir: tuple[int, ...], tv: tuple[int, ...]) -> Matrix:
+    """The map of pictures of two sizes (height, width) that have the same height and middle."""
+    factor = tv[0] / ir[0]
+    x, y = ((b - 1) / 2 - factor * (a - 1) / 2 for a, b in ((ir[1], tv[1]), (ir[0], tv[0])))
+    return np.array([[factor, 0, x], [0, factor, y], [0, 0, 1]])
+
+
+def align(indices: ArrayLike, count: int, other: int) -> Indices:
+    """Frames of a sequence of `other` frames at the times of those of one of `count` frames.
+
+    Equal numbers where both have as many, else by the share of the time that has gone by.
+    """
+    at = np.asarray(indices, dtype=np.int64)
+    if count == other or count == 1:
+        return np.minimum(at, other - 1)
+    return np.floor(at * ((other - 1) / (count - 1)) + 0.5).astype(np.int64)
+
+
+def measure(folders: list[Path], pictures_each: int = 3) -> tuple[int, int] | None:
+    """The 1st and 99th percentile of infrared pictures of sixteen bits; None if they have eight.
+
+    Args:
+        folders: of sequences.
+        pictures_each: that are looked at in each, evenly spread; the same ones every time.
+    """
+    levels: list[Pixels] = []
+    for folder in folders:
+        names = pictures.names(folder)
+        for n in np.linspace(0, len(names) - 1, min(pictures_each, len(names))).round():
+            picture = pictures.whole(folder, names[int(n)])
+            if picture.dtype == np.uint8:
+                return None
+            levels.append(picture[::4, ::4, 0].ravel())
+    if not levels:
+        return None
+    low, high = np.percentile(np.concatenate(levels), (1, 99))
+    return int(low), int(np.ceil(high))

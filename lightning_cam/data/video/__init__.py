@@ -1,0 +1,25 @@
+"""Reading video, files and folders of numbered images: the only reader of the package."""
+
+from lightning_cam.data.video.reading import (
+    READERS,
+    SUFFIXES,
+    VideoFrames,
+    VideoInfo,
+    check_reader,
+    is_frame_folder,
+    probe,
+    read_clip,
+    read_frames,
+)
+
+__all__ = [
+    "READERS",
+    "SUFFIXES",
+    "VideoFrames",
+    "VideoInfo",
+    "check_reader",
+    "is_frame_folder",
+    "probe",
+    "read_clip",
+    "read_frames",
+]

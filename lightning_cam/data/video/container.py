@@ -1,0 +1,215 @@
+"""The index and the pixels of video files, by PyAV and decord.
+
+The only module that imports decord, after OpenCV: whatever is imported first, the order holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import av
+
+# Before decord, whose bundled zlib otherwise breaks PNG reading and writing in OpenCV.
+import cv2  # noqa: F401
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_cam.data.video.info import Pixels, VideoInfo
+from lightning_cam.data.video.sampling import Indices
+from lightning_cam.errors import VideoReadError
+
+try:
+    import decord
+except ImportError:  # no wheel for this platform
+    decord = None
+else:
+    decord.logging.set_level(decord.logging.QUIET)
+
+_RANDOM_ACCESS = {"mov", "mp4", "matroska", "webm", "flv"}
+_REENCODE = "re-encode it (ffmpeg -i FILE -c:v libx264 OUT.mp4)"
+
+
+class OutOfStepError(Exception):
+    """Decoding did not give the frames that the packets promised."""
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    info: VideoInfo
+    turns: int  # quarter turns for np.rot90
+    tick: float  # seconds per unit of pts
+    claimed_fps: float
+    seekable: bool
+    pts: NDArray[np.int64] | None = None  # (n,) in display order; None = no sane timestamps
+    keys: Indices | None = None  # display positions of the key frames, ascending
+    counted: bool = False  # by decoding every frame, not by packets
+
+
+def scan(path: str | Path) -> Index:
+    """Index a video from its packets; only its first frame is decoded."""
+    first, stamps, key_stamps, intact = None, [], [], True
+    with _opened(path) as (container, stream):
+        for packet in container.demux(stream):
+            if first is None:
+                first = next(iter(packet.decode()), None)
+            if packet.size == 0 or packet.is_discard:  # the end; or cut away by an edit list
+                continue
+            intact &= not packet.is_corrupt  # the last one of a file cut short
+            stamps.append(packet.pts)
+            if packet.is_keyframe:
+                key_stamps.append(packet.pts)
+        if first is None:
+            raise VideoReadError(path, f"it has no frame that can be decoded; {_REENCODE}")
+        formats = set(container.format.name.split(","))
+        in_file_order = stamps == sorted(stamps, key=lambda stamp: (stamp is None, stamp))
+        plain_avi = "avi" in formats and in_file_order and not stream.codec_context.has_b_frames
+        turns = round(first.rotation / 90) % 4
+        height, width = (first.width, first.height) if turns % 2 else (first.height, first.width)
+        index = Index(
+            VideoInfo(str(path), 0, np.nan, height, width, np.empty(0), container.format.name),
+            turns=turns,
+            # AVI stores no presentation times: those of reordered frames are FFmpeg's guess.
+            tick=np.nan
+            if "avi" in formats and not plain_avi
+            else float(stream.time_base or np.nan),
+            claimed_fps=float(stream.average_rate or stream.guessed_rate or np.nan),
+            seekable=bool(formats & _RANDOM_ACCESS) or plain_avi,
+        )
+    index = _with_times(index, None if None in stamps else sorted(stamps), len(stamps))
+    if index.pts is None:
+        return index if intact else recount(index)
+    if not intact or first.pts != index.pts[0]:  # leading frames that lack what they refer to
+        return recount(index)
+    return replace(index, keys=np.searchsorted(index.pts, np.unique(key_stamps)))
+
+
+def recount(index: Index) -> Index:
+    """The index by decoding every frame, for files whose packets do not tell."""
+    with _opened(index.info.path) as (container, stream):
+        seen = [(frame.pts, frame.is_corrupt) for frame in container.decode(stream)]
+    # A file cut short ends in half a picture, shown up to a reordering (16) before the last one.
+    broken = [k for k, (_, corrupt) in enumerate(seen) if corrupt]
+    if broken and broken[0] >= len(seen) - 16:
+        del seen[broken[0] :]
+    stamps = [pts for pts, _ in seen]
+    index = _with_times(index, None if None in stamps else stamps, len(stamps))
+    return replace(index, seekable=False, counted=True)
+
+
+def _with_times(index: Index, stamps: list[int] | None, count: int) -> Index:
+    """Length, times and rate from timestamps, or from the claimed rate if those are not sane."""
+    if count == 0:
+        raise VideoReadError(index.info.path, f"it has no frame that can be decoded; {_REENCODE}")
+    fps = index.claimed_fps
+    pts = None if stamps is None else np.asarray(stamps, np.int64)
+    if pts is None or not index.tick > 0 or (np.diff(pts) <= 0).any():
+        times = np.arange(count) / (fps if fps > 0 else 1.0)
+        info = replace(index.info, num_frames=count, fps=fps, times=times)
+        return replace(index, info=info, pts=None, seekable=False)
+    times = (pts - pts[0]) * index.tick
+    if count > 1:
+        fps = float((count - 1) / times[-1])
+    return replace(index, info=replace(index.info, num_frames=count, fps=fps, times=times), pts=pts)
+
+
+def decode(index: Index, wanted: Indices, reader: str) -> Pixels:
+    """These frames, in ascending order and no frame twice. (T, H, W, 3) RGB
+
+    Raises:
+        OutOfStepError: the file does not hold what its index says; `recount` it.
+    """
+    frames = None
+    if reader == "decord" and index.seekable:
+        try:
+            frames = _decode_decord(index, wanted)
+        except (decord.DECORDError, RuntimeError, IndexError, StopIteration) as error:
+            raise VideoReadError(
+                index.info.path, f"decord fails on it; set the reader to pyav, or {_REENCODE}"
+            ) from error
+    return _decode_pyav(index, wanted) if frames is None else frames
+
+
+def _decode_decord(index: Index, wanted: Indices) -> Pixels | None:
+    """Frames by decord; None where it counts or times frames otherwise than the index."""
+    info = index.info
+    video = decord.VideoReader(info.path, num_threads=1)
+    if len(video) != info.num_frames:
+        return None
+    times = video.get_frame_timestamp(np.arange(info.num_frames))[:, 0]
+    if not np.allclose(times, info.times, rtol=0, atol=0.25 / info.fps if info.fps > 0 else 1):
+        return None
+    frames = video.get_batch(wanted).asnumpy()
+    return frames if frames.shape[1:] == (info.height, info.width, 3) else None
+
+
+def _decode_pyav(index: Index, wanted: Indices) -> Pixels:
+    """Frames by PyAV: from the key frame before each where the file allows, else in order."""
+    info = index.info
+    pixels = np.empty((len(wanted), info.height, info.width, 3), np.uint8)
+    with _opened(info.path) as (container, stream):
+        decoded, position = container.decode(stream), -1
+        for row, number in enumerate(wanted):
+            if index.seekable and index.pts is not None and index.keys is not None:
+                key = index.keys[max(np.searchsorted(index.keys, number, "right") - 1, 0)]
+                if key > position + 1:
+                    container.seek(int(index.pts[key]), stream=stream)
+                    decoded, position = container.decode(stream), key - 1
+            frame = _advance(index, decoded, position, int(number))
+            position = int(number)
+            picture = np.rot90(frame.to_ndarray(format="rgb24"), index.turns)
+            if picture.shape != pixels.shape[1:]:
+                raise VideoReadError(info.path, f"its frames change size midway; {_REENCODE}")
+            pixels[row] = picture
+    return pixels
+
+
+def _advance(index: Index, decoded: Iterator[Any], position: int, number: int) -> Any:
+    """Decode on from the frame after `position` up to `number`, frame by frame as indexed."""
+    for frame in decoded:
+        if index.pts is not None:
+            expected = index.pts[position + 1]
+            if frame.pts is not None and frame.pts < expected:
+                continue  # seeking landed before the key frame, or these lead into its group
+            if frame.pts != expected:
+                break
+        position += 1
+        if frame.is_corrupt:  # and so is what is predicted from it
+            if not index.counted:
+                break
+            raise VideoReadError(index.info.path, f"it is damaged at frame {position}; {_REENCODE}")
+        if position == number:
+            return frame
+    if index.counted:
+        raise VideoReadError(index.info.path, f"not all of its frames can be decoded; {_REENCODE}")
+    raise OutOfStepError
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
+    """PyAV's container and its best video stream, the one decord takes too."""
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except av.FFmpegError as error:
+        with Path(path).open("rb") as file:
+            is_mp4 = file.read(8)[4:] == b"ftyp"
+        reason = "it is cut short before its index" if is_mp4 else "it is not a video file"
+        raise VideoReadError(path, f"{reason} ({error.strerror}); replace or remove it") from error
+    with container:
+        stream = container.streams.best("video")
+        if stream is None or av.stream.Disposition.attached_pic in stream.disposition:
+            raise VideoReadError(path, "it has no video stream (sound only?); remove it")
+        if container.format.name.endswith("_pipe") or container.format.name == "image2":
+            raise VideoReadError(path, "it is a picture, not a video; remove it")
+        if stream.codec_context is None:
+            raise VideoReadError(path, f"FFmpeg has no decoder for it; {_REENCODE}")
+        stream.codec_context.thread_count = 1
+        try:
+            yield container, stream
+        except av.FFmpegError as error:
+            raise VideoReadError(path, f"it is damaged ({error.strerror}); {_REENCODE}") from error
+        except (IndexError, MemoryError, ValueError) as error:  # PyAV's, on garbled headers
+            raise VideoReadError(path, f"it is damaged ({error}); {_REENCODE}") from error

@@ -1,0 +1,230 @@
+"""Folders of numbered pictures, read as the videos that they once were.
+
+    video/00001.jpg 00002.jpg ...      video/frame_0000000001.jpg ...      video/0000.png ...
+
+The last number in a name is the frame's place in time. Only the order and the gaps count, so it
+does not matter where numbering begins; a missing number is a gap in time and does not shift what
+follows. A folder has no clock: its rate must come from who reads it.
+
+Pictures are decoded by OpenCV to what a viewer shows: turned as EXIF says (like rotated videos),
+colour from grey by three equal channels, transparency dropped. Sixteen bits are refused rather
+than squeezed, because a scale of each picture's or clip's own would make them incomparable; of
+`grey` pictures the data set may say its scale.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_cam.data.video.info import PICTURES, SUFFIXES, Pixels, VideoInfo
+from lightning_cam.data.video.sampling import Indices
+from lightning_cam.errors import VideoReadError
+
+Decode = Callable[[Path, str], Pixels]  # folder and name to (H, W, 3) BGR or (H, W, 1)
+
+_UNLIKE = 8  # levels by which the channels of a grey JPEG may differ
+
+_NUMBERED = re.compile(
+    r".*?([0-9]+)[^0-9]*\.(?:bmp|jpe?g|pgm|png|ppm|tiff?|webp)", re.IGNORECASE | re.DOTALL
+)
+# First bytes: where pixels begin and what ends the file. Some decoders pad with grey what is cut.
+_MARKS = {
+    b"\xff\xd8": (b"\xff\xda", b"\xff\xd9"),  # JPEG: start of scan, end of image
+    b"\x89P": (b"IDAT", b"IEND\xaeB`\x82"),  # PNG
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Folder:
+    """A folder of pictures and its index."""
+
+    info: VideoInfo
+    names: list[str]  # (n,) in order
+    first: Pixels  # (H, W, C), which tells the size
+    picture: Decode
+
+    def decode(self, wanted: Indices) -> Pixels:
+        """The pictures at these positions and no others. (T, H, W, 3) RGB or (T, H, W, 1)"""
+        folder = Path(self.info.path)
+        pixels = np.empty((len(wanted), *self.first.shape), np.uint8)
+        for row, number in zip(pixels, wanted, strict=True):
+            name = self.names[number]
+            picture = self.first if number == 0 else self.picture(folder, name)
+            if picture.shape != row.shape:
+                (height, width), (h, w) = row.shape[:2], picture.shape[:2]
+                raise VideoReadError(
+                    self.info.path,
+                    f"its picture {name} is {w}x{h}, its first {width}x{height}; bring them to one "
+                    "size or into folders of their own",
+                )
+            if picture.shape[-1] == 3:
+                cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=row)
+            else:
+                row[:] = picture
+        return pixels
+
+
+def is_frame_folder(path: str | Path) -> bool:
+    """Whether this is a folder that directly holds numbered pictures and no video files."""
+    try:
+        numbered, videos = _listed(path)
+    except OSError:
+        return False
+    return bool(numbered) and not videos
+
+
+def numbers_missing(path: str | Path) -> int:
+    """How many pictures a folder lacks by its numbering, which begins at 0 or 1; 0 if none.
+
+    Numbers at equal distances (every fifth frame) lack nothing between them, and a single picture
+    tells nothing.
+    """
+    numbers = [number for number, _ in _listed(path)[0]]
+    if len(numbers) < 2:
+        return 0
+    gaps = [following - number for number, following in pairwise(numbers)]
+    step = math.gcd(*gaps) if len(gaps) > 1 else 1
+    before = max(numbers[0] - 1, 0)
+    return (before + numbers[-1] - numbers[0]) // step + 1 - len(numbers)
+
+
+def numbered(path: str | Path) -> list[tuple[int, str]]:
+    """Numbers and names of the pictures of a folder in order; none where there is no folder."""
+    try:
+        return _listed(path)[0]
+    except OSError:
+        return []
+
+
+def names(path: str | Path) -> list[str]:
+    """The numbered pictures of a folder in their order; none where there is no such folder."""
+    return [name for _, name in numbered(path)]
+
+
+def scan(path: str | Path, rate: float | None, picture: Decode | None = None) -> Folder:
+    """Index a folder by its names; only its first picture is decoded.
+
+    Args:
+        path: the folder.
+        rate: numbers per second; without it times count numbers and fps is nan.
+        picture: decodes one; None for `colour`.
+    """
+    picture = picture or colour
+    numbered, videos = _listed(path)
+    if videos:
+        raise VideoReadError(path, f"it is a folder of videos ({min(videos)} ...); give one video")
+    if not numbered:
+        raise VideoReadError(
+            path,
+            "it is a folder without numbered pictures (00001.jpg, ...); give a video file or a "
+            "folder of such pictures",
+        )
+    for (number, name), (following, other) in pairwise(numbered):
+        if number == following:
+            raise VideoReadError(
+                path, f"its pictures {name} and {other} have the same number; keep one of each"
+            )
+    # Whole numbers of any length: subtracted before they become floats.
+    numbers, names = [number - numbered[0][0] for number, _ in numbered], [n for _, n in numbered]
+    first = picture(Path(path), names[0])
+    info = VideoInfo(
+        path=str(path),
+        num_frames=len(names),
+        fps=np.nan if rate is None else rate * max(len(names) - 1, 1) / max(numbers[-1], 1),
+        height=first.shape[0],
+        width=first.shape[1],
+        times=np.array(numbers, np.float64) / (rate or 1.0),
+        container=PICTURES,
+    )
+    return Folder(info, names, first, picture)
+
+
+def _listed(folder: str | Path) -> tuple[list[tuple[int, str]], list[str]]:
+    """Numbered pictures directly in a folder, in order, and video files, by one look at it."""
+    numbered, videos = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            # Hidden: .DS_Store, and ._00001.jpg which macOS leaves beside a picture.
+            if entry.name.startswith(".") or entry.is_dir():
+                continue
+            if match := _NUMBERED.fullmatch(entry.name):
+                numbered.append((int(match[1]), entry.name))
+            elif entry.name.lower().endswith(SUFFIXES):
+                videos.append(entry.name)
+    return sorted(numbered), videos
+
+
+def colour(folder: Path, name: str) -> Pixels:
+    """One picture of eight bits. (H, W, 3) BGR"""
+    picture = whole(folder, name)
+    if picture.dtype != np.uint8:
+        raise VideoReadError(
+            folder,
+            f"its picture {name} has more than 8 bits a channel; convert all pictures of the data "
+            "set by one scale (magick IN.png -level LOW,HIGH -depth 8 OUT.png)",
+        )
+    return picture.astype(np.uint8, copy=False)
+
+
+def grey(folder: Path, name: str, limits: Sequence[float] | None = None) -> Pixels:
+    """One picture of one channel, or of three that are equal. (H, W, 1)
+
+    Args:
+        folder: where it is.
+        name: of the file.
+        limits: what is black and what is white in pictures of sixteen bits.
+    """
+    picture = whole(folder, name)
+    if picture.dtype not in (np.uint8, np.uint16):
+        raise VideoReadError(folder, f"its picture {name} has neither 8 nor 16 bits; convert it")
+    if int((picture.max(-1) - picture.min(-1)).max()) > _UNLIKE * 256 ** (picture.itemsize - 1):
+        raise VideoReadError(
+            folder, f"its picture {name} has colours, not one channel; give grey pictures"
+        )
+    level = picture[..., :1]
+    if level.dtype == np.uint8:
+        return level
+    if limits is None:
+        raise VideoReadError(
+            folder,
+            f"its picture {name} has 16 bits; say what is black and white in the whole data set "
+            "with data.ir_range=[LOW,HIGH]",
+        )
+    low, high = limits
+    scaled = (level.astype(np.float32) - low) * (255 / (high - low))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def whole(folder: Path, name: str) -> NDArray[Any]:
+    """One picture, whole or not at all. (H, W, 3) BGR of any depth"""
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise VideoReadError(
+            folder, f"its picture {name}: {error.strerror}; check the file and its rights"
+        ) from error
+    start, end = _MARKS.get(data[:2], (b"", b""))
+    picture = None
+    if data and (data.endswith(end) or data.rfind(end) > data.rfind(start)):
+        try:
+            picture = cv2.imdecode(
+                np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+            )
+        except cv2.error:
+            picture = None
+    if picture is None:
+        raise VideoReadError(
+            folder, f"its picture {name} is damaged or cut short; copy it again or remove it"
+        )
+    return picture

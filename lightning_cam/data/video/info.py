@@ -1,0 +1,69 @@
+"""What is known of a video, be it a file or a folder of pictures, before its pixels."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_cam.data.video.sampling import Indices, resample_times
+from lightning_cam.errors import ConfigError, VideoReadError
+
+SUFFIXES = (
+    ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts",
+    ".webm", ".wmv",
+)  # fmt: skip
+PICTURES = "pictures"  # in place of a container's name
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class VideoInfo:
+    """What is known of a video before its pixels.
+
+    Attributes:
+        path: the file, or folder of pictures.
+        num_frames: frames that can be decoded.
+        fps: true average rate, (n-1) / duration between first and last frame; of one frame alone
+            or without timestamps, what the file claims (nan if nothing).
+        height, width: of the frames as shown, that is after rotation.
+        times: (n,) float64 seconds of each frame, first 0, strictly increasing.
+        container: FFmpeg's name of the format, such as "mpeg" or "matroska,webm", or "pictures".
+    """
+
+    path: str
+    num_frames: int
+    fps: float
+    height: int
+    width: int
+    times: NDArray[np.float64]
+    container: str
+
+    def steps(self, fps: float) -> Indices:
+        """Source index of every step at `fps`, by timestamps. (n_t,)
+
+        Raises:
+            VideoReadError: the video's own rate is missing or implausible.
+        """
+        if not fps > 0:
+            raise ConfigError(f"fps must be above 0, got {fps}")
+        if not 1 < self.fps <= 240:
+            remedy = (
+                "give the rate at which its pictures were taken (data.rate=12), or choose frames "
+                "by number instead"
+                if self.container == PICTURES
+                else "choose frames by number instead, or set the rate "
+                "(ffmpeg -r 30 -i FILE OUT.mp4)"
+            )
+            raise VideoReadError(
+                self.path,
+                f"its frame rate ({self.fps:g} fps) is missing or implausible; {remedy}",
+            )
+        if fps > 1.01 * self.fps and self.num_frames > 1:
+            warnings.warn(
+                f"videos are sampled at {fps:g} fps, above their own rate: frames repeat",
+                stacklevel=2,
+            )
+        return resample_times(self.times, fps)

@@ -1,0 +1,1 @@
+"""One explained clip: chosen, drawn, written, tabled; and the live callback."""

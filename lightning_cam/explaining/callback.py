@@ -1,0 +1,359 @@
+"""Live explanations of a training run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+from lightning.fabric.utilities.apply_func import move_data_to_device
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from lightning_cam.attribution import Attribution, Explainable, Explanation
+from lightning_cam.explaining.clip_files import file_name, write_clip
+from lightning_cam.explaining.explained_clip import (
+    clip_frames,
+    clip_seen,
+    clip_views,
+    draw_clip,
+    explain_clip,
+    explain_spectra,
+)
+from lightning_cam.explaining.measured_tables import EPOCH, write_epoch
+from lightning_cam.explaining.measuring import (
+    check_measures,
+    compares,
+    measure_clip,
+    with_baselines,
+)
+from lightning_cam.interfaces import (
+    Batch,
+    LogsImages,
+    LogsTables,
+    LogsVideos,
+    as_explained,
+    check_data,
+    check_task,
+    offers,
+)
+from lightning_cam.metrics import Measure, Measured
+from lightning_cam.progress import no_progress
+from lightning_cam.training.skipped_clips import as_mapping, gather
+from lightning_cam.viz import draw_attention, save_png
+
+
+class ExplainCallback(Callback):
+    """Explains the same clips after each validation epoch, and after `validate` and `test`.
+
+    Writes `<run>/explain/epoch_003/<clip>.mp4`, `.png` and `.npz` (`validate/` and `test/` outside
+    of training), then hands the files to every logger that takes media: videos, contact sheets,
+    the attention weights as a table and as a strip over epochs, at the trainer's step. Works with
+    no logger at all.
+
+    Each of `measures` becomes a curve over training, its mean over all clips as
+    `explain/METHOD/MEASURE`; each clip's numbers are in `measures.csv`, and what is the area under
+    a curve (deletion, insertion) is drawn in `curves.png`. Where a measure runs the network, a
+    random map is measured along with the methods: as a network gets surer, the areas of deletion
+    and insertion tend to grow for any map. With M methods and S steps these two cost
+    2 + 2 (M + 1) (S - 1) forwards a clip; a mean over time needs no more than 20 steps.
+
+    What a method finds out beside its maps (`Explanation.numbers`: how often Grad-CAM of a loss is
+    blank) becomes a curve, too, the mean over clips as `explain/METHOD/NAME`.
+
+    Training is bit for bit what it would be without it. A clip or a method that fails is warned
+    about once and training goes on.
+
+    Args:
+        methods: name -> method; or a method or a list of them, then named by their types.
+        clips: how many clips of the validation set, spread evenly, or their indices. Ranks share
+            them.
+        every_n_epochs: explain after every n-th epoch.
+        fps: of the videos.
+        folder: where to write; None: `explain` in the trainer's `default_root_dir`.
+        measures: name -> measure, such as `{"deletion": DeletionArea(steps=20)}`.
+
+    Raises:
+        ValueError: settings that make no sense.
+        ConfigError: something is not a measure, or has a name that is taken.
+
+    The LightningModule offers `explainable(batch) -> Explainable`. A batch of the validation
+    loader is a mapping with "video" `(B, C, T, H, W)` and maybe "label", or a tuple that begins
+    with these two. `datamodule.to_frames(clip)`, where there is one, undoes the normalisation.
+
+    Example:
+        >>> Trainer(callbacks=[ExplainCallback({"gradcam": GradCAM()}, clips=4)])
+    """
+
+    def __init__(
+        self,
+        methods: Mapping[str, Attribution] | Sequence[Attribution] | Attribution,
+        clips: int | Sequence[int] = 4,
+        every_n_epochs: int = 1,
+        fps: float = 8,
+        folder: str | Path | None = None,
+        measures: Mapping[str, Measure] | None = None,
+    ) -> None:
+        self.methods = _named(methods)
+        if not self.methods:
+            raise ValueError("methods is empty; pass for example {'gradcam': GradCAM()}")
+        indices = [clips] if isinstance(clips, int) else list(clips)
+        if not indices or not all(isinstance(i, int) for i in indices) or min(indices) < 0:
+            raise ValueError(f"clips must be a number of clips or a list of indices, got {clips!r}")
+        if isinstance(clips, int) and clips < 1:
+            raise ValueError(f"clips must be at least 1, got {clips}")
+        if every_n_epochs < 1:
+            raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
+        if not fps > 0:
+            raise ValueError(f"fps must be above 0, got {fps}")
+        self.clips = clips if isinstance(clips, int) else indices
+        self.every_n_epochs = every_n_epochs
+        self.fps = fps
+        self.folder = None if folder is None else Path(folder)
+        self.measures = check_measures(measures or {}, EPOCH, "measures")
+        # clip -> epoch -> weights; plain containers, for it travels in checkpoints
+        self.history: dict[str, dict[int, list[float]]] = {}
+        self._batches: dict[str, list[tuple[str, Any]]] = {}  # split -> (title, batch of one)
+        self._warned: set[str] = set()
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        check_task(pl_module, offers.SHOWN_OF_TASK)
+        as_explained(pl_module)
+        check_data(trainer.datamodule, offers.SHOWN_OF_DATA)  # type: ignore[attr-defined]
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        if trainer.state.fn == "fit":
+            if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+                self._run(trainer, pl_module, "val", f"epoch_{trainer.current_epoch:03d}")
+        else:
+            self._run(trainer, pl_module, "val", "validate")
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._run(trainer, pl_module, "test", "test")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = state_dict["history"]
+
+    def _run(self, trainer: pl.Trainer, task: pl.LightningModule, split: str, when: str) -> None:
+        folder = (self.folder or Path(trainer.default_root_dir) / "explain") / when
+        with isolate_rng(), no_progress():
+            records = []
+            for title, batch in self._fixed_clips(trainer, split):
+                try:
+                    records += self._explain(trainer, task, title, batch, folder)
+                except Exception as error:
+                    self._warn(f"clip {title}", error)
+            records = gather(trainer, records)  # every rank comes here, whatever failed
+            if trainer.is_global_zero and records:
+                try:
+                    self._log(trainer, records, folder, remember=trainer.state.fn == "fit")
+                except Exception as error:
+                    self._warn(f"the attention weights of {when}", error)
+                try:
+                    self._log_measured(trainer, records, folder)
+                except Exception as error:
+                    self._warn(f"measures of {when}", error)
+
+    def _fixed_clips(self, trainer: pl.Trainer, split: str) -> list[tuple[str, Any]]:
+        """This rank's clips as (title, batch of one); read once and kept."""
+        if split not in self._batches:
+            kept = self._batches.setdefault(split, [])
+            loaders = trainer.val_dataloaders if split == "val" else trainer.test_dataloaders
+            loader = CombinedLoader(loaders).flattened[0]
+            size = len(loader.dataset)
+            wanted = self.clips
+            if isinstance(wanted, int):
+                wanted = np.linspace(0, size - 1, min(wanted, size)).round().astype(int).tolist()
+            for index in list(wanted)[trainer.global_rank :: trainer.world_size]:
+                try:
+                    batch = as_mapping(loader.collate_fn([loader.dataset[index]]))
+                    if any(batch.get("error", ())):
+                        raise RuntimeError(batch["error"][0])
+                except Exception as error:
+                    self._warn(f"clip {index} of the {split} set", error)
+                    continue
+                title = str(batch.get("clip_id", [f"clip_{index}"])[0])
+                taken = any(title == other for other, _ in kept)
+                kept.append((f"{title}_{index}" if taken else title, batch))
+        return self._batches[split]
+
+    def _explain(
+        self,
+        trainer: pl.Trainer,
+        task: pl.LightningModule,
+        title: str,
+        batch: Batch,
+        folder: Path,
+    ) -> list[dict[str, Any]]:
+        batch = move_data_to_device(batch, task.device)
+        model = as_explained(task).explainable(batch)
+
+        def on_error(name: str, error: Exception) -> None:
+            self._warn(f"method {name!r}", error, f", first on {title}")
+
+        clip, data = batch["video"], trainer.datamodule  # type: ignore[attr-defined]
+        explanations = explain_clip(model, self.methods, clip, on_error=on_error)
+        if not explanations:
+            return []
+        target = next(iter(explanations.values())).target
+        spectra = explain_spectra(model, clip, data, target, on_error)
+        frames = clip_frames(data, clip)
+        views, seen = clip_views(data, clip), clip_seen(task, batch)
+        picture = draw_clip(
+            model, explanations, frames, batch, title, spectra=spectra, views=views, seen=seen
+        )
+        # Eight frames a sheet: readable in W&B's panels, and half the cost.
+        files = write_clip(
+            folder, picture, explanations, batch, self.fps, columns=8, spectra=spectra
+        )
+        weights = next(iter(explanations.values())).attention
+        return [
+            {
+                "clip": title,
+                "video": str(files.video),
+                "sheet": str(files.sheet),
+                "attention": {name: w[0].tolist() for name, w in weights.items()},
+                "caption": f"{title}: {picture.target}",
+                "numbers": {
+                    f"explain/{name}/{what}": float(value[0])
+                    for name, e in explanations.items()
+                    for what, value in e.numbers.items()
+                    if bool(value[0].isfinite())
+                },
+                "measured": self._measure(model, explanations, batch, title),
+                "softmax": model.softmax,
+            }
+        ]
+
+    def _measure(
+        self,
+        model: Explainable,
+        explanations: Mapping[str, Explanation],
+        batch: Mapping[str, Any],
+        title: str,
+    ) -> dict[str, Measured]:
+        """Method -> what was measured of one clip."""
+        if not self.measures:
+            return {}
+
+        def failed(measure: str, method: str, error: Exception) -> None:
+            self._warn(f"{measure} of method {method!r}", error, f", first on {title}")
+
+        clip = batch["video"]
+        compared = dict(explanations)
+        if compares(self.measures):
+            compared = with_baselines(model, explanations, clip, ["random"])
+        found = measure_clip(model, compared, clip, batch, self.measures, failed)
+        return {name: measured for (name, _), measured in found.items()}
+
+    def _log(
+        self, trainer: pl.Trainer, records: list[dict[str, Any]], folder: Path, *, remember: bool
+    ) -> None:
+        """Hand the files, the attention weights and what methods found out to every logger."""
+        strips = self._strips(trainer.current_epoch, records, folder) if remember else []
+        means = _means([record["numbers"] for record in records])
+        table = _attention_table(trainer.current_epoch, records)
+        for logger in trainer.loggers:
+            try:
+                if means:
+                    logger.log_metrics(means, trainer.global_step)
+                _log_media(logger, records, strips, table, trainer.global_step)
+            except Exception as error:
+                self._warn(f"logging to {type(logger).__name__}", error)
+
+    def _strips(self, epoch: int, records: list[dict[str, Any]], folder: Path) -> list[Path]:
+        """Remember this epoch's attention weights, and draw each clip's over all epochs."""
+        strips = []
+        for record in records:
+            title = record["clip"]
+            for weights in record["attention"].values():
+                self.history.setdefault(title, {})[epoch] = weights
+                rows = self.history[title]
+                strip = draw_attention(np.array(list(rows.values())), list(rows), title)
+                strips.append(save_png(folder / f"{file_name(title)}.attention.png", strip))
+        return strips
+
+    def _log_measured(
+        self, trainer: pl.Trainer, records: list[dict[str, Any]], folder: Path
+    ) -> None:
+        clips = [(record["clip"], record["measured"]) for record in records]
+        if not any(measured for _, measured in clips):
+            return
+        epoch, step = trainer.current_epoch, trainer.global_step
+        softmax = records[0]["softmax"]
+        means, picture = write_epoch(folder, epoch, clips, self.measures, softmax)
+        for logger in trainer.loggers:
+            try:
+                if means:
+                    logger.log_metrics(means, step)
+                if picture is not None and isinstance(logger, LogsImages):
+                    logger.log_image("explain/curves", [str(picture)], step)
+            except Exception as error:
+                self._warn(f"logging to {type(logger).__name__}", error)
+
+    def _warn(self, what: str, error: Exception, where: str = "") -> None:
+        if what not in self._warned:
+            self._warned.add(what)
+            reason = f"{type(error).__name__}: {error}"
+            warnings.warn(f"not explained: {what}{where} ({reason})", stacklevel=2)
+
+
+def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Each number's mean over the clips that have it."""
+    names = dict.fromkeys(name for numbers in found for name in numbers)
+    return {n: float(np.mean([each[n] for each in found if n in each])) for n in names}
+
+
+def _attention_table(epoch: int, records: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """Rows of epoch, clip, frame and weight."""
+    return [
+        [epoch, record["clip"], frame, weight]
+        for record in records
+        for weights in record["attention"].values()
+        for frame, weight in enumerate(weights)
+    ]
+
+
+def _log_media(
+    logger: Logger,
+    records: Sequence[Mapping[str, Any]],
+    strips: Sequence[Path],
+    table: list[list[Any]],
+    step: int,
+) -> None:
+    """What a logger takes of videos, sheets, attention strips and the attention table."""
+    captions = [record["caption"] for record in records]
+    if isinstance(logger, LogsVideos):
+        videos = [record["video"] for record in records]
+        kinds = ["mp4"] * len(videos)
+        logger.log_video("explain/video", videos, step, caption=captions, format=kinds)
+    if isinstance(logger, LogsImages):
+        sheets = [record["sheet"] for record in records]
+        logger.log_image("explain/sheet", sheets, step, caption=captions)
+        if strips:
+            logger.log_image("explain/attention_epochs", list(strips), step)
+    if isinstance(logger, LogsTables) and table:
+        columns = ["epoch", "clip", "frame", "attention"]
+        logger.log_table("explain/attention", columns, table, step=step)
+
+
+def _named(
+    methods: Mapping[str, Attribution] | Sequence[Attribution] | Attribution,
+) -> dict[str, Attribution]:
+    if isinstance(methods, Mapping):
+        return dict(methods)
+    named: dict[str, Attribution] = {}
+    for method in [methods] if callable(methods) else methods:
+        name = type(method).__name__.lower()
+        named[name if name not in named else f"{name}_{len(named) + 1}"] = method
+    return named

@@ -1,0 +1,197 @@
+"""Which clips `explain.py` explains: video files, or clips of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import LightningDataModule
+
+from lightning_cam.data.core.dataset import SampleDataset
+from lightning_cam.data.core.loading import collate
+from lightning_cam.data.video.reading import SUFFIXES, is_frame_folder
+from lightning_cam.errors import ConfigError, DataError
+from lightning_cam.explaining.clip_files import file_name
+from lightning_cam.explaining.selection import Selection, select_clips, shuffled
+from lightning_cam.explaining.settings import selected_kinds
+from lightning_cam.interfaces import Batch, HasRoot, HasWorkers, OpensParts, ReadsFiles, Task
+
+
+@dataclass(frozen=True)
+class Source:
+    """One clip to explain: its title, and how to get its batch of one."""
+
+    title: str
+    read: Callable[[], Batch]
+
+
+def find_sources(
+    config: Mapping[str, Any], data: LightningDataModule, task: Task, without: int | None
+) -> tuple[list[Source], Selection | None]:
+    """The clips to explain, and how they were selected where `select` asks for that.
+
+    Args:
+        config: see `configs/explain.yaml`.
+        data: data module of the checkpoint.
+        task: the network.
+        without: a class whose clips are left out, unless they are asked for by index.
+
+    Raises:
+        UserError: there are none.
+    """
+    if config["video"] is not None:
+        return from_files(Path(config["video"]), data), None
+    split, clips, kinds = config["data"]["split"], config["clips"], selected_kinds(config["select"])
+    dataset = open_split(data, split, config["data"]["root"] is not None)
+    if not kinds:
+        return from_split(dataset, choose(dataset, clips, split, without)), None
+    named = isinstance(clips, list)
+    selection = select_clips(
+        task,
+        dataset,
+        choose(dataset, clips, split) if named else shuffled(eligible(dataset, split, without)),
+        kinds,
+        count=None if named else clips,
+        workers=data.num_workers if isinstance(data, HasWorkers) else 0,
+    )
+    return from_split(dataset, selection.indices), selection
+
+
+def from_files(path: Path, data: object) -> list[Source]:
+    """A video, or all videos below a folder; a folder of pictures is one video.
+
+    Args:
+        path: file or folder.
+        data: its `read(path)` makes a sample of a video.
+
+    Raises:
+        DataError: there is no video.
+        ConfigError: the data module cannot read one.
+    """
+    if not isinstance(data, ReadsFiles):
+        raise ConfigError(
+            f"{type(data).__name__} cannot read a file: give it a method read(path) that returns "
+            "a sample, or explain clips of the data set without video="
+        )
+    read = data.read
+    if path.is_dir() and not is_frame_folder(path):
+        files = [f for f in sorted(path.rglob("*")) if _is_video(f)]
+        if not files:
+            raise DataError(
+                f"no videos in {path} (looked for {' '.join(SUFFIXES)} and folders of pictures)"
+            )
+        titles = [str(file.relative_to(path)) for file in files]
+    elif path.exists():
+        files, titles = [path], [path.absolute().name]
+    else:
+        raise DataError(f"no video at {path}; is the path right?")
+    short = [
+        title if file.is_dir() else str(Path(title).with_suffix(""))
+        for title, file in zip(titles, files, strict=True)
+    ]
+    names = [file_name(title) for title in short]
+    if len(set(names)) == len(names):  # else the whole names tell them apart
+        titles = short
+    return [
+        Source(title, lambda file=file: collate([read(file)]))  # type: ignore[misc]
+        for title, file in zip(_unique(titles), files, strict=True)
+    ]
+
+
+def _is_video(path: Path) -> bool:
+    if path.is_dir():
+        return is_frame_folder(path)
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def open_split(data: LightningDataModule, split: str, root_given: bool) -> SampleDataset[Any]:
+    """The clips of one part of a data set, without augmentation, training clips included.
+
+    Args:
+        data: the data module of the checkpoint.
+        split: "train", "val" or "test", or what else the data module's `evaluation` knows.
+        root_given: the user named the data set's folder, so that data may be made there.
+
+    Raises:
+        UserError: there is no such part, or there are no data.
+    """
+    if not isinstance(data, OpensParts):
+        raise ConfigError(
+            f"{type(data).__name__} cannot open clips to be explained: give it a method "
+            "evaluation(part) that returns a SampleDataset, or explain a file with video=PATH"
+        )
+    root = data.root if isinstance(data, HasRoot) else None
+    if root is None or (root_given and not Path(root).is_dir()):
+        data.prepare_data()
+    elif not Path(root).is_dir():
+        # Nothing is made at a root that only the checkpoint names: it may be a stranger's.
+        raise DataError(f"no data at {root}, which the checkpoint remembers; add data.root=FOLDER")
+    return data.evaluation(str(split))
+
+
+def choose(
+    dataset: SampleDataset[Any], clips: int | Sequence[int], split: str, without: int | None = None
+) -> list[int]:
+    """Indices of the clips that are meant: so many, spread evenly, or these.
+
+    Args:
+        dataset: to choose from.
+        clips: how many, or their indices.
+        split: the data set's name.
+        without: of so many clips, none of this class.
+
+    Raises:
+        UserError: an index is outside, or there is no clip.
+    """
+    if not isinstance(clips, int):
+        outside = [i for i in clips if not 0 <= i < len(dataset)]
+        if outside:
+            raise ConfigError(
+                f"clips={list(clips)}: the {split} split has the clips 0 to {len(dataset) - 1}"
+            )
+        return list(clips)
+    return spread(eligible(dataset, split, without), clips)
+
+
+def spread(candidates: Sequence[int], count: int) -> list[int]:
+    """So many of the candidates, spread evenly, or all there are."""
+    places = np.linspace(0, len(candidates) - 1, min(count, len(candidates)))
+    return [candidates[i] for i in places.round().astype(int)]
+
+
+def eligible(dataset: SampleDataset[Any], split: str, without: int | None = None) -> list[int]:
+    """Indices of the clips that are not of the class `without`.
+
+    Raises:
+        DataError: there is none.
+    """
+    found = [i for i, clip in enumerate(dataset.clips) if without is None or clip.label != without]
+    if not found:
+        others = "" if without is None else " of another class than contrast="
+        raise DataError(f"the {split} split has no clips{others}; choose another data.split=")
+    return found
+
+
+def from_split(dataset: SampleDataset[Any], indices: Iterable[int]) -> list[Source]:
+    """Clips of a data set by their indices."""
+    indices = [int(i) for i in indices]
+    titles = _unique(dataset.clips[i].clip_id for i in indices)
+    return [
+        Source(title, lambda i=i: collate([dataset[i]]))  # type: ignore[misc]
+        for title, i in zip(titles, indices, strict=True)
+    ]
+
+
+def _unique(titles: Iterable[str]) -> Iterator[str]:
+    """Titles whose file names differ."""
+    seen: set[str] = set()
+    for title in titles:
+        name, n = title, 1
+        while file_name(name) in seen:
+            n += 1
+            name = f"{title}_{n}"
+        seen.add(file_name(name))
+        yield name

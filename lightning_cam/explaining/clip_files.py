@@ -1,0 +1,88 @@
+"""The files of one explained clip: video, sheet, arrays."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from torch import Tensor
+
+from lightning_cam.attribution import Contrast, Explanation
+from lightning_cam.explaining.explained_clip import Spectra, relevance
+from lightning_cam.files import whole_file
+from lightning_cam.viz import ClipPicture, draw_sheet, draw_video, save_png, write_video
+
+
+@dataclass(frozen=True)
+class ClipFiles:
+    """The files of one explained clip."""
+
+    video: Path
+    sheet: Path
+    arrays: Path
+
+
+def write_clip(
+    folder: Path,
+    picture: ClipPicture,
+    explanations: Mapping[str, Explanation],
+    batch: Mapping[str, Any],
+    fps: float,
+    columns: int = 16,
+    spectra: Spectra | None = None,
+) -> ClipFiles:
+    """Write `<clip>.mp4`, `<clip>.png` (a sheet of at most `columns` frames) and `<clip>.npz`.
+
+    The npz holds `heatmap/<method>` (T, H, W) float32 raw, `relevance/<method>` (T,) the share of
+    the heat in each frame, `attention` (T,), `outputs` (K,), `target`, `label`, and where the clip
+    comes from: `frame_idx`, `time_s`, `valid`, `path`. Of a contrast these are class A's; class B
+    has `heatmap_against/<method>`, `relevance_against/<method>` and `against` (its column); the
+    difference shown is the first heatmap less the second. Of a fused clip there are, for each
+    spectrum and measure, `spectrum/<measure>/<name>` (T,) and `spectrum_total/<measure>/<name>`,
+    and `spectrum_fall/<name>` and `spectrum_fall_all`, see `SpectrumRelevance`. What a method found
+    out beside its map (`Explanation.numbers`) is `<name>/<method>`. Signs other than
+    letters, digits and `_.-` in a method's name are percent-encoded.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = file_name(picture.title)
+    first = next(iter(explanations.values()))
+    arrays: dict[str, Any] = {}
+    for name, e in explanations.items():
+        key = quote(name, safe="")
+        arrays[f"heatmap/{key}"] = e.heatmap[0].cpu().numpy()
+        arrays[f"relevance/{key}"] = relevance(e, batch)
+        arrays |= {f"{what}/{key}": value[0].item() for what, value in e.numbers.items()}
+        if isinstance(e, Contrast):
+            arrays[f"heatmap_against/{key}"] = e.against.heatmap[0].cpu().numpy()
+            arrays[f"relevance_against/{key}"] = relevance(e.against, batch)
+            arrays["against"] = int(e.against.target[0])
+    arrays |= {name: weights[0].cpu().numpy() for name, weights in first.attention.items()}
+    for measure, found in (spectra or {}).items():
+        for s, name in enumerate(found.spectra):
+            arrays[f"spectrum/{measure}/{name}"] = found.share[0, s].cpu().numpy()
+            arrays[f"spectrum_total/{measure}/{name}"] = float(found.total[0, s])
+            if found.fall is not None:
+                arrays[f"spectrum_fall/{name}"] = float(found.fall[0, s])
+        if found.fall_all is not None:
+            arrays["spectrum_fall_all"] = float(found.fall_all[0])
+    arrays |= {"outputs": first.outputs[0].cpu().numpy(), "target": int(first.target[0])}
+    for key in ("label", "frame_idx", "time_s", "valid", "path"):
+        if key in batch:
+            value = batch[key][0]
+            arrays[key] = value.cpu().numpy() if isinstance(value, Tensor) else value
+    files = ClipFiles(*(folder / f"{stem}{end}" for end in (".mp4", ".png", ".npz")))
+    with whole_file(files.arrays) as file:
+        np.savez_compressed(file, **arrays)
+    save_png(files.sheet, draw_sheet(picture, columns))
+    write_video(files.video, draw_video(picture), fps=fps)
+    return files
+
+
+def file_name(title: str) -> str:
+    """A title as a file name: letters, digits, dot, dash and underscore."""
+    return re.sub(r"[^\w.-]+", "_", title).strip("._") or "clip"

@@ -1,0 +1,194 @@
+"""What was measured of explained clips, as tables and images: of `explain.py`, and of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lightning_cam.attribution import Explainable, Explanation
+from lightning_cam.errors import ConfigError
+from lightning_cam.explaining.measured_curves import draw_measured
+from lightning_cam.explaining.measuring import (
+    BASELINES,
+    build_measures,
+    compares,
+    measure_clip,
+    with_baselines,
+)
+from lightning_cam.explaining.tables import SCORES
+from lightning_cam.files import write_csv
+from lightning_cam.metrics import Measure, Measured, mean_interval, titles
+
+CURVES = ("clip_id", "method", "target", "measure", "fraction", "score")
+EPOCH = ("epoch", "clip", "method")
+
+Found = Mapping[tuple[str, int], Measured]  # (method, column explained) -> what was measured
+
+
+@dataclass(frozen=True)
+class MeasuredClip:
+    """One clip of `explain.py`.
+
+    Attributes:
+        explanations: what tables compare: the methods, and maps that know nothing of the network.
+        found: what was measured of them.
+        picture: of the curves, if there are any.
+    """
+
+    explanations: Mapping[str, Explanation]
+    found: Found
+    picture: Path | None = None
+
+
+class Measurements:
+    """The measurements of one run of `explain.py`.
+
+    Args:
+        node: of the configuration, name -> measure.
+
+    Raises:
+        ConfigError: it makes no sense.
+    """
+
+    def __init__(self, node: Any) -> None:
+        self.measures = build_measures(node, SCORES)
+        self.failed: dict[str, str] = {}  # why -> where first
+        self._rows: list[dict[str, Any]] = []
+        self._shown: dict[str, list[Measured]] = {}  # method -> of each clip
+        self._softmax = True
+
+    @property
+    def columns(self) -> list[str]:
+        """Of scores.csv, those of the measures among them."""
+        return [*SCORES, *self.measures]
+
+    def clip(
+        self,
+        model: Explainable,
+        explanations: Mapping[str, Explanation],
+        clip: Tensor,
+        batch: Mapping[str, Any],
+        picture: Path,
+    ) -> MeasuredClip:
+        """Measure one clip, and draw the curves of the class explained (of a contrast, class A).
+
+        Args:
+            model: bound to this clip's batch.
+            explanations: method -> explanation.
+            clip: `(1, C, T, H, W)`.
+            batch: of this clip.
+            picture: where to draw.
+
+        Raises:
+            ConfigError: of the first clip, a measure failed on every map.
+        """
+        title = str(batch["clip_id"][0])
+        failed: dict[str, str] = {}
+        compared = dict(explanations)
+        if compares(self.measures):
+            compared = with_baselines(model, explanations, clip)
+
+        def on_error(what: str, method: str, error: Exception) -> None:
+            failed.setdefault(what, str(error))
+            self.failed.setdefault(f"{what}: {error}", f"{method} of {title}")
+
+        found = measure_clip(model, compared, clip, batch, self.measures, on_error)
+        first = not self._shown
+        for what, why in failed.items() if first else ():
+            if all(bool(measured.values[what].isnan().all()) for measured in found.values()):
+                raise ConfigError(f"measure.{what}: {why}")
+        target = int(next(iter(explanations.values())).target[0])
+        shown = {name: [m] for (name, column), m in found.items() if column == target}
+        for name, measured in shown.items():
+            self._shown.setdefault(name, []).extend(measured)
+        self._softmax = model.softmax
+        for (name, column), one in found.items():
+            row = {"clip_id": title, "method": name, "target": model.name(column)}
+            self._rows += [row | point for point in _points(one)]
+        drawn = draw_measured(
+            picture, self.measures, shown, BASELINES,
+            title=title, softmax=model.softmax, column=model.name(target),
+        )  # fmt: skip
+        return MeasuredClip(compared, found, drawn)
+
+    def write(self, folder: Path) -> tuple[list[Path], Path | None]:
+        """Write `curves.csv` and, of several clips, `curves.png`: points, and mean curves."""
+        if not self._rows:
+            return [], None
+        tables = [write_csv(folder / "curves.csv", self._rows, CURVES)]
+        if max(map(len, self._shown.values())) < 2:
+            return tables, None
+        return tables, draw_measured(
+            folder / "curves.png", self.measures, self._shown, BASELINES,
+            title="all clips", softmax=self._softmax,
+        )  # fmt: skip
+
+
+def _points(measured: Measured) -> Iterator[dict[str, str]]:
+    """Rows of curves.csv."""
+    for name, curve in measured.curves.items():
+        for fraction, score in zip(curve.fraction.tolist(), curve.score[0].tolist(), strict=True):
+            yield {"measure": name, "fraction": f"{fraction:.6f}", "score": f"{score:.6f}"}
+
+
+def write_epoch(
+    folder: Path,
+    epoch: int,
+    clips: Sequence[tuple[str, Mapping[str, Measured]]],
+    measures: Mapping[str, Measure],
+    softmax: bool,
+) -> tuple[dict[str, float], Path | None]:
+    """Write `measures.csv` and, where there are curves, `curves.png` of clips seen in training.
+
+    Args:
+        folder: of the epoch's images.
+        epoch: its number.
+        clips: (title, method -> what was measured).
+        measures: by which.
+        softmax: whether the network's columns are classes.
+
+    Returns:
+        What loggers get: "explain/METHOD/MEASURE" -> mean of the clips that have a value, and the
+        image of the curves.
+    """
+    methods: dict[str, list[Measured]] = {}
+    rows = []
+    for title, of_clip in clips:
+        for method, measured in of_clip.items():
+            methods.setdefault(method, []).append(measured)
+            rows.append({"epoch": epoch, "clip": title, "method": method} | measured.texts())
+    write_csv(folder / "measures.csv", rows, [*EPOCH, *measures])
+    means = {
+        f"explain/{method}/{name}": mean_interval(float(m.values[name]) for m in found)
+        for method, found in methods.items()
+        for name in measures
+    }
+    picture = draw_measured(
+        folder / "curves.png", measures, methods, BASELINES,
+        title=f"epoch {epoch}", softmax=softmax,
+    )  # fmt: skip
+    return {name: s.mean for name, s in means.items() if s.clips}, picture
+
+
+def shown_measures(
+    rows: Sequence[Mapping[str, Any]], measures: Mapping[str, Measure], found: Found
+) -> dict[str, str]:
+    """What the report shows of a clip's rows: measure -> the values of all methods.
+
+    What measures found out beside their values stands behind them, under its own name.
+    """
+    classes = list(dict.fromkeys(row["target"] for row in rows))  # of a contrast, A's come first
+    role = dict(zip(classes, [" for A", " for B"] if len(classes) > 1 else [""], strict=False))
+    beside = {name: name for measured in found.values() for name in measured.numbers}
+    texts = {
+        title: ", ".join(
+            f"{row['method']}{role[row['target']]} {row[name]}" for row in rows if row.get(name)
+        )
+        for name, title in (beside | titles(measures)).items()
+    }
+    order = [*titles(measures).values(), *texts]
+    return {title: texts[title] for title in dict.fromkeys(order) if texts[title]}

@@ -1,0 +1,127 @@
+"""Which measures settings ask for, and of which maps of a clip they are taken.
+
+A map is worth what it adds to maps that know nothing of the network; where a measure runs the
+network, these stand beside it in every table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from lightning_cam.attribution import CentreMap, Contrast, Explainable, Explanation, RandomMap
+from lightning_cam.errors import ConfigError
+from lightning_cam.explaining.tables import each_class
+from lightning_cam.metrics import Explained, Measure, Measured, measure
+from lightning_cam.progress import progress
+from lightning_cam.training.build import TARGET, build
+
+BASELINES: Mapping[str, RandomMap | CentreMap] = {"random": RandomMap(), "centre": CentreMap()}
+
+OnError = Callable[[str, str, Exception], None]  # measure, method, what it raised
+
+
+def build_measures(node: Any, taken: Collection[str], where: str = "measure") -> dict[str, Measure]:
+    """The measures that settings ask for, in their order; null takes one out.
+
+    Args:
+        node: name -> a node with `_target_`.
+        taken: names that other columns of the tables have.
+        where: path of the node, for messages.
+
+    Raises:
+        ConfigError: there is something else.
+    """
+    if node is not None and not isinstance(node, Mapping):
+        raise ConfigError(f"{where}={node} must be a mapping; choose some with measure=[deletion]")
+    kept = {name: part for name, part in (node or {}).items() if part is not None}
+    for name, part in kept.items():
+        if isinstance(part, Mapping) and TARGET not in part:
+            raise ConfigError(
+                f"{where}.{name} has settings, but is not chosen: add it to measure=[...], or take "
+                f"it out with {where}.{name}=null"
+            )
+    return check_measures(build(kept, where=where), taken, where)
+
+
+def check_measures(
+    measures: Mapping[str, Any], taken: Collection[str], where: str = "measure"
+) -> dict[str, Measure]:
+    """The same measures, if they are any and their names are free.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for name, each in measures.items():
+        if not isinstance(each, Measure):
+            raise ConfigError(
+                f"{where}.{name} is not a measure; give it a _target_ such as "
+                "lightning_cam.metrics.GiniIndex, or choose some with measure=[gini]"
+            )
+        if name in taken:
+            raise ConfigError(f"{where}.{name} cannot have this name: tables have such a column")
+    return dict(measures)
+
+
+def compares(measures: Mapping[str, Measure]) -> bool:
+    """Whether maps that know nothing of the network are measured as well."""
+    return any("model" in each.needs for each in measures.values())
+
+
+def with_baselines(
+    model: Explainable,
+    explanations: Mapping[str, Explanation],
+    clip: Tensor,
+    names: Sequence[str] = tuple(BASELINES),
+) -> dict[str, Explanation]:
+    """The explanations of a clip, and behind them maps that know nothing of the network.
+
+    Those that are among the methods already, or whose names are taken, are left out.
+    """
+    first = next(iter(explanations.values()))
+    out = dict(explanations)
+    for name in names:
+        method = BASELINES[name]
+        among = any(isinstance(e.method, type(method)) for e in explanations.values())
+        if name in out or among:
+            continue
+        heat = model.without_padding(method(model, clip, first.target)).to(first.heatmap)
+        changes: dict[str, Any] = {"heatmap": heat, "method": method}
+        changes |= {"notes": {}, "numbers": {}, "level": None}  # the first method's own
+        if isinstance(first, Contrast):
+            changes["against"] = replace(first.against, **changes)
+        out[name] = replace(first, **changes)
+    return out
+
+
+def measure_clip(
+    model: Explainable,
+    explanations: Mapping[str, Explanation],
+    clip: Tensor,
+    batch: Mapping[str, Any],
+    measures: Mapping[str, Measure],
+    on_error: OnError,
+) -> dict[tuple[str, int], Measured]:
+    """Measure each explanation of one clip; of a contrast both classes.
+
+    Args:
+        model: bound to this clip's batch.
+        explanations: method -> explanation, all of the same columns.
+        clip: `(1, C, T, H, W)`.
+        batch: of this clip, with ground truth where there is any.
+        measures: name -> measure.
+        on_error: is told of each measure that failed on a map.
+    """
+    shared: dict[Any, Any] = {}
+    found: dict[tuple[str, int], Measured] = {}
+    with progress("measuring", len(explanations)) as advance:
+        for name, e in each_class(explanations):
+            measured = measure(measures, Explained(model, clip, e, batch, shared))
+            for what, error in measured.failed.items():
+                on_error(what, name, error)
+            found[name, int(e.target[0])] = replace(measured, failed={})
+            advance(not isinstance(e, Contrast))
+    return found

@@ -1,0 +1,163 @@
+"""The numbers of explanations: `scores.csv`, `relevance.csv`, and what the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from lightning_cam.attribution import Contrast, Explainable, Explanation, SpectrumRelevance
+from lightning_cam.explaining.explained_clip import Spectra, probabilities, relevance, true_label
+from lightning_cam.metrics import Measured
+
+SCORES = (
+    "clip_id", "path", "label", "prediction", "p_prediction", "target", "p_target", "method",
+    "peak_frame", "peak_time_s",
+)  # fmt: skip
+RELEVANCE = (
+    "clip_id", "path", "method", "target", "frame", "frame_idx", "time_s", "share", "attention",
+)  # fmt: skip
+
+
+def score_rows(
+    model: Explainable,
+    explanations: Mapping[str, Explanation],
+    batch: Mapping[str, Any],
+    spectra: Spectra | None = None,
+    found: Mapping[tuple[str, int], Measured] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """One row of scores.csv for each method, of a contrast one for each of its two classes.
+
+    Each measure of `found`, (method, column explained) -> what was measured, adds a column, empty
+    where it has no value, and so does what it found out beside. What `explain_spectra` found adds,
+    in the rows of its class, "share_<spectrum>_<measure>", "fall_<spectrum>" and "fall_all", see
+    `SpectrumRelevance`. Of a network without classes there is the "value" of its column, and of a
+    method what it found out beside its map (`Explanation.numbers`).
+    """
+    label = true_label(batch)
+    for name, e in each_class(explanations):
+        ranked = probabilities(model, e.outputs)
+        target = int(e.target[0])
+        best = max(range(len(ranked)), key=lambda k: ranked[k][1], default=None)
+        row = {
+            "clip_id": batch["clip_id"][0],
+            "path": batch["path"][0],
+            "label": model.name(label) if label >= 0 else "",
+            "prediction": "" if best is None else ranked[best][0],
+            "p_prediction": "" if best is None else f"{ranked[best][1]:.6f}",
+            "target": model.name(target),
+            "p_target": f"{ranked[target][1]:.6f}" if ranked else "",
+            "method": name,
+        }
+        row |= _peak(e, batch)
+        if found and (name, target) in found:
+            row |= found[name, target].texts()
+        if not model.softmax:
+            row["value"] = f"{float(e.outputs[0, target]):.6g}"
+        row |= {what: f"{float(value[0]):.4g}" for what, value in e.numbers.items()}
+        yield row | _of_spectra(spectra, target)
+
+
+def _peak(e: Explanation, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of the frame with the most heat; none where there is no heat."""
+    heat = e.evidence.cpu() * batch["valid"][:, :, None, None]
+    energy = heat.clamp(min=0).sum((2, 3))[0]  # (T,)
+    if not float(energy.max()) > 0:
+        return {}
+    peak = int(energy.argmax())
+    return {
+        "peak_frame": int(batch["frame_idx"][0, peak]),
+        "peak_time_s": f"{float(batch['time_s'][0, peak]):.3f}",
+    }
+
+
+def _of_spectra(spectra: Spectra | None, target: int) -> dict[str, str]:
+    """The columns of the spectra for a whole clip."""
+    shares: dict[str, str] = {}
+    falls: dict[str, str] = {}
+    for measure, found in _about(spectra, target):
+        for s, name in enumerate(found.spectra):
+            some = bool(found.total.any())
+            shares[f"share_{name}_{measure}"] = _signed(found.total[0, s]) if some else ""
+            if found.fall is not None:
+                falls[f"fall_{name}"] = _signed(found.fall[0, s])
+        if found.fall_all is not None:
+            falls["fall_all"] = _signed(found.fall_all[0])
+    return shares | falls
+
+
+def _about(spectra: Spectra | None, target: int) -> list[tuple[str, SpectrumRelevance]]:
+    """(measure, what it found) for a class."""
+    return [(m, found) for m, found in (spectra or {}).items() if int(found.target[0]) == target]
+
+
+def relevance_rows(
+    model: Explainable,
+    explanations: Mapping[str, Explanation],
+    batch: Mapping[str, Any],
+    spectra: Spectra | None = None,
+) -> Iterator[dict[str, Any]]:
+    """One row of relevance.csv for each method and frame, padding left out.
+
+    `frame` counts in the clip, as in the pictures; `frame_idx` in the video. `share` is empty
+    where a map says nothing, `attention` where the network has none. What `explain_spectra` found
+    adds "share_<spectrum>_<measure>", the same whatever the method.
+    """
+    for name, e in each_class(explanations):
+        shares = relevance(e, batch)
+        weights = next(iter(e.attention.values()), None)
+        for t in batch["valid"][0].nonzero()[:, 0].tolist():
+            yield {
+                "clip_id": batch["clip_id"][0],
+                "path": batch["path"][0],
+                "method": name,
+                "target": model.name(int(e.target[0])),
+                "frame": t,
+                "frame_idx": int(batch["frame_idx"][0, t]),
+                "time_s": f"{float(batch['time_s'][0, t]):.3f}",
+                "share": "" if np.isnan(shares[t]) else f"{shares[t]:.6f}",
+                "attention": "" if weights is None else f"{float(weights[0, t]):.6f}",
+            } | {
+                f"share_{spectrum}_{measure}": _signed(found.share[0, s, t])
+                for measure, found in _about(spectra, int(e.target[0]))
+                for s, spectrum in enumerate(found.spectra)
+                if found.share.any()
+            }
+
+
+def each_class(explanations: Mapping[str, Explanation]) -> Iterator[tuple[str, Explanation]]:
+    """(method, explanation), with both classes of a contrast."""
+    for name, e in explanations.items():
+        yield name, e
+        if isinstance(e, Contrast):
+            yield name, e.against
+
+
+def _signed(value: Tensor) -> str:
+    number = round(float(value), 6) + 0.0  # no -0
+    return "" if np.isnan(number) else f"{number:.6f}"
+
+
+def shown_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What the report shows of a clip's rows: method (of a contrast for A and B) -> its peak."""
+    shown: dict[str, str] = {}
+    classes = list(dict.fromkeys(row["target"] for row in rows))  # A's rows come first
+    for row in rows:
+        if row.get("peak_time_s"):
+            role = f" for {'AB'[classes.index(row['target'])]}" if len(classes) > 1 else ""
+            shown[row["method"] + role] = f"peak {row['peak_time_s']} s"
+    for row in rows[:1]:  # the same in all rows of a class
+        falls = [(name, value) for name, value in row.items() if name.startswith("fall_") and value]
+        if falls:
+            what = "probability" if row["p_target"] else "column"
+            shown[f"{what} falls"] = ", ".join(
+                f"by {float(value):.2f} without {_spectrum(name)}" for name, value in falls
+            )
+    return shown
+
+
+def _spectrum(column: str) -> str:
+    name = column.removeprefix("fall_")
+    return "any" if name == "all" else name.upper()

@@ -1,0 +1,1 @@
+"""Synthetic actions: eleven classes that differ by motion alone, in the layout of UCF11."""

@@ -1,0 +1,59 @@
+"""The data module of the synthetic actions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning_cam.data.clips.ucf11 import UCF11
+from lightning_cam.data.core.module import SMALL, check_whole
+from lightning_cam.synthetic.actions.files import CLASSES, FLIP_PAIRS, render
+
+
+class SyntheticActions(UCF11):
+    """Eleven synthetic actions that differ by motion alone, rendered on first use.
+
+    Groups 1-20 are for training, 21-23 for validation, 24-25 for testing (880 / 132 / 88 clips).
+    Mirroring swaps left with right and clockwise with counter-clockwise.
+
+    Args:
+        root: folder to render into.
+        groups: groups per class.
+        clips: clips per group.
+        size: side of the rendered frames in pixels.
+        render_seed: seed of the rendering; `seed` is that of order and augmentation.
+        actions: some of the class names; None for all.
+        **options: arguments of `UCF11`; the defaults suit the small networks of this package.
+    """
+
+    default_val = (21, 22, 23)
+    default_test = (24, 25)
+
+    def __init__(
+        self,
+        root: str = "data/synthetic_actions",
+        *,
+        groups: int = 25,
+        clips: int = 4,
+        size: int = 96,
+        render_seed: int = 0,
+        actions: list[str] | None = None,
+        **options: Any,
+    ) -> None:
+        names = {
+            "classes": sorted(actions or CLASSES),
+            "hflip_pairs": [list(pair) for pair in FLIP_PAIRS],
+        }
+        check_whole(1, groups=groups, clips=clips, size=size)
+        check_whole(0, render_seed=render_seed)
+        super().__init__(root, **{**SMALL, **names, **options})
+        self.rendering: dict[str, Any] = {
+            "groups": groups,
+            "clips": clips,
+            "size": size,
+            "seed": render_seed,
+            "classes": actions,
+        }
+
+    def prepare_data(self) -> None:
+        """Render the data unless it is there."""
+        render(self.root, **self.rendering)

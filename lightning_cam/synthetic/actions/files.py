@@ -1,0 +1,223 @@
+"""Synthetic actions: eleven classes that differ by motion alone, in the layout of UCF11.
+
+A textured disc with a rim and a bright "ear" acts for 1.3-1.6 s of a 2.4 s clip in front of a
+slowly panning background with distractors. *Every* clip evaluates all motion laws; the law of its
+class runs in real time and every other one is frozen at a random instant. So position, size,
+angle and brightness have the same distribution in single frames of all classes: a network must
+look at several frames. Beside the videos lie an actor mask per frame and the action's interval.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+
+from lightning_cam.data.core.ground_truth import Truth, truth_path
+from lightning_cam.errors import DataError
+from lightning_cam.files import whole_file
+from lightning_cam.synthetic.actions import scene
+from lightning_cam.synthetic.actions.scene import FPS, FRAMES, TIMES, Array
+from lightning_cam.synthetic.rendering import render_once
+
+VERSION = 2
+CLASSES = (
+    "move_left", "move_right", "move_up", "move_down", "rotate_cw", "rotate_ccw",
+    "expand", "shrink", "oscillate", "blink", "circle",
+)  # fmt: skip
+FLIP_PAIRS = (("move_left", "move_right"), ("rotate_cw", "rotate_ccw"))
+
+DURATION = FRAMES / FPS
+
+
+class ClipKey(NamedTuple):
+    """Which clip: class index, group and clip number, both from 1."""
+
+    label: int
+    group: int
+    clip: int
+
+    @property
+    def clip_id(self) -> str:
+        return f"v_{CLASSES[self.label]}_{self.group:02d}_{self.clip:02d}"
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """Its video and its ground truth, relative to the root."""
+        name, clip_id = CLASSES[self.label], self.clip_id
+        video = Path("UCF11_updated_mpg", name, clip_id[:-3], f"{clip_id}.mpg")
+        return video, truth_path(Path("ground_truth"), name, clip_id)
+
+
+@dataclass(frozen=True)
+class Track:
+    """What the actor does: the interval (s) and its state in every frame, each (FRAMES,)."""
+
+    onset: float
+    offset: float
+    cx: Array
+    cy: Array
+    radius: Array
+    angle: Array  # radians clockwise, 0 = ear up
+    gain: Array  # brightness of the rim: 0 dark, 1 bright
+
+    @property
+    def state(self) -> Array:
+        """(FRAMES, 5): cx, cy, radius, angle, gain."""
+        return np.stack([self.cx, self.cy, self.radius, self.angle, self.gain], axis=1)
+
+
+def render(
+    root: str | Path,
+    *,
+    groups: int = 25,
+    clips: int = 4,
+    classes: Sequence[str] | None = None,
+    seed: int = 0,
+    size: int = 96,
+    processes: int | None = None,
+) -> Path:
+    """Render the data set into `root` unless it is there already.
+
+    Writes `UCF11_updated_mpg/<class>/v_<class>_<gg>/v_<class>_<gg>_<cc>.mpg` (MPEG-1, 30 fps,
+    72 frames) and `ground_truth/<class>/<clip>.npz`. Each clip depends on (seed, class, group,
+    clip) only, so a subset is rendered as in the whole set.
+
+    Args:
+        root: folder of the data set.
+        groups: groups per class; a group shares background and actor colour.
+        clips: clips per group.
+        classes: some of `CLASSES`; None for all.
+        seed: of all randomness.
+        size: side of the square frames in pixels, a multiple of 16.
+        processes: worker processes; None for one per CPU.
+
+    Raises:
+        DataError: unknown class or size, or `root` cannot be used.
+    """
+    names = CLASSES if classes is None else tuple(classes)
+    if unknown := sorted(set(names) - set(CLASSES)):
+        raise DataError(f"unknown synthetic classes {unknown}: choose from {list(CLASSES)}")
+    if size < 32 or size % 16:
+        raise DataError(f"size={size} of synthetic actions must be a multiple of 16 from 32 on")
+    keys = _keys(groups, names, clips)
+    manifest = {
+        "name": "synthetic_actions",
+        "version": VERSION,
+        "seed": seed,
+        "size": size,
+        "groups": groups,
+        "clips": clips,
+        "classes": list(names),
+        "frames": FRAMES,
+        "fps": FPS,
+        "files": 2 * len(keys),
+        # Of the raw frames: codecs may differ between builds of FFmpeg, these must not.
+        "sha256": {
+            key.clip_id: hashlib.sha256(draw(key, seed, size)[0].tobytes()).hexdigest()
+            for key in (keys[0], keys[len(keys) // 2], keys[-1])
+        },
+    }
+    write = partial(write_clip, seed=seed, size=size)
+    return render_once(root, manifest, keys, write, _files, processes=processes)
+
+
+def _keys(groups: int, classes: Sequence[str], clips: int) -> list[ClipKey]:
+    return [
+        ClipKey(CLASSES.index(name), group, clip)
+        for group in range(1, groups + 1)  # group outermost: its look is computed once
+        for name in classes
+        for clip in range(1, clips + 1)
+    ]
+
+
+def _files(manifest: dict[str, Any]) -> Iterator[str]:
+    """Relative paths of all files of a rendering."""
+    for key in _keys(manifest["groups"], manifest["classes"], manifest["clips"]):
+        yield from (path.as_posix() for path in key.files)
+
+
+def write_clip(root: Path, key: ClipKey, *, seed: int, size: int) -> None:
+    """Render one clip: its video and its ground truth."""
+    frames, masks, track = draw(key, seed, size)
+    video, truth = (root / file for file in key.files)
+    _encode(video, frames)
+    Truth(masks, track.onset, track.offset, track.state).write(truth)
+
+
+def draw(key: ClipKey, seed: int = 0, size: int = 96) -> tuple[Array, Array, Track]:
+    """Draw a clip: frames uint8 (FRAMES, S, S, 3), actor masks bool (FRAMES, S, S), track."""
+    rng = np.random.default_rng([seed, *key])
+    track = _track(rng, CLASSES[key.label], size)
+    texture, patches = scene.look(seed, key.group, size)
+    frames = scene.background(rng, texture, size)
+    for _ in range(rng.integers(1, 3)):
+        scene.distract(rng, frames, size)
+    actor = scene.act(patches, track.state, size)
+    return scene.over(actor, frames), actor[..., 3] > 127, track
+
+
+def _track(rng: np.random.Generator, name: str, size: int) -> Track:
+    def interval() -> tuple[float, float]:
+        length = rng.uniform(1.30, 1.60)
+        return rng.uniform(0.10, DURATION - length - 0.10), length
+
+    onset, length = interval()
+
+    def law(*names: str) -> tuple[Array, float, float]:
+        """Progress rho (FRAMES,) in [0, 1], the interval's length, and a direction +-1."""
+        start, span = interval()
+        instant, sign = TIMES[rng.integers(FRAMES)], rng.choice((-1.0, 1.0))
+        if name not in names:
+            frozen = np.clip((instant - start) / span, 0, 1)
+            return np.full(FRAMES, frozen), span, sign
+        if len(names) == 2:
+            sign = -1.0 if name == names[0] else 1.0
+        return np.clip((TIMES - onset) / length, 0, 1), length, sign
+
+    cx, cy = size * (0.5 + rng.uniform(-0.04, 0.04, size=(2, 1))) + np.zeros(FRAMES)
+    rho, _, sign = law("move_left", "move_right")
+    cx += 0.36 * size * sign * (rho - 0.5)
+    rho, _, sign = law("move_up", "move_down")
+    cy += 0.36 * size * sign * (rho - 0.5)
+    rho, _, sign = law("rotate_ccw", "rotate_cw")
+    # Half a swing over the top: the ear goes from side to side, so direction is linear in time.
+    swing = math.pi * rng.uniform(0.9, 1.1) * sign * (rho - 0.5)
+    angle = math.radians(rng.uniform(-15, 15)) + swing
+    rho, _, sign = law("shrink", "expand")
+    radius = 0.15 * size * 1.9 ** (sign * (rho - 0.5))
+    rho, _, sign = law("oscillate")
+    axis, wave = rng.uniform(0, math.pi), 0.11 * size * sign * np.sin(4 * math.pi * rho)
+    cx += math.cos(axis) * wave
+    cy += math.sin(axis) * wave
+    rho, _, sign = law("circle")
+    phase = rng.uniform(0, 2 * math.pi) + sign * 2 * math.pi * rng.uniform(1.1, 1.4) * rho
+    cx += 0.10 * size * np.cos(phase)
+    cy += 0.10 * size * np.sin(phase)
+    rho, span, sign = law("blink")
+    gain = (np.floor(rho * span / 0.265) + (sign > 0)) % 2
+    low, high = 0.08 * size, 0.92 * size
+    return Track(
+        onset, onset + length, np.clip(cx, low, high), np.clip(cy, low, high), radius, angle, gain
+    )
+
+
+def _encode(path: Path, frames: Array) -> None:
+    """Write an MPEG-1 program stream, as the files of UCF11 are."""
+    with whole_file(path) as file, av.open(file.name, "w", format="mpeg") as container:
+        stream = container.add_stream("mpeg1video", rate=Fraction(FPS))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.bit_rate = 150_000
+        stream.codec_context.thread_count = 1
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())

@@ -1,0 +1,227 @@
+"""Writing the sequences into a folder, in the layout of the Multispectral Action Dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from lightning_cam.data.core.ground_truth import Truth
+from lightning_cam.errors import DataError
+from lightning_cam.files import write_bytes, write_text
+from lightning_cam.synthetic.multispectral import painting
+from lightning_cam.synthetic.multispectral.appearance import CAMERAS, look, registration
+from lightning_cam.synthetic.multispectral.motions import (
+    ACTIONS,
+    FPS,
+    FRAMES,
+    Array,
+    Scene,
+    evidence,
+    script,
+)
+from lightning_cam.synthetic.rendering import render_once
+
+REVISION = 1
+FOLDER = "SOIB"
+SPECTRA = ("IR", "TV")
+# Fast, and smaller than with long searches: noise does not repeat.
+_PNG = (
+    cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
+)  # fmt: skip
+
+
+class ClipKey(NamedTuple):
+    """Which sequence: index of its action; actor, camera and repetition, these from 1."""
+
+    action: int
+    actor: int
+    camera: int
+    repetition: int
+
+    @property
+    def name(self) -> str:
+        """Its folder below that of the spectrum."""
+        of = f"a{self.actor:02d}_c{self.camera}_r{self.repetition}"
+        return f"{ACTIONS[self.action]}/{of}"
+
+
+class Drawn(NamedTuple):
+    """A sequence in both spectra, and what happens in it."""
+
+    ir: painting.Sequence
+    tv: painting.Sequence
+    scene: Scene
+
+    def truth(self, action: str, spectrum: str) -> Truth:
+        """Ground truth of "ir", "tv", or "irtv": the visible picture with both spectra's evidence.
+
+        Its mask is what carries evidence of the action there, which may be nothing at all.
+        """
+        parts = (self.ir if spectrum == "ir" else self.tv).parts
+        mask = np.zeros_like(parts["body"])
+        for name in evidence(action, spectrum):
+            mask |= parts[name]
+        scene = self.scene
+        return Truth(mask, scene.onset, scene.offset, scene.state, parts)
+
+
+def draw(key: ClipKey, seed: int = 0, scale: int = 1) -> Drawn:
+    """Draw a sequence. It depends on the arguments alone, whatever else is drawn."""
+    return film(np.random.default_rng([seed, *key]), key, seed, scale)
+
+
+def film(rng: np.random.Generator, key: ClipKey, seed: int = 0, scale: int = 1) -> Drawn:
+    """Draw a sequence from the given random numbers; `seed` is of how actor and room look."""
+    scene = script(rng, ACTIONS[key.action])
+    person = look(seed, key.actor, key.camera, scale)
+    return Drawn(*painting.paint(person, scene, key.camera, rng, scale), scene)
+
+
+def render(
+    root: str | Path,
+    *,
+    actors: int = 10,
+    repetitions: int = 2,
+    actions: Sequence[str] | None = None,
+    seed: int = 0,
+    scale: int = 1,
+    processes: int | None = None,
+) -> Path:
+    """Render the data set into `root` unless it is there already.
+
+    Writes `SOIB/{IR,TV}/<action>/a<NN>_c<N>_r<N>/%04d.png` (40 pictures at 12.5 fps, infrared in
+    one channel of 8 bits), `SOIB/file_lists/{IR,TV}_{train,test}.txt`, `registration.json` (camera
+    to the matrix that maps infrared to visible pixels) and, for each of IR, TV and both fused
+    (IRTV), `ground_truth/<spectrum>/<action>/a<NN>_c<N>_r<N>.npz`. The last fifth of the actors is
+    the test part. Each sequence depends on the seed and its name only, so a subset is rendered as
+    in the whole set.
+
+    Args:
+        root: folder of the data set.
+        actors: how many there are.
+        repetitions: of each action by each actor before each of the two cameras.
+        actions: some of `ACTIONS`; None for all.
+        seed: of all randomness.
+        scale: factor of the picture sizes 80x60 (infrared) and 120x68 (visible).
+        processes: worker processes; None for one per CPU.
+
+    Raises:
+        DataError: an argument is out of its range, or `root` cannot be used.
+    """
+    names = list(ACTIONS) if actions is None else sorted(set(actions))
+    if unknown := sorted(set(names) - set(ACTIONS)):
+        raise DataError(f"unknown actions {unknown}: choose from {list(ACTIONS)}")
+    for name, value, allowed in (
+        ("actors", actors, range(3, 100)),
+        ("repetitions", repetitions, range(1, 10)),
+        ("scale", scale, range(1, 9)),
+        ("number of actions", len(names), range(1, len(ACTIONS) + 1)),
+    ):
+        if value not in allowed:
+            raise DataError(
+                f"{name}={value} of synthetic multispectral must be from {allowed[0]} to "
+                f"{allowed[-1]}"
+            )
+    keys = _keys(names, actors, repetitions)
+    manifest = {
+        "name": "synthetic_multispectral",
+        "version": REVISION,
+        "seed": seed,
+        "scale": scale,
+        "actors": actors,
+        "repetitions": repetitions,
+        "actions": names,
+        "fps": FPS,
+        "sha256": {
+            key.name: _checksum(draw(key, seed, scale))
+            for key in (keys[0], keys[len(keys) // 2], keys[-1])
+        },
+    }
+    write = partial(_write, manifest=manifest)
+    return render_once(root, manifest, [None, *keys], write, _files, processes=processes)
+
+
+def _checksum(drawn: Drawn) -> str:
+    pixels = drawn.ir.frames.tobytes() + drawn.tv.frames.tobytes()
+    return hashlib.sha256(pixels).hexdigest()
+
+
+def _keys(names: Sequence[str], actors: int, repetitions: int) -> list[ClipKey]:
+    """All sequences, those of one actor before one camera together: their look is drawn once."""
+    return [
+        ClipKey(ACTIONS.index(name), actor, camera, repetition)
+        for actor in range(1, actors + 1)
+        for camera in CAMERAS
+        for name in names
+        for repetition in range(1, repetitions + 1)
+    ]
+
+
+def _all_keys(manifest: dict[str, Any]) -> list[ClipKey]:
+    return _keys(manifest["actions"], manifest["actors"], manifest["repetitions"])
+
+
+def _list(spectrum: str, part: str) -> str:
+    return f"{FOLDER}/file_lists/{spectrum}_{part}.txt"
+
+
+def _files(manifest: dict[str, Any]) -> Iterator[str]:
+    """Relative paths of all files of a rendering."""
+    yield "registration.json"
+    for spectrum in SPECTRA:
+        yield from (_list(spectrum, part) for part in ("train", "test"))
+    for key in _all_keys(manifest):
+        for spectrum in (*SPECTRA, "IRTV"):
+            yield f"ground_truth/{spectrum}/{key.name}.npz"
+        for spectrum in SPECTRA:
+            yield from (f"{FOLDER}/{spectrum}/{key.name}/{i:04d}.png" for i in range(FRAMES))
+
+
+def _write(root: Path, key: ClipKey | None, *, manifest: dict[str, Any]) -> None:
+    """Render a sequence and its ground truth; or, for None, write what names them all."""
+    if key is None:
+        _write_lists(root, manifest)
+        return
+    drawn = draw(key, manifest["seed"], manifest["scale"])
+    for spectrum, sequence in (("IR", drawn.ir), ("TV", drawn.tv)):
+        _write_pictures(root / FOLDER / spectrum / key.name, sequence.frames)
+    for spectrum in (*SPECTRA, "IRTV"):
+        truth = drawn.truth(ACTIONS[key.action], spectrum.lower())
+        truth.write(root / "ground_truth" / spectrum / f"{key.name}.npz")
+
+
+def _write_lists(root: Path, manifest: dict[str, Any]) -> None:
+    actors, names = manifest["actors"], manifest["actions"]
+    keys = sorted(_all_keys(manifest))
+    for spectrum in SPECTRA:
+        for part in ("train", "test"):
+            rows = "".join(
+                f"{key.name} {FRAMES} {names.index(ACTIONS[key.action])}\n"
+                for key in keys
+                if (key.actor > actors - held_actors(actors)) == (part == "test")
+            )
+            write_text(root / _list(spectrum, part), rows)
+    matrices = {
+        f"c{camera}": registration(camera, manifest["scale"]).round(6).tolist()
+        for camera in CAMERAS
+    }
+    write_text(root / "registration.json", json.dumps(matrices, indent=1) + "\n")
+
+
+def held_actors(actors: int) -> int:
+    """How many of the actors, the last ones, are for testing: a fifth."""
+    return max(1, round(actors / 5))
+
+
+def _write_pictures(folder: Path, frames: Array) -> None:
+    for i, frame in enumerate(frames):
+        bgr = frame[..., ::-1] if frame.ndim == 3 else frame
+        _, data = cv2.imencode(".png", np.ascontiguousarray(bgr), _PNG)
+        write_bytes(folder / f"{i:04d}.png", data.tobytes())

@@ -1,0 +1,172 @@
+"""Writing the films into a folder, in the layout of KITTI odometry."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from lightning_cam.errors import DataError
+from lightning_cam.files import write_bytes, write_text
+from lightning_cam.synthetic.odometry.course import INTERVAL, MOST
+from lightning_cam.synthetic.odometry.evidence import PARTS, masks
+from lightning_cam.synthetic.odometry.ray_casting import Shot, intrinsics, shoot
+from lightning_cam.synthetic.odometry.textures import Array
+from lightning_cam.synthetic.odometry.world import World, world
+from lightning_cam.synthetic.rendering import render_once
+
+REVISION = 1
+TRAIN, VAL, TEST, PROBE = ("00", "01", "02"), "09", "10", "11"
+DEPTH_UNIT = 256  # of the depth pictures, to the metre
+_PIECE = 20  # frames that one job renders
+# Axes of KITTI's laser (x forwards, y to the left, z up) in the camera, at the same place.
+_LASER = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0]])
+
+
+class _Piece(NamedTuple):
+    sequence: str
+    start: int
+    stop: int
+
+
+def draw(sequence: str, seed: int = 0) -> World:
+    """The world of a sequence, named as its folder is."""
+    return world(seed, int(sequence), sequence == PROBE)
+
+
+def render(
+    root: str | Path,
+    *,
+    train: int = 150,
+    val: int = 80,
+    test: int = 80,
+    probe: int = 80,
+    scale: int = 1,
+    seed: int = 0,
+    processes: int | None = None,
+) -> Path:
+    """Render the data set into `root` unless it is there already.
+
+    Writes `sequences/<XX>/image_2/%06d.png` (208x64 times `scale`), `sequences/<XX>/calib.txt`
+    (P0 to P3, all equal, and Tr), `sequences/<XX>/times.txt` (0.1 s a frame) and `poses/<XX>.txt`
+    (camera to world, the first one the identity), as KITTI odometry has them; and, with the same
+    names as the pictures, `ground_truth/<XX>/depth/%06d.png` (16 bits, metres * 256, 0 = unknown:
+    the sky, and beyond 80 m). Sequences 00, 01 and 02 are for training, 09 for validation, 10 for
+    testing. Sequence 11 is the probe: a box moves by itself in it, and a wall has one colour; its
+    masks are in `ground_truth/11/{moving,flat,rich}/%06d.png` (0 or 255), see `probe.masks`.
+    A sequence depends on the seed and its name only: fewer frames are the first ones of more (but
+    `rich` compares within the film, so that mask depends on its length).
+
+    Args:
+        root: folder of the data set.
+        train: frames of each training sequence.
+        val: frames of the validation sequence.
+        test: frames of the test sequence.
+        probe: frames of the probe sequence.
+        scale: factor of the picture size 208x64.
+        seed: of all randomness.
+        processes: worker processes; None for one per CPU.
+
+    Raises:
+        DataError: an argument is out of its range, or `root` cannot be used.
+    """
+    for name, value, allowed in (
+        ("train", train, range(3, MOST + 1)),
+        ("val", val, range(3, MOST + 1)),
+        ("test", test, range(3, MOST + 1)),
+        ("probe", probe, range(3, MOST + 1)),
+        ("scale", scale, range(1, 7)),
+    ):
+        if value not in allowed:
+            raise DataError(
+                f"{name}={value} of synthetic odometry must be from {allowed[0]} to {allowed[-1]}"
+            )
+    # The probe first: its frames are compared with each other, so it is one job.
+    lengths = {PROBE: probe} | dict.fromkeys(TRAIN, train) | {VAL: val, TEST: test}
+    manifest = {
+        "name": "synthetic_odometry",
+        "version": REVISION,
+        "seed": seed,
+        "scale": scale,
+        "frames": lengths,
+        "interval": INTERVAL,
+        "sha256": {
+            name: hashlib.sha256(shoot(draw(name, seed), 0, scale).frame.tobytes()).hexdigest()
+            for name in (TRAIN[0], TEST, PROBE)
+        },
+    }
+    pieces = [
+        _Piece(name, start, min(start + (count if name == PROBE else _PIECE), count))
+        for name, count in lengths.items()
+        for start in range(0, count, count if name == PROBE else _PIECE)
+    ]
+    write = partial(_write, manifest=manifest)
+    return render_once(root, manifest, pieces, write, _files, processes=processes)
+
+
+def _files(manifest: dict[str, Any]) -> Iterator[str]:
+    """Relative paths of all files of a rendering."""
+    for name, count in manifest["frames"].items():
+        yield f"poses/{name}.txt"
+        yield from (f"sequences/{name}/{of}.txt" for of in ("calib", "times"))
+        folders = [f"sequences/{name}/image_2", f"ground_truth/{name}/depth"]
+        if name == PROBE:
+            folders += [f"ground_truth/{name}/{part}" for part in PARTS]
+        yield from (f"{folder}/{i:06d}.png" for folder in folders for i in range(count))
+
+
+def _write(root: Path, piece: _Piece, *, manifest: dict[str, Any]) -> None:
+    """Render some frames of a sequence and, with the first of them, what is known of them all."""
+    name, scale = piece.sequence, manifest["scale"]
+    of = draw(name, manifest["seed"])
+    if piece.start == 0:
+        _write_texts(root, name, of, manifest["frames"][name], scale)
+    shots = [shoot(of, frame, scale) for frame in range(piece.start, piece.stop)]
+    truth = root / "ground_truth" / name
+    for folder, pictures in {
+        root / "sequences" / name / "image_2": [shot.frame[..., ::-1] for shot in shots],
+        truth / "depth": [_depth(shot) for shot in shots],
+    }.items():
+        _write_pictures(folder, pictures, piece.start)
+    if name == PROBE:
+        for part, mask in masks(of, shots, scale).items():
+            _write_pictures(truth / part, list(mask * np.uint8(255)))
+
+
+def _write_texts(root: Path, name: str, of: World, count: int, scale: int) -> None:
+    folder = root / "sequences" / name
+    camera = np.hstack([intrinsics(scale), np.zeros((3, 1))])
+    rows = {f"P{number}": camera for number in range(4)} | {"Tr": _LASER}
+    calib = "".join(f"{key}: {_numbers(row, 12)}\n" for key, row in rows.items())
+    write_text(folder / "calib.txt", calib)
+    times = "".join(f"{frame * INTERVAL:.6e}\n" for frame in range(count))
+    write_text(folder / "times.txt", times)
+    poses = "".join(f"{_numbers(pose[:3], 6)}\n" for pose in trajectory(of, count))
+    write_text(root / "poses" / f"{name}.txt", poses)
+
+
+def trajectory(of: World, count: int) -> Array:
+    """Poses (count, 4, 4) from the camera to the first camera."""
+    poses = of.course.poses[:count]
+    moved: Array = np.linalg.inv(poses[0]) @ poses
+    moved[0] = np.eye(4)
+    return moved
+
+
+def _numbers(values: Array, digits: int) -> str:
+    return " ".join(f"{value:.{digits}e}" for value in values.ravel() + 0.0)  # no -0
+
+
+def _depth(shot: Shot) -> Array:
+    return np.rint(shot.depth * DEPTH_UNIT).astype(np.uint16)
+
+
+def _write_pictures(folder: Path, pictures: list[Array], first: int = 0) -> None:
+    for number, picture in enumerate(pictures, first):
+        _, data = cv2.imencode(".png", np.ascontiguousarray(picture))
+        write_bytes(folder / f"{number:06d}.png", data.tobytes())

@@ -1,0 +1,116 @@
+"""Key-frames of a clip: when the hand comes and goes, where it is, and which way round.
+
+Each action is scripted once: forwards, the hand coming from the left. The other classes are its
+mirror image or the same played backwards.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lightning_cam.synthetic.something.actions import ACTIONS, Beat, distractors, ease
+from lightning_cam.synthetic.something.objects import Thing
+from lightning_cam.synthetic.something.painting import Array
+from lightning_cam.synthetic.something.tabletop import ASPECT
+
+FPS = 12
+FRAMES = (46, 60)  # shortest and longest clip; 16 steps at 4 fps need no padding
+STATE = ("hand x", "hand y", "hand angle", "grip", "object x", "object y", "amount", "zoom")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A clip before it is painted.
+
+    Attributes:
+        things: from the back to the front.
+        hand: (n, 5) x, y, angle, grip, thumb; see `table.paint`.
+        zoom: (n, 3) factor, x, y.
+        state: (n, 8) see `STATE`; the object is the one that moves, if one does.
+        onset: when the hand or the camera begins to act, in seconds.
+        offset: when it ends.
+        names: what the placeholders of the template stand for, in their order.
+    """
+
+    things: tuple[Thing, ...]
+    hand: Array
+    zoom: Array
+    state: Array
+    onset: float
+    offset: float
+    names: tuple[str, ...]
+
+    def reversed(self) -> Scene:
+        """The same played backwards."""
+        last = (len(self.hand) - 1) / FPS
+        return replace(
+            self,
+            things=tuple(replace(thing, path=thing.path[::-1]) for thing in self.things),
+            hand=self.hand[::-1],
+            zoom=self.zoom[::-1],
+            state=self.state[::-1],
+            onset=last - self.offset,
+            offset=last - self.onset,
+        )
+
+
+def length(rng: np.random.Generator) -> int:
+    """Number of frames; the first that is drawn from a clip's random numbers."""
+    return int(rng.integers(FRAMES[0], FRAMES[1] + 1))
+
+
+def script(rng: np.random.Generator, action: str, mirror: bool | None = None) -> Scene:
+    """Key-frames of one of `ACTIONS`.
+
+    Args:
+        rng: the clip's own.
+        action: its name.
+        mirror: whether the hand comes from the right; None leaves it to chance.
+    """
+    n = length(rng)
+    t, last = np.arange(n, dtype=float), n - 1.0
+    lead, come, go, tail = rng.uniform((0.03, 0.15, 0.15, 0.03), (0.10, 0.21, 0.21, 0.10)) * last
+    beat = Beat(t, lead, lead + come, last - tail - go, last - tail)
+    chance, thumb = rng.random() < 0.5, rng.choice((-1.0, 1.0))
+    act = ACTIONS[action](rng, beat)
+    things = act.things
+    angle, grip = np.broadcast_to(act.angle, n), np.broadcast_to(act.grip, n)
+    ahead = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    margin = 0.15 + (max(things[-1].size) if act.carried else 0.0)
+    coming, going = (_way_out(act.contact[i], ahead[i], margin) for i in (0, -1))
+    back = coming * (1 - ease(t, beat.appear, beat.onset)) + going * ease(t, beat.offset, beat.gone)
+    shift = -back[:, None] * ahead
+    if act.carried:
+        path = things[-1].path + np.pad(shift, ((0, 0), (0, 1)))
+        things[-1] = replace(things[-1], path=path)
+    hand = np.column_stack([act.contact + shift, angle, grip, np.full(n, thumb)])
+    zoom = np.ones((n, 3)) if act.zoom is None else act.zoom
+    if chance if mirror is None else mirror:
+        things = [
+            replace(thing, facing=-1, path=thing.path * (-1, 1, 1) + (ASPECT, 0, 0))
+            for thing in things
+        ]
+        hand = hand * (-1, 1, -1, 1, -1) + (ASPECT, 0, math.pi, 0, 0)
+        zoom = zoom * (1, -1, 1) + (0, ASPECT, 0)
+    moved = next((thing for thing in things if np.ptp(thing.path, axis=0).any()), things[-1])
+    return Scene(
+        things=(*distractors(rng, n), *things),
+        hand=hand,
+        zoom=zoom,
+        state=np.column_stack([hand[:, :4], moved.path, zoom[:, 0]]),
+        onset=beat.onset / FPS,
+        offset=beat.offset / FPS,
+        names=tuple(f"{it.colours[0]} {it.kind}" for it in things if it.kind != "inside"),
+    )
+
+
+def _way_out(point: Array, ahead: Array, margin: float) -> float:
+    """How far a hand that points ahead must go back from the point to be out of the frame."""
+    return float(min(
+        (place + margin if way > 0 else place - side - margin) / way
+        for place, way, side in zip(point, ahead, (ASPECT, 1.0), strict=True)
+        if abs(way) > 1e-3
+    ))  # fmt: skip

@@ -1,0 +1,311 @@
+"""Video classification: loss, metrics, optimiser, and how to look into the network."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.guard import unwrap
+from lightning_cam.attribution.tensors import fold_frames
+from lightning_cam.errors import ConfigError
+from lightning_cam.interfaces import (
+    Batch,
+    ExplainsLayers,
+    FoldsActivations,
+    HasSteps,
+    LogsImages,
+    NamesAttention,
+    NamesFrames,
+    check_network,
+)
+from lightning_cam.tasks.classification.confusion import save_confusion
+from lightning_cam.tasks.schedules import scheduled, trainable
+
+IGNORED = -1  # the label of a clip that could not be read
+
+
+class Scores(nn.Module):
+    """The metrics of one evaluation stage; rows with label -1 do not count.
+
+    No MetricCollection: it merges metrics whose states agree after the first batch, which top-1 and
+    top-5 do when that batch is all right.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        accuracy = partial(MulticlassAccuracy, num_classes, average="micro", ignore_index=IGNORED)
+        self.acc = accuracy()
+        self.top5 = accuracy(top_k=min(5, num_classes))
+        self.confusion = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORED)
+
+    def update(self, logits: Tensor, label: Tensor) -> None:
+        for metric in (self.acc, self.top5, self.confusion):
+            metric.update(logits, label)
+
+
+class VideoClassification(L.LightningModule):
+    """Trains a network clip (B, C, T, H, W) -> logits (B, K) on batches of a video data module.
+
+    The loss is `(1 - w) CE(clip logits) + w CE(step logits)` with w = `step_loss`. The second
+    term is the mean over all valid steps of the batch; a `FrameCNN` is trained frame by frame with
+    w = 1. Rows with label -1 count nowhere.
+
+    Args:
+        model: any network. It may take `valid` (B, T) as second argument, and have
+            `forward_steps(clip, valid) -> (logits, step logits (B, T, K))`, like `LRCN`.
+        classes: the K names, in the order of the columns.
+        optimizer: called with parameter groups (`_partial_: true` in Hydra); None is
+            AdamW(lr=1e-3, weight_decay=1e-2).
+        scheduler: called with the optimiser and, where it takes `total_steps`, `T_max` or
+            `total_iters`, the number of optimiser steps of the whole training; stepped after every
+            optimiser step. None keeps the lr.
+        label_smoothing: of both terms.
+        step_loss: w, from 0 to 1; None is 0.3 where the network has step logits, else 0.
+        trunk_lr_factor: the lr of `model.trunk` (a pretrained backbone) relative to the rest.
+        channels_last: hold the weights of 3D convolutions and the clips in memory as
+            `torch.channels_last_3d`, which GPUs' tensor cores and oneDNN prefer.
+        layers: dotted names of target layers under `model`, the first is the default. None takes
+            the network's own `explain_layers`.
+
+    Raises:
+        ConfigError: settings the network cannot follow.
+    """
+
+    monitor = "val/acc", "max"  # by which the best checkpoint is chosen
+
+    def __init__(
+        self,
+        model: nn.Module,
+        classes: Sequence[str],
+        optimizer: Callable[..., Optimizer] | None = None,
+        scheduler: Callable[..., LRScheduler] | None = None,
+        label_smoothing: float = 0.0,
+        step_loss: float | None = 0.0,
+        trunk_lr_factor: float = 1.0,
+        layers: Sequence[str] | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.classes = list(classes)
+        self.optimizer = optimizer or partial(AdamW, lr=1e-3, weight_decay=1e-2)
+        self.scheduler = scheduler
+        self.label_smoothing = label_smoothing
+        self.trunk_lr_factor = trunk_lr_factor
+        self.channels_last = channels_last
+        net = self.net
+        check_network(net)
+        own_layers = net.explain_layers if isinstance(net, ExplainsLayers) else ()
+        self.layers: tuple[str, ...] = tuple(layers or own_layers)
+        self.has_steps = isinstance(net, HasSteps)
+        if step_loss is None:
+            step_loss = 0.3 if self.has_steps else 0.0
+        self.step_loss = step_loss
+        self.takes_valid = "valid" in inspect.signature(net.forward).parameters
+        for name, share in (("step_loss", step_loss), ("label_smoothing", label_smoothing)):
+            if not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise ConfigError(f"{name}={share} must lie between 0 and 1")
+        if step_loss and not self.has_steps:
+            raise ConfigError(
+                f"step_loss={step_loss} needs step logits, which {type(model).__name__} does not "
+                "have (no forward_steps); set step_loss=0"
+            )
+        if trunk_lr_factor != 1 and "trunk" not in dict(net.named_children()):
+            raise ConfigError(
+                f"trunk_lr_factor={trunk_lr_factor} needs a part named 'trunk', which "
+                f"{type(model).__name__} does not have; set trunk_lr_factor=1"
+            )
+        if channels_last:
+            convolutions = [m for m in model.modules() if isinstance(m, nn.Conv3d)]
+            if not convolutions:
+                raise ConfigError(
+                    f"channels_last=true is for 3D convolutions, which {type(model).__name__} does "
+                    "not have; set channels_last=false"
+                )
+            for convolution in convolutions:
+                convolution.to(memory_format=torch.channels_last_3d)
+        self.train_acc = MulticlassAccuracy(
+            len(self.classes), average="micro", ignore_index=IGNORED
+        )
+        self.val_scores = Scores(len(self.classes))
+        self.test_scores = Scores(len(self.classes))
+        self.explainable()  # a wrong layer name shows here, not after the first epoch
+
+    @property
+    def net(self) -> nn.Module:
+        """The network, unwrapped."""
+        return unwrap(self.model)
+
+    def _laid_out(self, clip: Tensor) -> Tensor:
+        """The clip in the memory layout of the network."""
+        return clip.to(memory_format=torch.channels_last_3d) if self.channels_last else clip
+
+    def forward(self, clip: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Logits (B, K)."""
+        clip = self._laid_out(clip)
+        return self.model(clip, valid) if self.takes_valid else self.model(clip)
+
+    def loss(
+        self, logits: Tensor, steps: Tensor | None, label: Tensor, valid: Tensor | None = None
+    ) -> Tensor:
+        """The training loss.
+
+        Args:
+            logits: (B, K).
+            steps: (B, T, K), not needed where `step_loss` is 0.
+            label: (B,), -1 for rows to ignore. If all are, the loss is 0 and so are its gradients.
+            valid: (B, T), False on padded steps.
+        """
+        clip_loss = self._cross_entropy(logits, label)
+        if not self.step_loss or steps is None:
+            return clip_loss
+        step_label = label.unsqueeze(1).expand(steps.shape[:2])  # (B, T)
+        if valid is not None:
+            step_label = step_label.masked_fill(~valid, IGNORED)
+        step_loss = self._cross_entropy(steps.flatten(0, 1), step_label.flatten())
+        return (1 - self.step_loss) * clip_loss + self.step_loss * step_loss
+
+    def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
+        total = F.cross_entropy(
+            logits.float(),
+            label,
+            ignore_index=IGNORED,
+            label_smoothing=self.label_smoothing,
+            reduction="sum",
+        )
+        return total / (label != IGNORED).sum().clamp(min=1)  # its own mean would be 0/0
+
+    def _shared_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        clip, label, valid = batch["video"], batch["label"], batch.get("valid")
+        steps = None
+        net = self.net
+        if isinstance(net, HasSteps):
+            logits, steps = net.forward_steps(self._laid_out(clip), valid)
+        else:
+            logits = self(clip, valid)
+        if not isinstance(logits, Tensor):
+            raise ConfigError(
+                f"{type(net).__name__} returns a {type(logits).__name__}, expected "
+                f"logits (B, {len(self.classes)}); wrap the network in one whose forward returns "
+                "only them"
+            )
+        if logits.ndim != 2 or logits.shape[1] != len(self.classes):
+            raise ConfigError(
+                f"the network's outputs have shape {tuple(logits.shape)}, expected (B, "
+                f"{len(self.classes)}) for {len(self.classes)} classes; set its number of outputs"
+            )
+        return self.loss(logits, steps, label, valid), logits.detach().float()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss, logits = self._shared_step(batch)
+        self.train_acc.update(logits, batch["label"])
+        rows = len(logits)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=rows)
+        self.log("train/acc", self.train_acc, on_step=False, on_epoch=True, batch_size=rows)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluation_step("val", self.val_scores, batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluation_step("test", self.test_scores, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_confusion("val", self.val_scores)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_confusion("test", self.test_scores)
+
+    def _evaluation_step(self, stage: str, scores: Scores, batch: Batch) -> None:
+        loss, logits = self._shared_step(batch)
+        label = batch["label"]
+        scores.update(logits, label)
+        rows = int((label != IGNORED).sum())
+        self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=rows, sync_dist=True)
+        self.log(f"{stage}/acc", scores.acc, prog_bar=True, batch_size=len(label))
+        self.log(f"{stage}/top5", scores.top5, batch_size=len(label))
+
+    def _log_confusion(self, stage: str, scores: Scores) -> None:
+        matrix = scores.confusion.compute()  # summed over ranks
+        scores.confusion.reset()
+        if self.trainer.sanity_checking:
+            return
+        clips = matrix.sum(1)
+        for name, right, count in zip(
+            self.classes, matrix.diag().tolist(), clips.tolist(), strict=True
+        ):
+            if count:  # a class without clips has no accuracy
+                self.log(f"{stage}/acc/{name}", right / count, rank_zero_only=True)
+        trial: bool | int = self.trainer.fast_dev_run  # type: ignore[attr-defined]
+        if self.trainer.is_global_zero and not trial and bool(clips.any()):
+            folder = Path(self.trainer.default_root_dir) / "confusion"
+            epoch = self.current_epoch
+            path = save_confusion(
+                folder / f"{stage}_epoch_{epoch:03d}.png",
+                matrix,
+                self.classes,
+                title=f"{stage}, epoch {epoch}: {int(matrix.diag().sum())} of {int(clips.sum())}",
+            )
+            for logger in self.trainer.loggers:
+                if isinstance(logger, LogsImages):
+                    logger.log_image(
+                        f"{stage}/confusion", [str(path)], step=self.trainer.global_step
+                    )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        everything = trainable(list(self.model.parameters()))
+        trunk: list[nn.Parameter] = []
+        if self.trunk_lr_factor != 1:
+            trunk = [p for p in self.net.get_submodule("trunk").parameters() if p.requires_grad]
+        own = {id(p) for p in trunk}
+        rest = [p for p in everything if id(p) not in own]
+        optimizer = self.optimizer([{"params": group} for group in (rest, trunk) if group])
+        if trunk:
+            optimizer.param_groups[-1]["lr"] *= self.trunk_lr_factor
+        return scheduled(self, optimizer, self.scheduler)
+
+    def explainable(self, batch: Batch | None = None) -> Explainable:
+        """How to look into the network.
+
+        Args:
+            batch: the batch the clips come from. Its "valid" is bound, so that padded frames take
+                no part, and its "black", which hides voxels. Without it all frames are valid and
+                black is 0.
+
+        Raises:
+            UserError: a name in `layers` is not a module of the network.
+        """
+        net = self.net
+        valid = None if batch is None or not self.takes_valid else batch.get("valid")
+
+        def forward(clip: Tensor) -> Tensor:
+            clip = self._laid_out(clip)
+            if valid is None:
+                return net(clip)
+            copies = valid.to(clip.device).repeat(clip.shape[0] // valid.shape[0], 1)
+            return net(clip, copies)
+
+        described = Explainable.of(
+            net,
+            layers=self.layers,
+            outputs=self.classes,
+            attention=net.explain_attention if isinstance(net, NamesAttention) else (),
+            steps="head" if self.has_steps else None,
+            forward=forward,
+            fold=net.explain_fold if isinstance(net, FoldsActivations) else fold_frames,
+            frames=net.explain_frames if isinstance(net, NamesFrames) else None,
+        )
+        return replace(described, valid=valid, black=None if batch is None else batch.get("black"))

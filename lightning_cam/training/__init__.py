@@ -1,0 +1,1 @@
+"""One training run: built from settings, saved, found again, logged, repeatable."""

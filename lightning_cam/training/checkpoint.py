@@ -1,0 +1,228 @@
+"""What a checkpoint remembers, and how it is rebuilt without trusting the file.
+
+`checkpoint["lightning_cam"]` holds how to build task and data as plain containers, so that the
+file travels alone and loads with `weights_only=True`:
+
+    {"schema": 1, "version": "0.1.0", "task": {"_target_": ..., ...}, "data": {...},
+     "classes": [...], "run": {...}}
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+import lightning_cam
+from lightning_cam.errors import CheckpointError, UserError
+from lightning_cam.files import whole_file
+from lightning_cam.training.build import PARTIAL, TARGET, build
+
+KEY = "lightning_cam"
+SCHEMA = 1
+_PLAIN = (str, int, float, bool, type(None))
+
+
+class Remember(Callback):
+    """Writes into every checkpoint how its task and data are built.
+
+    Args:
+        task: resolved plain node of the LightningModule; optimiser and schedule are left out.
+        data: resolved plain node of the LightningDataModule.
+        classes: names of the output columns.
+        run: anything plain that is worth knowing (name, seed, ...).
+    """
+
+    def __init__(
+        self,
+        task: Mapping[str, Any],
+        data: Mapping[str, Any],
+        classes: Sequence[str],
+        run: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.memory = {
+            "schema": SCHEMA,
+            "version": lightning_cam.__version__,
+            "task": plain(task),
+            "data": plain(data),
+            "classes": list(classes),
+            "run": plain(run or {}),
+        }
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint[KEY] = self.memory
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes whole files: a killed run never leaves half a checkpoint.
+
+    Lightning's own goes through the system's temporary folder, which on clusters is another disk,
+    and across disks a move is a copy.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        with whole_file(path, sync=True) as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # "unexpected pos" on a full disk
+                    raise error.__context__ from None
+                raise
+
+
+def plain(node: Any) -> Any:
+    """A copy in plain containers, without nodes built late (`_partial_`: optimiser, schedule).
+
+    Raises:
+        TypeError: if there is anything but dicts, lists, strings, numbers, booleans and None.
+    """
+    if isinstance(node, Mapping):
+        return {str(k): plain(v) for k, v in node.items() if not _is_partial(v)}
+    if isinstance(node, (list, tuple)):
+        return [plain(value) for value in node if not _is_partial(value)]
+    if not isinstance(node, _PLAIN):
+        raise TypeError(f"a checkpoint remembers plain values only, got {type(node).__name__}")
+    return node
+
+
+def _is_partial(node: Any) -> bool:
+    return isinstance(node, Mapping) and bool(node.get(PARTIAL))
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of this program onto the CPU, running none of its code.
+
+    Raises:
+        CheckpointError: missing, empty, truncated or no checkpoint at all; pickled code inside; not
+            written by lightning_cam, with another schema, or with parts of another shape.
+    """
+    if re.match(r"[a-z0-9]+://", str(path), re.IGNORECASE):
+        raise CheckpointError(f"{path}: refused: download the file first and pass its path")
+    file = Path(path)
+    if not file.exists():
+        raise CheckpointError(f"no checkpoint at {path}{_nearby(file)}")
+    if file.is_dir():
+        raise CheckpointError(f"{path} is a folder{_nearby(file / '_')}")
+    if file.stat().st_size == 0:
+        raise CheckpointError(f"{path}: the file is empty; take another checkpoint")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice on pickle protocols
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as e:
+        code = re.search(r"GLOBAL ([\w.]+)", str(e))
+        if code is not None or "Trying to call reduce" in str(e):
+            what = f" ({code[1]})" if code else ""
+            raise CheckpointError(
+                f"{path}: refused: it holds pickled code{what}; only tensors and plain values are "
+                "loaded"
+            ) from e
+        raise CheckpointError(f"{path}: not a checkpoint") from e
+    except OSError as e:
+        raise CheckpointError(f"{path}: cannot be read: {e.strerror or e}") from e
+    except Exception as e:  # torch answers broken files with whatever its parser stumbles over
+        zipped = file.open("rb").read(2) == b"PK"
+        reason = "truncated or damaged; take another checkpoint" if zipped else "not a checkpoint"
+        raise CheckpointError(f"{path}: {reason}") from e
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        raise CheckpointError(f"{path}: not a Lightning checkpoint (no state_dict)")
+    memory = checkpoint.get(KEY)
+    if not isinstance(memory, dict):
+        raise CheckpointError(
+            f"{path}: written without lightning_cam: it does not remember its model and data; "
+            "train with the command train, or add the callback "
+            "lightning_cam.training.checkpoint.Remember"
+        )
+    checkpoint[KEY] = _checked(memory, path)
+    for key in ("epoch", "global_step"):
+        if not isinstance(checkpoint.get(key), int):
+            raise CheckpointError(f"{path}: not a Lightning checkpoint (no {key})")
+    return checkpoint
+
+
+def _checked(memory: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """The memory in plain containers, of the shape that `Remember` gives it."""
+    try:
+        memory = plain(memory)
+    except (TypeError, RecursionError) as e:
+        raise CheckpointError(f"{path}: cannot be rebuilt: {type(e).__name__}: {e}") from e
+    if memory.get("schema") != SCHEMA:
+        raise CheckpointError(
+            f"{path}: schema {memory.get('schema')!r} (written by lightning_cam "
+            f"{memory.get('version')}), this version reads schema {SCHEMA}; install that version"
+        )
+    for key, needs in (("task", {TARGET}), ("data", {TARGET}), ("run", set())):
+        node = memory.get(key)
+        if not isinstance(node, dict) or not needs <= node.keys():
+            raise CheckpointError(f"{path}: it does not remember its {key}")
+    explain = memory["run"].get("explain", {})
+    if not isinstance(explain, dict) or TARGET in explain:
+        raise CheckpointError(f"{path}: it does not remember how it was explained")
+    return dict(memory)
+
+
+def _nearby(file: Path) -> str:
+    """The newest checkpoint around a path that is none, as a remedy."""
+    try:
+        found = sorted(file.parent.rglob("*.ckpt"), key=lambda f: f.stat().st_mtime)
+    except OSError:
+        return ""
+    return f"; newest there: {found[-1]}" if found else "; is the path right?"
+
+
+def rebuild(
+    path: str | Path,
+    trust: Sequence[str] = (KEY,),
+    data: Mapping[str, Any] | None = None,
+) -> tuple[LightningModule, LightningDataModule, dict[str, Any]]:
+    """Task (with weights, in eval mode) and data module of a checkpoint.
+
+    Args:
+        path: a checkpoint written by `train.py`.
+        trust: packages whose classes the file may name; `lightning_cam` is always among them.
+        data: settings that replace remembered ones, for example `{"root": "/data/ucf11"}`.
+
+    Returns:
+        The task, the data module and what else is remembered: version, classes, run, epoch,
+        global_step.
+
+    Raises:
+        CheckpointError: see `load`; also an untrusted class, or weights that do not fit.
+
+    Example:
+        >>> task, data, info = rebuild("runs/lrcn/2026-01-31_12-00-00/checkpoints/last.ckpt")
+    """
+    checkpoint = load(path)
+    memory = checkpoint[KEY]
+    trusted = tuple(dict.fromkeys((KEY, *trust)))
+    try:
+        task = build(memory["task"], trusted, "task")
+        datamodule = build({**memory["data"], **(data or {})}, trusted, "data")
+    except UserError as e:
+        raise CheckpointError(f"{path}: {e}") from e
+    except Exception as e:  # the arguments come from the file: endless nesting, absurd sizes, ...
+        detail = " ".join(f"{type(e).__name__}: {e}".split())
+        raise CheckpointError(f"{path}: cannot be rebuilt: {detail[:300]}") from e
+    if not isinstance(task, LightningModule) or not isinstance(datamodule, LightningDataModule):
+        raise CheckpointError(f"{path}: what it remembers is no LightningModule and DataModule")
+    try:
+        task.load_state_dict(checkpoint["state_dict"])
+    except (RuntimeError, AttributeError, TypeError) as e:  # the latter two: not names and tensors
+        detail = " ".join(str(e).split())
+        raise CheckpointError(
+            f"{path}: its weights do not fit the model it remembers: {detail[:300]}"
+        ) from e
+    info = {key: memory.get(key) for key in ("version", "classes", "run")}
+    info.update(epoch=checkpoint["epoch"], global_step=checkpoint["global_step"])
+    return task.eval(), datamodule, info

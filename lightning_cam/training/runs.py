@@ -1,0 +1,276 @@
+"""The folder of a training run, and how a run is found again.
+
+    runs/<name>/<date-time>/  config.yaml  checkpoints/{last,epoch_007}.ckpt  explain/  wandb/
+
+Hydra's clock is not used: every process of a distributed run, and a requeued SLURM job, must come
+to the same folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from lightning_cam.errors import CheckpointError, ConfigError, UnknownNameError, UserError
+from lightning_cam.training import checkpoint
+
+# How the first process tells the others of a DDP run where it works.
+FOLDER_VARIABLE, RESUME_VARIABLE = "LIGHTNING_CAM_RUN", "LIGHTNING_CAM_RESUME"
+
+# SLURM gives its own steps, such as the batch script, numbers from here on.
+_NO_STEP = 2**31
+
+# What may differ between a run and its continuation.
+_FREE = ("data.root", "data.num_workers", "data.cache")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run works, and the checkpoint it goes on from."""
+
+    folder: Path
+    resume: Path | None = None
+    note: str = ""
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+
+def open_run(root: str | Path, name: str, resume: str | None = None) -> Run:
+    """Make or find the folder of a run.
+
+    Args:
+        root: where runs are kept.
+        name: of the experiment.
+        resume: None, a checkpoint (or run folder), or `"last"`: the latest run of this name.
+
+    Raises:
+        CheckpointError, ConfigError: nothing to resume.
+    """
+    told = os.environ.get(FOLDER_VARIABLE)
+    if told and "LOCAL_RANK" in os.environ:
+        path = os.environ.get(RESUME_VARIABLE)
+        return Run(Path(told), Path(path) if path else None)
+    runs = Path(root) / name
+    if resume == "last":
+        return _latest(runs)
+    if resume is not None:
+        return _named(Path(resume), runs)
+    step = int(os.environ.get("SLURM_STEP_ID", _NO_STEP))
+    in_step = _in_slurm() and step < _NO_STEP
+    if "LOCAL_RANK" in os.environ and not in_step:
+        raise ConfigError(
+            f"started by torchrun: set {FOLDER_VARIABLE}=runs/NAME for all processes, or use "
+            "trainer=ddp, which starts them itself, or srun"
+        )
+    return _in_job(runs, step if in_step else None) if _in_slurm() else Run(_fresh(runs))
+
+
+def _in_slurm() -> bool:
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return "SLURM_JOB_ID" in os.environ and "SLURM_NTASKS" in os.environ and not interactive
+
+
+def _in_job(runs: Path, step: int | None) -> Run:
+    """The run of this command of a SLURM job; a requeued job goes on where it was stopped.
+
+    A command started by srun is a step of the job, and all its ranks know its number: slurm-77,
+    slurm-77-1, ... Commands of the batch script itself have none. They are single processes, which
+    take the job's folders in turn, the same after a requeue: slurm-77-batch-1, ...
+    """
+    job = runs / f"slurm-{os.environ['SLURM_JOB_ID']}"
+    restart = int(os.environ.get("SLURM_RESTART_COUNT", 0))
+    if step is None:
+        folder = _next_in_turn(job, restart)
+    else:
+        folder = job.with_name(f"{job.name}-{step}") if step else job
+        folder.mkdir(parents=True, exist_ok=True)
+    return _newest_in(folder) if restart else Run(folder)
+
+
+def _next_in_turn(job: Path, restart: int) -> Path:
+    for n in range(1, 1000):
+        folder = job.with_name(f"{job.name}-batch-{n}")
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # taken by an earlier command since the (re)start
+            (folder / f".restart-{restart}").touch(exist_ok=False)
+            return folder
+    raise ConfigError(f"cannot make a new folder beside {job}")
+
+
+def run_folder(ckpt: str | Path) -> Path:
+    """The folder of the run that a checkpoint belongs to; its own where there is none."""
+    home = Path(ckpt).parent
+    return home.parent if home.name == "checkpoints" else home
+
+
+def writable(folder: Path) -> Path:
+    """The absolute path of a folder that can be made, which is not made yet.
+
+    Raises:
+        UserError: it cannot.
+    """
+    folder = folder.absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"cannot write to {folder}; choose out=DIR")
+    return folder
+
+
+def processes() -> tuple[int, int]:
+    """(rank, how many) of the processes that torchrun or srun has started for this command."""
+    if {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+        return _rank("RANK", "WORLD_SIZE")
+    # The batch script itself has a rank, too, and no others beside it.
+    if _in_slurm() and int(os.environ.get("SLURM_STEP_ID", _NO_STEP)) < _NO_STEP:
+        return _rank("SLURM_PROCID", "SLURM_NTASKS")
+    return 0, 1
+
+
+def _rank(*names: str) -> tuple[int, int]:
+    try:
+        rank, count = (int(os.environ[name]) for name in names)
+    except (KeyError, ValueError):
+        rank, count = -1, 0
+    if not 0 <= rank < count:
+        raise ConfigError(f"{' and '.join(names)} must say which of how many processes this is")
+    return rank, count
+
+
+def _fresh(runs: Path) -> Path:
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    for n in range(1, 1000):
+        folder = runs / (stamp if n == 1 else f"{stamp}-{n}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue  # another run began in this second
+    raise ConfigError(f"cannot make a new folder in {runs}")
+
+
+def _latest(runs: Path) -> Run:
+    folders = [f for f in runs.iterdir() if f.is_dir()] if runs.is_dir() else []
+    if not folders:
+        names = (
+            [f.name for f in runs.parent.iterdir() if f.is_dir()] if runs.parent.is_dir() else []
+        )
+        if names:
+            raise UnknownNameError("run", runs.name, sorted(names))
+        raise ConfigError(f"no run to resume in {runs.parent}; leave resume out")
+    notes = []
+    for folder in sorted(folders, key=_last_active, reverse=True):
+        run = _newest_in(folder)
+        notes += [run.note] if run.note else []
+        if run.resume is not None:
+            return Run(folder, run.resume, "; ".join(notes))
+        notes.append(f"{folder} has no checkpoint")
+    newest = max(folders, key=_last_active)
+    return Run(newest, None, "; ".join([*notes, f"starting from the beginning in {newest}"]))
+
+
+def _last_active(folder: Path) -> float:
+    files = folder.rglob("*.ckpt")
+    return max([folder.stat().st_mtime, *(file.stat().st_mtime for file in files)])
+
+
+def _newest_in(folder: Path) -> Run:
+    """The newest checkpoint of a run that can be read; the note names those that cannot."""
+    skipped = []
+    files = folder.rglob("*.ckpt")
+    for file in sorted(files, key=lambda f: (f.stat().st_mtime_ns, f.name), reverse=True):
+        try:
+            checkpoint.load(file)
+        except CheckpointError as error:
+            skipped.append(f"skipped {error}")
+        else:
+            return Run(folder, file, "; ".join(skipped))
+    return Run(folder, None, "; ".join(skipped))
+
+
+def _named(path: Path, runs: Path) -> Run:
+    note = ""
+    if path.is_dir():  # a run's, the one of its checkpoints, or one of several runs
+        newest = _newest_in(path)
+        if newest.resume is None:
+            raise CheckpointError(f"no readable checkpoint in {path}")
+        path, note = newest.resume, newest.note
+    else:
+        checkpoint.load(path)
+    folder = run_folder(path)
+    if (folder / "config.yaml").exists():
+        return Run(folder, path, note)
+    alone = f"{path} lies in no run folder: going on in a new one"
+    return Run(_fresh(runs), path, "; ".join(filter(None, (note, alone))))
+
+
+def discard(run: Run) -> None:
+    """Remove the folder of a run that failed before it began, unless there is anything in it."""
+    with suppress(OSError):
+        if {file.name for file in run.folder.iterdir()} <= {"config.yaml"}:
+            (run.folder / "config.yaml").unlink(missing_ok=True)
+            run.folder.rmdir()
+            run.folder.parent.rmdir()  # if this was the first run of its name
+
+
+@contextmanager
+def shared(run: Run) -> Iterator[None]:
+    """Tell processes that are started meanwhile about the run."""
+    values = {FOLDER_VARIABLE: str(run.folder.absolute())}
+    if run.resume is not None:
+        values[RESUME_VARIABLE] = str(run.resume.absolute())
+    if "LOCAL_RANK" in os.environ:  # this is one of those processes
+        values = {}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key in values:
+            os.environ.pop(key, None)
+
+
+def same_as_before(run: Run, config: Mapping[str, Any]) -> None:
+    """A checkpoint goes on with the settings it was made with, or not at all."""
+    new = dict(leaves(config))
+    old = dict(leaves(_written(run.folder / "config.yaml")))
+    if not old and run.resume is not None:
+        # Optimiser and schedule are not remembered; what is null in the settings, the data fill in.
+        memory = checkpoint.load(run.resume)[checkpoint.KEY]
+        built = {**memory["run"], "task": memory["task"], "data": memory["data"]}
+        old = new | {key: v for key, v in leaves(built) if new.get(key) is not None}
+    for key in sorted(old.keys() | new.keys()):
+        fixed = key.split(".")[0] in ("model", "task", "data", "seed") and key not in _FREE
+        if fixed and old.get(key) != new.get(key):
+            raise ConfigError(
+                f"{run.resume or run.folder} was trained with {key}={old.get(key)}, not "
+                f"{new.get(key)}; resume with the same settings or leave resume out for a new run"
+            )
+
+
+def _written(file: Path) -> Any:
+    """The settings in a run's folder; empty where there is no such file or it is not whole."""
+    try:
+        settings = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+        return {}
+    whole = isinstance(settings, dict) and {"task", "data", "seed"} <= settings.keys()
+    return settings if whole else {}
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything in nested mappings."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node

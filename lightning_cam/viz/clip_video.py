@@ -1,0 +1,151 @@
+"""The explanation video of one clip: original, overlays and panels, above a strip of time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from lightning_cam.viz.captions import Caption, scale
+from lightning_cam.viz.clip_figure import ClipPicture
+from lightning_cam.viz.drawing import INK, MUTED, PAPER, Canvas, line_height
+from lightning_cam.viz.header import header
+from lightning_cam.viz.layout import MARGIN, drawn, joined_size
+from lightning_cam.viz.time_bars import MAX_BOX, Strip, names_room
+from lightning_cam.viz.time_plots import Plots
+
+_SHORT, _LONG = 224, 480  # sides of a panel in pixels: readable, yet four fit on a screen
+_COLUMNS = 4
+_WIDEST = 1520  # pixels, of panels side by side
+_NARROWEST = 720  # of a page with plots
+_CAPTION = 14
+_BELOW = 60  # what stands below a panel, about
+
+
+def panel_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width of a panel for frames of this size: whole multiples when enlarged."""
+    factor = max(1, math.ceil(_SHORT / min(height, width)))
+    if max(height, width) * factor > _LONG:
+        factor = max(1, _LONG // max(height, width))
+    shrink = min(1.0, _LONG / (max(height, width) * factor))
+    return max(1, round(height * factor * shrink)), max(1, round(width * factor * shrink))
+
+
+def draw_video(picture: ClipPicture) -> np.ndarray:
+    """Compose the explanation video of a clip.
+
+    Above: the clip's name, true class, likeliest classes. In the middle: the clip and its
+    overlays, each with its caption and colour scale; those of a contrast side by side; then the
+    panels. Below: plots, attention weight, share of the heat and of the spectra for each frame, the
+    current one lit.
+
+    Returns:
+        (T, H, W, 3) uint8 RGB, as `write_video` takes it.
+    """
+    size = panel_size(*picture.frames.shape[1:3])
+    pictures = drawn(picture, size, np.arange(len(picture.frames)))
+    size = joined_size(picture, size, 1)
+    cell = max(size[1], _SHORT)  # narrow clips still need room for their captions
+    places = _places(picture, size[0], cell)
+    columns = 1 + max(column for _, column in places)
+    least = _NARROWEST if picture.lines else 2 * (_SHORT + MARGIN) + MARGIN
+    width = max((cell + MARGIN) * columns + MARGIN, least)
+    width += width % 2
+
+    top = header(picture, width)
+    strip = Strip(picture, width, names_room(picture), width - MARGIN - MAX_BOX)
+    plots = Plots(picture, strip)
+    captions = ["original", *picture.heatmaps, *picture.panels]
+    texts = [Caption.of(picture, caption, cell) for caption in captions]
+    tops = _row_tops(picture, [text.height + size[0] + 18 for text in texts], places)
+    middle = Canvas(width, tops[-1])
+    corners = [(MARGIN + column * (cell + MARGIN), tops[line]) for line, column in places]
+    for n, (x, y) in enumerate(corners):
+        below = texts[n].draw(middle, x, y + size[0] + 6)
+        if n:
+            scale(middle, picture, captions[n], x, below, cell)
+
+    moving = zip(plots.draw_moving(), strip.draw_moving(), strict=True)
+    still, lit = (np.concatenate(parts) for parts in moving)
+    page = np.concatenate([top.pixels(), middle.pixels(), still])
+    page = np.pad(page, ((0, page.shape[0] % 2), (0, 0), (0, 0)), constant_values=PAPER[0])
+    y_middle, y_strip = top.image.height, top.image.height + middle.image.height
+    video = np.repeat(page[None], len(picture.frames), 0)  # (T, H, W, 3)
+    for t, frame in enumerate(video):
+        for shown, (x, y) in zip(pictures, corners, strict=True):
+            y += y_middle
+            frame[y : y + shown.shape[1], x : x + shown.shape[2]] = shown[t]
+        x0, x1 = strip.column(t)
+        bars = slice(0, plots.height + strip.bars_bottom)
+        frame[y_strip:][bars, x0:x1] = lit[bars, x0:x1]
+        if picture.lines:
+            frame[y_strip : y_strip + plots.height, strip.right :] = plots.readings(t)
+        now = Canvas(cell + 2, line_height(_CAPTION))
+        now.text(2, 0, picture.moment(t), _CAPTION, INK if picture.kept[t] else MUTED)
+        x, y = corners[0]
+        y += y_middle + size[0] + 6 + line_height(_CAPTION)
+        frame[y : y + now.image.height, x - 2 : x + cell] = now.pixels()
+    return video
+
+
+def _row_tops(
+    picture: ClipPicture, heights: Sequence[int], places: Sequence[tuple[int, int]]
+) -> list[int]:
+    """Where each row begins, and where the last one ends; without panels rows are alike."""
+    rows = [0] * (1 + places[-1][0])
+    for height, (line, _) in zip(heights, places, strict=True):
+        rows[line] = max(rows[line], height)
+    rows = rows if picture.panels else [max(rows)] * len(rows)
+    return [sum(rows[:line]) for line in range(len(rows) + 1)]
+
+
+def _places(picture: ClipPicture, height: int, cell: int) -> list[tuple[int, int]]:
+    """(row, column) of the clip, each overlay and each panel; a contrast's share a row if they fit.
+
+    Args:
+        picture: the clip.
+        height: of a panel in pixels.
+        cell: its width.
+    """
+    count, more = 1 + len(picture.heatmaps), len(picture.panels)
+    crowded = more and _COLUMNS * (cell + MARGIN) > _WIDEST
+    if picture.contrasts and (len(picture.views) > 1 or crowded):  # two by two
+        spots = ((0, 1), (1, 0), (1, 1))
+        columns = 2
+        places = [(2 * (n // 3) + spots[n % 3][0], spots[n % 3][1]) for n in range(count - 1)]
+        places.insert(0, (0, 0))
+    elif picture.contrasts:
+        columns = _COLUMNS
+        places = [(0, 0), *((n // 3, 1 + n % 3) for n in range(count - 1))]
+    elif not more:
+        most = max(1, _COLUMNS // max(len(picture.views), 1))
+        columns = math.ceil(count / math.ceil(count / most))  # even rows
+        return [divmod(n, columns) for n in range(count)]
+    else:
+        columns, apart = _columns(count, more, height, cell)
+        if not apart:
+            return [divmod(n, columns) for n in range(count + more)]
+        places = [divmod(n, columns) for n in range(count)]
+    first = places[-1][0] + 1
+    return places + [(first + n // columns, n % columns) for n in range(more)]
+
+
+def _columns(count: int, more: int, height: int, cell: int) -> tuple[int, bool]:
+    """Into how many columns `count` pictures and `more` panels go, and whether these begin a row.
+
+    Empty places cost most, above all before the panels, then a row of both; a page that is wide or
+    tall costs, too.
+    """
+    most = max(2, min(_WIDEST // (cell + MARGIN), count + more))
+    options = []
+    for columns in range(2, most + 1):
+        for apart in (True, False):
+            blocks = [count, more] if apart else [count + more]
+            empty = [-block % columns for block in blocks]
+            rows = sum(math.ceil(block / columns) for block in blocks)
+            shape = abs(math.log(columns * (cell + MARGIN) / (rows * (height + _BELOW))))
+            cost = 2 * sum(empty) - empty[-1] + 0.5 * (not apart) + 0.5 * shape
+            options.append((cost, columns, apart))
+    _, columns, apart = min(options)
+    return columns, apart

@@ -1,0 +1,70 @@
+"""The contact sheet of one clip: frames from left to right, one row a method or panel."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lightning_cam.viz.captions import Caption, scale
+from lightning_cam.viz.clip_figure import ClipPicture
+from lightning_cam.viz.drawing import INK, MUTED, Canvas, line_height
+from lightning_cam.viz.header import header
+from lightning_cam.viz.layout import MARGIN, drawn, joined_size
+from lightning_cam.viz.time_bars import MAX_BOX, Strip
+from lightning_cam.viz.time_plots import Plots
+
+_LABELS = 250  # room for captions and scales, left of the rows
+_GAP = 4
+_MIN_WIDTH = 640  # of all frames of a row together
+_FEW, _LARGE = 6, 208  # landscapes with panels beside them: this many frames a row, this wide
+
+
+def chosen_frames(count: int, columns: int) -> np.ndarray:
+    """At most `columns` of `count` frames, in the middles of equal stretches of time."""
+    columns = min(count, columns)
+    return (np.arange(columns) * 2 + 1) * count // (2 * columns)
+
+
+def draw_sheet(picture: ClipPicture, columns: int = 16) -> np.ndarray:
+    """Draw a clip, its overlays and panels as rows of frames, after Fig. 3 of recurrent Grad-CAM.
+
+    Views of a frame stand one above the other. Beneath each column stand the plots and bars of its
+    frame; a clip of more frames than columns shows evenly chosen ones above those of all.
+
+    Returns:
+        (H, W, 3) uint8 RGB, for `save_png`.
+    """
+    height, width = picture.frames.shape[1:3]
+    large = bool(picture.panels) and width >= 2 * height  # else depth maps were mere stripes
+    indices = chosen_frames(len(picture.frames), min(columns, _FEW) if large else columns)
+    least = 104 if len(indices) <= 8 else 88
+    cell = max(_MIN_WIDTH // len(indices), _LARGE if large else least) + _GAP
+    cell = min(cell, 260)
+    size = round((cell - _GAP) * height / width), cell - _GAP
+    if size[0] > 1.5 * size[1]:  # upright clips
+        size = round(1.5 * size[1]), round(1.5 * size[1] * width / height)
+    right = _LABELS + cell * len(indices)
+    total = max(right + MAX_BOX, 720)
+
+    captions = ["original", *picture.heatmaps, *picture.panels]
+    labels = [Caption.of(picture, caption, _LABELS - MARGIN - 12) for caption in captions]
+    row = max(joined_size(picture, size, 0)[0], *(label.height for label in labels)) + _GAP
+    numbers = line_height(13) * (1 if picture.times is None else 2) + 4
+    rows = Canvas(total, numbers + row * len(captions) + 2)
+    for n, t in enumerate(indices):
+        middle = _LABELS + cell * n + (cell - _GAP) // 2
+        color = INK if picture.kept[t] else MUTED
+        rows.text(middle, 0, str(t), 13, color, anchor="ma")
+        if picture.times is not None:
+            text = f"{float(picture.times[t]):.2f} s"
+            rows.text(middle, line_height(13), text, 13, MUTED, anchor="ma")
+    rows.text(MARGIN, 0, "frame", 13, MUTED)
+    for r, shown in enumerate(drawn(picture, size, indices, axis=0, tagged=1)):
+        y = numbers + row * r
+        below = labels[r].draw(rows, MARGIN, y)
+        if r:
+            scale(rows, picture, captions[r], MARGIN, below, _LABELS - MARGIN - 12)
+        for n, image in enumerate(shown):
+            rows.paste(image, _LABELS + cell * n + (cell - _GAP - size[1]) // 2, y)
+    strip = Strip(picture, total, _LABELS, right - _GAP)
+    top, bottom = header(picture, total).pixels(), strip.draw().pixels()
+    return np.concatenate([top, rows.pixels(), Plots(picture, strip).draw(), bottom])
