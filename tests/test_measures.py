@@ -31,7 +31,7 @@ from lightning_cam.explaining.measured_tables import Measurements
 from lightning_cam.explaining.measuring import build_measures
 from lightning_cam.explaining.tables import score_rows
 from lightning_cam.files import write_csv
-from lightning_cam.metrics import Explained, Measure, gini_index, measure, titles
+from lightning_cam.metrics import Explained, Measure, gini_index, measure, shown, titles
 from lightning_cam.metrics.explained import Direction, Need
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import Journal, read_rows
@@ -200,6 +200,18 @@ def test_it_leaves_the_network_as_it_was(
         )
         assert same, name
     assert torch.equal(heat, made.explanation.heatmap)
+
+
+@pytest.mark.parametrize(
+    ("value", "like", "text"),
+    [
+        (0.1234567, None, "0.1235"), (0.0, None, "0.0000"), (-1.5, None, "-1.5000"),
+        (0.00012, None, "0.0001"), (0.0000123, None, "1.2e-05"), (0.0000123, 0.3, "0.0000"),
+        (0.3, 0.00001, "0.3"),
+    ],
+)  # fmt: skip
+def test_no_number_is_shown_as_0(value: float, like: float | None, text: str) -> None:
+    assert shown(value, 4, like) == text
 
 
 # --- the Gini index -----------------------------------------------------------------------------

@@ -235,6 +235,7 @@ DELETION = MEASURES["deletion"]
         ({"deletion": None}, "measure is empty"),
         ({"a": {"_target_": "lightning_cam.GradCAM"}}, "measure.a is not a measure"),
         ({"a": 3}, "measure.a is not a measure"),
+        ({"a": {"steps": 3}}, "take it out with measure.a=null"),
         ({"seconds": DELETION}, "measure.seconds cannot have this name"),
         ({"deletion": {**DELETION, "protocol": "rice"}}, "nearest: rise"),
         ({"deletion": {**DELETION, "protocol": 3}}, "measure.deletion: "),
@@ -891,6 +892,27 @@ def test_where_a_study_lies_and_what_it_refuses(place: Path, capfd) -> None:
         assert said in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match="are the same checkpoint"):
         here(place, "ckpt=[ir.ckpt,./ir.ckpt]", *words)
+
+
+class Nothing(Sideways):
+    """A measure that never has a value."""
+
+    def __call__(self, explained: Explained) -> torch.Tensor:
+        return explained.heat.new_full((1,), torch.nan)
+
+
+def test_ground_truth_is_measured_and_nothing_at_all_is_told(place: Path, tmp_path: Path) -> None:
+    words = [f"ckpt={place / 'ir.ckpt'}", "study=multispectral_tiny", "study.clips=2"]
+    words += [f"study.methods.{name}=null" for name in ("gradcam", "rise", "sidu")]
+    words += ["study.sweeps=null", "study.claims=null", "measure.deletion=null"]
+    here(place, *words, "measure=[iou_action,energy_actor]", f"out={tmp_path / 'truth'}")
+    with (tmp_path / "truth/cells.csv").open() as file:
+        cells = list(csv.DictReader(file))
+    assert len(cells) == 4
+    assert all(0 < float(row["iou_action"]) <= 1 and row["energy_actor"] for row in cells)
+    nothing = f"+measure.nothing._target_={__name__}.Nothing"
+    with pytest.raises(DataError, match="no clip has a value of nothing; choose other measures"):
+        here(place, *words, "measure=none", nothing, f"out={tmp_path / 'nothing'}")
 
 
 @pytest.mark.slow

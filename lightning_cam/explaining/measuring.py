@@ -17,7 +17,7 @@ from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.tables import each_class
 from lightning_cam.metrics import Explained, Measure, Measured, measure
 from lightning_cam.progress import progress
-from lightning_cam.training.build import build
+from lightning_cam.training.build import TARGET, build
 
 BASELINES: Mapping[str, RandomMap | CentreMap] = {"random": RandomMap(), "centre": CentreMap()}
 
@@ -38,6 +38,12 @@ def build_measures(node: Any, taken: Collection[str], where: str = "measure") ->
     if node is not None and not isinstance(node, Mapping):
         raise ConfigError(f"{where}={node} must be a mapping; choose some with measure=[deletion]")
     kept = {name: part for name, part in (node or {}).items() if part is not None}
+    for name, part in kept.items():
+        if isinstance(part, Mapping) and TARGET not in part:
+            raise ConfigError(
+                f"{where}.{name} has settings, but is not chosen: add it to measure=[...], or take "
+                f"it out with {where}.{name}=null"
+            )
     return check_measures(build(kept, where=where), taken, where)
 
 

@@ -9,6 +9,7 @@ from lightning_cam.metrics.explained import (
     Measured,
     measure,
     settings_of,
+    shown,
     titles,
 )
 from lightning_cam.metrics.gini import GiniIndex, gini_index
@@ -85,6 +86,7 @@ __all__ = [
     "measure",
     "pointing_hits",
     "settings_of",
+    "shown",
     "snippet_errors",
     "summarise",
     "temporal_iou",

@@ -234,16 +234,8 @@ def _curve(
         )
     if not bool(heatmap.isfinite().all()):
         raise ValueError("the heatmap is not finite")
-    if ends is None:
-        ends = Ends.of(model, clip, target, protocol=protocol, kinds=(which,))
-    elif target is not None and not torch.equal(model.columns(target, ends.clip), ends.target):
-        raise ValueError("these ends are of another target; make them with Ends.of(target=...)")
+    ends = _ends(which, model, clip, target, protocol, ends)
     kind = getattr(protocol, which)
-    if ends.clip.shape != clip.shape or kind not in ends.references or ends.raw != protocol.raw:
-        raise ValueError(
-            f"these ends are of another clip or protocol: {tuple(ends.clip.shape)}, "
-            f"{', '.join(ends.references)}, raw={ends.raw}; make them with Ends.of(protocol=...)"
-        )
     other, score = ends.references[kind]
     steps = protocol.steps
     if protocol.voxels is not None:
@@ -276,6 +268,28 @@ def _curve(
         raise ValueError("the network's scores of perturbed clips are not finite")
     fraction = torch.linspace(0, 1, steps + 1, device=curve.device)
     return Curve(fraction, curve, tied, deleting)
+
+
+def _ends(
+    which: Literal["deleted", "inserted"],
+    model: Explainable,
+    clip: Tensor,
+    target: int | str | Tensor | None,
+    protocol: Protocol,
+    ends: Ends | None,
+) -> Ends:
+    """The ends given, if they are those of this clip, target and protocol; or new ones."""
+    if ends is None:
+        ends = Ends.of(model, clip, target, protocol=protocol, kinds=(which,))
+    elif target is not None and not torch.equal(model.columns(target, ends.clip), ends.target):
+        raise ValueError("these ends are of another target; make them with Ends.of(target=...)")
+    kind = getattr(protocol, which)
+    if ends.clip.shape != clip.shape or kind not in ends.references or ends.raw != protocol.raw:
+        raise ValueError(
+            f"these ends are of another clip or protocol: {tuple(ends.clip.shape)}, "
+            f"{', '.join(ends.references)}, raw={ends.raw}; make them with Ends.of(protocol=...)"
+        )
+    return ends
 
 
 def _watched(model: Explainable, runner: Runner, clip: Tensor) -> tuple[Tensor, Tensor]:

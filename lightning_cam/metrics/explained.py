@@ -187,7 +187,7 @@ class Measured:
         """The values and numbers of one clip (B = 1) as they stand in tables, "" where none is."""
         found = {**self.numbers, **self.values}
         numbers = {name: float(found[name][0]) for name in (*self.values, *self.numbers)}
-        return {name: "" if math.isnan(n) else f"{n:.4f}" for name, n in numbers.items()}
+        return {name: "" if math.isnan(n) else shown(n, 4) for name, n in numbers.items()}
 
 
 def measure(measures: Mapping[str, Measure], explained: Explained) -> Measured:
@@ -220,6 +220,20 @@ def measure(measures: Mapping[str, Measure], explained: Explained) -> Measured:
                 failed[name] = error
     numbers = {name: value.detach().cpu() for name, value in explained.numbers.items()}
     return Measured(values, numbers, curves, failed)
+
+
+def shown(value: float, decimals: int, like: float | None = None, sign: str = "") -> str:
+    """A number as tables show it; one that would round to 0 with two significant digits.
+
+    Args:
+        value: the number.
+        decimals: after the point.
+        like: the number whose size decides, for an interval beside its mean; None: the value's.
+        sign: "+" shows that of positive numbers as well.
+    """
+    size = value if like is None else like
+    small = size != 0 and round(size, decimals) == 0
+    return format(value, f"{sign}.2g" if small else f"{sign}.{decimals}f")
 
 
 def titles(measures: Mapping[str, Measure]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import isnan
 
-from lightning_cam.metrics import Statistics, mean_interval
+from lightning_cam.metrics import Statistics, mean_interval, shown
 from lightning_cam.study.parts import Claim
 from lightning_cam.study.results import Group, Results, spectrum_name
 from lightning_cam.study.tables import Table
@@ -218,5 +218,6 @@ def _shown(claim: Claim, difference: Difference, measure: str) -> tuple[str, str
 def _interval(s: Statistics) -> str:
     if isnan(s.mean):
         return "-"
-    mean, low, high = (f"{x:+.4f}" for x in (s.mean, s.low, s.high))
+    size = s.mean if isnan(s.low) else max(abs(s.low), abs(s.high))
+    mean, low, high = (shown(x, 4, size, "+") for x in (s.mean, s.low, s.high))
     return mean if isnan(s.low) else f"{mean} [{low}, {high}]"

@@ -68,10 +68,21 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
     if left:
         print(f"this process is done; {left} cells are left to others, the last writes the tables")
         return None
-    results = Results.of(design, networks, units, done)
+    return _finish(folder, Results.of(design, networks, units, done), networks, command)
+
+
+def _finish(folder: Path, results: Results, networks: Sequence[Network], command: str) -> Path:
+    """Say what went wrong, write and show what is known; the page.
+
+    Raises:
+        DataError: nothing could be measured.
+    """
     _say_what_went_wrong(Tally.of([*results.rows, *results.skipped]))
-    if not any(not row["error"] for row in results.rows):
-        why = next((row["error"] for row in (*results.skipped, *results.rows)), "no cells")
+    values = [value for row in results.rows for value in row.get("values", {}).values()]
+    if all(value is None for value in values):
+        errors = (row["error"] for row in (*results.skipped, *results.rows) if row["error"])
+        names = ", ".join(results.design.measures)
+        why = next(errors, f"no clip has a value of {names}; choose other measures, measure=[...]")
         raise DataError(f"nothing could be measured: {why}")
     page = write_study(folder, results, networks, command)
     for table in main_tables(results):

@@ -88,13 +88,12 @@ class Design:
         ]
         clips = whole_number(given["clips"], "study.clips")
         few = given["sweep_clips"]
+        swept = clips if few is None else min(clips, whole_number(few, "study.sweep_clips"))
         facts = {key: given[key] for key in ("clips", "sweep_clips", "methods", "sweeps")}
         return cls(
             name=given["name"],
             clips=clips,
-            sweep_clips=clips
-            if few is None
-            else min(clips, whole_number(few, "study.sweep_clips")),
+            sweep_clips=swept,
             measures=measures,
             cells=cells,
             methods=tuple(nodes),
