@@ -95,6 +95,10 @@ RENAMED = {"seed003": "bayer2022"}
 # Differences that are meant: where -> why.
 EXPECTED = {
     r"sfm/explain/(extremal_2d|extremal_3d|step)/": "explained depth/mean, now the loss",
+    r"/faithfulness\.csv/": "now measures.csv",
+    r"/curves\.csv/": "now a row for each measure",
+    r"/scores\.csv/protocol": "now on the page, among the measures' settings",
+    r"study/cells\.csv/map_error": "now unrounded",
 }
 PLACES = {"path", "seconds", "metric_seconds", "device"}  # columns and arrays that are not recorded
 WORDS = {"error", "notes", "warning"}  # texts for the reader, which may be reworded
