@@ -64,10 +64,10 @@ def smooth(t: int, h: int, w: int) -> np.ndarray:
     return np.stack(ramp).astype(np.uint8)
 
 
-def stack(*parts: str, high: float = 1, falls: bool = False) -> Stack:
+def stack(*parts: str, high: float = 1, drops: bool = False) -> Stack:
     """Shares that come and go, one part after the other."""
     shares = np.eye(len(parts)).repeat(8, 1)[:, :: len(parts)] * high / 8
-    return Stack(parts, shares, shares.sum(1), -np.ones(len(parts) + 1) if falls else None)
+    return Stack(parts, shares, shares.sum(1), -np.ones(len(parts) + 1) if drops else None)
 
 
 def series(*names: str, frames: int = 8) -> dict[str, np.ndarray]:
@@ -351,7 +351,7 @@ AWKWARD = {
         "views": {"TV": noise(8, 32, 48), "IR": noise(8, 32, 48, seed=1)},
         "stacks": {
             "spectra by gradient": stack("TV", "IR"),
-            "spectra by perturbation": stack("TV", "IR", falls=True),
+            "spectra by perturbation": stack("TV", "IR", drops=True),
         },
         "valid": np.arange(8) < 5,
     },
@@ -383,9 +383,9 @@ AWKWARD = {
     "many spectra": {
         "views": {LONG: noise(8, 32, 48), "IR": noise(8, 32, 48), "UV": noise(8, 32, 48)},
         "stacks": {
-            LONG: stack(LONG, "IR", "UV", falls=True),
+            LONG: stack(LONG, "IR", "UV", drops=True),
             "none": stack("TV", "IR", high=0),
-            "falls alone": stack("TV", "IR", high=0, falls=True),
+            "drops alone": stack("TV", "IR", high=0, drops=True),
         },
         "heatmaps": {f"method {n}": blob(8, 32, 48) for n in range(4)},
     },

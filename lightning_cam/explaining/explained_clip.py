@@ -23,7 +23,7 @@ from lightning_cam.attribution import (
     explain_contrast,
     spectrum_relevance,
 )
-from lightning_cam.attribution.spectrum_relevance import MEASURES
+from lightning_cam.attribution.spectrum_relevance import SPECTRUM_MEASURES
 from lightning_cam.attribution.tensors import resize_heatmap
 from lightning_cam.interfaces import Batch, HasSpectra, HasViews, ShowsFrames, ShowsMore
 from lightning_cam.viz import ClipFigure, Stack, frame_shares
@@ -91,7 +91,7 @@ def explain_spectra(
     """
     spectra = data.spectra if isinstance(data, HasSpectra) else {}
     found: dict[str, SpectrumRelevance] = {}
-    for measure in MEASURES if len(spectra) > 1 else ():
+    for measure in SPECTRUM_MEASURES if len(spectra) > 1 else ():
         try:
             found[measure] = spectrum_relevance(model, clip, spectra, target, measure)
         except Exception as error:
@@ -195,7 +195,7 @@ def draw_clip(
                 [name.upper() for name in found.spectra],
                 found.share[0].cpu().numpy(),
                 found.total[0].cpu().numpy(),
-                _falls(found),
+                _drops(found),
             )
             for measure, found in (spectra or {}).items()
         },
@@ -217,11 +217,11 @@ def _doubt(e: Explanation) -> str:
     return ""
 
 
-def _falls(found: SpectrumRelevance) -> np.ndarray | None:
+def _drops(found: SpectrumRelevance) -> np.ndarray | None:
     """What hiding each spectrum and hiding all of them costs, `(S + 1,)`."""
-    if found.fall is None or found.fall_all is None:
+    if found.drop is None or found.drop_all is None:
         return None
-    return torch.cat([found.fall[0], found.fall_all[:1]]).cpu().numpy()
+    return torch.cat([found.drop[0], found.drop_all[:1]]).cpu().numpy()
 
 
 def _alike(views: Mapping[str, np.ndarray], frames: np.ndarray) -> dict[str, np.ndarray]:

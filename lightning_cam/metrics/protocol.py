@@ -19,7 +19,7 @@ class Protocol:
 
     Attributes:
         steps: S, each an equal share of the units.
-        deleted: what hidden voxels become in deletion, see `attribution.perturb.reference`.
+        deleted: what hidden voxels become in deletion, see `attribution.perturbation.reference`.
         inserted: what insertion starts from.
         unit: `"voxel"`, `"frame"`, or the size of blocks `(t, h, w)`; a unit's heat is its mean.
         order: `"most"` relevant first (MoRF), or `"least"` (LeRF).

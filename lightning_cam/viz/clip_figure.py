@@ -57,19 +57,19 @@ class Stack:
         parts: the S names, drawn from the bottom up.
         shares: (S, T) shares of the clip, of sum 1, or 0 throughout.
         totals: (S,) each part's share of the whole clip, which need not be the sum of the above.
-        falls: (S + 1,) by how much the score falls without each part, and without any; said in
-            place of `totals`, for falls tell how much there is to share.
+        drops: (S + 1,) by how much the score drops without each part, and without any; said in
+            place of `totals`, for drops tell how much there is to share.
     """
 
     parts: Sequence[str]
     shares: np.ndarray
     totals: np.ndarray
-    falls: np.ndarray | None = None
+    drops: np.ndarray | None = None
 
     @property
     def silent(self) -> bool:
         """Whether there is nothing to draw or to say."""
-        return self.falls is None and not bool(self.shares.any() or self.totals.any())
+        return self.drops is None and not bool(self.shares.any() or self.totals.any())
 
 
 @dataclass(frozen=True)
@@ -160,16 +160,16 @@ class ClipFigure:
                     f"got {view.shape}"
                 )
         for name, stack in self.stacks.items():
-            parts, falls = len(stack.parts), stack.falls
+            parts, drops = len(stack.parts), stack.drops
             expected = (parts, len(self.frames)), (parts,), (parts + 1,)
             got = (
                 np.shape(stack.shares),
                 np.shape(stack.totals),
-                expected[2] if falls is None else np.shape(falls),
+                expected[2] if drops is None else np.shape(drops),
             )
             if got != expected:
                 raise ValueError(
-                    f"stacks[{name!r}]: expected shares, totals and falls of shapes {expected}, "
+                    f"stacks[{name!r}]: expected shares, totals and drops of shapes {expected}, "
                     f"got {got}"
                 )
         for name, panel in self.panels.items():

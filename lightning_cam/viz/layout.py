@@ -34,10 +34,10 @@ def percent(share: float) -> str:
 
 def sums(stack: Stack) -> tuple[str, list[str]]:
     """What is said of the whole clip: what it is, and a value for each part (and for all)."""
-    if stack.falls is None:
+    if stack.drops is None:
         return "total", [percent(float(total)) for total in stack.totals]
-    *each, everything = (f"{round(float(fall), 2) + 0.0:.2f}" for fall in stack.falls)  # no -0
-    return "fall", [*each, f"all {everything}"]
+    *each, everything = (f"{round(float(drop), 2) + 0.0:.2f}" for drop in stack.drops)  # no -0
+    return "drop", [*each, f"all {everything}"]
 
 
 def joined_size(figure: ClipFigure, size: tuple[int, int], axis: int) -> tuple[int, int]:

@@ -183,7 +183,7 @@ def _rows(figure: ClipFigure) -> list[_Row]:
         y += _STRIP + 8
     for name, stack in figure.stacks.items():
         count = len(stack.parts)
-        height = _KEY * (count + (1 if stack.falls is None else 2)) + 4
+        height = _KEY * (count + (1 if stack.drops is None else 2)) + 4
         colors = [SPECTRA[n % len(SPECTRA)] for n in range(count)]
         rows.append(_Row(name, y, height, colors, None if stack.silent else stack.shares, stack))
         y += height + 8
