@@ -38,7 +38,7 @@ from lightning_cam.explaining.tables import (
 from lightning_cam.files import write_csv
 from lightning_cam.viz import ReportEntry, draw_sheet, draw_video, write_report
 from lightning_cam.viz.clip_video import panel_size
-from lightning_cam.viz.drawing import SPECTRA as COLORS
+from lightning_cam.viz.drawing import SPECTRUM_COLORS as COLORS
 from lightning_cam.viz.time_bars import Strip
 
 SPECTRA = {"tv": (0, 1, 2), "ir": (3,)}

@@ -35,7 +35,7 @@ from lightning_cam.viz.drawing import (
     RIGHT,
     WRONG,
     Canvas,
-    plain,
+    printable,
     shorten,
     text_width,
     wrap,
@@ -306,7 +306,7 @@ def test_text_fits_the_width_it_is_given(text, width):
 
 def test_what_the_font_lacks_is_written_plainly():
     assert (
-        plain("Café 2\N{MULTIPLICATION SIGN}3\n \N{GREEK SMALL LETTER ALPHA}=0.5 跳")
+        printable("Café 2\N{MULTIPLICATION SIGN}3\n \N{GREEK SMALL LETTER ALPHA}=0.5 跳")
         == "Cafe 2x3 alpha=0.5 ?"
     )
     both_ends = shorten("group_07/a_very_long_name_of_a_clip_0042.avi", 14, 150)
@@ -359,7 +359,7 @@ AWKWARD = {
         "panels": {"depth": noise(8, 32, 48), "error": noise(8, 16, 24)},
         "scales": {"depth": PanelScale(LUT, "2.1 m", "80 m", "by 1/depth")},
         "lines": {"translation (m)": series("tx", "ty", "tz"), "rotation (degrees)": series("rx")},
-        "faint": {"Recurrent Grad-CAM, layer trunk, pool space": "low gradient"},
+        "doubts": {"Recurrent Grad-CAM, layer trunk, pool space": "low gradient"},
         "label": None,
         "probabilities": (),
         "target": "-view_synthesis_loss",
@@ -374,7 +374,7 @@ AWKWARD = {
             "gaps": {LONG: np.where(np.arange(8) % 2, 1.5e9, np.nan)},
             "nothing": {"a": np.full(8, np.nan), "b": np.full(8, np.inf)},
         },
-        "faint": {"Recurrent Grad-CAM, layer trunk, pool space": SENTENCE * 3},
+        "doubts": {"Recurrent Grad-CAM, layer trunk, pool space": SENTENCE * 3},
         "target": LONG * 4,
         "value": 1e-30,
         "probabilities": (),
@@ -780,20 +780,20 @@ def test_series_look_alike_in_every_plot():
 def test_a_map_that_is_not_to_be_trusted_is_drawn_faintly(canvases):
     frames, heat = noise(4, 256, 256), blob(4, 256, 256)
     clip = figure(4, 256, 256, frames=frames, heatmaps={"a": heat, "zero": 0 * heat})
-    faint = dataclasses.replace(clip, faint={"a": "low gradient", "zero": "low gradient"})
-    video = draw_video(faint)
+    doubts = dataclasses.replace(clip, doubts={"a": "low gradient", "zero": "low gradient"})
+    video = draw_video(doubts)
     find(video[2], overlay(frames, heat, 0.125)[2])
     find(draw_video(clip)[2], overlay(frames, heat, 0.5)[2])
     canvases.clear()
-    draw_video(faint)
+    draw_video(doubts)
     words = said(canvases)
     assert words.count("faint: low gradient") == 1  # of the other one no evidence is said
-    assert faint.strip_kinds()["energy: a"] == "faint"
+    assert doubts.strip_kinds()["energy: a"] == "doubtful"
 
 
 @pytest.mark.parametrize("reason", ["low gradient", "nearly no gradient (3e-9): near the optimum"])
 def test_the_reason_stands_beside_the_scale_or_below_it(canvases, reason):
-    draw_video(figure(heatmaps={"a": 37 * blob(8, 32, 48)}, faint={"a": reason}))
+    draw_video(figure(heatmaps={"a": 37 * blob(8, 32, 48)}, doubts={"a": reason}))
     boxes = {text: box for canvas in canvases for text, box in canvas.boxes}
     (high,) = [box for text, box in boxes.items() if text.startswith("37")]
     if reason == "low gradient":
@@ -824,8 +824,8 @@ def test_fields_that_belong_to_nothing_are_named():
         figure(heatmaps={"a": blob(8, 32, 48)}, panels={"a": noise(8, 32, 48)})
     with pytest.raises(ValueError, match=r"scales: there is no 'dept' in \['depth'\]"):
         figure(panels=depth, scales={"dept": PanelScale(LUT, "0", "1")})
-    with pytest.raises(ValueError, match="faint: there is no 'depth'"):
-        figure(panels=depth, faint={"depth": "why"})
+    with pytest.raises(ValueError, match="doubts: there is no 'depth'"):
+        figure(panels=depth, doubts={"depth": "why"})
     with pytest.raises(ValueError, match=r"lines\['t \(m\)'\]\['tx'\]: .*\(8,\), got \(9,\)"):
         figure(lines={"t (m)": {"tx": np.zeros(9)}})
 

@@ -118,12 +118,12 @@ def clip_views(data: object, clip: Tensor) -> dict[str, np.ndarray]:
     return {name: frames[0] for name, frames in data.views(clip).items()}
 
 
-def clip_seen(task: object, batch: Batch) -> Any:
+def clip_extras(task: object, batch: Batch) -> Any:
     """What a task has to show of one clip beside its frames: `panels`, their `scales`, `lines`.
 
-    None where it has nothing; see `tasks.sfm_images.Seen`.
+    None where it has nothing; see `tasks.sfm.images.Extras`.
     """
-    return task.seen(batch) if isinstance(task, ShowsMore) else None
+    return task.extras(batch) if isinstance(task, ShowsMore) else None
 
 
 def draw_clip(
@@ -135,7 +135,7 @@ def draw_clip(
     *,
     spectra: Spectra | None = None,
     views: Mapping[str, np.ndarray] | None = None,
-    seen: Any = None,
+    extras: Any = None,
 ) -> ClipFigure:
     """What is known about one clip, ready to be drawn.
 
@@ -148,7 +148,7 @@ def draw_clip(
         title: the clip's name.
         spectra: what `explain_spectra` found.
         views: what `clip_views` found. `frames` are drawn for the first, the visible one.
-        seen: what `clip_seen` found.
+        extras: what `clip_extras` found.
     """
     first = next(iter(explanations.values()))
     label = true_label(batch)
@@ -156,7 +156,7 @@ def draw_clip(
     attention = next(iter(first.attention.values()), None)
     captions = [e.caption for e in explanations.values()]
     heatmaps: dict[str, np.ndarray] = {}
-    signed, contrasts, grainy, faint = [], [], [], {}
+    signed, contrasts, grainy, doubts = [], [], [], {}
     for name, e in explanations.items():
         # two settings of one method may read the same
         alone = captions.count(e.caption) == 1
@@ -166,7 +166,7 @@ def draw_clip(
             signed += [key] * negative
             grainy += [key] * e.method.grainy
             if doubt := _doubt(e):
-                faint[key] = doubt
+                doubts[key] = doubt
         if isinstance(e, Contrast):
             a, b, both = (key for key, *_ in maps)
             contrasts.append((a, b, both))
@@ -185,11 +185,11 @@ def draw_clip(
         contrasts=contrasts,
         against=model.name(int(first.against.target[0])) if isinstance(first, Contrast) else None,
         views=_alike(views or {}, frames),
-        panels={} if seen is None else seen.panels,
-        scales={} if seen is None else seen.scales,
-        lines={} if seen is None else seen.lines,
+        panels={} if extras is None else extras.panels,
+        scales={} if extras is None else extras.scales,
+        lines={} if extras is None else extras.lines,
         grainy=grainy,
-        faint=faint,
+        doubts=doubts,
         stacks={
             f"spectra {'for A ' * isinstance(first, Contrast)}by {measure}": Stack(
                 [name.upper() for name in found.spectra],

@@ -67,7 +67,7 @@ class Stack:
     drops: np.ndarray | None = None
 
     @property
-    def silent(self) -> bool:
+    def empty(self) -> bool:
         """Whether there is nothing to draw or to say."""
         return self.drops is None and not bool(self.shares.any() or self.totals.any())
 
@@ -87,7 +87,7 @@ class PanelScale:
     note: str = ""
 
 
-def explained(target: str, value: float | None) -> str:
+def column_text(target: str, value: float | None) -> str:
     """What is explained: the name of a column, and its value where that is no probability."""
     return target if value is None else f"{target} = {value:.3g}"
 
@@ -120,7 +120,7 @@ class ClipFigure:
         lines: title with unit -> name -> (T,) values, drawn as a plot over time; NaN is a gap.
             The first series of every plot look alike, the second ones, ...
         grainy: captions of heatmaps whose colours end where 2% of the heat lies beyond.
-        faint: caption -> why this heatmap is not to be trusted; drawn at a quarter of its opacity.
+        doubts: caption -> why this heatmap is not to be trusted; drawn at a quarter of its opacity.
         value: of the column `target`, where it is no probability.
 
     Raises:
@@ -145,7 +145,7 @@ class ClipFigure:
     scales: Mapping[str, PanelScale] = field(default_factory=dict)
     lines: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     grainy: Sequence[str] = ()
-    faint: Mapping[str, str] = field(default_factory=dict)
+    doubts: Mapping[str, str] = field(default_factory=dict)
     value: float | None = None
 
     def __post_init__(self) -> None:
@@ -180,7 +180,7 @@ class ClipFigure:
                 )
             if name in self.heatmaps:
                 raise ValueError(f"panels: {name!r} is the caption of a heatmap, too")
-        for what, known in (("scales", self.panels), ("faint", self.heatmaps)):
+        for what, known in (("scales", self.panels), ("doubts", self.heatmaps)):
             for name in getattr(self, what):
                 if name not in known:
                     raise ValueError(f"{what}: there is no {name!r} in {list(known)}")
@@ -244,7 +244,7 @@ class ClipFigure:
         """Whether negative values of this heatmap count too."""
         return caption in self.signed
 
-    def silence(self, caption: str) -> str:
+    def no_evidence_reason(self, caption: str) -> str:
         """Why this heatmap says nothing ("" where it does), padded frames left aside."""
         if not self.kept.any():
             return "every frame is padding"
@@ -260,7 +260,7 @@ class ClipFigure:
         alike = next((three for three in self.contrasts if caption in three), (caption,))
         return max(
             (clip_scale(self.heat(c), signed=self.is_signed(c), grainy=c in self.grainy)
-             for c in alike if not self.silence(c)), default=0.0,
+             for c in alike if not self.no_evidence_reason(c)), default=0.0,
         )  # fmt: skip
 
     def strips(self) -> dict[str, np.ndarray | None]:
@@ -273,10 +273,10 @@ class ClipFigure:
         return rows | {f"energy: {names[c]}": self.energy(c) for c in self.heatmaps}
 
     def strip_kinds(self) -> dict[str, str]:
-        """Name of a strip -> "attention", "energy", "faint", or a contrast's role."""
+        """Name of a strip -> "attention", "energy", "doubtful", or a contrast's role."""
         names = self.short_names
         kinds = {
-            f"energy: {names[c]}": "faint" if c in self.faint else self.role(c) or "energy"
+            f"energy: {names[c]}": "doubtful" if c in self.doubts else self.role(c) or "energy"
             for c in self.heatmaps
         }
         return {name: kinds.get(name, "attention") for name in self.strips()}

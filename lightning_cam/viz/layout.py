@@ -98,7 +98,7 @@ def _drawn(
     frames = np.stack([resize(frames[t], *size) for t in indices])
     out = [frames]
     for caption in figure.heatmaps:
-        if figure.silence(caption):
+        if figure.no_evidence_reason(caption):
             out.append(frames.copy())
             continue
         heat = figure.heat(caption)
@@ -106,7 +106,7 @@ def _drawn(
         below, alpha = frames, 0.5
         if figure.role(caption) == "A - B":  # colours of the image would hide red and blue
             below, alpha = np.repeat(frames.mean(-1, keepdims=True).astype(np.uint8), 3, -1), 0.8
-        if figure.faint.get(caption):
+        if figure.doubts.get(caption):
             alpha *= FAINT_SHARE
         signed = figure.is_signed(caption)
         out.append(overlay(below, small, alpha, figure.scale(caption), signed=signed))
