@@ -1,4 +1,4 @@
-"""Objective measures of heatmaps, and of depth and camera motion."""
+"""Measures of heatmaps, and errors of depth and ego-motion."""
 
 from lightning_cam.metrics.deletion_insertion import Curve, Ends, deletion, insertion
 from lightning_cam.metrics.depth import DepthErrors, depth_errors
