@@ -256,19 +256,28 @@ def test_energy_is_each_frames_share_without_the_padding():
 
 
 def test_short_names_tell_the_maps_apart():
-    maps = dict.fromkeys(["Grad-CAM, layer a", "Grad-CAM, layer b", "RISE, 100 masks"])
-    clip = figure(heatmaps={name: blob(8, 32, 48) for name in maps})
+    parts = {
+        "Grad-CAM, layer a": ("Grad-CAM", "layer a"),
+        "Grad-CAM, layer b": ("Grad-CAM", "layer b"),
+        "RISE, 100 masks": ("RISE", "100 masks"),
+    }
+    clip = figure(heatmaps={name: blob(8, 32, 48) for name in parts}, parts=parts)
     names = clip.short_names
     assert list(names.values()) == ["Grad-CAM, layer a", "Grad-CAM, layer b", "RISE"]
     assert next(iter(clip.strips())) == "attention weight" and len(clip.strips()) == 4
 
 
 def test_short_names_leave_out_what_is_alike():
-    maps = [f"Grad-CAM, layer4, gradient pooled over {pool}" for pool in ("space", "spacetime")]
-    names = figure(heatmaps={name: blob(8, 32, 48) for name in maps}).short_names
+    parts = {pool: ("Grad-CAM", "layer4", f"gradient pooled over {pool}") for pool in ("a, b", "c")}
+    names = figure(heatmaps={name: blob(8, 32, 48) for name in parts}, parts=parts).short_names
     assert list(names.values()) == [
-        "Grad-CAM, gradient pooled over space", "Grad-CAM, gradient pooled over spacetime",
+        "Grad-CAM, gradient pooled over a, b", "Grad-CAM, gradient pooled over c",
     ]  # fmt: skip
+
+
+def test_a_caption_is_not_taken_apart():
+    clip = figure(heatmaps={"mine, of two, commas": blob(8, 32, 48)})
+    assert list(clip.short_names.values()) == ["mine, of two, commas"]
 
 
 @pytest.mark.parametrize(

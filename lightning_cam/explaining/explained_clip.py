@@ -156,19 +156,22 @@ def draw_clip(
     attention = next(iter(first.attention.values()), None)
     captions = [e.caption for e in explanations.values()]
     heatmaps: dict[str, np.ndarray] = {}
+    parts: dict[str, Sequence[str]] = {}
     signed, contrasts, grainy, doubts = [], [], [], {}
     for name, e in explanations.items():
         # two settings of one method may read the same
         alone = captions.count(e.caption) == 1
         maps = _maps(e.method.title if alone else f"{name}: {e.method.title}", e)
-        for key, heat, negative in maps:
+        keys = [e.caption_under(method) for method, *_ in maps]
+        for key, (method, heat, negative) in zip(keys, maps, strict=True):
+            parts[key] = (method, *e.notes.values())
             heatmaps[key] = resize_heatmap(heat, frames.shape[:3])[0].cpu().numpy()
             signed += [key] * negative
             grainy += [key] * e.method.grainy
             if doubt := _doubt(e):
                 doubts[key] = doubt
         if isinstance(e, Contrast):
-            a, b, both = (key for key, *_ in maps)
+            a, b, both = keys
             contrasts.append((a, b, both))
     return ClipFigure(
         frames=frames,
@@ -190,6 +193,7 @@ def draw_clip(
         lines={} if extras is None else extras.lines,
         grainy=grainy,
         doubts=doubts,
+        parts=parts,
         stacks={
             f"spectra {'for A ' * isinstance(first, Contrast)}by {measure}": Stack(
                 [name.upper() for name in found.spectra],
@@ -236,11 +240,11 @@ def _alike(views: Mapping[str, np.ndarray], frames: np.ndarray) -> dict[str, np.
 
 
 def _maps(title: str, e: Explanation) -> list[tuple[str, Tensor, bool]]:
-    """What is drawn of an explanation: caption, heatmap, whether negative values count."""
+    """What is drawn of an explanation: method, heatmap, whether negative values count."""
     signed = bool((e.evidence < 0).any())
     if not isinstance(e, Contrast):
-        return [(e.caption_under(title), e.evidence, signed)]
-    a, b, both = (e.caption_under(f"{title} for {role}") for role in ("A", "B", "A - B"))
+        return [(title, e.evidence, signed)]
+    a, b, both = (f"{title} for {role}" for role in ("A", "B", "A - B"))
     signed = signed or bool((e.against.evidence < 0).any())  # one colour scale for A and B
     return [(a, e.evidence, signed), (b, e.against.evidence, signed), (both, e.difference, True)]
 

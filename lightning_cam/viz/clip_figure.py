@@ -88,7 +88,7 @@ class PanelScale:
 
 
 def column_text(target: str, value: float | None) -> str:
-    """What is explained: the name of a column, and its value where that is no probability."""
+    """What is explained: the name of a column, and its value where that is not a probability."""
     return target if value is None else f"{target} = {value:.3g}"
 
 
@@ -98,8 +98,7 @@ class ClipFigure:
 
     Args:
         frames: (T, H, W, 3) uint8 RGB.
-        heatmaps: caption -> (T, H, W) raw heatmap. The caption names method, layer and pooling;
-            what stands before its first comma serves as the short name.
+        heatmaps: caption -> (T, H, W) raw heatmap.
         target: name of the output column that the heatmaps explain, class A of a contrast.
         label: true class, None where nobody knows.
         probabilities: (class, probability) pairs, in any order; empty for a regressor.
@@ -107,7 +106,7 @@ class ClipFigure:
         valid: (T,) bool, False for padded frames.
         times: (T,) seconds of the frames in their video.
         title: the clip's name.
-        signed: captions of heatmaps whose negative values count too.
+        signed: captions of heatmaps whose negative values count.
         contrasts: captions of three heatmaps each, drawn side by side on one scale: for `target`,
             for `against`, and their difference.
         against: name of the class B of the contrasts.
@@ -121,7 +120,9 @@ class ClipFigure:
             The first series of every plot look alike, the second ones, ...
         grainy: captions of heatmaps whose colours end where 2% of the heat lies beyond.
         doubts: caption -> why this heatmap is not to be trusted; drawn at a quarter of its opacity.
-        value: of the column `target`, where it is no probability.
+        value: of the column `target`, where it is not a probability.
+        parts: caption -> what it is made of: the method, and the choices it made. Short names are
+            made from them; a caption without is its own short name.
 
     Raises:
         TypeError, ValueError: an array has the wrong dtype or shape, or a name belongs to nothing.
@@ -147,6 +148,7 @@ class ClipFigure:
     grainy: Sequence[str] = ()
     doubts: Mapping[str, str] = field(default_factory=dict)
     value: float | None = None
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_frames(self.frames)
@@ -179,8 +181,12 @@ class ClipFigure:
                     f"panels[{name!r}]: expected {len(self.frames)} frames, got {len(panel)}"
                 )
             if name in self.heatmaps:
-                raise ValueError(f"panels: {name!r} is the caption of a heatmap, too")
-        for what, known in (("scales", self.panels), ("doubts", self.heatmaps)):
+                raise ValueError(f"panels: {name!r} is the caption of a heatmap as well")
+        for what, known in (
+            ("scales", self.panels),
+            ("doubts", self.heatmaps),
+            ("parts", self.heatmaps),
+        ):
             for name in getattr(self, what):
                 if name not in known:
                     raise ValueError(f"{what}: there is no {name!r} in {list(known)}")
@@ -213,8 +219,8 @@ class ClipFigure:
 
     @property
     def short_names(self) -> dict[str, str]:
-        """Caption -> what stands before its first comma, and what else tells the maps apart."""
-        parts = {caption: [p.strip() for p in caption.split(",")] for caption in self.heatmaps}
+        """Caption -> its method, and of the choices what tells the maps of this method apart."""
+        parts = {caption: self.parts.get(caption, (caption,)) for caption in self.heatmaps}
         short = {}
         for caption, (name, *rest) in parts.items():
             alike = [other for other in parts.values() if other[0] == name]
