@@ -91,7 +91,7 @@ STUDY = [
 ]  # fmt: skip
 
 # Old words of names and values -> new ones.
-RENAMED = {"seed003": "bayer2022"}
+RENAMED = {"seed003": "bayer2022", "fall_": "drop_", "spectrum_fall": "spectrum_drop"}
 # Differences that are meant: where -> why.
 EXPECTED = {
     r"sfm/explain/(extremal_2d|extremal_3d|step)/": "explained depth/mean, now the loss",

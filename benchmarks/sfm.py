@@ -60,7 +60,7 @@ def evaluate(task: Any, data: Any) -> dict[str, float]:
             motions = pose_matrix(views.poses, task.view_synthesis.rotation)
             counted = task.targets(batch) & task.inner(batch["target"])
             scores.update(batch, counted, views.disparities[0], motions)
-            both = task.against_identity(views, task.scene(batch), motions)
+            both = task.against_identity(views, task.snippets(batch), motions)
         for name, values in zip(("warp error", "identity error"), both, strict=True):
             errors[name] += values[counted.flatten()].tolist()
     found = scores.compute()

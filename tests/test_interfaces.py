@@ -104,7 +104,7 @@ def test_every_offer_is_taken_as_it_is_written_down_and_refused_otherwise(
         ("NETWORK", "forward_step", function("clip", "valid"), "forward_steps"),
         ("TASK", "explainabel", function("batch"), "explainable"),
         ("TASK", "monitors", ("val/f1", "max"), "monitor"),
-        ("TASK", "see", function("batch"), "seen"),
+        ("TASK", "extra", function("batch"), "extras"),
         ("READER", "displays", function("path", "indices"), "display"),
         ("PART", "mask", True, "masks"),
         ("PART", "source", 2, "sources"),

@@ -31,7 +31,7 @@ from lightning_cam.explaining.measured_tables import Measurements
 from lightning_cam.explaining.measuring import build_measures
 from lightning_cam.explaining.tables import score_rows
 from lightning_cam.files import write_csv
-from lightning_cam.metrics import Explained, Measure, gini_index, measure, shown, titles
+from lightning_cam.metrics import Explained, Measure, format_number, gini_index, measure, titles
 from lightning_cam.metrics.explained import Direction, Need
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import Journal, read_rows
@@ -211,7 +211,7 @@ def test_it_leaves_the_network_as_it_was(
     ],
 )  # fmt: skip
 def test_no_number_is_shown_as_0(value: float, like: float | None, text: str) -> None:
-    assert shown(value, 4, like) == text
+    assert format_number(value, 4, like) == text
 
 
 # --- the Gini index -----------------------------------------------------------------------------

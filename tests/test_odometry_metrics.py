@@ -17,7 +17,7 @@ from lightning_cam.geometry import invert, pose_matrix
 from lightning_cam.metrics import (
     SnippetErrors,
     TrajectoryErrors,
-    align,
+    align_trajectories,
     chain,
     constant_velocity,
     kitti_errors,
@@ -152,7 +152,7 @@ def test_no_other_scale_is_better_and_ate_is_rmse_by_root_n(seed: int, scale: fl
     apart = truth[:, :3, 3] - scale * prediction[:, :3, 3]
     rmse = apart.square().sum(1).mean().sqrt()
     assert ate * math.sqrt(5) <= rmse + 1e-12
-    mended = align(prediction, truth, "scale")[:, :3, 3] - truth[:, :3, 3]
+    mended = align_trajectories(prediction, truth, "scale")[:, :3, 3] - truth[:, :3, 3]
     torch.testing.assert_close(ate * math.sqrt(5), mended.square().sum(1).mean().sqrt())
 
 
@@ -278,8 +278,10 @@ def test_what_each_alignment_forgives(seed: int, factor: float) -> None:
         ("6dof", world @ truth),
         ("7dof", scaled(world @ truth, factor)),
     ):
-        torch.testing.assert_close(align(prediction, truth, mode), truth, rtol=0, atol=1e-9)
-    grown = align(scaled(world @ truth, 2), truth, "6dof")  # a scale is an error there
+        torch.testing.assert_close(
+            align_trajectories(prediction, truth, mode), truth, rtol=0, atol=1e-9
+        )
+    grown = align_trajectories(scaled(world @ truth, 2), truth, "6dof")  # a scale is an error there
     assert (grown - truth)[:, :3, 3].abs().max() > 0.01
 
 
@@ -288,7 +290,7 @@ def test_what_each_alignment_forgives(seed: int, factor: float) -> None:
 def test_seven_numbers_fit_at_least_as_well_as_six(seed: int) -> None:
     truth, prediction = (chain(motions(15, seed=seed + i)) for i in (0, 1))
     apart = {
-        mode: (align(prediction, truth, mode) - truth)[:, :3, 3].square().sum().item()
+        mode: (align_trajectories(prediction, truth, mode) - truth)[:, :3, 3].square().sum().item()
         for mode in ("scale", "6dof", "7dof")
     }
     assert apart["7dof"] <= min(apart["scale"], apart["6dof"]) + 1e-9
@@ -297,9 +299,9 @@ def test_seven_numbers_fit_at_least_as_well_as_six(seed: int) -> None:
 def test_alignment_is_checked() -> None:
     truth = chain(motions(3))
     with pytest.raises(ValueError, match="\"7dof\", got 'sim3'"):
-        align(truth, truth, "sim3")  # type: ignore[arg-type]
+        align_trajectories(truth, truth, "sim3")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"as many true as predicted poses, got \(3, 4, 4\)"):
-        align(truth, truth[:3])
+        align_trajectories(truth, truth[:3])
     with pytest.raises(ValueError, match=r"motions \(\.\.\., n, 4, 4\), got \(3, 3, 4\)"):
         chain(torch.zeros(3, 3, 4))
     with pytest.raises(ValueError, match=r"expected points \(n, 3\)"):
@@ -388,7 +390,7 @@ def test_sequences_are_put_together() -> None:
         prediction, truth = steps_of(sequence)
         whole(metric, sequence, prediction, truth)
         poses, true = chain(prediction), chain(truth)
-        aligned = align(poses, true)
+        aligned = align_trajectories(poses, true)
         rmse = (aligned - true)[:, :3, 3].square().sum(1).mean().sqrt()
         expected.append(torch.stack([rmse, *kitti_errors(aligned, true, (1, 2))]))
         torch.testing.assert_close(metric.trajectories()[sequence], (aligned, true))

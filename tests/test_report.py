@@ -231,7 +231,7 @@ def regressor(title: str = "sequence 09", **changes: object) -> ClipFigure:
         "value": -0.2134,
         "panels": {"depth": depth},
         "lines": {"translation (m)": values, "nothing": {"a": np.full(6, np.nan)}},
-        "faint": {"Grad-CAM, layer trunk": "low gradient", "Flat": "low gradient"},
+        "doubts": {"Grad-CAM, layer trunk": "low gradient", "Flat": "low gradient"},
     }
     return clip(title, **{**fields, **changes})
 
@@ -270,7 +270,7 @@ def test_plots_have_their_values_and_gaps(tmp_path):
 
 def test_names_of_plots_and_reasons_cannot_become_markup(tmp_path):
     figure = regressor(
-        lines={EVIL: {EVIL: np.arange(6.0)}}, faint={"Grad-CAM, layer trunk": EVIL}, target=EVIL
+        lines={EVIL: {EVIL: np.arange(6.0)}}, doubts={"Grad-CAM, layer trunk": EVIL}, target=EVIL
     )
     text = write_report(tmp_path, [entry(tmp_path, figure, "a")]).read_text(encoding="utf-8")
     assert "<script>alert" not in text and len(Page(text).all("script")) == 1

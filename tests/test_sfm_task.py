@@ -26,7 +26,7 @@ from lightning_cam.metrics import depth_errors, snippet_errors
 from lightning_cam.models import SfMLearner
 from lightning_cam.models.sfm import Views
 from lightning_cam.tasks import StructureFromMotion, ViewSynthesis
-from lightning_cam.tasks.sfm.view_synthesis import Losses, Scene
+from lightning_cam.tasks.sfm.view_synthesis import Losses, Snippets
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*bf16.*")
 
@@ -77,8 +77,8 @@ def step(task: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
     return task.training_step(batch, 0), logged
 
 
-def each_target(task: Any, batch: dict[str, Any]) -> list[list[tuple[Views, Scene]]]:
-    """Clip -> target -> the views and the scene of that target alone; those that count."""
+def each_target(task: Any, batch: dict[str, Any]) -> list[list[tuple[Views, Snippets]]]:
+    """Clip -> target -> the views and the snippet of that target alone; those that count."""
     m, found = task.model.margin, []
     for b in range(len(batch["video"])):
         clip = batch["video"][b]  # (3, T, H, W), of mean and std 0.5: images in [-1, 1]
@@ -88,12 +88,12 @@ def each_target(task: Any, batch: dict[str, Any]) -> list[list[tuple[Views, Scen
             if not batch["valid"][b, t - m : t + m + 1].all():
                 continue
             views = task.model(clip[None, :, t - m : t + m + 1])
-            scene = Scene(
+            snippets = Snippets(
                 clip[None, :, t],
                 clip[:, around].transpose(0, 1)[None],
                 batch["intrinsics"][b : b + 1],
             )
-            rows.append((views, scene))
+            rows.append((views, snippets))
         found.append(rows)
     return found
 
@@ -141,12 +141,12 @@ def test_mean_and_std_are_undone() -> None:
     other = copy.deepcopy(batch)
     for c in range(3):
         other["video"][:, c] = ((batch["video"][:, c] + 1) / 2 - mean[c]) / std[c]
-    plain = task_of().scene(batch)
-    for a, b in zip(plain, task_of(mean=mean, std=std).scene(other), strict=True):
+    plain = task_of().snippets(batch)
+    for a, b in zip(plain, task_of(mean=mean, std=std).snippets(other), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(plain.target, batch["video"][:, :, 1])
     jittered = {**batch, "video": 3 * batch["video"]}  # beyond black and white
-    assert task_of().scene(jittered).target.abs().max() == 1
+    assert task_of().snippets(jittered).target.abs().max() == 1
 
 
 def test_geometry_consistency_is_asked_for() -> None:
@@ -252,19 +252,19 @@ def directly(task: Any, *batches: dict[str, Any]) -> dict[str, float]:
     for batch in batches:
         for b, targets in enumerate(each_target(task, batch)):
             to: list[Tensor] = []  # target -> (N, 4, 4)
-            for n, (views, scene) in enumerate(targets):
-                losses = task.view_synthesis(views, scene)
+            for n, (views, snippets) in enumerate(targets):
+                losses = task.view_synthesis(views, snippets)
                 add("loss", losses.total)
                 add("view_synthesis", losses.view_synthesis)
                 depth = 1 / views.disparities[0][:, 0]
                 steps = pose_matrix(views.poses)[0]
                 apart, still, shown = 0.0, 0.0, 0
                 for s, motion in enumerate(steps):
-                    source = scene.sources[:, s]
-                    warp = inverse_warp(source, depth, motion[None], scene.intrinsics)
+                    source = snippets.sources[:, s]
+                    warp = inverse_warp(source, depth, motion[None], snippets.intrinsics)
                     valid = warp.valid
-                    apart += float((scene.target - warp.image).abs().mean(1)[valid].sum()) / 2
-                    still += float((scene.target - source).abs().mean(1)[valid].sum()) / 2
+                    apart += float((snippets.target - warp.image).abs().mean(1)[valid].sum()) / 2
+                    still += float((snippets.target - source).abs().mean(1)[valid].sum()) / 2
                     shown += int(valid.sum())
                 add("warp_error", apart / shown)
                 add("identity_error", still / shown)
@@ -385,18 +385,18 @@ def test_without_ground_truth_there_are_losses_alone() -> None:
 def test_autocast_keeps_the_loss_in_float32() -> None:
     task = task_of(masks=True, loss=ViewSynthesis(geometry_weight=0.1))
     batch = films(4)
-    scene = task.scene(batch)
+    snippets = task.snippets(batch)
     with torch.autocast("cpu", torch.bfloat16):
         views = task(batch["video"])
         assert views.disparities[0].dtype == torch.bfloat16
-        found = task.losses(views, scene)
+        found = task.losses(views, snippets)
     exact = Views(
         [d.float() for d in views.disparities],
         views.poses.float(),
         [m.float() for m in views.masks],
         [d.float() for d in views.source_disparities],
     )
-    for a, b in zip(found, task.view_synthesis(exact, scene), strict=True):
+    for a, b in zip(found, task.view_synthesis(exact, snippets), strict=True):
         assert a.dtype == torch.float32
         assert torch.equal(a, b)
 
@@ -467,8 +467,8 @@ def test_columns_equal_those_by_hand(snippet: int) -> None:
         expected = []
         for targets in each_target(task, batch):
             rows = []
-            for views, scene in targets:
-                losses = task.view_synthesis(views, scene)
+            for views, snippets in targets:
+                losses = task.view_synthesis(views, snippets)
                 depth = 1 / views.disparities[0][0, 0]
                 pose = views.poses[0, snippet // 2]  # of the sources, the next frame
                 rows.append(
@@ -697,15 +697,15 @@ def test_what_there_is_to_see() -> None:
     """Depth, warped view and error of the truth; curves are the true motion."""
     drives = [drive(5, height=64, width=96)]
     task, batch = perfect(drives, 3), batch_of(*drives)
-    seen = task.seen(batch)
-    for name, panel in seen.panels.items():
+    extras = task.extras(batch)
+    for name, panel in extras.panels.items():
         assert panel.shape == (5, 64, 96, 3), name
         assert panel.dtype == np.uint8, name
         assert len(np.unique(panel[0].reshape(-1, 3), axis=0)) == 1, name  # no target
         assert len(np.unique(panel[2].reshape(-1, 3), axis=0)) > 10, name
-    assert seen.scales.keys() <= seen.panels.keys()
+    assert extras.scales.keys() <= extras.panels.keys()
     truth = pose_vector(motions(drives[0].poses)[:, 1])  # (S, 6), to the next frame
-    translation, rotation = seen.lines.values()
+    translation, rotation = extras.lines.values()
     for n, axis in enumerate("xyz"):
         for line, values in (
             (translation[f"t{axis}"], truth[:, n]),
@@ -715,13 +715,13 @@ def test_what_there_is_to_see() -> None:
             np.testing.assert_allclose(line[1:-1], values.numpy(), atol=1e-4)
     last = copy.deepcopy(batch)
     last["valid"][:, 4] = False  # so frame 3 is no target
-    seen_less = task.seen(last)
-    for name, panel in seen_less.panels.items():
+    extras_less = task.extras(last)
+    for name, panel in extras_less.panels.items():
         assert np.array_equal(panel[3], panel[0]), name
         assert len(np.unique(panel[2].reshape(-1, 3), axis=0)) > 10, name
-    assert np.isnan(seen_less.lines["rotation to the next frame (degrees)"]["ry"][3])
+    assert np.isnan(extras_less.lines["rotation to the next frame (degrees)"]["ry"][3])
     frame = ((drives[0].images[:, 2] + 1) * 127.5).permute(1, 2, 0).numpy()  # (H, W, 3)
-    view = seen.panels["next frame, warped"][2].astype(float)
+    view = extras.panels["next frame, warped"][2].astype(float)
     shown = (view != view[0, 0]).any(-1)
     assert shown.mean() > 0.7
     assert np.abs(view - frame)[shown].mean() < 2

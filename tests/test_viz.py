@@ -35,7 +35,7 @@ from lightning_cam.viz.drawing import (
     RIGHT,
     WRONG,
     Canvas,
-    plain,
+    printable,
     shorten,
     text_width,
     wrap,
@@ -64,10 +64,10 @@ def smooth(t: int, h: int, w: int) -> np.ndarray:
     return np.stack(ramp).astype(np.uint8)
 
 
-def stack(*parts: str, high: float = 1, falls: bool = False) -> Stack:
+def stack(*parts: str, high: float = 1, drops: bool = False) -> Stack:
     """Shares that come and go, one part after the other."""
     shares = np.eye(len(parts)).repeat(8, 1)[:, :: len(parts)] * high / 8
-    return Stack(parts, shares, shares.sum(1), -np.ones(len(parts) + 1) if falls else None)
+    return Stack(parts, shares, shares.sum(1), -np.ones(len(parts) + 1) if drops else None)
 
 
 def series(*names: str, frames: int = 8) -> dict[str, np.ndarray]:
@@ -256,19 +256,28 @@ def test_energy_is_each_frames_share_without_the_padding():
 
 
 def test_short_names_tell_the_maps_apart():
-    maps = dict.fromkeys(["Grad-CAM, layer a", "Grad-CAM, layer b", "RISE, 100 masks"])
-    clip = figure(heatmaps={name: blob(8, 32, 48) for name in maps})
+    parts = {
+        "Grad-CAM, layer a": ("Grad-CAM", "layer a"),
+        "Grad-CAM, layer b": ("Grad-CAM", "layer b"),
+        "RISE, 100 masks": ("RISE", "100 masks"),
+    }
+    clip = figure(heatmaps={name: blob(8, 32, 48) for name in parts}, parts=parts)
     names = clip.short_names
     assert list(names.values()) == ["Grad-CAM, layer a", "Grad-CAM, layer b", "RISE"]
     assert next(iter(clip.strips())) == "attention weight" and len(clip.strips()) == 4
 
 
 def test_short_names_leave_out_what_is_alike():
-    maps = [f"Grad-CAM, layer4, gradient pooled over {pool}" for pool in ("space", "spacetime")]
-    names = figure(heatmaps={name: blob(8, 32, 48) for name in maps}).short_names
+    parts = {pool: ("Grad-CAM", "layer4", f"gradient pooled over {pool}") for pool in ("a, b", "c")}
+    names = figure(heatmaps={name: blob(8, 32, 48) for name in parts}, parts=parts).short_names
     assert list(names.values()) == [
-        "Grad-CAM, gradient pooled over space", "Grad-CAM, gradient pooled over spacetime",
+        "Grad-CAM, gradient pooled over a, b", "Grad-CAM, gradient pooled over c",
     ]  # fmt: skip
+
+
+def test_a_caption_is_not_taken_apart():
+    clip = figure(heatmaps={"mine, of two, commas": blob(8, 32, 48)})
+    assert list(clip.short_names.values()) == ["mine, of two, commas"]
 
 
 @pytest.mark.parametrize(
@@ -306,7 +315,7 @@ def test_text_fits_the_width_it_is_given(text, width):
 
 def test_what_the_font_lacks_is_written_plainly():
     assert (
-        plain("Café 2\N{MULTIPLICATION SIGN}3\n \N{GREEK SMALL LETTER ALPHA}=0.5 跳")
+        printable("Café 2\N{MULTIPLICATION SIGN}3\n \N{GREEK SMALL LETTER ALPHA}=0.5 跳")
         == "Cafe 2x3 alpha=0.5 ?"
     )
     both_ends = shorten("group_07/a_very_long_name_of_a_clip_0042.avi", 14, 150)
@@ -351,7 +360,7 @@ AWKWARD = {
         "views": {"TV": noise(8, 32, 48), "IR": noise(8, 32, 48, seed=1)},
         "stacks": {
             "spectra by gradient": stack("TV", "IR"),
-            "spectra by perturbation": stack("TV", "IR", falls=True),
+            "spectra by perturbation": stack("TV", "IR", drops=True),
         },
         "valid": np.arange(8) < 5,
     },
@@ -359,7 +368,7 @@ AWKWARD = {
         "panels": {"depth": noise(8, 32, 48), "error": noise(8, 16, 24)},
         "scales": {"depth": PanelScale(LUT, "2.1 m", "80 m", "by 1/depth")},
         "lines": {"translation (m)": series("tx", "ty", "tz"), "rotation (degrees)": series("rx")},
-        "faint": {"Recurrent Grad-CAM, layer trunk, pool space": "low gradient"},
+        "doubts": {"Recurrent Grad-CAM, layer trunk, pool space": "low gradient"},
         "label": None,
         "probabilities": (),
         "target": "-view_synthesis_loss",
@@ -374,7 +383,7 @@ AWKWARD = {
             "gaps": {LONG: np.where(np.arange(8) % 2, 1.5e9, np.nan)},
             "nothing": {"a": np.full(8, np.nan), "b": np.full(8, np.inf)},
         },
-        "faint": {"Recurrent Grad-CAM, layer trunk, pool space": SENTENCE * 3},
+        "doubts": {"Recurrent Grad-CAM, layer trunk, pool space": SENTENCE * 3},
         "target": LONG * 4,
         "value": 1e-30,
         "probabilities": (),
@@ -383,9 +392,9 @@ AWKWARD = {
     "many spectra": {
         "views": {LONG: noise(8, 32, 48), "IR": noise(8, 32, 48), "UV": noise(8, 32, 48)},
         "stacks": {
-            LONG: stack(LONG, "IR", "UV", falls=True),
+            LONG: stack(LONG, "IR", "UV", drops=True),
             "none": stack("TV", "IR", high=0),
-            "falls alone": stack("TV", "IR", high=0, falls=True),
+            "drops alone": stack("TV", "IR", high=0, drops=True),
         },
         "heatmaps": {f"method {n}": blob(8, 32, 48) for n in range(4)},
     },
@@ -780,20 +789,20 @@ def test_series_look_alike_in_every_plot():
 def test_a_map_that_is_not_to_be_trusted_is_drawn_faintly(canvases):
     frames, heat = noise(4, 256, 256), blob(4, 256, 256)
     clip = figure(4, 256, 256, frames=frames, heatmaps={"a": heat, "zero": 0 * heat})
-    faint = dataclasses.replace(clip, faint={"a": "low gradient", "zero": "low gradient"})
-    video = draw_video(faint)
+    doubts = dataclasses.replace(clip, doubts={"a": "low gradient", "zero": "low gradient"})
+    video = draw_video(doubts)
     find(video[2], overlay(frames, heat, 0.125)[2])
     find(draw_video(clip)[2], overlay(frames, heat, 0.5)[2])
     canvases.clear()
-    draw_video(faint)
+    draw_video(doubts)
     words = said(canvases)
     assert words.count("faint: low gradient") == 1  # of the other one no evidence is said
-    assert faint.strip_kinds()["energy: a"] == "faint"
+    assert doubts.strip_kinds()["energy: a"] == "doubtful"
 
 
 @pytest.mark.parametrize("reason", ["low gradient", "nearly no gradient (3e-9): near the optimum"])
 def test_the_reason_stands_beside_the_scale_or_below_it(canvases, reason):
-    draw_video(figure(heatmaps={"a": 37 * blob(8, 32, 48)}, faint={"a": reason}))
+    draw_video(figure(heatmaps={"a": 37 * blob(8, 32, 48)}, doubts={"a": reason}))
     boxes = {text: box for canvas in canvases for text, box in canvas.boxes}
     (high,) = [box for text, box in boxes.items() if text.startswith("37")]
     if reason == "low gradient":
@@ -824,8 +833,8 @@ def test_fields_that_belong_to_nothing_are_named():
         figure(heatmaps={"a": blob(8, 32, 48)}, panels={"a": noise(8, 32, 48)})
     with pytest.raises(ValueError, match=r"scales: there is no 'dept' in \['depth'\]"):
         figure(panels=depth, scales={"dept": PanelScale(LUT, "0", "1")})
-    with pytest.raises(ValueError, match="faint: there is no 'depth'"):
-        figure(panels=depth, faint={"depth": "why"})
+    with pytest.raises(ValueError, match="doubts: there is no 'depth'"):
+        figure(panels=depth, doubts={"depth": "why"})
     with pytest.raises(ValueError, match=r"lines\['t \(m\)'\]\['tx'\]: .*\(8,\), got \(9,\)"):
         figure(lines={"t (m)": {"tx": np.zeros(9)}})
 

@@ -121,8 +121,8 @@ class IntegratedGradients(Attribution):
 
     Args:
         steps: nodes of the quadrature.
-        reference: x', where nothing is to be seen, a kind of `perturb.reference`. What looks like
-            the reference gets 0: black things, with `"black"`.
+        reference: the baseline x', where nothing is to be seen, a kind of
+            `perturbation.reference`. What looks like it gets 0: black things, with `"black"`.
         reduce: channels to one number, see `Gradient`; the heatmap adds up only with `"sum"`.
         batch: rows that go through the network together; None: as many as fill the device.
 

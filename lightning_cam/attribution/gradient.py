@@ -74,8 +74,9 @@ class GradientXInput(Attribution):
 
     Args:
         reduce: channels to one number, see the top of this file.
-        reference: from which the voxel is counted, a kind of `perturb.reference`; `"mean"` is 0 in
-            model space, so that the voxel is what the network gets.
+        reference: the baseline from which the voxel is counted, a kind of
+            `perturbation.reference`; `"mean"` is 0 in model space, so that the voxel is what the
+            network gets.
 
     Example:
         >>> explain(model, GradientXInput(reference="black"), clip).heatmap

@@ -59,7 +59,7 @@ class RecurrentGradCAM(LayerAttribution):
         forward = self.first(model, clip)
         calls = forward.captured["layer"]
         score = _score(model, forward, target, self.step)
-        model.notes.update(_said(self.step))
+        model.notes.update(_notes(self.step))
         gradient = in_time(model, gradients(score, calls), len(clip))
         cam = weighted_sum(in_time(model, calls, len(clip)), pooled(gradient, "space"))
         return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
@@ -119,7 +119,7 @@ class IntegratedRecurrentGradCAM(LayerAttribution):
         mean = score.new_tensor(weights / (nodes + 1))
         gradient = gradients(mean @ score.unflatten(0, (self.nodes, -1)), last)
         beta = pooled(in_time(model, gradient, len(clip)), "space")
-        model.notes.update(_said(self.step), nodes=f"{self.nodes} nodes")
+        model.notes.update(_notes(self.step), nodes=f"{self.nodes} nodes")
         cam = weighted_sum(in_time(model, last, len(clip)), beta)
         return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
 
@@ -227,7 +227,7 @@ def _step_scores(model: Explainable, forward: Forward, target: Tensor) -> Tensor
     return model.score(steps, target)
 
 
-def _said(step: Step) -> dict[str, str]:
+def _notes(step: Step) -> dict[str, str]:
     said = {"pool": "gradient pooled over space"}
     if step is not None:
         said["step"] = "sum over output steps" if step == "sum" else f"output step {step}"

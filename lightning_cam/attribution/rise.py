@@ -155,10 +155,10 @@ class RISE(PerturbationAttribution):
                 advance(stop - done)
                 done = stop
                 if done == self.masks or (self.tol is not None and done % _CHECK == 0):
-                    result.look(sums, done)
+                    result.take_converged(sums, done)
         positive = model.softmax if self.relu is None else self.relu
         cells = "x".join(map(str, self.cells))
-        model.notes.update(masks=f"{result.used} masks of {cells} cells", p=f"p={self.p:g}")
+        model.notes.update(masks=f"{result.mask_count} masks of {cells} cells", p=f"p={self.p:g}")
         model.notes.update(error=result.note)
         model.numbers["error"] = unperturbed.new_tensor(result.errors)
         if self.tol is not None:
@@ -293,7 +293,7 @@ class _Result:
         self.masks = [0] * batch
         self.complete = False
 
-    def look(self, sums: _Sums, done: int) -> None:
+    def take_converged(self, sums: _Sums, done: int) -> None:
         """Take the maps of the clips that had not converged before."""
         maps, errors = sums.maps()
         if not len(self.maps):
@@ -304,7 +304,7 @@ class _Result:
         self.complete = self.tol is not None and max(self.errors) <= self.tol
 
     @property
-    def used(self) -> str:
+    def mask_count(self) -> str:
         """How many masks, in words."""
         low, high = min(self.masks), max(self.masks)
         return str(low) if low == high else f"{low} to {high}"

@@ -1,7 +1,7 @@
 """Which spectrum mattered: on which channels of a fused clip a decision rests, and when.
 
 A clip x of registered channels (red, green, blue and infrared, say) is seen as spectra, groups of
-channels G_s; r is the reference that stands for "nothing to be seen" (black). Two measures a_{s,t}
+channels G_s; r is the baseline that stands for "nothing to be seen" (black). Two measures a_{s,t}
 of what spectrum s has to do with column c in frame t:
 
 *Gradient*, with the column y_c as it is (a logit):
@@ -21,10 +21,10 @@ spectra are hidden, from the first frame to the last:
 
     d_s = p_c(x) - p_c(x[s,all]),        total_s = max(d_s, 0) / sum_{s'} max(d_{s'}, 0)
 
-**Falls do not add up** where spectra act together. If both are needed, each d_s is as large as the
-fall without any spectrum, `fall_all`; if either suffices, each is 0 though `fall_all` is not. So
-the falls themselves are in the result, with their signs. A gradient sees neither: it asks what a
-little more or less of a spectrum would do, and fades where the network is saturated.
+**Probability drops do not add up** where spectra act together. If both are needed, each d_s is as
+large as the drop without any spectrum, `drop_all`; if either suffices, each is 0 though `drop_all`
+is not. So the drops themselves are in the result, with their signs. A gradient sees neither: it
+asks what a little more or less of a spectrum would do, and fades where the network is saturated.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from lightning_cam.attribution.guard import explaining, model_input
 from lightning_cam.attribution.perturbation import Reference, Runner, answers, reference
 from lightning_cam.attribution.tensors import at_least_float32, gradients
 
-Measure = Literal["gradient", "perturbation"]
-MEASURES: tuple[Measure, ...] = get_args(Measure)
+SpectrumMeasure = Literal["gradient", "perturbation"]
+SPECTRUM_MEASURES: tuple[SpectrumMeasure, ...] = get_args(SpectrumMeasure)
 _Groups = dict[str, list[int]]  # spectrum -> its channels
 _Target = int | str | Tensor | None  # as `explain` takes it
 
@@ -57,11 +57,11 @@ class SpectrumRelevance:
             over S and T; 0 throughout for a clip where nothing matters (or whose outputs are not
             finite), and always 0 on padded frames.
         total: `(B, S)`, each spectrum's share of the whole clip. Sums to 1, or is 0 throughout.
-        target: `(B,)`, the columns that were looked at.
-        fall: `(B, S)`, by how much the probability (a regressor's column) falls when the spectrum
+        target: `(B,)`, the columns explained.
+        drop: `(B, S)`, by how much the probability (a regressor's column) drops when the spectrum
             is hidden throughout; negative where it rises. None for the gradient.
-        fall_all: `(B,)`, the same with all spectra hidden. None for the gradient.
-        window_fall: `(B, S, W)`, the same with the spectrum hidden in one window of frames. None
+        drop_all: `(B,)`, the same with all spectra hidden. None for the gradient.
+        window_drop: `(B, S, W)`, the same with the spectrum hidden in one window of frames. None
             for the gradient.
         windows: the W windows as (first frame, one past the last frame).
     """
@@ -70,9 +70,9 @@ class SpectrumRelevance:
     share: Tensor
     total: Tensor
     target: Tensor
-    fall: Tensor | None = None
-    fall_all: Tensor | None = None
-    window_fall: Tensor | None = None
+    drop: Tensor | None = None
+    drop_all: Tensor | None = None
+    window_drop: Tensor | None = None
     windows: tuple[tuple[int, int], ...] = ()
 
     @property
@@ -86,7 +86,7 @@ def spectrum_relevance(
     clip: Tensor,
     spectra: Mapping[str, Sequence[int]],
     target: int | str | Tensor | None = None,
-    method: Measure = "gradient",
+    method: SpectrumMeasure = "gradient",
     *,
     hidden: Reference = "black",
     window: int | None = None,
@@ -95,18 +95,18 @@ def spectrum_relevance(
 ) -> SpectrumRelevance:
     """How much each spectrum of a fused clip has to do with a column, over time.
 
-    The measures are defined at the head of `attribution/spectrum.py`. The gradient costs one
+    The measures are defined at the head of this file. The gradient costs one
     forward and one backward of the whole network; perturbation S·W + S + 2 forwards, at most 18 for
     two spectra unless `window` or `stride` is given. As in `explain`, the network is left as found.
 
     Args:
-        model: what to explain; `model.black` is what hides.
+        model: what to explain; `model.black` is the baseline that stands for nothing.
         clip: `(B, C, T, H, W)` in model space.
         spectra: name -> its channels, as in the data's `spectra`: `{"tv": (0, 1, 2), "ir": (3,)}`.
             Channels that are in none are left alone and count for nothing.
         target: as in `explain`.
         method: `"gradient"` or `"perturbation"`.
-        hidden: the reference r, see `attribution.perturb.reference`.
+        hidden: the baseline r, see `attribution.perturbation.reference`.
         window: frames hidden at once by the perturbation; None: a quarter of the clip.
         stride: frames from one window to the next, the last window ending with the clip; None: half
             a window.
@@ -118,13 +118,13 @@ def spectrum_relevance(
 
     Example:
         >>> found = spectrum_relevance(model, clip, data.spectra, method="perturbation")
-        >>> dict(zip(found.spectra, found.fall[0].tolist()))
+        >>> dict(zip(found.spectra, found.drop[0].tolist()))
         {'tv': 0.61, 'ir': 0.08}
     """
     if clip.ndim != 5:
         raise ValueError(f"expected a clip (B, C, T, H, W), got shape {tuple(clip.shape)}")
-    if method not in MEASURES:
-        raise ValueError(f"unknown method {method!r}; choose one of {', '.join(MEASURES)}")
+    if method not in SPECTRUM_MEASURES:
+        raise ValueError(f"unknown method {method!r}; choose one of {', '.join(SPECTRUM_MEASURES)}")
     groups = _groups(spectra, clip.shape[1])
     windows = _windows(clip.shape[2], window, stride)
     with explaining(model.module):
@@ -179,37 +179,37 @@ def _by_perturbation(
     found = torch.stack(
         [model.score(answers(model, row), columns) for row in runner(len(hides), fill)], 1
     )  # (B, S·W + S + 1)
-    fall = first - found
+    drop = first - found
     # A network that ignores a spectrum still answers with other rounding in a larger batch.
     # GPUs choose other algorithms for it, and their convolutions may round to 11 bits (TF32).
     eps = 1e-3 if clip.is_cuda else torch.finfo(clip.dtype).eps ** 0.75
     noise = eps * torch.maximum(first.abs(), found.abs())
-    counted = torch.where(fall > noise, fall, 0)
+    counted = torch.where(drop > noise, drop, 0)
     parts = [count * len(windows), count, 1]
     in_windows, each, _ = counted.split(parts, 1)
     amount = _spread(model, in_windows.unflatten(1, (count, -1)), windows, steps)
-    window_fall, spectrum_fall, fall_all = fall.split(parts, 1)
+    window_drop, spectrum_drop, drop_all = drop.split(parts, 1)
     return SpectrumRelevance(
         tuple(groups),
         _shares(amount, amount.sum((1, 2), keepdim=True)),
         _shares(each, each.sum(1, keepdim=True)),
         columns,
-        spectrum_fall,
-        fall_all[:, 0],
-        window_fall.unflatten(1, (count, -1)),
+        spectrum_drop,
+        drop_all[:, 0],
+        window_drop.unflatten(1, (count, -1)),
         tuple(windows),
     )
 
 
 def _spread(
-    model: Explainable, falls: Tensor, windows: Sequence[tuple[int, int]], steps: int
+    model: Explainable, drops: Tensor, windows: Sequence[tuple[int, int]], steps: int
 ) -> Tensor:
-    """Falls `(B, S, W)` on the frames `(B, S, T)` of their windows."""
-    frame = torch.arange(steps, device=falls.device)
-    inside = torch.stack([(a <= frame) & (frame < b) for a, b in windows]).to(falls)  # (W, T)
-    valid = model.valid_for(falls)
-    length = inside.sum(1) if valid is None else valid.to(falls) @ inside.T  # (W,) or (B, W)
-    per_frame = falls / length.clamp(min=1).reshape(-1, 1, len(windows))
+    """Drops `(B, S, W)` on the frames `(B, S, T)` of their windows."""
+    frame = torch.arange(steps, device=drops.device)
+    inside = torch.stack([(a <= frame) & (frame < b) for a, b in windows]).to(drops)  # (W, T)
+    valid = model.valid_for(drops)
+    length = inside.sum(1) if valid is None else valid.to(drops) @ inside.T  # (W,) or (B, W)
+    per_frame = drops / length.clamp(min=1).reshape(-1, 1, len(windows))
     return _without_padding(model, per_frame @ inside / inside.sum(0))
 
 

@@ -18,8 +18,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lightning_cam.attribution import Attribution, Explainable, Explanation
 from lightning_cam.explaining.clip_files import file_name, write_clip
 from lightning_cam.explaining.explained_clip import (
+    clip_extras,
     clip_frames,
-    clip_seen,
     clip_views,
     draw_clip,
     explain_clip,
@@ -208,9 +208,9 @@ class ExplainCallback(Callback):
         target = next(iter(explanations.values())).target
         spectra = explain_spectra(model, clip, data, target, on_error)
         frames = clip_frames(data, clip)
-        views, seen = clip_views(data, clip), clip_seen(task, batch)
+        views, extras = clip_views(data, clip), clip_extras(task, batch)
         figure = draw_clip(
-            model, explanations, frames, batch, title, spectra=spectra, views=views, seen=seen
+            model, explanations, frames, batch, title, spectra=spectra, views=views, extras=extras
         )
         # Eight frames a sheet: readable in W&B's panels, and half the cost.
         files = write_clip(

@@ -44,7 +44,7 @@ def write_clip(
     has `heatmap_against/<method>`, `relevance_against/<method>` and `against` (its column); the
     difference shown is the first heatmap less the second. Of a fused clip there are, for each
     spectrum and measure, `spectrum/<measure>/<name>` (T,) and `spectrum_total/<measure>/<name>`,
-    and `spectrum_fall/<name>` and `spectrum_fall_all`, see `SpectrumRelevance`. What a method found
+    and `spectrum_drop/<name>` and `spectrum_drop_all`, see `SpectrumRelevance`. What a method found
     out beside its map (`Explanation.numbers`) is `<name>/<method>`. Signs other than
     letters, digits and `_.-` in a method's name are percent-encoded.
     """
@@ -66,10 +66,10 @@ def write_clip(
         for s, name in enumerate(found.spectra):
             arrays[f"spectrum/{measure}/{name}"] = found.share[0, s].cpu().numpy()
             arrays[f"spectrum_total/{measure}/{name}"] = float(found.total[0, s])
-            if found.fall is not None:
-                arrays[f"spectrum_fall/{name}"] = float(found.fall[0, s])
-        if found.fall_all is not None:
-            arrays["spectrum_fall_all"] = float(found.fall_all[0])
+            if found.drop is not None:
+                arrays[f"spectrum_drop/{name}"] = float(found.drop[0, s])
+        if found.drop_all is not None:
+            arrays["spectrum_drop_all"] = float(found.drop_all[0])
     arrays |= {"outputs": first.outputs[0].cpu().numpy(), "target": int(first.target[0])}
     for key in ("label", "frame_idx", "time_s", "valid", "path"):
         if key in batch:

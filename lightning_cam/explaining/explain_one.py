@@ -16,8 +16,8 @@ from lightning_cam.explaining.clip_choice import Source
 from lightning_cam.explaining.clip_files import ClipFiles, write_clip
 from lightning_cam.explaining.explained_clip import (
     Spectra,
+    clip_extras,
     clip_frames,
-    clip_seen,
     clip_views,
     draw_clip,
     explain_clip,
@@ -105,9 +105,9 @@ def explain_source(asked: Asked, source: Source, found: Found) -> None:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     spectra = explain_spectra(model, clip, asked.data, next(iter(explanations.values())).target)
-    views, seen = clip_views(asked.data, batch["video"]), clip_seen(asked.task, batch)
+    views, extras = clip_views(asked.data, batch["video"]), clip_extras(asked.task, batch)
     figure = draw_clip(
-        model, explanations, frames, batch, title, spectra=spectra, views=views, seen=seen
+        model, explanations, frames, batch, title, spectra=spectra, views=views, extras=extras
     )
     files = write_clip(asked.folder, figure, explanations, batch, asked.fps, spectra=spectra)
     numbers, curves = _measure(model, explanations, clip, batch, spectra, files, found)

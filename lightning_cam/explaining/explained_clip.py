@@ -23,7 +23,7 @@ from lightning_cam.attribution import (
     explain_contrast,
     spectrum_relevance,
 )
-from lightning_cam.attribution.spectrum_relevance import MEASURES
+from lightning_cam.attribution.spectrum_relevance import SPECTRUM_MEASURES
 from lightning_cam.attribution.tensors import resize_heatmap
 from lightning_cam.interfaces import Batch, HasSpectra, HasViews, ShowsFrames, ShowsMore
 from lightning_cam.viz import ClipFigure, Stack, frame_shares
@@ -91,7 +91,7 @@ def explain_spectra(
     """
     spectra = data.spectra if isinstance(data, HasSpectra) else {}
     found: dict[str, SpectrumRelevance] = {}
-    for measure in MEASURES if len(spectra) > 1 else ():
+    for measure in SPECTRUM_MEASURES if len(spectra) > 1 else ():
         try:
             found[measure] = spectrum_relevance(model, clip, spectra, target, measure)
         except Exception as error:
@@ -118,12 +118,12 @@ def clip_views(data: object, clip: Tensor) -> dict[str, np.ndarray]:
     return {name: frames[0] for name, frames in data.views(clip).items()}
 
 
-def clip_seen(task: object, batch: Batch) -> Any:
+def clip_extras(task: object, batch: Batch) -> Any:
     """What a task has to show of one clip beside its frames: `panels`, their `scales`, `lines`.
 
-    None where it has nothing; see `tasks.sfm_images.Seen`.
+    None where it has nothing; see `tasks.sfm.images.Extras`.
     """
-    return task.seen(batch) if isinstance(task, ShowsMore) else None
+    return task.extras(batch) if isinstance(task, ShowsMore) else None
 
 
 def draw_clip(
@@ -135,7 +135,7 @@ def draw_clip(
     *,
     spectra: Spectra | None = None,
     views: Mapping[str, np.ndarray] | None = None,
-    seen: Any = None,
+    extras: Any = None,
 ) -> ClipFigure:
     """What is known about one clip, ready to be drawn.
 
@@ -148,7 +148,7 @@ def draw_clip(
         title: the clip's name.
         spectra: what `explain_spectra` found.
         views: what `clip_views` found. `frames` are drawn for the first, the visible one.
-        seen: what `clip_seen` found.
+        extras: what `clip_extras` found.
     """
     first = next(iter(explanations.values()))
     label = true_label(batch)
@@ -156,19 +156,22 @@ def draw_clip(
     attention = next(iter(first.attention.values()), None)
     captions = [e.caption for e in explanations.values()]
     heatmaps: dict[str, np.ndarray] = {}
-    signed, contrasts, grainy, faint = [], [], [], {}
+    parts: dict[str, Sequence[str]] = {}
+    signed, contrasts, grainy, doubts = [], [], [], {}
     for name, e in explanations.items():
         # two settings of one method may read the same
         alone = captions.count(e.caption) == 1
         maps = _maps(e.method.title if alone else f"{name}: {e.method.title}", e)
-        for key, heat, negative in maps:
+        keys = [e.caption_under(method) for method, *_ in maps]
+        for key, (method, heat, negative) in zip(keys, maps, strict=True):
+            parts[key] = (method, *e.notes.values())
             heatmaps[key] = resize_heatmap(heat, frames.shape[:3])[0].cpu().numpy()
             signed += [key] * negative
             grainy += [key] * e.method.grainy
             if doubt := _doubt(e):
-                faint[key] = doubt
+                doubts[key] = doubt
         if isinstance(e, Contrast):
-            a, b, both = (key for key, *_ in maps)
+            a, b, both = keys
             contrasts.append((a, b, both))
     return ClipFigure(
         frames=frames,
@@ -185,17 +188,18 @@ def draw_clip(
         contrasts=contrasts,
         against=model.name(int(first.against.target[0])) if isinstance(first, Contrast) else None,
         views=_alike(views or {}, frames),
-        panels={} if seen is None else seen.panels,
-        scales={} if seen is None else seen.scales,
-        lines={} if seen is None else seen.lines,
+        panels={} if extras is None else extras.panels,
+        scales={} if extras is None else extras.scales,
+        lines={} if extras is None else extras.lines,
         grainy=grainy,
-        faint=faint,
+        doubts=doubts,
+        parts=parts,
         stacks={
             f"spectra {'for A ' * isinstance(first, Contrast)}by {measure}": Stack(
                 [name.upper() for name in found.spectra],
                 found.share[0].cpu().numpy(),
                 found.total[0].cpu().numpy(),
-                _falls(found),
+                _drops(found),
             )
             for measure, found in (spectra or {}).items()
         },
@@ -217,11 +221,11 @@ def _doubt(e: Explanation) -> str:
     return ""
 
 
-def _falls(found: SpectrumRelevance) -> np.ndarray | None:
+def _drops(found: SpectrumRelevance) -> np.ndarray | None:
     """What hiding each spectrum and hiding all of them costs, `(S + 1,)`."""
-    if found.fall is None or found.fall_all is None:
+    if found.drop is None or found.drop_all is None:
         return None
-    return torch.cat([found.fall[0], found.fall_all[:1]]).cpu().numpy()
+    return torch.cat([found.drop[0], found.drop_all[:1]]).cpu().numpy()
 
 
 def _alike(views: Mapping[str, np.ndarray], frames: np.ndarray) -> dict[str, np.ndarray]:
@@ -236,11 +240,11 @@ def _alike(views: Mapping[str, np.ndarray], frames: np.ndarray) -> dict[str, np.
 
 
 def _maps(title: str, e: Explanation) -> list[tuple[str, Tensor, bool]]:
-    """What is drawn of an explanation: caption, heatmap, whether negative values count."""
+    """What is drawn of an explanation: method, heatmap, whether negative values count."""
     signed = bool((e.evidence < 0).any())
     if not isinstance(e, Contrast):
-        return [(e.caption_under(title), e.evidence, signed)]
-    a, b, both = (e.caption_under(f"{title} for {role}") for role in ("A", "B", "A - B"))
+        return [(title, e.evidence, signed)]
+    a, b, both = (f"{title} for {role}" for role in ("A", "B", "A - B"))
     signed = signed or bool((e.against.evidence < 0).any())  # one colour scale for A and B
     return [(a, e.evidence, signed), (b, e.against.evidence, signed), (both, e.difference, True)]
 

@@ -1,4 +1,4 @@
-"""What tasks, data modules, networks and loggers may offer, what a batch holds, and its check."""
+"""Protocols of what tasks, data modules, networks and loggers may offer, and types of a batch."""
 
 from lightning_cam.interfaces.batches import Batch, ClipSample, DriveSample, Sample
 from lightning_cam.interfaces.checks import (

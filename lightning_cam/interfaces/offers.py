@@ -59,8 +59,8 @@ class Monitored(Protocol):
 class ShowsMore(Protocol):
     """A task that has more to show of a clip than its frames and the heat on them."""
 
-    def seen(self, batch: Batch) -> Any:
-        """`panels`, `scales` and `lines` of a batch of one, see `tasks.sfm_images.Seen`."""
+    def extras(self, batch: Batch) -> Any:
+        """`panels`, `scales` and `lines` of a batch of one, see `tasks.sfm.images.Extras`."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Objective measures of heatmaps, and of depth and camera motion."""
+"""Measures of heatmaps, and errors of depth and ego-motion."""
 
 from lightning_cam.metrics.deletion_insertion import Curve, Ends, deletion, insertion
 from lightning_cam.metrics.depth import DepthErrors, depth_errors
@@ -7,9 +7,9 @@ from lightning_cam.metrics.explained import (
     Explained,
     Measure,
     Measured,
+    format_number,
     measure,
     settings_of,
-    shown,
     titles,
 )
 from lightning_cam.metrics.gini import GiniIndex, gini_index
@@ -37,7 +37,7 @@ from lightning_cam.metrics.measures import (
 from lightning_cam.metrics.odometry.errors import SnippetErrors, TrajectoryErrors, snippet_errors
 from lightning_cam.metrics.odometry.trajectories import (
     Similarity,
-    align,
+    align_trajectories,
     chain,
     constant_velocity,
     kitti_errors,
@@ -72,12 +72,13 @@ __all__ = [
     "Statistics",
     "TemporalIoU",
     "TrajectoryErrors",
-    "align",
+    "align_trajectories",
     "chain",
     "constant_velocity",
     "deletion",
     "depth_errors",
     "energy_inside",
+    "format_number",
     "gini_index",
     "insertion",
     "interval",
@@ -86,7 +87,6 @@ __all__ = [
     "measure",
     "pointing_hits",
     "settings_of",
-    "shown",
     "snippet_errors",
     "summarise",
     "temporal_iou",

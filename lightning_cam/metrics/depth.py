@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-NAMES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
+DEPTH_ERRORS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
 
 Crop = Literal["garg"] | None
 Scaling = Literal["median"] | None
@@ -89,7 +89,7 @@ class DepthErrors(Metric):
     ) -> None:
         super().__init__(**kwargs)
         self.options = (floor, cap, crop, scaling, resize)
-        zeros = torch.zeros(len(NAMES) + 1, dtype=torch.float64)
+        zeros = torch.zeros(len(DEPTH_ERRORS) + 1, dtype=torch.float64)
         self.add_state("total", zeros, dist_reduce_fx="sum")
         for name in ("images", "unscored"):
             self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
@@ -107,7 +107,7 @@ class DepthErrors(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Means over the scored images, NaN before the first, and their numbers."""
-        names = (*NAMES, "constant/abs_rel")
+        names = (*DEPTH_ERRORS, "constant/abs_rel")
         means = dict(zip(names, (self.total / self.images).float(), strict=True))
         return means | {"images": self.images.float(), "unscored": self.unscored.float()}
 
@@ -167,7 +167,7 @@ def _errors(predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
         (true.log() - predicted.log()).square().mean().sqrt(),
         *((ratio < 1.25**n).double().mean() for n in (1, 2, 3)),
     )
-    return dict(zip(NAMES, values, strict=True))
+    return dict(zip(DEPTH_ERRORS, values, strict=True))
 
 
 def _garg(image: Tensor) -> Tensor:

@@ -187,7 +187,7 @@ class Measured:
         """The values and numbers of one clip (B = 1) as they stand in tables, "" where none is."""
         found = {**self.numbers, **self.values}
         numbers = {name: float(found[name][0]) for name in (*self.values, *self.numbers)}
-        return {name: "" if math.isnan(n) else shown(n, 4) for name, n in numbers.items()}
+        return {name: "" if math.isnan(n) else format_number(n, 4) for name, n in numbers.items()}
 
 
 def measure(measures: Mapping[str, Measure], explained: Explained) -> Measured:
@@ -222,7 +222,7 @@ def measure(measures: Mapping[str, Measure], explained: Explained) -> Measured:
     return Measured(values, numbers, curves, failed)
 
 
-def shown(value: float, decimals: int, like: float | None = None, sign: str = "") -> str:
+def format_number(value: float, decimals: int, like: float | None = None, sign: str = "") -> str:
     """A number as tables show it; one that would round to 0 with two significant digits.
 
     Args:

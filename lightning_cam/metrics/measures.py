@@ -12,7 +12,7 @@ from lightning_cam.attribution.perturbation import Reference
 from lightning_cam.metrics.deletion_insertion import Curve, Ends, deletion, insertion
 from lightning_cam.metrics.explained import CurveMeasure, Direction, Explained, Measure
 from lightning_cam.metrics.localisation import energy_inside, pointing_hits, temporal_iou
-from lightning_cam.metrics.protocol import Protocol, Unit
+from lightning_cam.metrics.protocol import PerturbationUnit, Protocol
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class _Area(CurveMeasure):
     protocol: Protocol | str = "default"
     reference: Reference | None = None
     steps: int | None = None
-    unit: Unit | None = None
+    unit: PerturbationUnit | None = None
     order: Literal["most", "least"] | None = None
     voxels: int | None = None
     raw: bool | None = None

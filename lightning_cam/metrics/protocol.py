@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from lightning_cam.attribution.perturbation import Reference
 from lightning_cam.errors import UnknownNameError
 
-Unit = Literal["voxel", "frame"] | tuple[int, int, int]
+PerturbationUnit = Literal["voxel", "frame"] | tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Protocol:
 
     Attributes:
         steps: S, each an equal share of the units.
-        deleted: what hidden voxels become in deletion, see `attribution.perturb.reference`.
+        deleted: what hidden voxels become in deletion, see `attribution.perturbation.reference`.
         inserted: what insertion starts from.
         unit: `"voxel"`, `"frame"`, or the size of blocks `(t, h, w)`; a unit's heat is its mean.
         order: `"most"` relevant first (MoRF), or `"least"` (LeRF).
@@ -33,7 +33,7 @@ class Protocol:
     steps: int = 100
     deleted: Reference = "black"
     inserted: Reference = "blur"
-    unit: Unit = "voxel"
+    unit: PerturbationUnit = "voxel"
     order: Literal["most", "least"] = "most"
     voxels: int | None = None
     raw: bool = False

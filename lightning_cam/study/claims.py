@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import isnan
 
-from lightning_cam.metrics import Statistics, mean_interval, shown
+from lightning_cam.metrics import Statistics, format_number, mean_interval
 from lightning_cam.study.parts import Claim
 from lightning_cam.study.results import Group, Results, spectrum_name
 from lightning_cam.study.tables import Table
@@ -219,5 +219,5 @@ def _interval(s: Statistics) -> str:
     if isnan(s.mean):
         return "-"
     size = s.mean if isnan(s.low) else max(abs(s.low), abs(s.high))
-    mean, low, high = (shown(x, 4, size, "+") for x in (s.mean, s.low, s.high))
+    mean, low, high = (format_number(x, 4, size, "+") for x in (s.mean, s.low, s.high))
     return mean if isnan(s.low) else f"{mean} [{low}, {high}]"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from rich.table import Table as RichTable
 
-from lightning_cam.metrics import settings_of, shown
+from lightning_cam.metrics import format_number, settings_of
 from lightning_cam.study.journal import Row
 from lightning_cam.study.results import Group, Results, of_measure, spectrum_name
 
@@ -170,7 +170,7 @@ class _Filling:
         for n, (name, sign) in enumerate(self.results.design.signs.items()):
             s = of_measure(worked, name)
             if sign and not isnan(s.mean):
-                self.means[row, column + n] = sign * float(shown(s.mean, 2))
+                self.means[row, column + n] = sign * float(format_number(s.mean, 2))
             texts.append(_text(s.mean, s.std))
         return [*texts, _seconds([row["seconds"] for row in worked])]
 
@@ -232,8 +232,8 @@ def _unreadable(results: Results, groups: Sequence[Group], swept: bool) -> list[
 def _text(mean: float, std: float) -> str:
     if isnan(mean):
         return "-"
-    text = shown(mean, 2)
-    return text if isnan(std) else f"{text} ± {shown(std, 2, like=mean)}"
+    text = format_number(mean, 2)
+    return text if isnan(std) else f"{text} ± {format_number(std, 2, like=mean)}"
 
 
 def _seconds(values: Sequence[float]) -> str:

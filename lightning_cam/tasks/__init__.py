@@ -1,4 +1,4 @@
-"""Lightning modules: what is trained, how it is measured, and how to look into it."""
+"""Lightning modules: the loss of a task, its scores, and how its network is explained."""
 
 from lightning_cam.tasks.classification.task import VideoClassification
 from lightning_cam.tasks.sfm.task import StructureFromMotion

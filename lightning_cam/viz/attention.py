@@ -9,9 +9,9 @@ import numpy as np
 
 from lightning_cam.viz.drawing import (
     INK,
+    LINE,
     MUTED,
     PAPER,
-    RULE,
     Canvas,
     line_height,
     shorten,
@@ -77,7 +77,7 @@ def draw_attention(
 
     level = np.clip(np.nan_to_num(weights, posinf=high) / high, 0, 1)
     body = _RAMP[(level * 255).round().astype(int)]
-    body[~np.isfinite(weights)] = RULE
+    body[~np.isfinite(weights)] = LINE
     canvas.paste(cv2.resize(body, (body_w, body_h), interpolation=cv2.INTER_NEAREST), left, top)
     for row in range(count + 1 if cell_h > 12 else 0):
         canvas.box((left, top + row * cell_h, left + body_w, top + row * cell_h + 1), PAPER)

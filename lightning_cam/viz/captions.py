@@ -75,8 +75,8 @@ def scale(canvas: Canvas, figure: ClipFigure, caption: str, x: int, y: int, widt
         if caption in figure.scales:
             draw_scale(canvas, figure.scales[caption], x, y, width)
         return
-    if silence := figure.silence(caption):
-        canvas.text(x, y, shorten(f"no evidence: {silence}", 13, width), 13, WRONG)
+    if reason := figure.no_evidence_reason(caption):
+        canvas.text(x, y, shorten(f"no evidence: {reason}", 13, width), 13, WRONG)
         return
     signed = figure.is_signed(caption)
     low, high, bar = _ends(figure, caption)
@@ -110,8 +110,8 @@ def _ends(figure: ClipFigure, caption: str) -> tuple[str, str, int]:
 
 def _doubt(figure: ClipFigure, caption: str) -> str:
     """Why a heatmap is faint; "" where it is not, or is not drawn at all."""
-    reason = figure.faint.get(caption)
-    return f"faint: {reason}" if reason and not figure.silence(caption) else ""
+    reason = figure.doubts.get(caption)
+    return f"faint: {reason}" if reason and not figure.no_evidence_reason(caption) else ""
 
 
 def _scale_width(figure: ClipFigure, caption: str) -> int:

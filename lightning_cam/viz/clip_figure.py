@@ -57,19 +57,19 @@ class Stack:
         parts: the S names, drawn from the bottom up.
         shares: (S, T) shares of the clip, of sum 1, or 0 throughout.
         totals: (S,) each part's share of the whole clip, which need not be the sum of the above.
-        falls: (S + 1,) by how much the score falls without each part, and without any; said in
-            place of `totals`, for falls tell how much there is to share.
+        drops: (S + 1,) by how much the score drops without each part, and without any; said in
+            place of `totals`, for drops tell how much there is to share.
     """
 
     parts: Sequence[str]
     shares: np.ndarray
     totals: np.ndarray
-    falls: np.ndarray | None = None
+    drops: np.ndarray | None = None
 
     @property
-    def silent(self) -> bool:
+    def empty(self) -> bool:
         """Whether there is nothing to draw or to say."""
-        return self.falls is None and not bool(self.shares.any() or self.totals.any())
+        return self.drops is None and not bool(self.shares.any() or self.totals.any())
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class PanelScale:
     note: str = ""
 
 
-def explained(target: str, value: float | None) -> str:
-    """What is explained: the name of a column, and its value where that is no probability."""
+def column_text(target: str, value: float | None) -> str:
+    """What is explained: the name of a column, and its value where that is not a probability."""
     return target if value is None else f"{target} = {value:.3g}"
 
 
@@ -98,8 +98,7 @@ class ClipFigure:
 
     Args:
         frames: (T, H, W, 3) uint8 RGB.
-        heatmaps: caption -> (T, H, W) raw heatmap. The caption names method, layer and pooling;
-            what stands before its first comma serves as the short name.
+        heatmaps: caption -> (T, H, W) raw heatmap.
         target: name of the output column that the heatmaps explain, class A of a contrast.
         label: true class, None where nobody knows.
         probabilities: (class, probability) pairs, in any order; empty for a regressor.
@@ -107,7 +106,7 @@ class ClipFigure:
         valid: (T,) bool, False for padded frames.
         times: (T,) seconds of the frames in their video.
         title: the clip's name.
-        signed: captions of heatmaps whose negative values count too.
+        signed: captions of heatmaps whose negative values count.
         contrasts: captions of three heatmaps each, drawn side by side on one scale: for `target`,
             for `against`, and their difference.
         against: name of the class B of the contrasts.
@@ -120,8 +119,10 @@ class ClipFigure:
         lines: title with unit -> name -> (T,) values, drawn as a plot over time; NaN is a gap.
             The first series of every plot look alike, the second ones, ...
         grainy: captions of heatmaps whose colours end where 2% of the heat lies beyond.
-        faint: caption -> why this heatmap is not to be trusted; drawn at a quarter of its opacity.
-        value: of the column `target`, where it is no probability.
+        doubts: caption -> why this heatmap is not to be trusted; drawn at a quarter of its opacity.
+        value: of the column `target`, where it is not a probability.
+        parts: caption -> what it is made of: the method, and the choices it made. Short names are
+            made from them; a caption without is its own short name.
 
     Raises:
         TypeError, ValueError: an array has the wrong dtype or shape, or a name belongs to nothing.
@@ -145,8 +146,9 @@ class ClipFigure:
     scales: Mapping[str, PanelScale] = field(default_factory=dict)
     lines: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     grainy: Sequence[str] = ()
-    faint: Mapping[str, str] = field(default_factory=dict)
+    doubts: Mapping[str, str] = field(default_factory=dict)
     value: float | None = None
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_frames(self.frames)
@@ -160,16 +162,16 @@ class ClipFigure:
                     f"got {view.shape}"
                 )
         for name, stack in self.stacks.items():
-            parts, falls = len(stack.parts), stack.falls
+            parts, drops = len(stack.parts), stack.drops
             expected = (parts, len(self.frames)), (parts,), (parts + 1,)
             got = (
                 np.shape(stack.shares),
                 np.shape(stack.totals),
-                expected[2] if falls is None else np.shape(falls),
+                expected[2] if drops is None else np.shape(drops),
             )
             if got != expected:
                 raise ValueError(
-                    f"stacks[{name!r}]: expected shares, totals and falls of shapes {expected}, "
+                    f"stacks[{name!r}]: expected shares, totals and drops of shapes {expected}, "
                     f"got {got}"
                 )
         for name, panel in self.panels.items():
@@ -179,8 +181,12 @@ class ClipFigure:
                     f"panels[{name!r}]: expected {len(self.frames)} frames, got {len(panel)}"
                 )
             if name in self.heatmaps:
-                raise ValueError(f"panels: {name!r} is the caption of a heatmap, too")
-        for what, known in (("scales", self.panels), ("faint", self.heatmaps)):
+                raise ValueError(f"panels: {name!r} is the caption of a heatmap as well")
+        for what, known in (
+            ("scales", self.panels),
+            ("doubts", self.heatmaps),
+            ("parts", self.heatmaps),
+        ):
             for name in getattr(self, what):
                 if name not in known:
                     raise ValueError(f"{what}: there is no {name!r} in {list(known)}")
@@ -213,8 +219,8 @@ class ClipFigure:
 
     @property
     def short_names(self) -> dict[str, str]:
-        """Caption -> what stands before its first comma, and what else tells the maps apart."""
-        parts = {caption: [p.strip() for p in caption.split(",")] for caption in self.heatmaps}
+        """Caption -> its method, and of the choices what tells the maps of this method apart."""
+        parts = {caption: self.parts.get(caption, (caption,)) for caption in self.heatmaps}
         short = {}
         for caption, (name, *rest) in parts.items():
             alike = [other for other in parts.values() if other[0] == name]
@@ -244,7 +250,7 @@ class ClipFigure:
         """Whether negative values of this heatmap count too."""
         return caption in self.signed
 
-    def silence(self, caption: str) -> str:
+    def no_evidence_reason(self, caption: str) -> str:
         """Why this heatmap says nothing ("" where it does), padded frames left aside."""
         if not self.kept.any():
             return "every frame is padding"
@@ -260,7 +266,7 @@ class ClipFigure:
         alike = next((three for three in self.contrasts if caption in three), (caption,))
         return max(
             (clip_scale(self.heat(c), signed=self.is_signed(c), grainy=c in self.grainy)
-             for c in alike if not self.silence(c)), default=0.0,
+             for c in alike if not self.no_evidence_reason(c)), default=0.0,
         )  # fmt: skip
 
     def strips(self) -> dict[str, np.ndarray | None]:
@@ -273,10 +279,10 @@ class ClipFigure:
         return rows | {f"energy: {names[c]}": self.energy(c) for c in self.heatmaps}
 
     def strip_kinds(self) -> dict[str, str]:
-        """Name of a strip -> "attention", "energy", "faint", or a contrast's role."""
+        """Name of a strip -> "attention", "energy", "doubtful", or a contrast's role."""
         names = self.short_names
         kinds = {
-            f"energy: {names[c]}": "faint" if c in self.faint else self.role(c) or "energy"
+            f"energy: {names[c]}": "doubtful" if c in self.doubts else self.role(c) or "energy"
             for c in self.heatmaps
         }
         return {name: kinds.get(name, "attention") for name in self.strips()}

@@ -13,10 +13,10 @@ import numpy as np
 from lightning_cam.viz.curve_styles import SHIFT, Style, curve_styles, round_ticks, sample, stroke
 from lightning_cam.viz.drawing import (
     INK,
+    LINE,
     MUTED,
     NEUTRAL,
     PAPER,
-    RULE,
     Canvas,
     line_height,
     shorten,
@@ -188,7 +188,7 @@ def _diagram(
     image: np.ndarray = np.full((_HEIGHT + 2 * _PAD + 1, _WIDTH + 2 * _PAD + 1, 3), PAPER, np.uint8)
     for tick in ticks:
         y = _PAD + round(_HEIGHT * (ticks[-1] - tick) / (ticks[-1] - ticks[0]))
-        image[y, _PAD : _PAD + _WIDTH + 1] = RULE
+        image[y, _PAD : _PAD + _WIDTH + 1] = LINE
     for tick in _SHARES:
         x = _PAD + round(_WIDTH * tick)
         image[_PAD + _HEIGHT : _PAD + _HEIGHT + 5, x] = NEUTRAL

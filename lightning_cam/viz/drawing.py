@@ -19,7 +19,7 @@ Box = tuple[int, int, int, int]  # x0, y0, x1, y1
 PAPER: Color = (255, 255, 255)
 INK: Color = (28, 33, 40)
 MUTED: Color = (95, 103, 113)
-RULE: Color = (222, 226, 231)
+LINE: Color = (222, 226, 231)
 FAINT: Color = (241, 243, 246)
 # Told apart by every kind of colour vision (after Okabe and Ito), and never without a mark.
 RIGHT: Color = (0, 128, 96)
@@ -32,7 +32,7 @@ VIOLET: Color = (138, 74, 148)
 CLASS_A: Color = (178, 24, 43)
 CLASS_B: Color = (33, 102, 172)
 # Spectra, again from the first on where there are more: not on Turbo, and not alike in grey.
-SPECTRA: tuple[Color, ...] = ((62, 72, 86), (216, 82, 152), (122, 84, 62), (238, 190, 216))
+SPECTRUM_COLORS: tuple[Color, ...] = ((62, 72, 86), (216, 82, 152), (122, 84, 62), (238, 190, 216))
 
 # Row filter "sub" (setting 19, value 16) takes half the time for 6% more bytes. OpenCV before 4.12
 # has no name for the setting and ignores it.
@@ -58,7 +58,7 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 @lru_cache(maxsize=1024)
-def plain(text: str) -> str:
+def printable(text: str) -> str:
     """Text in characters that the font has: accents dropped, the unknown as "?"."""
     text = unicodedata.normalize("NFKD", " ".join(text.translate(_PLAIN).split()))
     kept = (c for c in text if not unicodedata.combining(c))
@@ -68,12 +68,12 @@ def plain(text: str) -> str:
 @lru_cache(maxsize=4096)
 def text_width(text: str, size: int) -> int:
     """Width of a text in pixels."""
-    return int(np.ceil(font(size).getlength(plain(text))))
+    return int(np.ceil(font(size).getlength(printable(text))))
 
 
 def shorten(text: str, size: int, width: int) -> str:
     """The text with as much of its middle left out as it takes to be `width` pixels wide."""
-    text = plain(text)
+    text = printable(text)
     if text_width(text, size) <= width:
         return text
     for kept in range(min(len(text) - 1, width // 2), 0, -1):  # names differ at their ends
@@ -85,7 +85,7 @@ def shorten(text: str, size: int, width: int) -> str:
 
 def wrap(text: str, size: int, width: int, lines: int) -> list[str]:
     """The text in at most `lines` lines of `width` pixels, the last one shortened."""
-    words, out = plain(text).split(), [""]
+    words, out = printable(text).split(), [""]
     while words:
         longer = f"{out[-1]} {words[0]}".strip()
         if text_width(longer, size) <= width or not out[-1]:
@@ -111,7 +111,7 @@ class Canvas:
         self, x: int, y: int, text: str, size: int = 14, color: Color = INK, anchor: str = "la"
     ) -> Box:
         """Write one line; `anchor` as in Pillow ("la": x, y is the upper left corner)."""
-        text = plain(text)
+        text = printable(text)
         x0, y0, x1, y1 = self.draw.textbbox((x, y), text, font(size), anchor)
         box = int(np.floor(x0)), int(np.floor(y0)), int(np.ceil(x1)), int(np.ceil(y1))
         self.draw.text((x, y), text, color, font(size), anchor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightning_cam.viz.clip_figure import ClipFigure, explained
+from lightning_cam.viz.clip_figure import ClipFigure, column_text
 from lightning_cam.viz.drawing import (
     BLUE,
     CLASS_A,
@@ -66,7 +66,7 @@ def _statements(figure: ClipFigure) -> list[tuple[str, Color]]:
         ):
             said.append((f"{role}: {name}{chances.get(name, '')}", color))
     elif not figure.ranked or figure.target != figure.ranked[0][0]:
-        said.append(("explaining: " + explained(figure.target, figure.value), BLUE))
+        said.append(("explaining: " + column_text(figure.target, figure.value), BLUE))
     return said
 
 

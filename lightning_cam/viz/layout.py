@@ -34,10 +34,10 @@ def percent(share: float) -> str:
 
 def sums(stack: Stack) -> tuple[str, list[str]]:
     """What is said of the whole clip: what it is, and a value for each part (and for all)."""
-    if stack.falls is None:
+    if stack.drops is None:
         return "total", [percent(float(total)) for total in stack.totals]
-    *each, everything = (f"{round(float(fall), 2) + 0.0:.2f}" for fall in stack.falls)  # no -0
-    return "fall", [*each, f"all {everything}"]
+    *each, everything = (f"{round(float(drop), 2) + 0.0:.2f}" for drop in stack.drops)  # no -0
+    return "drop", [*each, f"all {everything}"]
 
 
 def joined_size(figure: ClipFigure, size: tuple[int, int], axis: int) -> tuple[int, int]:
@@ -98,7 +98,7 @@ def _drawn(
     frames = np.stack([resize(frames[t], *size) for t in indices])
     out = [frames]
     for caption in figure.heatmaps:
-        if figure.silence(caption):
+        if figure.no_evidence_reason(caption):
             out.append(frames.copy())
             continue
         heat = figure.heat(caption)
@@ -106,7 +106,7 @@ def _drawn(
         below, alpha = frames, 0.5
         if figure.role(caption) == "A - B":  # colours of the image would hide red and blue
             below, alpha = np.repeat(frames.mean(-1, keepdims=True).astype(np.uint8), 3, -1), 0.8
-        if figure.faint.get(caption):
+        if figure.doubts.get(caption):
             alpha *= FAINT_SHARE
         signed = figure.is_signed(caption)
         out.append(overlay(below, small, alpha, figure.scale(caption), signed=signed))

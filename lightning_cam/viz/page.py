@@ -13,7 +13,7 @@ from urllib.parse import quote
 import numpy as np
 
 from lightning_cam.files import write_text
-from lightning_cam.viz.clip_figure import explained
+from lightning_cam.viz.clip_figure import column_text
 from lightning_cam.viz.layout import percent
 from lightning_cam.viz.page_entry import ReportEntry
 from lightning_cam.viz.page_rows import plot_rows, strip_rows
@@ -203,7 +203,7 @@ def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
     verdict = {True: "right", False: "wrong", None: "unknown"}[entry.right]
     facts = {"true class": entry.label} if entry.label is not None else {}
     if entry.against is None:
-        facts["explaining"] = explained(entry.target, entry.value)
+        facts["explaining"] = column_text(entry.target, entry.value)
     else:
         facts |= {"A": entry.target, "B": entry.against}
     facts |= entry.scores
@@ -231,8 +231,8 @@ def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
 
 def _doubt(entry: ReportEntry, caption: str) -> str:
     """Why a map says nothing or is not to be trusted, as HTML; "" where it is."""
-    why, faint = entry.methods[caption], entry.faint.get(caption)
-    said = f"no evidence: {why}" if why else f"faint: {faint}" if faint else ""
+    why, doubt = entry.methods[caption], entry.doubts.get(caption)
+    said = f"no evidence: {why}" if why else f"faint: {doubt}" if doubt else ""
     return f' <span class="none">{escape(said)}</span>' if said else ""
 
 

@@ -42,7 +42,9 @@ class ReportEntry:
     curves: Path | None = None
     stacks: Mapping[str, Stack] = field(default_factory=dict)
     lines: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
-    faint: Mapping[str, str] = field(default_factory=dict)  # caption -> why it is not to be trusted
+    doubts: Mapping[str, str] = field(
+        default_factory=dict
+    )  # caption -> why it is not to be trusted
     value: float | None = None
     broad: bool = False
 
@@ -66,7 +68,7 @@ class ReportEntry:
             strips=figure.strips(),
             moments=[figure.moment(t) for t in range(len(figure.frames))],
             kept=figure.kept,
-            methods={caption: figure.silence(caption) for caption in figure.heatmaps},
+            methods={caption: figure.no_evidence_reason(caption) for caption in figure.heatmaps},
             video=Path(video),
             sheet=Path(sheet),
             data=Path(data),
@@ -77,7 +79,7 @@ class ReportEntry:
             curves=None if curves is None else Path(curves),
             stacks=figure.stacks,
             lines={title: figure.series(title) for title in figure.lines},
-            faint=figure.faint,
+            doubts=figure.doubts,
             value=figure.value,
             broad=bool(figure.panels),
         )

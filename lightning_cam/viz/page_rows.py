@@ -9,11 +9,17 @@ import numpy as np
 
 from lightning_cam.viz.clip_figure import Stack
 from lightning_cam.viz.curve_styles import COLORS, runs, series_ticks
-from lightning_cam.viz.drawing import SPECTRA
+from lightning_cam.viz.drawing import SPECTRUM_COLORS
 from lightning_cam.viz.layout import percent, sums
 from lightning_cam.viz.page_entry import ReportEntry
 
-_STRIPS = {"attention": "attention", "A": "first", "B": "second", "A - B": "both", "faint": "faint"}
+_STRIPS = {
+    "attention": "attention",
+    "A": "first",
+    "B": "second",
+    "A - B": "both",
+    "doubtful": "faint",
+}
 
 
 def strip_rows(entry: ReportEntry) -> str:
@@ -82,13 +88,13 @@ def _polyline(values: np.ndarray, kind: str, low: float, high: float) -> str:
 
 def _stacked(entry: ReportEntry, name: str, stack: Stack, even: float) -> str:
     """A row of bars one upon the other, the key below its name and the totals beside it."""
-    kinds = [f"spectrum{n % len(SPECTRA)}" for n in range(len(stack.parts))]
+    kinds = [f"spectrum{n % len(SPECTRUM_COLORS)}" for n in range(len(stack.parts))]
     key = "".join(
         f'<b class="{kind}"></b>{escape(part)} '
         for kind, part in zip(kinds, stack.parts, strict=True)
     )
     head = f'<div class="row"><span>{escape(name)}<br>{key}</span>'
-    if stack.silent:
+    if stack.empty:
         return f"{head}<em>no evidence</em></div>"
     high = max(float(stack.shares.sum(0).max()), even)
     tops = 40 - 38 * stack.shares.cumsum(0) / high  # (S, T)

@@ -13,11 +13,11 @@ from lightning_cam.viz.drawing import (
     CLASS_A,
     CLASS_B,
     FAINT,
+    LINE,
     MUTED,
     NEUTRAL,
     PALE,
-    RULE,
-    SPECTRA,
+    SPECTRUM_COLORS,
     VIOLET,
     WRONG,
     Canvas,
@@ -44,7 +44,7 @@ def names_room(figure: ClipFigure) -> int:
 
 
 _STRIP_COLORS = {
-    "attention": VIOLET, "A": CLASS_A, "B": CLASS_B, "A - B": NEUTRAL, "faint": PALE,
+    "attention": VIOLET, "A": CLASS_A, "B": CLASS_B, "A - B": NEUTRAL, "doubtful": PALE,
 }  # fmt: skip
 
 
@@ -110,7 +110,7 @@ class Strip:
             for t in range(self.count):
                 x0, x1 = self.column(t)
                 gap = 1 if x1 - x0 > 3 else 0
-                back = RULE if ground == FAINT and not kept[t] else ground
+                back = LINE if ground == FAINT and not kept[t] else ground
                 canvas.box((x0, y, x1, bottom), back)
                 if kept[t] and shares is not None:
                     ends = np.maximum(shares[:, t], 0).cumsum() / high * (row.height - 2)
@@ -183,9 +183,9 @@ def _rows(figure: ClipFigure) -> list[_Row]:
         y += _STRIP + 8
     for name, stack in figure.stacks.items():
         count = len(stack.parts)
-        height = _KEY * (count + (1 if stack.falls is None else 2)) + 4
-        colors = [SPECTRA[n % len(SPECTRA)] for n in range(count)]
-        rows.append(_Row(name, y, height, colors, None if stack.silent else stack.shares, stack))
+        height = _KEY * (count + (1 if stack.drops is None else 2)) + 4
+        colors = [SPECTRUM_COLORS[n % len(SPECTRUM_COLORS)] for n in range(count)]
+        rows.append(_Row(name, y, height, colors, None if stack.empty else stack.shares, stack))
         y += height + 8
     return rows
 

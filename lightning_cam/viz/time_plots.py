@@ -18,9 +18,9 @@ from lightning_cam.viz.curve_styles import (
 )
 from lightning_cam.viz.drawing import (
     FAINT,
+    LINE,
     MUTED,
     NEUTRAL,
-    RULE,
     WRONG,
     Canvas,
     Color,
@@ -119,7 +119,7 @@ class Plots:
         for plot in self.plots:
             for t in range(strip.count):
                 x0, x1 = strip.column(t)
-                back = RULE if ground == FAINT and not kept[t] else ground
+                back = LINE if ground == FAINT and not kept[t] else ground
                 canvas.box((x0, plot.y, x1, plot.y + plot.height), back)
             canvas.lines(MARGIN, plot.names, plot.title, 13)
             for n, (name, style) in enumerate(plot.styles.items()):
@@ -129,7 +129,7 @@ class Plots:
                 canvas.text(x, y + 1, shorten(name, 13, strip.left - plot.room - x), 13)
             for tick in plot.ticks:
                 y = round(float(plot.level(tick)))
-                canvas.box((strip.left, y, strip.right, y + 1), NEUTRAL if tick == 0 else RULE)
+                canvas.box((strip.left, y, strip.right, y + 1), NEUTRAL if tick == 0 else LINE)
                 canvas.text(strip.left - 8, y, f"{tick:.4g}", 12, MUTED, "rm")
             if not plot.ticks:
                 canvas.text(strip.left + 6, plot.y + plot.height // 2, "no values", 13, WRONG, "lm")

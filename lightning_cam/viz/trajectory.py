@@ -19,9 +19,9 @@ from lightning_cam.viz.curve_styles import (
 from lightning_cam.viz.drawing import (
     FAINT,
     INK,
+    LINE,
     MUTED,
     PAPER,
-    RULE,
     WRONG,
     Canvas,
     line_height,
@@ -84,10 +84,10 @@ def draw_trajectory(paths: Mapping[str, np.ndarray], title: str = "trajectory") 
             x, y = place(np.array([[tick, tick]]))[0].round().astype(int)
             text = f"{tick:.6g}"
             if axis:
-                ground[min(y, height - 1)] = RULE
+                ground[min(y, height - 1)] = LINE
                 canvas.text(left - 6, top + y, text, 12, MUTED, "rm")
             else:
-                ground[:, min(x, width - 1)] = RULE
+                ground[:, min(x, width - 1)] = LINE
                 canvas.text(left + x, top + height + 5, text, 12, MUTED, "ma")
     styles = curve_styles(list(paths))
     for name, path in flat.items():

@@ -3,7 +3,7 @@
 from lightning_cam.metrics.odometry.errors import SnippetErrors, TrajectoryErrors, snippet_errors
 from lightning_cam.metrics.odometry.trajectories import (
     Similarity,
-    align,
+    align_trajectories,
     chain,
     constant_velocity,
     kitti_errors,
@@ -14,7 +14,7 @@ __all__ = [
     "Similarity",
     "SnippetErrors",
     "TrajectoryErrors",
-    "align",
+    "align_trajectories",
     "chain",
     "constant_velocity",
     "kitti_errors",

@@ -16,12 +16,12 @@ from torchmetrics.utilities import dim_zero_cat
 
 from lightning_cam.metrics.odometry.trajectories import (
     Alignment,
-    align,
+    align_trajectories,
     best_scale,
     chain,
     check_poses,
     kitti_errors,
-    relative,
+    relative_to_first,
     rotation_angle,
 )
 
@@ -41,7 +41,7 @@ def snippet_errors(prediction: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         first frame counts among the N, with no error. NaN where a pose is not finite.
     """
     check_poses(prediction, truth)
-    p, g = relative(prediction), relative(truth)
+    p, g = relative_to_first(prediction), relative_to_first(truth)
     at, true = p[..., :3, 3], g[..., :3, 3]  # (..., N, 3)
     scale = best_scale(at, true)[..., None, None]
     frames = prediction.shape[-3]
@@ -120,7 +120,7 @@ class TrajectoryErrors(Metric):
     `left_out`, how many motions were not.
 
     Args:
-        mode: how predictions are laid over the truth, see `align`.
+        mode: how predictions are laid over the truth, see `align_trajectories`.
         lengths, step: see `kitti_errors`.
         **kwargs: torchmetrics' own.
 
@@ -216,7 +216,7 @@ class TrajectoryErrors(Metric):
         found = {}
         for number, (motion, true) in measured.items():
             truth = chain(true)
-            found[number] = (align(chain(motion), truth, self.mode), truth)
+            found[number] = (align_trajectories(chain(motion), truth, self.mode), truth)
         return found, left_out
 
     def _stretches(self) -> tuple[dict[int, tuple[Tensor, Tensor]], int]:

@@ -69,7 +69,7 @@ def rotation_angle(rotation: Tensor) -> Tensor:
     return torch.atan2(torch.linalg.vector_norm(axis, dim=-1), trace - 1)
 
 
-def relative(poses: Tensor) -> Tensor:
+def relative_to_first(poses: Tensor) -> Tensor:
     """Poses `(..., N, 4, 4)` of any world, as seen from the first camera; float64."""
     poses = poses.double()
     return invert(poses[..., :1, :, :]) @ poses
@@ -113,7 +113,7 @@ def umeyama(x: Tensor, y: Tensor, scale: bool = True) -> Similarity:
     return Similarity(factor, rotation, centre_y - factor * rotation @ centre_x)
 
 
-def align(prediction: Tensor, truth: Tensor, mode: Alignment = "7dof") -> Tensor:
+def align_trajectories(prediction: Tensor, truth: Tensor, mode: Alignment = "7dof") -> Tensor:
     """Lay a predicted trajectory over the true one.
 
     Args:
@@ -131,8 +131,8 @@ def align(prediction: Tensor, truth: Tensor, mode: Alignment = "7dof") -> Tensor
     check_poses(prediction, truth)
     truth = truth.double()
     if mode == "scale":
-        moved = relative(prediction)
-        moved[:, :3, 3] *= best_scale(moved[:, :3, 3], relative(truth)[:, :3, 3])
+        moved = relative_to_first(prediction)
+        moved[:, :3, 3] *= best_scale(moved[:, :3, 3], relative_to_first(truth)[:, :3, 3])
         return truth[:1] @ moved
     if mode not in ("6dof", "7dof"):
         raise ValueError(f'mode must be "scale", "6dof" or "7dof", got {mode!r}')

@@ -15,7 +15,7 @@ from lightning_cam.geometry import pose_matrix, pose_vector
 from lightning_cam.interfaces import LogsImages
 from lightning_cam.models.sfm import Views
 from lightning_cam.tasks.sfm.evaluation import Example
-from lightning_cam.tasks.sfm.view_synthesis import Scene, ViewSynthesis, warp_sources
+from lightning_cam.tasks.sfm.view_synthesis import Snippets, ViewSynthesis, warp_sources
 from lightning_cam.viz import (
     UNKNOWN,
     PanelScale,
@@ -31,7 +31,7 @@ from lightning_cam.viz import (
 )
 
 
-class Seen(NamedTuple):
+class Extras(NamedTuple):
     """What there is to see of a clip beside its frames and the heat on them.
 
     Attributes:
@@ -45,26 +45,28 @@ class Seen(NamedTuple):
     lines: dict[str, dict[str, np.ndarray]]
 
 
-def see(views: Views, scene: Scene, counted: Tensor, margin: int, loss: ViewSynthesis) -> Seen:
+def draw_extras(
+    views: Views, snippets: Snippets, counted: Tensor, margin: int, loss: ViewSynthesis
+) -> Extras:
     """Depth, the next frame as seen from each target, what differs, and the motion to it.
 
     Args:
         views: of the S targets of one clip.
-        scene: of them.
-        counted: `(S,)` bool, False for targets that are padding, which are grey, too.
-        margin: frames before the first and after the last target, which are grey.
+        snippets: of them.
+        counted: `(S,)` bool, False for targets that are padding; these are grey.
+        margin: frames before the first and after the last target, grey as well.
         loss: knows how rotations are written, and what an error is.
     """
     depth = 1 / views.disparities[0][:, 0]  # (S, H, W)
     motions = pose_matrix(views.poses, loss.rotation)[:, margin]  # to the next frame
-    ahead = scene._replace(sources=scene.sources[:, margin : margin + 1])
+    ahead = snippets._replace(sources=snippets.sources[:, margin : margin + 1])
     warp = warp_sources(ahead, depth, motions[:, None])[0]
     view = ((warp.image + 1) * 127.5).round().clamp(0, 255).permute(0, 2, 3, 1)
     view = torch.where(warp.valid[..., None], view, view.new_tensor(UNKNOWN))
     view[~counted] = view.new_tensor(UNKNOWN)
     far = _padded(depth.masked_fill(~counted[:, None, None], torch.nan), margin)
     error = _padded(
-        loss.error(scene.target, warp.image).masked_fill(
+        loss.error(snippets.target, warp.image).masked_fill(
             ~(warp.valid & counted[:, None, None]), torch.nan
         ),
         margin,
@@ -86,7 +88,7 @@ def see(views: Views, scene: Scene, counted: Tensor, margin: int, loss: ViewSynt
         "motion to the next frame (depth's unit)": _series("xyz", motions[:, :3, 3], margin, "t"),
         "rotation to the next frame (degrees)": _series("xyz", angles, margin, "r"),
     }
-    return Seen(panels, scales, lines)
+    return Extras(panels, scales, lines)
 
 
 def _series(axes: str, values: Tensor, margin: int, kind: str) -> dict[str, np.ndarray]:

@@ -24,9 +24,9 @@ from lightning_cam.metrics.depth import Crop
 from lightning_cam.models.sfm import SfMLearner, Views
 from lightning_cam.tasks.schedules import scheduled, trainable
 from lightning_cam.tasks.sfm.evaluation import OdometryScores
-from lightning_cam.tasks.sfm.images import Seen, save_images, see
+from lightning_cam.tasks.sfm.images import Extras, draw_extras, save_images
 from lightning_cam.tasks.sfm.outputs import column_names, column_values
-from lightning_cam.tasks.sfm.view_synthesis import Losses, Scene, ViewSynthesis, warp_sources
+from lightning_cam.tasks.sfm.view_synthesis import Losses, Snippets, ViewSynthesis, warp_sources
 
 
 class StructureFromMotion(L.LightningModule):
@@ -105,12 +105,12 @@ class StructureFromMotion(L.LightningModule):
         """Depth and motion of all targets of clips (B, 3, T, H, W)."""
         return self.model(clip, self.view_synthesis.geometry_weight > 0)
 
-    def scene(self, batch: Batch) -> Scene:
+    def snippets(self, batch: Batch) -> Snippets:
         """The images by which the views of a batch are judged, of R = B*S targets."""
         clip = (2 * (batch["video"].float() * self.std + self.mean) - 1).clamp(-1, 1)
         target, sources = self.net.snippets(clip)
         targets = len(target) // len(clip)
-        return Scene(target, sources, batch["intrinsics"].float().repeat_interleave(targets, 0))
+        return Snippets(target, sources, batch["intrinsics"].float().repeat_interleave(targets, 0))
 
     def targets(self, batch: Batch) -> Tensor:
         """Which targets have a whole snippet, (B, S) bool."""
@@ -125,10 +125,10 @@ class StructureFromMotion(L.LightningModule):
         margin = self.net.margin
         return frames[:, margin : frames.shape[1] - margin]
 
-    def losses(self, views: Views, scene: Scene) -> Losses:
+    def losses(self, views: Views, snippets: Snippets) -> Losses:
         """The terms of the loss for each target; in float32, whatever the networks run in."""
-        with torch.autocast(scene.target.device.type, enabled=False):
-            return self.view_synthesis(_in_float32(views), scene)
+        with torch.autocast(snippets.target.device.type, enabled=False):
+            return self.view_synthesis(_in_float32(views), snippets)
 
     def on_fit_start(self) -> None:
         if str(self.trainer.precision).endswith("-true") and "32" not in str(
@@ -140,7 +140,7 @@ class StructureFromMotion(L.LightningModule):
             )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        losses = self.losses(self(batch["video"]), self.scene(batch))
+        losses = self.losses(self(batch["video"]), self.snippets(batch))
         counted = self.targets(batch).flatten()
         loss = _mean(losses.total, counted)
         rows = int(counted.sum())
@@ -164,15 +164,15 @@ class StructureFromMotion(L.LightningModule):
         self._log_scores("test", self.test_scores)
 
     def _evaluation_step(self, stage: str, scores: OdometryScores, batch: Batch) -> None:
-        views, scene = _in_float32(self(batch["video"])), self.scene(batch)
-        losses, counted = self.losses(views, scene), self.targets(batch)
+        views, snippets = _in_float32(self(batch["video"])), self.snippets(batch)
+        losses, counted = self.losses(views, snippets), self.targets(batch)
         if "target" in batch:  # films overlap: each target counts once
             counted = counted & self.inner(batch["target"])
         motions = pose_matrix(views.poses, self.view_synthesis.rotation)
         scores.update(batch, counted, views.disparities[0], motions)
         counted = counted.flatten()
         rows = int(counted.sum())
-        warp, identity = self.against_identity(views, scene, motions)
+        warp, identity = self.against_identity(views, snippets, motions)
         for name, value in {
             "loss": losses.total,
             "view_synthesis": losses.view_synthesis,
@@ -188,23 +188,23 @@ class StructureFromMotion(L.LightningModule):
             )
 
     def against_identity(
-        self, views: Views, scene: Scene, motions: Tensor
+        self, views: Views, snippets: Snippets, motions: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Mean |difference| of images in [0, 1] to the warped and to the plain sources, (R,).
 
         Over the same pixels, those that the warped sources show: pixels out of view count in
         neither, so that warping out of view gains nothing.
         """
-        with torch.autocast(scene.target.device.type, enabled=False):  # half a pixel matters
-            warps = warp_sources(scene, 1 / views.disparities[0][:, 0], motions)
+        with torch.autocast(snippets.target.device.type, enabled=False):  # half a pixel matters
+            warps = warp_sources(snippets, 1 / views.disparities[0][:, 0], motions)
         valid = torch.stack([warp.valid for warp in warps], 1)  # (R, N, H, W)
         pixels = valid.sum((1, 2, 3)).clamp(min=1)
 
         def error(images: Tensor) -> Tensor:
-            apart = (scene.target[:, None] - images).abs().mean(2) / 2
+            apart = (snippets.target[:, None] - images).abs().mean(2) / 2
             return (apart * valid).sum((1, 2, 3)) / pixels
 
-        return error(torch.stack([warp.image for warp in warps], 1)), error(scene.sources)
+        return error(torch.stack([warp.image for warp in warps], 1)), error(snippets.sources)
 
     def _log_scores(self, stage: str, scores: OdometryScores) -> None:
         found = scores.compute()  # over all ranks
@@ -265,8 +265,10 @@ class StructureFromMotion(L.LightningModule):
         copies = len(clip) // len(batch["video"])
         batch = _tensors(batch, clip.device)
         views = self(clip)
-        scene = Scene(*(part.repeat(copies, *[1] * (part.ndim - 1)) for part in self.scene(batch)))
-        losses = self.losses(views, scene)
+        snippets = Snippets(
+            *(part.repeat(copies, *[1] * (part.ndim - 1)) for part in self.snippets(batch))
+        )
+        losses = self.losses(views, snippets)
         found = column_values(views, losses, self.box).unflatten(0, (len(clip), -1))  # (n*B, S, K)
         counted = self.targets(batch).repeat(copies, 1)[..., None]
         return (found * counted).sum(1) / counted.sum(1).clamp(min=1)
@@ -276,7 +278,7 @@ class StructureFromMotion(L.LightningModule):
         level = frame.cpu()[:, None] * self.std.cpu() + self.mean.cpu()  # (3, 1, H, W)
         return (255 * level[:, 0]).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
-    def seen(self, batch: Batch) -> Seen:
+    def extras(self, batch: Batch) -> Extras:
         """What there is to see beside the heat: depth, warped source, error, and the motion.
 
         Args:
@@ -286,7 +288,9 @@ class StructureFromMotion(L.LightningModule):
         with torch.no_grad():
             views = _in_float32(self(batch["video"]))
         counted = self.targets(batch)[0]
-        return see(views, self.scene(batch), counted, self.net.margin, self.view_synthesis)
+        return draw_extras(
+            views, self.snippets(batch), counted, self.net.margin, self.view_synthesis
+        )
 
 
 def _tensors(batch: Batch, device: torch.device) -> Batch:

@@ -32,7 +32,7 @@ _TIE = 1e-5  # errors that differ by less are the same
 _SMOOTH_STEP = {"depth": 2.3, "disparity": 2.0, "edges": 2.0}  # by which coarser scales count less
 
 
-class Scene(NamedTuple):
+class Snippets(NamedTuple):
     """The images by which views are judged.
 
     Attributes:
@@ -63,7 +63,7 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True)
 class ViewSynthesis:
-    """The loss and its options. Called with what the network makes of targets, and the scene.
+    """The loss and its options. Called with what the network makes of targets, and their snippets.
 
         total = view_synthesis + mask_weight * mask + smooth_weight * smooth
                 + geometry_weight * geometry
@@ -119,7 +119,7 @@ class ViewSynthesis:
         if not 0 <= self.ssim <= 1:
             raise ConfigError(f"ssim={self.ssim} must lie between 0 and 1")
 
-    def __call__(self, views: Views, scene: Scene) -> Losses:
+    def __call__(self, views: Views, snippets: Snippets) -> Losses:
         """The terms for each of R targets.
 
         Raises:
@@ -139,9 +139,9 @@ class ViewSynthesis:
         for s, disparity in enumerate(views.disparities):
             judged = disparity
             if self.full_resolution:
-                size = scene.target.shape[-2:]
+                size = snippets.target.shape[-2:]
                 judged = F.interpolate(disparity, size, mode="bilinear", align_corners=False)
-            near = resized(scene, judged.shape[-2:])
+            near = resize_snippets(snippets, judged.shape[-2:])
             error, valid, apart = self._errors(views, near, judged, motions, s)
             error, counted = self._counted(error, valid, near)
             if views.masks is not None:
@@ -172,13 +172,13 @@ class ViewSynthesis:
         return Losses(total, *terms)
 
     def _errors(
-        self, views: Views, scene: Scene, disparity: Tensor, motions: Tensor, scale: int
+        self, views: Views, snippets: Snippets, disparity: Tensor, motions: Tensor, scale: int
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Errors and validity (R, N, h, w), and where asked for how far the depths are apart."""
         depth = 1 / disparity[:, 0]
-        warps = warp_sources(scene, depth, motions, self.padding)
+        warps = warp_sources(snippets, depth, motions, self.padding)
         valid = torch.stack([warp.valid for warp in warps], 1)
-        errors = [self.error(scene.target, warp.image) for warp in warps]
+        errors = [self.error(snippets.target, warp.image) for warp in warps]
         if not self.geometry_weight or views.source_disparities is None:
             return torch.stack(errors, 1), valid, None
         apart = []
@@ -199,14 +199,14 @@ class ViewSynthesis:
         apart = ((1 - ssim(target, other)) / 2).clamp(0, 1)
         return (self.ssim * apart + (1 - self.ssim) * (target - other).abs()).mean(1)
 
-    def _counted(self, error: Tensor, valid: Tensor, scene: Scene) -> tuple[Tensor, Tensor]:
+    def _counted(self, error: Tensor, valid: Tensor, snippets: Snippets) -> tuple[Tensor, Tensor]:
         """Errors (R, N, h, w) as they count, and where they do.
 
         Before any weight: a weight near 0 is no reason to prefer a source.
         """
         still = None
         if self.auto_mask:
-            plain = [self.error(scene.target, source) for source in scene.sources.unbind(1)]
+            plain = [self.error(snippets.target, source) for source in snippets.sources.unbind(1)]
             still = torch.stack(plain, 1).detach()
         if self.min_reprojection:
             seen = error.detach().masked_fill(~valid, torch.inf)
@@ -220,30 +220,30 @@ class ViewSynthesis:
             error = torch.where(error.detach() + _TIE < still, error, still)
         return error, valid
 
-    def _smooth(self, disparity: Tensor, scene: Scene, scale: int) -> Tensor:
+    def _smooth(self, disparity: Tensor, snippets: Snippets, scale: int) -> Tensor:
         if self.smooth == "edges":
-            image = (F.interpolate(scene.target, disparity.shape[-2:], mode="area") + 1) / 2
+            image = (F.interpolate(snippets.target, disparity.shape[-2:], mode="area") + 1) / 2
             term = edge_smoothness(disparity[:, 0], image)
         else:
             term = smoothness(1 / disparity[:, 0] if self.smooth == "depth" else disparity[:, 0])
         return term / _SMOOTH_STEP[self.smooth] ** scale
 
 
-def resized(scene: Scene, size: torch.Size | tuple[int, int]) -> Scene:
-    """The scene in images of another size, by averaging, with its intrinsics."""
-    old = scene.target.shape[-2:]
+def resize_snippets(snippets: Snippets, size: torch.Size | tuple[int, int]) -> Snippets:
+    """The snippets in images of another size, by averaging, with its intrinsics."""
+    old = snippets.target.shape[-2:]
     if tuple(size) == tuple(old):
-        return scene
-    sources = scene.sources.flatten(0, 1)
-    return Scene(
-        F.interpolate(scene.target, size, mode="area"),
-        F.interpolate(sources, size, mode="area").unflatten(0, scene.sources.shape[:2]),
-        resize_intrinsics(scene.intrinsics, (old[0], old[1]), (size[0], size[1])),
+        return snippets
+    sources = snippets.sources.flatten(0, 1)
+    return Snippets(
+        F.interpolate(snippets.target, size, mode="area"),
+        F.interpolate(sources, size, mode="area").unflatten(0, snippets.sources.shape[:2]),
+        resize_intrinsics(snippets.intrinsics, (old[0], old[1]), (size[0], size[1])),
     )
 
 
 def warp_sources(
-    scene: Scene,
+    snippets: Snippets,
     depth: Tensor,
     motions: Tensor,
     padding: Literal["zeros", "border"] = "zeros",
@@ -251,14 +251,14 @@ def warp_sources(
     """Each source as seen from the target.
 
     Args:
-        scene: of R targets with N sources.
-        depth: `(R, h, w)` of the targets, in the scene's size.
+        snippets: of R targets with N sources.
+        depth: `(R, h, w)` of the targets, in the size of the snippets.
         motions: `(R, N, 4, 4)`, target -> source.
         padding: see `inverse_warp`.
     """
     return [
-        inverse_warp(source, depth, motion, scene.intrinsics, padding)
-        for source, motion in zip(scene.sources.unbind(1), motions.unbind(1), strict=True)
+        inverse_warp(source, depth, motion, snippets.intrinsics, padding)
+        for source, motion in zip(snippets.sources.unbind(1), motions.unbind(1), strict=True)
     ]
 
 

@@ -26,7 +26,7 @@ from lightning_cam.explaining.explained_clip import draw_clip, explain_clip
 from lightning_cam.explaining.tables import SCORES, score_rows
 from lightning_cam.files import write_csv
 from lightning_cam.tasks import StructureFromMotion, ViewSynthesis
-from lightning_cam.tasks.sfm.view_synthesis import Scene
+from lightning_cam.tasks.sfm.view_synthesis import Snippets
 
 
 class Regressor(nn.Module):
@@ -107,11 +107,11 @@ def test_re2_the_pose_network_s_last_layer() -> None:
     film = drive(frames=4, height=40, width=160)
     clip = film.images[None]
     target, sources = sfm.snippets(clip)
-    scene = Scene(target, sources, film.intrinsics.repeat(2, 1, 1))
+    snippets = Snippets(target, sources, film.intrinsics.repeat(2, 1, 1))
     loss = ViewSynthesis()
 
     def columns(rows: Tensor) -> Tensor:
-        return -loss(sfm(rows), scene).total.sum()[None, None]
+        return -loss(sfm(rows), snippets).total.sum()[None, None]
 
     model = lc.Explainable.of(
         sfm, ["pose.conv7"], forward=columns, softmax=False, fold=sfm.explain_fold
@@ -119,7 +119,7 @@ def test_re2_the_pose_network_s_last_layer() -> None:
     with capture(sfm.pose.conv7) as calls:
         views = sfm(clip)
     poses = views.poses.detach().requires_grad_()
-    (push,) = torch.autograd.grad(-loss(views._replace(poses=poses), scene).total.sum(), poses)
+    (push,) = torch.autograd.grad(-loss(views._replace(poses=poses), snippets).total.sum(), poses)
     (a,) = calls  # (R, D, h, w)
     assert a.shape[2:] == (1, 2)
     weight = sfm.pose.pose.weight[:, :, 0, 0]  # (6 N, D)
@@ -444,8 +444,8 @@ def test_numbers_reach_the_files_and_doubt_the_image(tmp_path: Path, low: bool) 
     flagged = {captions["both"], captions["pos"]} if low else set()
     if low:
         assert float(found["both"].numbers["pull"]) < 0.01
-    assert set(image.faint) == flagged
-    for why in image.faint.values():
+    assert set(image.doubts) == flagged
+    for why in image.doubts.values():
         assert why.startswith("low gradient: the layer moves the column by 0.00")
     assert image.value == pytest.approx(float(found["both"].outputs[0, 0]))
     assert (captions["both"] in image.signed) is bool((found["both"].heatmap < 0).any())

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import lightning_cam as lc
-from lightning_cam.attribution.spectrum_relevance import MEASURES, _windows
+from lightning_cam.attribution.spectrum_relevance import SPECTRUM_MEASURES, _windows
 from lightning_cam.data.multispectral.module import Multispectral
 from lightning_cam.explaining.clip_files import write_clip
 from lightning_cam.explaining.explained_clip import (
@@ -38,7 +38,7 @@ from lightning_cam.explaining.tables import (
 from lightning_cam.files import write_csv
 from lightning_cam.viz import ReportEntry, draw_sheet, draw_video, write_report
 from lightning_cam.viz.clip_video import panel_size
-from lightning_cam.viz.drawing import SPECTRA as COLORS
+from lightning_cam.viz.drawing import SPECTRUM_COLORS as COLORS
 from lightning_cam.viz.time_bars import Strip
 
 SPECTRA = {"tv": (0, 1, 2), "ir": (3,)}
@@ -82,7 +82,7 @@ def all_finite(found: lc.SpectrumRelevance) -> bool:
 # --- closed forms ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", MEASURES)
+@pytest.mark.parametrize("method", SPECTRUM_MEASURES)
 @pytest.mark.parametrize("softmax", [True, False])
 @pytest.mark.parametrize("only", [0, 1])
 def test_a_network_that_reads_one_spectrum_has_all_of_it_there(method, softmax, only) -> None:
@@ -105,48 +105,48 @@ def test_an_additive_column_is_divided_by_what_each_spectrum_adds() -> None:
     torch.testing.assert_close(found.total, (parts / whole).sum(2))
     torch.testing.assert_close(found.mixture, parts / parts.sum(1, keepdim=True))
     each = lc.spectrum_relevance(model, clip, SPECTRA, 0, "perturbation", window=1)
-    assert each.fall is not None and each.fall_all is not None and each.window_fall is not None
+    assert each.drop is not None and each.drop_all is not None and each.window_drop is not None
     torch.testing.assert_close(each.share, found.share)
     torch.testing.assert_close(each.total, found.total)
-    torch.testing.assert_close(each.fall, parts.sum(2))
-    torch.testing.assert_close(each.fall_all, each.fall.sum(1))
-    torch.testing.assert_close(each.window_fall, parts)
+    torch.testing.assert_close(each.drop, parts.sum(2))
+    torch.testing.assert_close(each.drop_all, each.drop.sum(1))
+    torch.testing.assert_close(each.window_drop, parts)
     assert each.windows == tuple((t, t + 1) for t in range(8))
 
 
-def test_where_both_are_needed_falls_do_not_add_up() -> None:
+def test_where_both_are_needed_drops_do_not_add_up() -> None:
     clip = bright(2)
     tv, ir = evidence(clip)
     both = tv.mean(1) * ir.mean(1)
     found = lc.spectrum_relevance(
         made(lambda tv, ir: tv.mean(1) * ir.mean(1)), clip, SPECTRA, 0, "perturbation"
     )
-    assert found.fall is not None
-    torch.testing.assert_close(found.fall, both[:, None].expand(2, 2))
-    torch.testing.assert_close(found.fall_all, both)  # not the sum
+    assert found.drop is not None
+    torch.testing.assert_close(found.drop, both[:, None].expand(2, 2))
+    torch.testing.assert_close(found.drop_all, both)  # not the sum
     torch.testing.assert_close(found.total, torch.full((2, 2), 0.5, dtype=torch.float64))
 
 
-def test_where_either_suffices_neither_falls() -> None:
+def test_where_either_suffices_neither_drops() -> None:
     model = made(lambda tv, ir: torch.maximum(tv.mean(1).sign(), ir.mean(1).sign()))
     found = lc.spectrum_relevance(model, bright(), SPECTRA, 0, "perturbation")
-    assert found.fall is not None and found.fall_all is not None
-    assert found.fall.tolist() == [[0, 0]] and found.fall_all.tolist() == [1]
+    assert found.drop is not None and found.drop_all is not None
+    assert found.drop.tolist() == [[0, 0]] and found.drop_all.tolist() == [1]
     assert (found.total == 0).all() and (found.share == 0).all()
 
 
-def test_a_spectrum_that_speaks_against_the_column_has_no_share_but_a_negative_fall() -> None:
+def test_a_spectrum_that_speaks_against_the_column_has_no_share_but_a_negative_drop() -> None:
     clip = bright()
     tv, ir = evidence(clip)
     model = made(lambda tv, ir: tv.mean(1) - ir.mean(1))
     found = lc.spectrum_relevance(model, clip, SPECTRA, 0, "perturbation")
-    assert found.fall is not None and found.total.tolist() == [[1, 0]]
-    torch.testing.assert_close(found.fall, torch.stack([tv.mean(1), -ir.mean(1)], 1))
+    assert found.drop is not None and found.total.tolist() == [[1, 0]]
+    torch.testing.assert_close(found.drop, torch.stack([tv.mean(1), -ir.mean(1)], 1))
     gradient = lc.spectrum_relevance(model, clip, SPECTRA, 0)  # counts amounts
     torch.testing.assert_close(gradient.total[:, 1], (ir.sum() / (tv + ir).sum())[None])
 
 
-@pytest.mark.parametrize("method", MEASURES)
+@pytest.mark.parametrize("method", SPECTRUM_MEASURES)
 @pytest.mark.parametrize("when", [0, 5, 15])
 def test_the_curve_peaks_where_the_evidence_is(method, when) -> None:
     model = made(lambda tv, ir: ir[:, when] + 0.01 * tv.mean(1), softmax=True)
@@ -157,32 +157,32 @@ def test_the_curve_peaks_where_the_evidence_is(method, when) -> None:
     assert curve[near].sum() == pytest.approx(float(curve.sum())) and curve[near].sum() > 0.9
 
 
-def test_the_fall_is_that_of_the_probability() -> None:
+def test_the_drop_is_that_of_the_probability() -> None:
     clip = bright()
     tv, ir = (e.mean(1) for e in evidence(clip))
     model = made(lambda tv, ir: 2 * tv.mean(1) + ir.mean(1), softmax=True)
     found = lc.spectrum_relevance(model, clip, SPECTRA, "no", "perturbation")
     p = torch.sigmoid(-torch.stack([2 * tv + ir, ir, 2 * tv, 0 * tv]))
-    assert found.fall is not None and found.fall_all is not None
-    torch.testing.assert_close(found.fall, (p[0] - p[1:3]).T)
-    torch.testing.assert_close(found.fall_all, p[0] - p[3])
+    assert found.drop is not None and found.drop_all is not None
+    torch.testing.assert_close(found.drop, (p[0] - p[1:3]).T)
+    torch.testing.assert_close(found.drop_all, p[0] - p[3])
 
 
 # --- what must not count ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", MEASURES)
+@pytest.mark.parametrize("method", SPECTRUM_MEASURES)
 def test_a_spectrum_that_is_black_already_does_not_matter(method) -> None:
     clip = bright(2)
     clip[:, 3] = BLACK[3]
     model = made(lambda tv, ir: tv.mean(1) + 100 * ir.mean(1))
     found = lc.spectrum_relevance(model, clip, SPECTRA, 0, method)
     assert found.total.tolist() == [[1, 0], [1, 0]]
-    if found.fall is not None:
-        assert found.fall[:, 1].tolist() == [0, 0]
+    if found.drop is not None:
+        assert found.drop[:, 1].tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("method", MEASURES)
+@pytest.mark.parametrize("method", SPECTRUM_MEASURES)
 def test_padded_frames_get_nothing(method) -> None:
     clip = bright(2)
     valid = torch.arange(8)[None] < torch.tensor([[8], [3]])
@@ -195,7 +195,7 @@ def test_padded_frames_get_nothing(method) -> None:
     assert all_finite(silent) and (silent.share == 0).all()
 
 
-@pytest.mark.parametrize("method", MEASURES)
+@pytest.mark.parametrize("method", SPECTRUM_MEASURES)
 def test_where_nothing_matters_all_is_zero(method) -> None:
     for rule in (
         lambda tv, ir: torch.ones_like(tv[:, 0]),  # no gradient at all
@@ -215,14 +215,14 @@ def test_rounding_is_no_evidence() -> None:
     net = Rounding(lambda tv, ir: 0.3 + 0 * tv.mean(1))
     model = lc.Explainable.of(net, [], softmax=False, black=BLACK)
     found = lc.spectrum_relevance(model, bright().float(), SPECTRA, 0, "perturbation", batch=3)
-    assert found.fall is not None and (found.fall != 0).any()
+    assert found.drop is not None and (found.drop != 0).any()
     assert (found.total == 0).all() and (found.share == 0).all()
 
 
 # --- how it is run ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", MEASURES)
+@pytest.mark.parametrize("method", SPECTRUM_MEASURES)
 def test_clips_of_a_batch_do_not_depend_on_one_another(method) -> None:
     torch.manual_seed(0)
     model = describe(Gap3d(4).eval().double(), black=BLACK)
@@ -230,7 +230,7 @@ def test_clips_of_a_batch_do_not_depend_on_one_another(method) -> None:
     together = lc.spectrum_relevance(model, clips, SPECTRA, None, method)
     for b in range(3):
         alone = lc.spectrum_relevance(model, clips[b : b + 1], SPECTRA, None, method, batch=1)
-        for name in ("share", "total", "target", "fall", "fall_all", "window_fall"):
+        for name in ("share", "total", "target", "drop", "drop_all", "window_drop"):
             ours, theirs = getattr(together, name), getattr(alone, name)
             if ours is not None:
                 torch.testing.assert_close(ours[b], theirs[0], rtol=1e-9, atol=1e-12)
@@ -264,7 +264,7 @@ def test_windows_hold_every_frame(steps, window, stride) -> None:
         assert len(windows) <= 7
 
 
-@pytest.mark.parametrize("method", MEASURES)
+@pytest.mark.parametrize("method", SPECTRUM_MEASURES)
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
 def test_the_network_is_left_as_it_was_found(method, context) -> None:
     net = Gap3d(4).train()
@@ -290,7 +290,7 @@ def test_a_network_that_works_in_place_on_its_input() -> None:
 
     clip = clip_of(1, 4, 6, 5, 5, dtype=torch.float64)
     kept = clip.clone()
-    for method in MEASURES:
+    for method in SPECTRUM_MEASURES:
         model = lc.Explainable.of(InPlace(lambda tv, ir: (tv + ir).mean(1)), [], black=BLACK)
         assert all_finite(lc.spectrum_relevance(model, clip, SPECTRA, 0, method))
         assert torch.equal(clip, kept), method
@@ -300,7 +300,7 @@ def test_half_precision_networks() -> None:
     torch.manual_seed(0)
     net = Gap3d(4).eval()
     clip = clip_of(1, 4, 8, 16, 16)
-    for method in MEASURES:
+    for method in SPECTRUM_MEASURES:
         full = lc.spectrum_relevance(describe(net.float(), black=BLACK), clip, SPECTRA, 0, method)
         half = lc.spectrum_relevance(
             describe(net.bfloat16(), black=BLACK), clip, SPECTRA, 0, method
@@ -316,8 +316,8 @@ def test_a_question_is_answered_by_its_own_score() -> None:
     against = lc.spectrum_relevance(
         model.counterfactual(), bright(), SPECTRA, "yes", "perturbation"
     )
-    assert plain.fall is not None and against.fall is not None
-    torch.testing.assert_close(against.fall, -plain.fall)
+    assert plain.drop is not None and against.drop is not None
+    torch.testing.assert_close(against.drop, -plain.drop)
     assert (plain.total.tolist(), against.total.tolist()) == ([[1, 0]], [[0, 1]])
 
 
@@ -409,11 +409,11 @@ def test_the_image_shows_both_views_and_the_shares(explained) -> None:
     stack = full.stacks["spectra for A by gradient"]
     np.testing.assert_array_equal(stack.shares, explained.spectra["gradient"].share[0])
     np.testing.assert_array_equal(stack.totals, explained.spectra["gradient"].total[0])
-    falls = full.stacks["spectra for A by perturbation"].falls
+    drops = full.stacks["spectra for A by perturbation"].drops
     perturbation = explained.spectra["perturbation"]
-    assert stack.falls is None and falls is not None
-    np.testing.assert_array_equal(falls[:2], perturbation.fall[0])
-    assert falls[2] == perturbation.fall_all[0]
+    assert stack.drops is None and drops is not None
+    np.testing.assert_array_equal(drops[:2], perturbation.drop[0])
+    assert drops[2] == perturbation.drop_all[0]
 
     video, before = draw_video(full), draw_video(plain)
     width = panel_size(32, 32)[1]
@@ -441,7 +441,7 @@ def test_the_bars_are_as_high_as_the_shares(explained) -> None:
     assert heights[2][0] == 0 and heights[2][1] == pytest.approx(full, abs=1)
 
 
-def test_the_arrays_hold_shares_and_falls(explained, tmp_path: Path) -> None:
+def test_the_arrays_hold_shares_and_drops(explained, tmp_path: Path) -> None:
     frames = np.zeros((6, 16, 16, 3), np.uint8)
     figure = draw_clip(explained.model, explained.found, frames, explained.batch, "clip")
     files = write_clip(
@@ -450,15 +450,15 @@ def test_the_arrays_hold_shares_and_falls(explained, tmp_path: Path) -> None:
     with np.load(files.arrays) as arrays:
         assert {name for name in arrays.files if name.startswith("spectrum")} == {
             *(f"spectrum{what}/{measure}/{name}" for what in ("", "_total")
-              for measure in MEASURES for name in ("tv", "ir")),
-            "spectrum_fall/tv", "spectrum_fall/ir", "spectrum_fall_all",
+              for measure in SPECTRUM_MEASURES for name in ("tv", "ir")),
+            "spectrum_drop/tv", "spectrum_drop/ir", "spectrum_drop_all",
         }  # fmt: skip
         share = arrays["spectrum/gradient/ir"]
         assert share.shape == (6,) and share[5] == 0  # padding
         total = sum(arrays[f"spectrum/gradient/{name}"].sum() for name in SPECTRA)
         assert total == pytest.approx(1)
-        fall = explained.spectra["perturbation"].fall
-        assert float(arrays["spectrum_fall/ir"]) == float(fall[0, 1])
+        drop = explained.spectra["perturbation"].drop
+        assert float(arrays["spectrum_drop/ir"]) == float(drop[0, 1])
 
 
 def test_the_tables_have_columns_for_the_spectra_of_the_class_asked_for(
@@ -470,22 +470,22 @@ def test_the_tables_have_columns_for_the_spectra_of_the_class_asked_for(
         smile, wave = csv.DictReader(file)
     added = [
         "share_tv_gradient", "share_ir_gradient", "share_tv_perturbation",
-        "share_ir_perturbation", "fall_tv", "fall_ir", "fall_all",
+        "share_ir_perturbation", "drop_tv", "drop_ir", "drop_all",
     ]  # fmt: skip
     assert list(smile) == [*SCORES, *added]
     assert (smile["target"], wave["target"]) == ("smile", "wave")
     assert not any(wave[name] for name in added)  # the other class was not asked about
-    gradient, perturbation = (explained.spectra[measure] for measure in MEASURES)
+    gradient, perturbation = (explained.spectra[measure] for measure in SPECTRUM_MEASURES)
     assert float(smile["share_ir_gradient"]) == pytest.approx(float(gradient.total[0, 1]), abs=1e-6)
-    assert float(smile["fall_tv"]) == pytest.approx(float(perturbation.fall[0, 0]), abs=1e-6)
-    assert shown_scores(scored)["probability falls"] == (
-        f"by {float(smile['fall_tv']):.2f} without TV, by {float(smile['fall_ir']):.2f} without "
-        f"IR, by {float(smile['fall_all']):.2f} without any"
+    assert float(smile["drop_tv"]) == pytest.approx(float(perturbation.drop[0, 0]), abs=1e-6)
+    assert shown_scores(scored)["probability drops"] == (
+        f"by {float(smile['drop_tv']):.2f} without TV, by {float(smile['drop_ir']):.2f} without "
+        f"IR, by {float(smile['drop_all']):.2f} without any"
     )
     with write_csv(tmp_path / "r.csv", list(relevance_rows(*args)), RELEVANCE).open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0])[len(RELEVANCE) :] == [
-        f"share_{name}_{measure}" for measure in MEASURES for name in SPECTRA
+        f"share_{name}_{measure}" for measure in SPECTRUM_MEASURES for name in SPECTRA
     ]
     shares = [float(row[f"share_{name}_gradient"]) for row in rows[:5] for name in SPECTRA]
     assert sum(shares) == pytest.approx(1, abs=1e-4)
@@ -501,7 +501,7 @@ def test_what_is_silent_leaves_the_cells_empty() -> None:
     spectra = explain_spectra(model, batch["video"], Data(), found["centre"].target)
     (row,) = score_rows(model, found, batch, spectra)
     assert row["share_ir_gradient"] == row["share_tv_perturbation"] == ""
-    assert row["fall_ir"] == row["fall_all"] == "0.000000"
+    assert row["drop_ir"] == row["drop_all"] == "0.000000"
     assert not any("share_ir" in name for row in relevance_rows(model, found, batch, spectra)
                    for name in row)  # fmt: skip
 
@@ -546,7 +546,7 @@ def test_the_callback_draws_the_spectra(tmp_path: Path) -> None:
     trainer.validate(Task(), Fused(), verbose=False)
     for clip in ("clip_0", "clip_1"):
         with np.load(tmp_path / "validate" / f"{clip}.npz") as arrays:
-            assert {"spectrum/gradient/ir", "spectrum_fall/tv"} < set(arrays.files)
+            assert {"spectrum/gradient/ir", "spectrum_drop/tv"} < set(arrays.files)
 
 
 def test_views_of_the_data_module(tmp_path: Path) -> None:
