@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.syntax import Syntax
 
-from lightning_cam.commands.common import plain, quiet, short
+from lightning_cam.commands.common import plain_settings, quiet, short
 from lightning_cam.commands.train_settings import (
     check_layers,
     check_settings,
@@ -27,7 +27,7 @@ from lightning_cam.commands.train_settings import (
 )
 from lightning_cam.commands.trainer import make_trainer, monitored
 from lightning_cam.errors import command_line, quoted
-from lightning_cam.explaining.measured_tables import EPOCH
+from lightning_cam.explaining.measured_files import EPOCH_COLUMNS
 from lightning_cam.explaining.measuring import build_measures
 from lightning_cam.files import write_text
 from lightning_cam.interfaces import (
@@ -60,7 +60,7 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
     Raises:
         UserError: what the user can mend.
     """
-    config = plain(cfg, _KEYS)
+    config = plain_settings(cfg, _KEYS)
     check_settings(config)
     no_distributed_sweep(config)
     run = open_run(config["runs"], config["name"], config["resume"])
@@ -87,7 +87,7 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
             task = build(config["task"], where="task")
             check_task(task)
             methods = build(config["explain"], where="explain")
-            measures = build_measures(config["measure"], EPOCH)
+            measures = build_measures(config["measure"], EPOCH_COLUMNS)
             check_layers(task, methods)
             skipped = SkippedClips()
             more = [skipped, *callbacks]

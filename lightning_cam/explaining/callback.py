@@ -18,14 +18,14 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lightning_cam.attribution import Attribution, Explainable, Explanation
 from lightning_cam.explaining.clip_files import file_name, write_clip
 from lightning_cam.explaining.explained_clip import (
+    clip_extras,
     clip_frames,
-    clip_seen,
     clip_views,
     draw_clip,
     explain_clip,
     explain_spectra,
 )
-from lightning_cam.explaining.measured_tables import EPOCH, write_epoch
+from lightning_cam.explaining.measured_files import EPOCH_COLUMNS, write_epoch
 from lightning_cam.explaining.measuring import (
     check_measures,
     compares,
@@ -44,7 +44,7 @@ from lightning_cam.interfaces import (
 )
 from lightning_cam.metrics import Measure, Measured
 from lightning_cam.progress import no_progress
-from lightning_cam.training.skipped_clips import as_mapping, gather
+from lightning_cam.training.skipped_clips import batch_as_mapping, gather
 from lightning_cam.viz import draw_attention, save_png
 
 
@@ -115,7 +115,7 @@ class ExplainCallback(Callback):
         self.every_n_epochs = every_n_epochs
         self.fps = fps
         self.folder = None if folder is None else Path(folder)
-        self.measures = check_measures(measures or {}, EPOCH, "measures")
+        self.measures = check_measures(measures or {}, EPOCH_COLUMNS, "measures")
         # clip -> epoch -> weights; plain containers, for it travels in checkpoints
         self.history: dict[str, dict[int, list[float]]] = {}
         self._batches: dict[str, list[tuple[str, Any]]] = {}  # split -> (title, batch of one)
@@ -176,7 +176,7 @@ class ExplainCallback(Callback):
                 wanted = np.linspace(0, size - 1, min(wanted, size)).round().astype(int).tolist()
             for index in list(wanted)[trainer.global_rank :: trainer.world_size]:
                 try:
-                    batch = as_mapping(loader.collate_fn([loader.dataset[index]]))
+                    batch = batch_as_mapping(loader.collate_fn([loader.dataset[index]]))
                     if any(batch.get("error", ())):
                         raise RuntimeError(batch["error"][0])
                 except Exception as error:
@@ -208,7 +208,7 @@ class ExplainCallback(Callback):
         target = next(iter(explanations.values())).target
         spectra = explain_spectra(model, clip, data, target, on_error)
         frames = clip_frames(data, clip)
-        views, seen = clip_views(data, clip), clip_seen(task, batch)
+        views, seen = clip_views(data, clip), clip_extras(task, batch)
         figure = draw_clip(
             model, explanations, frames, batch, title, spectra=spectra, views=views, seen=seen
         )

@@ -118,7 +118,7 @@ def clip_views(data: object, clip: Tensor) -> dict[str, np.ndarray]:
     return {name: frames[0] for name, frames in data.views(clip).items()}
 
 
-def clip_seen(task: object, batch: Batch) -> Any:
+def clip_extras(task: object, batch: Batch) -> Any:
     """What a task has to show of one clip beside its frames: `panels`, their `scales`, `lines`.
 
     None where it has nothing; see `tasks.sfm_images.Seen`.
@@ -148,7 +148,7 @@ def draw_clip(
         title: the clip's name.
         spectra: what `explain_spectra` found.
         views: what `clip_views` found. `frames` are drawn for the first, the visible one.
-        seen: what `clip_seen` found.
+        seen: what `clip_extras` found.
     """
     first = next(iter(explanations.values()))
     label = true_label(batch)
@@ -253,7 +253,7 @@ def probabilities(model: Explainable, outputs: Tensor) -> list[tuple[str, float]
     return [(model.name(column), value) for column, value in enumerate(values)]
 
 
-def relevance(explanation: Explanation, batch: Mapping[str, Any]) -> np.ndarray:
+def frame_relevance(explanation: Explanation, batch: Mapping[str, Any]) -> np.ndarray:
     """Each frame's share of the heat of one clip (B = 1), the curve below the images.
 
     Returns:

@@ -6,6 +6,6 @@ checkpoints (`networks`) come rows, one for each network, clip and cell (`runnin
 `plots`, `report`).
 """
 
-from lightning_cam.study.command import run_study
+from lightning_cam.study.study_command import run_study
 
 __all__ = ["run_study"]

@@ -74,7 +74,7 @@ def check_explain(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"data.rate={rate} must be a number above 0, or null")
     check_clips(config["clips"], "clips")
     check_fps(config["fps"], "fps")
-    asked = selected_kinds(config["select"])
+    asked = asked_outcomes(config["select"])
     if asked and config["video"] is not None:
         raise ConfigError(
             f"select={','.join(asked)} needs true classes, which a video does not have; leave out "
@@ -99,7 +99,7 @@ def check_study(config: Mapping[str, Any]) -> None:
     check_explain({**config, "ckpt": names[0]})
 
 
-def selected_kinds(select: Any) -> list[str]:
+def asked_outcomes(select: Any) -> list[str]:
     """What `select` asks for, of `viz.OUTCOMES`, each once; empty for None.
 
     Raises:

@@ -16,21 +16,21 @@ from torch import Tensor
 from lightning_cam.attribution import Explainable, Explanation, explain
 from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import UserError
-from lightning_cam.explaining.explain_all import on_device
+from lightning_cam.explaining.clips_by_outcome import network_outputs
+from lightning_cam.explaining.explain_command import on_device
 from lightning_cam.explaining.explained_clip import probabilities
-from lightning_cam.explaining.selection import outputs
 from lightning_cam.metrics import Explained, Measured, measure
 from lightning_cam.progress import progress
 from lightning_cam.study.design import Design
-from lightning_cam.study.journal import Journal, Key, Row
+from lightning_cam.study.design_parts import Cell
+from lightning_cam.study.journal import CellKey, Journal, StudyRow
 from lightning_cam.study.networks import Network
-from lightning_cam.study.parts import Cell
 
 _DIGITS = 5  # of a curve's points; areas are kept as they are
 T = TypeVar("T")
 
 
-class Unit(NamedTuple):
+class WorkItem(NamedTuple):
     """One clip as one network sees it, and the cells it gets: what a process works on at a time."""
 
     network: Network
@@ -38,14 +38,14 @@ class Unit(NamedTuple):
     clip: int
     cells: tuple[str, ...]
 
-    def key(self, cell: str) -> Key:
+    def key(self, cell: str) -> CellKey:
         return *self.network.key, self.input, self.clip, cell
 
 
-def units_of(networks: Sequence[Network], design: Design) -> list[Unit]:
+def work_items(networks: Sequence[Network], design: Design) -> list[WorkItem]:
     """All clips of a study, those with most cells first, so that processes share evenly."""
     units = [
-        Unit(network, name, index, design.cells_of(swept=index in network.swept[name]))
+        WorkItem(network, name, index, design.cells_of(swept=index in network.swept[name]))
         for network in networks
         for name, indices in network.inputs.items()
         for index in indices
@@ -53,7 +53,9 @@ def units_of(networks: Sequence[Network], design: Design) -> list[Unit]:
     return sorted(units, key=lambda unit: -len(unit.cells))
 
 
-def missing(unit: Unit, done: Mapping[Key, Row], *, retry: bool = False) -> list[str]:
+def missing_cells(
+    unit: WorkItem, done: Mapping[CellKey, StudyRow], *, retry: bool = False
+) -> list[str]:
     """The cells of a clip that are not measured yet; with `retry`, those that failed as well."""
     found = [cell for cell in unit.cells if unit.key(cell) in done]
     if not retry:
@@ -63,13 +65,13 @@ def missing(unit: Unit, done: Mapping[Key, Row], *, retry: bool = False) -> list
     return [cell for cell in unit.cells if cell not in worked]
 
 
-def failed(row: Row) -> bool:
+def failed(row: StudyRow) -> bool:
     """Whether a method failed on a clip, or a measure on its map."""
     return bool(row["error"] or row.get("unmeasured"))
 
 
 @dataclass
-class Tally:
+class StudyProblems:
     """What went wrong on the way.
 
     Attributes:
@@ -83,7 +85,7 @@ class Tally:
     warned: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: Collection[Row]) -> Tally:
+    def of(cls, rows: Collection[StudyRow]) -> StudyProblems:
         tally = cls()
         for row in rows:
             if not row["cell"]:
@@ -98,10 +100,10 @@ class Tally:
         return tally
 
 
-def run_cells(
+def measure_cells(
     design: Design,
-    units: Sequence[Unit],
-    done: Mapping[Key, Row],
+    units: Sequence[WorkItem],
+    done: Mapping[CellKey, StudyRow],
     journal: Journal,
     device: str,
     say: Callable[[str], None] = print,
@@ -119,7 +121,7 @@ def run_cells(
     Raises:
         ConfigError: the device cannot be used.
     """
-    work = [(unit, missing(unit, done, retry=design.retry)) for unit in units]
+    work = [(unit, missing_cells(unit, done, retry=design.retry)) for unit in units]
     networks = list(dict.fromkeys(unit.network.key for unit, _ in work))
     work.sort(key=lambda pair: networks.index(pair[0].network.key))
     named: set[str] = set()
@@ -143,10 +145,10 @@ def run_cells(
                     say(f"skipped {row['clip_id']}: {row['error']}")
 
 
-def _measure(design: Design, unit: Unit, cells: Sequence[str]) -> Iterator[Row]:
+def _measure(design: Design, unit: WorkItem, cells: Sequence[str]) -> Iterator[StudyRow]:
     """The rows of one clip, as they are finished."""
     network = unit.network
-    row: Row = {
+    row: StudyRow = {
         "network": network.name,
         "trained": network.trained,
         "input": unit.input,
@@ -168,7 +170,7 @@ def _measure(design: Design, unit: Unit, cells: Sequence[str]) -> Iterator[Row]:
     clip = batch["video"].to(network.task.device)
     try:
         model: Explainable = network.task.explainable(batch)
-        found = outputs(model, clip)
+        found = network_outputs(model, clip)
         if not bool(found.isfinite().all()):
             raise ValueError("the network's outputs are not finite")
     except Exception as error:
@@ -198,7 +200,7 @@ def _cell(
     clip: Tensor,
     target: Tensor,
     look: Callable[[Explanation], Measured],
-) -> Row:
+) -> StudyRow:
     """What is measured of one method on one clip; of a method that fails, why."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

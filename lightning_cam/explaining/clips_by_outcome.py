@@ -97,7 +97,7 @@ def select_clips(
         for batch in loader:
             batch = finished(move_data_to_device(batch, task.device))
             model = task.explainable(batch)
-            logits = outputs(model, batch["video"])
+            logits = network_outputs(model, batch["video"])
             for row, error in enumerate(batch["error"]):
                 index = order[looked]
                 looked += 1
@@ -113,7 +113,7 @@ def select_clips(
     return Selection(found, unreadable, looked)
 
 
-def outputs(model: Explainable, clip: Tensor) -> Tensor:
+def network_outputs(model: Explainable, clip: Tensor) -> Tensor:
     """The network's outputs `(B, K)` for clips, without anything else."""
     with torch.no_grad():
         return model.forward(clip).float()

@@ -19,14 +19,14 @@ from lightning_cam.explaining.measuring import (
     measure_clip,
     with_baselines,
 )
-from lightning_cam.explaining.tables import SCORES
+from lightning_cam.explaining.score_tables import SCORE_COLUMNS
 from lightning_cam.files import write_csv
 from lightning_cam.metrics import Measure, Measured, mean_interval, titles
 
-CURVES = ("clip_id", "method", "target", "measure", "fraction", "score")
-EPOCH = ("epoch", "clip", "method")
+CURVE_COLUMNS = ("clip_id", "method", "target", "measure", "fraction", "score")
+EPOCH_COLUMNS = ("epoch", "clip", "method")
 
-Found = Mapping[tuple[str, int], Measured]  # (method, column explained) -> what was measured
+MeasuredMaps = Mapping[tuple[str, int], Measured]  # (method, column explained) -> what was measured
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class MeasuredClip:
     """
 
     explanations: Mapping[str, Explanation]
-    found: Found
+    found: MeasuredMaps
     figure: Path | None = None
 
 
-class Measurements:
+class RunMeasurements:
     """The measurements of one run of `explain.py`.
 
     Args:
@@ -55,7 +55,7 @@ class Measurements:
     """
 
     def __init__(self, node: Any) -> None:
-        self.measures = build_measures(node, SCORES)
+        self.measures = build_measures(node, SCORE_COLUMNS)
         self.failed: dict[str, str] = {}  # why -> where first
         self._rows: list[dict[str, Any]] = []
         self._shown: dict[str, list[Measured]] = {}  # method -> of each clip
@@ -64,7 +64,7 @@ class Measurements:
     @property
     def columns(self) -> list[str]:
         """Of scores.csv, those of the measures among them."""
-        return [*SCORES, *self.measures]
+        return [*SCORE_COLUMNS, *self.measures]
 
     def clip(
         self,
@@ -119,7 +119,7 @@ class Measurements:
         """Write `curves.csv` and, of several clips, `curves.png`: points, and mean curves."""
         if not self._rows:
             return [], None
-        tables = [write_csv(folder / "curves.csv", self._rows, CURVES)]
+        tables = [write_csv(folder / "curves.csv", self._rows, CURVE_COLUMNS)]
         if max(map(len, self._shown.values())) < 2:
             return tables, None
         return tables, draw_measured(
@@ -161,7 +161,7 @@ def write_epoch(
         for method, measured in of_clip.items():
             methods.setdefault(method, []).append(measured)
             rows.append({"epoch": epoch, "clip": title, "method": method} | measured.texts())
-    write_csv(folder / "measures.csv", rows, [*EPOCH, *measures])
+    write_csv(folder / "measures.csv", rows, [*EPOCH_COLUMNS, *measures])
     means = {
         f"explain/{method}/{name}": mean_interval(float(m.values[name]) for m in found)
         for method, found in methods.items()
@@ -174,8 +174,8 @@ def write_epoch(
     return {name: s.mean for name, s in means.items() if s.clips}, figure
 
 
-def shown_measures(
-    rows: Sequence[Mapping[str, Any]], measures: Mapping[str, Measure], found: Found
+def page_measures(
+    rows: Sequence[Mapping[str, Any]], measures: Mapping[str, Measure], found: MeasuredMaps
 ) -> dict[str, str]:
     """What the report shows of a clip's rows: measure -> the values of all methods.
 
