@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         step_energy,
         step_maps,
     )
-    from lightning_cam.explaining.callback import ExplainCallback
+    from lightning_cam.explaining import ExplainCallback
     from lightning_cam.metrics import Curve, Ends, Protocol, deletion, insertion
 
 __version__ = "0.1.0"
@@ -75,12 +75,13 @@ _HOMES = {
         "step_energy",
         "step_maps",
     ),
-    "lightning_cam.explaining.callback": ("ExplainCallback",),
+    "lightning_cam.explaining": ("ExplainCallback",),
     "lightning_cam.metrics": ("Curve", "Ends", "Protocol", "deletion", "insertion"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _SUBPACKAGES = (
-    "attribution", "callbacks", "data", "errors", "geometry", "metrics", "models", "tasks", "viz",
+    "attribution", "data", "errors", "explaining", "geometry", "metrics", "models", "study",
+    "synthetic", "tasks", "training", "viz",
 )  # fmt: skip
 
 __all__ = [

@@ -322,7 +322,7 @@ ATTACKS = {
     "only the package": "lightning_cam",
     "re-exported module": "lightning_cam.data.video.reading.np",
     "function of a re-exported module": "lightning_cam.data.video.reading.np.load",
-    "class of a re-exported module": "lightning_cam.explaining.explained_clip.np.memmap",
+    "class of a re-exported module": "lightning_cam.explaining.clip_drawing.np.memmap",
     "re-exported class": "lightning_cam.errors.Path",
     "re-exported function": "lightning_cam.commands.run_train.train",
     "class attribute": "lightning_cam.attribution.Explainable.of",

@@ -13,8 +13,9 @@ from nets import Gap3d, batch_of, clip_of, describe
 
 import lightning_cam as lc
 from lightning_cam.attribution import Contrast, explain_contrast
+from lightning_cam.explaining.clip_drawing import draw_clip
+from lightning_cam.explaining.clip_explanations import explain_clip, frame_relevance
 from lightning_cam.explaining.clip_files import write_clip
-from lightning_cam.explaining.explained_clip import draw_clip, explain_clip, frame_relevance
 
 CLASSES = ["wave", "smile", "../c", "d"]
 

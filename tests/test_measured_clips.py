@@ -13,7 +13,7 @@ from nets import Gap3d, batch_of, clip_of, describe
 
 import lightning_cam as lc
 from lightning_cam.errors import ConfigError, UserError
-from lightning_cam.explaining.explained_clip import explain_clip
+from lightning_cam.explaining.clip_explanations import explain_clip
 from lightning_cam.explaining.measured_files import CURVE_COLUMNS, RunMeasurements, page_measures
 from lightning_cam.explaining.measuring import measure_clip, with_baselines
 from lightning_cam.explaining.score_tables import SCORE_COLUMNS, score_rows
@@ -200,7 +200,7 @@ def test_what_cannot_be_measured_is_told(model, clip, tmp_path: Path) -> None:
     only = {"space": explanations["space"]}
     assert RunMeasurements({"gini": {"_target_": GINI}}).clip(
         model, only, clip, batch, image
-    ).image is None and not image.exists()  # fmt: skip
+    ).figure is None and not image.exists()  # fmt: skip
 
 
 GINI = "lightning_cam.metrics.GiniIndex"

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 import lightning_cam as lc
 from lightning_cam import metrics
 from lightning_cam.explaining.callback import ExplainCallback
-from lightning_cam.explaining.explained_clip import explain_clip
+from lightning_cam.explaining.clip_explanations import explain_clip
 from lightning_cam.explaining.measured_files import RunMeasurements
 from lightning_cam.explaining.measuring import build_measures
 from lightning_cam.explaining.score_tables import score_rows

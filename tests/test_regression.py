@@ -21,8 +21,9 @@ import lightning_cam as lc
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.tensors import resize_heatmap
 from lightning_cam.explaining.callback import ExplainCallback
+from lightning_cam.explaining.clip_drawing import draw_clip
+from lightning_cam.explaining.clip_explanations import explain_clip
 from lightning_cam.explaining.clip_files import write_clip
-from lightning_cam.explaining.explained_clip import draw_clip, explain_clip
 from lightning_cam.explaining.score_tables import SCORE_COLUMNS, score_rows
 from lightning_cam.files import write_csv
 from lightning_cam.tasks import StructureFromMotion, ViewSynthesis

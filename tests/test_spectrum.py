@@ -21,13 +21,9 @@ from torch.utils.data import DataLoader
 import lightning_cam as lc
 from lightning_cam.attribution.spectrum_relevance import MEASURES, _windows
 from lightning_cam.data.multispectral.module import Multispectral
+from lightning_cam.explaining.clip_drawing import clip_views, draw_clip
+from lightning_cam.explaining.clip_explanations import explain_clip, explain_spectra
 from lightning_cam.explaining.clip_files import write_clip
-from lightning_cam.explaining.explained_clip import (
-    clip_views,
-    draw_clip,
-    explain_clip,
-    explain_spectra,
-)
 from lightning_cam.explaining.score_tables import (
     RELEVANCE_COLUMNS,
     SCORE_COLUMNS,

@@ -16,15 +16,9 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lightning_cam.attribution import Attribution, Explainable, Explanation
+from lightning_cam.explaining.clip_drawing import clip_extras, clip_frames, clip_views, draw_clip
+from lightning_cam.explaining.clip_explanations import explain_clip, explain_spectra
 from lightning_cam.explaining.clip_files import file_name, write_clip
-from lightning_cam.explaining.explained_clip import (
-    clip_extras,
-    clip_frames,
-    clip_views,
-    draw_clip,
-    explain_clip,
-    explain_spectra,
-)
 from lightning_cam.explaining.measured_files import EPOCH_COLUMNS, write_epoch
 from lightning_cam.explaining.measuring import (
     check_measures,

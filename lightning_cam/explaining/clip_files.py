@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from lightning_cam.attribution import Contrast, Explanation
-from lightning_cam.explaining.explained_clip import Spectra, frame_relevance
+from lightning_cam.explaining.clip_explanations import Spectra, frame_relevance
 from lightning_cam.files import whole_file
 from lightning_cam.viz import ClipFigure, draw_sheet, draw_video, save_png, write_video
 

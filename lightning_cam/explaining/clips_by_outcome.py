@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
@@ -17,7 +16,7 @@ from lightning_cam.data.core.clips import finished
 from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import ConfigError
-from lightning_cam.explaining.explained_clip import probabilities
+from lightning_cam.explaining.clip_explanations import network_outputs, probabilities
 from lightning_cam.interfaces import Task
 from lightning_cam.progress import progress
 from lightning_cam.viz import outcome
@@ -111,12 +110,6 @@ def select_clips(
             counts = ", ".join(f"{len(of)} {kind}" for kind, of in found.items())
             advance(len(batch["error"]), f"looking: {counts}")
     return Selection(found, unreadable, looked)
-
-
-def network_outputs(model: Explainable, clip: Tensor) -> Tensor:
-    """The network's outputs `(B, K)` for clips, without anything else."""
-    with torch.no_grad():
-        return model.forward(clip).float()
 
 
 def _kind(model: Explainable, row: Tensor, label: int) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from lightning_cam.attribution import Contrast, Explainable, Explanation, SpectrumRelevance
-from lightning_cam.explaining.explained_clip import (
+from lightning_cam.explaining.clip_explanations import (
     Spectra,
     frame_relevance,
     probabilities,

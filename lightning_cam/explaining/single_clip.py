@@ -12,19 +12,16 @@ import torch
 
 from lightning_cam.attribution import Attribution, Explainable, Explanation
 from lightning_cam.errors import ConfigError, VideoReadError
-from lightning_cam.explaining.clip_files import ClipFiles, write_clip
-from lightning_cam.explaining.clip_sources import ClipSource
-from lightning_cam.explaining.clips_by_outcome import network_outputs
-from lightning_cam.explaining.explained_clip import (
+from lightning_cam.explaining.clip_drawing import clip_extras, clip_frames, clip_views, draw_clip
+from lightning_cam.explaining.clip_explanations import (
     Spectra,
-    clip_extras,
-    clip_frames,
-    clip_views,
-    draw_clip,
     explain_clip,
     explain_spectra,
+    network_outputs,
     true_label,
 )
+from lightning_cam.explaining.clip_files import ClipFiles, write_clip
+from lightning_cam.explaining.clip_sources import ClipSource
 from lightning_cam.explaining.measured_files import RunMeasurements, page_measures
 from lightning_cam.explaining.score_tables import page_scores, relevance_rows, score_rows
 from lightning_cam.interfaces import Batch, HasReader, ShowsFiles, Task

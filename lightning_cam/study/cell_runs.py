@@ -16,9 +16,8 @@ from torch import Tensor
 from lightning_cam.attribution import Explainable, Explanation, explain
 from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import UserError
-from lightning_cam.explaining.clips_by_outcome import network_outputs
+from lightning_cam.explaining.clip_explanations import network_outputs, probabilities
 from lightning_cam.explaining.explain_command import on_device
-from lightning_cam.explaining.explained_clip import probabilities
 from lightning_cam.metrics import Explained, Measured, measure
 from lightning_cam.progress import progress
 from lightning_cam.study.design import Design
