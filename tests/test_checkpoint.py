@@ -22,7 +22,7 @@ from lightning_cam.training.checkpoint import (
     AtomicCheckpointIO,
     Remember,
     load,
-    plain,
+    plain_copy,
     rebuild,
 )
 
@@ -103,7 +103,7 @@ def test_memory_is_plain_and_without_optimiser() -> None:
 
     check(memory)
     with pytest.raises(TypeError, match="plain values only, got PosixPath"):
-        plain({"root": Path("x")})
+        plain_copy({"root": Path("x")})
 
 
 def test_weights_named_by_the_file_are_not_opened(save, tmp_path: Path) -> None:

@@ -474,7 +474,7 @@ def test_the_tables_have_columns_for_the_spectra_of_the_class_asked_for(
     gradient, perturbation = (explained.spectra[measure] for measure in MEASURES)
     assert float(smile["share_ir_gradient"]) == pytest.approx(float(gradient.total[0, 1]), abs=1e-6)
     assert float(smile["fall_tv"]) == pytest.approx(float(perturbation.fall[0, 0]), abs=1e-6)
-    assert page_scores(scored)["probability falls"] == (
+    assert page_scores(scored)["probability drops"] == (
         f"by {float(smile['fall_tv']):.2f} without TV, by {float(smile['fall_ir']):.2f} without "
         f"IR, by {float(smile['fall_all']):.2f} without any"
     )

@@ -19,7 +19,7 @@ _KEYS = (
 )  # fmt: skip
 
 
-def explain(cfg: DictConfig) -> Path | None:
+def explain_clips(cfg: DictConfig) -> Path | None:
     """Explain clips with a trained network.
 
     Args:

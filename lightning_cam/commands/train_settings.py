@@ -13,11 +13,8 @@ from torch import nn
 from lightning_cam.attribution import Attribution, LayerAttribution
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.errors import ConfigError
-from lightning_cam.explaining.explain_command import TRAINED_METHODS
-from lightning_cam.explaining.explain_settings import check_clips, check_fps
-from lightning_cam.interfaces import (
-    HasClasses,
-)
+from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_clips, check_fps
+from lightning_cam.interfaces import HasClasses
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.tasks.schedules import build_schedule
 from lightning_cam.training.build import TARGET, build

@@ -202,9 +202,9 @@ class ExplainCallback(Callback):
         target = next(iter(explanations.values())).target
         spectra = explain_spectra(model, clip, data, target, on_error)
         frames = clip_frames(data, clip)
-        views, seen = clip_views(data, clip), clip_extras(task, batch)
+        views, extras = clip_views(data, clip), clip_extras(task, batch)
         figure = draw_clip(
-            model, explanations, frames, batch, title, spectra=spectra, views=views, seen=seen
+            model, explanations, frames, batch, title, spectra=spectra, views=views, extras=extras
         )
         # Eight frames a sheet: readable in W&B's panels, and half the cost.
         files = write_clip(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def draw_clip(
     *,
     spectra: Spectra | None = None,
     views: Mapping[str, np.ndarray] | None = None,
-    seen: Any = None,
+    extras: Any = None,
 ) -> ClipFigure:
     """What is known about one clip, ready to be drawn.
 
@@ -71,31 +72,16 @@ def draw_clip(
         title: the clip's name.
         spectra: what `explain_spectra` found.
         views: what `clip_views` found. `frames` are drawn for the first, the visible one.
-        seen: what `clip_extras` found.
+        extras: what `clip_extras` found.
     """
     first = next(iter(explanations.values()))
-    label = true_label(batch)
-    column = int(first.target[0])
+    contrast = first if isinstance(first, Contrast) else None
+    label, column = true_label(batch), int(first.target[0])
     attention = next(iter(first.attention.values()), None)
-    captions = [e.caption for e in explanations.values()]
-    heatmaps: dict[str, np.ndarray] = {}
-    signed, contrasts, grainy, faint = [], [], [], {}
-    for name, e in explanations.items():
-        # two settings of one method may read the same
-        alone = captions.count(e.caption) == 1
-        maps = _maps(e.method.title if alone else f"{name}: {e.method.title}", e)
-        for key, heat, negative in maps:
-            heatmaps[key] = resize_heatmap(heat, frames.shape[:3])[0].cpu().numpy()
-            signed += [key] * negative
-            grainy += [key] * e.method.grainy
-            if doubt := _doubt(e):
-                faint[key] = doubt
-        if isinstance(e, Contrast):
-            a, b, both = (key for key, *_ in maps)
-            contrasts.append((a, b, both))
+    maps = _drawn_maps(explanations, frames.shape[:3])
     return ClipFigure(
         frames=frames,
-        heatmaps=heatmaps,
+        heatmaps=maps.heatmaps,
         target=model.question_about(model.name(column)),
         value=None if model.softmax else float(first.outputs[0, column]),
         label=model.name(label) if label >= 0 else None,
@@ -104,25 +90,61 @@ def draw_clip(
         valid=clip_array(batch, "valid"),
         times=clip_array(batch, "time_s"),
         title=title,
-        signed=signed,
-        contrasts=contrasts,
-        against=model.name(int(first.against.target[0])) if isinstance(first, Contrast) else None,
+        signed=maps.signed,
+        contrasts=maps.contrasts,
+        against=None if contrast is None else model.name(int(contrast.against.target[0])),
         views=_alike(views or {}, frames),
-        panels={} if seen is None else seen.panels,
-        scales={} if seen is None else seen.scales,
-        lines={} if seen is None else seen.lines,
-        grainy=grainy,
-        faint=faint,
-        stacks={
-            f"spectra {'for A ' * isinstance(first, Contrast)}by {measure}": Stack(
-                [name.upper() for name in found.spectra],
-                found.share[0].cpu().numpy(),
-                found.total[0].cpu().numpy(),
-                _falls(found),
-            )
-            for measure, found in (spectra or {}).items()
-        },
+        panels={} if extras is None else extras.panels,
+        scales={} if extras is None else extras.scales,
+        lines={} if extras is None else extras.lines,
+        grainy=maps.grainy,
+        faint=maps.faint,
+        stacks=_stacks(spectra or {}, "" if contrast is None else "for A "),
     )
+
+
+@dataclass(frozen=True)
+class _DrawnMaps:
+    """The heatmaps of a figure, and what is said of them; keys are the captions they are under."""
+
+    heatmaps: dict[str, np.ndarray] = field(default_factory=dict)
+    signed: list[str] = field(default_factory=list)
+    contrasts: list[tuple[str, str, str]] = field(default_factory=list)
+    grainy: list[str] = field(default_factory=list)
+    faint: dict[str, str] = field(default_factory=dict)
+
+
+def _drawn_maps(explanations: Mapping[str, Explanation], size: Sequence[int]) -> _DrawnMaps:
+    """All maps at the size `(T, H, W)` of the frames."""
+    drawn = _DrawnMaps()
+    captions = [e.caption for e in explanations.values()]
+    for name, e in explanations.items():
+        # two settings of one method may read the same
+        alone = captions.count(e.caption) == 1
+        maps = _maps(e.method.title if alone else f"{name}: {e.method.title}", e)
+        for key, heat, negative in maps:
+            drawn.heatmaps[key] = resize_heatmap(heat, size)[0].cpu().numpy()
+            drawn.signed.extend([key] * negative)
+            drawn.grainy.extend([key] * e.method.grainy)
+            if doubt := _doubt(e):
+                drawn.faint[key] = doubt
+        if isinstance(e, Contrast):
+            a, b, both = (key for key, *_ in maps)
+            drawn.contrasts.append((a, b, both))
+    return drawn
+
+
+def _stacks(spectra: Spectra, role: str) -> dict[str, Stack]:
+    """What each spectrum has of the clip, a diagram for each measure."""
+    return {
+        f"spectra {role}by {measure}": Stack(
+            [name.upper() for name in found.spectra],
+            found.share[0].cpu().numpy(),
+            found.total[0].cpu().numpy(),
+            _falls(found),
+        )
+        for measure, found in spectra.items()
+    }
 
 
 def _doubt(e: Explanation) -> str:

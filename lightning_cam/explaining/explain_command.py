@@ -17,7 +17,7 @@ from lightning_cam.data.core.clips import Clip, finished
 from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import ConfigError, DataError
 from lightning_cam.explaining.clip_sources import find_clips
-from lightning_cam.explaining.explain_settings import check_explain
+from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_explain
 from lightning_cam.explaining.measured_files import RunMeasurements
 from lightning_cam.explaining.score_tables import RELEVANCE_COLUMNS
 from lightning_cam.explaining.single_clip import ClipRequest, Collected, process_clip
@@ -36,8 +36,6 @@ from lightning_cam.training.build import build
 from lightning_cam.training.checkpoint import KEY, rebuild
 from lightning_cam.training.runs import run_folder, writable
 from lightning_cam.viz import write_report
-
-TRAINED_METHODS = "as_trained"  # marks `explain` where the checkpoint's own methods are meant
 
 
 def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | None:

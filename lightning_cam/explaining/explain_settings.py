@@ -8,9 +8,12 @@ from typing import Any
 from lightning_cam.errors import ConfigError, UnknownNameError
 from lightning_cam.viz import OUTCOMES
 
+# The key below `explain` that stands for the methods which the checkpoint remembers.
+TRAINED_METHODS = "as_trained"
+
 # What a study says for itself or has no use for: its value otherwise, and what to set instead.
 _NOT_IN_STUDIES: Mapping[str, tuple[Any, str]] = {
-    "explain": ({"as_trained": True}, " and set study.methods"),
+    "explain": ({TRAINED_METHODS: True}, " and set study.methods"),
     "clips": (8, " and set study.clips"),
     "layer": (None, " and set study.methods.NAME.layer"),
     "video": (None, ""),

@@ -157,7 +157,7 @@ def page_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         falls = [(name, value) for name, value in row.items() if name.startswith("fall_") and value]
         if falls:
             what = "probability" if row["p_target"] else "column"
-            shown[f"{what} falls"] = ", ".join(
+            shown[f"{what} drops"] = ", ".join(
                 f"by {float(value):.2f} without {_spectrum(name)}" for name, value in falls
             )
     return shown

@@ -102,9 +102,9 @@ def process_clip(request: ClipRequest, source: ClipSource, collected: Collected)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     spectra = explain_spectra(model, clip, request.data, next(iter(explanations.values())).target)
-    views, seen = clip_views(request.data, batch["video"]), clip_extras(request.task, batch)
+    views, extras = clip_views(request.data, batch["video"]), clip_extras(request.task, batch)
     figure = draw_clip(
-        model, explanations, frames, batch, title, spectra=spectra, views=views, seen=seen
+        model, explanations, frames, batch, title, spectra=spectra, views=views, extras=extras
     )
     files = write_clip(request.folder, figure, explanations, batch, request.fps, spectra=spectra)
     numbers, curves = _measure(model, explanations, clip, batch, spectra, files, collected)
