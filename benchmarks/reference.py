@@ -220,7 +220,7 @@ def reference(place: Path, tasks: Iterable[str]) -> dict[str, Any]:
 
 
 def flat(node: Any, at: str = "") -> Iterator[tuple[str, Any]]:
-    """(where, value) of all values that are no mappings."""
+    """(where, value) of all values that are not mappings."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield from flat(value, f"{at}/{key}" if at else key)

@@ -196,7 +196,7 @@ def test_the_example_in_the_docs_is_a_study(tmp_path: Path) -> None:
         ({"clip": 3}, "study.clip"),
         ({"clips": 0}, "study.clips=0"),
         ({"methods": {}}, "at least one method"),
-        ({"methods": {"a": {"_target_": "torch.nn.ReLU"}}}, "study.methods.a is no method"),
+        ({"methods": {"a": {"_target_": "torch.nn.ReLU"}}}, "study.methods.a is not a method"),
         ({"methods": {"a": {"_target_": "lightning_cam.RISE", "mask": 3}}}, "study.methods.a"),
         ({"sweeps": {"s": {"method": "rice", "setting": "p", "values": [1]}}}, "nearest: rise"),
         ({"sweeps": {"s": {"method": "rise", "setting": "q", "values": [1]}}}, "does not take"),

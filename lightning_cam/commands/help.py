@@ -15,7 +15,7 @@ from lightning_cam.errors import command_line
 
 _TYPED = re.compile(r"python (train|explain)\.py|python -m lightning_cam (check)")
 _WIDTH = 100  # of a line, where nothing is to be typed
-# Settings that are no user's business.
+# Settings that users do not set.
 _HIDDEN = ("defaults", "hydra", "_target_", "_partial_")
 
 Block = tuple[list[str], "Blocks"]  # the lines of a key itself, and the keys below it

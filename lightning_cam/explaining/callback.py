@@ -58,7 +58,7 @@ class ExplainCallback(Callback):
     2 + 2 (M + 1) (S - 1) forwards a clip; a mean over time needs no more than 20 steps.
 
     What a method finds out beside its maps (`Explanation.numbers`: how often Grad-CAM of a loss is
-    blank) becomes a curve, too, the mean over clips as `explain/METHOD/NAME`.
+    blank) also becomes a curve, the mean over clips as `explain/METHOD/NAME`.
 
     Training is bit for bit what it would be without it. A clip or a method that fails is warned
     about once and training goes on.

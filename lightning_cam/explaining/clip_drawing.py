@@ -141,7 +141,7 @@ def _stacks(spectra: Spectra, role: str) -> dict[str, Stack]:
             [name.upper() for name in found.spectra],
             found.share[0].cpu().numpy(),
             found.total[0].cpu().numpy(),
-            _falls(found),
+            _drops(found),
         )
         for measure, found in spectra.items()
     }
@@ -157,7 +157,7 @@ def _doubt(e: Explanation) -> str:
     return ""
 
 
-def _falls(found: SpectrumRelevance) -> np.ndarray | None:
+def _drops(found: SpectrumRelevance) -> np.ndarray | None:
     """What hiding each spectrum and hiding all of them costs, `(S + 1,)`."""
     if found.fall is None or found.fall_all is None:
         return None

@@ -99,7 +99,7 @@ def network_outputs(model: Explainable, clip: Tensor) -> Tensor:
 
 
 def probabilities(model: Explainable, outputs: Tensor) -> list[tuple[str, float]]:
-    """(class, probability) of one clip's outputs `(1, K)`; empty where columns are no classes."""
+    """(class, probability) of one clip's outputs `(1, K)`; empty where columns are not classes."""
     if not model.softmax:
         return []
     values = outputs[0].softmax(0).tolist()

@@ -1,4 +1,4 @@
-"""Clips of a data set by what a network makes of them: right, nearly right, or wrong."""
+"""Clips of a data set, chosen by whether the network is right, nearly right or wrong."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BATCH = 4  # little is read in vain when enough clips are found
 
 @dataclass(frozen=True)
 class Selection:
-    """Clips by what the network made of them.
+    """Clips, sorted by whether the network is right.
 
     Attributes:
         found: kind (one of `viz.OUTCOMES`) -> indices into the data set, in the order of visits.
@@ -79,7 +79,7 @@ def select_clips(
         workers: loader processes.
 
     Raises:
-        ConfigError: the data know no true classes, or the network's columns are no classes.
+        ConfigError: the data know no true classes, or the network's columns are not classes.
     """
     chosen = ", ".join(kinds)
     if not task.explainable().softmax:

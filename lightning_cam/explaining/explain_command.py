@@ -184,7 +184,7 @@ def _methods(
     methods = build(trained, (KEY, *trust), "explain") | build(chosen, where="explain")
     for name, method in methods.items():
         if not callable(method) or isinstance(method, torch.nn.Module):
-            raise ConfigError(f"explain.{name} is no method; choose some with explain=[gradcam]")
+            raise ConfigError(f"explain.{name} is not a method; choose some with explain=[gradcam]")
     if not methods:
         why = "this checkpoint was trained without explanations" if as_trained else "none chosen"
         raise ConfigError(f"{why}: choose methods, for example explain=[gradcam]")

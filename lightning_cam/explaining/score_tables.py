@@ -81,16 +81,16 @@ def _peak(e: Explanation, batch: Mapping[str, Any]) -> dict[str, Any]:
 def _of_spectra(spectra: Spectra | None, target: int) -> dict[str, str]:
     """The columns of the spectra for a whole clip."""
     shares: dict[str, str] = {}
-    falls: dict[str, str] = {}
+    drops: dict[str, str] = {}
     for measure, found in _about(spectra, target):
         for s, name in enumerate(found.spectra):
             some = bool(found.total.any())
             shares[f"share_{name}_{measure}"] = _signed(found.total[0, s]) if some else ""
             if found.fall is not None:
-                falls[f"fall_{name}"] = _signed(found.fall[0, s])
+                drops[f"fall_{name}"] = _signed(found.fall[0, s])
         if found.fall_all is not None:
-            falls["fall_all"] = _signed(found.fall_all[0])
-    return shares | falls
+            drops["fall_all"] = _signed(found.fall_all[0])
+    return shares | drops
 
 
 def _about(spectra: Spectra | None, target: int) -> list[tuple[str, SpectrumRelevance]]:
@@ -154,11 +154,11 @@ def page_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             role = f" for {'AB'[classes.index(row['target'])]}" if len(classes) > 1 else ""
             shown[row["method"] + role] = f"peak {row['peak_time_s']} s"
     for row in rows[:1]:  # the same in all rows of a class
-        falls = [(name, value) for name, value in row.items() if name.startswith("fall_") and value]
-        if falls:
+        drops = [(name, value) for name, value in row.items() if name.startswith("fall_") and value]
+        if drops:
             what = "probability" if row["p_target"] else "column"
             shown[f"{what} drops"] = ", ".join(
-                f"by {float(value):.2f} without {_spectrum(name)}" for name, value in falls
+                f"by {float(value):.2f} without {_spectrum(name)}" for name, value in drops
             )
     return shown
 

@@ -249,7 +249,7 @@ def _device_name(device: torch.device) -> str:
 
 
 def _number(value: Tensor) -> float | None:
-    """The number of one clip `(1,)`; None where there is none, which JSON can say."""
+    """The number of one clip `(1,)`; None, which JSON can say, if it is not finite."""
     number = float(value[0])
     return number if isfinite(number) else None
 

@@ -86,7 +86,9 @@ def method_cells(nodes: Mapping[str, Any]) -> dict[str, Cell]:
 def _method(node: Any, where: str) -> Attribution:
     method = build(mapping_setting(node, where), where=where)
     if not callable(method) or isinstance(method, nn.Module):
-        raise ConfigError(f"{where} is no method; give it a _target_ such as lightning_cam.GradCAM")
+        raise ConfigError(
+            f"{where} is not a method; give it a _target_ such as lightning_cam.GradCAM"
+        )
     return method
 
 

@@ -173,7 +173,7 @@ def _checked(memory: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
 
 
 def _nearby(file: Path) -> str:
-    """The newest checkpoint around a path that is none, as a remedy."""
+    """The newest checkpoint near a path that has none, as a remedy."""
     try:
         found = sorted(file.parent.rglob("*.ckpt"), key=lambda f: f.stat().st_mtime)
     except OSError:
@@ -215,7 +215,7 @@ def rebuild(
         detail = " ".join(f"{type(e).__name__}: {e}".split())
         raise CheckpointError(f"{path}: cannot be rebuilt: {detail[:300]}") from e
     if not isinstance(task, LightningModule) or not isinstance(datamodule, LightningDataModule):
-        raise CheckpointError(f"{path}: what it remembers is no LightningModule and DataModule")
+        raise CheckpointError(f"{path}: it does not remember a LightningModule and a DataModule")
     try:
         task.load_state_dict(checkpoint["state_dict"])
     except (RuntimeError, AttributeError, TypeError) as e:  # the latter two: not names and tensors
