@@ -239,7 +239,7 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> int:
         a, b = before.get(at), after.get(at)
         if a == b:
             continue
-        reason = next((why for where, why in EXPECTED.items() if re.match(where, at)), None)
+        reason = next((why for where, why in EXPECTED.items() if re.search(where, at)), None)
         if a is None:
             print(f"added      {at}")
         elif reason is not None:

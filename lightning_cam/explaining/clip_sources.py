@@ -1,4 +1,4 @@
-"""Which clips `explain.py` explains: video files, or clips of a data set."""
+"""Where the clips of `explain.py` come from: video files, or a data set."""
 
 from __future__ import annotations
 

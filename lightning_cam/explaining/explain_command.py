@@ -72,7 +72,7 @@ def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | N
             advance(int(n > 0))  # of the clip before, whatever became of it
             process_clip(request, source, collected)
     shortfall = "" if selection is None else selection.shortfall(config["clips"])
-    _say(collected, len(sources) if selection is None else selection.looked, shortfall)
+    _print_failures(collected, len(sources) if selection is None else selection.looked, shortfall)
     summary = {
         "checkpoint": str(config["ckpt"]),
         "trained": f"{info['epoch'] + 1} epochs, {info['global_step']} steps",
@@ -97,7 +97,7 @@ def _columns(config: Mapping[str, Any], model: Explainable) -> tuple[int | None,
     return target, against
 
 
-def _say(collected: Collected, looked: int, shortfall: str) -> None:
+def _print_failures(collected: Collected, looked: int, shortfall: str) -> None:
     """Print what did not work.
 
     Raises:

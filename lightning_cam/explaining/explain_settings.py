@@ -1,4 +1,4 @@
-"""Which values the settings of `explain.py` may have, said in one line where they do not."""
+"""Checks of the settings of `explain.py`: one line says what is wrong."""
 
 from __future__ import annotations
 

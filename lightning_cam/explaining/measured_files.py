@@ -1,4 +1,4 @@
-"""What was measured of explained clips, as tables and images: of `explain.py`, and of training."""
+"""The files of measured clips: curves.csv and curves.png, in training also measures.csv."""
 
 from __future__ import annotations
 

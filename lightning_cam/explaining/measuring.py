@@ -1,4 +1,4 @@
-"""Which measures settings ask for, and of which maps of a clip they are taken.
+"""Measures: built from settings, and taken of the maps of one clip.
 
 A map is worth what it adds to maps that know nothing of the network; where a measure runs the
 network, these stand beside it in every table.

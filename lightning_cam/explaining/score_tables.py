@@ -1,4 +1,4 @@
-"""The numbers of explanations: `scores.csv`, `relevance.csv`, and what the report shows."""
+"""Rows of scores.csv and relevance.csv, and what the page shows of them."""
 
 from __future__ import annotations
 

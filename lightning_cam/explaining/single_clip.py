@@ -1,4 +1,4 @@
-"""What `explain.py` asks of each clip, and what has come out so far."""
+"""One clip of `explain.py`: read, explained, drawn, written and measured."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from lightning_cam.viz import ReportEntry
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """What is asked of every clip.
+    """What is done with every clip.
 
     Attributes:
         task: the network, on its device.
@@ -53,7 +53,7 @@ class ClipRequest:
 
 @dataclass
 class Collected:
-    """What has come out so far.
+    """The results of the clips so far.
 
     Attributes:
         measurements: of the maps.

@@ -26,7 +26,7 @@ from lightning_cam.study.journal import CellKey, Journal, StudyRow
 from lightning_cam.study.networks import Network
 
 _DIGITS = 5  # of a curve's points; areas are kept as they are
-T = TypeVar("T")
+_Result = TypeVar("_Result")
 
 
 class WorkItem(NamedTuple):
@@ -164,7 +164,7 @@ def _measure(design: Design, unit: WorkItem, cells: Sequence[str]) -> Iterator[S
     except UserError as error:
         reason = str(error)
     if reason:
-        yield {**row, "error": _line(reason)}
+        yield {**row, "error": _one_line(reason)}
         return
     clip = batch["video"].to(network.task.device)
     try:
@@ -173,7 +173,7 @@ def _measure(design: Design, unit: WorkItem, cells: Sequence[str]) -> Iterator[S
         if not bool(found.isfinite().all()):
             raise ValueError("the network's outputs are not finite")
     except Exception as error:
-        yield from ({**row, "cell": cell, "error": _said(error)} for cell in cells)
+        yield from ({**row, "cell": cell, "error": _error_text(error)} for cell in cells)
         return
     target = found.argmax(1)  # as the paper: what the network says, right or not
     ranked = probabilities(model, found)
@@ -183,13 +183,13 @@ def _measure(design: Design, unit: WorkItem, cells: Sequence[str]) -> Iterator[S
     row["p_target"] = ranked[int(target)][1] if ranked else None
     shared: dict[Any, Any] = {}
 
-    def look(e: Explanation) -> Measured:
+    def measure_map(e: Explanation) -> Measured:
         e = replace(e, outputs=found)  # no number depends on which cell is measured first
         return measure(design.measures, Explained(model, clip, e, batch, shared))
 
     with progress(row["clip_id"], len(cells)) as advance:
         for key in cells:
-            yield {**row, "cell": key, **_cell(design.cells[key], model, clip, target, look)}
+            yield {**row, "cell": key, **_cell(design.cells[key], model, clip, target, measure_map)}
             advance(1)
 
 
@@ -198,17 +198,17 @@ def _cell(
     model: Explainable,
     clip: Tensor,
     target: Tensor,
-    look: Callable[[Explanation], Measured],
+    measure_map: Callable[[Explanation], Measured],
 ) -> StudyRow:
     """What is measured of one method on one clip; of a method that fails, why."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             e, seconds = _timed(clip, lambda: explain(model, cell.method, clip, target))
-            measured, metric_seconds = _timed(clip, lambda: look(e))
+            measured, metric_seconds = _timed(clip, lambda: measure_map(e))
         except Exception as error:
-            return {"error": _said(error)}
-    unmeasured = {name: _said(error) for name, error in measured.failed.items()}
+            return {"error": _error_text(error)}
+    unmeasured = {name: _error_text(error) for name, error in measured.failed.items()}
     if len(unmeasured) == len(measured.values):
         return {"error": next(iter(unmeasured.values()))}
     return {
@@ -223,14 +223,14 @@ def _cell(
         "flat": bool(e.heatmap.max() == e.heatmap.min()),
         "seconds": seconds,
         "metric_seconds": metric_seconds,
-        "masks": _told(e, "masks"),
-        "map_error": _told(e, "error"),
+        "masks": _number_or_setting(e, "masks"),
+        "map_error": _number_or_setting(e, "error"),
         "notes": ", ".join(e.notes.values()),
-        "warning": "; ".join(dict.fromkeys(_line(w.message) for w in caught)),
+        "warning": "; ".join(dict.fromkeys(_one_line(w.message) for w in caught)),
     }
 
 
-def _timed(clip: Tensor, work: Callable[[], T]) -> tuple[T, float]:
+def _timed(clip: Tensor, work: Callable[[], _Result]) -> tuple[_Result, float]:
     """What the work returns, and the seconds it took."""
     _wait(clip)
     start = time.perf_counter()
@@ -254,7 +254,7 @@ def _number(value: Tensor) -> float | None:
     return number if isfinite(number) else None
 
 
-def _told(e: Explanation, name: str) -> float | None:
+def _number_or_setting(e: Explanation, name: str) -> float | None:
     """What a method found out of the clip, else its setting of that name."""
     if name in e.numbers:
         return _number(e.numbers[name])
@@ -262,9 +262,9 @@ def _told(e: Explanation, name: str) -> float | None:
     return None if setting is None else float(setting)
 
 
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {_line(error)}"
+def _error_text(error: Exception) -> str:
+    return f"{type(error).__name__}: {_one_line(error)}"
 
 
-def _line(text: Any) -> str:
+def _one_line(text: Any) -> str:
     return " ".join(str(text).split())[:300]

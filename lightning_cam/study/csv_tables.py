@@ -1,4 +1,4 @@
-"""The numbers of a study as CSV: every cell of every clip, and what the tables show, unrounded."""
+"""Rows of cells.csv (every cell of every clip) and summary.csv (the tables, unrounded)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of a study, to be asked: what was measured where, and what the mean of it is."""
+"""The rows of a study, sorted, and the questions that tables, plots and claims ask them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The work of `explain.py study=...`: measure what is missing, then write what is known."""
+"""The work of `explain.py study=NAME`: measure what is missing, then write what is known."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
     device = _device(config["device"])
     journal = Journal(folder, rank)
     done = read_journal(folder)
-    _say_what_is_left(design, mine, done, rank, count)
+    _print_remaining(design, mine, done, rank, count)
     try:
         measure_cells(design, mine, done, journal, device)
     except KeyboardInterrupt:
@@ -83,7 +83,7 @@ def _finish(folder: Path, results: Results, networks: Sequence[Network], command
     Raises:
         DataError: nothing could be measured.
     """
-    _say_what_went_wrong(StudyProblems.of([*results.rows, *results.skipped]))
+    _print_problems(StudyProblems.of([*results.rows, *results.skipped]))
     values = [value for row in results.rows for value in row.get("values", {}).values()]
     if all(value is None for value in values):
         errors = (row["error"] for row in (*results.skipped, *results.rows) if row["error"])
@@ -132,7 +132,7 @@ def _device(asked: str) -> str:
     return f"cuda:{int(local) % torch.cuda.device_count()}"
 
 
-def _say_what_is_left(
+def _print_remaining(
     design: Design, units: Sequence[WorkItem], done: Mapping[Any, Any], rank: int, count: int
 ) -> None:
     cells = sum(len(unit.cells) for unit in units)
@@ -142,7 +142,7 @@ def _say_what_is_left(
     print(f"{share}{len(units)} clips, {cells} cells{before}", flush=True)
 
 
-def _say_what_went_wrong(tally: StudyProblems) -> None:
+def _print_problems(tally: StudyProblems) -> None:
     if tally.unreadable:
         print(f"{len(tally.unreadable)} clips could not be read: {', '.join(tally.unreadable)}")
     for problem, count in tally.failed.items():

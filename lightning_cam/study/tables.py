@@ -1,4 +1,4 @@
-"""The tables of a study, laid out as in Bayer et al. (2022), and its numbers as CSV."""
+"""The tables of a study, laid out as in Bayer et al. (2022)."""
 
 from __future__ import annotations
 
