@@ -2,7 +2,7 @@
 
     python benchmarks/callback.py [--pairs 2] [KEY=VALUE ...]    # settings go to train.py
 
-Trains the default run (embedded data, W&B offline) with and without explanations, in turns, in
+Trains the default run (synthetic data, W&B offline) with and without explanations, in turns, in
 processes of their own, and prints wall and CPU time of the epochs and of the whole process. The
 data are rendered before the clock starts. Weights at the end are compared bit for bit.
 """

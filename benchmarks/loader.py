@@ -170,7 +170,7 @@ def measure(path: Path, kind: Kind, clips: int, workers: int, repeats: int) -> l
     """Clips per second each way, and the shares of bare decoding's speed."""
     data = Rendered(path, kind, clips, workers)
     loader = data.train_dataloader()
-    windows = [row.tolist() for batch in loader for row in batch["frame_idx"]]  # warms it, too
+    windows = [row.tolist() for batch in loader for row in batch["frame_idx"]]  # warms it as well
 
     def plain(decode: Callable[[list[int]], Any]) -> DataLoader[int]:
         dataset = Decoding(windows, decode)

@@ -2,10 +2,10 @@
 
     python benchmarks/order.py CKPT [CKPT ...] [--split test] [--shuffles 5]
 
-For the embedded object interactions, whose classes are each other's time reversals: accuracy on the
+For the synthetic object interactions, whose classes are time reversals of others: accuracy on the
 clips, on the same clips with their frames shuffled (mean over shuffles), and on the clips played
 backwards, judged by their own class and by the class that the reversal shows. Only the frames
-that are no padding are reordered.
+that are not padding are reordered.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ def reference(place: Path, tasks: Iterable[str]) -> dict[str, Any]:
 
 
 def flat(node: Any, at: str = "") -> Iterator[tuple[str, Any]]:
-    """(where, value) of all values that are no mappings."""
+    """(where, value) of all values that are not mappings."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield from flat(value, f"{at}/{key}" if at else key)
@@ -239,7 +239,7 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> int:
         a, b = before.get(at), after.get(at)
         if a == b:
             continue
-        reason = next((why for where, why in EXPECTED.items() if re.match(where, at)), None)
+        reason = next((why for where, why in EXPECTED.items() if re.search(where, at)), None)
         if a is None:
             print(f"added      {at}")
         elif reason is not None:

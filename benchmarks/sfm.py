@@ -10,8 +10,8 @@ still and one that moves as the training sequences do on average.
 *Evidence*, on the probe sequence, in which a box moves by itself and a wall has no texture: the
 share of the heat of regression Grad-CAM (of -view_synthesis_loss, its positive and its negative
 part) on parallax-rich texture, on the box and on the wall, beside the area's share, a random and a
-centre map; and the share of targets whose positive part is blank. For some maps the areas under
-deletion and insertion of the column itself (black, 10 steps, 3 clips), too. Mean and standard
+centre map; and the share of targets whose positive part is blank; for some maps the areas under
+deletion and insertion of the column itself (black, 10 steps, 3 clips). Mean and standard
 deviation over checkpoints (seeds) of the means over clips.
 """
 

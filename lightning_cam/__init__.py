@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers know of the names below
     from lightning_cam.attribution import *  # noqa: F403
-    from lightning_cam.explaining.callback import ExplainCallback as ExplainCallback
+    from lightning_cam.explaining import ExplainCallback as ExplainCallback
     from lightning_cam.metrics import Curve as Curve
     from lightning_cam.metrics import Ends as Ends
     from lightning_cam.metrics import Protocol as Protocol
@@ -29,7 +29,7 @@ _HOMES = {
         "SmoothGrad", "SpectrumRelevance", "explain", "explain_contrast", "list_layers",
         "spectrum_relevance", "step_energy", "step_maps",
     ),
-    "explaining.callback": ("ExplainCallback",),
+    "explaining": ("ExplainCallback",),
     "metrics": ("Curve", "Ends", "Protocol", "deletion", "insertion"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -22,7 +22,7 @@ from lightning_cam.training.checkpoint import (
     AtomicCheckpointIO,
     Remember,
     load,
-    plain,
+    plain_copy,
     rebuild,
 )
 
@@ -103,7 +103,7 @@ def test_memory_is_plain_and_without_optimiser() -> None:
 
     check(memory)
     with pytest.raises(TypeError, match="plain values only, got PosixPath"):
-        plain({"root": Path("x")})
+        plain_copy({"root": Path("x")})
 
 
 def test_weights_named_by_the_file_are_not_opened(save, tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ ATTACKS = {
     "only the package": "lightning_cam",
     "re-exported module": "lightning_cam.data.video.reading.np",
     "function of a re-exported module": "lightning_cam.data.video.reading.np.load",
-    "class of a re-exported module": "lightning_cam.explaining.explained_clip.np.memmap",
+    "class of a re-exported module": "lightning_cam.explaining.clip_drawing.np.memmap",
     "re-exported class": "lightning_cam.errors.Path",
     "re-exported function": "lightning_cam.commands.run_train.train",
     "class attribute": "lightning_cam.attribution.Explainable.of",

@@ -21,7 +21,7 @@ from lightning_cam.data.core.loading import ClipLoader, collate
 from lightning_cam.data.core.module import VideoDataModule
 from lightning_cam.data.video.reading import VideoFrames, VideoInfo
 from lightning_cam.errors import ConfigError
-from lightning_cam.explaining.selection import select_clips
+from lightning_cam.explaining.clips_by_outcome import select_clips
 
 KEYS = [(epoch, index) for epoch in (0, 3) for index in range(6)]
 

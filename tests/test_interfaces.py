@@ -19,7 +19,7 @@ import lightning_cam
 import lightning_cam as lc
 from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.callback import ExplainCallback
-from lightning_cam.explaining.clip_choice import from_files, open_split
+from lightning_cam.explaining.clip_sources import clips_of_files, open_split
 from lightning_cam.interfaces import (
     Explains,
     ShowsFrames,
@@ -259,7 +259,7 @@ def test_what_a_data_module_lacks_for_a_command_is_named() -> None:
     with pytest.raises(ConfigError, match=r"give it a method evaluation\(part\)"):
         open_split(data, "test", root_given=False)
     with pytest.raises(ConfigError, match=r"give it a method read\(path\)"):
-        from_files(Path(__file__), data)
+        clips_of_files(Path(__file__), data)
     assert not isinstance(data, ShowsFrames)
 
 

@@ -26,19 +26,19 @@ from torch import Tensor, nn
 import lightning_cam as lc
 from lightning_cam import metrics
 from lightning_cam.explaining.callback import ExplainCallback
-from lightning_cam.explaining.explained_clip import explain_clip
-from lightning_cam.explaining.measured_tables import Measurements
+from lightning_cam.explaining.clip_explanations import explain_clip
+from lightning_cam.explaining.measured_files import RunMeasurements
 from lightning_cam.explaining.measuring import build_measures
-from lightning_cam.explaining.tables import score_rows
+from lightning_cam.explaining.score_tables import score_rows
 from lightning_cam.files import write_csv
 from lightning_cam.metrics import Explained, Measure, format_number, gini_index, measure, titles
 from lightning_cam.metrics.explained import Direction, Need
+from lightning_cam.study.cell_runs import measure_cells, work_items
 from lightning_cam.study.design import Design
-from lightning_cam.study.journal import Journal, read_rows
+from lightning_cam.study.journal import Journal, read_journal
 from lightning_cam.study.networks import Network
 from lightning_cam.study.results import Results
-from lightning_cam.study.running import run_cells, units_of
-from lightning_cam.study.write import write_study
+from lightning_cam.study.study_files import write_study
 
 STEPS, SIZE = 6, 16
 FILES = sorted(path.stem for path in (CONFIGS / "measure").glob("*.yaml"))
@@ -285,7 +285,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_one_s_own_measure_is_a_column_of_scores_csv(own: Path, tmp_path: Path) -> None:
-    measurements = Measurements(configured("measure=[peak,gini]", configs=own)["measure"])
+    measurements = RunMeasurements(configured("measure=[peak,gini]", configs=own)["measure"])
     model, clip = classifier(), clip_of(1, 3, STEPS, SIZE, SIZE)
     explanations = explain_clip(model, {"gradcam": lc.GradCAM()}, clip)
     of_clip = batch_of(clip)
@@ -322,9 +322,9 @@ def studied(config: dict[str, Any], folder: Path) -> tuple[Design, Results]:
     net: Network = network(design, task=Task(), dataset=Clips(design.clips))
     folder.mkdir()
     journal = Journal(folder)
-    run_cells(design, units_of([net], design), {}, journal, "cpu", say=lambda _: None)
+    measure_cells(design, work_items([net], design), {}, journal, "cpu", say=lambda _: None)
     journal.close()
-    results = Results.of(design, [net], units_of([net], design), read_rows(folder))
+    results = Results.of(design, [net], work_items([net], design), read_journal(folder))
     write_study(folder, results, [net], "")
     return design, results
 
@@ -397,9 +397,9 @@ def test_a_measure_that_fails_costs_its_own_cells(tmp_path: Path) -> None:
     # with retry, what failed is measured again
     net = network(design, task=Task(), dataset=Clips(6))
     again = replace(design, retry=True)
-    journal, done = Journal(tmp_path / "study"), read_rows(tmp_path / "study")
+    journal, done = Journal(tmp_path / "study"), read_journal(tmp_path / "study")
     size = journal.path.stat().st_size
-    run_cells(again, units_of([net], again), done, journal, "cpu", say=lambda _: None)
+    measure_cells(again, work_items([net], again), done, journal, "cpu", say=lambda _: None)
     journal.close()
     grown = journal.path.read_bytes()[size:].count(b"\n")
     assert grown == len(lost) + 2  # and the two clips that cannot be read

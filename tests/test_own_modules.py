@@ -12,7 +12,7 @@ import torch
 from commands import tiny
 from hydra import compose, initialize_config_dir
 
-from lightning_cam.commands.run_explain import explain
+from lightning_cam.commands.run_explain import explain_clips
 from lightning_cam.commands.run_train import train
 from lightning_cam.commands.search import PACKAGE
 from lightning_cam.errors import CheckpointError, ConfigError
@@ -66,7 +66,7 @@ def call(
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *given])
         with initialize_config_dir(str(PACKAGE), version_base="1.3"):
             cfg = compose(name, given)
-        return train(cfg) if name == "train" else explain(cfg)
+        return train(cfg) if name == "train" else explain_clips(cfg)
 
     return run
 

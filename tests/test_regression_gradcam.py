@@ -21,9 +21,10 @@ import lightning_cam as lc
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.tensors import resize_heatmap
 from lightning_cam.explaining.callback import ExplainCallback
+from lightning_cam.explaining.clip_drawing import draw_clip
+from lightning_cam.explaining.clip_explanations import explain_clip
 from lightning_cam.explaining.clip_files import write_clip
-from lightning_cam.explaining.explained_clip import draw_clip, explain_clip
-from lightning_cam.explaining.tables import SCORES, score_rows
+from lightning_cam.explaining.score_tables import SCORE_COLUMNS, score_rows
 from lightning_cam.files import write_csv
 from lightning_cam.tasks import StructureFromMotion, ViewSynthesis
 from lightning_cam.tasks.sfm.view_synthesis import Snippets
@@ -452,7 +453,7 @@ def test_numbers_reach_the_files_and_doubt_the_image(tmp_path: Path, low: bool) 
 
     files = write_clip(tmp_path, image, found, batch, fps=8)
     rows = list(score_rows(model, found, batch))
-    table = write_csv(tmp_path / "scores.csv", rows, SCORES)
+    table = write_csv(tmp_path / "scores.csv", rows, SCORE_COLUMNS)
     with table.open() as file:
         read = {row["method"]: row for row in csv.DictReader(file)}
     with np.load(files.arrays) as arrays:

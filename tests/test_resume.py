@@ -15,7 +15,7 @@ import torch
 from commands import run, start, tiny
 from test_checkpoint import remembered
 
-from lightning_cam.commands import cli
+from lightning_cam.commands import run_train
 from lightning_cam.errors import CheckpointError, ConfigError, UserError
 from lightning_cam.training.checkpoint import KEY
 from lightning_cam.training.runs import (
@@ -167,14 +167,14 @@ def test_any_folder_stands_for_its_newest_checkpoint(tmp_path: Path) -> None:
 
 
 def test_settings_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
-    cli._show({"name": "first"}, Run(tmp_path))
+    run_train._show({"name": "first"}, Run(tmp_path))
 
     def killed(_number: int) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "fsync", killed)
     with pytest.raises(KeyboardInterrupt):
-        cli._show({"name": "second"}, Run(tmp_path))
+        run_train._show({"name": "second"}, Run(tmp_path))
     assert (tmp_path / "config.yaml").read_text() == "name: first\n"
 
 

@@ -21,19 +21,15 @@ from torch.utils.data import DataLoader
 import lightning_cam as lc
 from lightning_cam.attribution.spectrum_relevance import SPECTRUM_MEASURES, _windows
 from lightning_cam.data.multispectral.module import Multispectral
+from lightning_cam.explaining.clip_drawing import clip_views, draw_clip
+from lightning_cam.explaining.clip_explanations import explain_clip, explain_spectra
 from lightning_cam.explaining.clip_files import write_clip
-from lightning_cam.explaining.explained_clip import (
-    clip_views,
-    draw_clip,
-    explain_clip,
-    explain_spectra,
-)
-from lightning_cam.explaining.tables import (
-    RELEVANCE,
-    SCORES,
+from lightning_cam.explaining.score_tables import (
+    RELEVANCE_COLUMNS,
+    SCORE_COLUMNS,
+    page_scores,
     relevance_rows,
     score_rows,
-    shown_scores,
 )
 from lightning_cam.files import write_csv
 from lightning_cam.viz import ReportEntry, draw_sheet, draw_video, write_report
@@ -466,32 +462,34 @@ def test_the_tables_have_columns_for_the_spectra_of_the_class_asked_for(
 ) -> None:
     args = explained.model, explained.found, explained.batch, explained.spectra
     scored = list(score_rows(*args))
-    with write_csv(tmp_path / "s.csv", scored, SCORES).open() as file:
+    with write_csv(tmp_path / "s.csv", scored, SCORE_COLUMNS).open() as file:
         smile, wave = csv.DictReader(file)
     added = [
         "share_tv_gradient", "share_ir_gradient", "share_tv_perturbation",
         "share_ir_perturbation", "drop_tv", "drop_ir", "drop_all",
     ]  # fmt: skip
-    assert list(smile) == [*SCORES, *added]
+    assert list(smile) == [*SCORE_COLUMNS, *added]
     assert (smile["target"], wave["target"]) == ("smile", "wave")
     assert not any(wave[name] for name in added)  # the other class was not asked about
     gradient, perturbation = (explained.spectra[measure] for measure in SPECTRUM_MEASURES)
     assert float(smile["share_ir_gradient"]) == pytest.approx(float(gradient.total[0, 1]), abs=1e-6)
     assert float(smile["drop_tv"]) == pytest.approx(float(perturbation.drop[0, 0]), abs=1e-6)
-    assert shown_scores(scored)["probability drops"] == (
+    assert page_scores(scored)["probability drops"] == (
         f"by {float(smile['drop_tv']):.2f} without TV, by {float(smile['drop_ir']):.2f} without "
         f"IR, by {float(smile['drop_all']):.2f} without any"
     )
-    with write_csv(tmp_path / "r.csv", list(relevance_rows(*args)), RELEVANCE).open() as file:
+    with write_csv(
+        tmp_path / "r.csv", list(relevance_rows(*args)), RELEVANCE_COLUMNS
+    ).open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0])[len(RELEVANCE) :] == [
+    assert list(rows[0])[len(RELEVANCE_COLUMNS) :] == [
         f"share_{name}_{measure}" for measure in SPECTRUM_MEASURES for name in SPECTRA
     ]
     shares = [float(row[f"share_{name}_gradient"]) for row in rows[:5] for name in SPECTRA]
     assert sum(shares) == pytest.approx(1, abs=1e-4)
     assert all(row["share_ir_gradient"] == "" for row in rows[5:])
     bare = list(score_rows(*args[:3])) + list(relevance_rows(*args[:3]))
-    assert all(set(row) <= {*SCORES, *RELEVANCE} for row in bare)
+    assert all(set(row) <= {*SCORE_COLUMNS, *RELEVANCE_COLUMNS} for row in bare)
 
 
 def test_what_is_silent_leaves_the_cells_empty() -> None:

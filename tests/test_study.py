@@ -28,17 +28,17 @@ from test_config import CONFIGS, composed
 
 from lightning_cam.data.core.clips import Clip
 from lightning_cam.errors import ConfigError, DataError, UserError, VideoReadError
-from lightning_cam.explaining.settings import _NOT_IN_STUDIES, check_explain, check_study
+from lightning_cam.explaining.explain_settings import _NOT_IN_STUDIES, check_explain, check_study
 from lightning_cam.metrics import CurveMeasure, Explained, Measure, mean_interval
 from lightning_cam.study import run_study
+from lightning_cam.study.cell_runs import measure_cells, missing_cells, work_items
 from lightning_cam.study.claims import FAILS, HOLDS, MISSING, OPEN, conclude, judge
+from lightning_cam.study.csv_tables import summary_rows
 from lightning_cam.study.design import Design
-from lightning_cam.study.journal import Journal, key_of, read_rows, same_study
+from lightning_cam.study.journal import Journal, cell_key, read_journal, same_study
 from lightning_cam.study.networks import Network, _named
-from lightning_cam.study.numbers import summary_rows
 from lightning_cam.study.plots import write_plots
 from lightning_cam.study.results import Results
-from lightning_cam.study.running import missing, run_cells, units_of
 from lightning_cam.study.tables import main_tables, sweep_tables
 from lightning_cam.training.build import build
 from lightning_cam.training.checkpoint import KEY, Remember, rebuild
@@ -97,7 +97,7 @@ def network(
 def made_up(design: Design, networks: list[Network], score: Any) -> Results:
     """Results whose areas are `score(network, input, clip number, cell) -> a value a measure`;
     None leaves a row out, a text is an error."""
-    units, rows = units_of(networks, design), {}
+    units, rows = work_items(networks, design), {}
     for unit in units:
         n = unit.clip % design.clips
         for cell in unit.cells:
@@ -119,7 +119,7 @@ def made_up(design: Design, networks: list[Network], score: Any) -> Results:
                     for n, m in enumerate(design.measures)
                     if isinstance(design.measures[m], CurveMeasure)
                 }
-            rows[key_of(row)] = row
+            rows[cell_key(row)] = row
     return Results.of(design, networks, units, rows)
 
 
@@ -196,7 +196,7 @@ def test_the_example_in_the_docs_is_a_study(tmp_path: Path) -> None:
         ({"clip": 3}, "study.clip"),
         ({"clips": 0}, "study.clips=0"),
         ({"methods": {}}, "at least one method"),
-        ({"methods": {"a": {"_target_": "torch.nn.ReLU"}}}, "study.methods.a is no method"),
+        ({"methods": {"a": {"_target_": "torch.nn.ReLU"}}}, "study.methods.a is not a method"),
         ({"methods": {"a": {"_target_": "lightning_cam.RISE", "mask": 3}}}, "study.methods.a"),
         ({"sweeps": {"s": {"method": "rice", "setting": "p", "values": [1]}}}, "nearest: rise"),
         ({"sweeps": {"s": {"method": "rise", "setting": "q", "values": [1]}}}, "does not take"),
@@ -283,7 +283,7 @@ def test_a_measure_without_direction_is_shown_and_decides_nothing() -> None:
 @given(count=st.integers(1, 7), clips=st.integers(1, 20), swept=st.integers(1, 20))
 def test_processes_share_all_clips_evenly(count: int, clips: int, swept: int) -> None:
     design = design_of(clips=clips, sweep_clips=swept)
-    units = units_of([network(design, inputs=("ir", "tv"))], design)
+    units = work_items([network(design, inputs=("ir", "tv"))], design)
     shares = [units[rank::count] for rank in range(count)]
     assert sorted((u.input, u.clip) for share in shares for u in share) == sorted(
         (u.input, u.clip) for u in units
@@ -366,11 +366,11 @@ def test_a_kill_costs_the_last_row_at_most(cut: int, tmp_path_factory) -> None:
     whole = journal.path.read_bytes()
     journal.path.write_bytes(whole[:cut])
     kept = whole[:cut].count(b"\n")
-    assert len(read_rows(folder)) in (kept, kept + 1)  # the whole line may lack its end alone
+    assert len(read_journal(folder)) in (kept, kept + 1)  # the whole line may lack its end alone
     again = Journal(folder)
     again.add(line(9))
     again.close()
-    assert [key[3] for key in read_rows(folder)] == [*range(kept), 9]
+    assert [key[3] for key in read_journal(folder)] == [*range(kept), 9]
 
 
 def test_of_repeated_rows_what_worked_counts(tmp_path: Path) -> None:
@@ -378,7 +378,7 @@ def test_of_repeated_rows_what_worked_counts(tmp_path: Path) -> None:
         journal = Journal(tmp_path, rank)
         journal.add(line(0, error=error))
         journal.close()
-    (row,) = read_rows(tmp_path).values()
+    (row,) = read_journal(tmp_path).values()
     assert row["error"] == ""
 
 
@@ -459,11 +459,11 @@ def test_failures_are_rows_and_end_nothing(tmp_path: Path, capsys) -> None:
     nodes = {**STUDY["methods"], "breaks": {"_target_": f"{__name__}.Breaks"}}
     design = design_of(methods=nodes, clips=5, sweep_clips=1)
     net = network(design, task=Task(), dataset=Clips(5))
-    units = units_of([net], design)
+    units = work_items([net], design)
     journal = Journal(tmp_path)
-    run_cells(design, units, {}, journal, "cpu")
-    done = read_rows(tmp_path)
-    assert all(not missing(unit, done) for unit in units)
+    measure_cells(design, units, {}, journal, "cpu")
+    done = read_journal(tmp_path)
+    assert all(not missing_cells(unit, done) for unit in units)
     assert capsys.readouterr().out.count("skipped") == 2
     results = Results.of(design, [net], units, done)
     assert [row["error"] for row in results.skipped] == ["cut off", "cannot read video 'c2': gone"]
@@ -492,16 +492,16 @@ def test_failures_are_rows_and_end_nothing(tmp_path: Path, capsys) -> None:
         f"breaks, Net: {3 - len(clips)} clips, {len(clips)} failed" in n for n in table.notes
     )
     before = len(done)
-    run_cells(design, units, done, journal, "cpu")
-    assert len(read_rows(tmp_path)) == before
+    measure_cells(design, units, done, journal, "cpu")
+    assert len(read_journal(tmp_path)) == before
     repaired: Any = Clips(5)
     repaired.__class__ = type(
         "Whole", (Clips,), {"__getitem__": lambda self, n: Clips.__getitem__(self, 0)}
     )
     again = design_of(methods=nodes, clips=5, sweep_clips=1, retry=True)
-    units = units_of([network(design, task=Task(), dataset=repaired)], again)
-    run_cells(again, units, done, journal, "cpu")
-    assert not Results.of(again, [net], units, read_rows(tmp_path)).skipped
+    units = work_items([network(design, task=Task(), dataset=repaired)], again)
+    measure_cells(again, units, done, journal, "cpu")
+    assert not Results.of(again, [net], units, read_journal(tmp_path)).skipped
     journal.close()
 
 
@@ -511,8 +511,12 @@ def test_all_cells_of_a_clip_share_its_ends(tmp_path: Path) -> None:
     design = design_of(methods=nodes, sweeps=None, clips=1, sweep_clips=None)
     task = Task()
     journal = Journal(tmp_path)
-    run_cells(
-        design, units_of([network(design, task=task, dataset=Clips(1))], design), {}, journal, "cpu"
+    measure_cells(
+        design,
+        work_items([network(design, task=task, dataset=Clips(1))], design),
+        {},
+        journal,
+        "cpu",
     )
     journal.close()
     # the clip and two references once; for each method the clip (by explain) and 3 + 3 points

@@ -24,7 +24,7 @@ _ADVICE = (
 )
 
 
-def plain(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
+def plain_settings(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
     """Plain, resolved containers; `+key=` cannot smuggle in what nobody reads."""
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     if not isinstance(config, dict):

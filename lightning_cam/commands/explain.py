@@ -12,9 +12,10 @@ from lightning_cam.commands.search import CONFIGS
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="explain")
 def _run(cfg: DictConfig) -> None:
     with one_line_errors():
-        from lightning_cam.commands.run_explain import explain  # torch loads here, not for --help
+        # torch loads here, not for --help
+        from lightning_cam.commands.run_explain import explain_clips
 
-        explain(cfg)
+        explain_clips(cfg)
 
 
 def main() -> None:

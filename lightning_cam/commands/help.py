@@ -14,8 +14,8 @@ from lightning_cam.commands.search import PACKAGE, choices, composed, find, grou
 from lightning_cam.errors import command_line
 
 _TYPED = re.compile(r"python (train|explain)\.py|python -m lightning_cam (check)")
-_WIDTH = 92  # of a row of choices
-# Settings that are no user's business.
+_WIDTH = 100  # of a line, where nothing is to be typed
+# Settings that users do not set.
 _HIDDEN = ("defaults", "hydra", "_target_", "_partial_")
 
 Block = tuple[list[str], "Blocks"]  # the lines of a key itself, and the keys below it
@@ -36,7 +36,7 @@ def help_text(name: str, arguments: Sequence[str] = ()) -> str:
     head = [line[2:] for line in lines[: _first(lines)]]
     default = _defaults(lines)
     chosen = default | _asked(name, [a for a in arguments if a.split("=")[0] in default])
-    text = [*head, "", "Groups (GROUP=CHOICE; * is the default):"]
+    text = [*head, "", "Groups (GROUP=CHOICE; * is the default; add --help to see its settings):"]
     for group in sorted(default):
         text += _row(group, default[group])
     text += ["", "Settings (KEY=VALUE, nested ones with dots) and their defaults:", ""]
@@ -47,8 +47,25 @@ def help_text(name: str, arguments: Sequence[str] = ()) -> str:
                 package = _package(file) or group
                 below = "" if package == "_global_" else "  "
                 title = f"# {group}={choice}" if not below else f"{package}:  # {group}={choice}"
-                text += ["", f"  {title}", *_listed(_with_parts(file, group), f"  {below}")]
-    return "\n".join(_as_started(line) for line in text) + "\n"
+                text += ["", f"  {title}", f"  {below}# {_description(file)}"]
+                text += _listed(_with_parts(file, group), f"  {below}")
+    return "\n".join(part for line in text for part in _wrapped(_as_started(line))) + "\n"
+
+
+def _description(file: Path) -> str:
+    """The first sentence of a file of settings."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    said = (line for line in lines if line.startswith("# ") and not line.startswith("# @package"))
+    return next(said, "# ")[2:]
+
+
+def _wrapped(line: str) -> list[str]:
+    """A line of settings whose comment, if it is long, goes on below itself."""
+    before, mark, comment = line.partition("# ")
+    if len(line) <= _WIDTH or not mark:
+        return [line]
+    first, *more = textwrap.wrap(comment, max(_WIDTH - len(before) - 2, 30)) or [""]
+    return [f"{before}# {first}", *(f"{'':{len(before)}}# {part}" for part in more)]
 
 
 def _as_started(line: str) -> str:
@@ -71,7 +88,7 @@ def _row(group: str, default: Sequence[str]) -> Iterator[str]:
         words = "  ".join(sorted(names))
         if not label:
             words = f"yours, in {_short(folder)}:  {words}"
-        rows = textwrap.wrap(words, _WIDTH, break_on_hyphens=False) or [""]
+        rows = textwrap.wrap(words, _WIDTH - 14, break_on_hyphens=False) or [""]
         yield f"  {label:<11} " + f"\n{'':14}".join(rows)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from lightning_cam.commands.common import plain, quiet, short
+from lightning_cam.commands.common import plain_settings, quiet, short
 from lightning_cam.errors import command_line
-from lightning_cam.explaining.explain_all import explain_with
+from lightning_cam.explaining.explain_command import explain_checkpoint
 from lightning_cam.study import run_study
 
 _KEYS = (
@@ -19,7 +19,7 @@ _KEYS = (
 )  # fmt: skip
 
 
-def explain(cfg: DictConfig) -> Path | None:
+def explain_clips(cfg: DictConfig) -> Path | None:
     """Explain clips with a trained network.
 
     Args:
@@ -32,10 +32,12 @@ def explain(cfg: DictConfig) -> Path | None:
     Raises:
         UserError: what the user can mend; also if not a single clip could be explained.
     """
-    config = plain(cfg, _KEYS)
+    config = plain_settings(cfg, _KEYS)
     typed = command_line("explain", *map(shlex.quote, sys.argv[1:]))
     with quiet():
-        page = run_study(config, typed) if config.get("study") else explain_with(config, typed)
+        page = (
+            run_study(config, typed) if config.get("study") else explain_checkpoint(config, typed)
+        )
     if page is not None:
         print(f"open {short(page)}")
     return page

@@ -96,7 +96,7 @@ def _check_shape(content: Any) -> None:
     """What Hydra would object to without saying in which file.
 
     Raises:
-        ValueError: the file is a list, or its defaults list is none.
+        ValueError: the file is a list, or its `defaults` are not a list.
     """
     if not isinstance(content, dict):
         raise ValueError("a list")

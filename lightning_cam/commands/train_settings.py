@@ -13,11 +13,8 @@ from torch import nn
 from lightning_cam.attribution import Attribution, LayerAttribution
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.errors import ConfigError
-from lightning_cam.explaining.explain_all import AS_TRAINED
-from lightning_cam.explaining.settings import check_clips, check_fps
-from lightning_cam.interfaces import (
-    HasClasses,
-)
+from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_clips, check_fps
+from lightning_cam.interfaces import HasClasses
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.tasks.schedules import build_schedule
 from lightning_cam.training.build import TARGET, build
@@ -48,7 +45,7 @@ def check_settings(config: dict[str, Any]) -> None:
     seed = config["seed"]
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise ConfigError(f"seed={seed} must be a whole number from 0 to {2**32 - 1}")
-    if AS_TRAINED in config["explain"]:
+    if TRAINED_METHODS in config["explain"]:
         raise ConfigError(
             "explain=as_trained is for the command explain; name the methods, for example "
             "explain=[gradcam]"

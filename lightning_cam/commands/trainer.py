@@ -13,9 +13,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_cam.errors import ConfigError
-from lightning_cam.interfaces import (
-    Monitored,
-)
+from lightning_cam.interfaces import Monitored
 from lightning_cam.training.build import TARGET, build
 from lightning_cam.training.checkpoint import AtomicCheckpointIO, Remember
 from lightning_cam.training.reproducible import EpochLines, ReseedEpochs
@@ -31,50 +29,45 @@ def monitored(task: object) -> tuple[str, str]:
 
 def make_trainer(
     config: dict[str, Any],
-    watched: Mapping[str, Any],
+    explained: Mapping[str, Any],
     classes: Sequence[str],
     monitor: tuple[str, str],
     run: Run,
     more: Sequence[Callback],
 ) -> Trainer:
-    best, mode = monitor
-    save = partial(ModelCheckpoint, dirpath=run.checkpoints, enable_version_counter=False)
-    callbacks: list[Callback] = [
-        *more,
-        ReseedEpochs(config["seed"]),
-        TQDMProgressBar() if sys.stdout.isatty() else EpochLines(),
-        Remember(
-            config["task"],
-            config["data"],
-            classes,
-            {key: config[key] for key in ("name", "seed", "explain")},
-        ),
-        # Names without "=", so that they can be passed to ckpt=.
-        save(
-            filename="epoch_{epoch:03d}",
-            auto_insert_metric_name=False,
-            monitor=best,
-            mode=mode,
-        ),
-        # save_last of the one above would write only when the best improves.
-        save(filename="last", save_on_train_epoch_end=True),
-    ]
+    """The trainer of a run, without its logger, which comes when everything else is right.
+
+    Args:
+        config: the settings, with what only the data know filled in.
+        explained: the methods and measures of the explanations; empty for none.
+        classes: names of the output columns.
+        monitor: see `monitored`.
+        run: where it works.
+        more: callbacks that come before all others.
+
+    Raises:
+        ConfigError: Lightning does not take these settings.
+    """
     options = {key: value for key, value in config["trainer"].items() if value is not None}
-    if config["logger"].get("kind") != "none" and not options.get("fast_dev_run"):
-        callbacks.append(LearningRateMonitor("step"))
-    if watched:
-        watcher = {TARGET: "lightning_cam.explaining.callback.ExplainCallback", **watched}
-        callbacks.append(build({**watcher, **config["videos"]}, where="videos"))
+    logs = config["logger"].get("kind") != "none" and not options.get("fast_dev_run")
     node = {
         TARGET: "lightning.pytorch.Trainer",
         **options,
-        "logger": False,  # comes when everything else is right
-        "callbacks": callbacks,
+        "logger": False,
+        "callbacks": [
+            *more,
+            ReseedEpochs(config["seed"]),
+            TQDMProgressBar() if sys.stdout.isatty() else EpochLines(),
+            _remember(config, classes),
+            *_savers(run, *monitor),
+            *([LearningRateMonitor("step")] if logs else []),
+            *([_explainer(config["videos"], explained)] if explained else []),
+        ],
         "plugins": [AtomicCheckpointIO()],
         "default_root_dir": str(run.folder),
         "enable_progress_bar": sys.stdout.isatty(),
         "enable_model_summary": False,
-        # Ours shards over the ranks itself, and evaluates every clip once.
+        # The data modules shard over the ranks themselves, and evaluate every clip once.
         "use_distributed_sampler": False,
     }
     try:
@@ -83,3 +76,25 @@ def make_trainer(
         device = options.get("accelerator") != "cpu" and re.search(_DEVICE, str(error), re.I)
         hint = "; try trainer=cpu" if device else ""
         raise ConfigError(f"trainer: {str(error).removeprefix('trainer: ')}{hint}") from error
+
+
+def _remember(config: Mapping[str, Any], classes: Sequence[str]) -> Remember:
+    """Writes into checkpoints how task and data are built, and what else explaining needs."""
+    facts = {key: config[key] for key in ("name", "seed", "explain")}
+    return Remember(config["task"], config["data"], classes, facts)
+
+
+def _savers(run: Run, metric: str, mode: str) -> list[ModelCheckpoint]:
+    """Two: the best epoch, and the last. `save_last` would write only when the best improves."""
+    save = partial(ModelCheckpoint, dirpath=run.checkpoints, enable_version_counter=False)
+    # A name without "=", so that it can be passed to ckpt=.
+    best = save(
+        filename="epoch_{epoch:03d}", auto_insert_metric_name=False, monitor=metric, mode=mode
+    )
+    return [best, save(filename="last", save_on_train_epoch_end=True)]
+
+
+def _explainer(videos: Mapping[str, Any], explained: Mapping[str, Any]) -> Callback:
+    """The callback that explains validation clips, as the settings below `videos` say."""
+    node = {TARGET: "lightning_cam.explaining.ExplainCallback", **explained, **videos}
+    return build(node, where="videos")

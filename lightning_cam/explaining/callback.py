@@ -1,4 +1,4 @@
-"""Live explanations of a training run."""
+"""The live callback: a training run explains the same clips after each validation epoch."""
 
 from __future__ import annotations
 
@@ -11,21 +11,15 @@ import lightning.pytorch as pl
 import numpy as np
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lightning_cam.attribution import Attribution, Explainable, Explanation
+from lightning_cam.explaining.callback_logging import attention_table, log_media, mean_numbers
+from lightning_cam.explaining.clip_drawing import clip_extras, clip_frames, clip_views, draw_clip
+from lightning_cam.explaining.clip_explanations import explain_clip, explain_spectra
 from lightning_cam.explaining.clip_files import file_name, write_clip
-from lightning_cam.explaining.explained_clip import (
-    clip_extras,
-    clip_frames,
-    clip_views,
-    draw_clip,
-    explain_clip,
-    explain_spectra,
-)
-from lightning_cam.explaining.measured_tables import EPOCH, write_epoch
+from lightning_cam.explaining.measured_files import EPOCH_COLUMNS, write_epoch
 from lightning_cam.explaining.measuring import (
     check_measures,
     compares,
@@ -35,8 +29,6 @@ from lightning_cam.explaining.measuring import (
 from lightning_cam.interfaces import (
     Batch,
     LogsImages,
-    LogsTables,
-    LogsVideos,
     as_explained,
     check_data,
     check_task,
@@ -44,7 +36,7 @@ from lightning_cam.interfaces import (
 )
 from lightning_cam.metrics import Measure, Measured
 from lightning_cam.progress import no_progress
-from lightning_cam.training.skipped_clips import as_mapping, gather
+from lightning_cam.training.skipped_clips import batch_as_mapping, gather
 from lightning_cam.viz import draw_attention, save_png
 
 
@@ -64,7 +56,7 @@ class ExplainCallback(Callback):
     2 + 2 (M + 1) (S - 1) forwards a clip; a mean over time needs no more than 20 steps.
 
     What a method finds out beside its maps (`Explanation.numbers`: how often Grad-CAM of a loss is
-    blank) becomes a curve, too, the mean over clips as `explain/METHOD/NAME`.
+    blank) also becomes a curve, the mean over clips as `explain/METHOD/NAME`.
 
     Training is bit for bit what it would be without it. A clip or a method that fails is warned
     about once and training goes on.
@@ -115,7 +107,7 @@ class ExplainCallback(Callback):
         self.every_n_epochs = every_n_epochs
         self.fps = fps
         self.folder = None if folder is None else Path(folder)
-        self.measures = check_measures(measures or {}, EPOCH, "measures")
+        self.measures = check_measures(measures or {}, EPOCH_COLUMNS, "measures")
         # clip -> epoch -> weights; plain containers, for it travels in checkpoints
         self.history: dict[str, dict[int, list[float]]] = {}
         self._batches: dict[str, list[tuple[str, Any]]] = {}  # split -> (title, batch of one)
@@ -176,7 +168,7 @@ class ExplainCallback(Callback):
                 wanted = np.linspace(0, size - 1, min(wanted, size)).round().astype(int).tolist()
             for index in list(wanted)[trainer.global_rank :: trainer.world_size]:
                 try:
-                    batch = as_mapping(loader.collate_fn([loader.dataset[index]]))
+                    batch = batch_as_mapping(loader.collate_fn([loader.dataset[index]]))
                     if any(batch.get("error", ())):
                         raise RuntimeError(batch["error"][0])
                 except Exception as error:
@@ -261,13 +253,13 @@ class ExplainCallback(Callback):
     ) -> None:
         """Hand the files, the attention weights and what methods found out to every logger."""
         strips = self._strips(trainer.current_epoch, records, folder) if remember else []
-        means = _means([record["numbers"] for record in records])
-        table = _attention_table(trainer.current_epoch, records)
+        means = mean_numbers([record["numbers"] for record in records])
+        table = attention_table(trainer.current_epoch, records)
         for logger in trainer.loggers:
             try:
                 if means:
                     logger.log_metrics(means, trainer.global_step)
-                _log_media(logger, records, strips, table, trainer.global_step)
+                log_media(logger, records, strips, table, trainer.global_step)
             except Exception as error:
                 self._warn(f"logging to {type(logger).__name__}", error)
 
@@ -306,45 +298,6 @@ class ExplainCallback(Callback):
             self._warned.add(what)
             reason = f"{type(error).__name__}: {error}"
             warnings.warn(f"not explained: {what}{where} ({reason})", stacklevel=2)
-
-
-def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Each number's mean over the clips that have it."""
-    names = dict.fromkeys(name for numbers in found for name in numbers)
-    return {n: float(np.mean([each[n] for each in found if n in each])) for n in names}
-
-
-def _attention_table(epoch: int, records: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
-    """Rows of epoch, clip, frame and weight."""
-    return [
-        [epoch, record["clip"], frame, weight]
-        for record in records
-        for weights in record["attention"].values()
-        for frame, weight in enumerate(weights)
-    ]
-
-
-def _log_media(
-    logger: Logger,
-    records: Sequence[Mapping[str, Any]],
-    strips: Sequence[Path],
-    table: list[list[Any]],
-    step: int,
-) -> None:
-    """What a logger takes of videos, sheets, attention strips and the attention table."""
-    captions = [record["caption"] for record in records]
-    if isinstance(logger, LogsVideos):
-        videos = [record["video"] for record in records]
-        kinds = ["mp4"] * len(videos)
-        logger.log_video("explain/video", videos, step, caption=captions, format=kinds)
-    if isinstance(logger, LogsImages):
-        sheets = [record["sheet"] for record in records]
-        logger.log_image("explain/sheet", sheets, step, caption=captions)
-        if strips:
-            logger.log_image("explain/attention_epochs", list(strips), step)
-    if isinstance(logger, LogsTables) and table:
-        columns = ["epoch", "clip", "frame", "attention"]
-        logger.log_table("explain/attention", columns, table, step=step)
 
 
 def _named(

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from lightning_cam.attribution import Contrast, Explanation
-from lightning_cam.explaining.explained_clip import Spectra, relevance
+from lightning_cam.explaining.clip_explanations import Spectra, frame_relevance
 from lightning_cam.files import whole_file
 from lightning_cam.viz import ClipFigure, draw_sheet, draw_video, save_png, write_video
 
@@ -55,11 +55,11 @@ def write_clip(
     for name, e in explanations.items():
         key = quote(name, safe="")
         arrays[f"heatmap/{key}"] = e.heatmap[0].cpu().numpy()
-        arrays[f"relevance/{key}"] = relevance(e, batch)
+        arrays[f"relevance/{key}"] = frame_relevance(e, batch)
         arrays |= {f"{what}/{key}": value[0].item() for what, value in e.numbers.items()}
         if isinstance(e, Contrast):
             arrays[f"heatmap_against/{key}"] = e.against.heatmap[0].cpu().numpy()
-            arrays[f"relevance_against/{key}"] = relevance(e.against, batch)
+            arrays[f"relevance_against/{key}"] = frame_relevance(e.against, batch)
             arrays["against"] = int(e.against.target[0])
     arrays |= {name: weights[0].cpu().numpy() for name, weights in first.attention.items()}
     for measure, found in (spectra or {}).items():

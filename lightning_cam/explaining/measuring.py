@@ -1,4 +1,4 @@
-"""Which measures settings ask for, and of which maps of a clip they are taken.
+"""Measures: built from settings, and taken of the maps of one clip.
 
 A map is worth what it adds to maps that know nothing of the network; where a measure runs the
 network, these stand beside it in every table.
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from lightning_cam.attribution import CentreMap, Contrast, Explainable, Explanation, RandomMap
 from lightning_cam.errors import ConfigError
-from lightning_cam.explaining.tables import each_class
+from lightning_cam.explaining.score_tables import each_class
 from lightning_cam.metrics import Explained, Measure, Measured, measure
 from lightning_cam.progress import progress
 from lightning_cam.training.build import TARGET, build
 
 BASELINES: Mapping[str, RandomMap | CentreMap] = {"random": RandomMap(), "centre": CentreMap()}
 
-OnError = Callable[[str, str, Exception], None]  # measure, method, what it raised
+OnMeasureError = Callable[[str, str, Exception], None]  # measure, method, what it raised
 
 
 def build_measures(node: Any, taken: Collection[str], where: str = "measure") -> dict[str, Measure]:
@@ -103,7 +103,7 @@ def measure_clip(
     clip: Tensor,
     batch: Mapping[str, Any],
     measures: Mapping[str, Measure],
-    on_error: OnError,
+    on_error: OnMeasureError,
 ) -> dict[tuple[str, int], Measured]:
     """Measure each explanation of one clip; of a contrast both classes.
 

@@ -8,12 +8,12 @@ from itertools import product
 from math import isnan
 
 from lightning_cam.metrics import Statistics, format_number, mean_interval
-from lightning_cam.study.parts import Claim
+from lightning_cam.study.design_parts import Claim
 from lightning_cam.study.results import Group, Results, spectrum_name
 from lightning_cam.study.tables import Table
 
 HOLDS, FAILS, OPEN, MISSING = "holds", "does not hold", "undecided", "missing"
-RULE = """\
+CLAIM_RULE = """\
 Every claim is a difference between two cells, taken clip by clip, so that the difficulty of a clip
 cancels. Its sign is turned so that more than 0 speaks for the claim: less of a measure of which low
 values are good (deletion), more of the others (insertion). Behind each mean stands its 95% interval
@@ -139,7 +139,7 @@ def _per_clip(values: Iterable[Mapping[str, float]]) -> list[float]:
 
 
 def judge(s: Statistics, within: float | None = None) -> str:
-    """The verdict on one mean difference, by `RULE`."""
+    """The verdict on one mean difference, by `CLAIM_RULE`."""
     if isnan(s.low):
         return MISSING
     if within is not None:
@@ -172,7 +172,7 @@ def write_conclusions(
         titles: what tables call the measures.
     """
     parts = ["# Conclusions", "", clips, "", summary_table(conclusions, titles).markdown()]
-    parts += [RULE, "", *(_compared(each, titles).markdown() for each in conclusions)]
+    parts += [CLAIM_RULE, "", *(_compared(each, titles).markdown() for each in conclusions)]
     return "\n".join(parts)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from lightning_cam.errors import ConfigError, UnknownNameError
 from lightning_cam.explaining.measuring import build_measures
 from lightning_cam.metrics import Measure, titles
-from lightning_cam.study.parts import (
+from lightning_cam.study.design_parts import (
     Cell,
     Claim,
     Sweep,
-    as_mapping,
     kept,
+    mapping_setting,
     method_cells,
     read_claim,
     read_sweep,
@@ -22,7 +22,7 @@ from lightning_cam.study.parts import (
 )
 
 _KEYS = ("name", "clips", "sweep_clips", "retry", "methods", "sweeps", "claims")
-CELLS = (  # columns of cells.csv, those of the measures come after the first nine
+CELL_COLUMNS = (  # columns of cells.csv, those of the measures come after the first nine
     "network", "trained", "input", "clip_id", "index", "cell", "label", "prediction", "p_target",
     "flat", "seconds", "metric_seconds", "device", "masks", "map_error", "notes", "warning",
     "error",
@@ -72,16 +72,16 @@ class Design:
         nodes = kept(given["methods"], "study.methods")
         cells = method_cells(nodes)
         sweeps = {
-            name: read_sweep(name, as_mapping(node, f"study.sweeps.{name}"), nodes, cells)
+            name: read_sweep(name, mapping_setting(node, f"study.sweeps.{name}"), nodes, cells)
             for name, node in kept(given["sweeps"], "study.sweeps").items()
         }
-        measures = build_measures(measure, CELLS)
+        measures = build_measures(measure, CELL_COLUMNS)
         if not measures:
             raise ConfigError("measure is empty: name at least one, measure=[deletion,insertion]")
         claims = [
             read_claim(
                 f"study.claims.{name}",
-                as_mapping(node, f"study.claims.{name}"),
+                mapping_setting(node, f"study.claims.{name}"),
                 (nodes, sweeps, measures),
             )
             for name, node in kept(given["claims"], "study.claims").items()

@@ -21,15 +21,15 @@ from lightning_cam.errors import ConfigError
 from lightning_cam.files import write_text
 from lightning_cam.training.runs import leaves
 
-Row = dict[str, Any]
-Key = tuple[str, str, str, int, str]  # network, trained on, input, clip, cell
+StudyRow = dict[str, Any]
+CellKey = tuple[str, str, str, int, str]  # network, trained on, input, clip, cell
 
 # What may differ between a study and its continuation: batch sizes change no number.
 _FREE = ("about.",)
 _FREE_ENDS = (".batch",)
 
 
-def key_of(row: Mapping[str, Any]) -> Key:
+def cell_key(row: Mapping[str, Any]) -> CellKey:
     """Which cell of which clip a row is of; the cell is "" where a clip could not be read."""
     return row["network"], row["trained"], row["input"], row["index"], row["cell"]
 
@@ -66,7 +66,7 @@ class Journal:
         if whole < len(text):
             self._file.truncate(whole)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: StudyRow) -> None:
         """Append a row; when this returns, it is on the disk."""
         self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
         self._file.flush()
@@ -76,14 +76,14 @@ class Journal:
         self._file.close()
 
 
-def read_rows(folder: Path) -> dict[Key, Row]:
+def read_journal(folder: Path) -> dict[CellKey, StudyRow]:
     """The rows of all processes, the last of each cell and clip; broken lines are left out."""
-    rows: dict[Key, Row] = {}
+    rows: dict[CellKey, StudyRow] = {}
     for path in sorted(folder.glob("rows.rank*.jsonl")):
         for line in path.read_bytes().split(b"\n"):
             try:
                 row = json.loads(line)
-                key = key_of(row)
+                key = cell_key(row)
             except (ValueError, KeyError, TypeError):
                 continue  # cut off by a kill, or being written
             if key not in rows or rows[key].get("error"):  # of a repetition, what has worked

@@ -11,7 +11,7 @@ from typing import Any
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.errors import ConfigError, DataError
-from lightning_cam.explaining.clip_choice import open_split, spread
+from lightning_cam.explaining.clip_sources import open_split, spread_evenly
 from lightning_cam.interfaces import (
     HasInputs,
     HasSpectrum,
@@ -107,7 +107,7 @@ def _open(
         if not len(indices):
             what = f" of input {name}" if name else ""
             raise DataError(f"the {split} split has no clips{what}; choose another data.split=")
-        inputs[name] = tuple(spread(list(indices), design.clips))
+        inputs[name] = tuple(spread_evenly(list(indices), design.clips))
     kind = type(unwrap(network_of(task))).__name__
     return Network(
         name=kind,
@@ -119,7 +119,7 @@ def _open(
         task=as_task(task),
         dataset=dataset,
         inputs=inputs,
-        swept={name: frozenset(spread(i, design.sweep_clips)) for name, i in inputs.items()},
+        swept={name: frozenset(spread_evenly(i, design.sweep_clips)) for name, i in inputs.items()},
     )
 
 

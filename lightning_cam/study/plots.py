@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from lightning_cam.attribution import CentreMap, RandomMap
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.metrics import CurveMeasure, interval, settings_of
-from lightning_cam.study.journal import Row
-from lightning_cam.study.parts import Sweep
+from lightning_cam.study.design_parts import Sweep
+from lightning_cam.study.journal import StudyRow
 from lightning_cam.study.results import Group, Results, of_measure, spectrum_name
 from lightning_cam.viz import save_png
 from lightning_cam.viz.curves import CurveLine, CurvePanel, draw_curves
@@ -69,7 +69,7 @@ def _curves(results: Results, group: Group) -> NDArray[np.uint8] | None:
     )
 
 
-def _line(rows: Sequence[Row], measure: str) -> CurveLine | None:
+def _line(rows: Sequence[StudyRow], measure: str) -> CurveLine | None:
     scores = np.array([row["curves"][measure] for row in rows if measure in row["curves"]])
     if not len(scores):
         return None

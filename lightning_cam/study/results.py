@@ -1,4 +1,4 @@
-"""The rows of a study, to be asked: what was measured where, and what the mean of it is."""
+"""The rows of a study, sorted, and the questions that tables, plots and claims ask them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from lightning_cam.metrics import Statistics, mean_interval
+from lightning_cam.study.cell_runs import WorkItem
 from lightning_cam.study.design import Design
-from lightning_cam.study.journal import Row
+from lightning_cam.study.journal import StudyRow
 from lightning_cam.study.networks import Network
-from lightning_cam.study.running import Unit
 
 
 class Group(NamedTuple):
@@ -40,16 +40,16 @@ class Results:
     groups: tuple[Group, ...]
     clips: Mapping[Group, frozenset[int]]
     swept: Mapping[Group, frozenset[int]]
-    rows: Sequence[Row]
-    skipped: Sequence[Row]
+    rows: Sequence[StudyRow]
+    skipped: Sequence[StudyRow]
 
     @classmethod
     def of(
         cls,
         design: Design,
         networks: Sequence[Network],
-        units: Sequence[Unit],
-        rows: Mapping[Any, Row],
+        units: Sequence[WorkItem],
+        rows: Mapping[Any, StudyRow],
     ) -> Results:
         """Sort the rows that belong to the study's units."""
         kept, skipped = [], []
@@ -61,7 +61,7 @@ class Results:
             if not found and unit.key("") in rows:
                 skipped.append(rows[unit.key("")])
 
-        def position(row: Row) -> tuple[int, int, int]:
+        def position(row: StudyRow) -> tuple[int, int, int]:
             network = networks[place[row["network"], row["trained"]]]
             return (
                 place[network.key],
@@ -99,20 +99,20 @@ class Results:
         return " and ".join(dict.fromkeys(row["device"] for row in self.rows))
 
     @cached_property
-    def _found(self) -> dict[tuple[str, str, str, str], list[Row]]:
-        found: dict[tuple[str, str, str, str], list[Row]] = {}
+    def _found(self) -> dict[tuple[str, str, str, str], list[StudyRow]]:
+        found: dict[tuple[str, str, str, str], list[StudyRow]] = {}
         for row in self.rows:
             key = row["network"], row["trained"], row["input"], row["cell"]
             found.setdefault(key, []).append(row)
         return found
 
-    def of_cell(self, group: Group, cell: str, *, swept: bool = False) -> list[Row]:
+    def of_cell(self, group: Group, cell: str, *, swept: bool = False) -> list[StudyRow]:
         """Rows of a cell, failed ones included; with `swept` of the sweeps' clips only."""
         rows = self._found.get((group.network, group.trained, group.input, cell), [])
         chosen = self.swept[group] if swept else self.clips[group]
         return [row for row in rows if row["index"] in chosen]
 
-    def worked(self, group: Group, cell: str, *, swept: bool = False) -> list[Row]:
+    def worked(self, group: Group, cell: str, *, swept: bool = False) -> list[StudyRow]:
         """Rows of a cell on clips where the method did not fail."""
         return [row for row in self.of_cell(group, cell, swept=swept) if not row["error"]]
 
@@ -128,7 +128,7 @@ class Results:
             yield sweep.name, sweep.cells, True
 
 
-def of_measure(rows: Sequence[Row], measure: str) -> Statistics:
+def of_measure(rows: Sequence[StudyRow], measure: str) -> Statistics:
     """A measure's values in rows of cells that worked."""
     return mean_interval(row["values"][measure] for row in rows)
 

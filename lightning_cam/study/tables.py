@@ -1,4 +1,4 @@
-"""The tables of a study, laid out as in Bayer et al. (2022), and its numbers as CSV."""
+"""The tables of a study, laid out as in Bayer et al. (2022)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from rich.table import Table as RichTable
 
 from lightning_cam.metrics import format_number, settings_of
-from lightning_cam.study.journal import Row
+from lightning_cam.study.journal import StudyRow
 from lightning_cam.study.results import Group, Results, of_measure, spectrum_name
 
 
@@ -159,7 +159,7 @@ class _Filling:
 
     def _texts(self, line: _Line, network: str, place: tuple[int, int]) -> list[str]:
         """What stands in a line below one network, from `place` on."""
-        found: list[Row] = []
+        found: list[StudyRow] = []
         if group := line.at.get(network):
             found = self.results.of_cell(group, line.cell, swept=self.swept)
         worked = [row for row in found if not row["error"]]
@@ -175,7 +175,7 @@ class _Filling:
         return [*texts, _seconds([row["seconds"] for row in worked])]
 
     def _remember(
-        self, where: str, group: Group, found: Sequence[Row], worked: Sequence[Row]
+        self, where: str, group: Group, found: Sequence[StudyRow], worked: Sequence[StudyRow]
     ) -> None:
         """What the notes have to say of a cell."""
         self.counts.add(len(worked))
@@ -213,7 +213,7 @@ def _readable(results: Results, group: Group, swept: bool) -> int:
     return len(chosen) - len(_skipped(results, group, swept))
 
 
-def _skipped(results: Results, group: Group, swept: bool) -> list[Row]:
+def _skipped(results: Results, group: Group, swept: bool) -> list[StudyRow]:
     chosen = results.swept[group] if swept else results.clips[group]
     here = group.network, group.trained, group.input
     return [

@@ -50,10 +50,10 @@ class Remember(Callback):
         self.memory = {
             "schema": SCHEMA,
             "version": lightning_cam.__version__,
-            "task": plain(task),
-            "data": plain(data),
+            "task": plain_copy(task),
+            "data": plain_copy(data),
             "classes": list(classes),
-            "run": plain(run or {}),
+            "run": plain_copy(run or {}),
         }
 
     def on_save_checkpoint(
@@ -81,16 +81,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 raise
 
 
-def plain(node: Any) -> Any:
+def plain_copy(node: Any) -> Any:
     """A copy in plain containers, without nodes built late (`_partial_`: optimiser, schedule).
 
     Raises:
         TypeError: if there is anything but dicts, lists, strings, numbers, booleans and None.
     """
     if isinstance(node, Mapping):
-        return {str(k): plain(v) for k, v in node.items() if not _is_partial(v)}
+        return {str(k): plain_copy(v) for k, v in node.items() if not _is_partial(v)}
     if isinstance(node, (list, tuple)):
-        return [plain(value) for value in node if not _is_partial(value)]
+        return [plain_copy(value) for value in node if not _is_partial(value)]
     if not isinstance(node, _PLAIN):
         raise TypeError(f"a checkpoint remembers plain values only, got {type(node).__name__}")
     return node
@@ -154,7 +154,7 @@ def load(path: str | Path) -> dict[str, Any]:
 def _checked(memory: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     """The memory in plain containers, of the shape that `Remember` gives it."""
     try:
-        memory = plain(memory)
+        memory = plain_copy(memory)
     except (TypeError, RecursionError) as e:
         raise CheckpointError(f"{path}: cannot be rebuilt: {type(e).__name__}: {e}") from e
     if memory.get("schema") != SCHEMA:
@@ -173,7 +173,7 @@ def _checked(memory: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
 
 
 def _nearby(file: Path) -> str:
-    """The newest checkpoint around a path that is none, as a remedy."""
+    """The newest checkpoint near a path that has none, as a remedy."""
     try:
         found = sorted(file.parent.rglob("*.ckpt"), key=lambda f: f.stat().st_mtime)
     except OSError:
@@ -215,7 +215,7 @@ def rebuild(
         detail = " ".join(f"{type(e).__name__}: {e}".split())
         raise CheckpointError(f"{path}: cannot be rebuilt: {detail[:300]}") from e
     if not isinstance(task, LightningModule) or not isinstance(datamodule, LightningDataModule):
-        raise CheckpointError(f"{path}: what it remembers is no LightningModule and DataModule")
+        raise CheckpointError(f"{path}: it does not remember a LightningModule and a DataModule")
     try:
         task.load_state_dict(checkpoint["state_dict"])
     except (RuntimeError, AttributeError, TypeError) as e:  # the latter two: not names and tensors

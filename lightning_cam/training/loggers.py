@@ -59,7 +59,7 @@ def make_logger(
 def _start_wandb(
     settings: dict[str, Any], run: Run, name: str, mode: str, config: dict[str, Any]
 ) -> Any:
-    """Started here, not by WandbLogger, which sets options that are no more and warns of them."""
+    """A run of W&B. WandbLogger would start it with outdated options, and warn of them."""
     import wandb
 
     note = run.folder / "wandb_id.txt"

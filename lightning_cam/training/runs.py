@@ -109,7 +109,7 @@ def _next_in_turn(job: Path, restart: int) -> Path:
 
 
 def run_folder(ckpt: str | Path) -> Path:
-    """The folder of the run that a checkpoint belongs to; its own where there is none."""
+    """The folder of the run that a checkpoint belongs to; without a run the one it lies in."""
     home = Path(ckpt).parent
     return home.parent if home.name == "checkpoints" else home
 
@@ -131,7 +131,7 @@ def processes() -> tuple[int, int]:
     """(rank, how many) of the processes that torchrun or srun has started for this command."""
     if {"RANK", "WORLD_SIZE"} <= os.environ.keys():
         return _rank("RANK", "WORLD_SIZE")
-    # The batch script itself has a rank, too, and no others beside it.
+    # The batch script itself has a rank as well, but no other processes beside it.
     if _in_slurm() and int(os.environ.get("SLURM_STEP_ID", _NO_STEP)) < _NO_STEP:
         return _rank("SLURM_PROCID", "SLURM_NTASKS")
     return 0, 1

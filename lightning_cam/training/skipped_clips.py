@@ -27,7 +27,7 @@ class SkippedClips(Callback):
     def _collect(self, trainer: pl.Trainer, batch: Any) -> None:
         if trainer.sanity_checking:
             return
-        for error in filter(None, as_mapping(batch).get("error", ())):
+        for error in filter(None, batch_as_mapping(batch).get("error", ())):
             if error not in self.counts:
                 warnings.warn(f"skipped: {error}", stacklevel=2)
             self.counts[error] = self.counts.get(error, 0) + 1
@@ -50,7 +50,7 @@ class SkippedClips(Callback):
         self.counts = dict(counts)
 
 
-def as_mapping(batch: Any) -> Batch:
+def batch_as_mapping(batch: Any) -> Batch:
     """A batch by its keys; a tuple begins with the clips and their labels."""
     if not isinstance(batch, Mapping):
         batch = zip(("video", "label"), batch, strict=False)

@@ -16,11 +16,11 @@ from lightning_cam.attribution.guard import find_module
 from lightning_cam.data.core.clips import Clip, finished
 from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import ConfigError, DataError
-from lightning_cam.explaining.clip_choice import find_sources
-from lightning_cam.explaining.explain_one import Asked, Found, explain_source
-from lightning_cam.explaining.measured_tables import Measurements
-from lightning_cam.explaining.settings import check_explain
-from lightning_cam.explaining.tables import RELEVANCE
+from lightning_cam.explaining.clip_sources import find_clips
+from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_explain
+from lightning_cam.explaining.measured_files import RunMeasurements
+from lightning_cam.explaining.score_tables import RELEVANCE_COLUMNS
+from lightning_cam.explaining.single_clip import ClipRequest, Collected, process_clip
 from lightning_cam.files import write_csv
 from lightning_cam.interfaces import (
     HasReader,
@@ -37,10 +37,8 @@ from lightning_cam.training.checkpoint import KEY, rebuild
 from lightning_cam.training.runs import run_folder, writable
 from lightning_cam.viz import write_report
 
-AS_TRAINED = "as_trained"  # marks `explain` where the checkpoint's own methods are meant
 
-
-def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
+def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | None:
     """Explain what the configuration asks for.
 
     Args:
@@ -54,7 +52,7 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
         UserError: what the user can mend; also if not a single clip could be explained.
     """
     check_explain(config)
-    found = Found(Measurements(config["measure"]))
+    collected = Collected(RunMeasurements(config["measure"]))
     trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
     settings = ("root", "rate", "intrinsics")
     given = {key: config["data"][key] for key in settings if config["data"][key] is not None}
@@ -67,24 +65,26 @@ def explain_with(config: Mapping[str, Any], command: str = "") -> Path | None:
     methods = _methods(config, task, info, trust)
     target, against = _columns(config, task.explainable())  # before anything is read
     without = against if target is None else None
-    sources, selection = find_sources(config, data, task, without)
-    asked = Asked(task, data, methods, target, against, _folder(config), config["fps"])
+    sources, selection = find_clips(config, data, task, without)
+    request = ClipRequest(task, data, methods, target, against, _folder(config), config["fps"])
     with progress("explaining", len(sources)) as advance:
         for n, source in enumerate(sources):
             advance(int(n > 0))  # of the clip before, whatever became of it
-            explain_source(asked, source, found)
+            process_clip(request, source, collected)
     shortfall = "" if selection is None else selection.shortfall(config["clips"])
-    _say(found, len(sources) if selection is None else selection.looked, shortfall)
+    _print_failures(collected, len(sources) if selection is None else selection.looked, shortfall)
     summary = {
         "checkpoint": str(config["ckpt"]),
         "trained": f"{info['epoch'] + 1} epochs, {info['global_step']} steps",
         "network": type(network_of(module)).__name__,
         "methods": ", ".join(methods),
-        "measures": settings_of(found.measurements.measures),
+        "measures": settings_of(collected.measurements.measures),
         "command": command,
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
     }
-    return _write(asked.folder, found, summary, [] if selection is None else list(selection.found))
+    return _write(
+        request.folder, collected, summary, [] if selection is None else list(selection.found)
+    )
 
 
 def _columns(config: Mapping[str, Any], model: Explainable) -> tuple[int | None, int | None]:
@@ -97,37 +97,39 @@ def _columns(config: Mapping[str, Any], model: Explainable) -> tuple[int | None,
     return target, against
 
 
-def _say(found: Found, looked: int, shortfall: str) -> None:
+def _print_failures(collected: Collected, looked: int, shortfall: str) -> None:
     """Print what did not work.
 
     Raises:
         DataError: nothing did.
     """
-    for title, reason in found.skipped.items():
+    for title, reason in collected.skipped.items():
         print(f"skipped {title}: {reason}")
-    if not found.entries:
-        why = shortfall or next(reversed(found.skipped.values()))
+    if not collected.entries:
+        why = shortfall or next(reversed(collected.skipped.values()))
         raise DataError(f"none of the {looked} clips could be explained: {why}")
-    for reason, where in found.measurements.failed.items():
+    for reason, where in collected.measurements.failed.items():
         print(f"not measured: {where}: {reason}")
     if shortfall:
         print(shortfall)
-    if found.unreadable:
-        print(f"{len(found.unreadable)} of {looked} clips could not be read")
+    if collected.unreadable:
+        print(f"{len(collected.unreadable)} of {looked} clips could not be read")
 
 
-def _write(folder: Path, found: Found, summary: Mapping[str, str], groups: Sequence[str]) -> Path:
+def _write(
+    folder: Path, collected: Collected, summary: Mapping[str, str], groups: Sequence[str]
+) -> Path:
     """The tables, and the page."""
     tables = [
-        write_csv(folder / "scores.csv", found.rows, found.measurements.columns),
-        write_csv(folder / "relevance.csv", found.curves, RELEVANCE),
+        write_csv(folder / "scores.csv", collected.rows, collected.measurements.columns),
+        write_csv(folder / "relevance.csv", collected.curves, RELEVANCE_COLUMNS),
     ]
-    curve_tables, figure = found.measurements.write(folder)
+    curve_tables, figure = collected.measurements.write(folder)
     return write_report(
         folder,
-        found.entries,
+        collected.entries,
         summary=summary,
-        skipped=found.skipped,
+        skipped=collected.skipped,
         downloads=tables + curve_tables,
         groups=groups,
         figure=figure,
@@ -177,12 +179,12 @@ def _methods(
     config: Mapping[str, Any], task: Task, info: Mapping[str, Any], trust: Sequence[str]
 ) -> dict[str, Attribution]:
     chosen = dict(config.get("explain") or {})
-    as_trained = chosen.pop(AS_TRAINED, False)
+    as_trained = chosen.pop(TRAINED_METHODS, False)
     trained = info["run"].get("explain", {}) if as_trained else {}
     methods = build(trained, (KEY, *trust), "explain") | build(chosen, where="explain")
     for name, method in methods.items():
         if not callable(method) or isinstance(method, torch.nn.Module):
-            raise ConfigError(f"explain.{name} is no method; choose some with explain=[gradcam]")
+            raise ConfigError(f"explain.{name} is not a method; choose some with explain=[gradcam]")
     if not methods:
         why = "this checkpoint was trained without explanations" if as_trained else "none chosen"
         raise ConfigError(f"{why}: choose methods, for example explain=[gradcam]")

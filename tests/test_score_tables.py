@@ -14,14 +14,14 @@ from test_config import composed
 
 import lightning_cam as lc
 from lightning_cam.attribution import Contrast
-from lightning_cam.explaining.measured_tables import shown_measures
+from lightning_cam.explaining.measured_files import page_measures
 from lightning_cam.explaining.measuring import build_measures, measure_clip
-from lightning_cam.explaining.tables import (
-    RELEVANCE,
-    SCORES,
+from lightning_cam.explaining.score_tables import (
+    RELEVANCE_COLUMNS,
+    SCORE_COLUMNS,
+    page_scores,
     relevance_rows,
     score_rows,
-    shown_scores,
 )
 from lightning_cam.files import write_csv
 
@@ -46,7 +46,7 @@ def truth() -> dict[str, Any]:
     return {"mask": left | right, "action": action, **parts}
 
 
-MEASURES = build_measures(composed("explain", "ckpt=x")["measure"], SCORES)
+MEASURES = build_measures(composed("explain", "ckpt=x")["measure"], SCORE_COLUMNS)
 
 
 def measured(batch: dict[str, Any], **maps: lc.Explanation) -> Any:
@@ -62,16 +62,22 @@ def test_each_part_of_the_ground_truth_has_a_column(tmp_path: Path) -> None:
         *score_rows(MODEL, maps, without, found=measured(without, **maps)),
         *score_rows(MODEL, maps, with_truth, found=found),
     ]
-    table = write_csv(tmp_path / "scores.csv", rows, [*SCORES, *MEASURES])
+    table = write_csv(tmp_path / "scores.csv", rows, [*SCORE_COLUMNS, *MEASURES])
     bare, full = csv.DictReader(table.open())
     assert list(MEASURES) == ["pointing_actor", "energy_actor", "energy_action", "iou_action"]
-    assert list(full) == [*SCORES, *MEASURES, "energy_hand", "energy_object", "energy_nothing"]
+    assert list(full) == [
+        *SCORE_COLUMNS,
+        *MEASURES,
+        "energy_hand",
+        "energy_object",
+        "energy_nothing",
+    ]
     assert (full["energy_hand"], full["energy_object"]) == ("0.7500", "0.2500")
     assert full["energy_nothing"] == ""  # a part that is never to be seen has no score
     assert full["energy_actor"] == full["energy_action"] == "1.0000"
     assert not [name for name in MEASURES if bare[name]] and not bare["energy_hand"]
-    assert shown_scores(rows[1:]) == {"gradcam": "peak 0.500 s"}
-    assert shown_measures(rows[1:], MEASURES, found) == {
+    assert page_scores(rows[1:]) == {"gradcam": "peak 0.500 s"}
+    assert page_measures(rows[1:], MEASURES, found) == {
         "Pointing at the actor": "gradcam 1.0000",
         "Energy on the actor": "gradcam 1.0000",
         "Energy in the action": "gradcam 1.0000",
@@ -97,7 +103,7 @@ def test_a_contrast_has_a_row_for_each_of_its_classes() -> None:
     ]  # fmt: skip
     assert float(rows[0]["p_target"]) > float(rows[1]["p_target"])
     assert all(row["prediction"] == row["label"] == "wave" for row in rows)
-    assert shown_scores(rows) == {"gradcam for A": "peak 0.250 s", "gradcam for B": "peak 1.000 s"}
+    assert page_scores(rows) == {"gradcam for A": "peak 0.250 s", "gradcam for B": "peak 1.000 s"}
 
 
 def test_relevance_has_a_row_for_each_frame_that_is_no_padding(tmp_path: Path) -> None:
@@ -109,10 +115,10 @@ def test_relevance_has_a_row_for_each_frame_that_is_no_padding(tmp_path: Path) -
         "silent": explanation(0, hot=5),  # its only heat is in the padding
     }
     table = write_csv(
-        tmp_path / "relevance.csv", list(relevance_rows(MODEL, found, known)), RELEVANCE
+        tmp_path / "relevance.csv", list(relevance_rows(MODEL, found, known)), RELEVANCE_COLUMNS
     )
     rows = list(csv.DictReader(table.open()))
-    assert list(rows[0]) == list(RELEVANCE) and len(rows) == 4 * 4
+    assert list(rows[0]) == list(RELEVANCE_COLUMNS) and len(rows) == 4 * 4
     assert [row["frame"] for row in rows] == [str(t) for t in range(4)] * 4
     assert [row["frame_idx"] for row in rows[:4]] == ["0", "3", "6", "9"]
     assert [row["time_s"] for row in rows[:4]] == ["0.000", "0.250", "0.500", "0.750"]

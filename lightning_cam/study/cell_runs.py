@@ -16,21 +16,20 @@ from torch import Tensor
 from lightning_cam.attribution import Explainable, Explanation, explain
 from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import UserError
-from lightning_cam.explaining.explain_all import on_device
-from lightning_cam.explaining.explained_clip import probabilities
-from lightning_cam.explaining.selection import outputs
+from lightning_cam.explaining.clip_explanations import network_outputs, probabilities
+from lightning_cam.explaining.explain_command import on_device
 from lightning_cam.metrics import Explained, Measured, measure
 from lightning_cam.progress import progress
 from lightning_cam.study.design import Design
-from lightning_cam.study.journal import Journal, Key, Row
+from lightning_cam.study.design_parts import Cell
+from lightning_cam.study.journal import CellKey, Journal, StudyRow
 from lightning_cam.study.networks import Network
-from lightning_cam.study.parts import Cell
 
 _DIGITS = 5  # of a curve's points; areas are kept as they are
-T = TypeVar("T")
+_Result = TypeVar("_Result")
 
 
-class Unit(NamedTuple):
+class WorkItem(NamedTuple):
     """One clip as one network sees it, and the cells it gets: what a process works on at a time."""
 
     network: Network
@@ -38,14 +37,14 @@ class Unit(NamedTuple):
     clip: int
     cells: tuple[str, ...]
 
-    def key(self, cell: str) -> Key:
+    def key(self, cell: str) -> CellKey:
         return *self.network.key, self.input, self.clip, cell
 
 
-def units_of(networks: Sequence[Network], design: Design) -> list[Unit]:
+def work_items(networks: Sequence[Network], design: Design) -> list[WorkItem]:
     """All clips of a study, those with most cells first, so that processes share evenly."""
     units = [
-        Unit(network, name, index, design.cells_of(swept=index in network.swept[name]))
+        WorkItem(network, name, index, design.cells_of(swept=index in network.swept[name]))
         for network in networks
         for name, indices in network.inputs.items()
         for index in indices
@@ -53,7 +52,9 @@ def units_of(networks: Sequence[Network], design: Design) -> list[Unit]:
     return sorted(units, key=lambda unit: -len(unit.cells))
 
 
-def missing(unit: Unit, done: Mapping[Key, Row], *, retry: bool = False) -> list[str]:
+def missing_cells(
+    unit: WorkItem, done: Mapping[CellKey, StudyRow], *, retry: bool = False
+) -> list[str]:
     """The cells of a clip that are not measured yet; with `retry`, those that failed as well."""
     found = [cell for cell in unit.cells if unit.key(cell) in done]
     if not retry:
@@ -63,13 +64,13 @@ def missing(unit: Unit, done: Mapping[Key, Row], *, retry: bool = False) -> list
     return [cell for cell in unit.cells if cell not in worked]
 
 
-def failed(row: Row) -> bool:
+def failed(row: StudyRow) -> bool:
     """Whether a method failed on a clip, or a measure on its map."""
     return bool(row["error"] or row.get("unmeasured"))
 
 
 @dataclass
-class Tally:
+class StudyProblems:
     """What went wrong on the way.
 
     Attributes:
@@ -83,7 +84,7 @@ class Tally:
     warned: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: Collection[Row]) -> Tally:
+    def of(cls, rows: Collection[StudyRow]) -> StudyProblems:
         tally = cls()
         for row in rows:
             if not row["cell"]:
@@ -98,10 +99,10 @@ class Tally:
         return tally
 
 
-def run_cells(
+def measure_cells(
     design: Design,
-    units: Sequence[Unit],
-    done: Mapping[Key, Row],
+    units: Sequence[WorkItem],
+    done: Mapping[CellKey, StudyRow],
     journal: Journal,
     device: str,
     say: Callable[[str], None] = print,
@@ -119,7 +120,7 @@ def run_cells(
     Raises:
         ConfigError: the device cannot be used.
     """
-    work = [(unit, missing(unit, done, retry=design.retry)) for unit in units]
+    work = [(unit, missing_cells(unit, done, retry=design.retry)) for unit in units]
     networks = list(dict.fromkeys(unit.network.key for unit, _ in work))
     work.sort(key=lambda pair: networks.index(pair[0].network.key))
     named: set[str] = set()
@@ -143,10 +144,10 @@ def run_cells(
                     say(f"skipped {row['clip_id']}: {row['error']}")
 
 
-def _measure(design: Design, unit: Unit, cells: Sequence[str]) -> Iterator[Row]:
+def _measure(design: Design, unit: WorkItem, cells: Sequence[str]) -> Iterator[StudyRow]:
     """The rows of one clip, as they are finished."""
     network = unit.network
-    row: Row = {
+    row: StudyRow = {
         "network": network.name,
         "trained": network.trained,
         "input": unit.input,
@@ -163,16 +164,16 @@ def _measure(design: Design, unit: Unit, cells: Sequence[str]) -> Iterator[Row]:
     except UserError as error:
         reason = str(error)
     if reason:
-        yield {**row, "error": _line(reason)}
+        yield {**row, "error": _one_line(reason)}
         return
     clip = batch["video"].to(network.task.device)
     try:
         model: Explainable = network.task.explainable(batch)
-        found = outputs(model, clip)
+        found = network_outputs(model, clip)
         if not bool(found.isfinite().all()):
             raise ValueError("the network's outputs are not finite")
     except Exception as error:
-        yield from ({**row, "cell": cell, "error": _said(error)} for cell in cells)
+        yield from ({**row, "cell": cell, "error": _error_text(error)} for cell in cells)
         return
     target = found.argmax(1)  # as the paper: what the network says, right or not
     ranked = probabilities(model, found)
@@ -182,13 +183,13 @@ def _measure(design: Design, unit: Unit, cells: Sequence[str]) -> Iterator[Row]:
     row["p_target"] = ranked[int(target)][1] if ranked else None
     shared: dict[Any, Any] = {}
 
-    def look(e: Explanation) -> Measured:
+    def measure_map(e: Explanation) -> Measured:
         e = replace(e, outputs=found)  # no number depends on which cell is measured first
         return measure(design.measures, Explained(model, clip, e, batch, shared))
 
     with progress(row["clip_id"], len(cells)) as advance:
         for key in cells:
-            yield {**row, "cell": key, **_cell(design.cells[key], model, clip, target, look)}
+            yield {**row, "cell": key, **_cell(design.cells[key], model, clip, target, measure_map)}
             advance(1)
 
 
@@ -197,17 +198,17 @@ def _cell(
     model: Explainable,
     clip: Tensor,
     target: Tensor,
-    look: Callable[[Explanation], Measured],
-) -> Row:
+    measure_map: Callable[[Explanation], Measured],
+) -> StudyRow:
     """What is measured of one method on one clip; of a method that fails, why."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             e, seconds = _timed(clip, lambda: explain(model, cell.method, clip, target))
-            measured, metric_seconds = _timed(clip, lambda: look(e))
+            measured, metric_seconds = _timed(clip, lambda: measure_map(e))
         except Exception as error:
-            return {"error": _said(error)}
-    unmeasured = {name: _said(error) for name, error in measured.failed.items()}
+            return {"error": _error_text(error)}
+    unmeasured = {name: _error_text(error) for name, error in measured.failed.items()}
     if len(unmeasured) == len(measured.values):
         return {"error": next(iter(unmeasured.values()))}
     return {
@@ -222,14 +223,14 @@ def _cell(
         "flat": bool(e.heatmap.max() == e.heatmap.min()),
         "seconds": seconds,
         "metric_seconds": metric_seconds,
-        "masks": _told(e, "masks"),
-        "map_error": _told(e, "error"),
+        "masks": _number_or_setting(e, "masks"),
+        "map_error": _number_or_setting(e, "error"),
         "notes": ", ".join(e.notes.values()),
-        "warning": "; ".join(dict.fromkeys(_line(w.message) for w in caught)),
+        "warning": "; ".join(dict.fromkeys(_one_line(w.message) for w in caught)),
     }
 
 
-def _timed(clip: Tensor, work: Callable[[], T]) -> tuple[T, float]:
+def _timed(clip: Tensor, work: Callable[[], _Result]) -> tuple[_Result, float]:
     """What the work returns, and the seconds it took."""
     _wait(clip)
     start = time.perf_counter()
@@ -248,12 +249,12 @@ def _device_name(device: torch.device) -> str:
 
 
 def _number(value: Tensor) -> float | None:
-    """The number of one clip `(1,)`; None where there is none, which JSON can say."""
+    """The number of one clip `(1,)`; None, which JSON can say, if it is not finite."""
     number = float(value[0])
     return number if isfinite(number) else None
 
 
-def _told(e: Explanation, name: str) -> float | None:
+def _number_or_setting(e: Explanation, name: str) -> float | None:
     """What a method found out of the clip, else its setting of that name."""
     if name in e.numbers:
         return _number(e.numbers[name])
@@ -261,9 +262,9 @@ def _told(e: Explanation, name: str) -> float | None:
     return None if setting is None else float(setting)
 
 
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {_line(error)}"
+def _error_text(error: Exception) -> str:
+    return f"{type(error).__name__}: {_one_line(error)}"
 
 
-def _line(text: Any) -> str:
+def _one_line(text: Any) -> str:
     return " ".join(str(text).split())[:300]

@@ -1,4 +1,4 @@
-"""Which values the settings of `explain.py` may have, said in one line where they do not."""
+"""Checks of the settings of `explain.py`: one line says what is wrong."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Any
 from lightning_cam.errors import ConfigError, UnknownNameError
 from lightning_cam.viz import OUTCOMES
 
+# The key below `explain` that stands for the methods which the checkpoint remembers.
+TRAINED_METHODS = "as_trained"
+
 # What a study says for itself or has no use for: its value otherwise, and what to set instead.
 _NOT_IN_STUDIES: Mapping[str, tuple[Any, str]] = {
-    "explain": ({"as_trained": True}, " and set study.methods"),
+    "explain": ({TRAINED_METHODS: True}, " and set study.methods"),
     "clips": (8, " and set study.clips"),
     "layer": (None, " and set study.methods.NAME.layer"),
     "video": (None, ""),
@@ -74,7 +77,7 @@ def check_explain(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"data.rate={rate} must be a number above 0, or null")
     check_clips(config["clips"], "clips")
     check_fps(config["fps"], "fps")
-    asked = selected_kinds(config["select"])
+    asked = asked_outcomes(config["select"])
     if asked and config["video"] is not None:
         raise ConfigError(
             f"select={','.join(asked)} needs true classes, which a video does not have; leave out "
@@ -99,7 +102,7 @@ def check_study(config: Mapping[str, Any]) -> None:
     check_explain({**config, "ckpt": names[0]})
 
 
-def selected_kinds(select: Any) -> list[str]:
+def asked_outcomes(select: Any) -> list[str]:
     """What `select` asks for, of `viz.OUTCOMES`, each once; empty for None.
 
     Raises:

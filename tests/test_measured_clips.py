@@ -13,10 +13,10 @@ from nets import Gap3d, batch_of, clip_of, describe
 
 import lightning_cam as lc
 from lightning_cam.errors import ConfigError, UserError
-from lightning_cam.explaining.explained_clip import explain_clip
-from lightning_cam.explaining.measured_tables import CURVES, Measurements, shown_measures
+from lightning_cam.explaining.clip_explanations import explain_clip
+from lightning_cam.explaining.measured_files import CURVE_COLUMNS, RunMeasurements, page_measures
 from lightning_cam.explaining.measuring import measure_clip, with_baselines
-from lightning_cam.explaining.tables import SCORES, score_rows
+from lightning_cam.explaining.score_tables import SCORE_COLUMNS, score_rows
 from lightning_cam.files import write_csv
 from lightning_cam.metrics import DeletionArea, InsertionArea
 
@@ -75,7 +75,7 @@ def test_settings_and_their_names(settings: dict[str, Any], name: str) -> None:
 )
 def test_wrong_settings_are_one_line(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
-        Measurements({"deletion": node(**settings)})
+        RunMeasurements({"deletion": node(**settings)})
     assert "\n" not in str(caught.value)
 
 
@@ -127,7 +127,7 @@ def test_baselines_stand_behind_the_methods_once(model, clip) -> None:
 
 
 def test_tables_and_images_of_several_clips(model, tmp_path: Path) -> None:
-    measurements, rows = Measurements(both(steps=5)), []
+    measurements, rows = RunMeasurements(both(steps=5)), []
     areas = []
     for n in range(2):
         clip = clip_of(1, 3, 6, 16, 16, seed=n)
@@ -135,7 +135,7 @@ def test_tables_and_images_of_several_clips(model, tmp_path: Path) -> None:
         explanations = explain_clip(model, METHODS, clip, "smile")
         plot = tmp_path / f"clip_{n}.curves.png"
         measured = measurements.clip(model, explanations, clip, batch, plot)
-        assert measured.image == plot and plot.is_file()
+        assert measured.figure == plot and plot.is_file()
         rows += score_rows(model, measured.explanations, batch, found=measured.found)
         areas.append(float(lc.deletion(model, clip, explanations["space"].heatmap, 1, 5).auc))
     (curves,), figure = measurements.write(tmp_path)
@@ -144,19 +144,19 @@ def test_tables_and_images_of_several_clips(model, tmp_path: Path) -> None:
 
     table = write_csv(tmp_path / "scores.csv", rows, measurements.columns)
     found = list(csv.DictReader(table.open()))
-    assert list(found[0]) == [*SCORES, "deletion", "insertion", "tied"]
+    assert list(found[0]) == [*SCORE_COLUMNS, "deletion", "insertion", "tied"]
     assert [row["method"] for row in found] == ["gradcam", "space", "random", "centre"] * 2
     measured_areas = [float(row["deletion"]) for row in found if row["method"] == "space"]
     assert measured_areas == pytest.approx(areas, abs=1e-4)
     names = ("gradcam", "space", "random", "centre")
-    shown = shown_measures(rows[4:], measurements.measures, measured.found)
+    shown = page_measures(rows[4:], measurements.measures, measured.found)
     assert shown == {
         title: ", ".join(f"{m} {row[kind]}" for m, row in zip(names, found[4:], strict=True))
         for kind, title in (("deletion", "Deletion"), ("insertion", "Insertion"), ("tied", "tied"))
     }
 
     points = list(csv.DictReader(curves.open()))
-    assert list(points[0]) == list(CURVES) and len(points) == 2 * 4 * 2 * 6
+    assert list(points[0]) == list(CURVE_COLUMNS) and len(points) == 2 * 4 * 2 * 6
     wanted = ("clip 1", "space", "deletion")
     own = [p for p in points if (p["clip_id"], p["method"], p["measure"]) == wanted]
     assert [float(p["fraction"]) for p in own] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
@@ -167,7 +167,7 @@ def test_tables_and_images_of_several_clips(model, tmp_path: Path) -> None:
 
 def test_a_contrast_is_measured_for_both_classes(model, clip, tmp_path: Path) -> None:
     explanations = explain_clip(model, METHODS, clip, "wave", against="c")
-    measurements, batch = Measurements(both(steps=4)), batch_of(clip)
+    measurements, batch = RunMeasurements(both(steps=4)), batch_of(clip)
     measured = measurements.clip(model, explanations, clip, batch, tmp_path / "a.png")
     assert set(measured.found) == {
         (name, of) for name in ("gradcam", "space", "random", "centre") for of in (0, 2)
@@ -176,7 +176,7 @@ def test_a_contrast_is_measured_for_both_classes(model, clip, tmp_path: Path) ->
     area = lc.insertion(model, clip, explanations["space"].against.heatmap, "c", 4).auc
     (row,) = (r for r in rows if (r["method"], r["target"]) == ("space", "c"))
     assert float(row["insertion"]) == pytest.approx(float(area), abs=1e-4)
-    shown = shown_measures(rows, measurements.measures, measured.found)["Insertion"]
+    shown = page_measures(rows, measurements.measures, measured.found)["Insertion"]
     assert f"space for B {row['insertion']}" in shown
     assert shown.startswith("gradcam for A ")
 
@@ -186,9 +186,9 @@ def test_what_cannot_be_measured_is_told(model, clip, tmp_path: Path) -> None:
     image = tmp_path / "a.png"
     words = r"measure.deletion: steps=100 is more than the clip's 6"
     with pytest.raises(ConfigError, match=words):
-        Measurements(both(unit="frame")).clip(model, explanations, clip, batch, image)
+        RunMeasurements(both(unit="frame")).clip(model, explanations, clip, batch, image)
     explanations["space"].heatmap[0, 0, 0, 0] = torch.nan
-    measurements = Measurements({**both(steps=4), "gini": {"_target_": GINI}})
+    measurements = RunMeasurements({**both(steps=4), "gini": {"_target_": GINI}})
     measured = measurements.clip(model, explanations, clip, batch, image)
     assert measurements.failed == {
         f"{name}: the heatmap is not finite": "space of clip" for name in ("deletion", "insertion")
@@ -198,9 +198,9 @@ def test_what_cannot_be_measured_is_told(model, clip, tmp_path: Path) -> None:
     assert given == {"space": [False] * 3} | {m: [True] * 3 for m in given if m != "space"}
     image = tmp_path / "only.png"
     only = {"space": explanations["space"]}
-    assert Measurements({"gini": {"_target_": GINI}}).clip(
+    assert RunMeasurements({"gini": {"_target_": GINI}}).clip(
         model, only, clip, batch, image
-    ).image is None and not image.exists()  # fmt: skip
+    ).figure is None and not image.exists()  # fmt: skip
 
 
 GINI = "lightning_cam.metrics.GiniIndex"
@@ -208,18 +208,18 @@ GINI = "lightning_cam.metrics.GiniIndex"
 
 def test_without_measures_there_is_nothing(model, clip, tmp_path: Path) -> None:
     explanations, batch = explain_clip(model, METHODS, clip), batch_of(clip)
-    measurements = Measurements({})
+    measurements = RunMeasurements({})
     measured = measurements.clip(model, explanations, clip, batch, tmp_path / "a.png")
-    assert dict(measured.explanations) == explanations and measured.image is None
+    assert dict(measured.explanations) == explanations and measured.figure is None
     rows = list(score_rows(model, measured.explanations, batch, found=measured.found))
-    assert set(rows[0]) == set(SCORES)
+    assert set(rows[0]) == set(SCORE_COLUMNS)
     assert measurements.write(tmp_path) == ([], None)
-    assert shown_measures(rows, {}, measured.found) == {}
+    assert page_measures(rows, {}, measured.found) == {}
     assert not list(tmp_path.iterdir())
 
 
 def test_maps_alone_are_not_compared_with_baselines(model, clip, tmp_path: Path) -> None:
     explanations, batch = explain_clip(model, METHODS, clip), batch_of(clip)
-    measurements = Measurements({"gini": {"_target_": GINI}})
+    measurements = RunMeasurements({"gini": {"_target_": GINI}})
     measured = measurements.clip(model, explanations, clip, batch, tmp_path / "a.png")
     assert list(measured.explanations) == ["gradcam", "space"]

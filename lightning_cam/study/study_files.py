@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from lightning_cam.files import write_csv, write_text
 from lightning_cam.metrics import settings_of
-from lightning_cam.study.claims import RULE, conclude, summary_table, write_conclusions
+from lightning_cam.study.claims import CLAIM_RULE, conclude, summary_table, write_conclusions
+from lightning_cam.study.csv_tables import cell_columns, cell_rows, summary_rows
 from lightning_cam.study.networks import Network
-from lightning_cam.study.numbers import cell_columns, cell_rows, summary_rows
 from lightning_cam.study.plots import write_plots
 from lightning_cam.study.results import Results, spectrum_name
 from lightning_cam.study.tables import (
@@ -45,7 +45,7 @@ def write_study(folder: Path, results: Results, networks: Sequence[Network], com
     downloads = [folder / n for n in ("tables.md", "conclusions.md", "summary.csv", "cells.csv")]
     parts = [_html(table) for table in tables]
     if conclusions:
-        rule = "".join(f"<p>{_marked(part)}</p>" for part in RULE.split("\n\n"))
+        rule = "".join(f"<p>{_marked(part)}</p>" for part in CLAIM_RULE.split("\n\n"))
         parts.append(_html(summary_table(conclusions, titles)) + rule)
     parts += [
         f'<section class="wide"><img src="./{quote(plot.name)}" alt="{escape(plot.stem)}" '

@@ -1,4 +1,4 @@
-"""The work of `explain.py study=...`: measure what is missing, then write what is known."""
+"""The work of `explain.py study=NAME`: measure what is missing, then write what is known."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from rich.console import Console
 
 import lightning_cam
 from lightning_cam.errors import ConfigError, DataError
-from lightning_cam.explaining.settings import check_study
+from lightning_cam.explaining.explain_settings import check_study
+from lightning_cam.study.cell_runs import (
+    StudyProblems,
+    WorkItem,
+    measure_cells,
+    missing_cells,
+    work_items,
+)
 from lightning_cam.study.design import Design
-from lightning_cam.study.journal import Journal, read_rows, same_study
+from lightning_cam.study.journal import Journal, read_journal, same_study
 from lightning_cam.study.networks import Network, open_networks
 from lightning_cam.study.results import Results
-from lightning_cam.study.running import Tally, Unit, missing, run_cells, units_of
+from lightning_cam.study.study_files import write_study
 from lightning_cam.study.tables import main_tables
-from lightning_cam.study.write import write_study
 from lightning_cam.training.runs import processes, run_folder, writable
 
 
@@ -49,22 +55,22 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
     facts = _facts(design, networks, split)
     same_study(folder, {**facts, "about": {"version": lightning_cam.__version__, "paths": paths}})
     rank, count = processes()
-    units = units_of(networks, design)
+    units = work_items(networks, design)
     # Every n-th of all units, not of those left: processes that start at different times agree.
     mine = units[rank::count]
     device = _device(config["device"])
     journal = Journal(folder, rank)
-    done = read_rows(folder)
-    _say_what_is_left(design, mine, done, rank, count)
+    done = read_journal(folder)
+    _print_remaining(design, mine, done, rank, count)
     try:
-        run_cells(design, mine, done, journal, device)
+        measure_cells(design, mine, done, journal, device)
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on: {command}")
         sys.exit(130)
     finally:
         journal.close()
-    done = read_rows(folder)
-    left = sum(len(missing(unit, done)) for unit in units)
+    done = read_journal(folder)
+    left = sum(len(missing_cells(unit, done)) for unit in units)
     if left:
         print(f"this process is done; {left} cells are left to others, the last writes the tables")
         return None
@@ -77,7 +83,7 @@ def _finish(folder: Path, results: Results, networks: Sequence[Network], command
     Raises:
         DataError: nothing could be measured.
     """
-    _say_what_went_wrong(Tally.of([*results.rows, *results.skipped]))
+    _print_problems(StudyProblems.of([*results.rows, *results.skipped]))
     values = [value for row in results.rows for value in row.get("values", {}).values()]
     if all(value is None for value in values):
         errors = (row["error"] for row in (*results.skipped, *results.rows) if row["error"])
@@ -126,17 +132,17 @@ def _device(asked: str) -> str:
     return f"cuda:{int(local) % torch.cuda.device_count()}"
 
 
-def _say_what_is_left(
-    design: Design, units: Sequence[Unit], done: Mapping[Any, Any], rank: int, count: int
+def _print_remaining(
+    design: Design, units: Sequence[WorkItem], done: Mapping[Any, Any], rank: int, count: int
 ) -> None:
     cells = sum(len(unit.cells) for unit in units)
-    left = sum(len(missing(unit, done, retry=design.retry)) for unit in units)
+    left = sum(len(missing_cells(unit, done, retry=design.retry)) for unit in units)
     share = f"process {rank + 1} of {count}: " if count > 1 else ""
     before = f", {cells - left} of them are there" if left < cells else ""
     print(f"{share}{len(units)} clips, {cells} cells{before}", flush=True)
 
 
-def _say_what_went_wrong(tally: Tally) -> None:
+def _print_problems(tally: StudyProblems) -> None:
     if tally.unreadable:
         print(f"{len(tally.unreadable)} clips could not be read: {', '.join(tally.unreadable)}")
     for problem, count in tally.failed.items():

@@ -1,4 +1,4 @@
-"""The numbers of explanations: `scores.csv`, `relevance.csv`, and what the report shows."""
+"""Rows of scores.csv and relevance.csv, and what the page shows of them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import numpy as np
 from torch import Tensor
 
 from lightning_cam.attribution import Contrast, Explainable, Explanation, SpectrumRelevance
-from lightning_cam.explaining.explained_clip import Spectra, probabilities, relevance, true_label
+from lightning_cam.explaining.clip_explanations import (
+    Spectra,
+    frame_relevance,
+    probabilities,
+    true_label,
+)
 from lightning_cam.metrics import Measured
 
-SCORES = (
+SCORE_COLUMNS = (
     "clip_id", "path", "label", "prediction", "p_prediction", "target", "p_target", "method",
     "peak_frame", "peak_time_s",
 )  # fmt: skip
-RELEVANCE = (
+RELEVANCE_COLUMNS = (
     "clip_id", "path", "method", "target", "frame", "frame_idx", "time_s", "share", "attention",
 )  # fmt: skip
 
@@ -106,7 +111,7 @@ def relevance_rows(
     adds "share_<spectrum>_<measure>", the same whatever the method.
     """
     for name, e in each_class(explanations):
-        shares = relevance(e, batch)
+        shares = frame_relevance(e, batch)
         weights = next(iter(e.attention.values()), None)
         for t in batch["valid"][0].nonzero()[:, 0].tolist():
             yield {
@@ -140,7 +145,7 @@ def _signed(value: Tensor) -> str:
     return "" if np.isnan(number) else f"{number:.6f}"
 
 
-def shown_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def page_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What the report shows of a clip's rows: method (of a contrast for A and B) -> its peak."""
     shown: dict[str, str] = {}
     classes = list(dict.fromkeys(row["target"] for row in rows))  # A's rows come first

@@ -84,9 +84,11 @@ def method_cells(nodes: Mapping[str, Any]) -> dict[str, Cell]:
 
 
 def _method(node: Any, where: str) -> Attribution:
-    method = build(as_mapping(node, where), where=where)
+    method = build(mapping_setting(node, where), where=where)
     if not callable(method) or isinstance(method, nn.Module):
-        raise ConfigError(f"{where} is no method; give it a _target_ such as lightning_cam.GradCAM")
+        raise ConfigError(
+            f"{where} is not a method; give it a _target_ such as lightning_cam.GradCAM"
+        )
     return method
 
 
@@ -186,7 +188,7 @@ def show_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def as_mapping(node: Any, where: str) -> Mapping[str, Any]:
+def mapping_setting(node: Any, where: str) -> Mapping[str, Any]:
     if node is not None and not isinstance(node, Mapping):
         raise ConfigError(f"{where}={node} must be a mapping")
     return node or {}
@@ -194,7 +196,7 @@ def as_mapping(node: Any, where: str) -> Mapping[str, Any]:
 
 def kept(node: Any, where: str) -> Mapping[str, Any]:
     """What is named below a key; null takes out what another study named."""
-    return {name: part for name, part in as_mapping(node, where).items() if part is not None}
+    return {name: part for name, part in mapping_setting(node, where).items() if part is not None}
 
 
 def whole_number(value: Any, key: str) -> int:

@@ -1,4 +1,4 @@
-"""Which clips `explain.py` explains: video files, or clips of a data set."""
+"""Where the clips of `explain.py` come from: video files, or a data set."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from lightning_cam.data.core.loading import collate
 from lightning_cam.data.video.reading import SUFFIXES, is_frame_folder
 from lightning_cam.errors import ConfigError, DataError
 from lightning_cam.explaining.clip_files import file_name
-from lightning_cam.explaining.selection import Selection, select_clips, shuffled
-from lightning_cam.explaining.settings import selected_kinds
+from lightning_cam.explaining.clips_by_outcome import Selection, select_clips, shuffled
+from lightning_cam.explaining.explain_settings import asked_outcomes
 from lightning_cam.interfaces import Batch, HasRoot, HasWorkers, OpensParts, ReadsFiles, Task
 
 
 @dataclass(frozen=True)
-class Source:
+class ClipSource:
     """One clip to explain: its title, and how to get its batch of one."""
 
     title: str
     read: Callable[[], Batch]
 
 
-def find_sources(
+def find_clips(
     config: Mapping[str, Any], data: LightningDataModule, task: Task, without: int | None
-) -> tuple[list[Source], Selection | None]:
+) -> tuple[list[ClipSource], Selection | None]:
     """The clips to explain, and how they were selected where `select` asks for that.
 
     Args:
@@ -43,24 +43,26 @@ def find_sources(
         UserError: there are none.
     """
     if config["video"] is not None:
-        return from_files(Path(config["video"]), data), None
-    split, clips, kinds = config["data"]["split"], config["clips"], selected_kinds(config["select"])
+        return clips_of_files(Path(config["video"]), data), None
+    split, clips, kinds = config["data"]["split"], config["clips"], asked_outcomes(config["select"])
     dataset = open_split(data, split, config["data"]["root"] is not None)
     if not kinds:
-        return from_split(dataset, choose(dataset, clips, split, without)), None
+        return clips_of_split(dataset, choose_indices(dataset, clips, split, without)), None
     named = isinstance(clips, list)
     selection = select_clips(
         task,
         dataset,
-        choose(dataset, clips, split) if named else shuffled(eligible(dataset, split, without)),
+        choose_indices(dataset, clips, split)
+        if named
+        else shuffled(eligible(dataset, split, without)),
         kinds,
         count=None if named else clips,
         workers=data.num_workers if isinstance(data, HasWorkers) else 0,
     )
-    return from_split(dataset, selection.indices), selection
+    return clips_of_split(dataset, selection.indices), selection
 
 
-def from_files(path: Path, data: object) -> list[Source]:
+def clips_of_files(path: Path, data: object) -> list[ClipSource]:
     """A video, or all videos below a folder; a folder of images is one video.
 
     Args:
@@ -96,7 +98,7 @@ def from_files(path: Path, data: object) -> list[Source]:
     if len(set(names)) == len(names):  # else the whole names tell them apart
         titles = short
     return [
-        Source(title, lambda file=file: collate([read(file)]))  # type: ignore[misc]
+        ClipSource(title, lambda file=file: collate([read(file)]))  # type: ignore[misc]
         for title, file in zip(_unique(titles), files, strict=True)
     ]
 
@@ -132,7 +134,7 @@ def open_split(data: LightningDataModule, split: str, root_given: bool) -> Sampl
     return data.evaluation(str(split))
 
 
-def choose(
+def choose_indices(
     dataset: SampleDataset[Any], clips: int | Sequence[int], split: str, without: int | None = None
 ) -> list[int]:
     """Indices of the clips that are meant: so many, spread evenly, or these.
@@ -153,10 +155,10 @@ def choose(
                 f"clips={list(clips)}: the {split} split has the clips 0 to {len(dataset) - 1}"
             )
         return list(clips)
-    return spread(eligible(dataset, split, without), clips)
+    return spread_evenly(eligible(dataset, split, without), clips)
 
 
-def spread(candidates: Sequence[int], count: int) -> list[int]:
+def spread_evenly(candidates: Sequence[int], count: int) -> list[int]:
     """So many of the candidates, spread evenly, or all there are."""
     places = np.linspace(0, len(candidates) - 1, min(count, len(candidates)))
     return [candidates[i] for i in places.round().astype(int)]
@@ -175,12 +177,12 @@ def eligible(dataset: SampleDataset[Any], split: str, without: int | None = None
     return found
 
 
-def from_split(dataset: SampleDataset[Any], indices: Iterable[int]) -> list[Source]:
+def clips_of_split(dataset: SampleDataset[Any], indices: Iterable[int]) -> list[ClipSource]:
     """Clips of a data set by their indices."""
     indices = [int(i) for i in indices]
     titles = _unique(dataset.clips[i].clip_id for i in indices)
     return [
-        Source(title, lambda i=i: collate([dataset[i]]))  # type: ignore[misc]
+        ClipSource(title, lambda i=i: collate([dataset[i]]))  # type: ignore[misc]
         for title, i in zip(titles, indices, strict=True)
     ]
 

@@ -1,4 +1,4 @@
-"""What `explain.py` asks of each clip, and what has come out so far."""
+"""One clip of `explain.py`: read, explained, drawn, written and measured."""
 
 from __future__ import annotations
 
@@ -12,28 +12,25 @@ import torch
 
 from lightning_cam.attribution import Attribution, Explainable, Explanation
 from lightning_cam.errors import ConfigError, VideoReadError
-from lightning_cam.explaining.clip_choice import Source
-from lightning_cam.explaining.clip_files import ClipFiles, write_clip
-from lightning_cam.explaining.explained_clip import (
+from lightning_cam.explaining.clip_drawing import clip_extras, clip_frames, clip_views, draw_clip
+from lightning_cam.explaining.clip_explanations import (
     Spectra,
-    clip_extras,
-    clip_frames,
-    clip_views,
-    draw_clip,
     explain_clip,
     explain_spectra,
+    network_outputs,
     true_label,
 )
-from lightning_cam.explaining.measured_tables import Measurements, shown_measures
-from lightning_cam.explaining.selection import outputs
-from lightning_cam.explaining.tables import relevance_rows, score_rows, shown_scores
+from lightning_cam.explaining.clip_files import ClipFiles, write_clip
+from lightning_cam.explaining.clip_sources import ClipSource
+from lightning_cam.explaining.measured_files import RunMeasurements, page_measures
+from lightning_cam.explaining.score_tables import page_scores, relevance_rows, score_rows
 from lightning_cam.interfaces import Batch, HasReader, ShowsFiles, Task
 from lightning_cam.viz import ReportEntry
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is asked of every clip.
+class ClipRequest:
+    """What is done with every clip.
 
     Attributes:
         task: the network, on its device.
@@ -55,8 +52,8 @@ class Asked:
 
 
 @dataclass
-class Found:
-    """What has come out so far.
+class Collected:
+    """The results of the clips so far.
 
     Attributes:
         measurements: of the maps.
@@ -67,7 +64,7 @@ class Found:
         same: clip -> why it has no contrast.
     """
 
-    measurements: Measurements
+    measurements: RunMeasurements
     entries: list[ReportEntry] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     curves: list[dict[str, Any]] = field(default_factory=list)
@@ -80,40 +77,40 @@ class Found:
         return self.unreadable | self.same
 
 
-def explain_source(asked: Asked, source: Source, found: Found) -> None:
+def process_clip(request: ClipRequest, source: ClipSource, collected: Collected) -> None:
     """Read a clip and explain it, or note why not."""
     title = source.title
     try:
         batch = source.read()
         if batch["error"][0]:
-            found.unreadable[title] = batch["error"][0]
+            collected.unreadable[title] = batch["error"][0]
             return
-        frames = _frames(asked.data, batch)
+        frames = _frames(request.data, batch)
     except VideoReadError as error:
-        found.unreadable[title] = str(error)
+        collected.unreadable[title] = str(error)
         return
-    model = asked.task.explainable(batch)
-    clip = batch["video"].to(asked.task.device)
-    target = asked.target
-    if asked.against is not None:
+    model = request.task.explainable(batch)
+    clip = batch["video"].to(request.task.device)
+    target = request.target
+    if request.against is not None:
         target = _contrasted(model, clip, batch, target)
-        if target == asked.against:
-            found.same[title] = f"{model.name(target)} cannot be set against itself"
+        if target == request.against:
+            collected.same[title] = f"{model.name(target)} cannot be set against itself"
             return
     try:
-        explanations = explain_clip(model, asked.methods, clip, target, against=asked.against)
+        explanations = explain_clip(model, request.methods, clip, target, against=request.against)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    spectra = explain_spectra(model, clip, asked.data, next(iter(explanations.values())).target)
-    views, extras = clip_views(asked.data, batch["video"]), clip_extras(asked.task, batch)
+    spectra = explain_spectra(model, clip, request.data, next(iter(explanations.values())).target)
+    views, extras = clip_views(request.data, batch["video"]), clip_extras(request.task, batch)
     figure = draw_clip(
         model, explanations, frames, batch, title, spectra=spectra, views=views, extras=extras
     )
-    files = write_clip(asked.folder, figure, explanations, batch, asked.fps, spectra=spectra)
-    numbers, curves = _measure(model, explanations, clip, batch, spectra, files, found)
+    files = write_clip(request.folder, figure, explanations, batch, request.fps, spectra=spectra)
+    numbers, curves = _measure(model, explanations, clip, batch, spectra, files, collected)
     paths = (files.video, files.sheet, files.arrays)
-    found.entries.append(
-        ReportEntry.of(figure, *paths, fps=asked.fps, scores=numbers, curves=curves)
+    collected.entries.append(
+        ReportEntry.of(figure, *paths, fps=request.fps, scores=numbers, curves=curves)
     )
 
 
@@ -124,17 +121,17 @@ def _measure(
     batch: Batch,
     spectra: Spectra,
     files: ClipFiles,
-    found: Found,
+    collected: Collected,
 ) -> tuple[dict[str, str], Path | None]:
     """Add a clip's rows to the tables: its numbers for the page, and the image of its curves."""
     plot = files.sheet.with_name(f"{files.sheet.stem}.curves.png")
-    measured = found.measurements.clip(model, explanations, clip, batch, plot)
+    measured = collected.measurements.clip(model, explanations, clip, batch, plot)
     scored = list(score_rows(model, measured.explanations, batch, spectra, measured.found))
-    found.rows += scored
-    found.curves += relevance_rows(model, explanations, batch, spectra)
+    collected.rows += scored
+    collected.curves += relevance_rows(model, explanations, batch, spectra)
     own = [row for row in scored if row["method"] in explanations]
-    shown = shown_measures(scored, found.measurements.measures, measured.found)
-    return shown_scores(own) | shown, measured.figure
+    shown = page_measures(scored, collected.measurements.measures, measured.found)
+    return page_scores(own) | shown, measured.figure
 
 
 def _contrasted(
@@ -144,7 +141,7 @@ def _contrasted(
     label = true_label(batch)
     if target is not None or label >= 0:
         return label if target is None else target
-    return int(model.resolve(None, outputs(model, clip))[0])
+    return int(model.resolve(None, network_outputs(model, clip))[0])
 
 
 def _frames(data: object, batch: Batch) -> np.ndarray:

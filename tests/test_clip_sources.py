@@ -19,8 +19,8 @@ import lightning_cam as lc
 from lightning_cam.data.core.clips import Clip, ClipReader, finished
 from lightning_cam.data.core.transforms import ClipTransform
 from lightning_cam.errors import ConfigError, DataError
-from lightning_cam.explaining.clip_choice import choose, find_sources, from_files
-from lightning_cam.explaining.selection import Selection, select_clips, shuffled
+from lightning_cam.explaining.clip_sources import choose_indices, clips_of_files, find_clips
+from lightning_cam.explaining.clips_by_outcome import Selection, select_clips, shuffled
 from lightning_cam.viz import OUTCOMES
 
 NAMES = ["a", "b", "c", "d"]
@@ -131,14 +131,14 @@ def test_without_true_classes_there_is_nothing_to_select():
 
 def test_so_many_clips_are_spread_evenly_over_those_that_count():
     clips = Clips([0, 0, 1, 1, 2, 2, 3, 3], np.zeros((8, 4)))
-    assert choose(clips, 3, "val") == [0, 4, 7]  # type: ignore[arg-type]
-    assert choose(clips, 99, "val") == list(range(8))  # type: ignore[arg-type]
-    assert choose(clips, 99, "val", without=1) == [0, 1, 4, 5, 6, 7]  # type: ignore[arg-type]
-    assert choose(clips, [2, 2, 0], "val", without=1) == [2, 2, 0]  # type: ignore[arg-type]
+    assert choose_indices(clips, 3, "val") == [0, 4, 7]  # type: ignore[arg-type]
+    assert choose_indices(clips, 99, "val") == list(range(8))  # type: ignore[arg-type]
+    assert choose_indices(clips, 99, "val", without=1) == [0, 1, 4, 5, 6, 7]  # type: ignore[arg-type]
+    assert choose_indices(clips, [2, 2, 0], "val", without=1) == [2, 2, 0]  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="the val split has the clips 0 to 7"):
-        choose(clips, [8], "val")  # type: ignore[arg-type]
+        choose_indices(clips, [8], "val")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="no clips of another class than contrast="):
-        choose(Clips([1, 1], np.zeros((2, 4))), 1, "val", without=1)  # type: ignore[arg-type]
+        choose_indices(Clips([1, 1], np.zeros((2, 4))), 1, "val", without=1)  # type: ignore[arg-type]
 
 
 def test_clips_of_one_name_get_files_of_their_own(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_clips_of_one_name_get_files_of_their_own(tmp_path: Path) -> None:
         evaluation=lambda part: SimpleNamespace(clips=clips if part == "val" else []),
     )
     config = {"video": None, "data": {"split": "val", "root": None}, "clips": 3, "select": None}
-    sources, selection = find_sources(config, data, None, None)
+    sources, selection = find_clips(config, data, None, None)
     assert [source.title for source in sources] == ["same", "same_2", "same_3"]
     assert selection is None
 
@@ -173,15 +173,15 @@ def test_a_folder_of_images_is_one_clip_and_a_folder_of_such_folders_several(
     data = SimpleNamespace(read=read)
     images(tmp_path / "all" / "1.5")
     images(tmp_path / "all" / "deep" / "7", color=200)
-    (one,) = from_files(tmp_path / "all" / "1.5", data)
+    (one,) = clips_of_files(tmp_path / "all" / "1.5", data)
     assert one.title == "1.5"  # no suffix of a folder is dropped
     assert one.read()["video"].shape == (1, 3, 4, 16, 16)
     (tmp_path / "all" / "notes.txt").write_text("no video")
-    two = from_files(tmp_path / "all", data)
+    two = clips_of_files(tmp_path / "all", data)
     assert [source.title for source in two] == ["1.5", "deep/7"]
     blue = [source.read()["video"][0, 2].mean() for source in two]
     assert blue[0] < -0.9 and blue[1] > 0.5
     shutil.rmtree(tmp_path / "all" / "deep" / "7")
     shutil.rmtree(tmp_path / "all" / "1.5")
     with pytest.raises(DataError, match="folders of images"):
-        from_files(tmp_path / "all", data)
+        clips_of_files(tmp_path / "all", data)

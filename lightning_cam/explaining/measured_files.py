@@ -1,8 +1,8 @@
-"""What was measured of explained clips, as tables and images: of `explain.py`, and of training."""
+"""The files of measured clips: curves.csv and curves.png, in training also measures.csv."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from lightning_cam.attribution import Explainable, Explanation
 from lightning_cam.errors import ConfigError
-from lightning_cam.explaining.measured_curves import draw_measured
 from lightning_cam.explaining.measuring import (
     BASELINES,
     build_measures,
@@ -19,14 +18,25 @@ from lightning_cam.explaining.measuring import (
     measure_clip,
     with_baselines,
 )
-from lightning_cam.explaining.tables import SCORES
+from lightning_cam.explaining.score_tables import SCORE_COLUMNS
 from lightning_cam.files import write_csv
-from lightning_cam.metrics import Measure, Measured, mean_interval, titles
+from lightning_cam.metrics import (
+    Curve,
+    CurveMeasure,
+    Measure,
+    Measured,
+    mean_interval,
+    settings_of,
+    summarise,
+    titles,
+)
+from lightning_cam.viz import CurveLine, CurvePanel, draw_curves, save_png
 
-CURVES = ("clip_id", "method", "target", "measure", "fraction", "score")
-EPOCH = ("epoch", "clip", "method")
+CURVE_COLUMNS = ("clip_id", "method", "target", "measure", "fraction", "score")
+EPOCH_COLUMNS = ("epoch", "clip", "method")
+_SHADED = 5  # clips from which on an interval says more than that it is wide
 
-Found = Mapping[tuple[str, int], Measured]  # (method, column explained) -> what was measured
+MeasuredMaps = Mapping[tuple[str, int], Measured]  # (method, column explained) -> what was measured
 
 
 @dataclass(frozen=True)
@@ -40,11 +50,11 @@ class MeasuredClip:
     """
 
     explanations: Mapping[str, Explanation]
-    found: Found
+    found: MeasuredMaps
     figure: Path | None = None
 
 
-class Measurements:
+class RunMeasurements:
     """The measurements of one run of `explain.py`.
 
     Args:
@@ -55,7 +65,7 @@ class Measurements:
     """
 
     def __init__(self, node: Any) -> None:
-        self.measures = build_measures(node, SCORES)
+        self.measures = build_measures(node, SCORE_COLUMNS)
         self.failed: dict[str, str] = {}  # why -> where first
         self._rows: list[dict[str, Any]] = []
         self._shown: dict[str, list[Measured]] = {}  # method -> of each clip
@@ -64,7 +74,7 @@ class Measurements:
     @property
     def columns(self) -> list[str]:
         """Of scores.csv, those of the measures among them."""
-        return [*SCORES, *self.measures]
+        return [*SCORE_COLUMNS, *self.measures]
 
     def clip(
         self,
@@ -119,7 +129,7 @@ class Measurements:
         """Write `curves.csv` and, of several clips, `curves.png`: points, and mean curves."""
         if not self._rows:
             return [], None
-        tables = [write_csv(folder / "curves.csv", self._rows, CURVES)]
+        tables = [write_csv(folder / "curves.csv", self._rows, CURVE_COLUMNS)]
         if max(map(len, self._shown.values())) < 2:
             return tables, None
         return tables, draw_measured(
@@ -161,7 +171,7 @@ def write_epoch(
         for method, measured in of_clip.items():
             methods.setdefault(method, []).append(measured)
             rows.append({"epoch": epoch, "clip": title, "method": method} | measured.texts())
-    write_csv(folder / "measures.csv", rows, [*EPOCH, *measures])
+    write_csv(folder / "measures.csv", rows, [*EPOCH_COLUMNS, *measures])
     means = {
         f"explain/{method}/{name}": mean_interval(float(m.values[name]) for m in found)
         for method, found in methods.items()
@@ -174,8 +184,8 @@ def write_epoch(
     return {name: s.mean for name, s in means.items() if s.clips}, figure
 
 
-def shown_measures(
-    rows: Sequence[Mapping[str, Any]], measures: Mapping[str, Measure], found: Found
+def page_measures(
+    rows: Sequence[Mapping[str, Any]], measures: Mapping[str, Measure], found: MeasuredMaps
 ) -> dict[str, str]:
     """What the report shows of a clip's rows: measure -> the values of all methods.
 
@@ -192,3 +202,68 @@ def shown_measures(
     }
     order = [*titles(measures).values(), *texts]
     return {title: texts[title] for title in dict.fromkeys(order) if texts[title]}
+
+
+def draw_measured(
+    path: Path,
+    measures: Mapping[str, Measure],
+    found: Mapping[str, Sequence[Measured]],
+    baselines: Collection[str],
+    *,
+    title: str,
+    softmax: bool,
+    column: str | None = None,
+) -> Path | None:
+    """Draw the mean curves of methods, a diagram for each measure; None where there are none.
+
+    Args:
+        path: the image to write.
+        measures: name -> measure.
+        found: method -> what was measured of each clip.
+        baselines: methods that know nothing of the network.
+        title: stands above, behind the measures' names.
+        softmax: whether the network's columns are classes.
+        column: the name of the column, where all clips have the same.
+    """
+    column = column or ("the explained class" if softmax else "the explained output")
+    panels = []
+    for name, measure in measures.items():
+        if not isinstance(measure, CurveMeasure):
+            continue
+        lines = {
+            method: _line(measure, curves)
+            for method, clips in found.items()
+            if (curves := [m.curves[name] for m in clips if name in m.curves])
+        }
+        if lines:
+            scored = measure.scored(softmax, column)
+            panels.append(CurvePanel(name, measure.better, scored, measure.axis, lines))
+    if not panels:
+        return None
+    image = draw_curves(
+        panels,
+        baselines=[name for name in baselines if name in found],
+        title=f"{' and '.join(panel.title for panel in panels)}, {title}",
+        note=_note(measures, max(map(len, found.values()))),
+    )
+    return save_png(path, image)
+
+
+def _line(measure: CurveMeasure, curves: Sequence[Curve]) -> CurveLine:
+    numbers = mean_interval(value for curve in curves for value in measure.area(curve).tolist())
+    mean = summarise(curves)[1]
+    band = numbers.clips >= _SHADED
+    return CurveLine(
+        mean.mean.numpy(),
+        numbers.mean,
+        numbers.std,
+        mean.low.numpy() if band else None,
+        mean.high.numpy() if band else None,
+    )
+
+
+def _note(measures: Mapping[str, Measure], clips: int) -> str:
+    shaded = ["shaded: 95% interval of the mean"] * (clips >= _SHADED)
+    mean = [f"mean of {clips} clips", "± between clips", *shaded] if clips > 1 else []
+    curves = {name: m for name, m in measures.items() if isinstance(m, CurveMeasure)}
+    return "; ".join(filter(None, [*mean, settings_of(curves)]))

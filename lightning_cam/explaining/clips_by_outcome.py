@@ -1,4 +1,4 @@
-"""Clips of a data set by what a network makes of them: right, nearly right, or wrong."""
+"""Clips of a data set, chosen by whether the network is right, nearly right or wrong."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
@@ -17,7 +16,7 @@ from lightning_cam.data.core.clips import finished
 from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import ConfigError
-from lightning_cam.explaining.explained_clip import probabilities
+from lightning_cam.explaining.clip_explanations import network_outputs, probabilities
 from lightning_cam.interfaces import Task
 from lightning_cam.progress import progress
 from lightning_cam.viz import outcome
@@ -27,7 +26,7 @@ _BATCH = 4  # little is read in vain when enough clips are found
 
 @dataclass(frozen=True)
 class Selection:
-    """Clips by what the network made of them.
+    """Clips, sorted by whether the network is right.
 
     Attributes:
         found: kind (one of `viz.OUTCOMES`) -> indices into the data set, in the order of visits.
@@ -80,7 +79,7 @@ def select_clips(
         workers: loader processes.
 
     Raises:
-        ConfigError: the data know no true classes, or the network's columns are no classes.
+        ConfigError: the data know no true classes, or the network's columns are not classes.
     """
     chosen = ", ".join(kinds)
     if not task.explainable().softmax:
@@ -97,7 +96,7 @@ def select_clips(
         for batch in loader:
             batch = finished(move_data_to_device(batch, task.device))
             model = task.explainable(batch)
-            logits = outputs(model, batch["video"])
+            logits = network_outputs(model, batch["video"])
             for row, error in enumerate(batch["error"]):
                 index = order[looked]
                 looked += 1
@@ -111,12 +110,6 @@ def select_clips(
             counts = ", ".join(f"{len(of)} {kind}" for kind, of in found.items())
             advance(len(batch["error"]), f"looking: {counts}")
     return Selection(found, unreadable, looked)
-
-
-def outputs(model: Explainable, clip: Tensor) -> Tensor:
-    """The network's outputs `(B, K)` for clips, without anything else."""
-    with torch.no_grad():
-        return model.forward(clip).float()
 
 
 def _kind(model: Explainable, row: Tensor, label: int) -> str:

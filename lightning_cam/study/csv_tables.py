@@ -1,4 +1,4 @@
-"""The numbers of a study as CSV: every cell of every clip, and what the tables show, unrounded."""
+"""Rows of cells.csv (every cell of every clip) and summary.csv (the tables, unrounded)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import isnan
 
 from lightning_cam.metrics import mean_interval
-from lightning_cam.study.design import CELLS
-from lightning_cam.study.journal import Row
+from lightning_cam.study.design import CELL_COLUMNS
+from lightning_cam.study.journal import StudyRow
 from lightning_cam.study.results import Results, of_measure
 
 
@@ -16,10 +16,10 @@ def cell_columns(results: Results) -> list[str]:
     measured = dict.fromkeys(results.design.measures)
     for row in results.rows:
         measured |= dict.fromkeys(row.get("numbers", ()))
-    return [*CELLS[:9], *measured, *CELLS[9:]]
+    return [*CELL_COLUMNS[:9], *measured, *CELL_COLUMNS[9:]]
 
 
-def cell_rows(results: Results) -> Iterator[Row]:
+def cell_rows(results: Results) -> Iterator[StudyRow]:
     """Rows of cells.csv: one a network, input, clip and cell; measures that failed are warnings."""
     columns = cell_columns(results)
     for row in (*results.rows, *results.skipped):
@@ -29,14 +29,14 @@ def cell_rows(results: Results) -> Iterator[Row]:
         yield {key: "" if flat.get(key) is None else flat[key] for key in columns}
 
 
-def summary_rows(results: Results) -> Iterator[Row]:
+def summary_rows(results: Results) -> Iterator[StudyRow]:
     """Rows of summary.csv: what the tables show, unrounded, with 95% intervals of the means."""
     for table, cells, swept in results.tables():
         for group in results.groups:
             for shown, key in cells.items():
                 found = results.of_cell(group, key, swept=swept)
                 worked = [row for row in found if not row["error"]]
-                line: Row = {
+                line: StudyRow = {
                     "table": table, "network": group.network, "trained": group.trained,
                     "input": group.input, "row": shown, "cell": key, "clips": len(worked),
                     "failed": len(found) - len(worked),
@@ -44,9 +44,9 @@ def summary_rows(results: Results) -> Iterator[Row]:
                 yield line | _summary(worked, results.design.measures)
 
 
-def _summary(worked: Sequence[Row], measures: Iterable[str]) -> Row:
+def _summary(worked: Sequence[StudyRow], measures: Iterable[str]) -> StudyRow:
     """The numbers of a row of summary.csv."""
-    line: Row = {}
+    line: StudyRow = {}
     for name in measures:
         s = of_measure(worked, name)
         numbers = {"mean": s.mean, "std": s.std, "low": s.low, "high": s.high}

@@ -13,8 +13,9 @@ from nets import Gap3d, batch_of, clip_of, describe
 
 import lightning_cam as lc
 from lightning_cam.attribution import Contrast, explain_contrast
+from lightning_cam.explaining.clip_drawing import draw_clip
+from lightning_cam.explaining.clip_explanations import explain_clip, frame_relevance
 from lightning_cam.explaining.clip_files import write_clip
-from lightning_cam.explaining.explained_clip import draw_clip, explain_clip, relevance
 
 CLASSES = ["wave", "smile", "../c", "d"]
 
@@ -125,16 +126,16 @@ def test_captions_tell_the_poolings_apart(model, clip) -> None:
 def test_relevance_is_the_share_of_each_frame_without_the_padding(model, clip) -> None:
     found = lc.explain(model, lc.GradCAM(), clip, "wave")
     heat = found.heatmap[0].numpy()
-    shares = relevance(found, batch_of(clip, padded=2))
+    shares = frame_relevance(found, batch_of(clip, padded=2))
     np.testing.assert_allclose(shares[:4], heat[:4].sum((1, 2)) / heat[:4].sum())
     assert (shares[4:] == 0).all()
     signed = lc.explain(model, lc.GradCAM(relu=False), clip, "wave")
     amounts = np.abs(signed.heatmap[0].numpy()).sum((1, 2))
-    np.testing.assert_allclose(relevance(signed, batch_of(clip)), amounts / amounts.sum())
+    np.testing.assert_allclose(frame_relevance(signed, batch_of(clip)), amounts / amounts.sum())
     silent = lc.Explanation(0 * found.heatmap, found.target, found.outputs, {}, found.method)
-    assert np.isnan(relevance(silent, batch_of(clip))).all()
+    assert np.isnan(frame_relevance(silent, batch_of(clip))).all()
     del (bare := batch_of(clip))["valid"]
-    assert relevance(found, bare).sum() == pytest.approx(1)
+    assert frame_relevance(found, bare).sum() == pytest.approx(1)
 
 
 def test_the_arrays_of_a_contrast(model, clip, tmp_path: Path) -> None:

@@ -1,0 +1,130 @@
+"""The explanations of one clip, and the numbers that are read off them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_cam.attribution import (
+    Attribution,
+    Explainable,
+    Explanation,
+    SpectrumRelevance,
+    explain,
+    explain_contrast,
+    spectrum_relevance,
+)
+from lightning_cam.attribution.spectrum_relevance import SPECTRUM_MEASURES
+from lightning_cam.interfaces import HasSpectra
+from lightning_cam.viz import frame_shares
+
+OnError = Callable[[str, Exception], None]
+Spectra = Mapping[str, SpectrumRelevance]  # measure -> what it found
+
+
+def explain_clip(
+    model: Explainable,
+    methods: Mapping[str, Attribution],
+    clip: Tensor,
+    target: int | str | None = None,
+    on_error: OnError | None = None,
+    *,
+    against: int | str | None = None,
+) -> dict[str, Explanation]:
+    """Explain one clip `(1, C, T, H, W)` with several methods: method name -> explanation.
+
+    Args:
+        model: bound to this clip's batch (`task.explainable(batch)`).
+        methods: name -> method.
+        clip: in model space.
+        target: as in `explain`.
+        on_error: gets the name of a method that failed and its exception, and the method is left
+            out; without it the exception is raised.
+        against: a second class: each explanation is a `Contrast`, which `draw_clip` draws as two
+            overlays on one colour scale and their difference. It needs a `target`.
+    """
+    if against is not None and target is None:
+        raise ValueError(f"against={against!r} needs a target to be compared with")
+    explanations: dict[str, Explanation] = {}
+    for name, method in methods.items():
+        try:
+            if against is None or target is None:
+                explanations[name] = explain(model, method, clip, target)
+            else:
+                explanations[name] = explain_contrast(model, method, clip, target, against)
+        except Exception as error:
+            if on_error is None:
+                raise
+            on_error(name, error)
+    return explanations
+
+
+def explain_spectra(
+    model: Explainable,
+    clip: Tensor,
+    data: object,
+    target: Tensor,
+    on_error: OnError | None = None,
+) -> dict[str, SpectrumRelevance]:
+    """Which spectrum of one fused clip `(1, C, T, H, W)` mattered, by each measure.
+
+    Args:
+        model: bound to this clip's batch.
+        clip: in model space.
+        data: a data module; its `spectra` say which channels belong together. Where it has none or
+            a single one, nothing is computed.
+        target: `(1,)`, the explained column: `target` of an `Explanation`.
+        on_error: as in `explain_clip`.
+    """
+    spectra = data.spectra if isinstance(data, HasSpectra) else {}
+    found: dict[str, SpectrumRelevance] = {}
+    for measure in SPECTRUM_MEASURES if len(spectra) > 1 else ():
+        try:
+            found[measure] = spectrum_relevance(model, clip, spectra, target, measure)
+        except Exception as error:
+            if on_error is None:
+                raise
+            on_error(f"spectrum by {measure}", error)
+    return found
+
+
+def network_outputs(model: Explainable, clip: Tensor) -> Tensor:
+    """The network's outputs `(B, K)` for clips, without anything else."""
+    with torch.no_grad():
+        return model.forward(clip).float()
+
+
+def probabilities(model: Explainable, outputs: Tensor) -> list[tuple[str, float]]:
+    """(class, probability) of one clip's outputs `(1, K)`; empty where columns are not classes."""
+    if not model.softmax:
+        return []
+    values = outputs[0].softmax(0).tolist()
+    return [(model.name(column), value) for column, value in enumerate(values)]
+
+
+def true_label(batch: Mapping[str, Any]) -> int:
+    """The true class of one clip (B = 1), -1 where it has none or nobody knows."""
+    return int(batch["label"][0]) if "label" in batch else -1
+
+
+def frame_relevance(explanation: Explanation, batch: Mapping[str, Any]) -> np.ndarray:
+    """Each frame's share of the heat of one clip (B = 1), the curve below the images.
+
+    Returns:
+        `(T,)` of sum 1, with 0 for padding; NaN for a map that says nothing. Of a map with
+        negative values their amount counts too.
+    """
+    heat = explanation.evidence[0].cpu().numpy()
+    valid = clip_array(batch, "valid")
+    kept = np.ones(len(heat), bool) if valid is None else valid.astype(bool)
+    shares = frame_shares(heat, kept, signed=bool((heat < 0).any()))
+    return np.full(len(heat), np.nan) if shares is None else shares
+
+
+def clip_array(batch: Mapping[str, Any], key: str) -> np.ndarray | None:
+    """What a batch of one clip has under `key`, without the batch dimension; None without it."""
+    return batch[key][0].cpu().numpy() if key in batch else None
