@@ -291,7 +291,10 @@ def test_wrong_arguments(save) -> None:
 
 
 def test_wrong_kind_of_object(save) -> None:
-    refused(save({**remembered(), "task": remembered()["task"]["model"]}), "no LightningModule")
+    refused(
+        save({**remembered(), "task": remembered()["task"]["model"]}),
+        "does not remember a LightningModule",
+    )
 
 
 # --- attacks ------------------------------------------------------------------------------------
