@@ -87,6 +87,8 @@ def figure(t: int = 8, h: int = 32, w: int = 48, **changes: object) -> ClipFigur
         attention=np.full(t, 1 / t),
         title="v_spin_01_01.avi",
     )
+    if "heatmaps" not in changes:
+        changes = {"parts": {name: name.split(", ") for name in base.heatmaps}, **changes}
     return dataclasses.replace(base, **changes)
 
 

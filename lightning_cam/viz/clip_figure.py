@@ -182,12 +182,12 @@ class ClipFigure:
                 )
             if name in self.heatmaps:
                 raise ValueError(f"panels: {name!r} is the caption of a heatmap as well")
-        for what, known in (
-            ("scales", self.panels),
-            ("doubts", self.heatmaps),
-            ("parts", self.heatmaps),
+        for what, names, known in (
+            ("scales", self.scales, self.panels),
+            ("doubts", self.doubts, self.heatmaps),
+            ("parts", self.parts, self.heatmaps),
         ):
-            for name in getattr(self, what):
+            for name in names:
                 if name not in known:
                     raise ValueError(f"{what}: there is no {name!r} in {list(known)}")
         series = {name: getattr(self, name) for name in ("attention", "valid", "times")}
