@@ -28,8 +28,8 @@ _CODEC_OPTIONS = {"libx264": {"preset": "ultrafast"}, "libvpx": {"deadline": "re
 
 def frames(name: str, number: int, count: int = 48) -> np.ndarray:
     """Frames of a synthetic action in 64x64. (count, 64, 64, 3) uint8"""
-    key = actions.ClipKey(actions.CLASSES.index(name), 1 + number, 1)
-    return actions.draw(key, size=64)[0][:count]
+    key = actions.ActionKey(actions.CLASSES.index(name), 1 + number, 1)
+    return actions.draw_action(key, size=64)[0][:count]
 
 
 def encode(path: Path, images: np.ndarray, fps: int = 30) -> Path:
@@ -139,7 +139,7 @@ SOMETHING_NAMES = ("Opening something", "Closing something")
 
 def something(root: Path, version: int) -> Path:
     """Version 1 (folders of images, CSV) or 2 (webm, JSON), and the workers' ground truth."""
-    return interactions.render(
+    return interactions.render_something(
         root, clips=10, workers=5, version=version, templates=SOMETHING_NAMES, height=48
     )
 
@@ -149,4 +149,4 @@ MULTISPECTRAL_NAMES = ("swing_ccw", "swing_cw")
 
 def multispectral(root: Path) -> Path:
     """`SOIB/{IR,TV}` and its lists, for actors 1-3, 4 and 5 for training, validation and test."""
-    return spectra.render(root, actors=5, repetitions=1, actions=MULTISPECTRAL_NAMES)
+    return spectra.render_multispectral(root, actors=5, repetitions=1, actions=MULTISPECTRAL_NAMES)

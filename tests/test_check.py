@@ -21,8 +21,8 @@ from commands import ENVIRONMENT, ROOT
 
 from lightning_cam.commands import run_check as command
 from lightning_cam.commands.check import main
-from lightning_cam.data.check import opening as scanning
-from lightning_cam.data.check.opening import Finding, inspect, scan
+from lightning_cam.data.check import inspection
+from lightning_cam.data.check.inspection import Finding, inspect_all, inspect_video
 from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Problem
 from lightning_cam.data.video.completeness import bytes_missing
@@ -77,7 +77,7 @@ def reader(**options: Any) -> Any:
 def test_whole_files_lack_nothing(videos: Path, suffix: str) -> None:
     path = videos / f"whole{suffix}"
     assert bytes_missing(path) == 0
-    assert inspect(Clip(path, "x"), reader()) == Finding(18)
+    assert inspect_video(Clip(path, "x"), reader()) == Finding(18)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9])
@@ -86,7 +86,7 @@ def test_what_a_cut_file_lacks(videos: Path, tmp_path: Path, suffix: str, share:
     data = (videos / f"whole{suffix}").read_bytes()
     path = tmp_path / f"cut{suffix}"
     path.write_bytes(data[: int(share * len(data))])
-    finding = inspect(Clip(path, "x"), reader())
+    finding = inspect_video(Clip(path, "x"), reader())
     assert finding.kind in ("unreadable", "damaged"), finding
     assert finding.why.count("\n") == 0
     if suffix in (".avi", ".mkv", ".webm"):
@@ -99,7 +99,7 @@ def test_a_program_stream_cut_between_packs_lacks_its_last_frame(
     path = tmp_path / "cut.mpg"
     path.write_bytes((videos / "whole.mpg").read_bytes()[:2048])
     assert bytes_missing(path) == 0
-    finding = inspect(Clip(path, "x"), reader())
+    finding = inspect_video(Clip(path, "x"), reader())
     assert finding.kind == "damaged"
     assert "frames can be decoded" in finding.why
     assert len(read_clip(path)) > 16  # what is left can be used
@@ -128,9 +128,9 @@ def test_real_files_are_whole(real: Path) -> None:
     files = [path for path in real.rglob("*") if path.suffix in FORMATS]
     assert len(files) > 50
     assert not [path for path in files if bytes_missing(path)]
-    damaged = inspect(Clip(real / "odd" / "corrupted.mp4", "x"), reader())
+    damaged = inspect_video(Clip(real / "odd" / "corrupted.mp4", "x"), reader())
     assert damaged.kind == "unreadable"
-    assert inspect(Clip(real / "arm_wrestling.mp4", "x"), reader()).kind == ""
+    assert inspect_video(Clip(real / "arm_wrestling.mp4", "x"), reader()).kind == ""
 
 
 def test_ground_truth_is_checked_too(videos: Path, tmp_path: Path) -> None:
@@ -138,10 +138,10 @@ def test_ground_truth_is_checked_too(videos: Path, tmp_path: Path) -> None:
 
     truth = tmp_path / "truth.npz"
     clip = Clip(videos / "whole.mp4", "x", truth=truth)
-    assert inspect(clip, reader()).kind == "truth"
+    assert inspect_video(clip, reader()).kind == "truth"
     for count, kind in ((71, "truth"), (72, "")):
         Truth(np.ones((count, 4, 4), bool), 0, 1, np.zeros((count, 1))).write(truth)
-        assert inspect(clip, reader()).kind == kind
+        assert inspect_video(clip, reader()).kind == kind
 
 
 def test_all_steps_are_decoded_as_far_as_memory_allows(
@@ -156,9 +156,9 @@ def test_all_steps_are_decoded_as_far_as_memory_allows(
 
     monkeypatch.setattr("lightning_cam.data.core.clips.read_frames", spy)
     clip = Clip(videos / "whole.mp4", "x")
-    assert inspect(clip, reader(fps=30.0, num_frames=4)).steps == 72
-    monkeypatch.setattr(scanning, "_MEMORY", 6 * 64 * 64 * 3)
-    assert inspect(clip, reader(fps=30.0, num_frames=4)).steps == 72
+    assert inspect_video(clip, reader(fps=30.0, num_frames=4)).steps == 72
+    monkeypatch.setattr(inspection, "_MEMORY", 6 * 64 * 64 * 3)
+    assert inspect_video(clip, reader(fps=30.0, num_frames=4)).steps == 72
     assert kept[0] == 72
     assert kept[1] <= 6 + 4
 
@@ -193,7 +193,7 @@ def test_lost_images_show_in_the_numbers(tmp_path: Path, numbers: list[int], los
     clip.mkdir()
     for number in numbers:
         shutil.copy(image, clip / f"{number:05d}.jpg")
-    found = inspect(Clip(clip, "x"), reader(rate=12, fps=None))
+    found = inspect_video(Clip(clip, "x"), reader(rate=12, fps=None))
     is_are = "number is" if lost == 1 else "numbers are"
     why = f"{lost} {is_are} missing among its images; replace it"
     assert found == Finding(len(numbers), *(("damaged", why) if lost else ()))
@@ -215,7 +215,7 @@ def test_a_decoder_may_hang_crash_or_raise(
             os._exit(3)
         if "raise" in path.name:
             raise RuntimeError("two\nlines")
-        raise scanning.VideoReadError(path, "fine")
+        raise inspection.VideoReadError(path, "fine")
 
     monkeypatch.setattr("lightning_cam.data.core.clips.read_frames", read)
     names = ["ok1", "hang", "ok2", "crash", "leave", "raise", "ok3", "crash2", "ok4"]
@@ -223,7 +223,7 @@ def test_a_decoder_may_hang_crash_or_raise(
     start = time.monotonic()
     found = {
         clip.clip_id: finding.why
-        for clip, finding in scan(clips, reader(), processes=2, timeout=1.0)
+        for clip, finding in inspect_all(clips, reader(), processes=2, timeout=1.0)
     }
     assert time.monotonic() - start < 10
     assert list(map(found.pop, ["ok1", "ok2", "ok3", "ok4"])) == ["fine"] * 4
@@ -241,11 +241,11 @@ def test_scanning_can_be_given_up(videos: Path) -> None:
     import multiprocessing
 
     clips = [Clip(videos / "whole.mp4", str(n)) for n in range(5)]
-    found = scan(clips, reader(), processes=3)
+    found = inspect_all(clips, reader(), processes=3)
     next(found)
     found.close()
     assert not multiprocessing.active_children()
-    assert list(scan([], reader())) == []
+    assert list(inspect_all([], reader())) == []
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 import lightning_cam as lc
-from lightning_cam.data.core.clips import Clip, ClipReader, Sample, finished
+from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict, finished
 from lightning_cam.data.core.listing import Listing
 from lightning_cam.data.core.loading import ClipLoader, collate
 from lightning_cam.data.core.module import VideoDataModule
@@ -56,7 +56,7 @@ class Videos(VideoDataModule):
         return loader
 
 
-def equal(one: Sample, other: Sample) -> bool:
+def equal(one: SampleDict, other: SampleDict) -> bool:
     return one.keys() == other.keys() and all(
         value.dtype == other[key].dtype and torch.equal(value, other[key])
         if isinstance(value, Tensor)
@@ -99,14 +99,14 @@ class Mean(pl.LightningModule):
         super().__init__()
         self.layer, self.losses = torch.nn.Linear(3, 2), []
 
-    def training_step(self, batch: Sample, _: int) -> Tensor:
+    def training_step(self, batch: SampleDict, _: int) -> Tensor:
         assert set(batch).isdisjoint({"colour", "grey"})
         logits = self.layer(batch["video"].mean((2, 3, 4)))
         loss = torch.nn.functional.cross_entropy(logits, batch["label"])
         self.losses.append((loss.item(), batch["video"].double().sum().item()))
         return loss
 
-    def validation_step(self, batch: Sample, _: int) -> None:
+    def validation_step(self, batch: SampleDict, _: int) -> None:
         assert batch["video"].dtype == torch.float32
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -139,7 +139,7 @@ def test_clips_are_selected_by_finished_ones(folder: Path) -> None:
     class Task:
         device = torch.device("cpu")
 
-        def explainable(self, batch: Sample | None = None) -> lc.Explainable:
+        def explainable(self, batch: SampleDict | None = None) -> lc.Explainable:
             seen.extend([] if batch is None else [batch["video"]])
             net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool3d(1), torch.nn.Flatten())
             return lc.Explainable.of(net, [], ["a", "b", "c"], softmax=True)

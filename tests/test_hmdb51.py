@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lightning_cam.data.clips.hmdb51 import HMDB51, SPLITS, source_movie
+from lightning_cam.data.clips.hmdb51 import HMDB51, SPLITS_FOLDER, source_movie
 from lightning_cam.data.core.clips import Clip
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError
 
@@ -26,7 +26,7 @@ def official(root: Path) -> Path:
                     touch(root, f"{name}/{file}")
                     flag = 0 if m == 11 else 2 if (m + split) % 4 == 0 else 1
                     lines.append(f"{file} {flag} \n")
-            touch(root, f"{SPLITS}/{name}_test_split{split}.txt").write_text("".join(lines))
+            touch(root, f"{SPLITS_FOLDER}/{name}_test_split{split}.txt").write_text("".join(lines))
     return root
 
 
@@ -112,7 +112,7 @@ def test_problems_are_named(tmp_path: Path) -> None:
     touch(root, "wave/new (1).avi")
     touch(root, "wave/Thumbs.db")
     touch(root, "extra/x.avi")
-    with (root / SPLITS / "clap_test_split1.txt").open("a") as file:
+    with (root / SPLITS_FOLDER / "clap_test_split1.txt").open("a") as file:
         file.write(
             "a file 3\nflagless.avi\n\n" + f"{sorted((root / 'clap').iterdir())[4].name} 1\n"
         )
@@ -156,7 +156,7 @@ def test_packed_archives_are_named(tmp_path: Path) -> None:
     touch(tmp_path, "hmdb51_org/clap/a_clap_u_nm_np1_fr_goo_0.avi")
     with pytest.raises(DataError, match=r"no split lists at .*test_train_splits.rar"):
         _ = module(tmp_path).listing
-    lists = tmp_path / SPLITS  # beside the class folders
+    lists = tmp_path / SPLITS_FOLDER  # beside the class folders
     touch(lists, "clap_test_split1.txt").write_text("a_clap_u_nm_np1_fr_goo_0.avi 1 \n")
     touch(lists, "wave_test_split1.txt").write_text("a_wave_u_nm_np1_fr_goo_0.avi 1 \n")
     data = module(tmp_path)

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lightning_cam.commands.search import PACKAGE
-from lightning_cam.data.clips.kinetics import MEAN, Kinetics, key_of
+from lightning_cam.data.clips.kinetics import MEAN, Kinetics, label_key
 from lightning_cam.errors import DataError, UnknownNameError
 from lightning_cam.training.build import locate
 
@@ -119,8 +119,8 @@ def test_copies_have_their_own_habits(tmp_path: Path, folder: str, form: str) ->
 
 
 def test_key_of_labels_and_folders() -> None:
-    assert key_of("Shooting_goal_(soccer)") == key_of('"shooting goal (soccer)"')
-    assert key_of("yoga") != key_of("yoga2")
+    assert label_key("Shooting_goal_(soccer)") == label_key('"shooting goal (soccer)"')
+    assert label_key("yoga") != label_key("yoga2")
 
 
 @IGNORE

@@ -22,13 +22,13 @@ from lightning_cam.commands.run_check import check
 from lightning_cam.commands.search import composed
 from lightning_cam.data.core.clips import Clip, finished
 from lightning_cam.data.drives import cameras
-from lightning_cam.data.drives.drive import Drive, films, snippets
+from lightning_cam.data.drives.drive import Drive, long_clips, snippets
 from lightning_cam.data.drives.kitti_odometry import KittiOdometry
-from lightning_cam.data.drives.kitti_sequence import read_camera
+from lightning_cam.data.drives.kitti_sequence import read_odometry_camera
 from lightning_cam.data.drives.transforms import SnippetTransform
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError, VideoReadError
 from lightning_cam.geometry import inverse_warp
-from lightning_cam.synthetic.odometry import PARTS as MASKS
+from lightning_cam.synthetic.odometry import EVIDENCE_MASKS as MASKS
 from lightning_cam.synthetic.odometry.data_module import SyntheticOdometry
 
 SIZE = (40, 130)  # of images on disk
@@ -168,10 +168,14 @@ def test_a_point_is_found_where_the_intrinsics_put_it(
 
 def test_resizing_and_mirroring_by_hand() -> None:
     # Two pixels, 0 and 1, of which one of twice the size is made: centre 0.5.
-    assert cameras.resized(cameras.pinhole(4, 4, 0.5, 0.5), 0.5, 0.5)[0].tolist() == [2, 0, 0]
-    assert cameras.resized(cameras.pinhole(4, 4, 0, 0), 2, 1)[0].tolist() == [8, 0, 0.5]
-    assert cameras.mirrored(cameras.pinhole(4, 4, 0, 5), 10)[:2, 2].tolist() == [9, 5]
-    assert cameras.cropped(K, 3, 2)[:2, 2].tolist() == [60.5, 17.4]
+    assert cameras.resized_intrinsics(cameras.pinhole(4, 4, 0.5, 0.5), 0.5, 0.5)[0].tolist() == [
+        2,
+        0,
+        0,
+    ]
+    assert cameras.resized_intrinsics(cameras.pinhole(4, 4, 0, 0), 2, 1)[0].tolist() == [8, 0, 0.5]
+    assert cameras.mirrored_intrinsics(cameras.pinhole(4, 4, 0, 5), 10)[:2, 2].tolist() == [9, 5]
+    assert cameras.cropped_intrinsics(K, 3, 2)[:2, 2].tolist() == [60.5, 17.4]
     assert K[0, 2] == 63.5  # nothing is changed in place
 
 
@@ -191,7 +195,7 @@ def test_masks_follow_the_pixels() -> None:
 def test_poses_of_another_camera() -> None:
     """A point of the world is where both cameras say."""
     poses = drive_poses(6)
-    other = cameras.shifted(poses, BASELINE)
+    other = cameras.shifted_poses(poses, BASELINE)
     point = np.array([1.0, -0.5, 9.0])  # of camera 0 at its first image
     for of, at in zip(poses, other, strict=True):
         seen = (np.linalg.inv(of) @ (*point, 1))[:3] + BASELINE
@@ -200,18 +204,18 @@ def test_poses_of_another_camera() -> None:
 
 def test_rotations_of_few_digits_become_exact() -> None:
     poses = drive_poses(40)
-    rounded = cameras.rigid(np.round(poses[:, :3], 3))
+    rounded = cameras.rigid_poses(np.round(poses[:, :3], 3))
     turned = rounded[:, :3, :3]
     assert np.abs(turned @ turned.transpose(0, 2, 1) - np.eye(3)).max() < 1e-14
     assert np.abs(rounded - poses).max() < 1e-3
     for wrong in (-1, 1.1, np.nan):
         with pytest.raises(ValueError, match=r"no rotation|finite"):
-            cameras.rigid(poses[:, :3] * ([[[wrong]]] * 3 + [[[1]]])[0])
+            cameras.rigid_poses(poses[:, :3] * ([[[wrong]]] * 3 + [[[1]]])[0])
 
 
 def test_relative_poses_start_at_the_identity() -> None:
     poses = drive_poses(5)
-    found = cameras.relative(poses)
+    found = cameras.relative_to_first(poses)
     assert np.allclose(found[0], np.eye(4))
     assert np.allclose(poses[0] @ found[3], poses[3])
 
@@ -221,7 +225,7 @@ def test_relative_poses_start_at_the_identity() -> None:
     [
         (K, ""),
         (cameras.pinhole(718.856, 718.856, 607.1928, 185.2157), "far from the middle"),
-        (cameras.resized(K, 0.5, 0.5), "far from the middle"),
+        (cameras.resized_intrinsics(K, 0.5, 0.5), "far from the middle"),
         (cameras.pinhole(-75, 75, 63, 19), "focal lengths"),
         (cameras.pinhole(75, 75, np.nan, 19), "focal lengths"),
     ],
@@ -256,7 +260,7 @@ def test_every_target_counts_in_one_clip(
         for at in range(edge, len(numbers) - edge)
         if all(together[at - edge : at + edge])  # neighbours on both sides
     ]
-    clips = list(films(drive, size, steps, max_gap))
+    clips = list(long_clips(drive, size, steps, max_gap))
     counted = [clip.start + n for clip in clips for n in range(*clip.targets)]
     assert counted == wanted
     assert [clip.start + edge for clip in snippets(drive, size, max_gap)] == wanted
@@ -272,10 +276,10 @@ def test_every_target_counts_in_one_clip(
 
 
 def test_films_overlap_by_their_borders_only() -> None:
-    clips = list(films(bare(list(range(80))), 3, 16))
+    clips = list(long_clips(bare(list(range(80))), 3, 16))
     assert [clip.start for clip in clips] == [0, 14, 28, 42, 56, 64]
     assert [clip.targets for clip in clips] == [(1, 15)] * 5 + [(7, 15)]
-    assert list(films(bare([0, 1]), 3, 16)) == []
+    assert list(long_clips(bare([0, 1]), 3, 16)) == []
 
 
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=20), st.integers(1, 9))
@@ -324,9 +328,9 @@ def test_what_a_clip_holds(tree: Path) -> None:
     assert (sample["clip_id"], sample["sequence"]) == ("09_000003", "09")
     assert Path(sample["path"]) == tree / "sequences" / "09" / "image_2"
     assert sample["depth"].shape == (0, 0, 0)
-    k = cameras.resized(K, 52 / 130, 16 / 40)
+    k = cameras.resized_intrinsics(K, 52 / 130, 16 / 40)
     assert torch.allclose(sample["intrinsics"], torch.from_numpy(k).float())
-    poses = cameras.shifted(drive_poses(9, 9), BASELINE)[3:]
+    poses = cameras.shifted_poses(drive_poses(9, 9), BASELINE)[3:]
     found = sample["poses"].double().numpy()
     assert np.abs(found - np.linalg.inv(poses[0]) @ poses).max() < 1e-5
     grey = data.to_frames(sample["video"][None])[0][:, 2, 4]
@@ -594,7 +598,7 @@ def test_damage_that_is_seen_before_training(
 def test_a_image_that_is_lost_moves_no_pose(copy: Path) -> None:
     one_lost(copy)
     clip = module(copy).evaluation("0")[1]
-    want = cameras.shifted(drive_poses(12), BASELINE)
+    want = cameras.shifted_poses(drive_poses(12), BASELINE)
     assert clip["frame_idx"].tolist() == [5, 6, 7, 8, 9, 10]
     found = clip["poses"].double().numpy()
     assert np.abs(found - np.linalg.inv(want[5]) @ want[5:11]).max() < 1e-5
@@ -839,7 +843,9 @@ def test_depth_and_motion_explain_changed_images(rendered: SyntheticOdometry, se
 
 
 def test_offset_of_a_camera(tmp_path: Path) -> None:
-    offset = read_camera(lay(tmp_path, count=3) / "sequences" / "00" / "calib.txt", "image_2")[1]
+    offset = read_odometry_camera(
+        lay(tmp_path, count=3) / "sequences" / "00" / "calib.txt", "image_2"
+    )[1]
     assert np.allclose(offset, BASELINE)
 
 

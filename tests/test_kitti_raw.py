@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lightning_cam.data.core.listing import Problem
 from lightning_cam.data.drives import kitti_lists, kitti_oxts, velodyne
 from lightning_cam.data.drives.drive import Drive
-from lightning_cam.data.drives.kitti_calibration import read_camera
+from lightning_cam.data.drives.kitti_calibration import read_raw_camera
 from lightning_cam.data.drives.kitti_formatted import KittiFormatted
 from lightning_cam.data.drives.kitti_raw import KittiRaw
 from lightning_cam.data.drives.module import SnippetDataModule
@@ -81,7 +81,7 @@ def heading(yaw: float, places: np.ndarray) -> np.ndarray:
 
 
 def test_a_camera_is_what_its_projection_says(tmp_path: Path) -> None:
-    camera = read_camera(calibrate(tmp_path / "2011_09_26", tilt=0.02), "image_02")
+    camera = read_raw_camera(calibrate(tmp_path / "2011_09_26", tilt=0.02), "image_02")
     assert camera.size == (HEIGHT, WIDTH)
     np.testing.assert_allclose(camera.intrinsics, K)
     c, s = np.cos(0.02), np.sin(0.02)
@@ -113,7 +113,7 @@ def test_damaged_calibration_is_named(
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(DataError, match=said) as error:
-        read_camera(tmp_path / "date", "image_02")
+        read_raw_camera(tmp_path / "date", "image_02")
     assert path.name in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -121,14 +121,14 @@ def test_damaged_calibration_is_named(
 def test_without_scanner_or_imu_only_these_are_unknown(tmp_path: Path) -> None:
     date = calibrate(tmp_path / "2011_09_26")
     (date / "calib_imu_to_velo.txt").unlink()
-    camera = read_camera(date, "image_03")
+    camera = read_raw_camera(date, "image_03")
     assert camera.from_velodyne is not None
     assert camera.from_imu is None
     (date / "calib_velo_to_cam.txt").unlink()
-    assert read_camera(date, "image_03").from_velodyne is None
+    assert read_raw_camera(date, "image_03").from_velodyne is None
     (date / "calib_cam_to_cam.txt").unlink()
     with pytest.raises(DataError, match=r"2011_09_26_calib\.zip"):
-        read_camera(date, "image_03")
+        read_raw_camera(date, "image_03")
 
 
 # --- laser depth ----------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def test_depth_is_the_least_of_each_pixel(rows: list[tuple[float, float, float]]
 
 
 def test_depth_is_that_of_the_camera_or_of_the_scanner(tmp_path: Path) -> None:
-    camera = read_camera(calibrate(tmp_path / "2011_09_26"), "image_02")
+    camera = read_raw_camera(calibrate(tmp_path / "2011_09_26"), "image_02")
     assert camera.from_velodyne is not None
     projection = camera.intrinsics @ camera.from_velodyne[:3]
     wall = points(*((10.0, y, z) for y in np.arange(-8, 8, 0.2) for z in (-1.0, 0.0, 1.0)))
@@ -233,7 +233,7 @@ def test_damaged_points_are_named(tmp_path: Path) -> None:
 def test_metres_driven_straight_are_metres_ahead(tmp_path: Path, yaw: float) -> None:
     way = np.arange(30) * 1.3
     poses = heading(yaw, way[:, None] * [np.cos(yaw), np.sin(yaw)])
-    camera = read_camera(calibrate(tmp_path / "2011_09_26"), "image_02")
+    camera = read_raw_camera(calibrate(tmp_path / "2011_09_26"), "image_02")
     assert camera.from_imu is not None
     found = kitti_oxts.camera_poses(packets(poses), camera.from_imu)
     expected = np.tile(np.eye(4), (30, 1, 1))
@@ -327,7 +327,7 @@ def at_speed(speeds: object) -> np.ndarray:
 )
 def test_frames_are_kept_by_metres_on_the_way(speeds: list[float], kept: list[int]) -> None:
     times = np.arange(len(speeds)) * 0.1
-    found = kitti_oxts.moving(at_speed(speeds), times, 0.2 - 1e-9)
+    found = kitti_oxts.moving_frames(at_speed(speeds), times, 0.2 - 1e-9)
     assert np.flatnonzero(found).tolist() == kept
 
 
@@ -337,7 +337,7 @@ def test_no_two_kept_frames_are_nearer_than_asked(speeds: list[float], distance:
     rows = at_speed(0.0 * np.array(speeds))
     rows[:, 9] = speeds  # sideways counts, too
     way = np.r_[0, np.cumsum((np.array(speeds)[1:] + speeds[:-1]) / 2 * np.diff(times))]
-    keep = np.flatnonzero(kitti_oxts.moving(rows, times, distance))
+    keep = np.flatnonzero(kitti_oxts.moving_frames(rows, times, distance))
     assert keep[0] == 0
     assert (np.diff(way[keep]) >= distance - 1e-9).all()
     gaps = np.split(way, keep[1:])

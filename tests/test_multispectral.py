@@ -21,7 +21,7 @@ from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.ground_truth import Truth
 from lightning_cam.data.multispectral.module import Multispectral
 from lightning_cam.data.multispectral.names import actor_of, camera_of, partner, spectrum_of
-from lightning_cam.data.multispectral.reader import align, by_height, load_registration
+from lightning_cam.data.multispectral.reader import load_registration, match_heights, same_moments
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError, VideoReadError
 from lightning_cam.synthetic.multispectral import registration
 from lightning_cam.synthetic.multispectral.data_module import SyntheticMultispectral
@@ -498,7 +498,7 @@ def test_without_registration_height_and_middle_agree(tmp_path: Path) -> None:
     sample = data.read(tmp_path / "TV" / "x")["video"][:, 0]
     low = sample.amin((1, 2), keepdim=True)
     assert centre((sample - low)[3]) == pytest.approx(centre((sample - low)[0]), abs=0.1)
-    matrix = by_height((48, 64), (64, 100))
+    matrix = match_heights((48, 64), (64, 100))
     np.testing.assert_allclose(matrix @ (31.5, 23.5, 1), (49.5, 31.5, 1))
 
 
@@ -546,7 +546,7 @@ def test_reading_single_folders(whole: Path, tmp_path: Path) -> None:
 @given(st.integers(2, 60), st.integers(1, 60))
 def test_alignment_in_time(count: int, other: int) -> None:
     at = np.arange(count)
-    there = align(at, count, other)
+    there = same_moments(at, count, other)
     assert there[0] == 0
     assert there[-1] == other - 1
     assert (np.diff(there) >= 0).all()

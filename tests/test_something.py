@@ -18,14 +18,14 @@ from layouts import cut, encode
 from torch import Tensor
 
 from lightning_cam.data.clips.caption_templates import (
-    LISTS,
+    CLASS_GROUPS,
     find_templates,
     load_groups,
-    mirror_labels,
-    mirrored,
+    mirror_by_template,
+    mirrored_template,
 )
 from lightning_cam.data.clips.something import SomethingSomething, split_ids
-from lightning_cam.data.clips.something_lists import read_labels, read_rows
+from lightning_cam.data.clips.something_lists import read_clip_list, read_labels
 from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import hash_order
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError
@@ -198,7 +198,7 @@ def test_csv_as_people_save_it(tmp_path: Path) -> None:
         "9;Tilting something with something on it until it falls off"
     )
     path.write_bytes(b"\xef\xbb\xbf" + content.encode())
-    assert [tuple(row) for row in read_rows(path)] == [
+    assert [tuple(row) for row in read_clip_list(path)] == [
         ("train.csv:1", "100218", "Something falling like a feather or paper"),
         ("train.csv:3", "24413", "Putting something, something and something on the table"),
         ("train.csv:4", "7", "Poking something so lightly that it doesn't or almost doesn't move"),
@@ -206,8 +206,8 @@ def test_csv_as_people_save_it(tmp_path: Path) -> None:
         ("train.csv:6", "9", "Tilting something with something on it until it falls off"),
     ]
     path.write_bytes(b"1;\r\n;Holding something\n2\n\xff\xfe;x\n")
-    assert [row.clip_id for row in read_rows(path)] == ["", "", "", "��"]
-    assert [row.clip_id for row in read_rows(path, labelled=False)][2] == "2"
+    assert [row.clip_id for row in read_clip_list(path)] == ["", "", "", "��"]
+    assert [row.clip_id for row in read_clip_list(path, labelled=False)][2] == "2"
     path.write_bytes(b"Holding something\r\n\r\nOpening something\nHolding something")
     assert read_labels(path) == ["Holding something", "Opening something"]
 
@@ -222,14 +222,14 @@ def test_json_as_it_comes(tmp_path: Path) -> None:
     }
     wrong: list[Any] = [{"id": 5, "template": "x"}, {"id": "6"}, {"template": "x"}, "7", None]
     path.write_text(json.dumps([entry, *wrong]))
-    rows = list(read_rows(path))
+    rows = list(read_clip_list(path))
     assert rows[0] == (
         "x.json, row 1",
         "139242",
         "Pushing something so that it falls off the table",
     )
     assert [row.clip_id for row in rows[1:]] == [""] * 5
-    assert [row.clip_id for row in read_rows(path, labelled=False)][2] == "6"
+    assert [row.clip_id for row in read_clip_list(path, labelled=False)][2] == "6"
     path.write_text('{"Holding something": "10", "Opening [something]": "9"}')
     assert read_labels(path) == ["Opening something", "Holding something"]  # 9 is before 10
 
@@ -535,7 +535,7 @@ def test_the_forty_classes() -> None:
     assert classes["Putting something"] == putting
     used = [template for templates in classes.values() for template in templates]
     assert sorted(used) == sorted([*singles, *putting, *others])
-    text = (LISTS / "something_40_candidate.yaml").read_text()
+    text = (CLASS_GROUPS / "something_40_candidate.yaml").read_text()
     assert text.startswith("# CANDIDATE")
     # The counts of version 2 are in order, and none of the excluded ones would be before.
     numbers = [int(line.rpartition("# ")[2].replace(",", "")) for line in text.splitlines()[-22:]]
@@ -630,9 +630,9 @@ WORDS = st.lists(
 
 @given(WORDS)
 def test_mirroring_twice_is_the_identity(template: str) -> None:
-    assert mirrored(mirrored(template)).replace("out", "") in (
+    assert mirrored_template(mirrored_template(template)).replace("out", "") in (
         template.replace("out", ""),
-        mirrored(template).replace("out", ""),  # "left out" becomes "left out"
+        mirrored_template(template).replace("out", ""),  # "left out" becomes "left out"
     )
 
 
@@ -642,22 +642,24 @@ def test_mirrored_labels_come_in_pairs(names: list[str], random: Any) -> None:
     for name in names:
         groups.setdefault(f"class {random.randrange(4)}", []).append(name)
     classes = list(groups)
-    images = mirror_labels(classes, groups)
+    images = mirror_by_template(classes, groups)
     for label, image in enumerate(images):
         if image is not None:
-            assert {mirrored(t) for t in groups[classes[label]]} == set(groups[classes[image]])
+            assert {mirrored_template(t) for t in groups[classes[label]]} == set(
+                groups[classes[image]]
+            )
 
 
 def test_mirrored_templates() -> None:
     for one, other in ((LEFT, RIGHT), (TO_LEFT, TO_RIGHT)):
-        assert (mirrored(one), mirrored(other)) == (other, one)
+        assert (mirrored_template(one), mirrored_template(other)) == (other, one)
     for same in (
         "Plugging something into something but pulling it right out as you remove your hand",
         "Laying something on the table on its side, not upright",
         "Turning the camera upwards while filming something",
         "Holding something",
     ):
-        assert mirrored(same) == same
+        assert mirrored_template(same) == same
 
 
 @pytest.mark.parametrize(
@@ -672,7 +674,7 @@ def test_mirrored_templates() -> None:
     ],
 )
 def test_classes_of_mirrored_clips(groups: dict[str, list[str]], want: list[int | None]) -> None:
-    assert mirror_labels(list(groups), groups) == want
+    assert mirror_by_template(list(groups), groups) == want
 
 
 @IGNORE

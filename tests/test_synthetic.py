@@ -22,14 +22,21 @@ from lightning_cam.errors import DataError
 from lightning_cam.synthetic import rendering
 from lightning_cam.synthetic.actions import files as actions
 from lightning_cam.synthetic.actions.data_module import SyntheticActions
-from lightning_cam.synthetic.actions.files import CLASSES, FRAMES, TIMES, ClipKey, draw, render
+from lightning_cam.synthetic.actions.files import (
+    CLASSES,
+    FRAMES,
+    TIMES,
+    ActionKey,
+    draw_action,
+    render_actions,
+)
 
 PAIR = ["move_left", "move_right"]
 SMALL = {"groups": 2, "clips": 1, "classes": PAIR}
 
 
-def key(name: str, group: int = 1, clip: int = 1) -> ClipKey:
-    return ClipKey(CLASSES.index(name), group, clip)
+def key(name: str, group: int = 1, clip: int = 1) -> ActionKey:
+    return ActionKey(CLASSES.index(name), group, clip)
 
 
 def files(root: Path) -> dict[str, str]:
@@ -43,16 +50,19 @@ def files(root: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return render(tmp_path_factory.mktemp("small") / "set", **SMALL)
+    return render_actions(tmp_path_factory.mktemp("small") / "set", **SMALL)
 
 
 def test_a_clip_depends_on_its_key_only() -> None:
-    first = draw(key("circle", 3, 2))[0]
-    draw(key("blink", 1, 1)), draw(key("expand", 9, 4))  # other looks pass through the cache
-    assert (draw(key("circle", 3, 2))[0] == first).all()
+    first = draw_action(key("circle", 3, 2))[0]
+    (
+        draw_action(key("blink", 1, 1)),
+        draw_action(key("expand", 9, 4)),
+    )  # other looks pass through the cache
+    assert (draw_action(key("circle", 3, 2))[0] == first).all()
     for other in (key("circle", 3, 1), key("circle", 2, 2), key("shrink", 3, 2)):
-        assert not np.array_equal(draw(other)[0], first)
-    assert not np.array_equal(draw(key("circle", 3, 2), seed=1)[0], first)
+        assert not np.array_equal(draw_action(other)[0], first)
+    assert not np.array_equal(draw_action(key("circle", 3, 2), seed=1)[0], first)
 
 
 def test_layout_is_that_of_ucf11(small: Path) -> None:
@@ -65,7 +75,7 @@ def test_layout_is_that_of_ucf11(small: Path) -> None:
     }
     manifest = json.loads((small / "synth.json").read_text())
     assert manifest["files"] == len(files(small)) - 1
-    raw = draw(key("move_left"))[0]
+    raw = draw_action(key("move_left"))[0]
     want = hashlib.sha256(raw.tobytes()).hexdigest()
     assert manifest["sha256"]["v_move_left_01_01"] == want
 
@@ -77,7 +87,7 @@ def test_files_are_the_drawing(small: Path) -> None:
     assert info.fps == pytest.approx(30)
     assert info.container == "mpeg"
     np.testing.assert_allclose(info.times, TIMES, atol=1e-3)
-    frames, mask, track = draw(key("move_right", 2))
+    frames, mask, track = draw_action(key("move_right", 2))
     error = np.abs(read_clip(path).astype(int) - frames).mean(axis=(1, 2, 3))
     assert error.max() < 6  # codec only: a frame out of place would not pass, see below
     assert np.abs(frames[4:].astype(int) - frames[:-4])[mask[4:]].mean() > 6
@@ -90,9 +100,11 @@ def test_files_are_the_drawing(small: Path) -> None:
 def test_rendering_does_not_depend_on_processes_or_on_the_subset(
     small: Path, tmp_path: Path
 ) -> None:
-    alone = render(tmp_path / "alone", **SMALL, processes=1)
+    alone = render_actions(tmp_path / "alone", **SMALL, processes=1)
     assert files(alone) == files(small)
-    subset = render(tmp_path / "subset", groups=1, clips=1, classes=["move_right"], processes=3)
+    subset = render_actions(
+        tmp_path / "subset", groups=1, clips=1, classes=["move_right"], processes=3
+    )
     for name, digest in files(subset).items():
         assert name == "synth.json" or files(small)[name] == digest
 
@@ -101,7 +113,7 @@ def test_rendering_does_not_depend_on_processes_or_on_the_subset(
 def test_ground_truth(name: str) -> None:
     areas = []
     for group, clip in itertools.product((1, 7), (1, 2)):
-        frames, mask, track = draw(key(name, group, clip))
+        frames, mask, track = draw_action(key(name, group, clip))
         assert frames.dtype == np.uint8
         assert mask.shape == frames.shape[:3]
         assert mask.any(axis=(1, 2)).all()
@@ -119,7 +131,7 @@ def test_ground_truth(name: str) -> None:
 
 def test_directions() -> None:
     def travel(name: str, column: int) -> float:
-        state = draw(key(name, 2, 1))[2].state
+        state = draw_action(key(name, 2, 1))[2].state
         return float(state[-1, column] - state[0, column])
 
     assert travel("move_left", 0) == pytest.approx(-0.36 * 96)
@@ -134,7 +146,7 @@ def test_directions() -> None:
 
 def test_clockwise_is_clockwise_on_the_screen() -> None:
     # The ear is outside the disc: over the whole swing it goes from left to right over the top.
-    _, mask, track = draw(key("rotate_cw", 4, 3))
+    _, mask, track = draw_action(key("rotate_cw", 4, 3))
     y, x = np.mgrid[:96, :96]
     ears = []
     for t in (0, FRAMES // 2, FRAMES - 1):
@@ -193,16 +205,16 @@ def test_single_frames_do_not_tell_the_class() -> None:
 
 def test_rendering_is_done_once_and_again_when_it_differs(tmp_path: Path) -> None:
     root = tmp_path / "set"
-    render(root, **SMALL)
+    render_actions(root, **SMALL)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*.mpg")}
-    render(root, **SMALL)
+    render_actions(root, **SMALL)
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*.mpg")} == before
-    render(root, **{**SMALL, "seed": 1})
+    render_actions(root, **{**SMALL, "seed": 1})
     assert json.loads((root / "synth.json").read_text())["seed"] == 1
     assert all(path.stat().st_mtime_ns > before[path] for path in root.rglob("*.mpg"))
     lost = next(iter(before))
     lost.unlink()
-    render(root, **{**SMALL, "seed": 1})
+    render_actions(root, **{**SMALL, "seed": 1})
     assert lost.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
@@ -211,7 +223,7 @@ def test_rendering_is_done_once_and_again_when_it_differs(tmp_path: Path) -> Non
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, content: str) -> None:
     (tmp_path / content).write_text('{"name": "other"}')
     with pytest.raises(DataError, match=f"{content}.*nothing was touched.*data.root="):
-        render(tmp_path, **SMALL)
+        render_actions(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == [content]
     assert not tmp_path.with_name(tmp_path.name + ".partial").exists()
 
@@ -227,16 +239,16 @@ def test_files_of_others_are_never_deleted(small: Path, tmp_path: Path) -> None:
     for path in strangers:
         path.write_text("mine")
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    render(root, **SMALL)  # complete all the same
+    render_actions(root, **SMALL)  # complete all the same
     for path in strangers:
         with pytest.raises(DataError, match=r"is not part of .*nothing was touched.*data.root="):
-            render(root, **{**SMALL, "seed": 1})
+            render_actions(root, **{**SMALL, "seed": 1})
         assert {path: path.stat().st_mtime_ns for path in before} == before
         assert [path.name for path in tmp_path.iterdir()] == ["set"]
         del before[path]
         path.unlink()
         before = {path: path.stat().st_mtime_ns for path in before}  # folders changed
-    render(root, **{**SMALL, "seed": 1})
+    render_actions(root, **{**SMALL, "seed": 1})
     assert json.loads((root / "synth.json").read_text())["seed"] == 1
 
 
@@ -249,7 +261,7 @@ def test_files_that_come_while_it_renders_stay(
         rendering, "_run", lambda *args: (run(*args), (root / "note.txt").write_text("mine"))
     )
     with pytest.raises(DataError, match=r"note\.txt"):
-        render(root, **{**SMALL, "seed": 1})
+        render_actions(root, **{**SMALL, "seed": 1})
     assert (root / "note.txt").exists()
     assert json.loads((root / "synth.json").read_text())["seed"] == 0
 
@@ -260,7 +272,7 @@ def test_a_neighbour_of_that_name_is_left_alone(tmp_path: Path, neighbour: str) 
     thesis.parent.mkdir(parents=True)
     thesis.write_text("mine")
     with pytest.raises(DataError, match=rf"{neighbour}/.*thesis.mpg' is not part of .*data.root="):
-        render(tmp_path / "set", **SMALL)
+        render_actions(tmp_path / "set", **SMALL)
     assert files(tmp_path).keys() == {f"{neighbour}/UCF11_updated_mpg/thesis.mpg"}
 
 
@@ -276,23 +288,23 @@ def test_leftovers_of_a_kill_at_any_moment_are_cleared(
     with monkeypatch.context() as patch:  # while the leftovers are being cleared
         patch.setattr(rendering.shutil, "rmtree", lambda path: (path / "x").unlink())
         with pytest.raises(DataError):
-            render(tmp_path / "set", **SMALL)
+            render_actions(tmp_path / "set", **SMALL)
     assert (partial / "synth.json.partial").exists()
-    render(tmp_path / "set", **SMALL)
+    render_actions(tmp_path / "set", **SMALL)
     partial.mkdir()
     (partial / "synth.json.partial").write_text("{")  # while the marker was being written
-    render(tmp_path / "set", **{**SMALL, "seed": 1})
+    render_actions(tmp_path / "set", **{**SMALL, "seed": 1})
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
 def test_errors_name_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"unknown synthetic classes \['jump'\].*move_left"):
-        render(tmp_path / "a", classes=["jump"])
+        render_actions(tmp_path / "a", classes=["jump"])
     with pytest.raises(DataError, match="multiple of 16"):
-        render(tmp_path / "a", size=90)
+        render_actions(tmp_path / "a", size=90)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="name a"):
-        render(tmp_path / "file" / "set", **SMALL)
+        render_actions(tmp_path / "file" / "set", **SMALL)
 
 
 def test_a_failing_worker_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,12 +313,12 @@ def test_a_failing_worker_is_reported(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(actions, "_encode", full)
     with pytest.raises(DataError, match="No space left"):
-        render(tmp_path / "set", **SMALL, processes=2)
+        render_actions(tmp_path / "set", **SMALL, processes=2)
     monkeypatch.setattr(actions, "_encode", lambda *_: os._exit(9))
     with pytest.raises(DataError, match="worker process died after 0 of 4"):
-        render(tmp_path / "set", **SMALL, processes=2)
+        render_actions(tmp_path / "set", **SMALL, processes=2)
     monkeypatch.undo()
-    assert len(files(render(tmp_path / "set", **SMALL))) == 9
+    assert len(files(render_actions(tmp_path / "set", **SMALL))) == 9
 
 
 SCRIPT = """
@@ -337,7 +349,7 @@ def test_a_killed_rendering_is_redone(tmp_path: Path, everyone: bool) -> None:
     process.wait()
     assert not root.exists()
     assert partial.exists()
-    render(root, **SMALL)
+    render_actions(root, **SMALL)
     assert len(files(root)) == 9
     assert not partial.exists()
 
@@ -366,7 +378,7 @@ def test_datamodule_renders_and_serves_ground_truth(tmp_path: Path) -> None:
     assert batch["clip_id"] == ["v_move_left_02_01", "v_move_right_02_01"]
     assert batch["label"].tolist() == [0, 1]
     assert batch["mask"].shape == (2, 16, 64, 64)
-    _, masks, track = draw(key("move_left", 2))
+    _, masks, track = draw_action(key("move_left", 2))
     seconds = batch["time_s"][0].numpy()
     np.testing.assert_allclose(seconds, batch["frame_idx"][0].numpy() / 30, atol=1e-3)
     inside = (seconds >= track.onset) & (seconds < track.offset)

@@ -12,47 +12,55 @@ import numpy as np
 import pytest
 from test_synthetic import files, kolmogorov_smirnov
 
+from lightning_cam.data.core.arrays import Array
 from lightning_cam.data.core.ground_truth import Truth
 from lightning_cam.data.video.reading import read_clip
 from lightning_cam.errors import DataError
 from lightning_cam.synthetic.multispectral import (
     ACTIONS,
     FLIP_PAIRS,
-    ClipKey,
-    draw,
+    SequenceKey,
+    draw_sequence,
+    draw_sequence_from,
     evidence,
-    film,
     registration,
-    render,
+    render_multispectral,
 )
 from lightning_cam.synthetic.multispectral.appearance import (
     AMBIENT,
-    CAMERAS,
+    CAMERA_NUMBERS,
     IR_SIZE,
     TV_SIZE,
     finer,
     view,
 )
-from lightning_cam.synthetic.multispectral.files import Drawn
-from lightning_cam.synthetic.multispectral.motions import FPS, FRAMES, STATE, Array, script
+from lightning_cam.synthetic.multispectral.files import DrawnSequence
+from lightning_cam.synthetic.multispectral.motions import (
+    FPS,
+    FRAMES,
+    STATE_COLUMNS,
+    perform,
+)
 
 SMALL = {"actors": 3, "repetitions": 1, "actions": ["swing_cw", "paddle_up"]}
 PAIRS = [ACTIONS[n : n + 2] for n in range(0, 8, 2)]
 
 
-def key(action: str, actor: int = 1, camera: int = 1, repetition: int = 1) -> ClipKey:
-    return ClipKey(ACTIONS.index(action), actor, camera, repetition)
+def key(action: str, actor: int = 1, camera: int = 1, repetition: int = 1) -> SequenceKey:
+    return SequenceKey(ACTIONS.index(action), actor, camera, repetition)
 
 
-def pair_of(kind: str, seed: int = 0) -> tuple[Drawn, Drawn]:
+def pair_of(kind: str, seed: int = 0) -> tuple[DrawnSequence, DrawnSequence]:
     """Both actions of a pair from the same random numbers."""
     one, other = (name for name in ACTIONS if name.startswith(kind))
-    return tuple(film(np.random.default_rng(seed), key(name)) for name in (one, other))  # type: ignore[return-value]
+    return tuple(
+        draw_sequence_from(np.random.default_rng(seed), key(name)) for name in (one, other)
+    )  # type: ignore[return-value]
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return render(tmp_path_factory.mktemp("small") / "set", **SMALL)
+    return render_multispectral(tmp_path_factory.mktemp("small") / "set", **SMALL)
 
 
 def test_actions_are_pairs_in_alphabetical_order() -> None:
@@ -67,16 +75,21 @@ def test_actions_are_pairs_in_alphabetical_order() -> None:
 
 def test_a_sequence_depends_on_its_key_only() -> None:
     one = key("wave_together", 3, 2)
-    first = draw(one)
-    draw(key("swing_cw", 1, 1))
-    again = draw(one)
+    first = draw_sequence(one)
+    draw_sequence(key("swing_cw", 1, 1))
+    again = draw_sequence(one)
     assert (again.ir.frames == first.ir.frames).all()
     assert (again.tv.frames == first.tv.frames).all()
     for other in (one._replace(actor=4), one._replace(repetition=2), one._replace(action=2)):
-        assert not np.array_equal(draw(other).tv.frames, first.tv.frames)
+        assert not np.array_equal(draw_sequence(other).tv.frames, first.tv.frames)
     assert first.ir.frames.shape == (FRAMES, *IR_SIZE)
     assert first.tv.frames.shape == (FRAMES, *TV_SIZE, 3)
-    assert draw(one, scale=2).tv.frames.shape == (FRAMES, 2 * TV_SIZE[0], 2 * TV_SIZE[1], 3)
+    assert draw_sequence(one, scale=2).tv.frames.shape == (
+        FRAMES,
+        2 * TV_SIZE[0],
+        2 * TV_SIZE[1],
+        3,
+    )
 
 
 # --- what can be told from what, by construction --------------------------------------------------
@@ -107,12 +120,12 @@ def test_infrared_sees_no_difference_in_waving(seed: int) -> None:
 def states(action: str) -> Array:
     """Of 500 performances of an action. (500, FRAMES, 5)"""
     rngs = (np.random.default_rng([ACTIONS.index(action), n]) for n in range(500))
-    return np.array([script(rng, action).state for rng in rngs])
+    return np.array([perform(rng, action).state for rng in rngs])
 
 
 def column(action: str, name: str) -> Array:
     """One number in every frame. (500, FRAMES)"""
-    return states(action)[..., STATE.index(name)]
+    return states(action)[..., STATE_COLUMNS.index(name)]
 
 
 def test_the_visible_camera_sees_no_difference_in_waving() -> None:
@@ -123,7 +136,7 @@ def test_the_visible_camera_sees_no_difference_in_waving() -> None:
         assert kolmogorov_smirnov(*map(of, courses)) > 1e-3
 
 
-@pytest.mark.parametrize("name", STATE)
+@pytest.mark.parametrize("name", STATE_COLUMNS)
 def test_single_frames_do_not_tell_actions(name: str) -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(FRAMES, size=500)
@@ -156,16 +169,16 @@ def test_one_spectrum_tells_three_quarters_at_most(spectrum: str) -> None:
 
 
 def test_directions_are_as_the_camera_sees_them() -> None:
-    for camera in CAMERAS:
+    for camera in CAMERA_NUMBERS:
         left, right = (
-            film(np.random.default_rng(4), key(name, camera=camera))
+            draw_sequence_from(np.random.default_rng(4), key(name, camera=camera))
             for name in ("step_left", "step_right")
         )
         for drawn, sign in ((left, -1), (right, 1)):
             for of in (drawn.ir, drawn.tv):
                 x = [np.nonzero(mask.any(0))[0].mean() for mask in of.parts["body"][[0, -1]]]
                 assert sign * (x[1] - x[0]) > 5
-        cw = film(np.random.default_rng(4), key("swing_cw", camera=camera))
+        cw = draw_sequence_from(np.random.default_rng(4), key("swing_cw", camera=camera))
         arm = [np.argwhere(mask).mean(0) for mask in cw.ir.parts["arm"]]
         assert arm[-1][1] > arm[0][1] + 3  # over the top to the right
         middle = min(point[0] for point in arm)
@@ -176,7 +189,7 @@ def test_directions_are_as_the_camera_sees_them() -> None:
 
 
 def test_the_paddle_is_as_warm_as_the_room() -> None:
-    drawn = draw(key("paddle_up", 2))
+    drawn = draw_sequence(key("paddle_up", 2))
     level = drawn.ir.frames / 255.0
     paddle = drawn.ir.parts["paddle"]
     moved = paddle[0] & ~paddle[-1]  # where it was and is no more
@@ -188,7 +201,7 @@ def test_the_paddle_is_as_warm_as_the_room() -> None:
 
 
 def test_ground_truth_is_what_carries_evidence() -> None:
-    drawn = draw(key("wave_in_turn", 2))
+    drawn = draw_sequence(key("wave_in_turn", 2))
     parts = {"ir": ("arm",), "tv": ("paddle",), "irtv": ("arm", "paddle")}
     for spectrum, names in parts.items():
         truth = drawn.truth("wave_in_turn", spectrum)
@@ -205,7 +218,7 @@ def test_ground_truth_is_what_carries_evidence() -> None:
 
 def test_nothing_moves_outside_of_the_interval() -> None:
     for action in ACTIONS:
-        scene = script(np.random.default_rng(5), action)
+        scene = perform(np.random.default_rng(5), action)
         t = np.arange(FRAMES) / FPS
         moving = np.abs(np.diff(scene.state, axis=0)).sum(1) > 1e-9
         inside = (t[1:] > scene.onset) & (t[:-1] < scene.offset)
@@ -215,8 +228,8 @@ def test_nothing_moves_outside_of_the_interval() -> None:
 
 def test_both_cameras_always_see_the_person() -> None:
     for action in ACTIONS:
-        for camera in CAMERAS:
-            drawn = draw(key(action, 3, camera))
+        for camera in CAMERA_NUMBERS:
+            drawn = draw_sequence(key(action, 3, camera))
             for of in (drawn.ir, drawn.tv):
                 for name in ("body", "arm", "paddle"):
                     mask = of.parts[name]
@@ -229,7 +242,7 @@ def test_both_cameras_always_see_the_person() -> None:
 
 def test_views_and_registration_agree() -> None:
     point = np.array([0.1, -0.2, 1.0])
-    for camera in CAMERAS:
+    for camera in CAMERA_NUMBERS:
         for scale in (1, 3):
             ir, tv = (view(name, camera, scale) @ point for name in ("ir", "tv"))
             np.testing.assert_allclose(registration(camera, scale) @ ir, tv, atol=1e-9)
@@ -238,9 +251,9 @@ def test_views_and_registration_agree() -> None:
     np.testing.assert_allclose(fine, (9.5, 13.5, 1))
 
 
-@pytest.mark.parametrize("camera", CAMERAS)
+@pytest.mark.parametrize("camera", CAMERA_NUMBERS)
 def test_registration_maps_the_body(camera: int) -> None:
-    drawn = draw(key("step_left", 4, camera))
+    drawn = draw_sequence(key("step_left", 4, camera))
     matrix = registration(camera)
     plain = []
     for ir, tv in zip(drawn.ir.parts["body"], drawn.tv.parts["body"], strict=True):
@@ -287,7 +300,7 @@ def test_layout(small: Path) -> None:
 
 def test_images_and_truth_are_the_drawing(small: Path) -> None:
     one = key("swing_cw", 2, 2)
-    drawn = draw(one)
+    drawn = draw_sequence(one)
     ir = cv2.imread(str(small / "SOIB" / "IR" / one.name / "0013.png"), cv2.IMREAD_UNCHANGED)
     assert (ir == drawn.ir.frames[13]).all()  # one channel
     assert (read_clip(small / "SOIB" / "TV" / one.name) == drawn.tv.frames).all()
@@ -303,8 +316,8 @@ def test_rendering_does_not_depend_on_processes_or_on_the_subset(
     small: Path, tmp_path: Path
 ) -> None:
     whole = files(small)
-    assert files(render(tmp_path / "alone", **SMALL, processes=1)) == whole
-    subset = files(render(tmp_path / "subset", **(SMALL | {"actions": ["swing_cw"]})))
+    assert files(render_multispectral(tmp_path / "alone", **SMALL, processes=1)) == whole
+    subset = files(render_multispectral(tmp_path / "subset", **(SMALL | {"actions": ["swing_cw"]})))
     same = [name for name in subset if name.endswith((".png", ".npz"))]
     assert len(same) == 6 * 83
     assert {name: whole[name] for name in same} == {name: subset[name] for name in same}
@@ -322,13 +335,13 @@ def test_rendering_does_not_depend_on_processes_or_on_the_subset(
 )
 def test_errors_name_the_remedy(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        render(tmp_path / "set", **(SMALL | arguments))
+        render_multispectral(tmp_path / "set", **(SMALL | arguments))
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
 def test_the_whole_set(tmp_path: Path) -> None:
-    root = render(tmp_path / "set")
+    root = render_multispectral(tmp_path / "set")
     names = files(root)
     assert sum(name.endswith(".png") for name in names) == 320 * 2 * 40
     size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())

@@ -11,28 +11,38 @@ import numpy as np
 import pytest
 from test_synthetic import files
 
+from lightning_cam.data.core.arrays import Array
 from lightning_cam.errors import DataError
 from lightning_cam.synthetic.odometry import (
-    PARTS,
-    PROBE,
+    EVIDENCE_MASKS,
+    EVIDENCE_SEQUENCE,
     TEST,
     TRAIN,
     VAL,
-    draw,
+    evidence_masks,
     intrinsics,
-    masks,
-    render,
-    shoot,
+    render_frame,
+    render_odometry,
     trajectory,
+    world_of,
 )
 from lightning_cam.synthetic.odometry.course import CAMERA_HEIGHT, SPEED, course
 from lightning_cam.synthetic.odometry.evidence import response
-from lightning_cam.synthetic.odometry.ray_casting import FARTHEST, GROUND, SIZE, SKY, Shot
-from lightning_cam.synthetic.odometry.textures import Array, atlas, look_up
+from lightning_cam.synthetic.odometry.ray_casting import (
+    FARTHEST,
+    FRAME_SIZE,
+    GROUND,
+    SKY,
+    RenderedFrame,
+)
+from lightning_cam.synthetic.odometry.textures import (
+    atlas,
+    look_up,
+)
 from lightning_cam.synthetic.odometry.world import FLAT
 
 STILL = (*TRAIN, VAL, TEST)
-SMALL = {"train": 4, "val": 3, "test": 3, "probe": 5}
+SMALL = {"train": 4, "val": 3, "test": 3, "evidence": 5}
 PAIRS = [(3, 4), (38, 37), (77, 78)]  # target, source
 
 
@@ -92,14 +102,14 @@ def image(path: Path) -> Array:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return render(tmp_path_factory.mktemp("small") / "set", **SMALL)
+    return render_odometry(tmp_path_factory.mktemp("small") / "set", **SMALL)
 
 
 @pytest.fixture(scope="module")
-def probe() -> tuple[list[Shot], dict[str, Array]]:
-    world = draw(PROBE)
-    shots = [shoot(world, frame) for frame in range(24)]
-    return shots, masks(world, shots)
+def evidence() -> tuple[list[RenderedFrame], dict[str, Array]]:
+    world = world_of(EVIDENCE_SEQUENCE)
+    shots = [render_frame(world, frame) for frame in range(24)]
+    return shots, evidence_masks(world, shots)
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -111,7 +121,7 @@ def test_layout(small: Path) -> None:
     for name, count in lengths.items():
         names |= {f"sequences/{name}/calib.txt", f"sequences/{name}/times.txt", f"poses/{name}.txt"}
         folders = [f"sequences/{name}/image_2", f"ground_truth/{name}/depth"]
-        folders += [f"ground_truth/{name}/{part}" for part in PARTS if name == "11"]
+        folders += [f"ground_truth/{name}/{part}" for part in EVIDENCE_MASKS if name == "11"]
         names |= {f"{folder}/{i:06d}.png" for folder in folders for i in range(count)}
     assert files(small).keys() == names
     assert json.loads((small / "synth.json").read_text())["frames"] == lengths
@@ -125,8 +135,8 @@ def test_layout(small: Path) -> None:
 
 
 def test_files_hold_what_is_drawn(small: Path) -> None:
-    for name in (TRAIN[1], PROBE):
-        world, sequence = draw(name), small / "sequences" / name
+    for name in (TRAIN[1], EVIDENCE_SEQUENCE):
+        world, sequence = world_of(name), small / "sequences" / name
         poses = read_poses(small / "poses" / f"{name}.txt")
         np.testing.assert_allclose(poses, trajectory(world, len(poses)), atol=1e-6)
         calib = read_calib(sequence / "calib.txt")
@@ -138,15 +148,15 @@ def test_files_hold_what_is_drawn(small: Path) -> None:
         assert np.linalg.det(laser) == pytest.approx(1)
         assert (laser @ (1, 0, 0) == (0, 0, 1)).all()  # its forward axis is the camera's
         for frame in (0, 2):
-            shot = shoot(world, frame)
+            shot = render_frame(world, frame)
             assert (image(sequence / "image_2" / f"{frame:06d}.png") == shot.frame).all()
             depth = image(small / "ground_truth" / name / "depth" / f"{frame:06d}.png")
             assert depth.dtype == np.uint16
             np.testing.assert_allclose(depth / 256, shot.depth, atol=1 / 512)
-    shots = [shoot(draw(PROBE), frame) for frame in range(5)]
-    for part, of in masks(draw(PROBE), shots).items():
+    shots = [render_frame(world_of(EVIDENCE_SEQUENCE), frame) for frame in range(5)]
+    for part, of in evidence_masks(world_of(EVIDENCE_SEQUENCE), shots).items():
         for frame in range(5):
-            pixels = image(small / "ground_truth" / PROBE / part / f"{frame:06d}.png")
+            pixels = image(small / "ground_truth" / EVIDENCE_SEQUENCE / part / f"{frame:06d}.png")
             assert pixels.dtype == np.uint8
             assert (pixels == 255 * of[frame]).all()
 
@@ -167,22 +177,22 @@ def test_rendering_does_not_depend_on_processes_or_on_the_length(
     small: Path, tmp_path: Path
 ) -> None:
     whole = files(small)
-    assert files(render(tmp_path / "alone", **SMALL, processes=1)) == whole
-    shorter = files(render(tmp_path / "short", **(SMALL | {"train": 3, "probe": 4})))
+    assert files(render_odometry(tmp_path / "alone", **SMALL, processes=1)) == whole
+    shorter = files(render_odometry(tmp_path / "short", **(SMALL | {"train": 3, "evidence": 4})))
     same = [name for name in shorter if name.endswith(".png") and "rich" not in name]
     assert len(same) == 2 * (3 * 3 + 3 + 3) + 4 * 4
     assert {name: whole[name] for name in same} == {name: shorter[name] for name in same}
 
 
 def test_rendered_again_only_where_something_differs(tmp_path: Path) -> None:
-    least = dict.fromkeys(("train", "val", "test", "probe"), 3)
-    root = render(tmp_path / "set", **least)
+    least = dict.fromkeys(("train", "val", "test", "evidence"), 3)
+    root = render_odometry(tmp_path / "set", **least)
     first, times = files(root), {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    render(root, **least)
+    render_odometry(root, **least)
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == times
     (root / "poses" / "09.txt").unlink()
-    assert files(render(root, **least)) == first  # it was whole again
-    other = files(render(root, **least, seed=1))
+    assert files(render_odometry(root, **least)) == first  # it was whole again
+    other = files(render_odometry(root, **least, seed=1))
     images = [name for name in first if "image_2" in name]
     assert len(images) == 18
     assert all(other[name] != first[name] for name in images)
@@ -190,7 +200,7 @@ def test_rendered_again_only_where_something_differs(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["set"]  # nothing is left beside it
     (root / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match=r"notes\.txt"):
-        render(root, **least)
+        render_odometry(root, **least)
     assert (root / "notes.txt").read_text() == "mine"
 
 
@@ -200,13 +210,13 @@ def test_rendered_again_only_where_something_differs(tmp_path: Path) -> None:
         ({"train": 2}, "train=2 .* must be from 3 to 200"),
         ({"val": 0}, "val=0"),
         ({"test": 201}, "test=201"),
-        ({"probe": 1}, "probe=1"),
+        ({"evidence": 1}, "evidence=1"),
         ({"scale": 0}, "scale=0 .* from 1 to 6"),
     ],
 )
 def test_errors_name_the_remedy(tmp_path: Path, arguments: dict[str, int], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        render(tmp_path / "set", **(SMALL | arguments))
+        render_odometry(tmp_path / "set", **(SMALL | arguments))
     assert not list(tmp_path.iterdir())
 
 
@@ -215,8 +225,8 @@ def test_errors_name_the_remedy(tmp_path: Path, arguments: dict[str, int], messa
 
 def photometric(name: str) -> dict[str, float]:
     """Mean errors of warps with right and wrong geometry."""
-    world, matrix, poses = draw(name), intrinsics(), draw(name).course.poses
-    shots = {frame: shoot(world, frame) for pair in PAIRS for frame in pair}
+    world, matrix, poses = world_of(name), intrinsics(), world_of(name).course.poses
+    shots = {frame: render_frame(world, frame) for pair in PAIRS for frame in pair}
     found: dict[str, list[float]] = {}
     for target, source in PAIRS:
         one, other = shots[target], shots[source]
@@ -250,9 +260,9 @@ def test_true_depth_and_pose_explain_the_next_frame(name: str) -> None:
 
 @pytest.mark.parametrize("name", STILL)
 def test_depth_is_consistent_between_frames(name: str) -> None:
-    world = draw(name)
+    world = world_of(name)
     for target, source in PAIRS:
-        one, other = shoot(world, target), shoot(world, source)
+        one, other = render_frame(world, target), render_frame(world, source)
         by = motion(world.course.poses, target, source)
         there, z, known = warp(np.repeat(other.depth[..., None], 3, 2), one.depth, intrinsics(), by)
         apart = np.abs(there[..., 0] - z)[known] / z[known]
@@ -262,12 +272,12 @@ def test_depth_is_consistent_between_frames(name: str) -> None:
 
 def test_depth_is_where_things_are() -> None:
     """Closed form: every pixel lies on the ground, or on the surface of its box."""
-    for name, frame in ((TRAIN[0], 60), (PROBE, 20)):
-        world = draw(name)
+    for name, frame in ((TRAIN[0], 60), (EVIDENCE_SEQUENCE, 20)):
+        world = world_of(name)
         boxes, pose = world.at(frame), world.course.poses[frame]
-        shot = shoot(world, frame)
-        v, u = np.indices(SIZE)
-        rays = np.stack([u, v, np.ones(SIZE)], -1) @ np.linalg.inv(intrinsics()).T
+        shot = render_frame(world, frame)
+        v, u = np.indices(FRAME_SIZE)
+        rays = np.stack([u, v, np.ones(FRAME_SIZE)], -1) @ np.linalg.inv(intrinsics()).T
         points = (shot.depth[..., None] * rays) @ pose[:3, :3].T + pose[:3, 3]
         known = shot.depth > 0
         assert (shot.depth[known] <= FARTHEST).all()
@@ -291,10 +301,10 @@ def test_what_is_tracked_lies_before_the_camera() -> None:
     """Convention: points found by optical flow alone are before both cameras."""
     before: dict[bool, list[bool]] = {True: [], False: []}
     for name in STILL:
-        world, matrix = draw(name), intrinsics(2)
+        world, matrix = world_of(name), intrinsics(2)
         # Where it goes straight: the inverse of a turn explains no flow at all, before or behind.
         target = int(np.abs(np.diff(world.course.heading[:80])).argmin())
-        one, other = (shoot(world, at, 2) for at in (target, target + 1))
+        one, other = (render_frame(world, at, 2) for at in (target, target + 1))
         grey = [cv2.cvtColor(of.frame, cv2.COLOR_RGB2GRAY) for of in (one, other)]
         corners = cv2.goodFeaturesToTrack(grey[0], 300, 0.02, 5)
         u, v = np.rint(corners[:, 0].T).astype(int)
@@ -322,12 +332,12 @@ def test_intrinsics_are_those_of_kitti_resized() -> None:
     assert (cx + 0.5) / 208 == pytest.approx((607.1928 + 0.5) / 1241)
     assert (cy + 0.5) / 64 == pytest.approx((185.2157 + 0.5) / 376)
     # A larger image, shrunk, is the small one: pixel centres are where they are said to be.
-    world = draw(VAL)
-    one, larger = shoot(world, 9), shoot(world, 9, 3)
+    world = world_of(VAL)
+    one, larger = render_frame(world, 9), render_frame(world, 9, 3)
     assert larger.frame.shape == (192, 624, 3)
     centres = larger.depth[1::3, 1::3]
     np.testing.assert_allclose(centres, one.depth, rtol=1e-9)
-    shrunk = cv2.resize(larger.frame, SIZE[::-1], interpolation=cv2.INTER_AREA).astype(float)
+    shrunk = cv2.resize(larger.frame, FRAME_SIZE[::-1], interpolation=cv2.INTER_AREA).astype(float)
     apart = np.abs(shrunk - one.frame).mean()
     assert apart < 12
     for axis in (0, 1):
@@ -338,8 +348,8 @@ def test_intrinsics_are_those_of_kitti_resized() -> None:
 
 
 def test_poses_are_rigid_and_smooth() -> None:
-    for name in (*STILL, PROBE):
-        poses = trajectory(draw(name), 150)
+    for name in (*STILL, EVIDENCE_SEQUENCE):
+        poses = trajectory(world_of(name), 150)
         assert (poses[0] == np.eye(4)).all()
         rotations = poses[:, :3, :3]
         products = rotations @ rotations.transpose(0, 2, 1)
@@ -357,7 +367,7 @@ def test_a_constant_motion_does_not_predict_the_drive() -> None:
     steps = np.concatenate(
         [
             np.linalg.inv(poses[:-1]) @ poses[1:]
-            for poses in (trajectory(draw(name), 150) for name in TRAIN)
+            for poses in (trajectory(world_of(name), 150) for name in TRAIN)
         ]
     )
     yaw = np.arctan2(steps[:, 0, 2], steps[:, 2, 2])
@@ -368,7 +378,7 @@ def test_a_constant_motion_does_not_predict_the_drive() -> None:
     mean[:3, :3] = cv2.Rodrigues(np.array((0, yaw.mean(), 0)))[0]
     line = np.array([np.linalg.matrix_power(mean, k)[:3, 3] for k in range(5)])
     for name in (VAL, TEST):
-        poses = trajectory(draw(name), 80)
+        poses = trajectory(world_of(name), 80)
         missed = []
         for start in range(76):
             truth = (np.linalg.inv(poses[start]) @ poses[start : start + 5])[:, :3, 3]
@@ -379,7 +389,7 @@ def test_a_constant_motion_does_not_predict_the_drive() -> None:
 
 def test_the_road_is_free() -> None:
     for name in STILL:
-        world = draw(name)
+        world = world_of(name)
         boxes, eyes = world.boxes, world.course.poses[:, :3, 3]
         away = eyes[:, None] - boxes.centre
         cos, sin = np.cos(boxes.heading), np.sin(boxes.heading)
@@ -392,18 +402,22 @@ def test_courses_start_anywhere_and_do_not_depend_on_each_other() -> None:
     courses = [course(np.random.default_rng(n)) for n in range(20)]
     assert len({round(of.heading[0], 6) for of in courses}) == 20
     assert np.abs(np.mean([np.sin(of.heading[0]) for of in courses])) < 0.5
-    first = shoot(draw("01"), 7).frame
-    shoot(draw("00"), 3), shoot(draw("11"), 3), shoot(draw("01", seed=5), 7)
-    assert (shoot(draw("01"), 7).frame == first).all()
-    assert (shoot(draw("01", seed=5), 7).frame != first).any()
+    first = render_frame(world_of("01"), 7).frame
+    (
+        render_frame(world_of("00"), 3),
+        render_frame(world_of("11"), 3),
+        render_frame(world_of("01", seed=5), 7),
+    )
+    assert (render_frame(world_of("01"), 7).frame == first).all()
+    assert (render_frame(world_of("01", seed=5), 7).frame != first).any()
 
 
-# --- the probe ------------------------------------------------------------------------------------
+# --- the evidence sequence ------------------------------------------------------------------------
 
 
-def test_parts_are_apart_and_large(probe: tuple[list[Shot], dict[str, Array]]) -> None:
-    shots, parts = probe
-    assert tuple(parts) == PARTS
+def test_parts_are_apart_and_large(evidence: tuple[list[RenderedFrame], dict[str, Array]]) -> None:
+    shots, parts = evidence
+    assert tuple(parts) == EVIDENCE_MASKS
     assert np.sum(list(parts.values()), axis=0).max() == 1
     for name, least in (("moving", 0.03), ("flat", 0.05), ("rich", 0.05)):
         assert (parts[name].mean((1, 2)) > least).mean() > 0.9, name
@@ -413,9 +427,11 @@ def test_parts_are_apart_and_large(probe: tuple[list[Shot], dict[str, Array]]) -
     assert parts["rich"].sum() / candidates.sum() == pytest.approx(0.25, abs=0.01)
 
 
-def test_the_moving_box_breaks_the_warp(probe: tuple[list[Shot], dict[str, Array]]) -> None:
-    shots, parts = probe
-    poses = draw(PROBE).course.poses
+def test_the_moving_box_breaks_the_warp(
+    evidence: tuple[list[RenderedFrame], dict[str, Array]],
+) -> None:
+    shots, parts = evidence
+    poses = world_of(EVIDENCE_SEQUENCE).course.poses
     wrong, right = [], []
     for target in range(0, 22, 3):
         one, other = shots[target], shots[target + 1]
@@ -430,9 +446,9 @@ def test_the_moving_box_breaks_the_warp(probe: tuple[list[Shot], dict[str, Array
     assert np.mean(wrong) > 3 * np.mean(right)
 
 
-def test_the_wall_shows_nothing(probe: tuple[list[Shot], dict[str, Array]]) -> None:
-    shots, parts = probe
-    assert (draw(PROBE).boxes.texture == FLAT).sum() > 1
+def test_the_wall_shows_nothing(evidence: tuple[list[RenderedFrame], dict[str, Array]]) -> None:
+    shots, parts = evidence
+    assert (world_of(EVIDENCE_SEQUENCE).boxes.texture == FLAT).sum() > 1
     colours = np.concatenate(
         [shot.frame[flat] for shot, flat in zip(shots, parts["flat"], strict=True)]
     )
@@ -440,10 +456,10 @@ def test_the_wall_shows_nothing(probe: tuple[list[Shot], dict[str, Array]]) -> N
 
 
 def test_a_wrong_depth_is_seen_where_it_is_rich(
-    probe: tuple[list[Shot], dict[str, Array]],
+    evidence: tuple[list[RenderedFrame], dict[str, Array]],
 ) -> None:
-    shots, parts = probe
-    poses = draw(PROBE).course.poses
+    shots, parts = evidence
+    poses = world_of(EVIDENCE_SEQUENCE).course.poses
     changes: dict[str, list[float]] = {"rich": [], "poor": [], "flat": []}
     for target in range(1, 22, 3):
         one, other = shots[target], shots[target + 1]
@@ -451,7 +467,7 @@ def test_a_wrong_depth_is_seen_where_it_is_rich(
         right, _, known = warp(other.frame / 255, one.depth, intrinsics(), by)
         wrong, _, also = warp(other.frame / 255, 1.1 * one.depth, intrinsics(), by)
         change = np.abs(wrong - right).mean(-1)
-        inside = np.zeros(SIZE, bool)
+        inside = np.zeros(FRAME_SIZE, bool)
         inside[2:-2, 2:-2] = True
         flat = cv2.erode(parts["flat"][target].astype(np.uint8), np.ones((9, 9))).astype(bool)
         still = ~parts["moving"][target] & ~parts["flat"][target]
@@ -504,7 +520,7 @@ def test_textures_are_periodic_and_fade_to_their_mean() -> None:
 
 @pytest.mark.slow
 def test_the_whole_set(tmp_path: Path) -> None:
-    root = render(tmp_path / "set")
+    root = render_odometry(tmp_path / "set")
     images = [name for name in files(root) if "image_2" in name]
     assert len(images) == 3 * 150 + 3 * 80
     assert sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) < 50e6

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from test_synthetic import files, kolmogorov_smirnov
 
+from lightning_cam.data.core.arrays import Array
 from lightning_cam.data.core.ground_truth import Truth
 from lightning_cam.data.video.reading import probe, read_clip
 from lightning_cam.errors import DataError
@@ -21,30 +22,29 @@ from lightning_cam.synthetic.something import (
     FLIP,
     PAIRS,
     REVERSED,
-    ClipKey,
+    InteractionKey,
     clips,
-    draw,
-    render,
+    draw_interaction,
+    render_something,
 )
 from lightning_cam.synthetic.something import files as writing
-from lightning_cam.synthetic.something.keyframes import FPS, FRAMES, STATE, Scene
-from lightning_cam.synthetic.something.painting import Array
-from lightning_cam.synthetic.something.tabletop import ASPECT, look
+from lightning_cam.synthetic.something.keyframes import FPS, FRAME_RANGE, STATE_COLUMNS, ClipPlan
+from lightning_cam.synthetic.something.tabletop import ASPECT, workplace_of
 
 OPENING = ["Opening something", "Closing something"]
 SMALL = {"clips": 2, "workers": 3, "templates": OPENING, "height": 60}
 CAMERA = [name for name in CLASSES if "camera" in name]
 
 
-def key(name: str, number: int = 1, worker: int = 1) -> ClipKey:
-    return ClipKey(CLASSES.index(name), number, worker)
+def key(name: str, number: int = 1, worker: int = 1) -> InteractionKey:
+    return InteractionKey(CLASSES.index(name), number, worker)
 
 
-def column(scene: Scene, name: str) -> Array:
-    return scene.state[:, STATE.index(name)]
+def column(scene: ClipPlan, name: str) -> Array:
+    return scene.state[:, STATE_COLUMNS.index(name)]
 
 
-def scene_of(name: str, number: int = 1) -> Scene:
+def scene_of(name: str, number: int = 1) -> ClipPlan:
     """The script of a clip, not painted."""
     label = CLASSES.index(name)
     scene = clips.forwards(key(name, number).rng(0), label)
@@ -53,12 +53,12 @@ def scene_of(name: str, number: int = 1) -> Scene:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return render(tmp_path_factory.mktemp("small") / "set", **SMALL)
+    return render_something(tmp_path_factory.mktemp("small") / "set", **SMALL)
 
 
 @pytest.fixture(scope="module")
 def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return render(tmp_path_factory.mktemp("second") / "set", **SMALL, version=2)
+    return render_something(tmp_path_factory.mktemp("second") / "set", **SMALL, version=2)
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -84,13 +84,16 @@ def test_classes_are_pairs_of_official_templates() -> None:
 
 def test_a_clip_depends_on_its_key_only() -> None:
     one = key("Covering something with something", 3, 2)
-    first = draw(one)[0]
-    draw(key("Opening something", 1, 1)), draw(key("Moving something up", 9, 4))
-    assert (draw(one)[0] == first).all()
+    first = draw_interaction(one)[0]
+    (
+        draw_interaction(key("Opening something", 1, 1)),
+        draw_interaction(key("Moving something up", 9, 4)),
+    )
+    assert (draw_interaction(one)[0] == first).all()
     for other in (one._replace(number=4), one._replace(worker=3), one._replace(label=9)):
-        assert not np.array_equal(draw(other)[0], first)
-    assert not np.array_equal(draw(one, seed=1)[0], first)
-    assert draw(one, height=64)[0].shape[1:] == (64, 84, 3)
+        assert not np.array_equal(draw_interaction(other)[0], first)
+    assert not np.array_equal(draw_interaction(one, seed=1)[0], first)
+    assert draw_interaction(one, height=64)[0].shape[1:] == (64, 84, 3)
 
 
 def test_first_layout(small: Path) -> None:
@@ -122,7 +125,7 @@ def test_first_layout(small: Path) -> None:
 
 def test_images_and_truth_are_the_drawing(small: Path) -> None:
     one = key("Closing something", 2, 3)
-    frames, parts, scene = draw(one, height=60)
+    frames, parts, scene = draw_interaction(one, height=60)
     folder = small / "20bn-something-something-v1" / one.clip_id(0)
     seen = np.stack([cv2.imread(str(path))[..., ::-1] for path in sorted(folder.iterdir())])
     assert seen.shape == frames.shape == (len(frames), 60, 80, 3)
@@ -154,7 +157,7 @@ def test_second_layout(second: Path) -> None:
     assert videos == {entry["id"] for entry in entries + load("test")}
     one = key("Opening something", 2, 3)
     path = second / "20bn-something-something-v2" / f"{one.clip_id(0)}.webm"
-    frames = draw(one, height=60)[0]
+    frames = draw_interaction(one, height=60)[0]
     info = probe(path)
     assert (info.num_frames, info.height, info.width) == frames.shape[:3]
     assert info.fps == pytest.approx(FPS)
@@ -182,10 +185,10 @@ def test_rendering_does_not_depend_on_processes_or_on_the_subset(
     small: Path, second: Path, tmp_path: Path, version: int
 ) -> None:
     whole = files(small if version == 1 else second)
-    alone = render(tmp_path / "alone", **SMALL, version=version, processes=1)
+    alone = render_something(tmp_path / "alone", **SMALL, version=version, processes=1)
     assert files(alone) == whole
     part = SMALL | {"clips": 1, "templates": OPENING[1:]}
-    subset = files(render(tmp_path / "subset", **part, version=version, processes=2))
+    subset = files(render_something(tmp_path / "subset", **part, version=version, processes=2))
     same = [name for name in subset if name.endswith((".jpg", ".npz", ".webm"))]
     assert len(same) > 2
     assert {name: whole[name] for name in same} == {name: subset[name] for name in same}
@@ -193,9 +196,11 @@ def test_rendering_does_not_depend_on_processes_or_on_the_subset(
 
 @pytest.mark.parametrize("pair", range(len(PAIRS)))
 def test_partners_are_each_other_backwards(pair: int) -> None:
-    room = look(0, 3, 50)
-    frames, parts, scene = clips.film(np.random.default_rng(pair), 2 * pair, room)
-    back, back_parts, back_scene = clips.film(np.random.default_rng(pair), 2 * pair + 1, room)
+    room = workplace_of(0, 3, 50)
+    frames, parts, scene = clips.draw_interaction_from(np.random.default_rng(pair), 2 * pair, room)
+    back, back_parts, back_scene = clips.draw_interaction_from(
+        np.random.default_rng(pair), 2 * pair + 1, room
+    )
     assert (back == frames[::-1]).all()
     assert (back_scene.state == scene.state[::-1]).all()
     for name, part in parts.items():
@@ -215,7 +220,11 @@ def test_single_frames_do_not_tell_partners_apart() -> None:
             np.stack([s.state[rng.integers(len(s.state))] for s in scenes[name]])
             for name in (one, other)
         )
-        p += [kolmogorov_smirnov(a[:, c], b[:, c]) for c in range(len(STATE)) if np.ptp(a[:, c])]
+        p += [
+            kolmogorov_smirnov(a[:, c], b[:, c])
+            for c in range(len(STATE_COLUMNS))
+            if np.ptp(a[:, c])
+        ]
         lengths = [np.array([len(s.state) for s in scenes[name]]) for name in (one, other)]
         p.append(kolmogorov_smirnov(*lengths))
         onsets, rests = ([s.onset for s in scenes[one]],
@@ -232,9 +241,9 @@ def test_single_frames_do_not_tell_partners_apart() -> None:
 @pytest.mark.parametrize("name", ["Pushing something from left to right",
                                   "Pulling something from right to left"])  # fmt: skip
 def test_mirroring_gives_the_class_of_the_other_side(name: str) -> None:
-    room = look(0, 3, 100)
-    one = clips.film(np.random.default_rng(5), CLASSES.index(name), room)
-    other = clips.film(np.random.default_rng(5), CLASSES.index(FLIP[name]), room)
+    room = workplace_of(0, 3, 100)
+    one = clips.draw_interaction_from(np.random.default_rng(5), CLASSES.index(name), room)
+    other = clips.draw_interaction_from(np.random.default_rng(5), CLASSES.index(FLIP[name]), room)
     np.testing.assert_allclose(column(other[2], "hand x"), ASPECT - column(one[2], "hand x"))
     np.testing.assert_allclose(column(other[2], "object x"), ASPECT - column(one[2], "object x"))
     for part in ("hand", "object"):
@@ -268,21 +277,23 @@ def test_what_happens(number: int) -> None:
     assert zoom[0] > 1.6
     assert zoom[-1] == 1
     # The cloth is beside the thing at first and hides it at last.
-    covered = draw(key("Covering something with something", number))[1]["object"]
+    covered = draw_interaction(key("Covering something with something", number))[1]["object"]
     widths = covered[[0, -1]].any(axis=1).sum(axis=1)
     spans = [np.ptp(np.flatnonzero(frame.any(axis=0))) for frame in covered[[0, -1]]]
     assert spans[1] == widths[1] - 1 < 0.7 * spans[0]
     # All but the top of the thing is hidden in the bowl.
-    there = draw(key("Taking something out of something", number))[1]["object"].sum(axis=(1, 2))
+    there = draw_interaction(key("Taking something out of something", number))[1]["object"].sum(
+        axis=(1, 2)
+    )
     assert there[-1] > 1.1 * there[0]
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_ground_truth(name: str) -> None:
     for number, worker in ((1, 1), (2, 20)):
-        frames, parts, scene = draw(key(name, number, worker))
+        frames, parts, scene = draw_interaction(key(name, number, worker))
         n = len(frames)
-        assert FRAMES[0] <= n <= FRAMES[1]
+        assert FRAME_RANGE[0] <= n <= FRAME_RANGE[1]
         assert frames.shape == (n, 100, 132, 3)
         assert frames.dtype == np.uint8
         hand, thing = parts["hand"], parts["object"]
@@ -336,14 +347,14 @@ def test_rendering_is_done_once_and_again_when_it_differs(tmp_path: Path) -> Non
     def times() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in root.rglob("*.jpg")}
 
-    render(root, **part)
+    render_something(root, **part)
     before = times()
-    render(root, **part)
+    render_something(root, **part)
     assert times() == before
     next(iter(before)).unlink()
-    render(root, **part)
+    render_something(root, **part)
     assert times().keys() == before.keys()
-    render(root, **part, version=2)
+    render_something(root, **part, version=2)
     assert not times()
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
@@ -359,10 +370,10 @@ def test_a_rendering_that_broke_off_is_redone(
 
     monkeypatch.setattr(writing, "_write_images", dies)
     with pytest.raises(DataError, match="worker process died"):
-        render(tmp_path / "set", **SMALL, processes=2)
+        render_something(tmp_path / "set", **SMALL, processes=2)
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["set.partial"]
-    assert files(render(tmp_path / "set", **SMALL)) == files(small)
+    assert files(render_something(tmp_path / "set", **SMALL)) == files(small)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
@@ -379,12 +390,12 @@ def test_a_rendering_that_broke_off_is_redone(
 )
 def test_errors_name_the_remedy(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        render(tmp_path / "set", **(SMALL | arguments))
+        render_something(tmp_path / "set", **(SMALL | arguments))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(DataError, match=r"thesis\.txt.*nothing was touched"):
-        render(tmp_path, **SMALL)
+        render_something(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

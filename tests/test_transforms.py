@@ -11,11 +11,11 @@ from lightning_cam.data.core.transforms import (
     ClipTransform,
     ColourJitter,
     View,
+    denormalised_frames,
     finish,
     mirror_labels,
     normalisation,
     resize_mask,
-    to_frames,
     visible,
 )
 from lightning_cam.errors import ConfigError
@@ -59,7 +59,7 @@ def test_to_frames_is_the_inverse_of_normalising(seed: int, constants: tuple) ->
     clip = normalise(frames, *constants)
     assert clip.shape == (3, 5, 7, 9)
     assert clip.is_contiguous()
-    back = to_frames(clip[None], *constants)
+    back = denormalised_frames(clip[None], *constants)
     assert back.shape == (1, 5, 7, 9, 3)
     assert (torch.from_numpy(back[0]) == frames.permute(0, 2, 3, 1)).all()
 
@@ -76,7 +76,7 @@ def test_any_number_of_channels(channels: int, shown: list[int]) -> None:
     assert clip.is_contiguous()
     want = frames[..., 5:25].transpose(0, 1)
     assert (visible(want) == want[shown]).all()
-    back = torch.from_numpy(to_frames(clip[None], *constants))[0]  # (T, H, W, 3)
+    back = torch.from_numpy(denormalised_frames(clip[None], *constants))[0]  # (T, H, W, 3)
     assert (back == want[shown].permute(1, 2, 3, 0)).all()
     # Each channel has an offset of its own, all have one gain.
     plain, moved = (normalise(frames, *constants), transform(frames, None, generator(1)))
@@ -165,7 +165,7 @@ def test_normalising_is_the_formula() -> None:
 
 def test_to_frames_clips_what_jitter_pushed_out_of_range() -> None:
     clip = torch.tensor([-9.0, 0.0, 9.0]).view(1, 3, 1, 1, 1)
-    assert to_frames(clip, (0.5,) * 3, (0.5,) * 3).flatten().tolist() == [0, 128, 255]
+    assert denormalised_frames(clip, (0.5,) * 3, (0.5,) * 3).flatten().tolist() == [0, 128, 255]
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def official(root: Path, suffix: str = ".mpg") -> Path:
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("rendered") / "set"
-    return actions.render(root, groups=5, clips=2, classes=PAIR)
+    return actions.render_actions(root, groups=5, clips=2, classes=PAIR)
 
 
 @pytest.fixture
@@ -326,7 +326,7 @@ def test_cache_decodes_once(small: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_short_videos_are_padded(small: Path) -> None:
     path = sorted(small.rglob("*_04_01.mpg"))[0]
-    actions._encode(path, actions.draw(actions.ClipKey(0, 4, 1))[0][:30])
+    actions._encode(path, actions.draw_action(actions.ActionKey(0, 4, 1))[0][:30])
     for cache in (False, True):
         sample = module(small, cache=cache).val_set[0]
         # 30 frames at 30 fps: steps 0, 4, ..., 28.
@@ -539,7 +539,7 @@ def test_synthetic_actions_are_ucf11_with_other_defaults() -> None:
 
 
 def test_display_shows_the_network_s_crop_with_more_pixels(tmp_path: Path) -> None:
-    root = actions.render(tmp_path / "data", groups=3, clips=1, classes=["move_left"])
+    root = actions.render_actions(tmp_path / "data", groups=3, clips=1, classes=["move_left"])
     data = SyntheticActions(str(root), groups=3, clips=1, actions=["move_left"])
     sample = data.read(next((root / "UCF11_updated_mpg").rglob("*.mpg")))
     frames = data.reader.display(sample["path"], sample["frame_idx"].tolist())

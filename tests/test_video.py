@@ -280,7 +280,7 @@ def test_both_readers_give_the_same_pixels(made, name):
 
 
 def all_real(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix in video.SUFFIXES)
+    return sorted(p for p in folder.rglob("*") if p.suffix in video.VIDEO_SUFFIXES)
 
 
 def test_both_readers_agree_on_every_real_file(real):

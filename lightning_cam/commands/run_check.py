@@ -42,7 +42,7 @@ HEADINGS = {
     "gap": "sequences that lack images",
 }
 
-Tally = dict[str, Counter[str]]  # title of a column -> how many of each class
+ClassCounts = dict[str, Counter[str]]  # title of a column -> how many of each class
 
 
 def check(config: Any) -> int:
@@ -112,9 +112,9 @@ def _check_settings(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"timeout={timeout} must be a number of seconds above 0")
 
 
-def _tally(held: Inventory, problems: Sequence[Problem]) -> Tally:
+def _tally(held: Inventory, problems: Sequence[Problem]) -> ClassCounts:
     """Clips of each part, and problems of each kind that name a class, by path if not by label."""
-    tally: Tally = {part: Counter(counts) for part, counts in held.parts.items()}
+    tally: ClassCounts = {part: Counter(counts) for part, counts in held.parts.items()}
     classes = set(held.names)
     for problem in problems:
         names = (problem.label, *Path(problem.what).parts)
@@ -125,10 +125,10 @@ def _tally(held: Inventory, problems: Sequence[Problem]) -> Tally:
 
 
 def _decode(
-    held: Inventory, data: Any, processes: int | None, timeout: float, tally: Tally
+    held: Inventory, data: Any, processes: int | None, timeout: float, tally: ClassCounts
 ) -> list[Problem]:
     """Open everything once: what is wrong, added to the tally together with short videos."""
-    from lightning_cam.data.check.opening import scan
+    from lightning_cam.data.check.inspection import inspect_all
     from lightning_cam.data.core.listing import Problem
     from lightning_cam.progress import progress
 
@@ -137,7 +137,7 @@ def _decode(
     problems: dict[int, Problem] = {}
     short: Counter[str] = Counter()
     with progress("decoding", len(clips)) as advance:
-        found_in = scan(
+        found_in = inspect_all(
             clips, data.reader, processes=processes, timeout=timeout, inspect=held.inspect
         )
         for clip, found in found_in:
@@ -158,7 +158,7 @@ def _below(path: Path, root: str) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def _table(held: Inventory, totals: Counter[str], tally: Tally) -> Table:
+def _table(held: Inventory, totals: Counter[str], tally: ClassCounts) -> Table:
     """One row per class: clips of each part, problems, and the share of its clips that is there.
 
     Args:

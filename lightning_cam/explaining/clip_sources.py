@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule
 
 from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.data.core.loading import collate
-from lightning_cam.data.video.reading import SUFFIXES, is_frame_folder
+from lightning_cam.data.video.reading import VIDEO_SUFFIXES, is_frame_folder
 from lightning_cam.errors import ConfigError, DataError
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.explaining.clips_by_outcome import Selection, select_clips, shuffled
@@ -83,7 +83,7 @@ def clips_of_files(path: Path, data: object) -> list[ClipSource]:
         files = [f for f in sorted(path.rglob("*")) if _is_video(f)]
         if not files:
             raise DataError(
-                f"no videos in {path} (looked for {' '.join(SUFFIXES)} and folders of images)"
+                f"no videos in {path} (looked for {' '.join(VIDEO_SUFFIXES)} and folders of images)"
             )
         titles = [str(file.relative_to(path)) for file in files]
     elif path.exists():
@@ -106,7 +106,7 @@ def clips_of_files(path: Path, data: object) -> list[ClipSource]:
 def _is_video(path: Path) -> bool:
     if path.is_dir():
         return is_frame_folder(path)
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
 
 
 def open_split(data: LightningDataModule, split: str, root_given: bool) -> SampleDataset[Any]:

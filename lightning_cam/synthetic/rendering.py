@@ -199,20 +199,10 @@ def _run(
             send.close()  # so that the end of the worker reads as the end of the pipe
             workers[receive] = worker
         with progress(title, len(jobs)) as advance:
-            done, open_ends = 0, set(workers)
-            while open_ends:
-                for end in wait(list(open_ends)):
-                    if not isinstance(end, Connection):
-                        continue
-                    try:
-                        reason = end.recv()
-                    except EOFError:
-                        open_ends.discard(end)
-                        continue
-                    if reason:
-                        raise OSError(reason)
-                    done += 1
-                    advance(1)
+            done = 0
+            for _ in _finished(workers):
+                done += 1
+                advance(1)
         if done != len(jobs):
             raise OSError(f"a worker process died after {done} of {len(jobs)} files")
     finally:
@@ -221,6 +211,27 @@ def _run(
             worker.terminate()
             worker.join()
             receive.close()
+
+
+def _finished(ends: Iterable[Connection]) -> Iterator[None]:
+    """One item a job, as the workers finish them, until all workers have ended.
+
+    Raises:
+        OSError: a job failed; says why.
+    """
+    ends = set(ends)
+    while ends:
+        for end in wait(list(ends)):
+            if not isinstance(end, Connection):
+                continue
+            try:
+                reason = end.recv()
+            except EOFError:
+                ends.discard(end)
+                continue
+            if reason:
+                raise OSError(reason)
+            yield
 
 
 def _work(

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_cam.data.check.opening import Finding, inspect, inspect_image
+from lightning_cam.data.check.inspection import Finding, inspect_image, inspect_video
 from lightning_cam.data.core.base import PARTS
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.module import VideoDataModule
-from lightning_cam.data.drives.drive import Drive, Stretch
+from lightning_cam.data.drives.drive import Drive, DriveClip
 from lightning_cam.data.drives.module import DriveListing, SnippetDataModule
 
 
@@ -66,7 +66,7 @@ def _of_clips(listing: Listing, steps: int) -> Inventory:
     # Once each: the validation part may serve for testing too.
     clips = {clip.path: clip for part in PARTS for clip in listing.part(part)}
     items = [Item(clip, names[clip.label], path) for path, clip in clips.items()]
-    return Inventory("class", names, parts, listing.problems, items, inspect, steps, True)
+    return Inventory("class", names, parts, listing.problems, items, inspect_video, steps, True)
 
 
 def _of_drives(listing: DriveListing) -> Inventory:
@@ -77,7 +77,7 @@ def _of_drives(listing: DriveListing) -> Inventory:
         for drive in listing.part(part):
             counts[drive.name] += len(drive.images)
             for at, path in enumerate(drive.images):
-                clip = Stretch(drive.part(at, at + 1), 0, 1, 1, (0, 0))
+                clip = DriveClip(drive.part(at, at + 1), 0, 1, 1, (0, 0))
                 items.setdefault(path, Item(clip, drive.name, path.parent))
     problems = listing.problems
     named = {problem.label for problem in problems if problem.label}

@@ -12,7 +12,7 @@ import yaml  # type: ignore[import-untyped]
 from lightning_cam.data.core.listing import Problem
 from lightning_cam.errors import ConfigError, UnknownNameError
 
-LISTS = Path(__file__).with_name("lists")  # class groups that come with the package
+CLASS_GROUPS = Path(__file__).with_name("lists")  # class groups that come with the package
 
 
 def template_of(text: str) -> str:
@@ -35,11 +35,13 @@ def load_groups(groups: str | Mapping[str, Any] | None) -> dict[str, list[str]] 
         return None
     source = "class_groups"
     if isinstance(groups, str):
-        path = LISTS / f"{groups}.yaml"
+        path = CLASS_GROUPS / f"{groups}.yaml"
         if not path.is_file():
             path = Path(groups)
         if not path.is_file():
-            raise UnknownNameError("class_groups", groups, [p.stem for p in LISTS.glob("*.yaml")])
+            raise UnknownNameError(
+                "class_groups", groups, [p.stem for p in CLASS_GROUPS.glob("*.yaml")]
+            )
         source = str(path)
         try:
             groups = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -106,7 +108,7 @@ def find_templates(
 _SIDES = {"left": "right", "right": "left"}
 
 
-def mirrored(template: str) -> str:
+def mirrored_template(template: str) -> str:
     """The template that a mirrored clip of this one shows.
 
     Example:
@@ -117,9 +119,9 @@ def mirrored(template: str) -> str:
     return re.sub(r"\b(left|right)\b(?! out\b)", lambda side: _SIDES[side[0]], template)
 
 
-def mirror_labels(
+def mirror_by_template(
     classes: Sequence[str], templates: Mapping[str, Iterable[str]]
 ) -> list[int | None]:
     """For each class the one whose templates are the mirrored ones of its own, if there is one."""
     number = {frozenset(templates[name]): label for label, name in enumerate(classes)}
-    return [number.get(frozenset(map(mirrored, templates[name]))) for name in classes]
+    return [number.get(frozenset(map(mirrored_template, templates[name]))) for name in classes]

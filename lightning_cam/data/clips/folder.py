@@ -19,12 +19,12 @@ from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.module import VideoDataModule
 from lightning_cam.data.core.selection import check_share, hold_out, select_classes
-from lightning_cam.data.video.reading import SUFFIXES, is_frame_folder
+from lightning_cam.data.video.reading import VIDEO_SUFFIXES, is_frame_folder
 from lightning_cam.errors import ConfigError, DataError
 
 LAYOUT = "<root>/<class>/<video>, or <root>/{train,val,test}/<class>/<video>"
-PARTS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
-Unit = str  # what must not be on both sides of a split
+PART_FOLDERS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
+SplitUnit = str  # what must not be on both sides of a split
 
 
 class VideoFolder(VideoDataModule):
@@ -98,7 +98,9 @@ class VideoFolder(VideoDataModule):
             ]
         return Listing(classes, **_of_classes(parts, names, classes), problems=problems)
 
-    def _units(self, clips: Sequence[Clip], folder: Path, problems: list[Problem]) -> list[Unit]:
+    def _units(
+        self, clips: Sequence[Clip], folder: Path, problems: list[Problem]
+    ) -> list[SplitUnit]:
         """For each clip, what must not be divided."""
         units = []
         for clip in clips:
@@ -124,7 +126,7 @@ def find_videos(folder: Path, root: Path, problems: list[Problem]) -> dict[str, 
     videos = {}
     for entry in _entries(folder):
         if not entry.is_dir():
-            if entry.name.lower().endswith(SUFFIXES):
+            if entry.name.lower().endswith(VIDEO_SUFFIXES):
                 why = "in no class folder; move it into one"
                 problems.append(Problem("stray", entry.relative_to(root).as_posix(), why))
             continue
@@ -143,7 +145,7 @@ def _clips(folder: Path, videos: dict[str, list[Path]], names: list[str]) -> lis
     for label, name in enumerate(names):
         for path in videos.get(name, ()):
             clip_id = path.relative_to(folder).as_posix()
-            if path.suffix.lower() in SUFFIXES:
+            if path.suffix.lower() in VIDEO_SUFFIXES:
                 clip_id = clip_id.removesuffix(path.suffix)
             clips.append(Clip(path, clip_id, label))
     return clips
@@ -156,7 +158,7 @@ def _collect(folder: Path, root: Path, found: list[Path], problems: list[Problem
                 found.append(entry)
             else:
                 _collect(entry, root, found, problems)
-        elif entry.name.lower().endswith(SUFFIXES):
+        elif entry.name.lower().endswith(VIDEO_SUFFIXES):
             found.append(entry)
         else:
             why = "no video by its suffix; convert it or remove it"
@@ -177,7 +179,7 @@ def _parts(root: Path) -> dict[str, Path]:
     if not root.is_dir():
         raise DataError(f"no folder {str(root)!r}: expected {LAYOUT}; set data.root=FOLDER")
     parts: dict[str, Path] = {}
-    for part, names in PARTS.items():
+    for part, names in PART_FOLDERS.items():
         for name in names:
             if (root / name).is_dir():
                 parts.setdefault(part, root / name)

@@ -18,17 +18,17 @@ from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.module import VideoDataModule
 from lightning_cam.data.core.selection import check_share, hold_out, select_classes
-from lightning_cam.data.video.info import SUFFIXES
+from lightning_cam.data.video.info import VIDEO_SUFFIXES
 from lightning_cam.errors import ConfigError, DataError
 
-SPLITS = "testTrainMulti_7030_splits"
-LAYOUT = f"<root>/<class>/<video>.avi and <root>/{SPLITS}/<class>_test_split1.txt"
-UNUSED, TRAIN, TEST = "0", "1", "2"
+SPLITS_FOLDER = "testTrainMulti_7030_splits"
+LAYOUT = f"<root>/<class>/<video>.avi and <root>/{SPLITS_FOLDER}/<class>_test_split1.txt"
+UNUSED_FLAG, TRAIN_FLAG, TEST_FLAG = "0", "1", "2"
 # What follows the class in a name: body part, camera, people, view, quality, number.
 _TAIL = re.compile(r"_[a-z]_(?:nm|cm)_np\d_[a-z]{2}_[a-z]{3}_\d+$")
 
 
-class Row(NamedTuple):
+class SplitRow(NamedTuple):
     """A row of a split list."""
 
     name: str  # of the class
@@ -74,7 +74,7 @@ class HMDB51(VideoDataModule):
         self.splits_folder = splits_folder
 
     def list_clips(self) -> Listing:
-        folder = find_root(self.root)
+        folder = find_hmdb51(self.root)
         rows, problems = read_split(find_lists(folder, self.splits_folder), self.split)
         classes = select_classes(sorted({row.name for row in rows}), self.given_classes)
         found = _found(folder)
@@ -84,19 +84,19 @@ class HMDB51(VideoDataModule):
         numbers = {movie: number for number, movie in enumerate(sorted(set(movies)))}
         parts: dict[str, list[Clip]] = {"train": [], "val": [], "test": []}
         for row, movie, for_validation in zip(rows, movies, held, strict=True):
-            if row.flag == UNUSED or row.name not in classes or row.stem in misplaced:
+            if row.flag == UNUSED_FLAG or row.name not in classes or row.stem in misplaced:
                 continue
             file = found.get(row.name, {}).get(row.stem)
             if file is None:
                 problems.append(_missing(row, folder))
                 continue
-            part = "test" if row.flag == TEST else "val" if for_validation else "train"
+            part = "test" if row.flag == TEST_FLAG else "val" if for_validation else "train"
             path, label = folder / row.name / file, classes.index(row.name)
             parts[part].append(Clip(path, path.stem, label, numbers[movie]))
         return Listing(classes, **parts, problems=[*problems, *strangers])
 
 
-def find_root(root: str | Path) -> Path:
+def find_hmdb51(root: str | Path) -> Path:
     """The folder of the class folders.
 
     Raises:
@@ -125,24 +125,24 @@ def find_lists(folder: Path, given: str | None = None) -> Path:
     Raises:
         DataError: there is none.
     """
-    places = [Path(given)] if given else [folder / SPLITS, folder.parent / SPLITS]
+    places = [Path(given)] if given else [folder / SPLITS_FOLDER, folder.parent / SPLITS_FOLDER]
     for place in places:
         if place.is_dir():
             return place
     raise DataError(
         f"no split lists at {str(places[0])!r}: unpack test_train_splits.rar there, or name their "
-        f"folder with data.splits_folder=.../{SPLITS}"
+        f"folder with data.splits_folder=.../{SPLITS_FOLDER}"
     )
 
 
-def read_split(lists: Path, split: int) -> tuple[list[Row], list[Problem]]:
+def read_split(lists: Path, split: int) -> tuple[list[SplitRow], list[Problem]]:
     """The rows of one split, ordered by class, and what is wrong with them.
 
     Raises:
         DataError: there are no such lists.
     """
     end = f"_test_split{split}.txt"
-    rows: dict[tuple[str, str], Row] = {}
+    rows: dict[tuple[str, str], SplitRow] = {}
     problems = []
     for path in sorted(lists.iterdir()):
         if not path.name.endswith(end):
@@ -154,14 +154,14 @@ def read_split(lists: Path, split: int) -> tuple[list[Row], list[Problem]]:
             if not words:
                 continue
             where = f"{path.name}:{number}"
-            if len(words) != 2 or words[1] not in (UNUSED, TRAIN, TEST):
+            if len(words) != 2 or words[1] not in (UNUSED_FLAG, TRAIN_FLAG, TEST_FLAG):
                 why = f"{line.strip()!r} is not '<video> <flag>' with flag 0, 1 or 2; mend the row"
                 problems.append(Problem("row", where, why))
             elif (name, words[0]) in rows:
                 why = f"{words[0]!r} is listed twice, the first row counts; remove this one"
                 problems.append(Problem("row", where, why))
             else:
-                rows[name, words[0]] = Row(name, *words)
+                rows[name, words[0]] = SplitRow(name, *words)
     if not rows:
         raise DataError(f"no lists <class>{end} in {str(lists)!r}: unpack test_train_splits.rar")
     return list(rows.values()), problems
@@ -178,9 +178,9 @@ def source_movie(file: str, name: str) -> str:
     return stem.removesuffix(f"_{name}")
 
 
-def _held(rows: list[Row], movies: list[str], share: float) -> list[bool]:
+def _held(rows: list[SplitRow], movies: list[str], share: float) -> list[bool]:
     """For each row, whether it is a training row to be held out for validation."""
-    numbers = [n for n, row in enumerate(rows) if row.flag == TRAIN]
+    numbers = [n for n, row in enumerate(rows) if row.flag == TRAIN_FLAG]
     names = sorted({row.name for row in rows})
     labels = [names.index(rows[n].name) for n in numbers]
     chosen = hold_out(labels, [movies[n] for n in numbers], share)
@@ -190,7 +190,7 @@ def _held(rows: list[Row], movies: list[str], share: float) -> list[bool]:
 
 def _class_folders(folder: Path) -> Iterator[Path]:
     for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and entry.name != SPLITS and not entry.name.startswith("."):
+        if entry.is_dir() and entry.name != SPLITS_FOLDER and not entry.name.startswith("."):
             yield entry
 
 
@@ -200,7 +200,7 @@ def _found(folder: Path) -> dict[str, dict[str, str]]:
         entry.name: {
             path.stem: path.name
             for path in sorted(entry.iterdir())
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+            if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
         }
         for entry in _class_folders(folder)
     }
@@ -211,7 +211,7 @@ def _is_rar(name: str) -> bool:
 
 
 def _strangers(
-    found: dict[str, dict[str, str]], rows: list[Row], classes: list[str]
+    found: dict[str, dict[str, str]], rows: list[SplitRow], classes: list[str]
 ) -> tuple[set[str], list[Problem]]:
     """Stems of files that lie in another class's folder only; and what no list knows."""
     home = {row.stem: row.name for row in rows}
@@ -235,7 +235,7 @@ def _strangers(
     return misplaced, problems
 
 
-def _missing(row: Row, folder: Path) -> Problem:
+def _missing(row: SplitRow, folder: Path) -> Problem:
     if (folder / row.name).is_dir():
         why = "listed, but not there; unpack its class again"
     elif (folder / f"{row.name}.rar").exists():

@@ -22,19 +22,19 @@ from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.module import VideoDataModule
 from lightning_cam.data.core.selection import select_classes
-from lightning_cam.data.video.info import SUFFIXES
+from lightning_cam.data.video.info import VIDEO_SUFFIXES
 from lightning_cam.errors import DataError
 
 LAYOUT = (
     "<root>/{train,validate,test}.csv and <root>/train/<label>/<youtube_id>_<start>_<end>.mp4, "
     "seconds with six digits"
 )
-NAMES = {"train": ("train",), "val": ("validate", "val", "validation"), "test": ("test",)}
+PART_NAMES = {"train": ("train",), "val": ("validate", "val", "validation"), "test": ("test",)}
 MEAN, STD = [0.43216, 0.394666, 0.37645], [0.22803, 0.22145, 0.216989]
 _ID, _START, _END, _LABEL = "youtube_id", "time_start", "time_end", "label"
 
 
-class Row(NamedTuple):
+class ListedVideo(NamedTuple):
     """A row of a list that makes sense."""
 
     label: str  # "" in a list without labels
@@ -72,7 +72,7 @@ class Kinetics(VideoDataModule):
     def list_clips(self) -> Listing:
         lists = _find_lists(self.root, self.lists)
         problems: list[Problem] = []
-        rows = {part: read_rows(path, problems) for part, path in lists.items()}
+        rows = {part: read_kinetics_list(path, problems) for part, path in lists.items()}
         if not _folder(self.root, "test") or not all(row.label for row in rows.get("test", ())):
             rows["test"] = []
         names = sorted({row.label for row in rows["train"]})
@@ -81,7 +81,7 @@ class Kinetics(VideoDataModule):
         classes = select_classes(names, self.given_classes)
         parts = {
             part: _match(rows.get(part, []), names, classes, Path(self.root), part, problems)
-            for part in NAMES
+            for part in PART_NAMES
         }
         if not parts["train"] and not parts["val"]:
             raise DataError(
@@ -97,7 +97,7 @@ class Kinetics(VideoDataModule):
         return Listing(classes, **parts, problems=problems)
 
 
-def read_rows(path: Path, problems: list[Problem]) -> list[Row]:
+def read_kinetics_list(path: Path, problems: list[Problem]) -> list[ListedVideo]:
     """The rows of a list; those that make no sense become problems.
 
     A list without a single label, as of a test part, gives rows with the label "".
@@ -105,7 +105,7 @@ def read_rows(path: Path, problems: list[Problem]) -> list[Row]:
     Raises:
         DataError: it cannot be read, or lacks a column.
     """
-    rows: dict[tuple[str, str], Row] = {}
+    rows: dict[tuple[str, str], ListedVideo] = {}
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             lines = csv.DictReader(file, skipinitialspace=True)
@@ -124,7 +124,7 @@ def read_rows(path: Path, problems: list[Problem]) -> list[Row]:
                     why = f"{stems[0]!r} is in {rows[stems].where} already; remove this row"
                     problems.append(Problem("row", where, why))
                 else:
-                    rows[stems] = Row((line.get(_LABEL) or "").strip(), stems, where)
+                    rows[stems] = ListedVideo((line.get(_LABEL) or "").strip(), stems, where)
     except (OSError, csv.Error) as error:
         raise DataError(f"cannot read {str(path)!r}: {error}") from error
     labelled = [row for row in rows.values() if row.label]
@@ -144,7 +144,7 @@ def _stems(line: dict[str, str | None]) -> tuple[str, str] | None:
     return (f"{name}_{start:06d}_{end:06d}", name) if name else None
 
 
-def key_of(name: str) -> str:
+def label_key(name: str) -> str:
     """What a label and the name of its folder have in common.
 
     Example:
@@ -163,7 +163,7 @@ def _find_lists(root: str, given: str | None) -> dict[str, Path]:
         )
     folders = [Path(given)] if given else [Path(root), Path(root, "annotations")]
     lists: dict[str, Path] = {}
-    for part, names in NAMES.items():
+    for part, names in PART_NAMES.items():
         for path in (folder / f"{name}.csv" for folder in folders for name in names):
             if path.is_file():
                 lists.setdefault(part, path)
@@ -176,7 +176,7 @@ def _find_lists(root: str, given: str | None) -> dict[str, Path]:
 
 
 def _folder(root: str | Path, part: str) -> Path | None:
-    for name in NAMES[part]:
+    for name in PART_NAMES[part]:
         for folder in (Path(root, name), Path(root, f"videos_{name}")):
             if folder.is_dir():
                 return folder
@@ -189,7 +189,7 @@ def _files(folder: Path) -> dict[str, list[File]]:
     for entry in _entries(folder):
         name = entry.name if entry.is_dir() else None
         for path in [entry] if name is None else _entries(entry):
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("."):
                 files[path.stem].append(File(name, path))
     return files
 
@@ -199,7 +199,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _match(
-    rows: Sequence[Row],
+    rows: Sequence[ListedVideo],
     names: list[str],
     classes: list[str],
     root: Path,
@@ -213,7 +213,7 @@ def _match(
         names: all labels there are.
         classes: those that are wanted, in order.
         root: of the data set.
-        part: its name in `NAMES`.
+        part: its name in `PART_NAMES`.
         problems: gets more.
     """
     folder = _folder(root, part)
@@ -229,7 +229,9 @@ def _match(
             continue
         if row.label not in labels:
             continue
-        right = [f for f in found if f.folder is None or key_of(f.folder) == key_of(row.label)]
+        right = [
+            f for f in found if f.folder is None or label_key(f.folder) == label_key(row.label)
+        ]
         if right:
             clips.append(Clip(right[0].path, right[0].path.stem, labels[row.label]))
             for copy in (file for file in found if file is not right[0]):

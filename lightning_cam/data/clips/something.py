@@ -18,10 +18,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lightning_cam.data.clips.caption_templates import find_templates, load_groups, mirror_labels
+from lightning_cam.data.clips.caption_templates import (
+    find_templates,
+    load_groups,
+    mirror_by_template,
+)
 from lightning_cam.data.clips.something_lists import (
+    CLIP_SUFFIXES,
     FORMATS,
-    SUFFIXES,
     Layout,
     compare,
     find_layout,
@@ -125,7 +129,7 @@ class SomethingSomething(VideoDataModule):
 
     def mirror(self) -> list[int | None]:
         if self.by_template:
-            return mirror_labels(self.listing.classes, self.templates)
+            return mirror_by_template(self.listing.classes, self.templates)
         return super().mirror()
 
     def list_clips(self) -> Listing:
@@ -142,7 +146,7 @@ class SomethingSomething(VideoDataModule):
             }
             for part in ("train", "validation")
         }
-        on_disk, suffix = find_media(layout), SUFFIXES[layout.version]
+        on_disk, suffix = find_media(layout), CLIP_SUFFIXES[layout.version]
         problems += wrong + compare(layout, parts, ids, on_disk)
         folder = Path(self.root, "ground_truth")
         truths = {file.stem: file for file in folder.glob("*.npz")}

@@ -14,8 +14,8 @@ from lightning_cam.data.core.listing import Problem
 from lightning_cam.errors import DataError, command_line
 
 FORMATS = {1: ".csv", 2: ".json"}  # of the lists
-SUFFIXES = {1: "", 2: ".webm"}  # of the clips
-PARTS = ("train", "validation", "test")
+CLIP_SUFFIXES = {1: "", 2: ".webm"}  # of the clips
+OFFICIAL_PARTS = ("train", "validation", "test")
 
 _LAYOUTS = {
     1: "20bn-something-something-v1/<id>/00001.jpg beside "
@@ -87,7 +87,7 @@ def _list_name(version: int, part: str) -> str:
 def _find_lists(root: Path, version: int) -> dict[str, Path]:
     """The lists of a version by what they list; the first place that has one wins."""
     lists = {}
-    for part in ("labels", *PARTS):
+    for part in ("labels", *OFFICIAL_PARTS):
         for folder in (root, root / "annotations", root / "labels"):
             for name in (_list_name(version, part), part + FORMATS[version]):
                 if part not in lists and (folder / name).is_file():
@@ -95,7 +95,7 @@ def _find_lists(root: Path, version: int) -> dict[str, Path]:
     return lists
 
 
-class Row(NamedTuple):
+class ListedClip(NamedTuple):
     """One row of a list."""
 
     where: str  # file and number
@@ -125,7 +125,7 @@ def read_labels(path: Path) -> list[str]:
     return labels
 
 
-def read_rows(path: Path, *, labelled: bool = True) -> Iterator[Row]:
+def read_clip_list(path: Path, *, labelled: bool = True) -> Iterator[ListedClip]:
     """The rows of a list of clips, those that make no sense too.
 
     CSV rows are `id;template`, split at the first semicolon and never quoted.
@@ -150,11 +150,11 @@ def read_rows(path: Path, *, labelled: bool = True) -> Iterator[Row]:
         )
 
 
-def _row(where: str, clip_id: Any, template: Any, labelled: bool) -> Row:
+def _row(where: str, clip_id: Any, template: Any, labelled: bool) -> ListedClip:
     if not isinstance(clip_id, str) or not isinstance(template, str):
-        return Row(where, "", "")
+        return ListedClip(where, "", "")
     template = template_of(template)
-    return Row(where, clip_id.strip() if template or not labelled else "", template)
+    return ListedClip(where, clip_id.strip() if template or not labelled else "", template)
 
 
 def _text(path: Path) -> str:
@@ -184,15 +184,16 @@ def read_parts(
         labels: all templates that there are.
 
     Returns:
-        For each of `PARTS` the template of each id ("" in the test part), in the order of the list.
+        For each of `OFFICIAL_PARTS` the template of each id ("" in the test part), in the order
+        of the list.
     """
-    parts: dict[str, dict[str, str]] = {part: {} for part in PARTS}
+    parts: dict[str, dict[str, str]] = {part: {} for part in OFFICIAL_PARTS}
     problems = []
     seen: dict[str, str] = {}
     for part, path in layout.lists.items():
         if part == "labels":
             continue
-        for where, clip_id, template in read_rows(path, labelled=part != "test"):
+        for where, clip_id, template in read_clip_list(path, labelled=part != "test"):
             if not clip_id:
                 why = "it lacks an id or a template; copy the list again or remove the row"
                 problems.append(Problem("row", where, why))
@@ -210,7 +211,7 @@ def read_parts(
 
 def find_media(layout: Layout) -> set[str]:
     """The ids of the clips that are on disk, by one look at their folder."""
-    suffix = SUFFIXES[layout.version]
+    suffix = CLIP_SUFFIXES[layout.version]
     with os.scandir(layout.media) as entries:
         return {
             entry.name.removesuffix(suffix)
@@ -234,7 +235,7 @@ def compare(
         needed: those that are of use, and their classes.
         on_disk: those that are there.
     """
-    name = f"{layout.media.name}/{{}}{SUFFIXES[layout.version]}".format
+    name = f"{layout.media.name}/{{}}{CLIP_SUFFIXES[layout.version]}".format
     missing = [
         Problem(
             "missing",

@@ -21,7 +21,7 @@ from lightning_cam.data.core.module import VideoDataModule
 from lightning_cam.errors import DataError
 
 ARCHIVES = ("UCF11_updated_mpg", "action_youtube_naudio")  # what the two official archives hold
-SUFFIXES = (".mpg", ".avi", ".mp4")
+UCF11_SUFFIXES = (".mpg", ".avi", ".mp4")
 LAYOUT = "<root>/<class>/v_<name>_<group>/v_<name>_<group>_<clip>.mpg"
 _GROUP = re.compile(r"v_.+_(\d+)")
 _CLIP = re.compile(r"v_.+_(\d+)_(\d+)")
@@ -36,7 +36,7 @@ class Split:
     test: frozenset[int]
 
 
-def find_root(root: str | Path) -> Path:
+def find_ucf11(root: str | Path) -> Path:
     """The folder of the class folders: `root`, or an unpacked archive in it.
 
     Raises:
@@ -48,7 +48,7 @@ def find_root(root: str | Path) -> Path:
             return folder
     raise DataError(
         f"no UCF11 data at {str(root)!r}: expected {LAYOUT}; unpack UCF11_updated_mpg.rar and set "
-        "data.root=FOLDER, or train on the embedded data with data=synthetic"
+        "data.root=FOLDER, or train on synthetic data with data=synthetic"
     )
 
 
@@ -62,14 +62,14 @@ def read_index(
     Classes are the folders, in alphabetical order. Folders such as `Annotation` are skipped.
 
     Args:
-        root: see `find_root`.
+        root: see `find_ucf11`.
         classes: the class names in the order of their labels, for instance a checkpoint's.
         problems: gets the videos whose names do not fit their folders, which are not used.
 
     Raises:
         DataError: nothing usable is there, or the classes differ.
     """
-    folder = find_root(root)
+    folder = find_ucf11(root)
     problems = [] if problems is None else problems
     found = {
         entry.name: rows
@@ -79,8 +79,8 @@ def read_index(
     if not found:
         first = f" (found {problems[0]})" if problems else ""
         raise DataError(
-            f"no videos ({', '.join(SUFFIXES)}) in {str(folder)!r}: expected {LAYOUT}{first}; "
-            "set data.root= to the folder that holds the class folders"
+            f"no videos ({', '.join(UCF11_SUFFIXES)}) in {str(folder)!r}: expected "
+            f"{LAYOUT}{first}; set data.root= to the folder that holds the class folders"
         )
     classes = check_classes(found, classes, repr(str(folder)))
     truths = folder.parent / "ground_truth"
@@ -105,7 +105,7 @@ def _class_clips(
         if match is None:
             continue
         for path in sorted(group_folder.iterdir()):
-            if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+            if path.suffix.lower() not in UCF11_SUFFIXES or path.name.startswith("."):
                 continue
             numbers = _CLIP.fullmatch(path.stem)
             if numbers is None or int(numbers[1]) != int(match[1]):

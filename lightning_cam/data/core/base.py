@@ -29,7 +29,7 @@ class ClipDataModule(LightningDataModule):
     """Clips of videos for training, validation and testing.
 
     The loaders give raw batches, "video" in uint8, which the trainer has `on_after_batch_transfer`
-    finish on the device. Who loops over a loader without a trainer calls it, too:
+    finish on the device. Whoever loops over a loader without a trainer calls it as well:
 
         >>> for batch in data.val_dataloader():
         ...     batch = data.on_after_batch_transfer(batch)
@@ -101,7 +101,7 @@ class ClipDataModule(LightningDataModule):
 
     def to_frames(self, clip: Tensor) -> NDArray[np.uint8]:
         """Images of a normalised batch: (B, C, T, H, W) to uint8 RGB (B, T, H, W, 3)."""
-        return transforms.to_frames(clip, self.mean, self.std)
+        return transforms.denormalised_frames(clip, self.mean, self.std)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """A loader's batch as networks take it: "video" (B, C, T, H, W) float32, normalised."""

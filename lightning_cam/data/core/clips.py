@@ -22,7 +22,7 @@ from lightning_cam.data.video.reading import VideoFrames, VideoInfo, check_reade
 from lightning_cam.data.video.sampling import Indices, Mask, temporal_window
 from lightning_cam.errors import ConfigError
 
-Sample = dict[str, Any]  # `interfaces.ClipSample`, raw
+SampleDict = dict[str, Any]  # `interfaces.ClipSample`, raw
 Raw = TypeVar("Raw", bound=Mapping[str, Any])
 Seed = tuple[int, int, int]  # (seed, epoch, index)
 
@@ -107,7 +107,7 @@ class ClipReader:
         truth: Truth | None = None,
         seed: Seed | None = None,
         image: int | None = None,
-    ) -> Sample:
+    ) -> SampleDict:
         """Transform the steps of a clip into a raw sample.
 
         Args:
@@ -168,7 +168,7 @@ class ClipReader:
         view = larger(torch.from_numpy(frames).permute(0, 3, 1, 2))
         return visible(view.video).movedim(0, -1).contiguous().numpy()
 
-    def missing(self, clip: Clip, error: str) -> Sample:
+    def missing(self, clip: Clip, error: str) -> SampleDict:
         """What stands for an unreadable file in evaluation: zeros with label -1, a raw sample."""
         channels, steps, size = self.transform.channels, self.num_frames, self.transform.crop
         return {
@@ -186,7 +186,7 @@ class ClipReader:
             "error": error,
         }
 
-    def no_truth(self, masks: Sequence[str]) -> Sample:
+    def no_truth(self, masks: Sequence[str]) -> SampleDict:
         """Empty ground truth, for single clips of a set that has it."""
         steps, size = self.num_frames, self.transform.crop
         empty = torch.zeros(steps, size, size, dtype=torch.bool)

@@ -13,15 +13,15 @@ from typing import Generic, TypeVar
 
 from torch.utils.data import Dataset
 
-from lightning_cam.data.core.clips import Clip, ClipReader, Sample, Seed, Steps, finished
+from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict, Seed, Steps, finished
 from lightning_cam.data.core.ground_truth import Truth
 from lightning_cam.errors import DataError, VideoReadError
 
-Key = int | tuple[int, int]  # index, or (epoch, index)
-Row = TypeVar("Row")
+SampleKey = int | tuple[int, int]  # index, or (epoch, index)
+RowT = TypeVar("RowT")
 
 
-class SampleDataset(Dataset[Sample], Generic[Row]):
+class SampleDataset(Dataset[SampleDict], Generic[RowT]):
     """Rows of clips, some of which cannot be read.
 
     Keys are an index, or (epoch, index) as `EpochSampler` yields them. What cannot be read does not
@@ -38,7 +38,7 @@ class SampleDataset(Dataset[Sample], Generic[Row]):
         seed: of all randomness.
     """
 
-    def __init__(self, clips: Sequence[Row], *, train: bool = False, seed: int = 0) -> None:
+    def __init__(self, clips: Sequence[RowT], *, train: bool = False, seed: int = 0) -> None:
         self.clips = list(clips)
         self.train = train
         self.seed = seed
@@ -47,13 +47,13 @@ class SampleDataset(Dataset[Sample], Generic[Row]):
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, key: Key) -> Sample:
+    def __getitem__(self, key: SampleKey) -> SampleDict:
         return finished(self._raw(key))
 
-    def __getitems__(self, keys: Sequence[Key]) -> list[Sample]:
+    def __getitems__(self, keys: Sequence[SampleKey]) -> list[SampleDict]:
         return [self._raw(key) for key in keys]
 
-    def _raw(self, key: Key) -> Sample:
+    def _raw(self, key: SampleKey) -> SampleDict:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         seed = (self.seed, epoch, index) if self.train else None
         first_error = ""
@@ -72,7 +72,7 @@ class SampleDataset(Dataset[Sample], Generic[Row]):
         return self._missing(index, first_error)
 
     @abstractmethod
-    def _sample(self, index: int, seed: Seed | None) -> Sample:
+    def _sample(self, index: int, seed: Seed | None) -> SampleDict:
         """The raw sample of a row, augmented by `seed`.
 
         Raises:
@@ -81,7 +81,7 @@ class SampleDataset(Dataset[Sample], Generic[Row]):
         """
 
     @abstractmethod
-    def _missing(self, index: int, error: str) -> Sample:
+    def _missing(self, index: int, error: str) -> SampleDict:
         """What stands for an unreadable row in evaluation."""
 
 
@@ -119,11 +119,11 @@ class ClipDataset(SampleDataset[Clip]):
         self.masks = () if train else _mask_names(self.clips)
         self._steps: dict[int, Steps] = {}
 
-    def _missing(self, index: int, error: str) -> Sample:
+    def _missing(self, index: int, error: str) -> SampleDict:
         sample = self.reader.missing(self.clips[index], error)
         return {**sample, **self.reader.no_truth(self.masks)} if self.masks else sample
 
-    def _sample(self, index: int, seed: Seed | None) -> Sample:
+    def _sample(self, index: int, seed: Seed | None) -> SampleDict:
         clip = self.clips[index]
         if self.cache:
             if index not in self._steps:

@@ -9,12 +9,12 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
-from lightning_cam.data.core.clips import Sample
+from lightning_cam.data.core.clips import SampleDict
 from lightning_cam.errors import DataError
 from lightning_cam.interfaces import Batch
 
 
-class EpochSampler(DistributedSampler[Sample]):
+class EpochSampler(DistributedSampler[SampleDict]):
     """Yields (epoch, index) in an order that depends on (seed, epoch) only, sharded over ranks.
 
     Lightning calls `set_epoch` with the trainer's epoch and, because this is a
@@ -34,7 +34,7 @@ class EpochSampler(DistributedSampler[Sample]):
 
     def __init__(
         self,
-        dataset: Dataset[Sample],
+        dataset: Dataset[SampleDict],
         *,
         train: bool,
         seed: int = 0,
@@ -62,7 +62,7 @@ class EpochSampler(DistributedSampler[Sample]):
         return len(range(self.rank, self.length, self.num_replicas))
 
 
-class ClipLoader(DataLoader[Sample]):
+class ClipLoader(DataLoader[SampleDict]):
     """A DataLoader whose iterator starts at its first batch, not when it is made.
 
     Lightning makes the first iterator before it tells the sampler the epoch; with workers, which

@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning_cam.data.core import transforms
 from lightning_cam.data.core.base import PARTS, ClipDataModule, check_whole
-from lightning_cam.data.core.clips import Clip, ClipReader, Sample, finished
+from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict, finished
 from lightning_cam.data.core.dataset import ClipDataset
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.transforms import ClipTransform, ColourJitter
@@ -18,7 +18,7 @@ from lightning_cam.errors import ConfigError, DataError, UnknownNameError
 
 __all__ = ["SMALL", "VideoDataModule", "check_whole"]
 
-# What the small networks of this package like: the settings of the embedded data.
+# What the small networks of this package like: the settings of the synthetic data.
 SMALL: Mapping[str, Any] = {
     "resize": 64,
     "crop": 64,
@@ -184,7 +184,7 @@ class VideoDataModule(ClipDataModule):
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         return f"no {part} clips of: {', '.join(absent[:5])}{more}" if absent else ""
 
-    def read(self, path: str | Path) -> Sample:
+    def read(self, path: str | Path) -> SampleDict:
         """One video (a file or a folder of images) through the evaluation transform.
 
         Needs no data set.

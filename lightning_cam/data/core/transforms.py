@@ -256,7 +256,9 @@ def finish(video: Tensor, colour: Tensor, grey: bool | Sequence[bool]) -> Tensor
     return clip.add_(shift)
 
 
-def to_frames(clip: Tensor, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.uint8]:
+def denormalised_frames(
+    clip: Tensor, mean: Sequence[float], std: Sequence[float]
+) -> NDArray[np.uint8]:
     """Undo the normalisation of a batch: (B, C, T, H, W) to `visible` RGB (B, T, H, W, 3)."""
     m, s = (torch.tensor(v, dtype=torch.float32).view(-1, 1, 1, 1) for v in (mean, std))
     pixels = (clip.detach().float().cpu() * s + m).mul(255).round().clamp(0, 255)

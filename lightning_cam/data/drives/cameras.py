@@ -9,32 +9,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
+from lightning_cam.data.core.arrays import FloatArray
 
 _SKEW = 0.01  # by which rows of a rotation may fail to be orthonormal: text has few digits
 
 
-def pinhole(fx: float, fy: float, cx: float, cy: float) -> Array:
+def pinhole(fx: float, fy: float, cx: float, cy: float) -> FloatArray:
     """Intrinsics (3, 3)."""
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=np.float64)
 
 
-def resized(intrinsics: ArrayLike, sx: float, sy: float) -> Array:
+def resized_intrinsics(intrinsics: ArrayLike, sx: float, sy: float) -> FloatArray:
     """Intrinsics of images whose sides were multiplied by these factors."""
     scale = np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]])
     return scale @ np.asarray(intrinsics, np.float64)
 
 
-def cropped(intrinsics: ArrayLike, left: int, top: int) -> Array:
+def cropped_intrinsics(intrinsics: ArrayLike, left: int, top: int) -> FloatArray:
     """Intrinsics of images that lost so many columns on the left and rows at the top."""
     k = np.array(intrinsics, np.float64)
     k[:2, 2] -= left, top
     return k
 
 
-def mirrored(intrinsics: ArrayLike, width: int) -> Array:
+def mirrored_intrinsics(intrinsics: ArrayLike, width: int) -> FloatArray:
     """Intrinsics of images of this width whose left and right were exchanged."""
     k = np.array(intrinsics, np.float64)
     k[0, 2] = width - 1 - k[0, 2]
@@ -56,7 +56,7 @@ def misfit(intrinsics: ArrayLike, height: int, width: int) -> str:
     return ""
 
 
-def rigid(matrices: ArrayLike) -> Array:
+def rigid_poses(matrices: ArrayLike) -> FloatArray:
     """Poses (n, 4, 4) of matrices (n, 3, 4) with rotations made exact (by SVD).
 
     Raises:
@@ -77,7 +77,7 @@ def rigid(matrices: ArrayLike) -> Array:
     return poses
 
 
-def shifted(poses: ArrayLike, offset: Sequence[float] | Array) -> Array:
+def shifted_poses(poses: ArrayLike, offset: Sequence[float] | FloatArray) -> FloatArray:
     """Poses of a camera whose points are those of the given one plus an offset, X' = X + offset.
 
     Both worlds are the frame of their camera's first image, so that T' = A T inv(A).
@@ -87,7 +87,7 @@ def shifted(poses: ArrayLike, offset: Sequence[float] | Array) -> Array:
     return there @ np.asarray(poses, np.float64) @ back
 
 
-def relative(poses: ArrayLike) -> Array:
+def relative_to_first(poses: ArrayLike) -> FloatArray:
     """Poses (n, 4, 4) in the frame of the first camera, inv(P_0) P_t."""
     p = np.asarray(poses, np.float64)
     return np.linalg.inv(p[0]) @ p

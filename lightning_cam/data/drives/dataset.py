@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from lightning_cam.data.core.clips import Sample, Seed
+from lightning_cam.data.core.clips import SampleDict, Seed
 from lightning_cam.data.core.dataset import SampleDataset
-from lightning_cam.data.drives.drive import Drive, Stretch, parts_of
+from lightning_cam.data.drives.drive import Drive, DriveClip, parts_of
 from lightning_cam.data.drives.reader import SnippetReader
 from lightning_cam.data.video.info import Pixels
 from lightning_cam.errors import VideoReadError
 
 
-class SnippetDataset(SampleDataset[Stretch]):
+class SnippetDataset(SampleDataset[DriveClip]):
     """Clips of drives.
 
     In evaluation an image that cannot be read is black and not valid, and "error" says why: only
@@ -32,7 +32,7 @@ class SnippetDataset(SampleDataset[Stretch]):
 
     def __init__(
         self,
-        clips: Sequence[Stretch],
+        clips: Sequence[DriveClip],
         reader: SnippetReader,
         *,
         train: bool = False,
@@ -54,7 +54,7 @@ class SnippetDataset(SampleDataset[Stretch]):
                 self._frames[path] = frame
         return frame
 
-    def _sample(self, index: int, seed: Seed | None) -> Sample:
+    def _sample(self, index: int, seed: Seed | None) -> SampleDict:
         clip = self.clips[index]
         read: dict[int, Pixels] = {}
         errors: dict[int, VideoReadError] = {}
@@ -74,6 +74,6 @@ class SnippetDataset(SampleDataset[Stretch]):
             sample["error"] = str(next(iter(errors.values())))
         return sample if self.train else {**self.reader.no_truth(self.masks), **sample}
 
-    def _missing(self, index: int, error: str) -> Sample:
+    def _missing(self, index: int, error: str) -> SampleDict:
         missing = self.reader.missing(self.clips[index], error)
         return {**missing, **self.reader.no_truth(self.masks)}

@@ -103,7 +103,7 @@ class DepthFolder:
 
 
 @dataclass(frozen=True, eq=False)
-class Stretch:
+class DriveClip:
     """A clip: neighbouring frames of a drive.
 
     Attributes:
@@ -138,15 +138,15 @@ class Stretch:
         return self.start + np.minimum(np.arange(self.steps), self.count - 1)
 
 
-def snippets(drive: Drive, size: int, max_gap: int = 1) -> Iterator[Stretch]:
+def snippets(drive: Drive, size: int, max_gap: int = 1) -> Iterator[DriveClip]:
     """All clips of `size` frames, one for each target."""
     middle = size // 2
     for start, stop in drive.runs(max_gap):
         for first in range(start, stop - size + 1):
-            yield Stretch(drive, first, size, size, (middle, middle + 1))
+            yield DriveClip(drive, first, size, size, (middle, middle + 1))
 
 
-def films(drive: Drive, size: int, steps: int, max_gap: int = 1) -> Iterator[Stretch]:
+def long_clips(drive: Drive, size: int, steps: int, max_gap: int = 1) -> Iterator[DriveClip]:
     """Clips of `steps` frames that hold every target.
 
     Clips overlap by as much as their borders need, the last one by more where that is necessary to
@@ -166,7 +166,7 @@ def films(drive: Drive, size: int, steps: int, max_gap: int = 1) -> Iterator[Str
         seen = start + middle  # the first target that is in no clip yet
         while seen < stop - middle:
             first = min(seen - middle, stop - count)
-            yield Stretch(drive, first, count, steps, (seen - first, count - middle))
+            yield DriveClip(drive, first, count, steps, (seen - first, count - middle))
             seen = first + count - middle
 
 
@@ -195,7 +195,7 @@ def image_size(drive: Drive) -> tuple[int, int] | None:
     return None
 
 
-def parts_of(clips: Sequence[Stretch]) -> tuple[str, ...]:
+def parts_of(clips: Sequence[DriveClip]) -> tuple[str, ...]:
     """Names of the masks that any of the clips has."""
     drives = {id(clip.drive): clip.drive for clip in clips}.values()
     return tuple(sorted({name for drive in drives for name in drive.masks}))

@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lightning_cam.data.core.arrays import FloatArray
 from lightning_cam.errors import DataError
 
-CAMERAS, SCANNER, IMU = (
+CAMERAS_FILE, SCANNER_FILE, IMU_FILE = (
     "calib_cam_to_cam.txt",
     "calib_velo_to_cam.txt",
     "calib_imu_to_velo.txt",
 )
-Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,20 +35,20 @@ class Camera:
         from_imu: (4, 4), maps points of the IMU into the camera.
     """
 
-    intrinsics: Matrix
+    intrinsics: FloatArray
     size: tuple[int, int] | None = None
-    from_velodyne: Matrix | None = None
-    from_imu: Matrix | None = None
+    from_velodyne: FloatArray | None = None
+    from_imu: FloatArray | None = None
 
     @property
-    def to_pixels(self) -> Matrix | None:
+    def to_pixels(self) -> FloatArray | None:
         """(3, 4), projects points of the laser scanner to homogeneous pixels."""
         if self.from_velodyne is None:
             return None
         return self.intrinsics @ self.from_velodyne[:3]
 
 
-def read_calib(path: Path) -> dict[str, Matrix]:
+def read_calib(path: Path) -> dict[str, FloatArray]:
     """Numbers of a calibration file by their names; lines of words (dates) are left out.
 
     Raises:
@@ -72,7 +71,7 @@ def read_calib(path: Path) -> dict[str, Matrix]:
     return found
 
 
-def read_camera(date: Path, name: str) -> Camera:
+def read_raw_camera(date: Path, name: str) -> Camera:
     """One camera of a date.
 
     Args:
@@ -83,7 +82,7 @@ def read_camera(date: Path, name: str) -> Camera:
         DataError: a file is damaged, or that of the cameras is not there.
     """
     number = name.removeprefix("image_")
-    path = date / CAMERAS
+    path = date / CAMERAS_FILE
     cameras = read_calib(path)
     projection = _numbers(cameras, f"P_rect_{number}", (3, 4), path)
     width, height = _numbers(cameras, f"S_rect_{number}", (2,), path)
@@ -95,14 +94,14 @@ def read_camera(date: Path, name: str) -> Camera:
     rectify[:3, :3] = _numbers(cameras, "R_rect_00", (3, 3), path)
     shift[:3, 3] = np.linalg.solve(intrinsics, projection[:, 3])
     from_velodyne = from_imu = None
-    if (date / SCANNER).exists():
-        from_velodyne = shift @ rectify @ _motion(date / SCANNER)
-        if (date / IMU).exists():
-            from_imu = from_velodyne @ _motion(date / IMU)
+    if (date / SCANNER_FILE).exists():
+        from_velodyne = shift @ rectify @ _motion(date / SCANNER_FILE)
+        if (date / IMU_FILE).exists():
+            from_imu = from_velodyne @ _motion(date / IMU_FILE)
     return Camera(intrinsics, (round(height), round(width)), from_velodyne, from_imu)
 
 
-def _motion(path: Path) -> Matrix:
+def _motion(path: Path) -> FloatArray:
     values = read_calib(path)
     motion = np.eye(4)
     motion[:3, :3] = _numbers(values, "R", (3, 3), path)
@@ -110,7 +109,9 @@ def _motion(path: Path) -> Matrix:
     return motion
 
 
-def _numbers(values: dict[str, Matrix], name: str, shape: tuple[int, ...], path: Path) -> Matrix:
+def _numbers(
+    values: dict[str, FloatArray], name: str, shape: tuple[int, ...], path: Path
+) -> FloatArray:
     found = values.get(name)
     if found is None or found.size != np.prod(shape) or not np.isfinite(found).all():
         raise DataError(

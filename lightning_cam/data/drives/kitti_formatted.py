@@ -27,8 +27,8 @@ from lightning_cam.data.drives.module import DriveListing, SnippetDataModule
 from lightning_cam.data.video import frame_folders as images
 from lightning_cam.errors import DataError
 
-CALIBRATION = "cam.txt"
-LISTS = {"train": "train.txt", "val": "val.txt", "test": "test.txt"}
+CALIBRATION_FILE = "cam.txt"
+SCENE_LISTS = {"train": "train.txt", "val": "val.txt", "test": "test.txt"}
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class KittiFormatted(SnippetDataModule):
     """Scenes of images in SfMLearner's format.
 
     Neighbours in a scene are neighbours in time if their numbers say so (`max_gap`), for frames
-    at which the car stood were left out. Without `test.txt` the validation part serves for testing,
-    too, with a warning.
+    at which the car stood were left out. Without `test.txt` the validation part serves for testing
+    as well, with a warning.
 
     Args:
         root: the folder of the lists.
@@ -70,7 +70,7 @@ class KittiFormatted(SnippetDataModule):
 
     def list_drives(self) -> DriveListing:
         problems: list[Problem] = []
-        parts = {part: self._part(part, problems) for part in LISTS}
+        parts = {part: self._part(part, problems) for part in SCENE_LISTS}
         if not parts["test"]:
             warnings.warn(
                 "there is no test part: the validation part serves for testing", stacklevel=2
@@ -79,13 +79,13 @@ class KittiFormatted(SnippetDataModule):
         return DriveListing(**parts, problems=problems)
 
     def _part(self, part: str, problems: list[Problem]) -> list[Drive]:
-        path = Path(self.root, LISTS[part])
+        path = Path(self.root, SCENE_LISTS[part])
         if not path.is_file():
             if part == "test":
                 return []
             raise DataError(
-                f"no {LISTS[part]} in {self.root!r}: expected {', '.join(list(LISTS.values())[:2])}"
-                " and <scene>/{cam.txt,0000000000.jpg,...}, which SfMLearner's "
+                f"no {SCENE_LISTS[part]} in {self.root!r}: expected train.txt, val.txt and"
+                " <scene>/{cam.txt,0000000000.jpg,...}, which SfMLearner's "
                 "prepare_train_data.py writes; set data.root=FOLDER"
             )
         names = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
@@ -130,8 +130,8 @@ class KittiFormatted(SnippetDataModule):
         if self.given is not None:
             return self.given
         for place in (folder, folder.absolute().parent):
-            if (place / CALIBRATION).is_file():
-                return _table(place / CALIBRATION, 3, "rows of 3 numbers")[:3]
+            if (place / CALIBRATION_FILE).is_file():
+                return _table(place / CALIBRATION_FILE, 3, "rows of 3 numbers")[:3]
         return super().camera_of(folder)
 
 
@@ -140,7 +140,7 @@ def _poses(path: Path, count: int) -> NDArray[np.float64]:
     if len(rows) != count:
         raise DataError(f"it has {len(rows)} poses for {count} images: none are used")
     try:
-        return cameras.rigid(rows.reshape(-1, 3, 4))
+        return cameras.rigid_poses(rows.reshape(-1, 3, 4))
     except ValueError as error:
         raise DataError(f"its poses cannot be used: {error}") from error
 

@@ -26,10 +26,10 @@ from lightning_cam.data.core.base import PARTS
 from lightning_cam.data.core.listing import Problem
 from lightning_cam.data.drives.drive import Drive
 from lightning_cam.data.drives.kitti_sequence import (
-    CALIBRATION,
-    CAMERAS,
+    CALIBRATION_FILE,
+    CAMERA_FOLDERS,
     TRUTH,
-    read_camera,
+    read_odometry_camera,
     read_sequence,
     with_truth,
 )
@@ -62,8 +62,8 @@ class KittiOdometry(SnippetDataModule):
         test: Sequence[int] = (9, 10),
         **options: Any,
     ) -> None:
-        if camera not in CAMERAS:
-            raise UnknownNameError("data.camera", camera, CAMERAS)
+        if camera not in CAMERA_FOLDERS:
+            raise UnknownNameError("data.camera", camera, CAMERA_FOLDERS)
         # KITTI's cameras take ten images a second.
         super().__init__(root, **{"rate": 10.0, **options})
         self.camera = camera
@@ -122,7 +122,7 @@ class KittiOdometry(SnippetDataModule):
         held = {*(self.numbers["val"] or ()), *(self.numbers["test"] or ())}
         if both := sorted(held.intersection(self.numbers["train"] or ())):
             warnings.warn(
-                f"sequences {both} are for training and for validation or testing, too: what is "
+                f"sequences {both} are for training and for validation or testing: what is "
                 "measured on them says nothing about new scenes",
                 stacklevel=2,
             )
@@ -155,12 +155,12 @@ class KittiOdometry(SnippetDataModule):
 
     def camera_of(self, folder: Path) -> NDArray[np.float64]:
         folder = folder.absolute()
-        camera = folder.name if folder.name in CAMERAS else self.camera
+        camera = folder.name if folder.name in CAMERA_FOLDERS else self.camera
         for place in (folder, folder.parent):
-            if (place / CALIBRATION).is_file():
-                return read_camera(place / CALIBRATION, camera)[0]
+            if (place / CALIBRATION_FILE).is_file():
+                return read_odometry_camera(place / CALIBRATION_FILE, camera)[0]
         raise DataError(
-            f"no {CALIBRATION} in {str(folder)!r} or above it: copy it there, or set "
+            f"no {CALIBRATION_FILE} in {str(folder)!r} or above it: copy it there, or set "
             "data.intrinsics=[FX,FY,CX,CY] of these images"
         )
 

@@ -14,16 +14,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_cam.data.core.arrays import FloatArray
 from lightning_cam.errors import DataError
 
 EARTH = 6378137.0  # radius in metres, as in KITTI's development kit
 PERIOD = 0.1  # seconds between frames, where no clock tells them
 _USED = 11  # of the 30 numbers of a packet
 
-Array = NDArray[np.float64]
 
-
-def read_packets(folder: Path, numbers: Sequence[int]) -> Array:
+def read_packets(folder: Path, numbers: Sequence[int]) -> FloatArray:
     """The first numbers of the packets of frames; NaN where there is no readable one. (n, 11)
 
     Args:
@@ -41,7 +40,7 @@ def read_packets(folder: Path, numbers: Sequence[int]) -> Array:
     return packets
 
 
-def read_times(path: Path) -> Array:
+def read_times(path: Path) -> FloatArray:
     """Seconds since the first of the timestamps in a file. (n,)
 
     Raises:
@@ -57,7 +56,7 @@ def read_times(path: Path) -> Array:
     return (times - times[:1]).astype(np.int64) * 1e-9
 
 
-def imu_poses(packets: Array) -> Array:
+def imu_poses(packets: FloatArray) -> FloatArray:
     """Where the IMU is, from packets: Mercator's projection as in KITTI's development kit.
 
     Args:
@@ -88,7 +87,7 @@ def imu_poses(packets: Array) -> Array:
     return poses
 
 
-def camera_poses(packets: Array, from_imu: Array) -> Array:
+def camera_poses(packets: FloatArray, from_imu: FloatArray) -> FloatArray:
     """Camera -> world from packets and the place of the IMU, NaN where unknown. (n, 4, 4)
 
     World is the camera at the first known packet: x right, y down, z forward.
@@ -102,7 +101,7 @@ def camera_poses(packets: Array, from_imu: Array) -> Array:
     return np.linalg.inv(poses[known[0]]) @ poses if known.size else poses
 
 
-def moving(packets: Array, times: Array, distance: float) -> NDArray[np.bool_]:
+def moving_frames(packets: FloatArray, times: FloatArray, distance: float) -> NDArray[np.bool_]:
     """Which frames to keep so that the camera moves from each to the next: the first, and then
     each that is `distance` or more on the way from the last one kept.
 
@@ -129,7 +128,7 @@ def moving(packets: Array, times: Array, distance: float) -> NDArray[np.bool_]:
     return keep
 
 
-def _turn(angle: Array, first: int, second: int) -> Array:
+def _turn(angle: FloatArray, first: int, second: int) -> FloatArray:
     """Rotations by angles from one axis towards another. (n, 3, 3)"""
     turns = np.zeros((len(angle), 3, 3))
     turns[:] = np.eye(3)

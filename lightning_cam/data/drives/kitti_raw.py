@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from lightning_cam.data.core.listing import Problem, hash_order
 from lightning_cam.data.core.selection import check_share
-from lightning_cam.data.drives.drive import Drive, Stretch, snippets
-from lightning_cam.data.drives.kitti_calibration import Camera, read_camera
+from lightning_cam.data.drives.drive import Drive, DriveClip, snippets
+from lightning_cam.data.drives.kitti_calibration import Camera, read_raw_camera
 from lightning_cam.data.drives.kitti_lists import TEST_CAMERA, drive_name, eigen_test, read_static
 from lightning_cam.data.drives.kitti_recordings import Recording, read_recordings
 from lightning_cam.data.drives.module import DriveListing, SnippetDataModule, SnippetDataset
@@ -32,7 +32,7 @@ LAYOUT = (
     "<root>/2011_09_26/calib_cam_to_cam.txt and "
     "<root>/2011_09_26/2011_09_26_drive_0001_sync/image_02/data/0000000000.png"
 )
-CAMERAS = ("image_00", "image_01", "image_02", "image_03")
+CAMERA_FOLDERS = ("image_00", "image_01", "image_02", "image_03")
 _DRIVE = re.compile(r"\d{4}_\d\d_\d\d_drive_\d{4}_sync")
 _Known = dict[tuple[Path, str], Camera | None]
 
@@ -77,8 +77,8 @@ class KittiRaw(SnippetDataModule):
     ) -> None:
         super().__init__(root, max_gap=max_gap, **{"rate": 10.0, **options})
         for name in cameras:
-            if name not in CAMERAS:
-                raise UnknownNameError("data.cameras", name, CAMERAS)
+            if name not in CAMERA_FOLDERS:
+                raise UnknownNameError("data.cameras", name, CAMERA_FOLDERS)
         if not cameras or len(set(cameras)) < len(cameras):
             raise ConfigError(f"data.cameras={list(cameras)} must name each camera once")
         if depth_axis not in AXES:
@@ -125,7 +125,7 @@ class KittiRaw(SnippetDataModule):
                 continue
             known[date, name] = None if self.given is None else Camera(self.given)
             try:
-                known[date, name] = camera = read_camera(date, name)
+                known[date, name] = camera = read_raw_camera(date, name)
             except DataError as error:
                 problems.append(Problem("calib", str(date), str(error)))
                 continue
@@ -209,12 +209,12 @@ class KittiRaw(SnippetDataModule):
     def camera_of(self, folder: Path) -> NDArray[np.float64]:
         folder = folder.absolute()
         for place in (folder, folder.parent):
-            if place.name in CAMERAS:
-                return read_camera(place.parents[1], place.name).intrinsics
+            if place.name in CAMERA_FOLDERS:
+                return read_raw_camera(place.parents[1], place.name).intrinsics
         return super().camera_of(folder)
 
 
-class _Tested(Stretch):
+class _Tested(DriveClip):
     """A test clip, named for the image in its middle: at the start of a drive two are alike."""
 
     @property

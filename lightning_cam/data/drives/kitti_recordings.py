@@ -49,7 +49,7 @@ class Recording:
 
     def moving(self, distance: float) -> NDArray[np.bool_]:
         """Which images to keep so that there are metres between them, see `kitti_oxts`."""
-        return kitti_oxts.moving(self.packets, self.times, distance)
+        return kitti_oxts.moving_frames(self.packets, self.times, distance)
 
     def drive(self, positions: NDArray[np.int64], axis: str) -> Drive:
         """Some of the images as a sequence.

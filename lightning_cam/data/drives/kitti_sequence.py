@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_cam.data.core.arrays import FloatArray
 from lightning_cam.data.core.listing import Problem
 from lightning_cam.data.drives import cameras
 from lightning_cam.data.drives.drive import DepthFolder, Drive, drive_of
@@ -17,8 +18,8 @@ from lightning_cam.data.drives.kitti_calibration import read_calib
 from lightning_cam.data.video import frame_folders as images
 from lightning_cam.errors import DataError
 
-CAMERAS = ("image_0", "image_1", "image_2", "image_3")
-CALIBRATION = "calib.txt"
+CAMERA_FOLDERS = ("image_0", "image_1", "image_2", "image_3")
+CALIBRATION_FILE = "calib.txt"
 TRUTH = "ground_truth"
 _WITH_POSES = 11  # sequences 00 to 10 have public ones
 
@@ -27,7 +28,7 @@ def read_sequence(
     top: Path,
     number: int,
     camera: str,
-    given: cameras.Array | None = None,
+    given: FloatArray | None = None,
     *,
     measured: bool = True,
 ) -> tuple[Drive | None, list[Problem]]:
@@ -36,22 +37,22 @@ def read_sequence(
     Args:
         top: the folder of `sequences` and `poses`.
         number: of the sequence.
-        camera: one of `CAMERAS`.
+        camera: one of `CAMERA_FOLDERS`.
         given: intrinsics (3, 3) in place of the calibration's.
         measured: whether poses are needed.
     """
     name = f"{number:02d}"
     place = top / "sequences" / name
-    folder, calibration = place / camera, place / CALIBRATION
+    folder, calibration = place / camera, place / CALIBRATION_FILE
     found, problems = _distinct(folder, name)
     if not found:
-        there = [other for other in CAMERAS if images.numbered(place / other)]
+        there = [other for other in CAMERA_FOLDERS if images.numbered(place / other)]
         why = "not there, though data.train, val or test name it; copy it, or leave it out"
         if there:
             why = f"no images; there are some in {', '.join(there)}: set data.camera"
         return None, [*problems, Problem("missing", str(folder), why, name)]
     try:
-        intrinsics = given if given is not None else read_camera(calibration, camera)[0]
+        intrinsics = given if given is not None else read_odometry_camera(calibration, camera)[0]
     except DataError as error:
         return None, [*problems, Problem("calib", str(place), str(error), name)]
     drive = drive_of(name, folder, found, intrinsics)
@@ -62,8 +63,12 @@ def read_sequence(
     poses, times = top / "poses" / f"{name}.txt", place / "times.txt"
     try:
         if poses.is_file():
-            offset = read_camera(calibration, camera)[1] if calibration.is_file() else np.zeros(3)
-            rows = cameras.shifted(_lines(poses, count, "poses", _poses), offset)
+            offset = (
+                read_odometry_camera(calibration, camera)[1]
+                if calibration.is_file()
+                else np.zeros(3)
+            )
+            rows = cameras.shifted_poses(_lines(poses, count, "poses", _poses), offset)
             drive = replace(drive, poses=rows[list(drive.numbers)])
         elif measured and number < _WITH_POSES:
             raise DataError(
@@ -97,7 +102,7 @@ def with_truth(drive: Drive, place: Path) -> Drive:
     return replace(drive, masks=folders)
 
 
-def read_camera(path: Path, camera: str) -> tuple[cameras.Array, cameras.Array]:
+def read_odometry_camera(path: Path, camera: str) -> tuple[FloatArray, FloatArray]:
     """Intrinsics (3, 3) of a rectified camera, and what is added to points of camera 0, (3,).
 
     Args:
@@ -164,7 +169,7 @@ def _lines(
 
 def _poses(rows: list[list[str]]) -> NDArray[np.float64]:
     _same(rows, 12)
-    return cameras.rigid(np.array(rows, np.float64).reshape(-1, 3, 4))
+    return cameras.rigid_poses(np.array(rows, np.float64).reshape(-1, 3, 4))
 
 
 def _times(rows: list[list[str]]) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """The data module of every set for depth and motion: a subclass says which drives there are.
 
-In training a clip is one snippet of n frames, whose middle frame is the target. Elsewhere it is a
-longer film, of which every frame with n // 2 neighbours on both sides is a target.
+In training a clip is one snippet of n frames, whose middle frame is the target. Elsewhere it is
+longer, and every frame with n // 2 neighbours on both sides is a target.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_cam.data.core.base import PARTS, ClipDataModule, check_whole
-from lightning_cam.data.core.clips import Sample
+from lightning_cam.data.core.clips import SampleDict
 from lightning_cam.data.core.listing import Problem
 from lightning_cam.data.core.transforms import ColourJitter
 from lightning_cam.data.drives import cameras
 from lightning_cam.data.drives.dataset import SnippetDataset
-from lightning_cam.data.drives.drive import Drive, films, image_size, snippets
+from lightning_cam.data.drives.drive import Drive, image_size, long_clips, snippets
 from lightning_cam.data.drives.reader import SnippetReader
 from lightning_cam.data.drives.transforms import SnippetTransform
 from lightning_cam.data.drives.video_file import read_middle
@@ -219,18 +219,20 @@ class SnippetDataModule(ClipDataModule):
         drive, problem = self.checked(self.named(part))
         if problem is not None:
             raise DataError(str(problem))
-        return self._films([drive])
+        return self._long_clips([drive])
 
     def _dataset(self, part: str, *, train: bool = False) -> SnippetDataset:
         drives = self.listing.part(part)
         if not train:
-            return self._films(drives)
+            return self._long_clips(drives)
         clips = [c for drive in drives for c in snippets(drive, self.snippet, self.max_gap)]
         return SnippetDataset(clips, self.reader, train=True, seed=self.seed, cache=self.cache)
 
-    def _films(self, drives: Sequence[Drive]) -> SnippetDataset:
+    def _long_clips(self, drives: Sequence[Drive]) -> SnippetDataset:
         steps = self.reader.num_frames
-        clips = [c for drive in drives for c in films(drive, self.snippet, steps, self.max_gap)]
+        clips = [
+            c for drive in drives for c in long_clips(drive, self.snippet, steps, self.max_gap)
+        ]
         return SnippetDataset(clips, self.reader, cache=self.cache)
 
     def setup(self, stage: str | None = None) -> None:
@@ -256,7 +258,7 @@ class SnippetDataModule(ClipDataModule):
             reason = str(first) if len(problems) == 1 else reason
         raise DataError(f"no clips for {PARTS[part]} in {self.root!r}: {reason}")
 
-    def read(self, path: str | Path) -> Sample:
+    def read(self, path: str | Path) -> SampleDict:
         """The middle of a video (a file or a folder of images) as a clip for evaluation.
 
         Needs no data set, but intrinsics: `data.intrinsics`, or a calibration file near the folder.

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_cam.data.core.clips import Clip, Sample, Seed
+from lightning_cam.data.core.clips import Clip, SampleDict, Seed
 from lightning_cam.data.core.transforms import normalisation
 from lightning_cam.data.drives import cameras
-from lightning_cam.data.drives.drive import Drive, Stretch
+from lightning_cam.data.drives.drive import Drive, DriveClip
 from lightning_cam.data.drives.transforms import SnippetTransform, shrink
 from lightning_cam.data.video import frame_folders as images
 from lightning_cam.data.video.info import Pixels
@@ -60,12 +60,12 @@ class SnippetReader:
 
     def sample(
         self,
-        clip: Stretch,
+        clip: DriveClip,
         frames: Sequence[Pixels],
         *,
         truth: bool = False,
         seed: Seed | None = None,
-    ) -> Sample:
+    ) -> SampleDict:
         """Transform the frames of a clip into a raw sample.
 
         Args:
@@ -147,7 +147,7 @@ class SnippetReader:
             shrink(np.ascontiguousarray(frame), k * height, k * width) for frame in frames
         ])  # fmt: skip
 
-    def missing(self, clip: Clip | Stretch, error: str) -> Sample:
+    def missing(self, clip: Clip | DriveClip, error: str) -> SampleDict:
         """What stands for an unreadable clip in evaluation: zeros, none of them valid, raw."""
         steps, height, width = self.num_frames, self.transform.height, self.transform.width
         # Any camera that can be inverted.
@@ -162,7 +162,7 @@ class SnippetReader:
             "intrinsics": torch.from_numpy(camera).float(),
             "frame_idx": torch.zeros(steps, dtype=torch.int64),
             "time_s": torch.zeros(steps),
-            "sequence": clip.drive.name if isinstance(clip, Stretch) else "",
+            "sequence": clip.drive.name if isinstance(clip, DriveClip) else "",
             "clip_id": clip.clip_id,
             "path": str(clip.path),
             "error": error,
@@ -183,7 +183,7 @@ class SnippetReader:
 def _poses(drive: Drive, positions: NDArray[np.int64]) -> torch.Tensor:
     if drive.poses is None:
         return torch.full((len(positions), 4, 4), torch.nan)
-    return torch.from_numpy(cameras.relative(drive.poses[positions])).float()
+    return torch.from_numpy(cameras.relative_to_first(drive.poses[positions])).float()
 
 
 def _depth(drive: Drive, positions: NDArray[np.int64]) -> NDArray[np.float32]:

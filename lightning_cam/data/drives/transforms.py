@@ -16,6 +16,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from lightning_cam.data.core.arrays import FloatArray
 from lightning_cam.data.core.transforms import ColourJitter, normalisation, resize_mask
 from lightning_cam.data.drives import cameras
 from lightning_cam.data.video.info import Pixels
@@ -27,7 +28,7 @@ class SnippetView(NamedTuple):
 
     video: Tensor  # (3, T, H, W) uint8
     colour: Tensor  # (2, 3) float32, see `transforms.finish`
-    intrinsics: cameras.Array  # (3, 3) of H x W pixels
+    intrinsics: FloatArray  # (3, 3) of H x W pixels
     masks: Tensor | None  # (M, H, W) bool
 
 
@@ -86,9 +87,11 @@ class SnippetTransform:
         rows, columns = slice(top, top + self.height), slice(left, left + self.width)
         flipped = w < self.hflip
         h, w = frames[0].shape[:2]
-        k = cameras.cropped(cameras.resized(intrinsics, width / w, height / h), left, top)
+        k = cameras.cropped_intrinsics(
+            cameras.resized_intrinsics(intrinsics, width / w, height / h), left, top
+        )
         if flipped:
-            k = cameras.mirrored(k, self.width)
+            k = cameras.mirrored_intrinsics(k, self.width)
         colour = normalisation(self.mean, self.std)
         if generator is not None and self.jitter is not None:
             _, colour, _ = self.jitter(colour, generator)

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_cam.data.core.clips import Sample, finished
+from lightning_cam.data.core.arrays import FloatArray
+from lightning_cam.data.core.clips import SampleDict, finished
 from lightning_cam.data.drives import cameras
-from lightning_cam.data.drives.drive import Drive, Stretch, drive_of, image_size
+from lightning_cam.data.drives.drive import Drive, DriveClip, drive_of, image_size
 from lightning_cam.data.drives.reader import SnippetReader
 from lightning_cam.data.video import frame_folders as images
 from lightning_cam.data.video.info import Pixels, VideoInfo
@@ -20,8 +21,8 @@ from lightning_cam.errors import DataError, VideoReadError
 
 
 def read_middle(
-    path: Path, reader: SnippetReader, intrinsics: cameras.Array, snippet: int, max_gap: int
-) -> Sample:
+    path: Path, reader: SnippetReader, intrinsics: FloatArray, snippet: int, max_gap: int
+) -> SampleDict:
     """The middle of a video as a sample for evaluation, without ground truth.
 
     Args:
@@ -45,7 +46,7 @@ def read_middle(
             f"the intrinsics do not fit {str(path)!r}: {why}; set data.intrinsics=[FX,FY,CX,CY] "
             "of its images as they are"
         )
-    clip = Stretch(drive, start, count, reader.num_frames, (edge, count - edge))
+    clip = DriveClip(drive, start, count, reader.num_frames, (edge, count - edge))
     return {
         **reader.no_truth(),
         **finished(reader.sample(clip, frames)),
@@ -55,7 +56,7 @@ def read_middle(
 
 
 def _from_folder(
-    path: Path, reader: SnippetReader, intrinsics: cameras.Array, max_gap: int
+    path: Path, reader: SnippetReader, intrinsics: FloatArray, max_gap: int
 ) -> tuple[Drive, int, list[Pixels], Mask]:
     """The drive, where in it the clip begins, and its frames (T of them) with their validity."""
     drive = drive_of(path.absolute().name, path, images.numbered(path), intrinsics)
@@ -66,12 +67,12 @@ def _from_folder(
 
 
 def _from_file(
-    path: Path, reader: SnippetReader, intrinsics: cameras.Array, _: int
+    path: Path, reader: SnippetReader, intrinsics: FloatArray, _: int
 ) -> tuple[Drive, int, list[Pixels], Mask]:
     def middle(video: VideoInfo) -> NDArray[np.int64]:
         return temporal_window(video.num_frames, reader.num_frames)[0]
 
-    film, at, info = read_frames(path, middle, rate=reader.rate)
+    decoded, at, info = read_frames(path, middle, rate=reader.rate)
     count = info.num_frames
     drive = Drive(path.stem, (path,) * count, tuple(range(count)), intrinsics, times=info.times)
-    return drive, int(at[0]), list(film), temporal_window(count, reader.num_frames)[1]
+    return drive, int(at[0]), list(decoded), temporal_window(count, reader.num_frames)[1]

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from lightning_cam.data.core.listing import Problem
 from lightning_cam.data.core.selection import hold_out
-from lightning_cam.data.multispectral.names import FOLDERS, Row, actor_of
+from lightning_cam.data.multispectral.names import FOLDERS, ListedSequence, actor_of
 from lightning_cam.data.video import frame_folders as images
 from lightning_cam.errors import ConfigError
 
 
-def wrong_labels(rows: Sequence[Row], names: Sequence[str]) -> list[Problem]:
+def wrong_labels(rows: Sequence[ListedSequence], names: Sequence[str]) -> list[Problem]:
     """Rows whose label is of no class, or not that of their folder."""
     problems = []
     for row in rows:
@@ -28,25 +28,27 @@ def wrong_labels(rows: Sequence[Row], names: Sequence[str]) -> list[Problem]:
     return problems
 
 
-def _agree(one: Row, other: Row | None) -> bool:
+def _agree(one: ListedSequence, other: ListedSequence | None) -> bool:
     """Whether two rows are of one sequence in both spectra."""
     return other is not None and (one.part, one.label) == (other.part, other.label)
 
 
-def _by_pair(rows: Sequence[Row]) -> tuple[dict[str, Row], dict[str, Row]]:
+def _by_pair(
+    rows: Sequence[ListedSequence],
+) -> tuple[dict[str, ListedSequence], dict[str, ListedSequence]]:
     ir, tv = (
         {row.pair: row for row in rows if row.spectrum == spectrum} for spectrum in ("ir", "tv")
     )
     return ir, tv
 
 
-def pairs(rows: Sequence[Row]) -> list[Row]:
+def pairs(rows: Sequence[ListedSequence]) -> list[ListedSequence]:
     """The visible rows that have an infrared one of the same part and label."""
     ir, tv = _by_pair(rows)
     return [row for pair, row in tv.items() if _agree(row, ir.get(pair))]
 
 
-def unpaired(rows: Sequence[Row]) -> list[Problem]:
+def unpaired(rows: Sequence[ListedSequence]) -> list[Problem]:
     """Rows of one spectrum without one of the other, and those that do not agree."""
     ir, tv = _by_pair(rows)
     problems = []
@@ -54,7 +56,7 @@ def unpaired(rows: Sequence[Row]) -> list[Problem]:
         for pair, row in here.items():
             if pair not in there:
                 other = FOLDERS["tv" if row.spectrum == "ir" else "ir"]
-                why = f"it is not listed in {other}, too; add it there, or remove it"
+                why = f"it is not listed in {other}; add it there, or remove it"
                 problems.append(Problem("pair", row.below, why))
     for pair, row in tv.items():
         other_row = ir.get(pair)
@@ -64,9 +66,9 @@ def unpaired(rows: Sequence[Row]) -> list[Problem]:
     return problems
 
 
-def leaks(rows: Sequence[Row]) -> list[Problem]:
+def leaks(rows: Sequence[ListedSequence]) -> list[Problem]:
     """Actors who are in the training part and in the test part."""
-    parts: dict[int, dict[str, Row]] = defaultdict(dict)
+    parts: dict[int, dict[str, ListedSequence]] = defaultdict(dict)
     for row in rows:
         actor = actor_of(row.key)
         if actor is not None:
@@ -83,8 +85,8 @@ def leaks(rows: Sequence[Row]) -> list[Problem]:
 
 
 def on_disk(
-    top: Path, rows: Sequence[Row], names: Sequence[str]
-) -> tuple[list[Row], list[Problem]]:
+    top: Path, rows: Sequence[ListedSequence], names: Sequence[str]
+) -> tuple[list[ListedSequence], list[Problem]]:
     """The rows whose images are there, and what is missing.
 
     Args:
@@ -105,7 +107,7 @@ def on_disk(
     return there, problems
 
 
-def held_out(rows: Sequence[Row], actors: int) -> set[str]:
+def held_out(rows: Sequence[ListedSequence], actors: int) -> set[str]:
     """Keys that both spectra have in common, see `Row.pair`, of the sequences for validation.
 
     Those of the last actors of the training part or, with a warning, where the keys do not tell
@@ -131,7 +133,7 @@ def held_out(rows: Sequence[Row], actors: int) -> set[str]:
         return {pair for pair, actor in who.items() if actor in known[-actors:]}
     warnings.warn(
         f"the name {unknown!r} does not tell the actor (such as a01): sequences are held out for "
-        "validation one by one, their actors are in training, too",
+        "validation one by one, so their actors are in training as well",
         stacklevel=2,
     )
     labels = {row.pair: row.label for row in train}

@@ -11,16 +11,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from lightning_cam.data.core.listing import Problem
-from lightning_cam.data.multispectral.names import FOLDERS, Row, actor_of
+from lightning_cam.data.multispectral.names import FOLDERS, ListedSequence, actor_of
 from lightning_cam.data.video.frame_folders import is_frame_folder
 from lightning_cam.errors import DataError, command_line
 
-LISTS = "file_lists"
-PARTS = ("train", "test")
-CLASSES = 8  # of the data set, where nothing names them
+LISTS_FOLDER = "file_lists"
+LISTED_PARTS = ("train", "test")
+NUM_CLASSES = 8  # of the data set, where nothing names them
 _LAYOUT = (
-    f"SOIB/{{IR,TV}}/<folders>/0000.png ... and SOIB/{LISTS}/{{IR,TV}}_{{train,test}}.txt, or "
-    "SOIB/{IR,TV}/<action>/a<NN>_c<N>_r<N>/0000.png ..."
+    f"SOIB/{{IR,TV}}/<folders>/0000.png ... and SOIB/{LISTS_FOLDER}/{{IR,TV}}_{{train,test}}.txt, "
+    "or SOIB/{IR,TV}/<action>/a<NN>_c<N>_r<N>/0000.png ..."
 )
 _ASK = (
     "ask Fraunhofer IOSB for the data (see data/README.md) and set data.root=FOLDER, or train on "
@@ -48,23 +48,23 @@ def find_top(root: str | Path, spectra: Sequence[str]) -> Path:
     raise DataError(f"no multispectral data at {str(root)!r}: expected {_LAYOUT}; {_ASK}")
 
 
-def read_rows(top: Path, spectra: Sequence[str]) -> tuple[list[Row], list[Problem]]:
+def read_sequences(top: Path, spectra: Sequence[str]) -> tuple[list[ListedSequence], list[Problem]]:
     """All sequences that are listed or, where there are no lists, that there are.
 
     Raises:
         DataError: some lists are there and others are not, or nothing is found.
     """
     paths = {
-        (spectrum, part): top / LISTS / f"{FOLDERS[spectrum]}_{part}.txt"
+        (spectrum, part): top / LISTS_FOLDER / f"{FOLDERS[spectrum]}_{part}.txt"
         for spectrum in spectra
-        for part in PARTS
+        for part in LISTED_PARTS
     }
     absent = [path for path in paths.values() if not path.is_file()]
     if len(absent) == len(paths):
         return _scan(top, spectra)
     if absent:
         raise DataError(f"{str(absent[0])!r} is not there: copy it beside the other lists")
-    rows: dict[tuple[str, str], Row] = {}
+    rows: dict[tuple[str, str], ListedSequence] = {}
     problems = []
     for (spectrum, part), path in paths.items():
         for where, line in _lines(path):
@@ -78,7 +78,7 @@ def read_rows(top: Path, spectra: Sequence[str]) -> tuple[list[Row], list[Proble
             else:
                 rows[spectrum, row.key] = row
     if not rows:
-        raise DataError(f"the lists in {str(top / LISTS)!r} are empty: copy them again")
+        raise DataError(f"the lists in {str(top / LISTS_FOLDER)!r} are empty: copy them again")
     found = list(rows.values())
     return found, problems + _unlisted(top, spectra, {(row.spectrum, row.key) for row in found})
 
@@ -93,7 +93,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line.strip()
 
 
-def _parse(line: str, spectrum: str, part: str, where: str) -> Row | None:
+def _parse(line: str, spectrum: str, part: str, where: str) -> ListedSequence | None:
     """A row; folders may begin anywhere above or below that of the spectrum, and hold blanks."""
     words = line.rsplit(maxsplit=2)
     if len(words) != 3 or not words[1].isdecimal() or not words[2].lstrip("-").isdecimal():
@@ -101,10 +101,10 @@ def _parse(line: str, spectrum: str, part: str, where: str) -> Row | None:
     parts = PurePosixPath(words[0].replace("\\", "/")).parts
     above = [n for n, name in enumerate(parts) if name.lower() == spectrum]
     key = "/".join(parts[above[-1] + 1 if above else 0 :]).lstrip("/")
-    return Row(spectrum, key, int(words[2]), part, int(words[1]), where) if key else None
+    return ListedSequence(spectrum, key, int(words[2]), part, int(words[1]), where) if key else None
 
 
-def _scan(top: Path, spectra: Sequence[str]) -> tuple[list[Row], list[Problem]]:
+def _scan(top: Path, spectra: Sequence[str]) -> tuple[list[ListedSequence], list[Problem]]:
     """Sequences by their folders, of which the last fifth of the actors is for testing."""
     found = [(spectrum, key) for spectrum in spectra for key in _folders(top / FOLDERS[spectrum])]
     problems, named = [], []
@@ -120,7 +120,7 @@ def _scan(top: Path, spectra: Sequence[str]) -> tuple[list[Row], list[Problem]]:
     actors = sorted({actor_of(key) or 0 for _, key in named})
     last = set(actors[-max(1, round(len(actors) / 5)) :])
     rows = [
-        Row(spectrum, key, names.index(key.partition("/")[0]),
+        ListedSequence(spectrum, key, names.index(key.partition("/")[0]),
             "test" if actor_of(key) in last else "train")
         for spectrum, key in named
     ]  # fmt: skip
@@ -146,7 +146,7 @@ def _unlisted(top: Path, spectra: Sequence[str], listed: set[tuple[str, str]]) -
     ]
 
 
-def name_classes(rows: Sequence[Row], given: Path) -> list[str]:
+def name_classes(rows: Sequence[ListedSequence], given: Path) -> list[str]:
     """Names of the labels: those in a file, else of the folders if each label has its own, else
     numbers.
 
@@ -170,4 +170,4 @@ def name_classes(rows: Sequence[Row], given: Path) -> list[str]:
     agree = sum(labels[label_of[name]] for name, labels in votes.items())
     if sorted(label_of.values()) == list(range(len(votes))) and agree > 0.9 * len(rows):
         return sorted(label_of, key=label_of.__getitem__)
-    return [str(label) for label in range(max(CLASSES, 1 + max(label_of.values())))]
+    return [str(label) for label in range(max(NUM_CLASSES, 1 + max(label_of.values())))]

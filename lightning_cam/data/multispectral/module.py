@@ -23,7 +23,7 @@ from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Listing
 from lightning_cam.data.core.module import VideoDataModule, check_whole
 from lightning_cam.data.core.selection import select_classes
-from lightning_cam.data.core.transforms import to_frames
+from lightning_cam.data.core.transforms import denormalised_frames
 from lightning_cam.data.multispectral.checks import (
     held_out,
     leaks,
@@ -32,13 +32,18 @@ from lightning_cam.data.multispectral.checks import (
     unpaired,
     wrong_labels,
 )
-from lightning_cam.data.multispectral.lists import LISTS, find_top, name_classes, read_rows
-from lightning_cam.data.multispectral.names import FOLDERS, Row, actor_of
-from lightning_cam.data.multispectral.reader import SpectralReader, measure
+from lightning_cam.data.multispectral.lists import (
+    LISTS_FOLDER,
+    find_top,
+    name_classes,
+    read_sequences,
+)
+from lightning_cam.data.multispectral.names import FOLDERS, ListedSequence, actor_of
+from lightning_cam.data.multispectral.reader import SpectralReader, infrared_range
 from lightning_cam.errors import ConfigError, UnknownNameError
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and std
-SPECTRA = ("ir", "tv", "irtv")
+SPECTRUM_CHOICES = ("ir", "tv", "irtv")
 FUSIONS = ("union", "early")
 _SIDES = {"left": "right", "cw": "ccw", "clockwise": "counterclockwise"}
 _SIDES |= {other: one for one, other in _SIDES.items()}
@@ -50,7 +55,7 @@ class Multispectral(VideoDataModule):
 
     Training and test part are those of the lists; without lists the last fifth of the actors is
     for testing. Validation is the last actors of the training part, so that no actor is on both
-    sides. Where the folders' names do not tell actors (see `multispectral_lists`), a tenth of the
+    sides. Where the folders' names do not tell actors (see `names`), a tenth of the
     sequences is held out instead, with a warning.
 
     Classes are named by `file_lists/classes.txt` (a name a line, in the order of the labels), else
@@ -66,7 +71,7 @@ class Multispectral(VideoDataModule):
         ir_mean: of the infrared channel, in [0, 1].
         ir_std: of the infrared channel. (Of a union, all clips have `mean` and `std`.)
         ir_range: [low, high], what is black and what is white in infrared images of 16 bits.
-        registration: path of the cameras' matrices, see `spectra.load_registration`; None: the
+        registration: path of the cameras' matrices, see `reader.load_registration`; None: the
             file `registration.json` in `root`, if it is there. Without any, both images are
             brought to the same height and middle.
         val_actors: actors of the training part who are for validation.
@@ -88,8 +93,8 @@ class Multispectral(VideoDataModule):
         crop_shift: int | None = 32,
         **options: Any,
     ) -> None:
-        if spectrum not in SPECTRA:
-            raise UnknownNameError("data.spectrum", spectrum, SPECTRA)
+        if spectrum not in SPECTRUM_CHOICES:
+            raise UnknownNameError("data.spectrum", spectrum, SPECTRUM_CHOICES)
         if fusion not in FUSIONS:
             raise UnknownNameError("data.fusion", fusion, FUSIONS)
         check_whole(1, val_actors=val_actors)
@@ -136,7 +141,7 @@ class Multispectral(VideoDataModule):
             Name of the spectrum -> uint8 RGB `(B, T, H, W, 3)`; empty where clips are of one.
         """
         return {
-            name: to_frames(
+            name: denormalised_frames(
                 clip[:, list(channels)],
                 [self.mean[c] for c in channels],
                 [self.std[c] for c in channels],
@@ -175,9 +180,9 @@ class Multispectral(VideoDataModule):
         """
         if "ir" not in self.spectrum or self.reader.ir_range is not None:
             return
-        rows = read_rows(find_top(self.root, ["ir"]), ["ir"])[0]
+        rows = read_sequences(find_top(self.root, ["ir"]), ["ir"])[0]
         folders = [find_top(self.root, ["ir"]) / row.below for row in rows if row.part == "train"]
-        limits = measure(folders)
+        limits = infrared_range(folders)
         if limits is not None:
             raise ConfigError(
                 f"the infrared images in {self.root!r} have 16 bits: say what is black and what "
@@ -187,8 +192,8 @@ class Multispectral(VideoDataModule):
     def list_clips(self) -> Listing:
         needed = [name for name in FOLDERS if name in self.spectrum]
         top = find_top(self.root, needed)
-        rows, problems = read_rows(top, needed)
-        names = name_classes(rows, top / LISTS / "classes.txt")
+        rows, problems = read_sequences(top, needed)
+        names = name_classes(rows, top / LISTS_FOLDER / "classes.txt")
         classes = select_classes(names, self.given_classes)
         wrong = wrong_labels(rows, names)
         problems += wrong + leaks(rows)
@@ -209,7 +214,7 @@ class Multispectral(VideoDataModule):
             parts[part].append(self._clip(top, row, label))
         return Listing(classes, **parts, problems=problems + missing)
 
-    def _clip(self, top: Path, row: Row, label: int) -> Clip:
+    def _clip(self, top: Path, row: ListedSequence, label: int) -> Clip:
         spectrum = self.spectrum if len(self.inputs) == 1 else row.spectrum
         clip_id = row.key.replace("/", "_")
         truths = (

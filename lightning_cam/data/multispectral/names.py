@@ -20,7 +20,7 @@ _SPECTRUM = re.compile(r"(?<![^/_\-.])(?:ir|tv)(?![^/_\-.])", re.I)
 
 
 @dataclass(frozen=True)
-class Row:
+class ListedSequence:
     """A sequence of images in one spectrum, as listed."""
 
     spectrum: str  # "ir" or "tv"

@@ -11,9 +11,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from lightning_cam.data.core.clips import Clip, ClipReader, Sample
+from lightning_cam.data.core.arrays import FloatArray
+from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict
 from lightning_cam.data.multispectral.names import camera_of, partner, spectrum_of
 from lightning_cam.data.video import frame_folders as images
 from lightning_cam.data.video.info import Pixels, VideoInfo
@@ -22,7 +23,6 @@ from lightning_cam.data.video.sampling import Indices
 from lightning_cam.errors import DataError
 
 REGISTRATION = "registration.json"
-Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class SpectralReader(ClipReader):
             return self.spectrum
         return spectrum_of(path) or self.spectrum
 
-    def sample(self, clip: Clip, *args: Any, **options: Any) -> Sample:
+    def sample(self, clip: Clip, *args: Any, **options: Any) -> SampleDict:
         sample = super().sample(clip, *args, **options)
         return {**sample, "spectrum": self.shows(clip.path)}
 
-    def missing(self, clip: Clip, error: str) -> Sample:
+    def missing(self, clip: Clip, error: str) -> SampleDict:
         return {**super().missing(clip, error), "spectrum": self.shows(clip.path)}
 
     def _infrared(self, path: str | Path, select: Callable[[VideoInfo], ArrayLike]) -> VideoFrames:
@@ -84,20 +84,20 @@ class SpectralReader(ClipReader):
         frames, indices, info = super().read(tv, select)
 
         def aligned(video: VideoInfo) -> Indices:
-            return align(indices, info.num_frames, video.num_frames)
+            return same_moments(indices, info.num_frames, video.num_frames)
 
         warm = self._infrared(ir, aligned).frames
         height, width = frames.shape[1:3]
         matrix = self._matrix(tv)
         if matrix is None:
-            matrix = by_height(warm.shape[1:3], (height, width))
+            matrix = match_heights(warm.shape[1:3], (height, width))
         grid = np.stack([
             cv2.warpPerspective(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
             for image in warm[..., 0]
         ])  # fmt: skip
         return VideoFrames(np.concatenate([frames, grid[..., None]], axis=-1), indices, info)
 
-    def _matrix(self, tv: Path) -> Matrix | None:
+    def _matrix(self, tv: Path) -> FloatArray | None:
         """The registration of a sequence's camera, None where there is none at all."""
         at = max(n for n, name in enumerate(tv.parts) if name.lower() == "tv")
         if self.registration is not None:
@@ -120,7 +120,7 @@ class SpectralReader(ClipReader):
 
 
 @lru_cache(maxsize=8)
-def load_registration(path: str) -> Mapping[int | None, Matrix]:
+def load_registration(path: str) -> Mapping[int | None, FloatArray]:
     """Matrices (3, 3) that map infrared to visible pixels, x right and y down, by camera.
 
     The file maps a camera, by its number or as in the folders' names, to a matrix of 3 x 3
@@ -151,7 +151,7 @@ def _camera(name: str) -> int | None:
     return number
 
 
-def _homography(rows: Any) -> Matrix:
+def _homography(rows: Any) -> FloatArray:
     matrix = np.array(rows, dtype=np.float64)
     if matrix.shape == (2, 3):
         matrix = np.vstack([matrix, (0.0, 0.0, 1.0)])
@@ -161,14 +161,14 @@ def _homography(rows: Any) -> Matrix:
     return matrix
 
 
-def by_height(ir: tuple[int, ...], tv: tuple[int, ...]) -> Matrix:
+def match_heights(ir: tuple[int, ...], tv: tuple[int, ...]) -> FloatArray:
     """The map of images of two sizes (height, width) that have the same height and middle."""
     factor = tv[0] / ir[0]
     x, y = ((b - 1) / 2 - factor * (a - 1) / 2 for a, b in ((ir[1], tv[1]), (ir[0], tv[0])))
     return np.array([[factor, 0, x], [0, factor, y], [0, 0, 1]])
 
 
-def align(indices: ArrayLike, count: int, other: int) -> Indices:
+def same_moments(indices: ArrayLike, count: int, other: int) -> Indices:
     """Frames of a sequence of `other` frames at the times of those of one of `count` frames.
 
     Equal numbers where both have as many, else by the share of the time that has gone by.
@@ -179,7 +179,7 @@ def align(indices: ArrayLike, count: int, other: int) -> Indices:
     return np.floor(at * ((other - 1) / (count - 1)) + 0.5).astype(np.int64)
 
 
-def measure(folders: list[Path], images_each: int = 3) -> tuple[int, int] | None:
+def infrared_range(folders: list[Path], images_each: int = 3) -> tuple[int, int] | None:
     """The 1st and 99th percentile of infrared images of sixteen bits; None if they have eight.
 
     Args:

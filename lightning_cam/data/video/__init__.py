@@ -2,7 +2,7 @@
 
 from lightning_cam.data.video.reading import (
     READERS,
-    SUFFIXES,
+    VIDEO_SUFFIXES,
     VideoFrames,
     VideoInfo,
     check_reader,
@@ -14,7 +14,7 @@ from lightning_cam.data.video.reading import (
 
 __all__ = [
     "READERS",
-    "SUFFIXES",
+    "VIDEO_SUFFIXES",
     "VideoFrames",
     "VideoInfo",
     "check_reader",

@@ -49,7 +49,7 @@ class Index:
     counted: bool = False  # by decoding every frame, not by packets
 
 
-def scan(path: str | Path) -> Index:
+def scan_packets(path: str | Path) -> Index:
     """Index a video from its packets; only its first frame is decoded."""
     first, stamps, key_stamps, intact = None, [], [], True
     with _opened(path) as (container, stream):

@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_cam.data.video.info import PICTURES, SUFFIXES, Pixels, VideoInfo
+from lightning_cam.data.video.info import IMAGE_FOLDER, VIDEO_SUFFIXES, Pixels, VideoInfo
 from lightning_cam.data.video.sampling import Indices
 from lightning_cam.errors import VideoReadError
 
@@ -112,7 +112,7 @@ def names(path: str | Path) -> list[str]:
     return [name for _, name in numbered(path)]
 
 
-def scan(path: str | Path, rate: float | None, image: Decode | None = None) -> Folder:
+def scan_frame_folder(path: str | Path, rate: float | None, image: Decode | None = None) -> Folder:
     """Index a folder by its names; only its first image is decoded.
 
     Args:
@@ -145,7 +145,7 @@ def scan(path: str | Path, rate: float | None, image: Decode | None = None) -> F
         height=first.shape[0],
         width=first.shape[1],
         times=np.array(numbers, np.float64) / (rate or 1.0),
-        container=PICTURES,
+        container=IMAGE_FOLDER,
     )
     return Folder(info, names, first, image)
 
@@ -160,7 +160,7 @@ def _listed(folder: str | Path) -> tuple[list[tuple[int, str]], list[str]]:
                 continue
             if match := _NUMBERED.fullmatch(entry.name):
                 numbered.append((int(match[1]), entry.name))
-            elif entry.name.lower().endswith(SUFFIXES):
+            elif entry.name.lower().endswith(VIDEO_SUFFIXES):
                 videos.append(entry.name)
     return sorted(numbered), videos
 

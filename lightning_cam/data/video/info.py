@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from lightning_cam.data.video.sampling import Indices, resample_times
 from lightning_cam.errors import ConfigError, VideoReadError
 
-SUFFIXES = (
+VIDEO_SUFFIXES = (
     ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts",
     ".webm", ".wmv",
 )  # fmt: skip
-PICTURES = "images"  # in place of a container's name
+IMAGE_FOLDER = "images"  # in place of a container's name
 Pixels = NDArray[np.uint8]
 
 
@@ -53,7 +53,7 @@ class VideoInfo:
             remedy = (
                 "give the rate at which its images were taken (data.rate=12), or choose frames "
                 "by number instead"
-                if self.container == PICTURES
+                if self.container == IMAGE_FOLDER
                 else "choose frames by number instead, or set the rate "
                 "(ffmpeg -r 30 -i FILE OUT.mp4)"
             )

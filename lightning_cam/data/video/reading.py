@@ -34,13 +34,13 @@ from numpy.typing import ArrayLike
 from lightning_cam.data.video import container
 from lightning_cam.data.video import frame_folders as images
 from lightning_cam.data.video.frame_folders import is_frame_folder
-from lightning_cam.data.video.info import SUFFIXES, Pixels, VideoInfo
+from lightning_cam.data.video.info import VIDEO_SUFFIXES, Pixels, VideoInfo
 from lightning_cam.data.video.sampling import Indices, temporal_window, uniform_segments
 from lightning_cam.errors import ConfigError, VideoReadError
 
 __all__ = [
     "READERS",
-    "SUFFIXES",
+    "VIDEO_SUFFIXES",
     "VideoFrames",
     "VideoInfo",
     "check_reader",
@@ -144,9 +144,9 @@ def read_frames(
     check_reader(reader)
     with _named(path, rate):
         if Path(path).is_dir():
-            folder = images.scan(path, rate, image)
+            folder = images.scan_frame_folder(path, rate, image)
             return _read(folder.info, select, folder.decode)
-        index = container.scan(path)
+        index = container.scan_packets(path)
         try:
             return _read(index.info, select, partial(container.decode, index, reader=reader))
         except container.OutOfStepError:
@@ -174,8 +174,8 @@ def probe(path: str | Path, *, rate: float | None = None) -> VideoInfo:
     """
     with _named(path, rate):
         if Path(path).is_dir():
-            return images.scan(path, rate).info
-        index = container.scan(path)
+            return images.scan_frame_folder(path, rate).info
+        index = container.scan_packets(path)
         # In order there is nothing to trust but the decoder, so frames are counted by it.
         return (index if index.seekable or index.counted else container.recount(index)).info
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning_cam.data.clips.ucf11 import UCF11
 from lightning_cam.data.core.module import SMALL, check_whole
-from lightning_cam.synthetic.actions.files import CLASSES, FLIP_PAIRS, render
+from lightning_cam.synthetic.actions.files import CLASSES, FLIP_PAIRS, render_actions
 
 
 class SyntheticActions(UCF11):
@@ -56,4 +56,4 @@ class SyntheticActions(UCF11):
 
     def prepare_data(self) -> None:
         """Render the data unless it is there."""
-        render(self.root, **self.rendering)
+        render_actions(self.root, **self.rendering)

@@ -13,22 +13,25 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import av
 import numpy as np
 
+from lightning_cam.data.core.arrays import Array
 from lightning_cam.data.core.ground_truth import Truth, truth_path
 from lightning_cam.errors import DataError
-from lightning_cam.files import whole_file
 from lightning_cam.synthetic.actions import scene
-from lightning_cam.synthetic.actions.scene import FPS, FRAMES, TIMES, Array
+from lightning_cam.synthetic.actions.scene import (
+    FPS,
+    FRAMES,
+    TIMES,
+)
+from lightning_cam.synthetic.images import write_frames
 from lightning_cam.synthetic.rendering import render_once
 
-VERSION = 2
+REVISION = 2
 CLASSES = (
     "move_left", "move_right", "move_up", "move_down", "rotate_cw", "rotate_ccw",
     "expand", "shrink", "oscillate", "blink", "circle",
@@ -38,7 +41,7 @@ FLIP_PAIRS = (("move_left", "move_right"), ("rotate_cw", "rotate_ccw"))
 DURATION = FRAMES / FPS
 
 
-class ClipKey(NamedTuple):
+class ActionKey(NamedTuple):
     """Which clip: class index, group and clip number, both from 1."""
 
     label: int
@@ -75,7 +78,7 @@ class Track:
         return np.stack([self.cx, self.cy, self.radius, self.angle, self.gain], axis=1)
 
 
-def render(
+def render_actions(
     root: str | Path,
     *,
     groups: int = 25,
@@ -111,7 +114,7 @@ def render(
     keys = _keys(groups, names, clips)
     manifest = {
         "name": "synthetic_actions",
-        "version": VERSION,
+        "version": REVISION,
         "seed": seed,
         "size": size,
         "groups": groups,
@@ -122,17 +125,17 @@ def render(
         "files": 2 * len(keys),
         # Of the raw frames: codecs may differ between builds of FFmpeg, these must not.
         "sha256": {
-            key.clip_id: hashlib.sha256(draw(key, seed, size)[0].tobytes()).hexdigest()
+            key.clip_id: hashlib.sha256(draw_action(key, seed, size)[0].tobytes()).hexdigest()
             for key in (keys[0], keys[len(keys) // 2], keys[-1])
         },
     }
-    write = partial(write_clip, seed=seed, size=size)
+    write = partial(write_action, seed=seed, size=size)
     return render_once(root, manifest, keys, write, _files, processes=processes)
 
 
-def _keys(groups: int, classes: Sequence[str], clips: int) -> list[ClipKey]:
+def _keys(groups: int, classes: Sequence[str], clips: int) -> list[ActionKey]:
     return [
-        ClipKey(CLASSES.index(name), group, clip)
+        ActionKey(CLASSES.index(name), group, clip)
         for group in range(1, groups + 1)  # group outermost: its look is computed once
         for name in classes
         for clip in range(1, clips + 1)
@@ -145,24 +148,25 @@ def _files(manifest: dict[str, Any]) -> Iterator[str]:
         yield from (path.as_posix() for path in key.files)
 
 
-def write_clip(root: Path, key: ClipKey, *, seed: int, size: int) -> None:
+def write_action(root: Path, key: ActionKey, *, seed: int, size: int) -> None:
     """Render one clip: its video and its ground truth."""
-    frames, masks, track = draw(key, seed, size)
+    frames, masks, track = draw_action(key, seed, size)
     video, truth = (root / file for file in key.files)
-    _encode(video, frames)
+    # MPEG-1 program streams, as the files of UCF11 are.
+    write_frames(video, frames, FPS, "mpeg1video", "mpeg", bit_rate=150_000)
     Truth(masks, track.onset, track.offset, track.state).write(truth)
 
 
-def draw(key: ClipKey, seed: int = 0, size: int = 96) -> tuple[Array, Array, Track]:
+def draw_action(key: ActionKey, seed: int = 0, size: int = 96) -> tuple[Array, Array, Track]:
     """Draw a clip: frames uint8 (FRAMES, S, S, 3), actor masks bool (FRAMES, S, S), track."""
     rng = np.random.default_rng([seed, *key])
     track = _track(rng, CLASSES[key.label], size)
-    texture, patches = scene.look(seed, key.group, size)
-    frames = scene.background(rng, texture, size)
+    texture, patches = scene.group_textures(seed, key.group, size)
+    frames = scene.pan_background(rng, texture, size)
     for _ in range(rng.integers(1, 3)):
-        scene.distract(rng, frames, size)
-    actor = scene.act(patches, track.state, size)
-    return scene.over(actor, frames), actor[..., 3] > 127, track
+        scene.paint_distractor(rng, frames, size)
+    actor = scene.paint_actor(patches, track.state, size)
+    return scene.composite(actor, frames), actor[..., 3] > 127, track
 
 
 def _track(rng: np.random.Generator, name: str, size: int) -> Track:
@@ -208,16 +212,3 @@ def _track(rng: np.random.Generator, name: str, size: int) -> Track:
     return Track(
         onset, onset + length, np.clip(cx, low, high), np.clip(cy, low, high), radius, angle, gain
     )
-
-
-def _encode(path: Path, frames: Array) -> None:
-    """Write an MPEG-1 program stream, as the files of UCF11 are."""
-    with whole_file(path) as file, av.open(file.name, "w", format="mpeg") as container:
-        stream = container.add_stream("mpeg1video", rate=Fraction(FPS))
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        stream.bit_rate = 150_000
-        stream.codec_context.thread_count = 1
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())

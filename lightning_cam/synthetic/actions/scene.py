@@ -5,11 +5,11 @@ from __future__ import annotations
 import colorsys
 import math
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+
+from lightning_cam.data.core.arrays import Array
 
 FPS = 30
 FRAMES = 72
@@ -21,11 +21,9 @@ PATCH_RADIUS = 0.20  # disc radius in the actor's patch, in frame sizes: never e
 REACH = 1.56  # half side of the patch in disc radii: disc, ear and a margin
 SUPERSAMPLE = 4
 
-Array = NDArray[Any]
-
 
 @lru_cache(maxsize=2)
-def look(seed: int, group: int, size: int) -> tuple[Array, Array]:
+def group_textures(seed: int, group: int, size: int) -> tuple[Array, Array]:
     """A group's background float32 (2S, 2S, 3) and actor patches uint8 (2, P, P, 4)."""
     rng = np.random.default_rng([seed, 1000 + group])
     hue = rng.uniform()
@@ -80,7 +78,7 @@ def _rgba(hue: float, saturation: float, value: float) -> list[float]:
     return [*(round(255 * channel) for channel in rgb), 255]
 
 
-def background(rng: np.random.Generator, texture: Array, size: int) -> Array:
+def pan_background(rng: np.random.Generator, texture: Array, size: int) -> Array:
     """A window that pans over the texture at constant velocity."""
     start = size * (1 + rng.uniform(-0.35, 0.35, 2))
     heading, distance = rng.uniform(0, 2 * math.pi), rng.uniform(0, 0.10) * size
@@ -92,11 +90,11 @@ def background(rng: np.random.Generator, texture: Array, size: int) -> Array:
     return frames
 
 
-def act(patches: Array, poses: Array, size: int) -> Array:
+def paint_actor(patches: Array, poses: Array, size: int) -> Array:
     """The actor in every frame: premultiplied RGBA uint8 (FRAMES, S, S, 4).
 
     Args:
-        patches: from `look`.
+        patches: from `group_textures`.
         poses: (FRAMES, 5) cx, cy, radius, angle (clockwise, 0 = ear up), rim gain (0 or 1).
         size: of the frame.
     """
@@ -112,13 +110,13 @@ def act(patches: Array, poses: Array, size: int) -> Array:
     return actor
 
 
-def over(actor: Array, frames: Array) -> Array:
+def composite(actor: Array, frames: Array) -> Array:
     """Premultiplied "over" in integers: the same on every machine."""
     clear = 255 - actor[..., 3:].astype(np.uint16)
     return actor[..., :3] + ((frames * clear + 127) // 255).astype(np.uint8)
 
 
-def distract(rng: np.random.Generator, frames: Array, size: int) -> None:
+def paint_distractor(rng: np.random.Generator, frames: Array, size: int) -> None:
     """Draw one distractor into all frames; its motion has nothing to do with the class."""
     outline = _OUTLINES[rng.integers(len(_OUTLINES))]
     motion = rng.choice(("drift", "spin", "pulse", "sway", "still"))

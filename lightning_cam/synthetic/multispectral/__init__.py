@@ -7,7 +7,21 @@ lie the masks of body, arm and paddle in both spectra, and the interval of the a
 from __future__ import annotations
 
 from lightning_cam.synthetic.multispectral.appearance import registration
-from lightning_cam.synthetic.multispectral.files import ClipKey, draw, film, render
+from lightning_cam.synthetic.multispectral.files import (
+    SequenceKey,
+    draw_sequence,
+    draw_sequence_from,
+    render_multispectral,
+)
 from lightning_cam.synthetic.multispectral.motions import ACTIONS, FLIP_PAIRS, evidence
 
-__all__ = ["ACTIONS", "FLIP_PAIRS", "ClipKey", "draw", "evidence", "film", "registration", "render"]
+__all__ = [
+    "ACTIONS",
+    "FLIP_PAIRS",
+    "SequenceKey",
+    "draw_sequence",
+    "draw_sequence_from",
+    "evidence",
+    "registration",
+    "render_multispectral",
+]

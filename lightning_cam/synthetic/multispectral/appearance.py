@@ -10,11 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lightning_cam.synthetic.multispectral.motions import Array
+from lightning_cam.data.core.arrays import Array
 
-CAMERAS = (1, 2)
+CAMERA_NUMBERS = (1, 2)
 IR_SIZE, TV_SIZE = (60, 80), (68, 120)  # height, width
-FINE = 4  # painted larger by this factor, then shrunk
+SUPERSAMPLE = 4  # painted larger by this factor, then shrunk
 AMBIENT = 0.25  # of the infrared image, 0 to 1
 LAMP = (-0.40, -0.33), 0.045  # its place in frame heights from the middle, and radius
 
@@ -33,7 +33,7 @@ _HAIR = ((44, 34, 30), (92, 62, 40), (176, 140, 84), (150, 148, 146))
 
 
 @dataclass(frozen=True)
-class Look:
+class PersonAppearance:
     """What a camera sees of an actor and the room, at a factor `scale` of the small sizes.
 
     Attributes:
@@ -82,7 +82,7 @@ def registration(camera: int, scale: int = 1) -> Array:
 
 
 @lru_cache(maxsize=2)
-def look(seed: int, actor: int, camera: int, scale: int = 1) -> Look:
+def appearance_of(seed: int, actor: int, camera: int, scale: int = 1) -> PersonAppearance:
     """How an actor and the room look to a camera."""
     rng = np.random.default_rng([seed, 1_000_000 + actor])
     coat = rng.uniform(0.85, 1.15) * np.array(_COATS[rng.integers(len(_COATS))])
@@ -106,7 +106,7 @@ def look(seed: int, actor: int, camera: int, scale: int = 1) -> Look:
     grid = np.mgrid[:height, :width]
     away = np.hypot(grid[0] - row, grid[1] - column) / (radius * pixels)
     heat += (0.62 * np.exp(-(away**4)) + 0.10 * np.exp(-(away**2) / 8)).astype(np.float32)
-    return Look(
+    return PersonAppearance(
         **person,
         wall=wall,
         heat=heat.astype(np.float32),
@@ -116,8 +116,8 @@ def look(seed: int, actor: int, camera: int, scale: int = 1) -> Look:
 
 
 def _wall(rng: np.random.Generator, camera: int, scale: int) -> Array:
-    """Wallpaper, an image, a floor, and the lamp; camera 2 sees all but the lamp mirrored."""
-    rows, columns = (FINE * scale * side for side in TV_SIZE)
+    """Wallpaper, a framed picture, a floor, and the lamp; to camera 2 all but the lamp mirrored."""
+    rows, columns = (SUPERSAMPLE * scale * side for side in TV_SIZE)
 
     def noise(*cells: int) -> Array:
         coarse = rng.uniform(-0.5, 0.5, cells).astype(np.float32)
@@ -148,9 +148,9 @@ def _wall(rng: np.random.Generator, camera: int, scale: int) -> Array:
         room = room[:, ::-1]
     pixels = np.ascontiguousarray(np.clip(room, 0, 255).astype(np.uint8))
     (x0, y0), radius = LAMP
-    fine = finer(view("tv", camera, scale), FINE)
+    fine = finer(view("tv", camera, scale), SUPERSAMPLE)
     column, row = np.rint((fine @ (x0, y0, 1))[:2]).astype(int).tolist()
-    size = _VIEWS["tv", camera][0] * scale * FINE
+    size = _VIEWS["tv", camera][0] * scale * SUPERSAMPLE
     cv2.line(pixels, (column, row), (column, -1), (60, 58, 56), max(1, round(0.012 * size)))
     cv2.circle(pixels, (column, row), round(1.15 * radius * size), (150, 130, 90), -1)
     cv2.circle(pixels, (column, row), round(0.9 * radius * size), (255, 246, 214), -1)

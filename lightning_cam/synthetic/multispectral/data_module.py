@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning_cam.data.core.module import SMALL, check_whole
 from lightning_cam.data.multispectral.module import Multispectral
-from lightning_cam.synthetic.multispectral import ACTIONS, render
+from lightning_cam.synthetic.multispectral import ACTIONS, render_multispectral
 
 
 class SyntheticMultispectral(Multispectral):
@@ -64,4 +64,4 @@ class SyntheticMultispectral(Multispectral):
 
     def prepare_data(self) -> None:
         """Render the data unless it is there."""
-        render(self.root, **self.rendering)
+        render_multispectral(self.root, **self.rendering)

@@ -14,30 +14,34 @@ import numpy as np
 
 from lightning_cam.data.core.ground_truth import Truth
 from lightning_cam.errors import DataError
-from lightning_cam.files import write_bytes, write_text
+from lightning_cam.files import write_text
+from lightning_cam.synthetic.images import write_images
 from lightning_cam.synthetic.multispectral import painting
-from lightning_cam.synthetic.multispectral.appearance import CAMERAS, look, registration
+from lightning_cam.synthetic.multispectral.appearance import (
+    CAMERA_NUMBERS,
+    appearance_of,
+    registration,
+)
 from lightning_cam.synthetic.multispectral.motions import (
     ACTIONS,
     FPS,
     FRAMES,
-    Array,
-    Scene,
+    Performance,
     evidence,
-    script,
+    perform,
 )
 from lightning_cam.synthetic.rendering import render_once
 
 REVISION = 1
 FOLDER = "SOIB"
-SPECTRA = ("IR", "TV")
+SPECTRUM_FOLDERS = ("IR", "TV")
 # Fast, and smaller than with long searches: noise does not repeat.
 _PNG = (
     cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
 )  # fmt: skip
 
 
-class ClipKey(NamedTuple):
+class SequenceKey(NamedTuple):
     """Which sequence: index of its action; actor, camera and repetition, these from 1."""
 
     action: int
@@ -52,12 +56,12 @@ class ClipKey(NamedTuple):
         return f"{ACTIONS[self.action]}/{of}"
 
 
-class Drawn(NamedTuple):
+class DrawnSequence(NamedTuple):
     """A sequence in both spectra, and what happens in it."""
 
-    ir: painting.Sequence
-    tv: painting.Sequence
-    scene: Scene
+    ir: painting.PaintedSequence
+    tv: painting.PaintedSequence
+    scene: Performance
 
     def truth(self, action: str, spectrum: str) -> Truth:
         """Ground truth of "ir", "tv", or "irtv": the visible image with both spectra's evidence.
@@ -72,19 +76,21 @@ class Drawn(NamedTuple):
         return Truth(mask, scene.onset, scene.offset, scene.state, parts)
 
 
-def draw(key: ClipKey, seed: int = 0, scale: int = 1) -> Drawn:
+def draw_sequence(key: SequenceKey, seed: int = 0, scale: int = 1) -> DrawnSequence:
     """Draw a sequence. It depends on the arguments alone, whatever else is drawn."""
-    return film(np.random.default_rng([seed, *key]), key, seed, scale)
+    return draw_sequence_from(np.random.default_rng([seed, *key]), key, seed, scale)
 
 
-def film(rng: np.random.Generator, key: ClipKey, seed: int = 0, scale: int = 1) -> Drawn:
+def draw_sequence_from(
+    rng: np.random.Generator, key: SequenceKey, seed: int = 0, scale: int = 1
+) -> DrawnSequence:
     """Draw a sequence from the given random numbers; `seed` is of how actor and room look."""
-    scene = script(rng, ACTIONS[key.action])
-    person = look(seed, key.actor, key.camera, scale)
-    return Drawn(*painting.paint(person, scene, key.camera, rng, scale), scene)
+    scene = perform(rng, ACTIONS[key.action])
+    person = appearance_of(seed, key.actor, key.camera, scale)
+    return DrawnSequence(*painting.paint_spectra(person, scene, key.camera, rng, scale), scene)
 
 
-def render(
+def render_multispectral(
     root: str | Path,
     *,
     actors: int = 10,
@@ -140,7 +146,7 @@ def render(
         "actions": names,
         "fps": FPS,
         "sha256": {
-            key.name: _checksum(draw(key, seed, scale))
+            key.name: _checksum(draw_sequence(key, seed, scale))
             for key in (keys[0], keys[len(keys) // 2], keys[-1])
         },
     }
@@ -148,23 +154,23 @@ def render(
     return render_once(root, manifest, [None, *keys], write, _files, processes=processes)
 
 
-def _checksum(drawn: Drawn) -> str:
+def _checksum(drawn: DrawnSequence) -> str:
     pixels = drawn.ir.frames.tobytes() + drawn.tv.frames.tobytes()
     return hashlib.sha256(pixels).hexdigest()
 
 
-def _keys(names: Sequence[str], actors: int, repetitions: int) -> list[ClipKey]:
+def _keys(names: Sequence[str], actors: int, repetitions: int) -> list[SequenceKey]:
     """All sequences, those of one actor before one camera together: their look is drawn once."""
     return [
-        ClipKey(ACTIONS.index(name), actor, camera, repetition)
+        SequenceKey(ACTIONS.index(name), actor, camera, repetition)
         for actor in range(1, actors + 1)
-        for camera in CAMERAS
+        for camera in CAMERA_NUMBERS
         for name in names
         for repetition in range(1, repetitions + 1)
     ]
 
 
-def _all_keys(manifest: dict[str, Any]) -> list[ClipKey]:
+def _all_keys(manifest: dict[str, Any]) -> list[SequenceKey]:
     return _keys(manifest["actions"], manifest["actors"], manifest["repetitions"])
 
 
@@ -175,24 +181,26 @@ def _list(spectrum: str, part: str) -> str:
 def _files(manifest: dict[str, Any]) -> Iterator[str]:
     """Relative paths of all files of a rendering."""
     yield "registration.json"
-    for spectrum in SPECTRA:
+    for spectrum in SPECTRUM_FOLDERS:
         yield from (_list(spectrum, part) for part in ("train", "test"))
     for key in _all_keys(manifest):
-        for spectrum in (*SPECTRA, "IRTV"):
+        for spectrum in (*SPECTRUM_FOLDERS, "IRTV"):
             yield f"ground_truth/{spectrum}/{key.name}.npz"
-        for spectrum in SPECTRA:
+        for spectrum in SPECTRUM_FOLDERS:
             yield from (f"{FOLDER}/{spectrum}/{key.name}/{i:04d}.png" for i in range(FRAMES))
 
 
-def _write(root: Path, key: ClipKey | None, *, manifest: dict[str, Any]) -> None:
+def _write(root: Path, key: SequenceKey | None, *, manifest: dict[str, Any]) -> None:
     """Render a sequence and its ground truth; or, for None, write what names them all."""
     if key is None:
         _write_lists(root, manifest)
         return
-    drawn = draw(key, manifest["seed"], manifest["scale"])
+    drawn = draw_sequence(key, manifest["seed"], manifest["scale"])
     for spectrum, sequence in (("IR", drawn.ir), ("TV", drawn.tv)):
-        _write_images(root / FOLDER / spectrum / key.name, sequence.frames)
-    for spectrum in (*SPECTRA, "IRTV"):
+        write_images(
+            root / FOLDER / spectrum / key.name, sequence.frames, "{:04d}.png", options=_PNG
+        )
+    for spectrum in (*SPECTRUM_FOLDERS, "IRTV"):
         truth = drawn.truth(ACTIONS[key.action], spectrum.lower())
         truth.write(root / "ground_truth" / spectrum / f"{key.name}.npz")
 
@@ -200,7 +208,7 @@ def _write(root: Path, key: ClipKey | None, *, manifest: dict[str, Any]) -> None
 def _write_lists(root: Path, manifest: dict[str, Any]) -> None:
     actors, names = manifest["actors"], manifest["actions"]
     keys = sorted(_all_keys(manifest))
-    for spectrum in SPECTRA:
+    for spectrum in SPECTRUM_FOLDERS:
         for part in ("train", "test"):
             rows = "".join(
                 f"{key.name} {FRAMES} {names.index(ACTIONS[key.action])}\n"
@@ -210,7 +218,7 @@ def _write_lists(root: Path, manifest: dict[str, Any]) -> None:
             write_text(root / _list(spectrum, part), rows)
     matrices = {
         f"c{camera}": registration(camera, manifest["scale"]).round(6).tolist()
-        for camera in CAMERAS
+        for camera in CAMERA_NUMBERS
     }
     write_text(root / "registration.json", json.dumps(matrices, indent=1) + "\n")
 
@@ -218,10 +226,3 @@ def _write_lists(root: Path, manifest: dict[str, Any]) -> None:
 def held_actors(actors: int) -> int:
     """How many of the actors, the last ones, are for testing: a fifth."""
     return max(1, round(actors / 5))
-
-
-def _write_images(folder: Path, frames: Array) -> None:
-    for i, frame in enumerate(frames):
-        bgr = frame[..., ::-1] if frame.ndim == 3 else frame
-        _, data = cv2.imencode(".png", np.ascontiguousarray(bgr), _PNG)
-        write_bytes(folder / f"{i:04d}.png", data.tobytes())

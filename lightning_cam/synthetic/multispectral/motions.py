@@ -13,12 +13,11 @@ is uniform between these at all times, and independent.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from lightning_cam.data.core.arrays import Array
 
 FPS = 12.5
 FRAMES = 40
@@ -29,13 +28,13 @@ ACTIONS = (
 FLIP_PAIRS = (("step_left", "step_right"), ("swing_ccw", "swing_cw"))
 # Which parts carry the evidence, as each spectrum sees them. Without any, the action cannot be
 # told from its partner there.
-EVIDENCE: dict[str, dict[str, tuple[str, ...]]] = {
+EVIDENCE_PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "paddle": {"ir": (), "tv": ("paddle",)},
     "step": {"ir": ("body", "arm"), "tv": ("body", "arm", "paddle")},
     "swing": {"ir": ("arm",), "tv": ()},
     "wave": {"ir": ("arm",), "tv": ("paddle",)},
 }
-STATE = ("x", "arm angle", "arm y", "paddle x", "paddle y")
+STATE_COLUMNS = ("x", "arm angle", "arm y", "paddle x", "paddle y")
 
 _STEP = 0.10  # frame heights to each side
 _SWING = np.radians(75)  # to each side of upright
@@ -43,14 +42,14 @@ _LIFT = 0.17  # to each side of the middle
 _WAVE = 0.09  # to each side
 
 
-class Beat(NamedTuple):
+class Interval(NamedTuple):
     """When an action happens, in frames."""
 
     onset: float
     length: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Beat:
+    def draw(cls, rng: np.random.Generator) -> Interval:
         length = rng.uniform(23, 29)
         return cls(rng.uniform(2, FRAMES - 3 - length), length)
 
@@ -60,7 +59,7 @@ class Beat(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Scene:
+class Performance:
     """Where everything is in each of n frames; lengths are in frame heights, y down.
 
     Attributes:
@@ -83,25 +82,25 @@ class Scene:
 
     @property
     def state(self) -> Array:
-        """(n, 5), see `STATE`."""
+        """(n, 5), see `STATE_COLUMNS`."""
         side = np.full_like(self.x, self.side)
         return np.column_stack([self.x, self.angle, self.arm, side, self.paddle])
 
 
 def evidence(action: str, spectrum: str) -> tuple[str, ...]:
     """Parts that show the action in a spectrum: "ir", "tv", or both fused ("irtv")."""
-    of = EVIDENCE[action.partition("_")[0]]
+    of = EVIDENCE_PARTS[action.partition("_")[0]]
     return of[spectrum] if spectrum in of else tuple(dict.fromkeys(of["ir"] + of["tv"]))
 
 
-def script(rng: np.random.Generator, action: str) -> Scene:
+def perform(rng: np.random.Generator, action: str) -> Performance:
     """Draw a performance of one of `ACTIONS`.
 
     The two of a pair draw the same numbers: from equal generators come performances that differ
     in one thing alone, the direction in which the body, the arm or the paddle moves.
     """
     t = np.arange(FRAMES, dtype=float)
-    beat = Beat.draw(rng)
+    beat = Interval.draw(rng)
     frozen = [_frozen(rng) for _ in range(3)]
     waving = rng.uniform(-1, 1, 2)  # where arm and paddle begin
     ways, half = rng.choice((-1, 1), 2), int(rng.integers(2))
@@ -112,7 +111,7 @@ def script(rng: np.random.Generator, action: str) -> Scene:
         for name, value in zip(("step", "swing", "paddle"), frozen, strict=True)
     )
     halves = [half, half if sign > 0 else 1 - half]  # of arm and paddle
-    bursts = [Beat(beat.onset + n * beat.length / 2, beat.length / 2) for n in halves]
+    bursts = [Interval(beat.onset + n * beat.length / 2, beat.length / 2) for n in halves]
     if kind != "wave":
         bursts, arm, paddle = [beat], *(np.full(FRAMES, at) for at in waving)
     else:
@@ -120,7 +119,7 @@ def script(rng: np.random.Generator, action: str) -> Scene:
             _reflected(start + way * 4 * burst.progress(t))  # a cycle is four units long
             for start, way, burst in zip(waving, ways, bursts, strict=True)
         )
-    return Scene(
+    return Performance(
         x=_STEP * step + place,
         angle=_SWING * swing,
         arm=_WAVE * arm,
@@ -133,7 +132,7 @@ def script(rng: np.random.Generator, action: str) -> Scene:
 
 def _frozen(rng: np.random.Generator) -> float:
     """Where a motion in a random direction is at a random moment, from -1 to 1."""
-    beat, t = Beat.draw(rng), rng.integers(FRAMES)
+    beat, t = Interval.draw(rng), rng.integers(FRAMES)
     return float(rng.choice((-1, 1)) * (2 * beat.progress(np.array(t)) - 1))
 
 

@@ -13,17 +13,20 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lightning_cam.data.core.arrays import Array
 from lightning_cam.synthetic.multispectral.appearance import (
-    FINE,
     IR_SIZE,
+    SUPERSAMPLE,
     TV_SIZE,
-    Look,
+    PersonAppearance,
     finer,
     view,
 )
-from lightning_cam.synthetic.multispectral.motions import Array, Scene
+from lightning_cam.synthetic.multispectral.motions import (
+    Performance,
+)
 
-PARTS = ("body", "arm", "paddle")
+PERSON_PARTS = ("body", "arm", "paddle")
 
 _HEAD, _COAT, _LEGS, _ARM = 0.90, 0.56, 0.50, 0.92  # warmth
 _NOISE = 0.007  # of the infrared sensor, from frame to frame
@@ -38,14 +41,16 @@ class Shape(NamedTuple):
     colour: Array | None = None  # None: as what is behind it
 
 
-class Sequence(NamedTuple):
+class PaintedSequence(NamedTuple):
     """Images of one spectrum."""
 
     frames: Array  # (n, H, W) or (n, H, W, 3) uint8
     parts: dict[str, Array]  # (n, H, W) bool each, where the part is, seen or not
 
 
-def shapes(look: Look, angle: float, arm: float, paddle: float, side: int) -> list[Shape]:
+def shapes(
+    look: PersonAppearance, angle: float, arm: float, paddle: float, side: int
+) -> list[Shape]:
     """A person from the back to the front."""
     joint = np.array([0.0, 0.06 - arm])
     hand = joint + 0.125 * np.array([math.sin(angle), -math.cos(angle)])
@@ -75,9 +80,13 @@ def shapes(look: Look, angle: float, arm: float, paddle: float, side: int) -> li
     ]
 
 
-def paint(look: Look, scene: Scene, camera: int, rng: np.random.Generator, scale: int = 1) -> tuple[
-    Sequence, Sequence
-]:  # fmt: skip
+def paint_spectra(
+    look: PersonAppearance,
+    scene: Performance,
+    camera: int,
+    rng: np.random.Generator,
+    scale: int = 1,
+) -> tuple[PaintedSequence, PaintedSequence]:
     """Paint a sequence.
 
     Args:
@@ -91,24 +100,24 @@ def paint(look: Look, scene: Scene, camera: int, rng: np.random.Generator, scale
         Infrared, one channel, and visible, RGB.
     """
     light = rng.uniform(0.55, 1.0) * rng.uniform(0.95, 1.05, 3)
-    ir, tv = (finer(view(name, camera, scale), FINE) for name in ("ir", "tv"))
+    ir, tv = (finer(view(name, camera, scale), SUPERSAMPLE) for name in ("ir", "tv"))
     (h, w), (height, width) = ((scale * size[0], scale * size[1]) for size in (IR_SIZE, TV_SIZE))
     count = len(scene.x)
     warm = np.empty((count, h, w), np.uint8)
     seen = np.empty((count, height, width, 3), np.uint8)
     ids = (
-        np.zeros((count, FINE * h, FINE * w), np.uint8),
-        np.zeros((count, FINE * height, FINE * width), np.uint8),
+        np.zeros((count, SUPERSAMPLE * h, SUPERSAMPLE * w), np.uint8),
+        np.zeros((count, SUPERSAMPLE * height, SUPERSAMPLE * width), np.uint8),
     )
     for n in range(count):
         person = shapes(look, scene.angle[n], scene.arm[n], scene.paddle[n], scene.side)
-        heat = np.zeros((FINE * h, FINE * w), np.uint8)
+        heat = np.zeros((SUPERSAMPLE * h, SUPERSAMPLE * w), np.uint8)
         room = look.wall.copy()
         for shape in person:
             points = np.column_stack([
                 look.size * shape.points + (scene.x[n], 0.0), np.ones(len(shape.points))
             ])  # fmt: skip
-            part = 1 + PARTS.index(shape.part)
+            part = 1 + PERSON_PARTS.index(shape.part)
             for matrix, canvas, value, where in (
                 (ir, heat, None if shape.warmth is None else [255 * shape.warmth], ids[0][n]),
                 (tv, room, None if shape.colour is None else shape.colour.tolist(), ids[1][n]),
@@ -120,12 +129,14 @@ def paint(look: Look, scene: Scene, camera: int, rng: np.random.Generator, scale
         warm[n] = _infrared(look, heat, rng, scale)
         small = cv2.resize(room, (width, height), interpolation=cv2.INTER_AREA)
         seen[n] = 2 * np.clip(np.rint(small * light / 2), 0, 127)  # seven bits: smaller files
-    middle = slice(FINE // 2, None, FINE)
-    masks = ({name: of[:, middle, middle] == 1 + k for k, name in enumerate(PARTS)} for of in ids)
-    return Sequence(warm, next(masks)), Sequence(seen, next(masks))
+    middle = slice(SUPERSAMPLE // 2, None, SUPERSAMPLE)
+    masks = (
+        {name: of[:, middle, middle] == 1 + k for k, name in enumerate(PERSON_PARTS)} for of in ids
+    )
+    return PaintedSequence(warm, next(masks)), PaintedSequence(seen, next(masks))
 
 
-def _infrared(look: Look, heat: Array, rng: np.random.Generator, scale: int) -> Array:
+def _infrared(look: PersonAppearance, heat: Array, rng: np.random.Generator, scale: int) -> Array:
     """The sensor's image of warmth on top of the room's."""
     height, width = look.heat.shape
     warm = cv2.resize(heat, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255

@@ -1,34 +1,34 @@
 """Synthetic odometry: drives through a textured world, in the layout of KITTI odometry.
 
 Boxes of a few materials stand beside a road that takes turns. Pose, depth and camera matrix of
-every frame are exact. In one more sequence, the probe, something moves by itself, and a wall shows
-nothing at all: there is a mask of each, and of where a wrong depth would be seen best.
+every frame are exact. In one more sequence something moves by itself, and a wall shows nothing at
+all: evidence masks mark both, and where a wrong depth would be seen best.
 """
 
 from __future__ import annotations
 
-from lightning_cam.synthetic.odometry.evidence import PARTS, masks
+from lightning_cam.synthetic.odometry.evidence import EVIDENCE_MASKS, evidence_masks
 from lightning_cam.synthetic.odometry.files import (
-    PROBE,
+    EVIDENCE_SEQUENCE,
     TEST,
     TRAIN,
     VAL,
-    draw,
-    render,
+    render_odometry,
     trajectory,
+    world_of,
 )
-from lightning_cam.synthetic.odometry.ray_casting import intrinsics, shoot
+from lightning_cam.synthetic.odometry.ray_casting import intrinsics, render_frame
 
 __all__ = [
-    "PARTS",
-    "PROBE",
+    "EVIDENCE_MASKS",
+    "EVIDENCE_SEQUENCE",
     "TEST",
     "TRAIN",
     "VAL",
-    "draw",
+    "evidence_masks",
     "intrinsics",
-    "masks",
-    "render",
-    "shoot",
+    "render_frame",
+    "render_odometry",
     "trajectory",
+    "world_of",
 ]

@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lightning_cam.synthetic.odometry.textures import Array
+from lightning_cam.data.core.arrays import Array
 
-MOST = 200  # frames of a sequence
+MAX_FRAMES = 200  # frames of a sequence
 AHEAD = 60  # frames by which the road goes on
 SPEED = 0.6  # metres a frame
 INTERVAL = 0.1  # seconds
 CAMERA_HEIGHT = 1.65  # metres above the ground, where y = CAMERA_HEIGHT
-# The camera sits this far ahead of the rear axle, so in a turn it is carried to the side, too.
+# The camera sits this far ahead of the rear axle, so a turn also carries it to the side.
 _LEVER = 2.0
 _TURN = (0.006, 0.034)  # radians a frame, to either side
 _STRETCH = 25  # frames between two turns of the wheel
@@ -22,7 +22,7 @@ _BOB = 0.02  # metres
 
 
 class Course(NamedTuple):
-    """A drive of MOST + AHEAD frames on the ground; the first MOST may be filmed.
+    """A drive of MOST + AHEAD frames on the ground; the first MOST may be rendered.
 
     Attributes:
         poses: (n, 4, 4) camera to world. The world's ground is level, its y axis points down.
@@ -44,7 +44,7 @@ class Course(NamedTuple):
 
 def course(rng: np.random.Generator) -> Course:
     """Draw a drive."""
-    count = MOST + AHEAD
+    count = MAX_FRAMES + AHEAD
     speed = SPEED * (1 + 0.25 * _wander(rng, count))
     heading = rng.uniform(-np.pi, np.pi) + np.cumsum(_turns(rng, count))
     ahead = np.stack([np.sin(heading), np.cos(heading)], -1)

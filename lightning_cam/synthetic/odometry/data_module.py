@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning_cam.data.core.base import check_whole
 from lightning_cam.data.drives.kitti_odometry import KittiOdometry
-from lightning_cam.synthetic.odometry import render
+from lightning_cam.synthetic.odometry import render_odometry
 
 
 class SyntheticOdometry(KittiOdometry):
@@ -58,11 +58,11 @@ class SyntheticOdometry(KittiOdometry):
         super().__init__(root, train=train, val=val, test=test, **{**settings, **options})
         self.rendering: dict[str, Any] = {
             "train": frames,
-            **dict.fromkeys(("val", "test", "probe"), eval_length),
+            **dict.fromkeys(("val", "test", "evidence"), eval_length),
             "scale": scale,
             "seed": render_seed,
         }
 
     def prepare_data(self) -> None:
         """Render the data unless it is there."""
-        render(self.root, **self.rendering)
+        render_odometry(self.root, **self.rendering)

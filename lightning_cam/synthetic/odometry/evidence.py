@@ -1,4 +1,4 @@
-"""Where the evidence of depth and motion lies in a film, by geometry: the masks of probe scenes."""
+"""Where the evidence of depth and motion lies in a sequence, by geometry."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from lightning_cam.synthetic.odometry.ray_casting import Shot, intrinsics
-from lightning_cam.synthetic.odometry.textures import Array
+from lightning_cam.data.core.arrays import Array
+from lightning_cam.synthetic.odometry.ray_casting import RenderedFrame, intrinsics
 from lightning_cam.synthetic.odometry.world import FLAT, World
 
-PARTS = ("moving", "flat", "rich")
+EVIDENCE_MASKS = ("moving", "flat", "rich")
 _RICH = 0.25  # share of the pixels that could be rich
 
 
-def masks(world: World, shots: Sequence[Shot], scale: int = 1) -> dict[str, Array]:
-    """Masks (n, H, W) of `PARTS` in the first n frames of a probe scene.
+def evidence_masks(
+    world: World, shots: Sequence[RenderedFrame], scale: int = 1
+) -> dict[str, Array]:
+    """Masks (n, H, W) of `EVIDENCE_MASKS` in the first n frames of the evidence sequence.
 
     - moving: the box that moves by itself, which no motion of the camera explains.
     - flat: the wall of one colour, where any depth gives the same image.
     - rich: texture with parallax, where a wrong depth is seen. Of all pixels that stand still and
-      have a known depth, the quarter with the highest `response` over the whole film, smoothed
+      have a known depth, the quarter with the highest `response` over the whole sequence, smoothed
       over a few pixels (Gaussian, 2 pixels times the scale); never on or next to the other two.
     """
     surface = np.stack([shot.surface for shot in shots])

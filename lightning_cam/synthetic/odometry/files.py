@@ -1,4 +1,4 @@
-"""Writing the films into a folder, in the layout of KITTI odometry."""
+"""Writing the sequences into a folder, in the layout of KITTI odometry."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
+from lightning_cam.data.core.arrays import Array
 from lightning_cam.errors import DataError
-from lightning_cam.files import write_bytes, write_text
-from lightning_cam.synthetic.odometry.course import INTERVAL, MOST
-from lightning_cam.synthetic.odometry.evidence import PARTS, masks
-from lightning_cam.synthetic.odometry.ray_casting import Shot, intrinsics, shoot
-from lightning_cam.synthetic.odometry.textures import Array
+from lightning_cam.files import write_text
+from lightning_cam.synthetic.images import write_images
+from lightning_cam.synthetic.odometry.course import INTERVAL, MAX_FRAMES
+from lightning_cam.synthetic.odometry.evidence import EVIDENCE_MASKS, evidence_masks
+from lightning_cam.synthetic.odometry.ray_casting import RenderedFrame, intrinsics, render_frame
 from lightning_cam.synthetic.odometry.world import World, world
 from lightning_cam.synthetic.rendering import render_once
 
 REVISION = 1
-TRAIN, VAL, TEST, PROBE = ("00", "01", "02"), "09", "10", "11"
+TRAIN, VAL, TEST, EVIDENCE_SEQUENCE = ("00", "01", "02"), "09", "10", "11"
 DEPTH_UNIT = 256  # of the depth images, to the metre
+_NAME = "{:06d}.png"  # of images
 _PIECE = 20  # frames that one job renders
 # Axes of KITTI's laser (x forwards, y to the left, z up) in the camera, at the same place.
 _LASER = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0]])
@@ -34,18 +35,18 @@ class _Piece(NamedTuple):
     stop: int
 
 
-def draw(sequence: str, seed: int = 0) -> World:
+def world_of(sequence: str, seed: int = 0) -> World:
     """The world of a sequence, named as its folder is."""
-    return world(seed, int(sequence), sequence == PROBE)
+    return world(seed, int(sequence), sequence == EVIDENCE_SEQUENCE)
 
 
-def render(
+def render_odometry(
     root: str | Path,
     *,
     train: int = 150,
     val: int = 80,
     test: int = 80,
-    probe: int = 80,
+    evidence: int = 80,
     scale: int = 1,
     seed: int = 0,
     processes: int | None = None,
@@ -57,17 +58,18 @@ def render(
     (camera to world, the first one the identity), as KITTI odometry has them; and, with the same
     names as the images, `ground_truth/<XX>/depth/%06d.png` (16 bits, metres * 256, 0 = unknown:
     the sky, and beyond 80 m). Sequences 00, 01 and 02 are for training, 09 for validation, 10 for
-    testing. Sequence 11 is the probe: a box moves by itself in it, and a wall has one colour; its
-    masks are in `ground_truth/11/{moving,flat,rich}/%06d.png` (0 or 255), see `probe.masks`.
+    testing. Sequence 11 is the evidence sequence: a box moves by itself in it, and a wall has one
+    colour; its masks are in `ground_truth/11/{moving,flat,rich}/%06d.png` (0 or 255), see
+    `evidence_masks`.
     A sequence depends on the seed and its name only: fewer frames are the first ones of more (but
-    `rich` compares within the film, so that mask depends on its length).
+    `rich` compares within the sequence, so that mask depends on its length).
 
     Args:
         root: folder of the data set.
         train: frames of each training sequence.
         val: frames of the validation sequence.
         test: frames of the test sequence.
-        probe: frames of the probe sequence.
+        evidence: frames of the evidence sequence.
         scale: factor of the image size 208x64.
         seed: of all randomness.
         processes: worker processes; None for one per CPU.
@@ -76,18 +78,18 @@ def render(
         DataError: an argument is out of its range, or `root` cannot be used.
     """
     for name, value, allowed in (
-        ("train", train, range(3, MOST + 1)),
-        ("val", val, range(3, MOST + 1)),
-        ("test", test, range(3, MOST + 1)),
-        ("probe", probe, range(3, MOST + 1)),
+        ("train", train, range(3, MAX_FRAMES + 1)),
+        ("val", val, range(3, MAX_FRAMES + 1)),
+        ("test", test, range(3, MAX_FRAMES + 1)),
+        ("evidence", evidence, range(3, MAX_FRAMES + 1)),
         ("scale", scale, range(1, 7)),
     ):
         if value not in allowed:
             raise DataError(
                 f"{name}={value} of synthetic odometry must be from {allowed[0]} to {allowed[-1]}"
             )
-    # The probe first: its frames are compared with each other, so it is one job.
-    lengths = {PROBE: probe} | dict.fromkeys(TRAIN, train) | {VAL: val, TEST: test}
+    # The evidence sequence first: its frames are compared with each other, so it is one job.
+    lengths = {EVIDENCE_SEQUENCE: evidence} | dict.fromkeys(TRAIN, train) | {VAL: val, TEST: test}
     manifest = {
         "name": "synthetic_odometry",
         "version": REVISION,
@@ -96,14 +98,16 @@ def render(
         "frames": lengths,
         "interval": INTERVAL,
         "sha256": {
-            name: hashlib.sha256(shoot(draw(name, seed), 0, scale).frame.tobytes()).hexdigest()
-            for name in (TRAIN[0], TEST, PROBE)
+            name: hashlib.sha256(
+                render_frame(world_of(name, seed), 0, scale).frame.tobytes()
+            ).hexdigest()
+            for name in (TRAIN[0], TEST, EVIDENCE_SEQUENCE)
         },
     }
     pieces = [
-        _Piece(name, start, min(start + (count if name == PROBE else _PIECE), count))
+        _Piece(name, start, min(start + (count if name == EVIDENCE_SEQUENCE else _PIECE), count))
         for name, count in lengths.items()
-        for start in range(0, count, count if name == PROBE else _PIECE)
+        for start in range(0, count, count if name == EVIDENCE_SEQUENCE else _PIECE)
     ]
     write = partial(_write, manifest=manifest)
     return render_once(root, manifest, pieces, write, _files, processes=processes)
@@ -115,27 +119,27 @@ def _files(manifest: dict[str, Any]) -> Iterator[str]:
         yield f"poses/{name}.txt"
         yield from (f"sequences/{name}/{of}.txt" for of in ("calib", "times"))
         folders = [f"sequences/{name}/image_2", f"ground_truth/{name}/depth"]
-        if name == PROBE:
-            folders += [f"ground_truth/{name}/{part}" for part in PARTS]
+        if name == EVIDENCE_SEQUENCE:
+            folders += [f"ground_truth/{name}/{part}" for part in EVIDENCE_MASKS]
         yield from (f"{folder}/{i:06d}.png" for folder in folders for i in range(count))
 
 
 def _write(root: Path, piece: _Piece, *, manifest: dict[str, Any]) -> None:
     """Render some frames of a sequence and, with the first of them, what is known of them all."""
     name, scale = piece.sequence, manifest["scale"]
-    of = draw(name, manifest["seed"])
+    of = world_of(name, manifest["seed"])
     if piece.start == 0:
         _write_texts(root, name, of, manifest["frames"][name], scale)
-    shots = [shoot(of, frame, scale) for frame in range(piece.start, piece.stop)]
+    shots = [render_frame(of, frame, scale) for frame in range(piece.start, piece.stop)]
     truth = root / "ground_truth" / name
     for folder, images in {
-        root / "sequences" / name / "image_2": [shot.frame[..., ::-1] for shot in shots],
+        root / "sequences" / name / "image_2": [shot.frame for shot in shots],
         truth / "depth": [_depth(shot) for shot in shots],
     }.items():
-        _write_images(folder, images, piece.start)
-    if name == PROBE:
-        for part, mask in masks(of, shots, scale).items():
-            _write_images(truth / part, list(mask * np.uint8(255)))
+        write_images(folder, images, _NAME, first=piece.start)
+    if name == EVIDENCE_SEQUENCE:
+        for part, mask in evidence_masks(of, shots, scale).items():
+            write_images(truth / part, mask * np.uint8(255), _NAME)
 
 
 def _write_texts(root: Path, name: str, of: World, count: int, scale: int) -> None:
@@ -162,11 +166,5 @@ def _numbers(values: Array, digits: int) -> str:
     return " ".join(f"{value:.{digits}e}" for value in values.ravel() + 0.0)  # no -0
 
 
-def _depth(shot: Shot) -> Array:
+def _depth(shot: RenderedFrame) -> Array:
     return np.rint(shot.depth * DEPTH_UNIT).astype(np.uint16)
-
-
-def _write_images(folder: Path, images: list[Array], first: int = 0) -> None:
-    for number, image in enumerate(images, first):
-        _, data = cv2.imencode(".png", np.ascontiguousarray(image))
-        write_bytes(folder / f"{number:06d}.png", data.tobytes())

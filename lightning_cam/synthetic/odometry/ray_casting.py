@@ -6,11 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lightning_cam.data.core.arrays import Array
 from lightning_cam.synthetic.odometry.course import CAMERA_HEIGHT
-from lightning_cam.synthetic.odometry.textures import CLOUDS, ROAD, Array, look_up
+from lightning_cam.synthetic.odometry.textures import (
+    CLOUDS,
+    ROAD,
+    look_up,
+)
 from lightning_cam.synthetic.odometry.world import FLAT, Boxes, World
 
-SIZE = (64, 208)  # height, width at scale 1
+FRAME_SIZE = (64, 208)  # height, width at scale 1
 FARTHEST = 80.0  # metres: what lies beyond has no known depth
 GROUND, SKY = -1, -2  # in place of the number of a box
 _TILE_GROUND, _TILE_BOX = 6.0, 4.0  # metres
@@ -20,7 +25,7 @@ _BLUR = 1.9  # of textures, in pixels: finer ones would not survive a warp
 _KITTI, _KITTI_SIZE = (718.856, 718.856, 607.1928, 185.2157), (376, 1241)
 
 
-class Shot(NamedTuple):
+class RenderedFrame(NamedTuple):
     """A frame with its ground truth.
 
     Attributes:
@@ -36,7 +41,7 @@ class Shot(NamedTuple):
 
 def intrinsics(scale: int = 1) -> Array:
     """The camera matrix (3, 3) for images of `scale` times SIZE; pixel centres are whole."""
-    down, right = (scale * side / full for side, full in zip(SIZE, _KITTI_SIZE, strict=True))
+    down, right = (scale * side / full for side, full in zip(FRAME_SIZE, _KITTI_SIZE, strict=True))
     fx, fy, cx, cy = _KITTI
     return np.array([
         [fx * right, 0, (cx + 0.5) * right - 0.5], [0, fy * down, (cy + 0.5) * down - 0.5],
@@ -44,9 +49,9 @@ def intrinsics(scale: int = 1) -> Array:
     ])  # fmt: skip
 
 
-def shoot(world: World, frame: int, scale: int = 1) -> Shot:
+def render_frame(world: World, frame: int, scale: int = 1) -> RenderedFrame:
     """Render a frame of a world."""
-    height, width = (scale * side for side in SIZE)
+    height, width = (scale * side for side in FRAME_SIZE)
     matrix, pose, boxes = intrinsics(scale), world.course.poses[frame], world.at(frame)
     v, u = np.mgrid[:height, :width].reshape(2, -1)
     pixels = np.stack([u, v, np.ones_like(u)], -1)
@@ -65,7 +70,7 @@ def shoot(world: World, frame: int, scale: int = 1) -> Shot:
              surface[part], side[part])  # fmt: skip
     colours = _shade(world, boxes, eye, rays, depth.ravel(), surface.ravel(), side.ravel(), matrix)
     rgb = np.rint(255 * np.clip(colours, 0, 1)).astype(np.uint8).reshape(height, width, 3)
-    return Shot(rgb, np.where(depth <= FARTHEST, depth, 0), surface)
+    return RenderedFrame(rgb, np.where(depth <= FARTHEST, depth, 0), surface)
 
 
 def _candidates(

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from lightning_cam.data.core.arrays import Array
 
 COUNT = 8
 ROAD, CLOUDS = 0, 1  # numbers of those of the ground and the sky; the others are on boxes
-SIZE = 512  # pixels of a tile
-LEVELS = SIZE.bit_length()  # 512, 256, ... 1
+TILE_SIZE = 512  # pixels of a tile
+LEVELS = TILE_SIZE.bit_length()  # 512, 256, ... 1
 _OCTAVES = ((4, 0.26), (11, 0.22), (32, 0.18), (85, 0.10))  # cells of a tile, amplitude
-_STARTS = np.cumsum([0, *((SIZE >> level) ** 2 for level in range(LEVELS))])
+_STARTS = np.cumsum([0, *((TILE_SIZE >> level) ** 2 for level in range(LEVELS))])
 
 
 @lru_cache(maxsize=2)
@@ -39,12 +37,12 @@ def look_up(seed: int, index: Array, place: Array, footprint: Array) -> Array:
         (n, 3) in [0, 1].
     """
     colours = atlas(seed)
-    level = np.clip(np.log2(np.maximum(footprint * SIZE, 1)), 0, LEVELS - 1)
+    level = np.clip(np.log2(np.maximum(footprint * TILE_SIZE, 1)), 0, LEVELS - 1)
     fine = np.minimum(level.astype(np.intp), LEVELS - 2)
     blend = (level - fine).astype(np.float32)[:, None]
     start = index * _STARTS[-1]
     one, other = (
-        _bilinear(colours, start + _STARTS[at], SIZE >> at, place) for at in (fine, fine + 1)
+        _bilinear(colours, start + _STARTS[at], TILE_SIZE >> at, place) for at in (fine, fine + 1)
     )
     return one + blend * (other - one)
 
@@ -63,15 +61,15 @@ def _bilinear(colours: Array, start: Array, size: Array, place: Array) -> Array:
 def _tile(rng: np.random.Generator) -> Array:
     """Noise of four widths in two colours, and outlines of rectangles. (SIZE, SIZE, 3) float32"""
     base, tint = rng.uniform(0.38, 0.60, 3), rng.uniform(-1, 1, 3)
-    tile = np.full((SIZE, SIZE, 3), base, np.float32)
+    tile = np.full((TILE_SIZE, TILE_SIZE, 3), base, np.float32)
     for cells, amplitude in _OCTAVES:
-        grid = (np.arange(SIZE, dtype=np.float32) + 0.5) * cells / SIZE - 0.5
+        grid = (np.arange(TILE_SIZE, dtype=np.float32) + 0.5) * cells / TILE_SIZE - 0.5
         x, y = np.meshgrid(grid, grid)
         grey, colour = rng.uniform(-amplitude, amplitude, (2, cells, cells, 1))
         coarse = (grey + 0.4 * tint * colour).astype(np.float32)
         tile += cv2.remap(coarse, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
     for _ in range(6):
-        tile = np.roll(tile, rng.integers(SIZE, size=2), (0, 1))  # some lie across the border
+        tile = np.roll(tile, rng.integers(TILE_SIZE, size=2), (0, 1))  # some lie across the border
         wide, tall = (int(side) for side in rng.integers(70, 220, 2))
         level = float(rng.choice((0.15, 0.85)))
         tile = np.ascontiguousarray(tile)

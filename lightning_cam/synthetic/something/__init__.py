@@ -15,9 +15,18 @@ from lightning_cam.synthetic.something.clips import (
     FLIP_PAIRS,
     PAIRS,
     REVERSED,
-    ClipKey,
-    draw,
+    InteractionKey,
+    draw_interaction,
 )
-from lightning_cam.synthetic.something.files import render
+from lightning_cam.synthetic.something.files import render_something
 
-__all__ = ["CLASSES", "FLIP", "FLIP_PAIRS", "PAIRS", "REVERSED", "ClipKey", "draw", "render"]
+__all__ = [
+    "CLASSES",
+    "FLIP",
+    "FLIP_PAIRS",
+    "PAIRS",
+    "REVERSED",
+    "InteractionKey",
+    "draw_interaction",
+    "render_something",
+]

@@ -9,8 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lightning_cam.data.core.arrays import Array
 from lightning_cam.synthetic.something.objects import PATTERNS, Thing
-from lightning_cam.synthetic.something.painting import COLOURS, OBJECT, SCENERY, Array
+from lightning_cam.synthetic.something.painting import (
+    COLOURS,
+    OBJECT,
+    SCENERY,
+)
 from lightning_cam.synthetic.something.tabletop import ASPECT
 
 _WIDTH = {"box": (0.24, 0.30), "ball": (0.22, 0.27), "cup": (0.25, 0.30), "can": (0.16, 0.20),
@@ -20,7 +25,7 @@ _SHAPE = {"box": (0.85, 1.1), "ball": (1, 1), "cup": (0.8, 1.0), "can": (1.3, 1.
 
 
 @dataclass(frozen=True)
-class Beat:
+class Timeline:
     """The course of a clip: its frames and four moments, all in frames."""
 
     t: Array  # (n,)
@@ -35,7 +40,7 @@ class Beat:
         return ease(self.t, self.onset + start * span, self.onset + stop * span)
 
 
-class Act(NamedTuple):
+class Interaction(NamedTuple):
     """An action: the things, and the hand as if it had been there all the time."""
 
     things: list[Thing]
@@ -97,7 +102,7 @@ def _two_places(rng: np.random.Generator) -> tuple[float, float]:
 
 
 def _carry(
-    rng: np.random.Generator, beat: Beat, start: tuple[float, float], high: float,
+    rng: np.random.Generator, beat: Timeline, start: tuple[float, float], high: float,
     stop: tuple[float, float],
 ) -> tuple[Array, Array]:  # fmt: skip
     """Up, over and down: x (n,) and y (n,)."""
@@ -107,7 +112,7 @@ def _carry(
     return x, start[1] + (high - start[1]) * up + (stop[1] - high) * down
 
 
-def _slide(rng: np.random.Generator, beat: Beat) -> Act:
+def _slide(rng: np.random.Generator, beat: Timeline) -> Interaction:
     n, y, way = len(beat.t), _floor(rng), rng.uniform(0.26, 0.45) * ASPECT
     start = rng.uniform(0.34, ASPECT - 0.16 - way)
     x = start + way * beat.move(0.12, 0.88)
@@ -115,10 +120,10 @@ def _slide(rng: np.random.Generator, beat: Beat) -> Act:
     width, height = thing.size
     contact = _path(n, x - width / 2 + 0.03, y - height / 2)[:, :2]
     grip = rng.uniform(0.5, 1) * (beat.move(0, 0.12) - beat.move(0.88, 1))
-    return Act([thing], contact, math.radians(rng.uniform(-5, 25)), grip)
+    return Interaction([thing], contact, math.radians(rng.uniform(-5, 25)), grip)
 
 
-def _put_into(rng: np.random.Generator, beat: Beat) -> Act:
+def _put_into(rng: np.random.Generator, beat: Timeline) -> Interaction:
     n, y, (here, there) = len(beat.t), _floor(rng), _two_places(rng)
     thing = _thing(rng, n, here, y, ("ball", "box", "can", "bottle"), scale=0.85)
     width, height = thing.size
@@ -130,10 +135,10 @@ def _put_into(rng: np.random.Generator, beat: Beat) -> Act:
     contact = _path(n, x, base - height + 0.03)[:, :2]
     grip = 0.9 * (beat.move(0, 0.10) - beat.move(0.90, 1))
     things = [replace(bowl, kind="inside"), thing, bowl]
-    return Act(things, contact, math.radians(rng.uniform(60, 110)), grip)
+    return Interaction(things, contact, math.radians(rng.uniform(60, 110)), grip)
 
 
-def _open(rng: np.random.Generator, beat: Beat) -> Act:
+def _open(rng: np.random.Generator, beat: Timeline) -> Interaction:
     n, y, x = len(beat.t), _floor(rng), ASPECT / 2 + rng.uniform(-0.1, 0.1)
     width, height = rng.uniform((0.40, 0.24), (0.48, 0.30)).tolist()
     turn = math.radians(rng.uniform(95, 120)) * beat.move(0.12, 0.88)
@@ -143,10 +148,10 @@ def _open(rng: np.random.Generator, beat: Beat) -> Act:
         x + width / 2 - reach * np.cos(turn), y - height - 0.01 - reach * np.sin(turn)
     ])  # fmt: skip
     grip = beat.move(0, 0.12) - beat.move(0.88, 1)
-    return Act([chest], contact, math.radians(rng.uniform(15, 40)) - 0.15 * turn, grip)
+    return Interaction([chest], contact, math.radians(rng.uniform(15, 40)) - 0.15 * turn, grip)
 
 
-def _cover(rng: np.random.Generator, beat: Beat) -> Act:
+def _cover(rng: np.random.Generator, beat: Timeline) -> Interaction:
     n, y, (here, there) = len(beat.t), _floor(rng), _two_places(rng)
     thing = _thing(rng, n, there, y, ("box", "ball", "cup", "can"))
     (width, long), tall = rng.uniform((0.34, 0.32), (0.42, 0.38)).tolist(), thing.size[1]
@@ -156,38 +161,38 @@ def _cover(rng: np.random.Generator, beat: Beat) -> Act:
                   covers=thing.size)  # fmt: skip
     grip = beat.move(0, 0.10) - beat.move(0.90, 1)
     contact = _path(n, x, top + 0.03)[:, :2]
-    return Act([thing, cloth], contact, math.radians(rng.uniform(50, 100)), grip)
+    return Interaction([thing, cloth], contact, math.radians(rng.uniform(50, 100)), grip)
 
 
-def _move_up(rng: np.random.Generator, beat: Beat) -> Act:
+def _move_up(rng: np.random.Generator, beat: Timeline) -> Interaction:
     n, thing = len(beat.t), _thing(rng, len(beat.t), 0, 0)
     width, height = thing.size
     x, high, way = rng.uniform((0.50, 0.04, 0.36), (0.85, 0.10, 0.46))
     y = high + height + way * (1 - beat.move(0.08, 0.92))
     contact = _path(n, x - width / 2 + 0.04, y - height / 2)[:, :2]
     angle, grip = math.radians(rng.uniform(-12, 12)), rng.uniform(0.7, 1)
-    return Act([replace(thing, path=_path(n, x, y))], contact, angle, grip, carried=True)
+    return Interaction([replace(thing, path=_path(n, x, y))], contact, angle, grip, carried=True)
 
 
-def _pretend(rng: np.random.Generator, beat: Beat) -> Act:
+def _pretend(rng: np.random.Generator, beat: Timeline) -> Interaction:
     n, y, x = len(beat.t), _floor(rng), rng.uniform(0.40, 0.92)
     thing = _thing(rng, n, x, y)
     width, height = thing.size
     close, lift = rng.uniform((0.40, 0.54), (0.46, 0.60))
     above = rng.uniform(0.22, 0.30) * (1 - beat.move(0, close) + beat.move(lift, 1))
     contact = _path(n, x + rng.uniform(-0.5, 0.5) * width, y - height + 0.03 - above)[:, :2]
-    return Act([thing], contact, math.radians(rng.uniform(50, 100)), beat.move(close, lift))
+    return Interaction([thing], contact, math.radians(rng.uniform(50, 100)), beat.move(close, lift))
 
 
-def _come_closer(rng: np.random.Generator, beat: Beat) -> Act:
+def _come_closer(rng: np.random.Generator, beat: Timeline) -> Interaction:
     n, y, x = len(beat.t), _floor(rng) - 0.04, rng.uniform(0.45, 0.87)
     factor = rng.uniform(1.7, 2.2) ** beat.move(0, 1)
     zoom = np.column_stack([factor, np.full((n, 2), rng.uniform((x - 0.05, 0.95), (x + 0.05, 1)))])
     nowhere = np.full((n, 2), (-1.0, 0.5))
-    return Act([_thing(rng, n, x, y, scale=0.9)], nowhere, 0.0, 0.0, zoom=zoom)
+    return Interaction([_thing(rng, n, x, y, scale=0.9)], nowhere, 0.0, 0.0, zoom=zoom)
 
 
-ACTIONS: dict[str, Callable[[np.random.Generator, Beat], Act]] = {
+MOTIONS: dict[str, Callable[[np.random.Generator, Timeline], Interaction]] = {
     "slide": _slide, "put into": _put_into, "open": _open, "cover": _cover, "move up": _move_up,
     "pretend": _pretend, "come closer": _come_closer,
 }  # fmt: skip

@@ -7,9 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lightning_cam.synthetic.something.keyframes import Scene, script
-from lightning_cam.synthetic.something.painting import HAND, OBJECT, Array
-from lightning_cam.synthetic.something.tabletop import Look, look, paint
+from lightning_cam.data.core.arrays import Array
+from lightning_cam.synthetic.something.keyframes import ClipPlan, plan_clip
+from lightning_cam.synthetic.something.painting import (
+    HAND,
+    OBJECT,
+)
+from lightning_cam.synthetic.something.tabletop import Workplace, paint_tabletop, workplace_of
 
 _SCRIPTS: dict[tuple[str, str], tuple[str, bool | None]] = {
     # A class and its partner backwards: the action that is drawn, and whether it is mirrored.
@@ -35,10 +39,10 @@ FLIP = {name: name for name in CLASSES} | {
 }
 
 _IDS = 220_847  # as many as the official second version has clips
-MOST = _IDS // len(CLASSES)  # clips per class
+MAX_CLIPS = _IDS // len(CLASSES)  # clips per class
 
 
-class ClipKey(NamedTuple):
+class InteractionKey(NamedTuple):
     """Which clip: index of its class, number within the class and worker, these from 1."""
 
     label: int
@@ -47,7 +51,7 @@ class ClipKey(NamedTuple):
 
     def clip_id(self, seed: int) -> str:
         """Its name in the data set."""
-        return str(_shuffled(seed)[self.label * MOST + self.number - 1])
+        return str(_shuffled(seed)[self.label * MAX_CLIPS + self.number - 1])
 
     def rng(self, seed: int) -> np.random.Generator:
         """Its random numbers, which do not depend on the worker."""
@@ -59,25 +63,29 @@ def _shuffled(seed: int) -> Array:
     return np.random.default_rng([seed, 2_000_000]).permutation(_IDS) + 1
 
 
-def draw(key: ClipKey, seed: int = 0, height: int = 100) -> tuple[Array, dict[str, Array], Scene]:
+def draw_interaction(
+    key: InteractionKey, seed: int = 0, height: int = 100
+) -> tuple[Array, dict[str, Array], ClipPlan]:
     """Draw a clip.
 
     Returns:
         Frames uint8 (n, H, W, 3); the parts of the ground truth "hand" and "object", each bool
         (n, H, W); and the scene, which has the interval and the state of every frame.
     """
-    return film(key.rng(seed), key.label, look(seed, key.worker, height))
+    return draw_interaction_from(key.rng(seed), key.label, workplace_of(seed, key.worker, height))
 
 
-def forwards(rng: np.random.Generator, label: int) -> Scene:
+def forwards(rng: np.random.Generator, label: int) -> ClipPlan:
     """What happens in a clip of the class or, if it is the second of a pair, of its partner."""
-    return script(rng, *_SCRIPTS[PAIRS[label // 2]])
+    return plan_clip(rng, *_SCRIPTS[PAIRS[label // 2]])
 
 
-def film(rng: np.random.Generator, label: int, look: Look) -> tuple[Array, dict[str, Array], Scene]:
-    """Draw a clip of a class from the given random numbers: see `draw`."""
+def draw_interaction_from(
+    rng: np.random.Generator, label: int, look: Workplace
+) -> tuple[Array, dict[str, Array], ClipPlan]:
+    """Draw a clip of a class from the given random numbers: see `draw_interaction`."""
     scene = forwards(rng, label)
-    frames, parts = paint(look, scene.things, scene.hand, scene.zoom)
+    frames, parts = paint_tabletop(look, scene.things, scene.hand, scene.zoom)
     height, width = frames.shape[1:3]
     starts = rng.integers(0, (height, width), (len(frames), 2))
     for frame, (y, x) in zip(frames, starts, strict=True):

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning_cam.data.clips.something import SomethingSomething
-from lightning_cam.data.clips.something_lists import read_rows
+from lightning_cam.data.clips.something_lists import read_clip_list
 from lightning_cam.data.core.module import SMALL, check_whole
-from lightning_cam.synthetic.something import CLASSES, render
+from lightning_cam.synthetic.something import CLASSES, render_something
 
 
 class SyntheticSomething(SomethingSomething):
@@ -70,7 +70,7 @@ class SyntheticSomething(SomethingSomething):
 
     def prepare_data(self) -> None:
         """Render the data unless it is there."""
-        render(self.root, **self.rendering)
+        render_something(self.root, **self.rendering)
 
     def split_clips(
         self, train: Sequence[str], validation: Sequence[str], chosen: Container[str]
@@ -78,7 +78,7 @@ class SyntheticSomething(SomethingSomething):
         """Ids for training, validation and testing, by worker."""
         worker = {
             row.clip_id: int(row.template)
-            for row in read_rows(Path(self.root, "ground_truth", "workers.csv"))
+            for row in read_clip_list(Path(self.root, "ground_truth", "workers.csv"))
             if row.template.isdecimal()
         }
         rest, val, test = super().split_clips(train, validation, chosen)

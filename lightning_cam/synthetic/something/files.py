@@ -5,27 +5,34 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 
 from lightning_cam.data.core.ground_truth import Truth
 from lightning_cam.errors import DataError
-from lightning_cam.files import whole_file, write_bytes, write_text
+from lightning_cam.files import write_text
+from lightning_cam.synthetic.images import write_frames, write_images
 from lightning_cam.synthetic.rendering import render_once
-from lightning_cam.synthetic.something.clips import CLASSES, MOST, ClipKey, draw, forwards
+from lightning_cam.synthetic.something.clips import (
+    CLASSES,
+    MAX_CLIPS,
+    InteractionKey,
+    draw_interaction,
+    forwards,
+)
 from lightning_cam.synthetic.something.keyframes import FPS, length
-from lightning_cam.synthetic.something.painting import Array
 
 REVISION = 1
 WORKERS = "ground_truth/workers.csv"
+_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 90)
+_VP9 = {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b:v": "0"}
+_WEBM = {"fflags": "+bitexact"}  # without it the muxer draws random identifiers
 
 
-def render(
+def render_something(
     root: str | Path,
     *,
     clips: int = 60,
@@ -63,7 +70,7 @@ def render(
         raise DataError(f"unknown templates {unknown}: choose from {list(CLASSES)}")
     for name, value, allowed in (
         ("version", version, range(1, 3)),
-        ("clips", clips, range(1, MOST)),
+        ("clips", clips, range(1, MAX_CLIPS)),
         ("workers", workers, range(2, 1001)),
         ("height", height, range(48, 481, 2)),
         ("number of templates", len(names), range(1, len(CLASSES) + 1)),
@@ -87,7 +94,9 @@ def render(
         "fps": FPS,
         # Of the raw frames: codecs may differ between builds, these must not.
         "sha256": {
-            key.clip_id(seed): hashlib.sha256(draw(key, seed, height)[0].tobytes()).hexdigest()
+            key.clip_id(seed): hashlib.sha256(
+                draw_interaction(key, seed, height)[0].tobytes()
+            ).hexdigest()
             for key in (keys[0], keys[len(keys) // 2], keys[-1])
         },
     }
@@ -95,11 +104,11 @@ def render(
     return render_once(root, manifest, [None, *keys], write, _files, processes=processes)
 
 
-def _keys(names: Sequence[str], clips: int, workers: int) -> list[ClipKey]:
+def _keys(names: Sequence[str], clips: int, workers: int) -> list[InteractionKey]:
     """All clips: number by number, those of the test part last."""
     order = _turns(workers)
     return [
-        ClipKey(CLASSES.index(name), number, order[(number - 1) % workers])
+        InteractionKey(CLASSES.index(name), number, order[(number - 1) % workers])
         for number in range(1, clips + 2)
         for name in names
     ]
@@ -157,7 +166,7 @@ def _write_lists(root: Path, manifest: dict[str, Any]) -> None:
     write_text(root / WORKERS, workers)
 
 
-def _caption(key: ClipKey, seed: int) -> dict[str, Any]:
+def _caption(key: InteractionKey, seed: int) -> dict[str, Any]:
     """Label, template and placeholders as version 2 has them."""
     template = CLASSES[key.label].replace("something", "[something]")
     names = forwards(key.rng(seed), key.label).names[: template.count("[something]")]
@@ -183,44 +192,27 @@ def _files(manifest: dict[str, Any]) -> Iterator[str]:
             yield from (f"{clip}/{i + 1:05d}.jpg" for i in range(length(key.rng(seed))))
 
 
-def _write(root: Path, key: ClipKey | None, *, manifest: dict[str, Any]) -> None:
+def _write(root: Path, key: InteractionKey | None, *, manifest: dict[str, Any]) -> None:
     """Render a clip and its ground truth; or, for None, write the lists."""
     if key is None:
         _write_lists(root, manifest)
         return
     version, seed = manifest["layout"], manifest["seed"]
     clip_id = key.clip_id(seed)
-    frames, parts, scene = draw(key, seed, manifest["height"])
+    frames, parts, scene = draw_interaction(key, seed, manifest["height"])
     clip = root / _clip(version, clip_id)
     if version == 1:
-        _write_images(clip, frames)
+        write_images(clip, frames, "{:05d}.jpg", first=1, options=_JPEG)
     else:
-        _encode(clip.with_name(f"{clip_id}.webm"), frames)
+        write_frames(
+            clip.with_name(f"{clip_id}.webm"),
+            frames,
+            FPS,
+            "libvpx-vp9",
+            "webm",
+            codec_options=_VP9,
+            container_options=_WEBM,
+        )
     mask = parts["hand"] | parts["object"]
     truth = Truth(mask, scene.onset, scene.offset, scene.state, parts)
     truth.write(root / "ground_truth" / f"{clip_id}.npz")
-
-
-def _write_images(folder: Path, frames: Array) -> None:
-    for i, frame in enumerate(frames, start=1):
-        bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-        _, data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, 90))
-        write_bytes(folder / f"{i:05d}.jpg", data.tobytes())
-
-
-def _encode(path: Path, frames: Array) -> None:
-    """Write VP9 in WebM, as the files of version 2 are."""
-    options = {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b:v": "0"}
-    # Without the flag the muxer draws random identifiers.
-    exact = {"fflags": "+bitexact"}
-    with (
-        whole_file(path) as file,
-        av.open(file.name, "w", format="webm", container_options=exact) as container,
-    ):
-        stream = container.add_stream("libvpx-vp9", rate=Fraction(FPS), options=options)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = 1
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())

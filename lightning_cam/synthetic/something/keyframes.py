@@ -11,25 +11,25 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lightning_cam.synthetic.something.actions import ACTIONS, Beat, distractors, ease
+from lightning_cam.data.core.arrays import Array
+from lightning_cam.synthetic.something.actions import MOTIONS, Timeline, distractors, ease
 from lightning_cam.synthetic.something.objects import Thing
-from lightning_cam.synthetic.something.painting import Array
 from lightning_cam.synthetic.something.tabletop import ASPECT
 
 FPS = 12
-FRAMES = (46, 60)  # shortest and longest clip; 16 steps at 4 fps need no padding
-STATE = ("hand x", "hand y", "hand angle", "grip", "object x", "object y", "amount", "zoom")
+FRAME_RANGE = (46, 60)  # shortest and longest clip; 16 steps at 4 fps need no padding
+STATE_COLUMNS = ("hand x", "hand y", "hand angle", "grip", "object x", "object y", "amount", "zoom")
 
 
 @dataclass(frozen=True)
-class Scene:
+class ClipPlan:
     """A clip before it is painted.
 
     Attributes:
         things: from the back to the front.
-        hand: (n, 5) x, y, angle, grip, thumb; see `table.paint`.
+        hand: (n, 5) x, y, angle, grip, thumb; see `tabletop.paint_tabletop`.
         zoom: (n, 3) factor, x, y.
-        state: (n, 8) see `STATE`; the object is the one that moves, if one does.
+        state: (n, 8) see `STATE_COLUMNS`; the object is the one that moves, if one does.
         onset: when the hand or the camera begins to act, in seconds.
         offset: when it ends.
         names: what the placeholders of the template stand for, in their order.
@@ -43,7 +43,7 @@ class Scene:
     offset: float
     names: tuple[str, ...]
 
-    def reversed(self) -> Scene:
+    def reversed(self) -> ClipPlan:
         """The same played backwards."""
         last = (len(self.hand) - 1) / FPS
         return replace(
@@ -59,11 +59,11 @@ class Scene:
 
 def length(rng: np.random.Generator) -> int:
     """Number of frames; the first that is drawn from a clip's random numbers."""
-    return int(rng.integers(FRAMES[0], FRAMES[1] + 1))
+    return int(rng.integers(FRAME_RANGE[0], FRAME_RANGE[1] + 1))
 
 
-def script(rng: np.random.Generator, action: str, mirror: bool | None = None) -> Scene:
-    """Key-frames of one of `ACTIONS`.
+def plan_clip(rng: np.random.Generator, action: str, mirror: bool | None = None) -> ClipPlan:
+    """Key-frames of one of `MOTIONS`.
 
     Args:
         rng: the clip's own.
@@ -73,9 +73,9 @@ def script(rng: np.random.Generator, action: str, mirror: bool | None = None) ->
     n = length(rng)
     t, last = np.arange(n, dtype=float), n - 1.0
     lead, come, go, tail = rng.uniform((0.03, 0.15, 0.15, 0.03), (0.10, 0.21, 0.21, 0.10)) * last
-    beat = Beat(t, lead, lead + come, last - tail - go, last - tail)
+    beat = Timeline(t, lead, lead + come, last - tail - go, last - tail)
     chance, thumb = rng.random() < 0.5, rng.choice((-1.0, 1.0))
-    act = ACTIONS[action](rng, beat)
+    act = MOTIONS[action](rng, beat)
     things = act.things
     angle, grip = np.broadcast_to(act.angle, n), np.broadcast_to(act.grip, n)
     ahead = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -96,7 +96,7 @@ def script(rng: np.random.Generator, action: str, mirror: bool | None = None) ->
         hand = hand * (-1, 1, -1, 1, -1) + (ASPECT, 0, math.pi, 0, 0)
         zoom = zoom * (1, -1, 1) + (0, ASPECT, 0)
     moved = next((thing for thing in things if np.ptp(thing.path, axis=0).any()), things[-1])
-    return Scene(
+    return ClipPlan(
         things=(*distractors(rng, n), *things),
         hand=hand,
         zoom=zoom,

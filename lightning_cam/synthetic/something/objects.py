@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from lightning_cam.data.core.arrays import Array
 from lightning_cam.synthetic.something.painting import (
     COLOURS,
     SCENERY,
-    Array,
-    Canvas,
+    Painting,
     Rgb,
     ellipse,
     shaded,
@@ -51,7 +51,7 @@ class Thing:
     covers: tuple[float, float] = (0.0, 0.0)
 
 
-Painter = Callable[[Canvas, float, float, float], None]  # onto, x, y, how far open
+Painter = Callable[[Painting, float, float, float], None]  # onto, x, y, how far open
 
 
 def painter(thing: Thing, shadow: Rgb, scale: float) -> Painter:
@@ -136,7 +136,7 @@ def _sprite(thing: Thing, scale: float) -> Array:
 def _rigid(thing: Thing, shadow: Rgb, scale: float) -> Painter:
     sprite, half = _sprite(thing, scale), thing.size[0] / 2
 
-    def paint(canvas: Canvas, x: float, y: float, _: float) -> None:
+    def paint(canvas: Painting, x: float, y: float, _: float) -> None:
         if abs(thing.floor - y) < 0.02:
             canvas.fill(ellipse(x, y - 0.005, half + 0.03, 0.025), shadow, SCENERY)
         canvas.paste(sprite, x, y)
@@ -148,7 +148,7 @@ def _inside(thing: Thing, shadow: Rgb) -> Painter:
     """The opening of a bowl, which is behind what is put into it."""
     (width, height), tone = thing.size, shaded(COLOURS[thing.colours[0]], 0.4)
 
-    def paint(canvas: Canvas, x: float, y: float, _: float) -> None:
+    def paint(canvas: Painting, x: float, y: float, _: float) -> None:
         canvas.fill(ellipse(x, y - 0.005, 0.4 * width, 0.025), shadow, SCENERY)
         canvas.fill(ellipse(x, y - height, width / 2, _RIM * height), tone, thing.part)
 
@@ -162,7 +162,7 @@ def _chest(thing: Thing) -> Painter:
     near = np.array([-0.035, 0.03])  # from the middle of its depth to its front
     left, right = np.array([-width / 2, -height]), np.array([width / 2, -height])
 
-    def paint(canvas: Canvas, x: float, y: float, turn: float) -> None:
+    def paint(canvas: Painting, x: float, y: float, turn: float) -> None:
         def face(colour: Rgb, tone: float, *corners: Array) -> None:
             points = np.array([*corners, corners[0]]) * (thing.facing, 1) + (x, y)
             canvas.fill(points, shaded(colour, tone), thing.part)
@@ -217,7 +217,7 @@ def _cloth(thing: Thing) -> Painter:
                    (0.5 * wide + 0.07) * s, tall + 0.03 + 0.012 * wave)  # fmt: skip
     colours = [COLOURS[name] for name in thing.colours]
 
-    def paint(canvas: Canvas, x: float, y: float, stage: float) -> None:
+    def paint(canvas: Painting, x: float, y: float, stage: float) -> None:
         rise, fall = min(stage, 1.0), max(stage - 1.0, 0.0)
         edge = (1 - rise) * heap + (rise - fall) * hanging + fall * spread + (x, y)
         for k in range(8):

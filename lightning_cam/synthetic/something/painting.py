@@ -6,13 +6,12 @@ Lengths are in frame heights, x to the right and y down.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from lightning_cam.data.core.arrays import Array
+
 Rgb = tuple[float, float, float]
 
 SCENERY, HAND, OBJECT = range(3)  # what a pixel shows, in the fourth channel of a canvas
@@ -32,7 +31,7 @@ def shaded(colour: Rgb, factor: float) -> Rgb:
 
 
 @dataclass(frozen=True)
-class Canvas:
+class Painting:
     """RGB and part (h, w, 4) uint8, painted on in frame heights, of `scale` pixels each."""
 
     pixels: Array

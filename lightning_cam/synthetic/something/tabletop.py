@@ -1,6 +1,6 @@
 """Painting a clip: a worker's room, the things on the table, and the hand that acts.
 
-Everything is painted with flat shapes on a canvas of `FINE` x `FINE` pixels per pixel and shrunk.
+Everything is painted with flat shapes, larger by the factor `SUPERSAMPLE`, and shrunk.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from lightning_cam.data.core.arrays import Array
 from lightning_cam.synthetic.something.objects import Painter, Thing, painter
 from lightning_cam.synthetic.something.painting import (
     COLOURS,
     HAND,
     SCENERY,
-    Array,
-    Canvas,
+    Painting,
     Rgb,
     shaded,
 )
 
 ASPECT = 1.32  # of the frame
-FINE = 4  # a power of two: halving is the fastest way to shrink an image
+SUPERSAMPLE = 4  # a power of two: halving is the fastest way to shrink an image
 
 _SKIN = (
     (246, 208, 178), (228, 180, 142), (202, 146, 104), (160, 106, 70), (116, 74, 50), (86, 56, 42),
@@ -35,7 +35,7 @@ _TABLES = np.array([(150, 106, 68), (128, 124, 122)])
 
 
 @dataclass(frozen=True)
-class Look:
+class Workplace:
     """A worker's room and hand."""
 
     room: Array  # (FINE * H, FINE * W, 4) uint8
@@ -48,11 +48,11 @@ class Look:
 
 
 @lru_cache(maxsize=4)
-def look(seed: int, worker: int, height: int) -> Look:
-    """How it looks at a worker's."""
+def workplace_of(seed: int, worker: int, height: int) -> Workplace:
+    """The room and the hand of a worker."""
     rng = np.random.default_rng([seed, 1_000_000 + worker])
     width = 2 * round(ASPECT * height / 2)
-    rows, columns = FINE * height, FINE * width
+    rows, columns = SUPERSAMPLE * height, SUPERSAMPLE * width
 
     def noise(*cells: int) -> Array:
         coarse = rng.uniform(-0.5, 0.5, cells).astype(np.float32)
@@ -79,16 +79,16 @@ def look(seed: int, worker: int, height: int) -> Look:
     pixels[..., :3] = np.clip(room, 0, 255)
     corner, size = rng.uniform((0, 0.02), (0.9, 0.2)), rng.uniform((0.2, 0.15), (0.4, 0.3))
     tint = 0.7 * wall + 0.3 * colour()
-    for margin, tone in ((0, 0.75 * wall), (0.02, tint)):  # an image on the wall
+    for margin, tone in ((0, 0.75 * wall), (0.02, tint)):  # a framed picture on the wall
         (left, top), (right, low) = corner + margin, corner + size - margin
         frame = np.array([(left, top), (right, top), (right, low), (left, low)])
-        Canvas(pixels, rows).fill(frame, tuple(tone), SCENERY)
+        Painting(pixels, rows).fill(frame, tuple(tone), SCENERY)
     turn, slope = rng.uniform(0, 2 * math.pi), rng.uniform(0.05, 0.25)
     v, u = np.mgrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j][..., None]
     light = rng.uniform(0.8, 1.08) * rng.uniform(0.95, 1.05, 3)
     light = light * (1 + slope * (math.cos(turn) * u + math.sin(turn) * v))
     skin = np.clip(_SKIN[rng.integers(len(_SKIN))] + rng.uniform(-8, 8, 3), 0, 255)
-    return Look(
+    return Workplace(
         room=pixels,
         light=light.astype(np.float32),
         noise=rng.normal(0, rng.uniform(0.5, 2.5), (2 * height, 2 * width, 3)).astype(np.float32),
@@ -99,7 +99,9 @@ def look(seed: int, worker: int, height: int) -> Look:
     )
 
 
-def paint(look: Look, things: Sequence[Thing], hand: Array, zoom: Array) -> tuple[Array, Array]:
+def paint_tabletop(
+    look: Workplace, things: Sequence[Thing], hand: Array, zoom: Array
+) -> tuple[Array, Array]:
     """Paint a clip without the camera's noise and light.
 
     Args:
@@ -113,8 +115,8 @@ def paint(look: Look, things: Sequence[Thing], hand: Array, zoom: Array) -> tupl
         Frames uint8 (n, H, W, 3) and what each pixel shows, uint8 (n, H, W).
     """
     height, width = look.light.shape[:2]
-    scale = float(FINE * height)
-    room = Canvas(look.room.copy(), scale)
+    scale = float(SUPERSAMPLE * height)
+    room = Painting(look.room.copy(), scale)
     behind: list[tuple[Painter, Array]] = []
     before: list[tuple[Painter, Array]] = []
     for thing in things:
@@ -128,7 +130,7 @@ def paint(look: Look, things: Sequence[Thing], hand: Array, zoom: Array) -> tupl
     frames = np.empty((len(hand), height, width, 3), np.uint8)
     parts = np.empty((len(hand), height, width), np.uint8)
     for i, (factor, x, y) in enumerate(zoom):
-        canvas = Canvas(room.pixels.copy(), scale)
+        canvas = Painting(room.pixels.copy(), scale)
         for paint_thing, path in behind:
             paint_thing(canvas, *path[i])
         _paint_hand(canvas, look, *hand[i])
@@ -139,7 +141,7 @@ def paint(look: Look, things: Sequence[Thing], hand: Array, zoom: Array) -> tupl
             shift = scale * (1 - factor)
             matrix = np.array([[factor, 0, shift * x], [0, factor, shift * y]])
             pixels = cv2.warpAffine(pixels, matrix, pixels.shape[1::-1], flags=cv2.INTER_NEAREST)
-        parts[i] = pixels[FINE // 2 :: FINE, FINE // 2 :: FINE, 3]
+        parts[i] = pixels[SUPERSAMPLE // 2 :: SUPERSAMPLE, SUPERSAMPLE // 2 :: SUPERSAMPLE, 3]
         while len(pixels) > height:
             pixels = cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB, dst=frames[i])
@@ -147,7 +149,7 @@ def paint(look: Look, things: Sequence[Thing], hand: Array, zoom: Array) -> tupl
 
 
 def _paint_hand(
-    canvas: Canvas, look: Look, x: float, y: float, angle: float, grip: float, thumb: float
+    canvas: Painting, look: Workplace, x: float, y: float, angle: float, grip: float, thumb: float
 ) -> None:
     """A hand on its forearm; closing pulls its fingers in."""
     limbs = [((-0.16, 0, -0.40, 0), 0.085), ((-0.27, 0, -1.8, 0), 0.135), (_PALM, 0.125)]

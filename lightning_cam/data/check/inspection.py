@@ -19,7 +19,7 @@ import numpy as np
 
 from lightning_cam.data.core.clips import Clip, ClipReader
 from lightning_cam.data.core.ground_truth import Truth
-from lightning_cam.data.drives.drive import Stretch
+from lightning_cam.data.drives.drive import DriveClip
 from lightning_cam.data.drives.reader import SnippetReader
 from lightning_cam.data.video.completeness import bytes_missing
 from lightning_cam.data.video.frame_folders import numbers_missing
@@ -27,7 +27,7 @@ from lightning_cam.data.video.info import VideoInfo
 from lightning_cam.data.video.sampling import Indices
 from lightning_cam.errors import DataError, VideoReadError
 
-Job = TypeVar("Job")
+ClipT = TypeVar("ClipT")
 _MEMORY = 2**27  # bytes of images held at a time, by each process
 
 
@@ -39,7 +39,7 @@ class Finding(NamedTuple):
     why: str = ""
 
 
-def inspect(clip: Clip, reader: ClipReader) -> Finding:
+def inspect_video(clip: Clip, reader: ClipReader) -> Finding:
     """Decode what clips need of a video: all of its steps, for a training clip may be anywhere.
 
     Of a video that would fill the memory, its centred clip and steps from the first to the last
@@ -88,7 +88,7 @@ def _lost(path: Path) -> str:
     return f"{lost:,} {numbers} missing among its images" if lost else ""
 
 
-def inspect_image(clip: Stretch, reader: SnippetReader) -> Finding:
+def inspect_image(clip: DriveClip, reader: SnippetReader) -> Finding:
     """Decode a clip of one image and its ground truth."""
     try:
         frame = reader.frame(clip.drive, clip.start)
@@ -101,14 +101,14 @@ def inspect_image(clip: Stretch, reader: SnippetReader) -> Finding:
     return Finding(1)
 
 
-def scan(
-    clips: Sequence[Job],
+def inspect_all(
+    clips: Sequence[ClipT],
     reader: Any,
     *,
     processes: int | None = None,
     timeout: float = 30.0,
-    inspect: Callable[[Any, Any], Finding] = inspect,
-) -> Iterator[tuple[Job, Finding]]:
+    inspect: Callable[[Any, Any], Finding] = inspect_video,
+) -> Iterator[tuple[ClipT, Finding]]:
     """Inspect clips in worker processes, in no particular order.
 
     A decoder that hangs is ended after `timeout` seconds, and one that takes its process with it
@@ -124,7 +124,7 @@ def scan(
     queue = deque(clips)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # ends OpenCV's thread pool, which does not survive a fork
-    busy: list[_Worker[Job]] = []
+    busy: list[_Worker[ClipT]] = []
     try:
         while queue and len(busy) < (processes or os.cpu_count() or 1):
             busy.append(_Worker(reader, inspect, timeout, queue.popleft()))
@@ -150,11 +150,11 @@ def scan(
             worker.stop()
 
 
-class _Worker(Generic[Job]):
+class _Worker(Generic[ClipT]):
     """A process that inspects one clip after the other, and the clip it is busy with."""
 
     def __init__(
-        self, reader: Any, inspect: Callable[[Any, Any], Finding], timeout: float, clip: Job
+        self, reader: Any, inspect: Callable[[Any, Any], Finding], timeout: float, clip: ClipT
     ) -> None:
         # Fork needs no importable __main__; the workers use numpy, OpenCV and PyAV only.
         context: Any = mp.get_context("fork" if "fork" in mp.get_all_start_methods() else "spawn")
@@ -165,7 +165,7 @@ class _Worker(Generic[Job]):
         end.close()  # so that the end of the process reads as the end of the pipe
         self.give(clip)
 
-    def give(self, clip: Job) -> None:
+    def give(self, clip: ClipT) -> None:
         self.clip = clip
         self.deadline = time.monotonic() + self.timeout
         with suppress(OSError):  # it died: `finding` says so
