@@ -58,8 +58,8 @@ def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProce
 
 
 def choices(group: str) -> list[str]:
-    """Names of a group's configurations."""
-    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+    """Names of a group's configurations; those that begin with `_` are parts of others."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("[!_]*.yaml"))
 
 
 def node_of(group: str, choice: str) -> dict[str, Any]:

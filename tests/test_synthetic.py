@@ -311,10 +311,10 @@ def test_a_failing_worker_is_reported(tmp_path: Path, monkeypatch: pytest.Monkey
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(actions, "_encode", full)
+    monkeypatch.setattr(actions, "write_mpeg", full)
     with pytest.raises(DataError, match="No space left"):
         render_actions(tmp_path / "set", **SMALL, processes=2)
-    monkeypatch.setattr(actions, "_encode", lambda *_: os._exit(9))
+    monkeypatch.setattr(actions, "write_mpeg", lambda *_: os._exit(9))
     with pytest.raises(DataError, match="worker process died after 0 of 4"):
         render_actions(tmp_path / "set", **SMALL, processes=2)
     monkeypatch.undo()
@@ -323,8 +323,8 @@ def test_a_failing_worker_is_reported(tmp_path: Path, monkeypatch: pytest.Monkey
 
 SCRIPT = """
 import sys
-from lightning_cam.synthetic.actions.files import render
-render(sys.argv[1], groups=int(sys.argv[2]), clips=4, classes=["move_left", "blink"])
+from lightning_cam.synthetic.actions.files import render_actions
+render_actions(sys.argv[1], groups=int(sys.argv[2]), clips=4, classes=["move_left", "blink"])
 """
 
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -362,13 +363,13 @@ def test_rendering_is_done_once_and_again_when_it_differs(tmp_path: Path) -> Non
 def test_a_rendering_that_broke_off_is_redone(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_images = writing._write_images
+    write_images = writing.write_images
 
-    def dies(folder: Path, frames: Array) -> None:
-        write_images(folder, frames[:20])
+    def dies(folder: Path, frames: Array, *args: Any, **options: Any) -> None:
+        write_images(folder, frames[:20], *args, **options)
         os._exit(9)
 
-    monkeypatch.setattr(writing, "_write_images", dies)
+    monkeypatch.setattr(writing, "write_images", dies)
     with pytest.raises(DataError, match="worker process died"):
         render_something(tmp_path / "set", **SMALL, processes=2)
     monkeypatch.undo()

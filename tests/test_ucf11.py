@@ -326,7 +326,7 @@ def test_cache_decodes_once(small: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_short_videos_are_padded(small: Path) -> None:
     path = sorted(small.rglob("*_04_01.mpg"))[0]
-    actions._encode(path, actions.draw_action(actions.ActionKey(0, 4, 1))[0][:30])
+    actions.write_mpeg(path, actions.draw_action(actions.ActionKey(0, 4, 1))[0][:30])
     for cache in (False, True):
         sample = module(small, cache=cache).val_set[0]
         # 30 frames at 30 fps: steps 0, 4, ..., 28.

@@ -152,8 +152,7 @@ def write_action(root: Path, key: ActionKey, *, seed: int, size: int) -> None:
     """Render one clip: its video and its ground truth."""
     frames, masks, track = draw_action(key, seed, size)
     video, truth = (root / file for file in key.files)
-    # MPEG-1 program streams, as the files of UCF11 are.
-    write_frames(video, frames, FPS, "mpeg1video", "mpeg", bit_rate=150_000)
+    write_mpeg(video, frames)
     Truth(masks, track.onset, track.offset, track.state).write(truth)
 
 
@@ -212,3 +211,8 @@ def _track(rng: np.random.Generator, name: str, size: int) -> Track:
     return Track(
         onset, onset + length, np.clip(cx, low, high), np.clip(cy, low, high), radius, angle, gain
     )
+
+
+def write_mpeg(path: Path, frames: Array) -> None:
+    """Write an MPEG-1 program stream, as the files of UCF11 are."""
+    write_frames(path, frames, FPS, "mpeg1video", "mpeg", bit_rate=150_000)
