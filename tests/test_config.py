@@ -91,7 +91,7 @@ def test_experiments_are_what_their_names_say() -> None:
         config = composed("train", f"experiment={name}")
         assert config["name"] == name
         data, _, network = name.partition("_")
-        embedded = data == "synthetic" or network in ("small", "tiny")
+        synthetic = data == "synthetic" or network in ("small", "tiny")
         kind = "SyntheticSomething" if network == "tiny" else DATA[data]
         assert config["data"][TARGET].endswith(f".{kind}")
         assert config["model"][TARGET].endswith(f".{NETWORKS[network]}")
@@ -99,7 +99,7 @@ def test_experiments_are_what_their_names_say() -> None:
             attentive = network == "lrcn_attention"
             assert (config["model"]["readout"] == "attention") == attentive
         assert config["task"]["step_loss"] == (1 if network == "frame_cnn" else None)
-        assert config["model"]["weights"] == (None if embedded else "DEFAULT")
+        assert config["model"]["weights"] == (None if synthetic else "DEFAULT")
         without = composed("train", f"experiment={name}", "model.weights=null")
         assert without["model"]["weights"] is None
 

@@ -554,7 +554,7 @@ LISTED: list[tuple[Callable[[Path], None], str, str, int]] = [
     (short_poses, "poses", r"00\.txt: it has 10 poses, the images count 12", 10),
     (torn_poses, "poses", r"00\.txt: its poses are not used: line 5 has other than 12", 10),
     (words_in_poses, "poses", "not used: could not convert string", 10),
-    (scaled_poses, "poses", "that of line 1 is no rotation", 10),
+    (scaled_poses, "poses", "that of line 1 is not a rotation", 10),
     (no_poses, "poses", r"00\.txt: not there, so nothing can be measured", 10),
     (stuck_clock, "times", "its times are not used: they do not increase", 10),
     (few_times, "times", "it has 2 times, the images count 12", 10),

@@ -60,7 +60,7 @@ class Explainable:
         steps: the module whose output is the step outputs `(B, T, K)` (or `(B, K)` once a step);
             None for networks without output steps.
         softmax: the columns are class logits, so their softmax is a probability.
-        valid: which frames are no padding, `(B, T)` bool; None: all. `forward` knows it already,
+        valid: which frames are not padding, `(B, T)` bool; None: all. `forward` knows it already,
             heatmaps are 0 on the others.
         black: black in model space, `(B, C)` or `(C,)`, by which perturbations hide; None: 0.
         frames: the module that sees each frame on its own, clip -> `(B*T, D, h, w)`, and through

@@ -150,7 +150,7 @@ def last_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor)
         raise UserError(f"layer {name!r} is not run by the model's forward; choose another")
     a_frame, rest = divmod(len(calls), clip.shape[2])
     looped = calls[a_frame - 1 :: a_frame] if a_frame and not rest else []
-    # A 5-D map with t=1 is no single frame: a 3-D network has pooled time away.
+    # A 5-D map with t=1 is not a single frame: a 3-D network has pooled time away.
     one_frame = calls[-1].ndim != 5 and model.fold(calls[-1], len(clip)).shape[2] == 1
     alike = len({call.shape for call in looped}) == 1
     return looped if one_frame and alike else calls[-1:]

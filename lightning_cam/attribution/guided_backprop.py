@@ -119,6 +119,6 @@ _RELUS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.relu: _relu,
     torch.relu: _relu,
     Tensor.relu: _relu,
-    torch.relu_: _relu_,  # F.relu_, too
+    torch.relu_: _relu_,  # also F.relu_
     Tensor.relu_: _relu_,
 }

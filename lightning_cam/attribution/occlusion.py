@@ -1,7 +1,7 @@
 """Occlusion for video: how much of the score goes when a window of the clip is hidden?
 
 Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, with a window
-that slides over time, too. With x_w the clip whose voxels in window w are those of a reference,
+that also slides over time. With x_w the clip whose voxels in window w are those of a reference,
 
     S(voxel) = mean over the windows w that hold the voxel of f(x) - f(x_w)
 
@@ -121,7 +121,7 @@ class Occlusion(PerturbationAttribution):
             if size < min(n, stride):
                 raise ValueError(
                     f"stride {self.stride} must not exceed the window, of this clip {size} of {n}; "
-                    "give the window, too"
+                    "also give the window"
                 )
             last = math.ceil((n - size) / stride)
             axes.append([slice(k * stride, min(n, k * stride + size)) for k in range(last + 1)])

@@ -79,7 +79,7 @@ def answers(model: Explainable, outputs: Tensor, *, raw: bool = False) -> Tensor
     Args:
         model: knows which of the two it is.
         outputs: `(B, K)`.
-        raw: the columns of a classifier, too: logits.
+        raw: the columns, of a classifier as well: logits.
     """
     outputs = at_least_float32(outputs.detach())
     return outputs.softmax(1) if model.softmax and not raw else outputs

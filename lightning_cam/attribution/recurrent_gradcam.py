@@ -40,7 +40,7 @@ class RecurrentGradCAM(LayerAttribution):
 
     Args:
         layer: the frame CNN's target layer, see `GradCAM`.
-        step: the output step t' (negative counts from each clip's last step that is no padding,
+        step: the output step t' (negative counts from each clip's last step that is not padding,
             the paper's t'=T is -1), `"sum"` for the sum over all of these, or None for the clip's
             own column: what the network's read-out makes of its steps (for a last-step read-out
             the same as -1).

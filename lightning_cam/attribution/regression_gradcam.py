@@ -39,7 +39,7 @@ _STEADY = 0.01  # a column that black changes by less than this share hardly dep
 
 @dataclass(frozen=True)
 class RegressionGradCAM(LayerAttribution):
-    """Signed Grad-CAM of a column that is no class, which says how far it can be trusted.
+    """Signed Grad-CAM of a column that is not a class, which says how far it can be trusted.
 
     Adds to `Explanation.numbers`, each `(B,)`:
 

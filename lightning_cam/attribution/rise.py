@@ -265,7 +265,7 @@ class _Sums:
         halves = torch.stack([self._map(b, r, slice(h, h + 1)) for h in (0, 1)])
         if self.valid is not None:
             halves = halves.view(2, self.shape[2], -1)[:, self.valid[b]].flatten(1)
-        halves -= halves.mean(1, keepdim=True)  # that all of a map is too high is no matter
+        halves -= halves.mean(1, keepdim=True)  # that all of a map is too high does not matter
         noise = ((halves[0] - halves[1]) / 2).square().mean()
         signal = (halves[0] * halves[1]).mean().clamp(min=0)
         return torch.where(noise > 0, noise / signal, 0).sqrt()

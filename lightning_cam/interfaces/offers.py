@@ -33,7 +33,7 @@ class Explains(Protocol):
 
 @runtime_checkable
 class Task(Protocol):
-    """A task that `explain.py` can explain: its columns are known without a batch, too."""
+    """A task that `explain.py` can explain: its columns are known without a batch."""
 
     @property
     def device(self) -> torch.device:

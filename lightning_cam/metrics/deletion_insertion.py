@@ -7,7 +7,7 @@ step s of S the first floor(n s / S) of n units have changed; the area under the
 the trapezoidal rule on [0, 1].
 
 Equal heat is ranked at random: a ReLU leaves wide plains of exact zeros, which memory order would
-remove from the first frame on. Padded frames are no units; they change with the last step.
+remove from the first frame on. Padded frames are not units; they change with the last step.
 
 What does not depend on the heatmap, the unperturbed clip's score and those of the references, is
 `Ends`: computed once, it serves both curves and all heatmaps of a clip. S steps of both cost
@@ -39,7 +39,7 @@ class Curve:
     Attributes:
         fraction: `(S + 1,)`, share of the units that have changed, from 0 to 1.
         score: `(B, S + 1)`, the target's probability (its column for regressors).
-        tied: `(B,)`, share of the units whose heat another one has, too: these were ranked at
+        tied: `(B,)`, share of the units whose heat another one also has: these were ranked at
             random.
         clip_first: whether the clip itself is the first point (deletion) or the last (insertion).
     """
@@ -58,7 +58,7 @@ class Curve:
     def normalised_auc(self) -> Tensor:
         """`(B,)`, area where the clip itself counts as 1 and the other end as 0, and no score more.
 
-        For scores that are no probabilities. NaN where the ends differ by less than 0.05.
+        For scores that are not probabilities. NaN where the ends differ by less than 0.05.
         """
         first, last = self.score[:, :1], self.score[:, -1:]
         one, zero = (first, last) if self.clip_first else (last, first)

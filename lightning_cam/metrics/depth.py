@@ -39,7 +39,7 @@ def depth_errors(
         prediction: `(h', w')` depth, in the truth's unit where it is not scaled; it is resized to
             the truth's size.
         truth: `(h, w)` metres; pixels with floor < depth < cap count (0: unknown).
-        floor, cap: metres; the scaled prediction is clipped to them, too. 80 and 50 are usual.
+        floor, cap: metres; the scaled prediction is also clipped to them. 80 and 50 are usual.
         crop: `"garg"`: only the part of the image that Garg et al. (ECCV 2016) look at, without
             sky and bonnet.
         scaling: `"median"`: multiply the prediction by median(truth) / median(prediction), each
@@ -49,7 +49,7 @@ def depth_errors(
     Returns:
         scalars (float64): `abs_rel`, `sq_rel`, `rmse`, `rmse_log`, `a1`, `a2`, `a3`. All are NaN
         where no pixel counts, and where the prediction is not positive and finite everywhere: that
-        is no depth, and to judge the rest of it would reward a network for failing.
+        is not a depth, and to judge the rest of it would reward a network for failing.
 
     Raises:
         ValueError: a shape or an option is not one of these.
@@ -123,7 +123,7 @@ def _compared(
 ) -> tuple[Tensor, Tensor]:
     """Predicted and true depth of the pixels that count `(n,)`, float64.
 
-    There are none of the first where the prediction is no depth.
+    There are none of the first where the prediction is not a depth.
     """
     if prediction.ndim != 2 or truth.ndim != 2:
         raise ValueError(

@@ -45,7 +45,7 @@ class Explained:
         model: bound to these clips' batch.
         clip: `(B, C, T, H, W)` in model space.
         explanation: of these clips.
-        batch: what the data say: "valid" `(B, T)` marks frames that are no padding, "mask"
+        batch: what the data say: "valid" `(B, T)` marks frames that are not padding, "mask"
             `(B, T, H, W)`, "action" `(B, T)` and "mask/PART" `(B, T, H, W)` are ground truth.
         shared: what measures computed once for these clips, whatever the method; the same mapping
             for all explanations of them. See `once`.
@@ -61,7 +61,7 @@ class Explained:
 
     @property
     def valid(self) -> Tensor:
-        """`(B, T)` bool on the CPU: frames that are no padding."""
+        """`(B, T)` bool on the CPU: frames that are not padding."""
         valid = self.batch.get("valid", self.model.valid)
         if valid is None:
             return torch.ones(self.explanation.heatmap.shape[:2], dtype=torch.bool)

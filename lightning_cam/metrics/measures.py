@@ -118,7 +118,7 @@ class InsertionArea(_Area):
         protocol: the name of one, or a `Protocol`.
         reference: what insertion starts from.
         steps, unit, order, voxels, raw, seed, batch, bf16: of the protocol; None: as it has them.
-        normalised: take `Curve.normalised_auc`, for scores that are no probabilities.
+        normalised: take `Curve.normalised_auc`, for scores that are not probabilities.
 
     Raises:
         ValueError: a setting makes no sense.

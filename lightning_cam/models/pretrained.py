@@ -65,7 +65,7 @@ def _download(backbone: str, entry: Any) -> dict[str, Tensor]:
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file that is no pickle fails as its first letters have it
+    except Exception as error:  # a file that is not a pickle fails as its first letters have it
         raise ConfigError(
             f"weights={str(path)!r} is not a state dict that loads without running code; save one "
             "with torch.save(module.state_dict(), path)"

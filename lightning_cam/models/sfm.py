@@ -67,7 +67,7 @@ class SfMLearner(nn.Module):
 
         Args:
             clip: in model space.
-            source_depth: the sources' disparities, too. All frames then pass the network for depth,
+            source_depth: also the sources' disparities. All frames then pass the network for depth,
                 the targets last.
 
         Raises:

@@ -75,7 +75,7 @@ def stem_weights(weight: Tensor, channels: int, stem: str = "scaled") -> Tensor:
 
 
 def alike_weights(weight: Tensor, channels: int) -> Tensor:
-    """The mean over RGB for each of `channels` inputs, for those that are no colours (PAN).
+    """The mean over RGB for each of `channels` inputs, for those that are not colours (PAN).
 
     Weights that have `channels` inputs already, or that are not for RGB, are returned as they are.
     """

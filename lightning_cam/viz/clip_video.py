@@ -135,7 +135,7 @@ def _columns(count: int, more: int, height: int, cell: int) -> tuple[int, bool]:
     """Into how many columns `count` images and `more` panels go, and whether these begin a row.
 
     Empty places cost most, above all before the panels, then a row of both; a page that is wide or
-    tall costs, too.
+    tall costs as well.
     """
     most = max(2, min(_WIDEST // (cell + MARGIN), count + more))
     options = []

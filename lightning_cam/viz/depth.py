@@ -74,7 +74,7 @@ def colour_depth(
         (T, h, w, 3) uint8 RGB.
 
     Raises:
-        ValueError: wrong shape, or near and far are no range.
+        ValueError: wrong shape, or near and far are not a range.
     """
     _check(depth, "depth")
     own = depth_range(depth) if near is None or far is None else (near, far)

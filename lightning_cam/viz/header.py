@@ -100,7 +100,7 @@ class _Predictions:
             color = RIGHT if hit else NEUTRAL
             if label is None:
                 color = BLUE if n == 0 else NEUTRAL
-            elif hit or n == 0:  # a wrong second guess is no mistake
+            elif hit or n == 0:  # a wrong second guess is not a mistake
                 color = color if hit else WRONG
                 canvas.mark(x0, y + 4, right=hit)
             for k, line in enumerate(self.names[n]):

@@ -68,7 +68,7 @@ def no_evidence(heatmap: np.ndarray, *, signed: bool = False) -> str:
     low, high = float(heatmap.min()), float(heatmap.max())
     if not np.isfinite((low, high)).all():  # min and max pass a NaN on
         return "map has NaN or infinite values"
-    if high - low <= 1e-6 * max(abs(low), abs(high)):  # the rounding of float32 is no evidence
+    if high - low <= 1e-6 * max(abs(low), abs(high)):  # the rounding of float32 is not evidence
         return f"map is {high:.3g} everywhere" if high else "map is zero everywhere"
     if high <= 0 and not signed:
         return "map is nowhere positive"

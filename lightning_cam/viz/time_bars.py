@@ -37,7 +37,7 @@ _KEY = 17  # height of a line that names a spectrum
 
 def names_room(figure: ClipFigure) -> int:
     """Pixels left of the bars that hold the rows' names in two lines each, from 146 to 220."""
-    if figure.lines:  # their keys and numbers stand there, too
+    if figure.lines:  # their keys and numbers also stand there
         return 220
     fits = all("…" not in wrap(name, 13, 120, 2)[-1] for name in figure.strips())
     return 146 if fits else 220

@@ -17,7 +17,7 @@ the one under which the network answers as strongly as possible. It minimises
   that is -log p, the softmax probability; of p_a - p_b (`model.contrast`) -log((1 + p_a - p_b)/2);
   of -p (`model.counterfactual`) -log(1 - p).
 
-**Columns that are no classes** have a unit, and no lowest value. They become the probability of a
+**Columns that are not classes** have a unit, and no lowest value. They become the probability of a
 class, p = sigmoid(10 (r - 1/2)) with r = (score - score of the hidden clip) / range. The range is
 that of the scores as the whole clip appears in eight steps. A hidden clip has p = 0.007; where the
 score rises steadily, the clip itself has p = 0.993. So the weights mean what they mean for classes,
@@ -67,7 +67,7 @@ class ExtremalPerturbation(PerturbationAttribution):
     "score_0.1", the score of what it shows (of what is left where `game="delete"`).
 
     Costs, for each area, a forward and a backward to the input an iteration (two with
-    `game="dual"`), and 1 + 8 (columns that are no classes only) + areas forwards. Memory: what the
+    `game="dual"`), and 1 + 8 (only columns that are not classes) + areas forwards. Memory: what the
     network keeps for a backward of `batch` rows, eight blurred clips, and up to 0.3 GB for masks.
 
     Args:

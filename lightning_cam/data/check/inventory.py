@@ -35,7 +35,7 @@ class Inventory:
         problems: what was found without opening anything.
         items: everything once.
         inspect: opens one.
-        steps: how many a clip needs; 0 where that is no question.
+        steps: how many a clip needs; 0 where that does not apply.
         share: whether one missing thing is one clip, so that a share of the clips can be told.
     """
 

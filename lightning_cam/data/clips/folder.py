@@ -116,7 +116,7 @@ class VideoFolder(VideoDataModule):
 
 
 def find_videos(folder: Path, root: Path, problems: list[Problem]) -> dict[str, list[Path]]:
-    """Class -> its videos in order of their names; what is no video becomes a problem.
+    """Class -> its videos in order of their names; what is not a video becomes a problem.
 
     Args:
         folder: of the class folders.
@@ -191,7 +191,7 @@ def _pattern(text: str) -> re.Pattern[str]:
         pattern = re.compile(text)
     except re.error as error:
         raise ConfigError(
-            f"data.group_pattern={text!r} is no regular expression: {error}"
+            f"data.group_pattern={text!r} is not a regular expression: {error}"
         ) from error
     if not pattern.groups:
         raise ConfigError(

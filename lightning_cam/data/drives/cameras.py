@@ -49,7 +49,7 @@ def misfit(intrinsics: ArrayLike, height: int, width: int) -> str:
     """
     k = np.asarray(intrinsics, np.float64)
     if k.shape != (3, 3) or not np.isfinite(k).all() or min(k[0, 0], k[1, 1]) <= 0:
-        return "they are no matrix of 3 x 3 numbers with focal lengths above 0"
+        return "they are not a matrix of 3 x 3 numbers with focal lengths above 0"
     (cx, cy), size = k[:2, 2], f"{width}x{height}"
     if abs(cx - (width - 1) / 2) > width / 4 or abs(cy - (height - 1) / 2) > height / 4:
         return f"the principal point ({cx:.1f}, {cy:.1f}) is far from the middle of {size} images"
@@ -69,7 +69,7 @@ def rigid_poses(matrices: ArrayLike) -> FloatArray:
     error = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(initial=0, axis=(1, 2))
     wrong = np.flatnonzero((error > _SKEW) | (np.linalg.det(rotation) < 0))
     if wrong.size:
-        raise ValueError(f"that of line {wrong[0] + 1} is no rotation with a translation")
+        raise ValueError(f"that of line {wrong[0] + 1} is not a rotation with a translation")
     u, _, v = np.linalg.svd(rotation)
     poses = np.tile(np.eye(4), (len(given), 1, 1))
     poses[:, :3, :3] = u @ v

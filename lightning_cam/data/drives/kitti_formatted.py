@@ -167,5 +167,5 @@ def _load(path: Path) -> NDArray[np.float32]:
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"depth {str(path)!r} is damaged: write the scene again") from error
     if depth.ndim != 2 or depth.dtype.kind != "f":
-        raise DataError(f"depth {str(path)!r} is no image of metres: write the scene again")
+        raise DataError(f"depth {str(path)!r} is not an image of metres: write the scene again")
     return depth.astype(np.float32)

@@ -44,7 +44,7 @@ def read_times(path: Path) -> FloatArray:
     """Seconds since the first of the timestamps in a file. (n,)
 
     Raises:
-        DataError: it is no such file.
+        DataError: it is not such a file.
     """
     try:
         lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]

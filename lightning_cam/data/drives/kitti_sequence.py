@@ -127,7 +127,7 @@ def read_odometry_camera(path: Path, camera: str) -> tuple[FloatArray, FloatArra
     projection = row.reshape(3, 4)
     intrinsics = projection[:, :3]
     if np.linalg.det(intrinsics) <= 0:
-        raise DataError(f"row {name} of {str(path)!r} is no camera: copy it again")
+        raise DataError(f"row {name} of {str(path)!r} is not a camera: copy it again")
     return intrinsics, np.linalg.inv(intrinsics) @ projection[:, 3]
 
 

@@ -22,7 +22,7 @@ def read_points(path: Path) -> NDArray[np.float32]:
     """Points of a scan. (n, 4)
 
     Raises:
-        DataError: it cannot be read, or is no such file.
+        DataError: it cannot be read, or is not such a file.
     """
     try:
         values = np.fromfile(path, "<f4")

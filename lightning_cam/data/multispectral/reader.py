@@ -147,7 +147,7 @@ def _camera(name: str) -> int | None:
         return None
     number = int(name) if name.isdecimal() else camera_of(name)
     if number is None:
-        raise ValueError(f"{name!r} is no camera")
+        raise ValueError(f"{name!r} is not a camera")
     return number
 
 

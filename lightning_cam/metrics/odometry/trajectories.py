@@ -61,7 +61,7 @@ def constant_velocity(motions: Tensor) -> Tensor:
 
 
 def rotation_angle(rotation: Tensor) -> Tensor:
-    """Angle `(...)` in radians of rotations `(..., 3, 3)`, exact for small ones, too."""
+    """Angle `(...)` in radians of rotations `(..., 3, 3)`, also exact for small ones."""
     axis = torch.stack(
         [rotation[..., i, j] - rotation[..., j, i] for i, j in ((0, 1), (1, 2), (0, 2))], -1
     )

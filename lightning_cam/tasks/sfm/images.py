@@ -100,7 +100,7 @@ def _series(axes: str, values: Tensor, margin: int, kind: str) -> dict[str, np.n
 
 
 def _padded(maps: Tensor, margin: int) -> np.ndarray:
-    """(T, H, W) of maps (S, H, W); NaN, which is unknown, on frames that are no target."""
+    """(T, H, W) of maps (S, H, W); NaN, which is unknown, on frames that are not targets."""
     rim = ((margin, margin), (0, 0), (0, 0))
     return np.pad(maps.cpu().numpy(), rim, constant_values=np.nan)
 

@@ -50,7 +50,7 @@ class Losses(NamedTuple):
     """The terms for each target, `(R,)`; `photometric` is that of each source, `(R, N)`.
 
     With minimum reprojection each pixel's error counts for the source that explains it best, so
-    here, too, the sum over sources is `view_synthesis`.
+    here as well, the sum over sources is `view_synthesis`.
     """
 
     total: Tensor
@@ -202,7 +202,7 @@ class ViewSynthesis:
     def _counted(self, error: Tensor, valid: Tensor, snippets: Snippets) -> tuple[Tensor, Tensor]:
         """Errors (R, N, h, w) as they count, and where they do.
 
-        Before any weight: a weight near 0 is no reason to prefer a source.
+        Before any weight: a weight near 0 is not a reason to prefer a source.
         """
         still = None
         if self.auto_mask:
