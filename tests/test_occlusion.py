@@ -249,7 +249,7 @@ def test_what_does_not_matter_is_zero() -> None:
             lambda: lc.explain(
                 additive(8, 8, 8)[0], lc.Occlusion(stride=(4, 4, 4)), clip_of(1, 3, 8, 8, 8)
             ),
-            "must not exceed the window, of this clip 1 of 8; give the window, too",
+            "must not exceed the window, of this clip 1 of 8; also give the window",
         ),
     ],
 )
