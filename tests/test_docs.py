@@ -152,8 +152,9 @@ TRAIN = [one for one in README if re.match(r"python train\.py(?!.*data\.root)", 
 CLASSES = {"walking": "blink", "riding": "expand"}  # of the tiny data
 LESS = {  # settings that make a command short, where it has the others
     "study=": [
-        "data.split=val", "study.clips=1", "study.steps=2", "study.sweeps=null",
-        "study.claims=null", "study.methods.rise.masks=4",
+        "data.split=val", "study.clips=1", "measure.deletion.steps=2",
+        "measure.insertion.steps=2", "study.sweeps=null", "study.claims=null",
+        "study.methods.rise.masks=4",
     ],
     "experiment=sfm_tiny": [
         "data.frames=16", "trainer.max_epochs=1", "videos.clips=1", "logger=none", "trainer=cpu",

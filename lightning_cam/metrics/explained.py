@@ -86,11 +86,15 @@ class Explained:
         shape = self.explanation.heatmap.shape
         nothing = torch.zeros(shape[:2] if region == "action" else shape, dtype=torch.bool)
         key = {"actor": "mask", "action": "action"}.get(region, f"{_PART}{region}")
-        if key not in self.batch or "mask" not in self.batch:
+        if key not in self.batch:
+            return nothing
+        found = self.batch[key].cpu().bool()
+        if key.startswith(_PART):
+            return found
+        if "mask" not in self.batch:
             return nothing
         known = self.batch["mask"].cpu().bool().flatten(1).any(1)  # who acts is seen somewhere
-        found = self.batch[key].cpu().bool()
-        return found if key.startswith(_PART) else torch.where(_like(known, found), found, nothing)
+        return torch.where(_like(known, found), found, nothing)
 
     def once(self, key: Hashable, work: Callable[[], T]) -> T:
         """What `work` returns, computed for the first explanation of these clips alone."""
