@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from itertools import islice
 from pathlib import Path
 
@@ -630,17 +629,6 @@ def test_a_blank_map_is_said_to_be_no_evidence(canvases):
     assert "no evidence: map is zero everywhere" in words
     assert [text for text in words if text.startswith("no evidence: map is 0.333")]
     assert words.count("no evidence") >= 3  # both energies and the attention of NaN
-
-
-def test_drawing_and_encoding_is_cheap(tmp_path):
-    clips = [figure(16, 64, 64, frames=smooth(16, 64, 64)) for _ in range(4)]
-    best = np.inf
-    for _ in range(3):
-        start = time.process_time()
-        for n, clip in enumerate(clips):
-            write_video(tmp_path / f"{n}.mp4", draw_video(clip))
-        best = min(best, time.process_time() - start)
-    assert best < 0.5  # about 0.13 s where nothing else runs; the callback may cost 0.25 s
 
 
 # --- panels, plots, faint maps, values -------------------------------------------------------

@@ -77,6 +77,11 @@ class Explained:
         """Names of the parts of the ground truth."""
         return [key.removeprefix(_PART) for key in self.batch if key.startswith(_PART)]
 
+    @property
+    def has_truth(self) -> bool:
+        """Whether any of these clips has ground truth."""
+        return any(bool(self.truth(region).any()) for region in ("actor", *self.parts))
+
     def truth(self, region: str) -> Tensor:
         """Ground truth on the CPU, False throughout for clips without any.
 
@@ -206,7 +211,7 @@ def measure(measures: Mapping[str, Measure], explained: Explained) -> Measured:
     with explaining(explained.model.module):
         for name, each in measures.items():
             values[name] = none
-            if "truth" in each.needs and not bool(explained.truth("actor").any()):
+            if "truth" in each.needs and not explained.has_truth:
                 continue
             try:
                 if isinstance(each, CurveMeasure):
