@@ -89,7 +89,7 @@ def test_each_part_of_the_ground_truth_has_a_column(tmp_path: Path) -> None:
 
 def test_a_clip_in_which_nobody_is_seen_has_no_ground_truth() -> None:
     batch = batch_of(torch.zeros(1, 3, 6, 4, 4)) | truth()
-    batch["mask"] = torch.zeros_like(batch["mask"])
+    batch |= {key: torch.zeros_like(batch[key]) for key in batch if key.startswith("mask")}
     (found,) = measured(batch, gradcam=explanation()).values()
     assert set(found.texts().values()) == {""}
 
