@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 import lightning_cam as lc
 from lightning_cam import metrics
+from lightning_cam.errors import UserError
 from lightning_cam.explaining.callback import ExplainCallback
 from lightning_cam.explaining.clip_explanations import explain_clip
 from lightning_cam.explaining.measured_files import RunMeasurements
@@ -140,6 +141,45 @@ def test_it_says_what_it_is(each: Measure) -> None:
     assert each.better in (None, *get_args(Direction))
     assert each.needs and each.needs <= {*get_args(Need)}
     assert type(each).__doc__ and "\n" not in each.settings
+
+
+class Says(Measure):
+    """A measure that can say anything of itself."""
+
+    title: Any = "Says"
+    better: Any = "higher"
+    needs: Any = frozenset({"map"})
+
+    def __init__(self, **facts: Any) -> None:
+        vars(self).update(facts)
+
+    def __call__(self, explained: Explained) -> Tensor:
+        raise AssertionError("nothing is measured")
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"better": "up"}, r"no measure\.says\.better 'up'; have: higher, lower, None"),
+        ({"better": "high"}, r"no measure\.says\.better 'high'; nearest: higher"),
+        ({"better": ["higher"]}, r"no measure\.says\.better"),
+        ({"needs": frozenset({"mapp"})}, r"no measure\.says\.needs 'mapp'; nearest: map"),
+        ({"needs": "map"}, r"measure\.says: needs is 'map', must be a set"),
+        ({"title": 3}, r"measure\.says: title is 3, must be a line of text"),
+        ({"title": " "}, r"measure\.says: title is ' '"),
+    ],
+)
+def test_what_it_says_of_itself_wrongly_is_named_before_anything_runs(
+    facts: dict[str, Any], words: str
+) -> None:
+    node = {"says": {"_target_": f"{__name__}.Says", **facts}}
+    with pytest.raises(UserError, match=words) as caught:
+        RunMeasurements(node)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=words):
+        Design.of(STUDY, node)
+    with pytest.raises(UserError, match=words.replace(r"measure\.", r"measures\.")):
+        ExplainCallback(METHODS, measures={"says": Says(**facts)})
 
 
 @every
