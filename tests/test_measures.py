@@ -182,6 +182,72 @@ def test_what_it_says_of_itself_wrongly_is_named_before_anything_runs(
         ExplainCallback(METHODS, measures={"says": Says(**facts)})
 
 
+class Finds(Measure):
+    """Finds a number beside its value."""
+
+    title = "Finds"
+    better = None
+    needs = frozenset({"map"})
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, explained: Explained) -> Tensor:
+        explained.numbers[self.name] = explained.heat.amax((1, 2, 3)) + 7
+        return explained.heat.amax((1, 2, 3))
+
+
+def test_what_a_measure_finds_replaces_no_other_column() -> None:
+    measures = {
+        "a": Finds("label"), "b": Finds("label"), "a_b": Finds("c"), "tied": metrics.GiniIndex(),
+        "deletion": small(metrics.DeletionArea()),
+        "insertion": metrics.InsertionArea(unit="frame", steps=4),
+    }  # fmt: skip
+    found = measure(measures, explained(classifier()))
+    assert not found.failed
+    assert list(found.beside) == [
+        "a_label", "b_label", "a_b_c", "deletion_tied", "insertion_tied",
+    ]  # fmt: skip
+    assert not torch.equal(found.beside["deletion_tied"], found.beside["insertion_tied"])
+    for clash in ({"a": Finds("b"), "a_b": Finds("c")}, {"a": Finds("b_c"), "a_b": Finds("c")}):
+        (error,) = measure(clash, explained(classifier())).failed.values()
+        assert "of another measure; rename one of them" in str(error)
+
+
+@pytest.mark.parametrize("name", ["label", "error", "value", "share_ir_gradient", "drop_all"])
+def test_names_of_other_columns_are_taken(name: str) -> None:
+    node = {name: {"_target_": "lightning_cam.metrics.GiniIndex"}}
+    with pytest.raises(UserError, match=f"measure.{name} cannot have this name"):
+        RunMeasurements(node)
+
+
+def test_a_second_writer_of_a_column_is_named() -> None:
+    model, clip = classifier(), clip_of(1, 3, STEPS, SIZE, SIZE)
+    e = lc.explain(model, lc.GradCAM(), clip)
+    for number in ("label", "gini", "method"):
+        clash = {"mine": replace(e, numbers={number: torch.ones(1)})}
+        found = {("mine", int(e.target)): measure({"gini": metrics.GiniIndex()},
+                                                  Explained(model, clip, e))}  # fmt: skip
+        with pytest.raises(UserError, match=f"method 'mine' finds '{number}', but .* has a column"):
+            list(score_rows(model, clash, batch_of(clip), found=found))
+    found = {("mine", int(e.target)): measure({"peak": Finds("frame")}, Explained(model, clip, e))}
+    with pytest.raises(UserError, match=r"a measure finds 'peak_frame', but scores\.csv has"):
+        list(score_rows(model, {"mine": e}, batch_of(clip), found=found))
+
+
+def test_a_study_tells_of_a_number_whose_column_is_taken(tmp_path: Path) -> None:
+    config = configured("study=multispectral", "measure=gini")
+    config["study"] = {**STUDY, "clips": 2, "sweeps": None, "claims": None}
+    config["measure"]["map"] = {"_target_": f"{__name__}.Finds", "name": "error"}
+    design = Design.of(config["study"], config["measure"])
+    net = network(design, task=Task(), dataset=Clips(design.clips))
+    journal = Journal(tmp_path)
+    measure_cells(design, work_items([net], design), {}, journal, "cpu", say=lambda _: None)
+    journal.close()
+    rows = [row for row in read_journal(tmp_path).values() if row["cell"]]
+    assert rows and all("'map_error', but cells.csv has" in row["error"] for row in rows)
+
+
 @every
 @networks
 def test_it_has_a_value_per_clip_that_depends_on_no_other(
@@ -198,9 +264,9 @@ def test_it_has_a_value_per_clip_that_depends_on_no_other(
         torch.testing.assert_close(
             alone.values["it"], value[n : n + 1], rtol=1e-4, atol=1e-5, equal_nan=True
         )
-        for name, number in alone.numbers.items():
+        for name, number in alone.beside.items():
             torch.testing.assert_close(
-                number, together.numbers[name][n : n + 1], rtol=1e-4, atol=1e-5, equal_nan=True
+                number, together.beside[name][n : n + 1], rtol=1e-4, atol=1e-5, equal_nan=True
             )
 
 

@@ -26,6 +26,7 @@ from lightning_cam.metrics import (
     Measure,
     Measured,
     mean_interval,
+    number_column,
     settings_of,
     summarise,
     titles,
@@ -189,19 +190,24 @@ def page_measures(
 ) -> dict[str, str]:
     """What the report shows of a clip's rows: measure -> the values of all methods.
 
-    What measures found out beside their values stands behind them, under its own name.
+    What a measure found out beside its value stands behind them, under the measure's title.
     """
     classes = list(dict.fromkeys(row["target"] for row in rows))  # of a contrast, A's come first
     role = dict(zip(classes, [" for A", " for B"] if len(classes) > 1 else [""], strict=False))
-    beside = {name: name for measured in found.values() for name in measured.numbers}
+    called = titles(measures)
+    beside = {
+        number_column(name, number): f"{called[name]}: {each.number_titles.get(number, number)}"
+        for measured in found.values()
+        for name, each in measures.items()
+        for number in measured.numbers.get(name, ())
+    }
     texts = {
         title: ", ".join(
             f"{row['method']}{role[row['target']]} {row[name]}" for row in rows if row.get(name)
         )
-        for name, title in (beside | titles(measures)).items()
+        for name, title in (called | beside).items()
     }
-    order = [*titles(measures).values(), *texts]
-    return {title: texts[title] for title in dict.fromkeys(order) if texts[title]}
+    return {title: text for title, text in texts.items() if text}
 
 
 def draw_measured(

@@ -14,13 +14,15 @@ from torch import Tensor
 
 from lightning_cam.attribution import CentreMap, Contrast, Explainable, Explanation, RandomMap
 from lightning_cam.errors import ConfigError, UnknownNameError
-from lightning_cam.explaining.score_tables import each_class
+from lightning_cam.explaining.score_tables import SPECTRUM_COLUMNS, each_class
 from lightning_cam.metrics import Explained, Measure, Measured, measure
 from lightning_cam.metrics.explained import Direction, Need
 from lightning_cam.progress import progress
 from lightning_cam.training.build import TARGET, build
 
 BASELINES: Mapping[str, RandomMap | CentreMap] = {"random": RandomMap(), "centre": CentreMap()}
+
+_TAKEN = ("error", "value")  # columns of some methods and networks, in tables and loggers
 
 OnMeasureError = Callable[[str, str, Exception], None]  # measure, method, what it raised
 
@@ -62,7 +64,7 @@ def check_measures(
                 f"{where}.{name} is not a measure; give it a _target_ such as "
                 "lightning_cam.metrics.GiniIndex, or choose some with measure=[gini]"
             )
-        if name in taken:
+        if name in _TAKEN or name in taken or str(name).startswith(SPECTRUM_COLUMNS):
             raise ConfigError(f"{where}.{name} cannot have this name: tables have such a column")
         _check_facts(f"{where}.{name}", each)
     return dict(measures)
