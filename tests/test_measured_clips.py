@@ -12,7 +12,7 @@ import torch
 from nets import Gap3d, batch_of, clip_of, describe
 
 import lightning_cam as lc
-from lightning_cam.errors import ConfigError, UserError
+from lightning_cam.errors import UserError
 from lightning_cam.explaining.clip_explanations import explain_clip
 from lightning_cam.explaining.measured_files import CURVE_COLUMNS, RunMeasurements, page_measures
 from lightning_cam.explaining.measuring import measure_clip, with_baselines
@@ -191,12 +191,16 @@ def test_a_contrast_is_measured_for_both_classes(model, clip, tmp_path: Path) ->
 def test_what_cannot_be_measured_is_told(model, clip, tmp_path: Path) -> None:
     explanations, batch = explain_clip(model, METHODS, clip), batch_of(clip)
     image = tmp_path / "a.png"
-    words = r"measure.deletion: steps=100 is more than the clip's 6"
-    with pytest.raises(ConfigError, match=words):
-        RunMeasurements(both(unit="frame")).clip(model, explanations, clip, batch, image)
+    measurements = RunMeasurements(both(unit="frame"))
+    measured = measurements.clip(model, explanations, clip, batch, image)
+    assert measurements.nothing and measured.figure is None and not image.exists()
+    why = "steps=100 is more than the clip's 6"
+    assert [text.partition(": ")[0] for text in measurements.failed] == ["deletion", "insertion"]
+    assert all(why in text for text in measurements.failed)
     explanations["space"].heatmap[0, 0, 0, 0] = torch.nan
     measurements = RunMeasurements({**both(steps=4), "gini": {"_target_": GINI}})
     measured = measurements.clip(model, explanations, clip, batch, image)
+    assert not measurements.nothing
     assert measurements.failed == {
         f"{name}: the heatmap is not finite": "space of clip" for name in ("deletion", "insertion")
     }

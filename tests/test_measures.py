@@ -287,6 +287,68 @@ def test_what_fails_is_told_and_has_no_value(each: Measure) -> None:
     assert not {"gini"} & {*together.failed}
 
 
+class Spoils(Measure):
+    """Changes in place whatever it is given."""
+
+    title = "Spoils"
+    better = None
+    needs = frozenset({"map"})
+
+    def __call__(self, explained: Explained) -> Tensor:
+        e = explained.explanation
+        for given in (explained.clip, e.heatmap, e.outputs, e.target, *explained.batch.values()):
+            given.zero_()
+        return explained.heat.sum((1, 2, 3))
+
+
+@every
+def test_a_measure_that_changes_what_it_is_given_disturbs_no_other(each: Measure) -> None:
+    made = explained(classifier())
+    alone = measure({"it": each}, made).values["it"]
+    clip, heat = made.clip.clone(), made.explanation.heatmap.clone()
+    after = measure({"spoils": Spoils(), "it": each}, made)
+    assert not after.failed
+    assert torch.equal(after.values["it"].nan_to_num(-1), alone.nan_to_num(-1))
+    assert torch.equal(made.clip, clip) and torch.equal(made.explanation.heatmap, heat)
+
+
+@every
+def test_a_measure_changes_neither_the_clip_nor_the_map(each: Measure) -> None:
+    made = explained(classifier())
+    given = [made.clip, made.explanation.heatmap, made.explanation.outputs, *made.batch.values()]
+    before = [value.clone() for value in given]
+    each(made)
+    assert all(map(torch.equal, before, given))
+
+
+class Returns(Measure):
+    """Returns anything."""
+
+    title = "Returns"
+    better = None
+    needs = frozenset({"map"})
+
+    def __init__(self, what: Any) -> None:
+        self.what = what
+
+    def __call__(self, explained: Explained) -> Any:
+        explained.numbers["n"] = torch.ones(len(explained.clip))
+        return self.what
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [(0.5, "float"), (None, "NoneType"), (torch.ones(2), r"a tensor \(2,\)"),
+     (torch.tensor(1.0), r"a tensor \(\)")],
+)  # fmt: skip
+def test_what_is_no_number_per_clip_is_named(what: Any, words: str) -> None:
+    found = measure({"x": Returns(what), "gini": metrics.GiniIndex()}, explained(classifier()))
+    assert list(found.failed) == ["x"] and list(found.numbers) == ["gini"]
+    with pytest.raises(TypeError, match=rf"measure x returned {words}, expected a tensor \(B,\)"):
+        raise found.failed["x"]
+    assert not found.values["gini"].isnan().any()
+
+
 @every
 @networks
 def test_it_leaves_the_network_as_it_was(

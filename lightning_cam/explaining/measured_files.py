@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor
 
 from lightning_cam.attribution import Explainable, Explanation
-from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.measuring import (
     BASELINES,
     build_measures,
@@ -68,6 +67,7 @@ class RunMeasurements:
     def __init__(self, node: Any) -> None:
         self.measures = build_measures(node, SCORE_COLUMNS)
         self.failed: dict[str, str] = {}  # why -> where first
+        self._any = False  # value
         self._rows: list[dict[str, Any]] = []
         self._shown: dict[str, list[Measured]] = {}  # method -> of each clip
         self._softmax = True
@@ -76,6 +76,11 @@ class RunMeasurements:
     def columns(self) -> list[str]:
         """Of scores.csv, those of the measures among them."""
         return [*SCORE_COLUMNS, *self.measures]
+
+    @property
+    def nothing(self) -> bool:
+        """Whether measures failed and none has a value of any clip."""
+        return bool(self.failed) and not self._any
 
     def clip(
         self,
@@ -93,25 +98,19 @@ class RunMeasurements:
             clip: `(1, C, T, H, W)`.
             batch: of this clip.
             figure: where to draw.
-
-        Raises:
-            ConfigError: of the first clip, a measure failed on every map.
         """
         title = str(batch["clip_id"][0])
-        failed: dict[str, str] = {}
         compared = dict(explanations)
         if compares(self.measures):
             compared = with_baselines(model, explanations, clip)
 
         def on_error(what: str, method: str, error: Exception) -> None:
-            failed.setdefault(what, str(error))
             self.failed.setdefault(f"{what}: {error}", f"{method} of {title}")
 
         found = measure_clip(model, compared, clip, batch, self.measures, on_error)
-        first = not self._shown
-        for what, why in failed.items() if first else ():
-            if all(bool(measured.values[what].isnan().all()) for measured in found.values()):
-                raise ConfigError(f"measure.{what}: {why}")
+        self._any |= any(
+            bool(value.isfinite().any()) for m in found.values() for value in m.values.values()
+        )
         target = int(next(iter(explanations.values())).target[0])
         shown = {name: [m] for (name, column), m in found.items() if column == target}
         for name, measured in shown.items():
