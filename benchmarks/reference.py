@@ -92,6 +92,9 @@ STUDY = [
 
 # Old words of names and values -> new ones.
 RENAMED = {"seed003": "bayer2022", "fall_": "drop_", "spectrum_fall": "spectrum_drop"}
+RENAMED |= {'"tied"': '"deletion_tied"'}  # and insertion_tied
+RENAMED |= {f'"energy_{part}"': f'"energy_actor_{part}"' for part in ("hand", "object")}
+RENAMED |= {f'"energy_{part}"': f'"energy_actor_{part}"' for part in ("flat", "moving", "rich")}
 # Differences that are meant: where -> why.
 EXPECTED = {
     r"sfm/explain/(extremal_2d|extremal_3d|step)/": "explained depth/mean, now the loss",

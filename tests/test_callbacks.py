@@ -296,7 +296,8 @@ def test_deletion_and_insertion_become_curves_over_training(tmp_path: Path) -> N
     for epoch, step in enumerate(sorted(logged)):
         folder = tmp_path / f"explain/epoch_{epoch:03d}"
         rows = rows_of(folder / "measures.csv")
-        assert list(rows[0]) == ["epoch", "clip", "method", "deletion", "insertion", "tied"]
+        beside = ["deletion_tied", "insertion_tied"]
+        assert list(rows[0]) == ["epoch", "clip", "method", "deletion", "insertion", *beside]
         assert [row["clip"] for row in rows[::3]] == ["clip 0", "clip 3", "clip 5"]
         assert [row["method"] for row in rows[:3]] == ["gradcam", "integrated", "random"]
         assert {row["epoch"] for row in rows} == {str(epoch)}

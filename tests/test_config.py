@@ -349,3 +349,36 @@ def test_help_loads_neither_torch_nor_lightning() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def refused(command: str, *words: str) -> str:
+    """The one line with which a command ends, as in a shell."""
+    script = f"from lightning_cam.commands.{command} import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["measure.gini.foo=1"], "which is not chosen; choose it: measure=gini\n"),
+        (["measure=deletion", "measure.gini.foo=1"], "choose it: measure=[deletion,gini]\n"),
+        (["explain=[sidu]", "explain.rise.masks=3"], "choose it: explain=[sidu,rise]\n"),
+        (["measure=gini", "measure.gini.foo=1"], "no setting 'measure.gini.foo'; nearest"),
+        (["measure=null"], "none at all is measure=none"),
+    ],
+)
+def test_settings_of_what_is_not_chosen_say_how_to_choose_it(words: list[str], said: str) -> None:
+    assert said in refused("explain", "ckpt=absent.ckpt", *words)
+
+
+def test_what_a_study_sets_of_a_measure_that_is_not_chosen_says_nothing() -> None:
+    words = ["ckpt=absent.ckpt", "measure=gini"]
+    for name in ("multispectral", "multispectral_tiny"):
+        assert "absent.ckpt" in refused("explain", *words, f"study={name}")
+    typed = "measure.deletion.steps=4"
+    said = refused("explain", *words, "study=multispectral_tiny", typed)
+    assert "measure.deletion has settings, but is not chosen" in said

@@ -12,7 +12,7 @@ import torch
 from nets import Gap3d, batch_of, clip_of, describe
 
 import lightning_cam as lc
-from lightning_cam.errors import ConfigError, UserError
+from lightning_cam.errors import UserError
 from lightning_cam.explaining.clip_explanations import explain_clip
 from lightning_cam.explaining.measured_files import CURVE_COLUMNS, RunMeasurements, page_measures
 from lightning_cam.explaining.measuring import measure_clip, with_baselines
@@ -113,7 +113,7 @@ def test_end_points_are_shared(model, clip, frames: bool) -> None:
                 measured.curves[what].score, alone.score, rtol=1e-5, atol=1e-6
             )
             assert torch.equal(measured.values[what], measured.curves[what].auc)
-            assert torch.equal(measured.numbers["tied"], alone.tied)
+            assert torch.equal(measured.numbers[what]["tied"], alone.tied)
 
 
 def test_baselines_stand_behind_the_methods_once(model, clip) -> None:
@@ -144,7 +144,9 @@ def test_tables_and_images_of_several_clips(model, tmp_path: Path) -> None:
 
     table = write_csv(tmp_path / "scores.csv", rows, measurements.columns)
     found = list(csv.DictReader(table.open()))
-    assert list(found[0]) == [*SCORE_COLUMNS, "deletion", "insertion", "tied"]
+    assert list(found[0]) == [
+        *SCORE_COLUMNS, "deletion", "insertion", "deletion_tied", "insertion_tied",
+    ]  # fmt: skip
     assert [row["method"] for row in found] == ["gradcam", "space", "random", "centre"] * 2
     measured_areas = [float(row["deletion"]) for row in found if row["method"] == "space"]
     assert measured_areas == pytest.approx(areas, abs=1e-4)
@@ -152,7 +154,12 @@ def test_tables_and_images_of_several_clips(model, tmp_path: Path) -> None:
     shown = page_measures(rows[4:], measurements.measures, measured.found)
     assert shown == {
         title: ", ".join(f"{m} {row[kind]}" for m, row in zip(names, found[4:], strict=True))
-        for kind, title in (("deletion", "Deletion"), ("insertion", "Insertion"), ("tied", "tied"))
+        for kind, title in (
+            ("deletion", "Deletion"),
+            ("insertion", "Insertion"),
+            ("deletion_tied", "Deletion: tied ranks"),
+            ("insertion_tied", "Insertion: tied ranks"),
+        )
     }
 
     points = list(csv.DictReader(curves.open()))
@@ -184,12 +191,16 @@ def test_a_contrast_is_measured_for_both_classes(model, clip, tmp_path: Path) ->
 def test_what_cannot_be_measured_is_told(model, clip, tmp_path: Path) -> None:
     explanations, batch = explain_clip(model, METHODS, clip), batch_of(clip)
     image = tmp_path / "a.png"
-    words = r"measure.deletion: steps=100 is more than the clip's 6"
-    with pytest.raises(ConfigError, match=words):
-        RunMeasurements(both(unit="frame")).clip(model, explanations, clip, batch, image)
+    measurements = RunMeasurements(both(unit="frame"))
+    measured = measurements.clip(model, explanations, clip, batch, image)
+    assert measurements.nothing and measured.figure is None and not image.exists()
+    why = "steps=100 is more than the clip's 6"
+    assert [text.partition(": ")[0] for text in measurements.failed] == ["deletion", "insertion"]
+    assert all(why in text for text in measurements.failed)
     explanations["space"].heatmap[0, 0, 0, 0] = torch.nan
     measurements = RunMeasurements({**both(steps=4), "gini": {"_target_": GINI}})
     measured = measurements.clip(model, explanations, clip, batch, image)
+    assert not measurements.nothing
     assert measurements.failed == {
         f"{name}: the heatmap is not finite": "space of clip" for name in ("deletion", "insertion")
     }

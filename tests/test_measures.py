@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 import lightning_cam as lc
 from lightning_cam import metrics
+from lightning_cam.errors import UserError
 from lightning_cam.explaining.callback import ExplainCallback
 from lightning_cam.explaining.clip_explanations import explain_clip
 from lightning_cam.explaining.measured_files import RunMeasurements
@@ -142,6 +143,111 @@ def test_it_says_what_it_is(each: Measure) -> None:
     assert type(each).__doc__ and "\n" not in each.settings
 
 
+class Says(Measure):
+    """A measure that can say anything of itself."""
+
+    title: Any = "Says"
+    better: Any = "higher"
+    needs: Any = frozenset({"map"})
+
+    def __init__(self, **facts: Any) -> None:
+        vars(self).update(facts)
+
+    def __call__(self, explained: Explained) -> Tensor:
+        raise AssertionError("nothing is measured")
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"better": "up"}, r"no measure\.says\.better 'up'; have: higher, lower, None"),
+        ({"better": "high"}, r"no measure\.says\.better 'high'; nearest: higher"),
+        ({"better": ["higher"]}, r"no measure\.says\.better"),
+        ({"needs": frozenset({"mapp"})}, r"no measure\.says\.needs 'mapp'; nearest: map"),
+        ({"needs": "map"}, r"measure\.says: needs is 'map', must be a set"),
+        ({"title": 3}, r"measure\.says: title is 3, must be a line of text"),
+        ({"title": " "}, r"measure\.says: title is ' '"),
+    ],
+)
+def test_what_it_says_of_itself_wrongly_is_named_before_anything_runs(
+    facts: dict[str, Any], words: str
+) -> None:
+    node = {"says": {"_target_": f"{__name__}.Says", **facts}}
+    with pytest.raises(UserError, match=words) as caught:
+        RunMeasurements(node)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=words):
+        Design.of(STUDY, node)
+    with pytest.raises(UserError, match=words.replace(r"measure\.", r"measures\.")):
+        ExplainCallback(METHODS, measures={"says": Says(**facts)})
+
+
+class Finds(Measure):
+    """Finds a number beside its value."""
+
+    title = "Finds"
+    better = None
+    needs = frozenset({"map"})
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, explained: Explained) -> Tensor:
+        explained.numbers[self.name] = explained.heat.amax((1, 2, 3)) + 7
+        return explained.heat.amax((1, 2, 3))
+
+
+def test_what_a_measure_finds_replaces_no_other_column() -> None:
+    measures = {
+        "a": Finds("label"), "b": Finds("label"), "a_b": Finds("c"), "tied": metrics.GiniIndex(),
+        "deletion": small(metrics.DeletionArea()),
+        "insertion": metrics.InsertionArea(unit="frame", steps=4),
+    }  # fmt: skip
+    found = measure(measures, explained(classifier()))
+    assert not found.failed
+    assert list(found.beside) == [
+        "a_label", "b_label", "a_b_c", "deletion_tied", "insertion_tied",
+    ]  # fmt: skip
+    assert not torch.equal(found.beside["deletion_tied"], found.beside["insertion_tied"])
+    for clash in ({"a": Finds("b"), "a_b": Finds("c")}, {"a": Finds("b_c"), "a_b": Finds("c")}):
+        (error,) = measure(clash, explained(classifier())).failed.values()
+        assert "of another measure; rename one of them" in str(error)
+
+
+@pytest.mark.parametrize("name", ["label", "error", "value", "share_ir_gradient", "drop_all"])
+def test_names_of_other_columns_are_taken(name: str) -> None:
+    node = {name: {"_target_": "lightning_cam.metrics.GiniIndex"}}
+    with pytest.raises(UserError, match=f"measure.{name} cannot have this name"):
+        RunMeasurements(node)
+
+
+def test_a_second_writer_of_a_column_is_named() -> None:
+    model, clip = classifier(), clip_of(1, 3, STEPS, SIZE, SIZE)
+    e = lc.explain(model, lc.GradCAM(), clip)
+    for number in ("label", "gini", "method"):
+        clash = {"mine": replace(e, numbers={number: torch.ones(1)})}
+        found = {("mine", int(e.target)): measure({"gini": metrics.GiniIndex()},
+                                                  Explained(model, clip, e))}  # fmt: skip
+        with pytest.raises(UserError, match=f"method 'mine' finds '{number}', but .* has a column"):
+            list(score_rows(model, clash, batch_of(clip), found=found))
+    found = {("mine", int(e.target)): measure({"peak": Finds("frame")}, Explained(model, clip, e))}
+    with pytest.raises(UserError, match=r"a measure finds 'peak_frame', but scores\.csv has"):
+        list(score_rows(model, {"mine": e}, batch_of(clip), found=found))
+
+
+def test_a_study_tells_of_a_number_whose_column_is_taken(tmp_path: Path) -> None:
+    config = configured("study=multispectral", "measure=gini")
+    config["study"] = {**STUDY, "clips": 2, "sweeps": None, "claims": None}
+    config["measure"]["map"] = {"_target_": f"{__name__}.Finds", "name": "error"}
+    design = Design.of(config["study"], config["measure"])
+    net = network(design, task=Task(), dataset=Clips(design.clips))
+    journal = Journal(tmp_path)
+    measure_cells(design, work_items([net], design), {}, journal, "cpu", say=lambda _: None)
+    journal.close()
+    rows = [row for row in read_journal(tmp_path).values() if row["cell"]]
+    assert rows and all("'map_error', but cells.csv has" in row["error"] for row in rows)
+
+
 @every
 @networks
 def test_it_has_a_value_per_clip_that_depends_on_no_other(
@@ -158,9 +264,9 @@ def test_it_has_a_value_per_clip_that_depends_on_no_other(
         torch.testing.assert_close(
             alone.values["it"], value[n : n + 1], rtol=1e-4, atol=1e-5, equal_nan=True
         )
-        for name, number in alone.numbers.items():
+        for name, number in alone.beside.items():
             torch.testing.assert_close(
-                number, together.numbers[name][n : n + 1], rtol=1e-4, atol=1e-5, equal_nan=True
+                number, together.beside[name][n : n + 1], rtol=1e-4, atol=1e-5, equal_nan=True
             )
 
 
@@ -179,6 +285,68 @@ def test_what_fails_is_told_and_has_no_value(each: Measure) -> None:
     )
     assert together.values["it"].isnan().all()
     assert not {"gini"} & {*together.failed}
+
+
+class Spoils(Measure):
+    """Changes in place whatever it is given."""
+
+    title = "Spoils"
+    better = None
+    needs = frozenset({"map"})
+
+    def __call__(self, explained: Explained) -> Tensor:
+        e = explained.explanation
+        for given in (explained.clip, e.heatmap, e.outputs, e.target, *explained.batch.values()):
+            given.zero_()
+        return explained.heat.sum((1, 2, 3))
+
+
+@every
+def test_a_measure_that_changes_what_it_is_given_disturbs_no_other(each: Measure) -> None:
+    made = explained(classifier())
+    alone = measure({"it": each}, made).values["it"]
+    clip, heat = made.clip.clone(), made.explanation.heatmap.clone()
+    after = measure({"spoils": Spoils(), "it": each}, made)
+    assert not after.failed
+    assert torch.equal(after.values["it"].nan_to_num(-1), alone.nan_to_num(-1))
+    assert torch.equal(made.clip, clip) and torch.equal(made.explanation.heatmap, heat)
+
+
+@every
+def test_a_measure_changes_neither_the_clip_nor_the_map(each: Measure) -> None:
+    made = explained(classifier())
+    given = [made.clip, made.explanation.heatmap, made.explanation.outputs, *made.batch.values()]
+    before = [value.clone() for value in given]
+    each(made)
+    assert all(map(torch.equal, before, given))
+
+
+class Returns(Measure):
+    """Returns anything."""
+
+    title = "Returns"
+    better = None
+    needs = frozenset({"map"})
+
+    def __init__(self, what: Any) -> None:
+        self.what = what
+
+    def __call__(self, explained: Explained) -> Any:
+        explained.numbers["n"] = torch.ones(len(explained.clip))
+        return self.what
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [(0.5, "float"), (None, "NoneType"), (torch.ones(2), r"a tensor \(2,\)"),
+     (torch.tensor(1.0), r"a tensor \(\)")],
+)  # fmt: skip
+def test_what_is_no_number_per_clip_is_named(what: Any, words: str) -> None:
+    found = measure({"x": Returns(what), "gini": metrics.GiniIndex()}, explained(classifier()))
+    assert list(found.failed) == ["x"] and list(found.numbers) == ["gini"]
+    with pytest.raises(TypeError, match=rf"measure x returned {words}, expected a tensor \(B,\)"):
+        raise found.failed["x"]
+    assert not found.values["gini"].isnan().any()
 
 
 @every

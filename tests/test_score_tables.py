@@ -68,22 +68,22 @@ def test_each_part_of_the_ground_truth_has_a_column(tmp_path: Path) -> None:
     assert list(full) == [
         *SCORE_COLUMNS,
         *MEASURES,
-        "energy_hand",
-        "energy_object",
-        "energy_nothing",
+        "energy_actor_hand",
+        "energy_actor_object",
+        "energy_actor_nothing",
     ]
-    assert (full["energy_hand"], full["energy_object"]) == ("0.7500", "0.2500")
-    assert full["energy_nothing"] == ""  # a part that is never to be seen has no score
+    assert (full["energy_actor_hand"], full["energy_actor_object"]) == ("0.7500", "0.2500")
+    assert full["energy_actor_nothing"] == ""  # a part that is never to be seen has no score
     assert full["energy_actor"] == full["energy_action"] == "1.0000"
-    assert not [name for name in MEASURES if bare[name]] and not bare["energy_hand"]
+    assert not [name for name in MEASURES if bare[name]] and not bare["energy_actor_hand"]
     assert page_scores(rows[1:]) == {"gradcam": "peak 0.500 s"}
     assert page_measures(rows[1:], MEASURES, found) == {
         "Pointing at the actor": "gradcam 1.0000",
         "Energy on the actor": "gradcam 1.0000",
         "Energy in the action": "gradcam 1.0000",
         "IoU with the action": "gradcam 0.1667",
-        "energy_hand": "gradcam 0.7500",
-        "energy_object": "gradcam 0.2500",
+        "Energy on the actor: hand": "gradcam 0.7500",
+        "Energy on the actor: object": "gradcam 0.2500",
     }
 
 

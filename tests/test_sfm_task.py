@@ -809,7 +809,8 @@ def test_explain_a_sequence_with_ground_truth(checkpoint: Path, place: Path) -> 
         assert row["path"]
         assert row["prediction"] == row["label"] == ""
         if row["peak_frame"]:
-            energies = [float(row[f"energy_{part}"]) for part in ("flat", "moving", "rich")]
+            parts = ("flat", "moving", "rich")
+            energies = [float(row[f"energy_actor_{part}"]) for part in parts]
             assert max(energies) > 0
             assert all(0 <= energy <= 1 for energy in energies)
     assert (out / "index.html").is_file()

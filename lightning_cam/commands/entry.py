@@ -96,6 +96,8 @@ def _check_groups(arguments: Sequence[str]) -> None:
         key, _, value = argument.partition("=")
         if value.startswith("_") and key in groups():
             raise UnknownNameError(key, value, choices(key))
+        if value == "null" and key in groups() and "none" in choices(key):
+            raise ConfigError(f"{argument} must be a string or a list; none at all is {key}=none")
         if re.match(r"\{\s*_target_\b", value) and key in groups():
             direct = f"task.model={value} or " if key == "model" else ""
             raise ConfigError(
@@ -116,8 +118,22 @@ def _explained(error: Exception, arguments: Sequence[str], name: str) -> str:
     found = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", str(error))
     if found:
         key = found[1] or found[2]
-        return str(UnknownNameError("setting", key, _known_keys(arguments, name)))
+        keys = _known_keys(arguments, name)
+        group, choice, *setting = [*key.split("."), "", ""][:3]
+        if setting[0] and f"{group}.{choice}" not in keys and choice in _alone(group):
+            typed = [a.partition("=")[2] for a in arguments if a.startswith(f"{group}=")]
+            asked = ",".join([*(word.strip("[]") for word in typed[-1:]), choice])
+            return (
+                f"{key} is a setting of {group}.{choice}, which is not chosen; choose it: "
+                f"{group}={f'[{asked}]' if typed else asked}"
+            )
+        return str(UnknownNameError("setting", key, keys))
     return _in_words(error)
+
+
+def _alone(group: str) -> list[str]:
+    """Choices of a group whose settings stand below `GROUP.CHOICE`; several can be chosen."""
+    return [*choices(group)] if group in ("explain", "measure") else []
 
 
 def _in_words(error: Exception) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from lightning_cam.commands.common import plain_settings, quiet, short
 from lightning_cam.errors import command_line
 from lightning_cam.explaining.explain_command import explain_checkpoint
 from lightning_cam.study import run_study
+from lightning_cam.training.build import TARGET
 
 _KEYS = (
     "explain", "ckpt", "video", "data", "clips", "select", "target", "contrast", "layer", "layers",
@@ -33,6 +37,7 @@ def explain_clips(cfg: DictConfig) -> Path | None:
         UserError: what the user can mend; also if not a single clip could be explained.
     """
     config = plain_settings(cfg, _KEYS)
+    config["measure"] = _without_idle(config["measure"])
     typed = command_line("explain", *map(shlex.quote, sys.argv[1:]))
     with quiet():
         page = (
@@ -41,3 +46,20 @@ def explain_clips(cfg: DictConfig) -> Path | None:
     if page is not None:
         print(f"open {short(page)}")
     return page
+
+
+def _without_idle(measures: Any) -> Any:
+    """Measures without settings that a study's file has for one that is not chosen.
+
+    What was typed stays, so that it is told that it says nothing.
+    """
+    if not isinstance(measures, dict):
+        return measures
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else sys.argv[1:]
+    return {
+        name: node
+        for name, node in measures.items()
+        if not isinstance(node, dict)
+        or TARGET in node
+        or any(re.match(rf"\+*measure\.{re.escape(name)}[.=]", word) for word in typed)
+    }

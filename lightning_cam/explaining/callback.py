@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lightning_cam.attribution import Attribution, Explainable, Explanation
+from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.callback_logging import attention_table, log_media, mean_numbers
 from lightning_cam.explaining.clip_drawing import clip_extras, clip_frames, clip_views, draw_clip
 from lightning_cam.explaining.clip_explanations import explain_clip, explain_spectra
@@ -209,6 +210,12 @@ class ExplainCallback(Callback):
             folder, figure, explanations, batch, self.fps, columns=8, spectra=spectra
         )
         weights = next(iter(explanations.values())).attention
+        numbers = {
+            f"explain/{name}/{what}": float(value[0])
+            for name, e in explanations.items()
+            for what, value in e.numbers.items()
+            if bool(value[0].isfinite()) and self._is_free(name, what)
+        }
         return [
             {
                 "clip": title,
@@ -216,16 +223,18 @@ class ExplainCallback(Callback):
                 "sheet": str(files.sheet),
                 "attention": {name: w[0].tolist() for name, w in weights.items()},
                 "caption": f"{title}: {figure.target}",
-                "numbers": {
-                    f"explain/{name}/{what}": float(value[0])
-                    for name, e in explanations.items()
-                    for what, value in e.numbers.items()
-                    if bool(value[0].isfinite())
-                },
+                "numbers": numbers,
                 "measured": self._measure(model, explanations, batch, title),
                 "softmax": model.softmax,
             }
         ]
+
+    def _is_free(self, method: str, number: str) -> bool:
+        """Whether no measure has the name of what a method found out; else this is warned about."""
+        if number in self.measures:
+            error = ConfigError("a measure has this name; rename it")
+            self._warn(f"{number!r} of method {method!r}", error)
+        return number not in self.measures
 
     def _measure(
         self,

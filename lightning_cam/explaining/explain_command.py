@@ -110,6 +110,8 @@ def _print_failures(collected: Collected, looked: int, shortfall: str) -> None:
         raise DataError(f"none of the {looked} clips could be explained: {why}")
     for reason, where in collected.measurements.failed.items():
         print(f"not measured: {where}: {reason}")
+    if collected.measurements.nothing:
+        print("no measure has a value of any clip: tables and page show the maps alone")
     if shortfall:
         print(shortfall)
     if collected.unreadable:

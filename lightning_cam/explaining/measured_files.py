@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor
 
 from lightning_cam.attribution import Explainable, Explanation
-from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.measuring import (
     BASELINES,
     build_measures,
@@ -26,6 +25,7 @@ from lightning_cam.metrics import (
     Measure,
     Measured,
     mean_interval,
+    number_column,
     settings_of,
     summarise,
     titles,
@@ -67,6 +67,7 @@ class RunMeasurements:
     def __init__(self, node: Any) -> None:
         self.measures = build_measures(node, SCORE_COLUMNS)
         self.failed: dict[str, str] = {}  # why -> where first
+        self._any = False  # value
         self._rows: list[dict[str, Any]] = []
         self._shown: dict[str, list[Measured]] = {}  # method -> of each clip
         self._softmax = True
@@ -75,6 +76,11 @@ class RunMeasurements:
     def columns(self) -> list[str]:
         """Of scores.csv, those of the measures among them."""
         return [*SCORE_COLUMNS, *self.measures]
+
+    @property
+    def nothing(self) -> bool:
+        """Whether measures failed and none has a value of any clip."""
+        return bool(self.failed) and not self._any
 
     def clip(
         self,
@@ -92,25 +98,19 @@ class RunMeasurements:
             clip: `(1, C, T, H, W)`.
             batch: of this clip.
             figure: where to draw.
-
-        Raises:
-            ConfigError: of the first clip, a measure failed on every map.
         """
         title = str(batch["clip_id"][0])
-        failed: dict[str, str] = {}
         compared = dict(explanations)
         if compares(self.measures):
             compared = with_baselines(model, explanations, clip)
 
         def on_error(what: str, method: str, error: Exception) -> None:
-            failed.setdefault(what, str(error))
             self.failed.setdefault(f"{what}: {error}", f"{method} of {title}")
 
         found = measure_clip(model, compared, clip, batch, self.measures, on_error)
-        first = not self._shown
-        for what, why in failed.items() if first else ():
-            if all(bool(measured.values[what].isnan().all()) for measured in found.values()):
-                raise ConfigError(f"measure.{what}: {why}")
+        self._any |= any(
+            bool(value.isfinite().any()) for m in found.values() for value in m.values.values()
+        )
         target = int(next(iter(explanations.values())).target[0])
         shown = {name: [m] for (name, column), m in found.items() if column == target}
         for name, measured in shown.items():
@@ -189,19 +189,24 @@ def page_measures(
 ) -> dict[str, str]:
     """What the report shows of a clip's rows: measure -> the values of all methods.
 
-    What measures found out beside their values stands behind them, under its own name.
+    What a measure found out beside its value stands behind them, under the measure's title.
     """
     classes = list(dict.fromkeys(row["target"] for row in rows))  # of a contrast, A's come first
     role = dict(zip(classes, [" for A", " for B"] if len(classes) > 1 else [""], strict=False))
-    beside = {name: name for measured in found.values() for name in measured.numbers}
+    called = titles(measures)
+    beside = {
+        number_column(name, number): f"{called[name]}: {each.number_titles.get(number, number)}"
+        for measured in found.values()
+        for name, each in measures.items()
+        for number in measured.numbers.get(name, ())
+    }
     texts = {
         title: ", ".join(
             f"{row['method']}{role[row['target']]} {row[name]}" for row in rows if row.get(name)
         )
-        for name, title in (beside | titles(measures)).items()
+        for name, title in (called | beside).items()
     }
-    order = [*titles(measures).values(), *texts]
-    return {title: texts[title] for title in dict.fromkeys(order) if texts[title]}
+    return {title: text for title, text in texts.items() if text}
 
 
 def draw_measured(

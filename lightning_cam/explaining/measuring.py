@@ -6,20 +6,23 @@ network, these stand beside it in every table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
 
 from lightning_cam.attribution import CentreMap, Contrast, Explainable, Explanation, RandomMap
-from lightning_cam.errors import ConfigError
-from lightning_cam.explaining.score_tables import each_class
+from lightning_cam.errors import ConfigError, UnknownNameError
+from lightning_cam.explaining.score_tables import SPECTRUM_COLUMNS, each_class
 from lightning_cam.metrics import Explained, Measure, Measured, measure
+from lightning_cam.metrics.explained import Direction, Need
 from lightning_cam.progress import progress
 from lightning_cam.training.build import TARGET, build
 
 BASELINES: Mapping[str, RandomMap | CentreMap] = {"random": RandomMap(), "centre": CentreMap()}
+
+_TAKEN = ("error", "value")  # columns of some methods and networks, in tables and loggers
 
 OnMeasureError = Callable[[str, str, Exception], None]  # measure, method, what it raised
 
@@ -33,7 +36,7 @@ def build_measures(node: Any, taken: Collection[str], where: str = "measure") ->
         where: path of the node, for messages.
 
     Raises:
-        ConfigError: there is something else.
+        UserError: there is something else.
     """
     if node is not None and not isinstance(node, Mapping):
         raise ConfigError(f"{where}={node} must be a mapping; choose some with measure=[deletion]")
@@ -50,10 +53,10 @@ def build_measures(node: Any, taken: Collection[str], where: str = "measure") ->
 def check_measures(
     measures: Mapping[str, Any], taken: Collection[str], where: str = "measure"
 ) -> dict[str, Measure]:
-    """The same measures, if they are any and their names are free.
+    """The same measures, if they are any, say what they are, and their names are free.
 
     Raises:
-        ConfigError: one is not.
+        UserError: one is not.
     """
     for name, each in measures.items():
         if not isinstance(each, Measure):
@@ -61,9 +64,25 @@ def check_measures(
                 f"{where}.{name} is not a measure; give it a _target_ such as "
                 "lightning_cam.metrics.GiniIndex, or choose some with measure=[gini]"
             )
-        if name in taken:
+        if name in _TAKEN or name in taken or str(name).startswith(SPECTRUM_COLUMNS):
             raise ConfigError(f"{where}.{name} cannot have this name: tables have such a column")
+        _check_facts(f"{where}.{name}", each)
     return dict(measures)
+
+
+def _check_facts(where: str, each: Measure) -> None:
+    """Whether a measure's title, direction and needs are such."""
+    if not isinstance(each.title, str) or not each.title.strip() or "\n" in each.title:
+        raise ConfigError(f"{where}: title is {each.title!r}, must be a line of text")
+    if each.better is not None and each.better not in get_args(Direction):
+        raise UnknownNameError(f"{where}.better", each.better, [*get_args(Direction), "None"])
+    if not isinstance(each.needs, Set):
+        raise ConfigError(
+            f"{where}: needs is {each.needs!r}, must be a set such as frozenset({{'map'}})"
+        )
+    for need in each.needs:
+        if need not in get_args(Need):
+            raise UnknownNameError(f"{where}.needs", need, get_args(Need))
 
 
 def compares(measures: Mapping[str, Measure]) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from lightning_cam.attribution import Contrast, Explainable, Explanation, SpectrumRelevance
+from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.clip_explanations import (
     Spectra,
     frame_relevance,
@@ -17,6 +18,7 @@ from lightning_cam.explaining.clip_explanations import (
 )
 from lightning_cam.metrics import Measured
 
+SPECTRUM_COLUMNS = ("share_", "drop_")  # begin the columns of the spectra
 SCORE_COLUMNS = (
     "clip_id", "path", "label", "prediction", "p_prediction", "target", "p_target", "method",
     "peak_frame", "peak_time_s",
@@ -40,13 +42,16 @@ def score_rows(
     in the rows of its class, "share_<spectrum>_<measure>", "drop_<spectrum>" and "drop_all", see
     `SpectrumRelevance`. Of a network without classes there is the "value" of its column, and of a
     method what it found out beside its map (`Explanation.numbers`).
+
+    Raises:
+        ConfigError: two of these would write the same column.
     """
     label = true_label(batch)
     for name, e in each_class(explanations):
         ranked = probabilities(model, e.outputs)
         target = int(e.target[0])
         best = max(range(len(ranked)), key=lambda k: ranked[k][1], default=None)
-        row = {
+        row: dict[str, Any] = {
             "clip_id": batch["clip_id"][0],
             "path": batch["path"][0],
             "label": model.name(label) if label >= 0 else "",
@@ -56,13 +61,35 @@ def score_rows(
             "p_target": f"{ranked[target][1]:.6f}" if ranked else "",
             "method": name,
         }
-        row |= _peak(e, batch)
-        if found and (name, target) in found:
-            row |= found[name, target].texts()
-        if not model.softmax:
-            row["value"] = f"{float(e.outputs[0, target]):.6g}"
-        row |= {what: f"{float(value[0]):.4g}" for what, value in e.numbers.items()}
-        yield row | _of_spectra(spectra, target)
+        row |= dict.fromkeys(("peak_frame", "peak_time_s"), "") | _peak(e, batch)
+        measured = found[name, target].texts() if found and (name, target) in found else {}
+        value = {} if model.softmax else {"value": f"{float(e.outputs[0, target]):.6g}"}
+        yield one_row(
+            ("scores.csv", row),
+            ("a measure", measured),
+            ("the network", value),
+            (f"method {name!r}", {what: f"{float(n[0]):.4g}" for what, n in e.numbers.items()}),
+            ("the spectra", _of_spectra(spectra, target)),
+        )
+
+
+def one_row(*parts: tuple[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A row of a table, from pairs of who writes and which columns.
+
+    Raises:
+        ConfigError: two write the same column.
+    """
+    row: dict[str, Any] = {}
+    writers: dict[str, str] = {}
+    for who, columns in parts:
+        for column, value in columns.items():
+            if column in row:
+                raise ConfigError(
+                    f"{who} finds {column!r}, but {writers[column]} has a column of this name; "
+                    "rename one of them"
+                )
+            row[column], writers[column] = value, who
+    return row
 
 
 def _peak(e: Explanation, batch: Mapping[str, Any]) -> dict[str, Any]:

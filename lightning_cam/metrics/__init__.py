@@ -9,6 +9,7 @@ from lightning_cam.metrics.explained import (
     Measured,
     format_number,
     measure,
+    number_column,
     settings_of,
     titles,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "kitti_errors",
     "mean_interval",
     "measure",
+    "number_column",
     "pointing_hits",
     "settings_of",
     "snippet_errors",

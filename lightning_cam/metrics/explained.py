@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -49,7 +49,8 @@ class Explained:
             `(B, T, H, W)`, "action" `(B, T)` and "mask/PART" `(B, T, H, W)` are ground truth.
         shared: what measures computed once for these clips, whatever the method; the same mapping
             for all explanations of them. See `once`.
-        numbers: what measures found out beside their values, name -> `(B,)`.
+        numbers: takes what the measure found out beside its value, name -> `(B,)`. Tables have it
+            as MEASURE_NAME, see `number_column`.
     """
 
     model: Explainable
@@ -142,6 +143,11 @@ class Measure(ABC):
         """How it was set, in words, where that changes the numbers: "rise, steps=20"."""
         return ""
 
+    @property
+    def number_titles(self) -> Mapping[str, str]:
+        """What pages call the numbers it finds beside its value: name -> words, else the name."""
+        return {}
+
     @abstractmethod
     def __call__(self, explained: Explained) -> Tensor:
         """`(B,)`: a number per clip, NaN where it has none. A clip's does not depend on others."""
@@ -182,53 +188,106 @@ class Measured:
 
     Attributes:
         values: measure -> `(B,)`, NaN where there is none.
-        numbers: what they found out beside it, name -> `(B,)`.
+        numbers: measure -> what it found out beside its value, name -> `(B,)`.
         curves: measure -> curves, of those that have any.
         failed: measure -> what it raised.
     """
 
     values: Mapping[str, Tensor]
-    numbers: Mapping[str, Tensor]
+    numbers: Mapping[str, Mapping[str, Tensor]]
     curves: Mapping[str, Curve]
     failed: Mapping[str, Exception]
 
+    @property
+    def beside(self) -> dict[str, Tensor]:
+        """Column of tables -> `(B,)`, of all that was found beside the values."""
+        return {
+            number_column(name, number): value
+            for name, numbers in self.numbers.items()
+            for number, value in numbers.items()
+        }
+
     def texts(self) -> dict[str, str]:
         """The values and numbers of one clip (B = 1) as they stand in tables, "" where none is."""
-        found = {**self.numbers, **self.values}
-        numbers = {name: float(found[name][0]) for name in (*self.values, *self.numbers)}
-        return {name: "" if math.isnan(n) else format_number(n, 4) for name, n in numbers.items()}
+        found = {name: float(value[0]) for name, value in {**self.values, **self.beside}.items()}
+        return {name: "" if math.isnan(n) else format_number(n, 4) for name, n in found.items()}
+
+
+def number_column(measure: str, number: str) -> str:
+    """The column of what a measure found beside its value: "deletion_tied"."""
+    return f"{measure}_{number}"
 
 
 def measure(measures: Mapping[str, Measure], explained: Explained) -> Measured:
     """Measure explained clips; a measure that raises has no value, and the others go on.
 
-    The network is guarded as in `explain`: measures leave it as it was.
+    The network is guarded as in `explain`: measures leave it as it was. Each measure gets copies
+    of the clip, the explanation and the batch, so that none can change what the next one sees.
     """
     none = torch.full((len(explained.clip),), torch.nan)
     values: dict[str, Tensor] = {}
+    numbers: dict[str, dict[str, Tensor]] = {}
     curves: dict[str, Curve] = {}
     failed: dict[str, Exception] = {}
+    taken = set(measures)  # columns
     with explaining(explained.model.module):
         for name, each in measures.items():
             values[name] = none
             if "truth" in each.needs and not explained.has_truth:
                 continue
+            own = replace(
+                explained,
+                clip=_copied(explained.clip),
+                explanation=_copied(explained.explanation),
+                batch=_copied(explained.batch),
+                numbers={},
+            )
             try:
+                curve = None
                 if isinstance(each, CurveMeasure):
-                    curve = each.curve(explained)
-                    curves[name] = curve.cpu()
-                    value = each.area(curve)
+                    curve = each.curve(own)
+                    found = each.area(curve)
                 else:
-                    value = each(explained)
-                if value.shape != none.shape:
-                    raise ValueError(
-                        f"expected values {tuple(none.shape)}, got {tuple(value.shape)}"
-                    )
-                values[name] = value.detach().cpu()
+                    found = each(own)
+                value = _per_clip(found, len(none), f"measure {name} returned")
+                beside = {
+                    number: _per_clip(n, len(none), f"measure {name} found as {number!r}")
+                    for number, n in own.numbers.items()
+                }
+                for number in beside:
+                    if (column := number_column(name, number)) in taken:
+                        raise ValueError(
+                            f"measure {name} finds {number!r}, but the column {column} is that of "
+                            "another measure; rename one of them"
+                        )
             except Exception as error:
                 failed[name] = error
-    numbers = {name: value.detach().cpu() for name, value in explained.numbers.items()}
+                continue
+            values[name], numbers[name] = value, beside
+            taken.update(number_column(name, number) for number in beside)
+            if curve is not None:
+                curves[name] = curve.cpu()
     return Measured(values, numbers, curves, failed)
+
+
+def _per_clip(found: Any, clips: int, whose: str) -> Tensor:
+    """`(B,)` on the CPU, if it is such a tensor."""
+    if isinstance(found, Tensor) and found.shape == (clips,):
+        return found.detach().cpu()
+    kind = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+    raise TypeError(f"{whose} {kind}, expected a tensor (B,), here ({clips},)")
+
+
+def _copied(found: Any) -> Any:
+    """The same with tensors of its own."""
+    if isinstance(found, Tensor):
+        return found.clone()
+    if isinstance(found, Explanation):
+        own = {field.name: _copied(getattr(found, field.name)) for field in fields(found)}
+        return replace(found, **own)
+    if isinstance(found, Mapping):
+        return {name: _copied(value) for name, value in found.items()}
+    return found
 
 
 def format_number(value: float, decimals: int, like: float | None = None, sign: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import ClassVar, Literal
@@ -32,6 +33,7 @@ class _Area(CurveMeasure):
     normalised: bool = False
 
     needs = frozenset({"model", "clip", "map"})
+    number_titles: ClassVar[Mapping[str, str]] = {"tied": "tied ranks"}
     _which: ClassVar[Literal["deleted", "inserted"]]
 
     def __post_init__(self) -> None:
@@ -162,8 +164,8 @@ class PointingHit(Measure):
 class EnergyShare(Measure):
     """The share of the heat on what acts, or in the time of the action, see `energy_inside`.
 
-    That of the actor puts the shares on its parts, where the data know any, among the numbers, as
-    "energy_PART".
+    That of the actor puts the shares on its parts, where the data know any, among the numbers, each
+    under the part's name.
 
     Args:
         region: "actor", "action", or a part of the ground truth.
@@ -181,7 +183,7 @@ class EnergyShare(Measure):
     def __call__(self, explained: Explained) -> Tensor:
         heat = explained.heat
         for part in explained.parts if self.region == "actor" else ():
-            explained.numbers[f"energy_{part}"] = energy_inside(heat, explained.truth(part))
+            explained.numbers[part] = energy_inside(heat, explained.truth(part))
         return energy_inside(heat, explained.truth(self.region))
 
 

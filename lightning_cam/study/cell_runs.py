@@ -18,9 +18,10 @@ from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import UserError
 from lightning_cam.explaining.clip_explanations import network_outputs, probabilities
 from lightning_cam.explaining.explain_command import on_device
+from lightning_cam.explaining.score_tables import one_row
 from lightning_cam.metrics import Explained, Measured, measure
 from lightning_cam.progress import progress
-from lightning_cam.study.design import Design
+from lightning_cam.study.design import CELL_COLUMNS, Design
 from lightning_cam.study.design_parts import Cell
 from lightning_cam.study.journal import CellKey, Journal, StudyRow
 from lightning_cam.study.networks import Network
@@ -185,7 +186,9 @@ def _measure(design: Design, unit: WorkItem, cells: Sequence[str]) -> Iterator[S
 
     def measure_map(e: Explanation) -> Measured:
         e = replace(e, outputs=found)  # no number depends on which cell is measured first
-        return measure(design.measures, Explained(model, clip, e, batch, shared))
+        measured = measure(design.measures, Explained(model, clip, e, batch, shared))
+        one_row(("cells.csv", dict.fromkeys(CELL_COLUMNS)), ("a measure", measured.beside))
+        return measured
 
     with progress(row["clip_id"], len(cells)) as advance:
         for key in cells:
@@ -215,7 +218,7 @@ def _cell(
         "error": "",
         "unmeasured": unmeasured,
         "values": {name: _number(value) for name, value in measured.values.items()},
-        "numbers": {name: _number(value) for name, value in measured.numbers.items()},
+        "numbers": {name: _number(value) for name, value in measured.beside.items()},
         "curves": {
             name: [round(value, _DIGITS) for value in curve.score[0].tolist()]
             for name, curve in measured.curves.items()
