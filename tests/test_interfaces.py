@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -17,12 +18,19 @@ from torch.utils.data import DataLoader
 
 import lightning_cam
 import lightning_cam as lc
+from lightning_cam.commands.train_settings import classes_of as classes_of_data
+from lightning_cam.commands.trainer import monitored
 from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.callback import ExplainCallback
 from lightning_cam.explaining.clip_sources import clips_of_files, open_split
 from lightning_cam.interfaces import (
     Explains,
+    HasChannels,
+    HasInputs,
+    HasRoot,
+    HasViews,
     ShowsFrames,
+    ShowsMore,
     as_explained,
     as_task,
     check_data,
@@ -30,6 +38,7 @@ from lightning_cam.interfaces import (
     check_part,
     check_task,
     checks,
+    is_offered,
     network_of,
     offers,
 )
@@ -66,6 +75,14 @@ def offer_of(member: checks.Member) -> Any:
     return function(*member.arguments.split(", "))
 
 
+def others_of(group: str, name: str) -> dict[str, Any]:
+    """The rest of the protocol of a member: members count together."""
+    for protocol in getattr(offers, group):
+        if name in (known := checks.members((protocol,))):
+            return {other: offer_of(member) for other, member in known.items() if other != name}
+    raise KeyError(name)
+
+
 CASES = [(group, name, member) for group, known in GROUPS.items() for name, member in known.items()]
 
 
@@ -74,12 +91,20 @@ def test_every_offer_is_taken_as_it_is_written_down_and_refused_otherwise(
     group: str, name: str, member: checks.Member
 ) -> None:
     known = getattr(offers, group)
-    checks._check(made(object, **{name: offer_of(member)}), known)
-    checks._check(made(object, **{name: property(lambda _: 1 / 0)}), known)  # is not called
+    rest = others_of(group, name)
+    checks._check(made(object, **rest, **{name: offer_of(member)}), known)
+    checks._check(made(object, **rest, **{name: property(lambda _: 1 / 0)}), known)  # not called
     for wrong in (None, 1.5, function("one", "two", "three", "four")):
         if wrong is None or (member.counts is None and checks._fits(wrong, member.kind)):
             continue
-        with pytest.raises(ConfigError, match=rf"Mine\.{name} must "):
+        thing = made(object, **rest, **{name: wrong})
+        if name in offers.EVERYDAY:
+            with pytest.warns(UserWarning, match=rf"Mine\.{name} is ignored: .* must .*'_{name}'"):
+                checks._check(thing, known)
+        else:
+            with pytest.raises(ConfigError, match=rf"Mine\.{name} must (?!.*(typing|collections))"):
+                checks._check(thing, known)
+        if rest:  # the others of its protocol are absent: it means something else
             checks._check(made(object, **{name: wrong}), known)
 
 
@@ -106,6 +131,10 @@ def test_every_offer_is_taken_as_it_is_written_down_and_refused_otherwise(
         ("TASK", "monitors", ("val/f1", "max"), "monitor"),
         ("TASK", "extra", function("batch"), "extras"),
         ("READER", "displays", function("path", "indices"), "display"),
+        ("DATA", "clases", ["a", "b"], "classes"),
+        ("DATA", "num_wokrers", 4, "num_workers"),
+        ("TASK", "explainible", function("batch"), "explainable"),
+        ("DATA", "chanels", 4, "channels"),
         ("PART", "mask", True, "masks"),
         ("PART", "source", 2, "sources"),
     ],
@@ -113,20 +142,48 @@ def test_every_offer_is_taken_as_it_is_written_down_and_refused_otherwise(
 def test_a_misspelt_offer_is_named_with_the_nearest(
     group: str, wrong: str, value: Any, meant: str
 ) -> None:
-    match = rf"Mine has '{wrong}', which nothing reads; nearest: {meant} .*'_{wrong}'"
-    in_class = made(object, **{wrong: value})
-    in_instance = made(object)
+    match = rf"Mine has '{wrong}', which lightning_cam does not read; nearest: {meant} .*'_{wrong}'"
+    rest = others_of(group, meant)
+    in_class = made(object, **rest, **{wrong: value})
+    in_instance = made(object, **rest)
     vars(in_instance)[wrong] = value if not callable(value) else value.__get__(in_instance)
+    everyday = meant in offers.EVERYDAY
     for thing in (in_class, in_instance):
-        with pytest.raises(ConfigError, match=match):
+        with pytest.warns(match=match) if everyday else pytest.raises(ConfigError, match=match):
             checks._check(thing, getattr(offers, group))
-    checks._check(made(object, **{f"_{wrong}": value}), getattr(offers, group))
+    checks._check(made(object, **rest, **{f"_{wrong}": value}), getattr(offers, group))
+    right = offer_of(GROUPS[group][meant])  # is there as well
+    checks._check(made(object, **rest, **{wrong: value, meant: right}), getattr(offers, group))
 
 
 @pytest.mark.parametrize(
     ("group", "name", "value"),
     [
         ("DATA", "input", "folder"),  # of another kind than `inputs`
+        ("DATA", "input", ["a", "b"]),  # without `indices`
+        ("DATA", "inputs", {"a": 1}),
+        ("DATA", "indices", [1, 2]),
+        ("DATA", "indices", function("part")),
+        ("DATA", "spectrum", 5),  # without `fusion`
+        ("DATA", "evaluate", function("model")),
+        ("DATA", "num_works", 3),
+        ("DATA", "num_words", 10_000),
+        ("DATA", "glasses", ["round"]),
+        ("DATA", "roof", "flat"),
+        ("DATA", "reed", function("path")),
+        ("DATA", "to_frame", function()),  # as of pandas
+        ("TASK", "explain", function("batch")),
+        ("TASK", "explained", function("batch")),
+        ("TASK", "see", function("x")),
+        ("TASK", "seen", 0),
+        ("TASK", "extra", {"a": 1}),
+        ("TASK", "monitoring", True),
+        ("NETWORK", "forward_step", function("x", "h")),
+        ("NETWORK", "forward_step", dict.fromkeys),  # without a signature
+        ("NETWORK", "explain_frame", 3),
+        ("NETWORK", "explain_layer", function("name")),
+        ("PART", "mask", None),
+        ("PART", "source", "left"),
         ("DATA", "input_size", (3, 64)),
         ("DATA", "view", function()),
         ("DATA", "header", ["a"]),
@@ -175,7 +232,7 @@ def test_no_name_of_other_networks_is_near() -> None:
         (name, meant)
         for name in names.union(TIMM.split()) - GROUPS["NETWORK"].keys()
         for meant in GROUPS["NETWORK"]
-        if checks._likeness(name, meant)
+        if checks.is_near(name, meant)
     ]
     assert near == []
 
@@ -184,7 +241,8 @@ def test_a_class_derived_from_ours_or_a_library_s_is_checked_for_what_it_adds() 
     class Mine(LRCN):
         explain_layer = ("trunk",)
 
-    with pytest.raises(ConfigError, match=r"Mine has 'explain_layer'.*nearest: explain_layers"):
+    # LRCN has the right name, so that this may be meant: training goes on
+    with pytest.warns(UserWarning, match=r"Mine has 'explain_layer'.*nearest: explain_layers"):
         VideoClassification(Mine(3, hidden=4), ["a", "b", "c"])
     check_network(torchvision.models.video.r3d_18())
     check_network(LRCN(3, hidden=4))
@@ -243,12 +301,18 @@ def test_the_callback_minds_only_what_it_asks_for() -> None:
     class Other(pl.LightningDataModule):
         root, inputs, spectrum = None, 3, "ir"
 
+    class Mixed(Other):
+        def indices(self, part: str, spectrum: str) -> list[int]: ...
+
     check_task(Task(), offers.SHOWN_OF_TASK)
     check_data(Other(), offers.SHOWN_OF_DATA)
     with pytest.raises(ConfigError, match=r"Task\.monitor must be a pair of names, got 'val_loss'"):
         check_task(Task())
-    with pytest.raises(ConfigError, match=r"Other\.inputs must be a list or tuple of names"):
-        check_data(Other())
+    with pytest.warns(UserWarning) as caught:
+        check_data(Mixed())
+    assert len(caught) == 1 and "Mixed.inputs is ignored" in str(caught[0].message)
+    assert not is_offered(Mixed(), HasInputs) and not is_offered(Other(), HasRoot)
+    check_data(Other())
     assert isinstance(as_explained(Task()), Explains)
     with pytest.raises(ConfigError, match=r"Task.explainable must take no argument as well"):
         as_task(type("Task", (pl.LightningModule,), {"explainable": Task.explainable})())
@@ -267,3 +331,45 @@ def test_the_network_inside_a_task() -> None:
     net = Net()
     assert network_of(VideoClassification(net, ["a", "b"])) is net
     assert network_of(net) is net
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name", "value"),
+    [
+        (HasViews, "views", 2),
+        (HasRoot, "root", 5),
+        (HasChannels, "channels", ["r", "g"]),
+        (ShowsMore, "extras", {"a": 1}),
+    ],
+)
+def test_an_everyday_word_in_another_sense_is_not_offered(
+    protocol: Any, name: str, value: Any
+) -> None:
+    thing = made(object, **{name: value})
+    assert isinstance(thing, protocol) and not is_offered(thing, protocol)
+    with pytest.warns(UserWarning, match=rf"Mine\.{name} is ignored"):
+        checks._check(thing, (protocol,))
+    right = checks.members((protocol,))[name]
+    assert is_offered(made(object, **{name: offer_of(right)}), protocol)
+
+
+def test_numbers_and_names_of_numpy_will_do() -> None:
+    data = made(object, classes=np.array(["a", "b"]), channels=np.int64(3))
+    check_data(data)
+    assert is_offered(data, HasChannels)
+    assert classes_of_data(data) == ["a", "b"]
+
+
+def test_every_kind_has_plain_words() -> None:
+    kinds = [member.kind for group in GROUPS.values() for member in group.values()]
+    assert [
+        kind for kind in kinds if kind not in (None, object) and kind not in checks._IN_WORDS
+    ] == []
+    assert {name for group in GROUPS.values() for name in group} > offers.EVERYDAY
+
+
+@pytest.mark.parametrize("monitor", [("val/loss", "maximum"), ("val/loss",), "val/loss", ("a", 1)])
+def test_what_chooses_the_best_checkpoint_is_max_or_min(monitor: Any) -> None:
+    with pytest.raises(ConfigError, match=r"Mine\.monitor must be .*'max' or 'min', such as"):
+        monitored(made(object, monitor=monitor))
+    assert monitored(made(object, monitor=("val/loss", "min"))) == ("val/loss", "min")

@@ -42,6 +42,7 @@ from lightning_cam.interfaces import (
     ReportsProblems,
     check_data,
     check_task,
+    is_offered,
 )
 from lightning_cam.training.build import build, rebuildable, strangers
 from lightning_cam.training.loggers import make_logger
@@ -128,7 +129,7 @@ def _prepare(config: dict[str, Any], run: Run, callbacks: Sequence[Callback]) ->
     data.prepare_data()
     data.setup()
     classes = classes_of(data)
-    channels = data.channels if isinstance(data, HasChannels) else 3
+    channels = int(data.channels) if is_offered(data, HasChannels) else 3
     config = filled(config, classes, channels)
     try_optimizer(config["task"])
     for part in ("task", "data"):
@@ -183,7 +184,7 @@ def _print_summary(prepared: _Prepared) -> None:
     print()
     for reason, count in prepared.skipped.counts.items():
         print(f"skipped {count}x: {reason}")
-    if isinstance(data, ReportsProblems) and data.problems:
+    if is_offered(data, ReportsProblems) and data.problems:
         print(f"{len(data.problems)} problems with the data, the first is {data.problems[0]}")
     if best is not None and best.best_model_score is not None:
         print(f"best {best.monitor} {float(best.best_model_score):.3f} ({found.stem})")

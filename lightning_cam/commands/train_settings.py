@@ -14,7 +14,7 @@ from lightning_cam.attribution import Attribution, LayerAttribution
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_clips, check_fps
-from lightning_cam.interfaces import HasClasses
+from lightning_cam.interfaces import HasClasses, is_offered
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.tasks.schedules import build_schedule
 from lightning_cam.training.build import TARGET, build
@@ -125,12 +125,12 @@ def classes_of(data: object) -> Sequence[str]:
     Raises:
         ConfigError: it has nothing to say about them.
     """
-    if not isinstance(data, HasClasses):
+    if not is_offered(data, HasClasses):
         raise ConfigError(
             f"{type(data).__name__} has no `classes`: give it the names in the order of the "
             "labels, or an empty list where clips have none"
         )
-    return data.classes
+    return list(data.classes)
 
 
 def filled(config: dict[str, Any], classes: Sequence[str], channels: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_cam.errors import ConfigError
-from lightning_cam.interfaces import Monitored
+from lightning_cam.interfaces import Monitored, is_offered
 from lightning_cam.training.build import TARGET, build
 from lightning_cam.training.checkpoint import AtomicCheckpointIO, Remember
 from lightning_cam.training.reproducible import EpochLines, ReseedEpochs
@@ -23,8 +23,26 @@ _DEVICE = r"\b(accelerator|backend|cuda|gpus?)\b|xla"
 
 
 def monitored(task: object) -> tuple[str, str]:
-    """The metric that chooses the best checkpoint, and whether it is to be "max" or "min"."""
-    return task.monitor if isinstance(task, Monitored) else ("val/acc", "max")
+    """The metric that chooses the best checkpoint, and whether it is to be "max" or "min".
+
+    Raises:
+        ConfigError: the task says neither.
+    """
+    if not is_offered(task, Monitored):
+        return "val/acc", "max"
+    monitor = task.monitor
+    if not _is_monitor(monitor):
+        raise ConfigError(
+            f"{type(task).__name__}.monitor must be the name of a logged metric and 'max' or "
+            f"'min', such as ('val/loss', 'min'), got {monitor!r}"
+        )
+    return monitor
+
+
+def _is_monitor(value: object) -> bool:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        return False
+    return isinstance(value[0], str) and value[1] in ("max", "min")
 
 
 def make_trainer(

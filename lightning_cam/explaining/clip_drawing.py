@@ -18,7 +18,7 @@ from lightning_cam.explaining.clip_explanations import (
     probabilities,
     true_label,
 )
-from lightning_cam.interfaces import Batch, HasViews, ShowsFrames, ShowsMore
+from lightning_cam.interfaces import Batch, HasViews, ShowsFrames, ShowsMore, is_offered
 from lightning_cam.viz import ClipFigure, Stack
 from lightning_cam.viz.drawing import resize
 
@@ -30,14 +30,14 @@ def clip_frames(data: object, clip: Tensor) -> np.ndarray:
 
     Where it cannot tell, they are stretched over the clip's own range.
     """
-    if isinstance(data, ShowsFrames):
+    if is_offered(data, ShowsFrames):
         return np.asarray(data.to_frames(clip)[0])
     return stretched_frames(clip[0])
 
 
 def clip_views(data: object, clip: Tensor) -> dict[str, np.ndarray]:
     """One fused clip `(1, C, T, H, W)` as each spectrum sees it; empty without several spectra."""
-    if not isinstance(data, HasViews):
+    if not is_offered(data, HasViews):
         return {}
     return {name: frames[0] for name, frames in data.views(clip).items()}
 
@@ -47,7 +47,7 @@ def clip_extras(task: object, batch: Batch) -> Any:
 
     None where it has nothing; see `tasks.sfm.images.Extras`.
     """
-    return task.extras(batch) if isinstance(task, ShowsMore) else None
+    return task.extras(batch) if is_offered(task, ShowsMore) else None
 
 
 def draw_clip(

@@ -19,7 +19,7 @@ from lightning_cam.attribution import (
     spectrum_relevance,
 )
 from lightning_cam.attribution.spectrum_relevance import SPECTRUM_MEASURES
-from lightning_cam.interfaces import HasSpectra
+from lightning_cam.interfaces import HasSpectra, is_offered
 from lightning_cam.viz import frame_shares
 
 OnError = Callable[[str, Exception], None]
@@ -80,7 +80,7 @@ def explain_spectra(
         target: `(1,)`, the explained column: `target` of an `Explanation`.
         on_error: as in `explain_clip`.
     """
-    spectra = data.spectra if isinstance(data, HasSpectra) else {}
+    spectra = data.spectra if is_offered(data, HasSpectra) else {}
     found: dict[str, SpectrumRelevance] = {}
     for measure in SPECTRUM_MEASURES if len(spectra) > 1 else ():
         try:

@@ -17,7 +17,15 @@ from lightning_cam.errors import ConfigError, DataError
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.explaining.clips_by_outcome import Selection, select_clips, shuffled
 from lightning_cam.explaining.explain_settings import asked_outcomes
-from lightning_cam.interfaces import Batch, HasRoot, HasWorkers, OpensParts, ReadsFiles, Task
+from lightning_cam.interfaces import (
+    Batch,
+    HasRoot,
+    HasWorkers,
+    OpensParts,
+    ReadsFiles,
+    Task,
+    is_offered,
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ def find_clips(
         else shuffled(eligible(dataset, split, without)),
         kinds,
         count=None if named else clips,
-        workers=data.num_workers if isinstance(data, HasWorkers) else 0,
+        workers=data.num_workers if is_offered(data, HasWorkers) else 0,
     )
     return clips_of_split(dataset, selection.indices), selection
 
@@ -73,7 +81,7 @@ def clips_of_files(path: Path, data: object) -> list[ClipSource]:
         DataError: there is no video.
         ConfigError: the data module cannot read one.
     """
-    if not isinstance(data, ReadsFiles):
+    if not is_offered(data, ReadsFiles):
         raise ConfigError(
             f"{type(data).__name__} cannot read a file: give it a method read(path) that returns "
             "a sample, or explain clips of the data set without video="
@@ -120,14 +128,14 @@ def open_split(data: LightningDataModule, split: str, root_given: bool) -> Sampl
     Raises:
         UserError: there is no such part, or there are no data.
     """
-    if not isinstance(data, OpensParts):
+    if not is_offered(data, OpensParts):
         raise ConfigError(
             f"{type(data).__name__} cannot open clips to be explained: give it a method "
             "evaluation(part) that returns a SampleDataset, or explain a file with video=PATH"
         )
-    root = data.root if isinstance(data, HasRoot) else None
+    root = _root(data)
     if root is None or (root_given and not Path(root).is_dir()):
-        data.prepare_data()
+        data.prepare_data()  # type: ignore[attr-defined]
     elif not Path(root).is_dir():
         # Nothing is made at a root that only the checkpoint names: it may be a stranger's.
         raise DataError(f"no data at {root}, which the checkpoint remembers; add data.root=FOLDER")
@@ -197,3 +205,7 @@ def _unique(titles: Iterable[str]) -> Iterator[str]:
             name = f"{title}_{n}"
         seen.add(file_name(name))
         yield name
+
+
+def _root(data: object) -> str | Path | None:
+    return data.root if is_offered(data, HasRoot) else None

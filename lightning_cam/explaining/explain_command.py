@@ -28,6 +28,7 @@ from lightning_cam.interfaces import (
     Task,
     as_task,
     check_data,
+    is_offered,
     network_of,
 )
 from lightning_cam.metrics import settings_of
@@ -156,8 +157,8 @@ def on_device(task: Any, device: str) -> Any:
 def _print_layers(task: Task, data: object, asked: str) -> None:
     if asked != "list":
         raise ConfigError(f"layers={asked} is unknown; layers=list prints them, layer=NAME chooses")
-    reader = data.reader if isinstance(data, HasReader) else None
-    if not isinstance(reader, MakesBlanks):
+    reader = data.reader if is_offered(data, HasReader) else None
+    if not is_offered(reader, MakesBlanks):
         raise ConfigError(
             f"layers=list needs the size of a clip, which {type(data).__name__} does not know: "
             "give it a reader with a method missing(clip, error)"

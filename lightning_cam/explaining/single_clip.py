@@ -24,7 +24,7 @@ from lightning_cam.explaining.clip_files import ClipFiles, write_clip
 from lightning_cam.explaining.clip_sources import ClipSource
 from lightning_cam.explaining.measured_files import RunMeasurements, page_measures
 from lightning_cam.explaining.score_tables import page_scores, relevance_rows, score_rows
-from lightning_cam.interfaces import Batch, HasReader, ShowsFiles, Task
+from lightning_cam.interfaces import Batch, HasReader, ShowsFiles, Task, is_offered
 from lightning_cam.viz import ReportEntry
 
 
@@ -146,7 +146,7 @@ def _contrasted(
 
 def _frames(data: object, batch: Batch) -> np.ndarray:
     """Frames (T, H, W, 3) of a clip: from its file, larger than the network's, where possible."""
-    reader = data.reader if isinstance(data, HasReader) else None
-    if isinstance(reader, ShowsFiles):
+    reader = data.reader if is_offered(data, HasReader) else None
+    if is_offered(reader, ShowsFiles):
         return reader.display(batch["path"][0], batch["frame_idx"][0].tolist())
     return clip_frames(data, batch["video"])

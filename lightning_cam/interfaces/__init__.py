@@ -8,6 +8,7 @@ from lightning_cam.interfaces.checks import (
     check_network,
     check_part,
     check_task,
+    is_offered,
     network_of,
 )
 from lightning_cam.interfaces.offers import (
@@ -82,5 +83,6 @@ __all__ = [
     "check_network",
     "check_part",
     "check_task",
+    "is_offered",
     "network_of",
 ]

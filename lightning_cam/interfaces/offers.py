@@ -1,7 +1,7 @@
 """What a task, a data module, a network or a logger may offer beyond the minimum.
 
 A protocol here is one thing that can be offered: whoever has a member of that name offers it, and
-`isinstance(data, ShowsFrames)` asks for it. No class needs to derive from these. `checks` reads
+`is_offered(data, ShowsFrames)` asks for it. No class needs to derive from these. `checks` reads
 names, kinds and signatures from here, and says where somebody's own class misspells them.
 """
 
@@ -337,3 +337,11 @@ DATA = (
 READER = (ShowsFiles, MakesBlanks)
 NETWORK = (ExplainsLayers, NamesAttention, NamesFrames, FoldsActivations, HasSteps)
 PART = (ExplainsLayers, CountsSources, HasMasks)  # of an SfMLearner
+
+# Members that are everyday words: other people's classes have them in senses of their own.
+EVERYDAY = frozenset(
+    {
+        *("channels", "display", "evaluation", "extras", "forward_steps", "indices", "inputs"),
+        *("masks", "missing", "problems", "read", "reader", "root", "sources", "views"),
+    }
+)

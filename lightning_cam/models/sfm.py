@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_cam.errors import ConfigError
-from lightning_cam.interfaces import CountsSources, ExplainsLayers, check_part
+from lightning_cam.interfaces import CountsSources, ExplainsLayers, check_part, is_offered
 from lightning_cam.models.pose_nets import check_snippet
 
 
@@ -48,7 +48,7 @@ class SfMLearner(nn.Module):
         parts = {"depth": depth, "pose": pose}
         for part in parts.values():
             check_part(part)
-        if isinstance(pose, CountsSources) and pose.sources != snippet - 1:
+        if is_offered(pose, CountsSources) and pose.sources != snippet - 1:
             raise ConfigError(
                 f"snippet={snippet}, but the network for motion takes {pose.sources + 1} frames"
             )
@@ -58,7 +58,7 @@ class SfMLearner(nn.Module):
         self.explain_layers = tuple(
             f"{name}.{layer}"
             for name, part in parts.items()
-            if isinstance(part, ExplainsLayers)
+            if is_offered(part, ExplainsLayers)
             for layer in part.explain_layers
         )
 

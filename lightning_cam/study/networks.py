@@ -18,6 +18,7 @@ from lightning_cam.interfaces import (
     Task,
     as_task,
     check_data,
+    is_offered,
     network_of,
 )
 from lightning_cam.study.design import Design
@@ -100,7 +101,7 @@ def _open(
         raise ConfigError(f"{path}: studies need networks whose outputs are classes")
     dataset = open_split(data, split, "root" in given)
     found: Mapping[str, Sequence[int]] = {"": range(len(dataset))}
-    if isinstance(data, HasInputs):
+    if is_offered(data, HasInputs):
         found = {name: data.indices(split, name) for name in data.inputs}
     inputs = {}
     for name, indices in found.items():
@@ -125,7 +126,7 @@ def _open(
 
 def _spectrum(data: object) -> str:
     """The spectrum a data module's clips show, in words; "" where it knows none."""
-    if not isinstance(data, HasSpectrum):
+    if not is_offered(data, HasSpectrum):
         return ""
     early = len(data.spectrum) > 2 and data.fusion == "early"
     return f"{data.spectrum} early" if early else data.spectrum

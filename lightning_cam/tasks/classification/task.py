@@ -30,6 +30,7 @@ from lightning_cam.interfaces import (
     NamesAttention,
     NamesFrames,
     check_network,
+    is_offered,
 )
 from lightning_cam.tasks.classification.confusion import save_confusion
 from lightning_cam.tasks.schedules import scheduled, trainable
@@ -108,9 +109,9 @@ class VideoClassification(L.LightningModule):
         self.channels_last = channels_last
         net = self.net
         check_network(net)
-        own_layers = net.explain_layers if isinstance(net, ExplainsLayers) else ()
+        own_layers = net.explain_layers if is_offered(net, ExplainsLayers) else ()
         self.layers: tuple[str, ...] = tuple(layers or own_layers)
-        self.has_steps = isinstance(net, HasSteps)
+        self.has_steps = is_offered(net, HasSteps)
         if step_loss is None:
             step_loss = 0.3 if self.has_steps else 0.0
         self.step_loss = step_loss
@@ -192,7 +193,7 @@ class VideoClassification(L.LightningModule):
         clip, label, valid = batch["video"], batch["label"], batch.get("valid")
         steps = None
         net = self.net
-        if isinstance(net, HasSteps):
+        if is_offered(net, HasSteps):
             logits, steps = net.forward_steps(self._laid_out(clip), valid)
         else:
             logits = self(clip, valid)
@@ -302,10 +303,10 @@ class VideoClassification(L.LightningModule):
             net,
             layers=self.layers,
             outputs=self.classes,
-            attention=net.explain_attention if isinstance(net, NamesAttention) else (),
+            attention=net.explain_attention if is_offered(net, NamesAttention) else (),
             steps="head" if self.has_steps else None,
             forward=forward,
-            fold=net.explain_fold if isinstance(net, FoldsActivations) else fold_frames,
-            frames=net.explain_frames if isinstance(net, NamesFrames) else None,
+            fold=net.explain_fold if is_offered(net, FoldsActivations) else fold_frames,
+            frames=net.explain_frames if is_offered(net, NamesFrames) else None,
         )
         return replace(described, valid=valid, black=None if batch is None else batch.get("black"))

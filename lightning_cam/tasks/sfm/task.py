@@ -19,7 +19,7 @@ from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.errors import ConfigError, UserError
 from lightning_cam.geometry import pose_matrix
-from lightning_cam.interfaces import Batch, HasMasks
+from lightning_cam.interfaces import Batch, HasMasks, is_offered
 from lightning_cam.metrics.depth import Crop
 from lightning_cam.models.sfm import SfMLearner, Views
 from lightning_cam.tasks.schedules import scheduled, trainable
@@ -75,7 +75,7 @@ class StructureFromMotion(L.LightningModule):
         super().__init__()
         self.model = model
         self.view_synthesis = loss or ViewSynthesis()
-        masked = isinstance(model.pose, HasMasks) and model.pose.masks
+        masked = is_offered(model.pose, HasMasks) and model.pose.masks
         if self.view_synthesis.min_reprojection and masked:
             raise ConfigError(
                 "loss.min_reprojection=true cannot go with explainability masks, which would "
