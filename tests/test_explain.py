@@ -7,6 +7,7 @@ here the methods that obey it are named.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
@@ -15,6 +16,7 @@ from nets import FoldedLSTM, Gap3d, LoopedLSTM, Touchy, assert_same, clip_of, de
 from torch import Tensor, nn
 
 import lightning_cam as lc
+from lightning_cam.errors import UserError
 
 OF_GRADIENTS = [
     lc.GradCAM(),
@@ -369,3 +371,56 @@ def test_outputs_that_are_not_columns_are_refused() -> None:
 
     with pytest.raises(ValueError, match=r"expected outputs \(B, K\).*pass forward="):
         lc.explain(describe(Tuple()), lc.GradCAM(), clip_of(2, 3, 4, 8, 8))
+
+
+def _zero(model: lc.Explainable, clip: Tensor, target: Tensor) -> Tensor:
+    return clip.zero_().mean(1)
+
+
+def _first_column(model: lc.Explainable, clip: Tensor, target: Tensor) -> Tensor:
+    return clip.mean(1) * model.score(model.forward(clip), target.fill_(0))[:, None, None, None]
+
+
+@pytest.mark.parametrize(("method", "what"), [(_zero, "clip"), (_first_column, "target")])
+def test_a_method_that_works_in_place_is_named_and_changes_nothing_of_the_caller_s(
+    method: Callable[[lc.Explainable, Tensor, Tensor], Tensor], what: str
+) -> None:
+    clip, target = clip_of(2, 3, 4, 8, 8), torch.tensor([1, 2])
+    given = clip.clone(), target.clone()
+    match = rf"{method.__name__} changed the {what} .* in place.*{what}\.clone\(\)"
+    with pytest.raises(UserError, match=match):
+        lc.explain(network("3d"), method, clip, target)
+    assert torch.equal(clip, given[0])
+    assert torch.equal(target, given[1])
+
+
+@pytest.mark.parametrize("method", [*OF_THE_MODEL, None], ids=repr)
+def test_a_first_layer_that_works_in_place_changes_no_clip_and_no_map(
+    method: lc.Attribution | None,
+) -> None:
+    """Not the caller's clip, nor what the next forward sees."""
+
+    class Shifted(nn.Module):
+        def __init__(self, in_place: bool) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.net, self.in_place = Gap3d(), in_place
+
+        def forward(self, clip: Tensor) -> Tensor:
+            return self.net(clip.mul_(1.5).add_(0.5) if self.in_place else clip * 1.5 + 0.5)
+
+    def forwards(model: lc.Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        twice = model.forward(clip) + model.forward(clip)
+        return clip.mean(1) * model.score(twice, target)[:, None, None, None]
+
+    clip = clip_of(1, 3, 4, 8, 8)
+    given = clip.clone()
+    found = []
+    for in_place in (True, False):
+        net = Shifted(in_place).eval()
+        steps = net.net.fc if isinstance(method, lc.RecurrentGradCAM) else None
+        model = replace(describe(net, "net.conv"), steps=steps)
+        e = lc.explain(model, method or forwards, clip, 1)
+        found.append([e.heatmap, e.outputs, lc.deletion(model, clip, e.heatmap, 1, steps=4).score])
+        assert torch.equal(clip, given)
+    assert all(map(torch.equal, *found))

@@ -16,6 +16,7 @@ from lightning_cam.attribution.explainable import Explainable, FirstRun, Forward
 from lightning_cam.attribution.guard import capture, explaining, model_input
 from lightning_cam.attribution.method import Attribution, MapFunction, as_attribution
 from lightning_cam.attribution.tensors import at_least_float32
+from lightning_cam.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def explain(
 
     Works wherever it is called: under `no_grad`, `inference_mode` or autocast, in train mode, with
     frozen parameters, from any Lightning hook. Parameters, gradients, buffers, train/eval flags,
-    hooks and RNG state are bit for bit what they were, also if the method raises.
+    hooks, RNG state and the clip are bit for bit what they were, also if the method raises.
 
     Args:
         model: what to explain, see `Explainable.of`.
@@ -88,7 +89,8 @@ def explain(
     Raises:
         ValueError: if the clip is not 5-D, a target is not a column, or the method's map does not
             have the clip's size.
-        UserError: if the network has not what the method needs.
+        UserError: if the network has not what the method needs, or the method changes in place
+            what it is given.
 
     Example:
         >>> e = explain(model, GradCAM(), clip)
@@ -99,13 +101,20 @@ def explain(
     method = as_attribution(method)
     with explaining(model.module):
         clip = model_input(model.module, clip)
-        model = replace(model, notes={}, numbers={}, first_run=None)
+        forward = model.forward
+        model = replace(
+            model,
+            forward=lambda rows: forward(rows.clone()),  # the network may work in place on them
+            notes={},
+            numbers={},
+            first_run=None,
+        )
         if target is not None:  # a wrong name shows before anything runs
             target = model.columns(target, clip)
         first, attention = _run_first(model, method, clip)
         columns = model.resolve(target, first.outputs)
         model = replace(model, first_run=FirstRun(method, clip, first))
-        heatmap = method(model, clip, columns)
+        heatmap = _run_method(method, model, clip, columns)
     size = (len(clip), *clip.shape[2:])
     if tuple(heatmap.shape) != size:
         raise ValueError(
@@ -140,6 +149,20 @@ def _run_first(
             "pass forward= to Explainable.of to unpack what the module returns"
         )
     return first, {name: at_least_float32(c[0].detach()) for name, c in calls.items() if c}
+
+
+def _run_method(method: Attribution, model: Explainable, clip: Tensor, columns: Tensor) -> Tensor:
+    """The method's map; what it is given must stay as it was, or the map is of something else."""
+    given = {"clip": clip, "target": columns.clone()}
+    before = {name: tensor._version for name, tensor in given.items()}
+    heatmap = method(model, given["clip"], given["target"])
+    for name, tensor in given.items():
+        if tensor._version != before[name]:
+            raise UserError(
+                f"{method.title} changed the {name} that it was given in place, so its map is not "
+                f"of what was asked; let it work on {name}.clone()"
+            )
+    return heatmap
 
 
 def _lowest(model: Explainable, heatmap: Tensor) -> Tensor | None:

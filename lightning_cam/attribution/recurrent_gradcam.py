@@ -145,7 +145,7 @@ def step_maps(
         UserError: if the model names no output steps.
     """
     with explaining(model.module):
-        clip = model_input(model.module, clip).clone()
+        clip = model_input(model.module, clip)
         forward = _run(replace(model, notes={}), clip, layer, "sum", leaf=True)
         calls = forward.captured["layer"]
         columns = model.resolve(target, forward.outputs)

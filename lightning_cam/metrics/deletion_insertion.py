@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cam.attribution.explainable import Explainable
-from lightning_cam.attribution.guard import capture, compute_dtype, explaining, replaced
+from lightning_cam.attribution.guard import capture, explaining, model_input, replaced
 from lightning_cam.attribution.perturbation import Runner, answers, reference, rows_at_once
 from lightning_cam.attribution.tensors import pick
 from lightning_cam.metrics.protocol import Protocol
@@ -121,14 +121,13 @@ class Ends:
         """
         protocol = Protocol.of(protocol)
         with explaining(model.module):
-            clip = clip.clone() if clip.is_inference() else clip.detach()
-            clip = clip.to(compute_dtype(model.module, clip))
+            clip = model_input(model.module, clip)
             runner = Runner(model, clip, protocol.batch, bf16=protocol.bf16)
             features: dict[str, Tensor] = {}
             if protocol.unit == "frame" and model.frames is not None:
                 outputs, features[""] = _watched(model, runner, clip)
             elif outputs is None:
-                outputs = runner.forward(clip)
+                outputs = runner.forward(clip.clone())  # it may work in place on what it is given
             outputs = outputs.to(clip.device)
             columns = model.resolve(target, outputs)
             score = pick(answers(model, outputs, raw=protocol.raw), columns)
@@ -154,7 +153,7 @@ class Ends:
                 if features:
                     found, features[kind] = _watched(model, runner, other)
                 else:
-                    found = runner.forward(other)
+                    found = runner.forward(other.clone())
                 score = pick(answers(model, found, raw=protocol.raw), self.target)
                 references[kind] = other, score
         return replace(self, references=references, features=features)
@@ -295,7 +294,7 @@ def _ends(
 def _watched(model: Explainable, runner: Runner, clip: Tensor) -> tuple[Tensor, Tensor]:
     """Outputs, and the features of single frames `(B, T, D, h, w)`."""
     with capture(cast(nn.Module, model.frames)) as calls:
-        outputs = runner.forward(clip)
+        outputs = runner.forward(clip.clone())  # it may work in place on what it is given
     return outputs, calls[0].unflatten(0, (len(clip), -1))
 
 
