@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution.explainable import Explainable, FirstRun, Forward
+from lightning_cam.attribution.explainable import Explainable, FirstRun, Forward, Target
 from lightning_cam.attribution.guard import capture, explaining, model_input
 from lightning_cam.attribution.method import Attribution, MapFunction, as_attribution
 from lightning_cam.attribution.tensors import at_least_float32
@@ -71,7 +71,7 @@ def explain(
     model: Explainable,
     method: Attribution | MapFunction,
     clip: Tensor,
-    target: int | str | Tensor | None = None,
+    target: Target | None = None,
 ) -> Explanation:
     """Explain one column of a model's outputs for each clip of a batch.
 
@@ -84,7 +84,7 @@ def explain(
         method: for example `GradCAM()`, or a function `(model, clip, target) -> heatmap`.
         clip: `(B, C, T, H, W)` in model space.
         target: None for `model.default` or each clip's highest column, one column (number or name)
-            for all clips, or a LongTensor `(B,)`.
+            for all clips, or one for each: a LongTensor `(B,)` or a list of B numbers or names.
 
     Raises:
         ValueError: if the clip is not 5-D, a target is not a column, or the method's map does not
@@ -115,11 +115,6 @@ def explain(
         columns = model.resolve(target, first.outputs)
         model = replace(model, first_run=FirstRun(method, clip, first))
         heatmap = _run_method(method, model, clip, columns)
-    size = (len(clip), *clip.shape[2:])
-    if tuple(heatmap.shape) != size:
-        raise ValueError(
-            f"{method.title} returned a map {tuple(heatmap.shape)}, expected (B, T, H, W) = {size}"
-        )
     question = model.question_about("").strip()
     heatmap = model.without_padding(at_least_float32(heatmap.detach()))
     return Explanation(
@@ -143,6 +138,16 @@ def _run_first(
             name: stack.enter_context(capture(module)) for name, module in model.attention.items()
         }
         first = method.run(model, clip)
+    if not isinstance(first, Forward):
+        raise UserError(
+            f"{method.title}.run returned {type(first).__name__}, expected Forward(outputs, "
+            "captured)"
+        )
+    if not isinstance(first.outputs, Tensor):
+        raise UserError(
+            f"expected outputs (B, K) with B={len(clip)}, got {type(first.outputs).__name__}; "
+            "pass forward= to Explainable.of to unpack what the module returns"
+        )
     if first.outputs.ndim != 2 or len(first.outputs) != len(clip):
         raise ValueError(
             f"expected outputs (B, K) with B={len(clip)}, got {tuple(first.outputs.shape)}; "
@@ -152,7 +157,10 @@ def _run_first(
 
 
 def _run_method(method: Attribution, model: Explainable, clip: Tensor, columns: Tensor) -> Tensor:
-    """The method's map; what it is given must stay as it was, or the map is of something else."""
+    """The method's map and numbers, checked.
+
+    What it is given must stay as it was, or the map is of something else.
+    """
     given = {"clip": clip, "target": columns.clone()}
     before = {name: tensor._version for name, tensor in given.items()}
     heatmap = method(model, given["clip"], given["target"])
@@ -161,6 +169,23 @@ def _run_method(method: Attribution, model: Explainable, clip: Tensor, columns: 
             raise UserError(
                 f"{method.title} changed the {name} that it was given in place, so its map is not "
                 f"of what was asked; let it work on {name}.clone()"
+            )
+    size = (len(clip), *clip.shape[2:])
+    if not isinstance(heatmap, Tensor):
+        raise UserError(
+            f"{method.title} returned {type(heatmap).__name__}, expected a tensor (B, T, H, W) = "
+            f"{size}"
+        )
+    if tuple(heatmap.shape) != size:
+        raise ValueError(
+            f"{method.title} returned a map {tuple(heatmap.shape)}, expected (B, T, H, W) = {size}"
+        )
+    for name, value in model.numbers.items():
+        if not isinstance(value, Tensor) or tuple(value.shape) != (len(clip),):
+            found = tuple(value.shape) if isinstance(value, Tensor) else repr(value)
+            raise UserError(
+                f"{method.title} gave model.numbers[{name!r}] = {found}, expected a tensor (B,) = "
+                f"({len(clip)},); what is the same for every clip goes into model.notes"
             )
     return heatmap
 

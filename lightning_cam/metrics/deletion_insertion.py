@@ -24,7 +24,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.explainable import Explainable, Target
 from lightning_cam.attribution.guard import capture, explaining, model_input, replaced
 from lightning_cam.attribution.perturbation import Runner, answers, reference, rows_at_once
 from lightning_cam.attribution.tensors import pick
@@ -102,7 +102,7 @@ class Ends:
         cls,
         model: Explainable,
         clip: Tensor,
-        target: int | str | Tensor | None = None,
+        target: Target | None = None,
         *,
         protocol: Protocol | str = "default",
         kinds: tuple[Literal["deleted", "inserted"], ...] = ("deleted", "inserted"),
@@ -163,7 +163,7 @@ def deletion(
     model: Explainable,
     clip: Tensor,
     heatmap: Tensor,
-    target: int | str | Tensor | None = None,
+    target: Target | None = None,
     steps: int | None = None,
     *,
     protocol: Protocol | str = "default",
@@ -199,7 +199,7 @@ def insertion(
     model: Explainable,
     clip: Tensor,
     heatmap: Tensor,
-    target: int | str | Tensor | None = None,
+    target: Target | None = None,
     steps: int | None = None,
     *,
     protocol: Protocol | str = "default",
@@ -218,7 +218,7 @@ def _curve(
     model: Explainable,
     clip: Tensor,
     heatmap: Tensor,
-    target: int | str | Tensor | None,
+    target: Target | None,
     steps: int | None,
     protocol: Protocol | str,
     ends: Ends | None,
@@ -273,7 +273,7 @@ def _ends(
     which: Literal["deleted", "inserted"],
     model: Explainable,
     clip: Tensor,
-    target: int | str | Tensor | None,
+    target: Target | None,
     protocol: Protocol,
     ends: Ends | None,
 ) -> Ends:
