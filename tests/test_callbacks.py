@@ -378,7 +378,7 @@ class Broken:
     title = "Broken"
 
     def __call__(self, *_: Any) -> Tensor:
-        raise RuntimeError("no such luck")
+        raise RuntimeError("no such\n  luck")
 
 
 def test_a_failing_method_or_clip_is_named_once_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -448,7 +448,10 @@ def test_wrong_settings_are_named() -> None:
         (lambda: ExplainCallback(METHODS, clips=0), "clips must be at least 1"),
         (lambda: ExplainCallback(METHODS, clips=[1.5]), "clips must be a number"),  # type: ignore[list-item]
         (lambda: ExplainCallback(METHODS, fps=0), "fps must be above 0"),
-        (lambda: ExplainCallback(METHODS, measures={"a": lc.GradCAM()}), "a is not a measure"),  # type: ignore[dict-item]
+        (
+            lambda: ExplainCallback(METHODS, measures={"a": lc.GradCAM()}),
+            r"measures\['a'\] is a GradCAM",
+        ),  # type: ignore[dict-item]
         (lambda: ExplainCallback(METHODS, measures={"clip": GiniIndex()}), "such a column"),
     ]
     for make, message in bad:
@@ -485,3 +488,15 @@ def test_several_loaders_equal_names_and_a_full_disk(
         trainer.fit(task, Two())
     names = sorted(p.name for p in (tmp_path / "explain/epoch_000").glob("*.mp4"))
     assert names == ["twin.mp4", "twin_5.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("measures", "match"),
+    [
+        ({"m": len}, r"measures\['m'\] is a builtin_function_or_method.*measures=\{"),
+        ([len], r"measures is a list, not a mapping; .*measures=\{"),
+    ],
+)
+def test_what_is_not_a_measure_gets_advice_in_python(measures: Any, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        ExplainCallback(METHODS, measures=measures)

@@ -405,7 +405,7 @@ def test_multispectral(check: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "You must specify 'data'"),
+        ([], "data is missing; add data=NAME, one of folder, hmdb51, "),
         (["data=kinetic"], "nearest: kinetics"),
         (["data=folder"], "data.root is missing"),
         (["data=folder", "data.root=nowhere"], "no folder 'nowhere'"),

@@ -183,6 +183,29 @@ def test_functions_of_other_packages_are_refused(tmp_path: Path, monkeypatch) ->
         rebuildable({"model": {"_target_": "maker.make"}}, "task")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nomod.Nope", r"^task\.model: cannot find 'nomod\.Nope': no module 'nomod'; is it"),
+        ("netz.gone.Nope", "no module 'netz.gone'"),
+        ("netz.Nett", "netz has no class or function 'Nett'; nearest: Net"),
+        ("needy.Net", "needy cannot be imported: No module named 'absent_dependency'"),
+        ("Net", "write it as MODULE.NAME"),
+    ],
+)
+def test_names_that_are_not_there_are_said_to_be(
+    name: str, message: str, tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "netz").mkdir()
+    (tmp_path / "netz" / "__init__.py").write_text("class Net:\n    pass\n")
+    (tmp_path / "needy.py").write_text("import absent_dependency\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    node = {"model": {"_target_": name}}
+    for check in (rebuildable, lambda node, where: build(node, where=where)):
+        with pytest.raises(ConfigError, match=message):
+            check(node, "task")
+
+
 def test_torchvisions_networks_get_no_weights(monkeypatch) -> None:
     def refuse(*_args: Any, **_kwargs: Any) -> None:
         raise SystemError("downloaded")

@@ -7,14 +7,19 @@ here the methods that obey it are named.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from nets import FoldedLSTM, Gap3d, LoopedLSTM, Touchy, assert_same, clip_of, describe, state
 from torch import Tensor, nn
 
 import lightning_cam as lc
+from lightning_cam.attribution.explainable import Forward
+from lightning_cam.errors import UserError
 
 OF_GRADIENTS = [
     lc.GradCAM(),
@@ -369,3 +374,132 @@ def test_outputs_that_are_not_columns_are_refused() -> None:
 
     with pytest.raises(ValueError, match=r"expected outputs \(B, K\).*pass forward="):
         lc.explain(describe(Tuple()), lc.GradCAM(), clip_of(2, 3, 4, 8, 8))
+
+
+def _zero(model: lc.Explainable, clip: Tensor, target: Tensor) -> Tensor:
+    return clip.zero_().mean(1)
+
+
+def _first_column(model: lc.Explainable, clip: Tensor, target: Tensor) -> Tensor:
+    return clip.mean(1) * model.score(model.forward(clip), target.fill_(0))[:, None, None, None]
+
+
+@pytest.mark.parametrize(("method", "what"), [(_zero, "clip"), (_first_column, "target")])
+def test_a_method_that_works_in_place_is_named_and_changes_nothing_of_the_caller_s(
+    method: Callable[[lc.Explainable, Tensor, Tensor], Tensor], what: str
+) -> None:
+    clip, target = clip_of(2, 3, 4, 8, 8), torch.tensor([1, 2])
+    given = clip.clone(), target.clone()
+    match = rf"{method.__name__} changed the {what} .* in place.*{what}\.clone\(\)"
+    with pytest.raises(UserError, match=match):
+        lc.explain(network("3d"), method, clip, target)
+    assert torch.equal(clip, given[0])
+    assert torch.equal(target, given[1])
+
+
+@pytest.mark.parametrize("method", [*OF_THE_MODEL, None], ids=repr)
+def test_a_first_layer_that_works_in_place_changes_no_clip_and_no_map(
+    method: lc.Attribution | None,
+) -> None:
+    """Not the caller's clip, nor what the next forward sees."""
+
+    class Shifted(nn.Module):
+        def __init__(self, in_place: bool) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.net, self.in_place = Gap3d(), in_place
+
+        def forward(self, clip: Tensor) -> Tensor:
+            return self.net(clip.mul_(1.5).add_(0.5) if self.in_place else clip * 1.5 + 0.5)
+
+    def forwards(model: lc.Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        twice = model.forward(clip) + model.forward(clip)
+        return clip.mean(1) * model.score(twice, target)[:, None, None, None]
+
+    clip = clip_of(1, 3, 4, 8, 8)
+    given = clip.clone()
+    found = []
+    for in_place in (True, False):
+        net = Shifted(in_place).eval()
+        steps = net.net.fc if isinstance(method, lc.RecurrentGradCAM) else None
+        model = replace(describe(net, "net.conv"), steps=steps)
+        e = lc.explain(model, method or forwards, clip, 1)
+        found.append([e.heatmap, e.outputs, lc.deletion(model, clip, e.heatmap, 1, steps=4).score])
+        assert torch.equal(clip, given)
+    assert all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize(
+    ("target", "match"),
+    [
+        (2.5, "target 2.5 is of type float"),
+        (True, "target True is of type bool"),
+        (np.bool_(True), "of type bool"),
+        (np.float32(1), "of type float32"),
+        ([1, 2.5], "target 2.5 is of type float"),
+        (np.array([1.0, 2.0]), "target 1.0 is of type float"),
+        ([[1], [2]], r"target \[1\] is of type list"),
+        ([1], "a target for each of 2 clips, got 1"),
+        ({1, 2}, "of type set"),
+        (torch.tensor([True, False]), r"an integer tensor \(2,\), got torch.bool"),
+        (torch.tensor([1.0, 2.0]), r"an integer tensor \(2,\), got torch.float32"),
+        (torch.tensor(1), r"an integer tensor \(2,\), got torch.int64 \(\)"),
+        ("wave", r"no target 'wave': the outputs of this model have no names"),
+    ],
+)
+def test_targets_of_a_wrong_kind_are_refused(target: Any, match: str) -> None:
+    model = replace(network("3d"), outputs=())
+    with pytest.raises((UserError, ValueError), match=match):
+        lc.explain(model, lc.GradCAM(), clip_of(2, 3, 4, 8, 8), target)
+
+
+@pytest.mark.parametrize("default", [True, 1.0, torch.tensor([1, 2])])
+def test_a_default_is_one_column(default: Any) -> None:
+    with pytest.raises(UserError, match="is of type"):
+        lc.explain(replace(network("3d"), default=default), lc.GradCAM(), clip_of(2, 3, 4, 8, 8))
+
+
+def test_a_target_for_each_clip() -> None:
+    model = describe(Gap3d(), outputs=["a", "b", "c", "d"])
+    clip = clip_of(2, 3, 4, 8, 8)
+    expected = lc.explain(model, lc.GradCAM(), clip, torch.tensor([1, 2]))
+    for target in ([1, 2], ("b", "c"), np.array([1, 2]), np.array(["b", "c"]), ["b", np.int64(2)]):
+        found = lc.explain(model, lc.GradCAM(), clip, target)
+        assert torch.equal(found.target, torch.tensor([1, 2]))
+        assert torch.equal(found.heatmap, expected.heatmap)
+    for one in (1, np.int64(1), "b"):
+        assert lc.explain(model, lc.GradCAM(), clip, one).target.tolist() == [1, 1]
+
+
+class _Odd(lc.Attribution):
+    def __init__(self, given: Any, heatmap: Any = None, number: Any = None) -> None:
+        self.given, self.heatmap, self.number = given, heatmap, number
+
+    def run(self, model: lc.Explainable, clip: Tensor) -> Any:
+        return super().run(model, clip) if isinstance(self.given, str) else self.given
+
+    def __call__(self, model: lc.Explainable, clip: Tensor, target: Tensor) -> Any:
+        if self.number is not None:
+            model.numbers["x"] = self.number
+        return clip.mean(1) if isinstance(self.heatmap, str) else self.heatmap
+
+
+@pytest.mark.parametrize(
+    ("method", "match"),
+    [
+        (_Odd(None), r"^_Odd\.run returned NoneType, expected Forward"),
+        (_Odd(torch.zeros(2, 4)), r"^_Odd\.run returned Tensor, expected Forward"),
+        (_Odd(Forward(None)), r"^expected outputs \(B, K\) with B=2, got NoneType"),  # type: ignore[arg-type]
+        (
+            _Odd("run"),
+            r"^_Odd returned NoneType, expected a tensor .* = \(2, 4, 8, 8\)",
+        ),
+        (_Odd("run", np.zeros((2, 4, 8, 8))), "^_Odd returned ndarray, expected a tensor"),
+        (_Odd("run", "map", 1.5), r"^_Odd gave model.numbers\['x'\] = 1.5, expected .* = \(2,\)"),
+        (_Odd("run", "map", torch.tensor(1.5)), r"numbers\['x'\] = \(\), expected .* = \(2,\)"),
+        (_Odd("run", "map", torch.zeros(3)), r"numbers\['x'\] = \(3,\), expected"),
+    ],
+)
+def test_what_a_method_returns_is_checked(method: lc.Attribution, match: str) -> None:
+    with pytest.raises(UserError, match=match):
+        lc.explain(network("3d"), method, clip_of(2, 3, 4, 8, 8))

@@ -10,12 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lightning_cam.attribution.guard import find_module, unwrap
 from lightning_cam.attribution.tensors import fold_frames, pick
 from lightning_cam.errors import UnknownNameError, UserError
+
+# One column for all clips by number or name, or one for each of B.
+Target = int | str | Sequence[int | str] | NDArray[np.integer] | Tensor
 
 
 class Forward(NamedTuple):
@@ -188,38 +193,59 @@ class Explainable:
 
         Raises:
             UnknownNameError: if no column has this name or number.
+            UserError: if it is neither, or a name where the columns have none.
         """
         if isinstance(target, str):
+            if not self.outputs:
+                raise UserError(
+                    f"no target {target!r}: the outputs of this model have no names; give the "
+                    "column's number, or name them by outputs=[...]"
+                )
             if target not in self.outputs:
                 raise UnknownNameError("target", target, self.outputs)
             return self.outputs.index(target)
+        if isinstance(target, bool) or not isinstance(target, int | np.integer):
+            raise UserError(
+                f"target {target!r} is of type {type(target).__name__}; give a column's number or "
+                "name, or for B clips an integer tensor (B,) or a list of B numbers or names"
+            )
         if self.outputs and not 0 <= target < len(self.outputs):
             raise UnknownNameError("target", target, [f"0..{len(self.outputs) - 1}"])
-        return target
+        return int(target)
 
-    def columns(self, target: int | str | Tensor, rows: Tensor) -> Tensor:
+    def columns(self, target: Target, rows: Tensor) -> Tensor:
         """A target as one column a clip, `(B,)` int64.
 
         Args:
-            target: one column (number or name) for all clips, or an integer tensor `(B,)`.
+            target: one column (number or name) for all clips, or one for each: an integer tensor or
+                array `(B,)`, or a list of B numbers or names.
             rows: any tensor of B rows, on the device where the columns are to be.
 
         Raises:
             UnknownNameError: if no column has this name or number.
-            ValueError: if a tensor is not `(B,)` of integers.
+            UserError: if it is neither a number nor a name.
+            ValueError: if there are not B of them, or a tensor is not of integers.
         """
         batch = len(rows)
-        if not isinstance(target, Tensor):
-            return torch.full((batch,), self.column(target), dtype=torch.int64, device=rows.device)
-        if target.is_floating_point() or tuple(target.shape) != (batch,):
+        given = target.tolist() if isinstance(target, np.ndarray) else target
+        if isinstance(given, Tensor):
+            columns = given.detach()
+        elif isinstance(given, Sequence) and not isinstance(given, str):
+            if len(given) != batch:
+                raise ValueError(f"expected a target for each of {batch} clips, got {len(given)}")
+            columns = torch.tensor([self.column(each) for each in given], dtype=torch.int64)
+        else:
+            columns = torch.full((batch,), self.column(given), dtype=torch.int64)
+        whole = not (columns.dtype == torch.bool or columns.is_floating_point())
+        if not whole or columns.is_complex() or tuple(columns.shape) != (batch,):
             raise ValueError(
-                f"expected target as an integer tensor ({batch},), got {target.dtype} "
-                f"{tuple(target.shape)}"
+                f"expected target as an integer tensor ({batch},), got {columns.dtype} "
+                f"{tuple(columns.shape)}"
             )
         # A clone: index tensors born in inference mode cannot take part in a graph.
-        return target.detach().clone().to(rows.device, torch.int64)
+        return columns.clone().to(rows.device, torch.int64)
 
-    def resolve(self, target: int | str | Tensor | None, outputs: Tensor) -> Tensor:
+    def resolve(self, target: Target | None, outputs: Tensor) -> Tensor:
         """The columns to explain, `(B,)` int64; this is the only rule about targets not given.
 
         Args:
@@ -227,12 +253,12 @@ class Explainable:
             outputs: of the clips, `(B, K)`.
 
         Raises:
-            UnknownNameError, ValueError: as `columns`, or if a column is none of the K.
+            UserError, ValueError: as `columns`, or if a column is none of the K.
         """
         if target is not None:
             found = self.columns(target, outputs)
         elif self.default is not None:
-            found = self.columns(self.default, outputs)
+            found = self.columns(self.column(self.default), outputs)
         else:
             found = outputs.argmax(1)
         pick(outputs, found)  # raises for a column beyond the K

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution.explainable import Explainable, FirstRun, Forward
+from lightning_cam.attribution.explainable import Explainable, FirstRun, Forward, Target
 from lightning_cam.attribution.guard import capture, explaining, model_input
 from lightning_cam.attribution.method import Attribution, MapFunction, as_attribution
 from lightning_cam.attribution.tensors import at_least_float32
+from lightning_cam.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -70,25 +71,26 @@ def explain(
     model: Explainable,
     method: Attribution | MapFunction,
     clip: Tensor,
-    target: int | str | Tensor | None = None,
+    target: Target | None = None,
 ) -> Explanation:
     """Explain one column of a model's outputs for each clip of a batch.
 
     Works wherever it is called: under `no_grad`, `inference_mode` or autocast, in train mode, with
     frozen parameters, from any Lightning hook. Parameters, gradients, buffers, train/eval flags,
-    hooks and RNG state are bit for bit what they were, also if the method raises.
+    hooks, RNG state and the clip are bit for bit what they were, also if the method raises.
 
     Args:
         model: what to explain, see `Explainable.of`.
         method: for example `GradCAM()`, or a function `(model, clip, target) -> heatmap`.
         clip: `(B, C, T, H, W)` in model space.
         target: None for `model.default` or each clip's highest column, one column (number or name)
-            for all clips, or a LongTensor `(B,)`.
+            for all clips, or one for each: a LongTensor `(B,)` or a list of B numbers or names.
 
     Raises:
         ValueError: if the clip is not 5-D, a target is not a column, or the method's map does not
             have the clip's size.
-        UserError: if the network has not what the method needs.
+        UserError: if the network has not what the method needs, or the method changes in place
+            what it is given.
 
     Example:
         >>> e = explain(model, GradCAM(), clip)
@@ -99,18 +101,20 @@ def explain(
     method = as_attribution(method)
     with explaining(model.module):
         clip = model_input(model.module, clip)
-        model = replace(model, notes={}, numbers={}, first_run=None)
+        forward = model.forward
+        model = replace(
+            model,
+            forward=lambda rows: forward(rows.clone()),  # the network may work in place on them
+            notes={},
+            numbers={},
+            first_run=None,
+        )
         if target is not None:  # a wrong name shows before anything runs
             target = model.columns(target, clip)
         first, attention = _run_first(model, method, clip)
         columns = model.resolve(target, first.outputs)
         model = replace(model, first_run=FirstRun(method, clip, first))
-        heatmap = method(model, clip, columns)
-    size = (len(clip), *clip.shape[2:])
-    if tuple(heatmap.shape) != size:
-        raise ValueError(
-            f"{method.title} returned a map {tuple(heatmap.shape)}, expected (B, T, H, W) = {size}"
-        )
+        heatmap = _run_method(method, model, clip, columns)
     question = model.question_about("").strip()
     heatmap = model.without_padding(at_least_float32(heatmap.detach()))
     return Explanation(
@@ -134,12 +138,56 @@ def _run_first(
             name: stack.enter_context(capture(module)) for name, module in model.attention.items()
         }
         first = method.run(model, clip)
+    if not isinstance(first, Forward):
+        raise UserError(
+            f"{method.title}.run returned {type(first).__name__}, expected Forward(outputs, "
+            "captured)"
+        )
+    if not isinstance(first.outputs, Tensor):
+        raise UserError(
+            f"expected outputs (B, K) with B={len(clip)}, got {type(first.outputs).__name__}; "
+            "pass forward= to Explainable.of to unpack what the module returns"
+        )
     if first.outputs.ndim != 2 or len(first.outputs) != len(clip):
         raise ValueError(
             f"expected outputs (B, K) with B={len(clip)}, got {tuple(first.outputs.shape)}; "
             "pass forward= to Explainable.of to unpack what the module returns"
         )
     return first, {name: at_least_float32(c[0].detach()) for name, c in calls.items() if c}
+
+
+def _run_method(method: Attribution, model: Explainable, clip: Tensor, columns: Tensor) -> Tensor:
+    """The method's map and numbers, checked.
+
+    What it is given must stay as it was, or the map is of something else.
+    """
+    given = {"clip": clip, "target": columns.clone()}
+    before = {name: tensor._version for name, tensor in given.items()}
+    heatmap = method(model, given["clip"], given["target"])
+    for name, tensor in given.items():
+        if tensor._version != before[name]:
+            raise UserError(
+                f"{method.title} changed the {name} that it was given in place, so its map is not "
+                f"of what was asked; let it work on {name}.clone()"
+            )
+    size = (len(clip), *clip.shape[2:])
+    if not isinstance(heatmap, Tensor):
+        raise UserError(
+            f"{method.title} returned {type(heatmap).__name__}, expected a tensor (B, T, H, W) = "
+            f"{size}"
+        )
+    if tuple(heatmap.shape) != size:
+        raise ValueError(
+            f"{method.title} returned a map {tuple(heatmap.shape)}, expected (B, T, H, W) = {size}"
+        )
+    for name, value in model.numbers.items():
+        if not isinstance(value, Tensor) or tuple(value.shape) != (len(clip),):
+            found = tuple(value.shape) if isinstance(value, Tensor) else repr(value)
+            raise UserError(
+                f"{method.title} gave model.numbers[{name!r}] = {found}, expected a tensor (B,) = "
+                f"({len(clip)},); what is the same for every clip goes into model.notes"
+            )
+    return heatmap
 
 
 def _lowest(model: Explainable, heatmap: Tensor) -> Tensor | None:

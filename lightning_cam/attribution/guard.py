@@ -141,10 +141,12 @@ def find_module(module: nn.Module, name: str) -> nn.Module:
 
 
 def model_input(module: nn.Module, clip: Tensor) -> Tensor:
-    """The clip as the network can take it and gradients can pass through it."""
-    # Tensors born in inference mode cannot be differentiated.
-    clip = clip.clone() if clip.is_inference() else clip.detach()
-    return clip.to(compute_dtype(module, clip))
+    """A copy of the clip as the network can take it and gradients can pass through it.
+
+    Of its own: a network or a method that works in place leaves the caller's clip as it was. Nor
+    could tensors born in inference mode be differentiated.
+    """
+    return clip.detach().to(compute_dtype(module, clip), copy=True)
 
 
 def compute_dtype(module: nn.Module, clip: Tensor) -> torch.dtype:

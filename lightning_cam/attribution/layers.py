@@ -54,7 +54,7 @@ def list_layers(model: Explainable, clip: Tensor) -> list[LayerInfo]:
                 if name:
                     hook = watch(name.replace("_orig_mod.", ""))
                     handles.append(module.register_forward_hook(hook))
-            model.forward(model_input(model.module, clip).clone())  # it may work in place
+            model.forward(model_input(model.module, clip))
         finally:
             for handle in handles:
                 handle.remove()

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution.explainable import Explainable, Forward
+from lightning_cam.attribution.explainable import Explainable, Forward, Target
 from lightning_cam.attribution.gradcam import in_time, last_calls, pooled, weighted_sum
 from lightning_cam.attribution.guard import capture, explaining, model_input, replaced
 from lightning_cam.attribution.method import LayerAttribution
@@ -127,7 +127,7 @@ class IntegratedRecurrentGradCAM(LayerAttribution):
 def step_maps(
     model: Explainable,
     clip: Tensor,
-    target: int | str | Tensor | None = None,
+    target: Target | None = None,
     layer: str | None = None,
 ) -> Tensor:
     """Signed recurrent Grad-CAM maps of every output step, at layer resolution.
@@ -145,7 +145,7 @@ def step_maps(
         UserError: if the model names no output steps.
     """
     with explaining(model.module):
-        clip = model_input(model.module, clip).clone()
+        clip = model_input(model.module, clip)
         forward = _run(replace(model, notes={}), clip, layer, "sum", leaf=True)
         calls = forward.captured["layer"]
         columns = model.resolve(target, forward.outputs)
@@ -167,7 +167,7 @@ def step_maps(
 def step_energy(
     model: Explainable,
     clip: Tensor,
-    target: int | str | Tensor | None = None,
+    target: Target | None = None,
     layer: str | None = None,
 ) -> Tensor:
     """Energy matrix `(B, T', T)`: how much of output step t' rests on input frame t.

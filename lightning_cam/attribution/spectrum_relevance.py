@@ -36,7 +36,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.explainable import Explainable, Target
 from lightning_cam.attribution.guard import explaining, model_input
 from lightning_cam.attribution.perturbation import Reference, Runner, answers, reference
 from lightning_cam.attribution.tensors import at_least_float32, gradients
@@ -44,7 +44,7 @@ from lightning_cam.attribution.tensors import at_least_float32, gradients
 SpectrumMeasure = Literal["gradient", "perturbation"]
 SPECTRUM_MEASURES: tuple[SpectrumMeasure, ...] = get_args(SpectrumMeasure)
 _Groups = dict[str, list[int]]  # spectrum -> its channels
-_Target = int | str | Tensor | None  # as `explain` takes it
+_Target = Target | None
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def spectrum_relevance(
     model: Explainable,
     clip: Tensor,
     spectra: Mapping[str, Sequence[int]],
-    target: int | str | Tensor | None = None,
+    target: Target | None = None,
     method: SpectrumMeasure = "gradient",
     *,
     hidden: Reference = "black",

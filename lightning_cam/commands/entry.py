@@ -115,9 +115,17 @@ def _explained(error: Exception, arguments: Sequence[str], name: str) -> str:
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
         if known := choices(group):
             return str(UnknownNameError(group, choice, sorted(known)))
+    if required := re.match(r"You must specify '(\w+)'", str(error)):
+        group = required[1]
+        return f"{group} is missing; add {group}=NAME, one of {', '.join(sorted(choices(group)))}"
     found = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", str(error))
     if found:
         key = found[1] or found[2]
+        if key == "data" and name == "explain":
+            return (
+                "the checkpoint remembers its data: leave out data=...; data.root=FOLDER says "
+                "where they are now"
+            )
         keys = _known_keys(arguments, name)
         group, choice, *setting = [*key.split("."), "", ""][:3]
         if setting[0] and f"{group}.{choice}" not in keys and choice in _alone(group):

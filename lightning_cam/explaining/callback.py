@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -108,7 +109,7 @@ class ExplainCallback(Callback):
         self.every_n_epochs = every_n_epochs
         self.fps = fps
         self.folder = None if folder is None else Path(folder)
-        self.measures = check_measures(measures or {}, EPOCH_COLUMNS, "measures")
+        self.measures = check_measures(_are_measures(measures), EPOCH_COLUMNS, "measures")
         # clip -> epoch -> weights; plain containers, for it travels in checkpoints
         self.history: dict[str, dict[int, list[float]]] = {}
         self._batches: dict[str, list[tuple[str, Any]]] = {}  # split -> (title, batch of one)
@@ -305,8 +306,19 @@ class ExplainCallback(Callback):
     def _warn(self, what: str, error: Exception, where: str = "") -> None:
         if what not in self._warned:
             self._warned.add(what)
-            reason = f"{type(error).__name__}: {error}"
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
             warnings.warn(f"not explained: {what}{where} ({reason})", stacklevel=2)
+
+
+def _are_measures(measures: Mapping[str, Measure] | None) -> Mapping[str, Measure]:
+    example = 'pass for example measures={"gini": GiniIndex()}'
+    if not isinstance(measures, Mapping | NoneType):
+        raise ConfigError(f"measures is a {type(measures).__name__}, not a mapping; {example}")
+    for name, each in (measures or {}).items():
+        if not isinstance(each, Measure):
+            what = f"measures[{name!r}] is a {type(each).__name__}"
+            raise ConfigError(f"{what}, not a Measure; {example}")
+    return measures or {}
 
 
 def _named(

@@ -24,8 +24,8 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from lightning_cam.attribution.explainable import Explainable
-from lightning_cam.attribution.guard import capture, compute_dtype, explaining, replaced
+from lightning_cam.attribution.explainable import Explainable, Target
+from lightning_cam.attribution.guard import capture, explaining, model_input, replaced
 from lightning_cam.attribution.perturbation import Runner, answers, reference, rows_at_once
 from lightning_cam.attribution.tensors import pick
 from lightning_cam.metrics.protocol import Protocol
@@ -102,7 +102,7 @@ class Ends:
         cls,
         model: Explainable,
         clip: Tensor,
-        target: int | str | Tensor | None = None,
+        target: Target | None = None,
         *,
         protocol: Protocol | str = "default",
         kinds: tuple[Literal["deleted", "inserted"], ...] = ("deleted", "inserted"),
@@ -121,14 +121,13 @@ class Ends:
         """
         protocol = Protocol.of(protocol)
         with explaining(model.module):
-            clip = clip.clone() if clip.is_inference() else clip.detach()
-            clip = clip.to(compute_dtype(model.module, clip))
+            clip = model_input(model.module, clip)
             runner = Runner(model, clip, protocol.batch, bf16=protocol.bf16)
             features: dict[str, Tensor] = {}
             if protocol.unit == "frame" and model.frames is not None:
                 outputs, features[""] = _watched(model, runner, clip)
             elif outputs is None:
-                outputs = runner.forward(clip)
+                outputs = runner.forward(clip.clone())  # it may work in place on what it is given
             outputs = outputs.to(clip.device)
             columns = model.resolve(target, outputs)
             score = pick(answers(model, outputs, raw=protocol.raw), columns)
@@ -154,7 +153,7 @@ class Ends:
                 if features:
                     found, features[kind] = _watched(model, runner, other)
                 else:
-                    found = runner.forward(other)
+                    found = runner.forward(other.clone())
                 score = pick(answers(model, found, raw=protocol.raw), self.target)
                 references[kind] = other, score
         return replace(self, references=references, features=features)
@@ -164,7 +163,7 @@ def deletion(
     model: Explainable,
     clip: Tensor,
     heatmap: Tensor,
-    target: int | str | Tensor | None = None,
+    target: Target | None = None,
     steps: int | None = None,
     *,
     protocol: Protocol | str = "default",
@@ -200,7 +199,7 @@ def insertion(
     model: Explainable,
     clip: Tensor,
     heatmap: Tensor,
-    target: int | str | Tensor | None = None,
+    target: Target | None = None,
     steps: int | None = None,
     *,
     protocol: Protocol | str = "default",
@@ -219,7 +218,7 @@ def _curve(
     model: Explainable,
     clip: Tensor,
     heatmap: Tensor,
-    target: int | str | Tensor | None,
+    target: Target | None,
     steps: int | None,
     protocol: Protocol | str,
     ends: Ends | None,
@@ -274,7 +273,7 @@ def _ends(
     which: Literal["deleted", "inserted"],
     model: Explainable,
     clip: Tensor,
-    target: int | str | Tensor | None,
+    target: Target | None,
     protocol: Protocol,
     ends: Ends | None,
 ) -> Ends:
@@ -295,7 +294,7 @@ def _ends(
 def _watched(model: Explainable, runner: Runner, clip: Tensor) -> tuple[Tensor, Tensor]:
     """Outputs, and the features of single frames `(B, T, D, h, w)`."""
     with capture(cast(nn.Module, model.frames)) as calls:
-        outputs = runner.forward(clip)
+        outputs = runner.forward(clip.clone())  # it may work in place on what it is given
     return outputs, calls[0].unflatten(0, (len(clip), -1))
 
 

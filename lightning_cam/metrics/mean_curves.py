@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.explainable import Explainable, Target
 from lightning_cam.metrics.deletion_insertion import Curve, Ends, Protocol, deletion, insertion
 from lightning_cam.metrics.statistics import Statistics, interval
 
@@ -87,7 +87,7 @@ class _MeanCurve(Metric):
         model: Explainable,
         clip: Tensor,
         heatmap: Tensor,
-        target: int | str | Tensor | None = None,
+        target: Target | None = None,
         ends: Ends | None = None,
     ) -> None:
         """Measure a batch of clips, arguments as for `deletion`.

@@ -18,7 +18,7 @@ from functools import partial
 from types import FunctionType
 from typing import Any
 
-from lightning_cam.errors import CheckpointError, ConfigError, UserError
+from lightning_cam.errors import CheckpointError, ConfigError, UnknownNameError, UserError
 
 TARGET, PARTIAL = "_target_", "_partial_"
 _OWN = ("lightning_cam",)
@@ -94,14 +94,30 @@ def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> An
     module, _, attribute = name.rpartition(".")
     try:
         # The part before the last dot must be a module: no attributes of attributes.
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as e:
-        raise _refusal(trust, f"{where}: cannot find {name!r} ({e})") from e
+        home = importlib.import_module(module)
+    except (ImportError, ValueError) as e:  # ValueError: a name without a dot
+        raise _refusal(trust, f"{where}: cannot find {name!r}: {_why_not(module, e)}") from e
+    try:
+        found = getattr(home, attribute)
+    except (AttributeError, ImportError) as e:  # ImportError: of a module that loads its parts late
+        have = [known for known in dir(home) if not known.startswith("_")]
+        near = UnknownNameError("class or function", attribute, have)
+        raise _refusal(trust, f"{where}: cannot find {name!r}: {module} has {near}") from e
     if trust is not None:
         fit = isinstance(found, type) or _makes_network(found)
         if not fit or not _inside(found.__module__, trust):
             raise _refusal(trust, f"{where}: refused to call {name!r}: not a class of that package")
     return found
+
+
+def _why_not(module: str, error: Exception) -> str:
+    """Why a module cannot be imported, in words."""
+    if not module:
+        return "write it as MODULE.NAME"
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing and _inside(module, (missing,)):
+        return f"no module {missing!r}; is it installed, or in the folder where the command starts?"
+    return f"{module} cannot be imported: {error}"
 
 
 def rebuildable(node: Any, where: str = "") -> None:
@@ -113,6 +129,7 @@ def rebuildable(node: Any, where: str = "") -> None:
     trust = (*_OWN, *strangers(node))
     if isinstance(node, Mapping) and not node.get(PARTIAL):
         if TARGET in node:
+            locate(node[TARGET], where=where)  # a name that is not there is not a matter of trust
             try:
                 locate(node[TARGET], trust, where)
             except CheckpointError as e:
