@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from dataclasses import replace
 from functools import cache
+from itertools import combinations, product
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -19,7 +21,11 @@ from torch import Tensor
 import lightning_cam.data
 from lightning_cam.data.core.base import PARTS, ClipDataModule
 from lightning_cam.data.core.clips import Clip, finished
+from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.loading import collate
+from lightning_cam.data.core.module import SMALL, VideoDataModule
+from lightning_cam.data.drives.module import DriveListing
+from lightning_cam.errors import DataError, UserError
 from lightning_cam.interfaces import (
     Batch,
     ClipSample,
@@ -40,7 +46,6 @@ from lightning_cam.interfaces import (
 from lightning_cam.training.build import build
 
 SETS = choices("data")
-RENDERED = [name for name in SETS if name.startswith("synthetic")]
 # Whatever says how much is rendered, and what it is for; with two classes.
 FEW = {
     "groups": 3, "clips": 1, "actors": 3, "workers": 3, "repetitions": 1, "frames": 4,
@@ -158,13 +163,35 @@ def test_clips_can_be_shown(name: str) -> None:
         assert data.inputs
 
 
-@pytest.mark.parametrize("name", RENDERED)
-def test_rendered_clips(name: str, tmp_path: Path) -> None:
+def made(name: str, root: Path) -> Any:
+    """A small data module of a configuration, in a folder that is not there yet."""
     node = {key: value for key, value in node_of("data", name).items() if key != "classes"}
     few = {key: value for key, value in FEW.items() if key in node}
     few |= {key: list(build(node).classes)[:2] for key in NAMED if key in node}
-    data = build({**node, **few, "root": str(tmp_path / "set")})
-    data.prepare_data()
+    return build({**node, **few, "root": str(root)})
+
+
+def check_listing(data: Any) -> None:
+    """What intact data list: labels of the classes, and parts that have nothing in common."""
+    assert isinstance(data.listing, Listing | DriveListing), data.listing
+    assert not data.problems and data.listing.train
+    paths, ids = {}, {}
+    for part in PARTS:
+        rows = data.listing.part(part)
+        if isinstance(data.listing, Listing):
+            assert {row.label for row in rows} <= set(range(len(data.classes))), part
+            paths[part], ids[part] = {row.path for row in rows}, {row.clip_id for row in rows}
+        else:
+            paths[part] = ids[part] = {image for row in rows for image in row.images}
+    for found in (paths, ids):
+        for one, other in combinations(PARTS, 2):
+            assert not found[one] & found[other], f"{one} and {other} share clips"
+    if isinstance(data.listing, Listing):
+        assert len({row.label for row in data.listing.train}) > 1, "one label for all"
+
+
+def check_clips(data: Any) -> None:
+    """What the first clip of each part is, and a batch."""
     assert isinstance(data, OpensParts) and isinstance(data, HasClasses)
     for part in PARTS:
         clips = data.evaluation(part)
@@ -183,3 +210,111 @@ def test_rendered_clips(name: str, tmp_path: Path) -> None:
     if isinstance(data, HasInputs):
         indices = [n for spectrum in data.inputs for n in data.indices("train", spectrum)]
         assert sorted(indices) == list(range(len(data.evaluation("train"))))
+
+
+def check_empty(data: Any, root: Path) -> None:
+    """Where there are no data, one line names the folder and a setting."""
+    for listed in (data.prepare_data, lambda: data.listing):
+        try:
+            listed()
+        except UserError as error:
+            line = str(error)
+            break
+    else:
+        raise AssertionError(f"an empty folder is listed as {data.listing}")
+    assert str(root) in line and "data." in line and "\n" not in line, line
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_clips_that_are_rendered_and_folders_that_are_empty(name: str, tmp_path: Path) -> None:
+    """Data modules of `synthetic`, and any other that fills its folder, must list what is there."""
+    data = made(name, tmp_path / "set")
+    try:
+        data.prepare_data()
+    except UserError:
+        assert not any(tmp_path.rglob("*"))
+    if any(tmp_path.rglob("*")):
+        check_listing(data)
+        check_clips(data)
+    else:
+        assert not type(data).__module__.startswith("lightning_cam.synthetic.")
+        check_empty(made(name, tmp_path), tmp_path)
+
+
+class Flat(VideoDataModule):
+    """Videos in one folder: <class>_<n>.mp4."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root, **{**SMALL, "num_frames": 4})
+
+    def list_clips(self) -> Listing:
+        paths = sorted(Path(self.root).glob("*.mp4"))
+        if not paths:
+            raise DataError(f"no videos in {self.root!r}; set data.root=FOLDER")
+        classes = sorted({path.stem.split("_")[0] for path in paths})
+        clips = [Clip(p, p.stem, classes.index(p.stem.split("_")[0])) for p in paths]
+        return Listing(classes, clips[::3], clips[1::3], clips[2::3])
+
+
+class OneLabel(Flat):
+    def list_clips(self) -> Listing:
+        found = super().list_clips()
+        return replace(found, train=[replace(clip, label=0) for clip in found.train])
+
+
+class NoClass(Flat):
+    def list_clips(self) -> Listing:
+        found = super().list_clips()
+        return replace(found, val=[replace(clip, label=2) for clip in found.val])
+
+
+class SharedClips(Flat):
+    def list_clips(self) -> Listing:
+        found = super().list_clips()
+        return replace(found, val=[*found.val, found.train[0]])
+
+
+class SharedNames(Flat):
+    def list_clips(self) -> Listing:
+        found = super().list_clips()
+        return replace(found, test=[replace(found.test[0], clip_id=found.train[0].clip_id)])
+
+
+class Troubled(Flat):
+    def list_clips(self) -> Listing:
+        return replace(super().list_clips(), problems=[Problem("row", "a row", "why")])
+
+
+class NoListing(Flat):
+    def list_clips(self) -> Listing:
+        super().list_clips()
+        return None  # type: ignore[return-value]
+
+
+class Silent(Flat):
+    def list_clips(self) -> Listing:
+        try:
+            return super().list_clips()
+        except DataError:
+            return Listing([], [], [], [])
+
+
+class Nameless(Flat):
+    def list_clips(self) -> Listing:
+        try:
+            return super().list_clips()
+        except DataError:
+            raise DataError("no videos") from None
+
+
+def test_a_data_set_that_breaks_a_promise_is_refused(tmp_path: Path) -> None:
+    (full := tmp_path / "full").mkdir()
+    (empty := tmp_path / "empty").mkdir()
+    for name, index in product(("down", "up"), range(6)):
+        (full / f"{name}_{index}.mp4").touch()
+    check_listing(Flat(str(full)))
+    check_empty(Flat(str(empty)), empty)
+    for cls in Flat.__subclasses__():
+        with pytest.raises(AssertionError):
+            check_listing(cls(str(full)))
+            check_empty(cls(str(empty)), empty)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from commands import choices, node_of
+from network_contracts import CONTRACT, check_numbers
 from offered import offered
 from torch import Tensor, nn
 
@@ -31,6 +32,8 @@ from lightning_cam.training.build import build
 
 B, K, SIZE = 2, 5, 64
 NETWORKS = choices("model")
+LARGE = 10_000_000  # parameters
+SMALL = {"width": 4, "hidden": 16, "attention_size": 8, "segments": 4, "frames": 2}
 
 
 def settings(node: Any) -> Any:
@@ -145,3 +148,144 @@ def test_attention_sums_to_one_over_valid_frames(name: str) -> None:
         assert weights.shape == valid.shape
         torch.testing.assert_close(weights.sum(1), torch.ones(B))
         assert not weights[~valid].any()
+
+
+def small(node: Any) -> Any:
+    """A node of a network as small as its settings allow."""
+    if not isinstance(node, dict):
+        return node
+    few = {key: SMALL.get(key, small(value)) for key, value in node.items()}
+    if "small" not in few.get("backbone", "small"):
+        few["backbone"] = "small"
+    return few
+
+
+@cache
+def size(name: str) -> tuple[set[type], int]:
+    """The network's class and those of the package within it, and how many parameters it has."""
+    with torch.device("meta"):
+        net = build(settings(small(node_of("model", name))))
+    named = {vars(models)[found] for found in models.__all__}
+    own = {type(net)} | {type(module) for module in net.modules() if type(module) in named}
+    return own, sum(parameter.numel() for parameter in net.parameters())
+
+
+def instead(name: str) -> list[str]:
+    """Smaller configurations of the same classes; none where the network is small itself."""
+    classes, parameters = size(name)
+    if parameters <= LARGE:
+        return []
+    lesser = [other for other in NETWORKS if size(other)[1] <= LARGE]
+    covered = tuple(cls for other in lesser for cls in size(other)[0])
+    if not all(issubclass(cls, covered) for cls in classes):
+        return []
+    return [other for other in lesser if any(issubclass(c, tuple(size(other)[0])) for c in classes)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_numbers(name: str) -> None:
+    """On two small clips; of a large network only where no smaller one is of its classes."""
+    if smaller := instead(name):
+        pytest.skip(f"{size(name)[1]:,} parameters; of the same classes: {', '.join(smaller)}")
+    torch.manual_seed(0)
+    check_numbers(build(settings(small(node_of("model", name)))).eval())
+
+
+class Sound(nn.Module):
+    """A network that keeps all promises, from which each of those below departs."""
+
+    explain_layers: tuple[str, ...] = ("conv",)
+    explain_frames: str = "conv"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.other = (nn.Conv2d(3, 8, 3, 2, 1) for _ in range(2))
+        self.head = nn.Linear(8, K)
+
+    def vectors(self, clip: Tensor) -> Tensor:
+        """Of all frames, (B, T, D)."""
+        maps = self.conv(clip.transpose(1, 2).flatten(0, 1))
+        return maps.relu().mean((2, 3)).unflatten(0, (len(clip), -1))
+
+    def forward(self, clip: Tensor, valid: Tensor | None = None) -> Tensor:
+        vectors = self.vectors(clip)
+        shares = torch.ones(vectors.shape[:2]) if valid is None else valid.float()
+        return self.head((shares[..., None] * vectors).sum(1) / shares.sum(1, keepdim=True))
+
+
+class Drops(Sound):
+    def vectors(self, clip: Tensor) -> Tensor:
+        return nn.functional.dropout(super().vectors(clip), training=True)
+
+
+class Writes(Sound):
+    def forward(self, clip: Tensor, valid: Tensor | None = None) -> Tensor:
+        return super().forward(clip.mul_(2), valid)
+
+
+class Mixes(Sound):
+    def vectors(self, clip: Tensor) -> Tensor:
+        vectors = super().vectors(clip)
+        return vectors - vectors.mean(0)
+
+
+class Detaches(Sound):
+    def vectors(self, clip: Tensor) -> Tensor:
+        return super().vectors(clip).detach()
+
+
+class NamesUnused(Sound):
+    explain_layers = ("other",)
+
+    def forward(self, clip: Tensor, valid: Tensor | None = None) -> Tensor:
+        self.other(clip.transpose(1, 2).flatten(0, 1))
+        return super().forward(clip, valid)
+
+
+class TimeMajor(Sound):
+    def vectors(self, clip: Tensor) -> Tensor:
+        maps = self.conv(clip.permute(2, 0, 1, 3, 4).flatten(0, 1))
+        return maps.relu().mean((2, 3)).unflatten(0, (-1, len(clip))).transpose(0, 1)
+
+
+class Backwards(Sound):
+    def vectors(self, clip: Tensor) -> Tensor:
+        return super().vectors(clip.flip(2)).flip(1)
+
+
+class SeesMore(Sound):
+    def vectors(self, clip: Tensor) -> Tensor:
+        return super().vectors(clip) + clip.mean((1, 2, 3, 4))[:, None, None]
+
+
+class Pads(Sound):
+    def forward(self, clip: Tensor, valid: Tensor | None = None) -> Tensor:
+        return super().forward(clip)
+
+
+class CountsFrames(Sound):
+    def forward(self, clip: Tensor, valid: Tensor | None = None) -> Tensor:
+        return super().forward(clip, valid) + (0 if valid is None else valid.sum())
+
+
+def test_a_network_that_breaks_a_promise_is_refused() -> None:
+    torch.manual_seed(0)
+    check_numbers(Sound().eval())
+    broken = {
+        Drops: "repeats",
+        Writes: "leaves_the_clip",
+        Mixes: "keeps_clips_apart",
+        Detaches: "has_gradients",
+        NamesUnused: "has_gradients",
+        TimeMajor: "folds_by_clip_and_time",
+        Backwards: "folds_by_clip_and_time",
+        SeesMore: "sees_frames_alone",
+        Pads: "ignores_padding",
+        CountsFrames: "ignores_padding",
+    }
+    assert set(broken) == set(Sound.__subclasses__())
+    for cls, promise in broken.items():
+        with pytest.raises(AssertionError) as refused:
+            check_numbers(cls().eval())
+        assert promise in [entry.name for entry in refused.traceback], cls
+    assert {check.__name__ for check in CONTRACT} == set(broken.values())
