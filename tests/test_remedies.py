@@ -1,0 +1,134 @@
+"""What messages tell the user to type exists, and gets past the error when it is typed."""
+
+from __future__ import annotations
+
+import functools
+import pkgutil
+import re
+
+import pytest
+from commands import ROOT
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from remedies import COMMAND, DOTTED, HOLE, PIP, Word, messages, words
+
+from lightning_cam.commands.search import choices, composed, groups
+from lightning_cam.errors import COMMANDS
+
+_TOGETHER = ("explain", "measure")  # groups of which several can be chosen at once
+
+
+def _dotted(node: object, prefix: str = "") -> set[str]:
+    if not isinstance(node, dict):
+        return set()
+    return {f"{prefix}{key}" for key in node}.union(
+        *(_dotted(value, f"{prefix}{key}.") for key, value in node.items())
+    )
+
+
+@functools.cache
+def settings() -> frozenset[str]:
+    """Dotted keys of every command with every choice of every group, and the groups."""
+    found, seen = set(groups()), {"experiment"}  # experiments choose from the other groups
+    for command in COMMANDS:
+        need = ["data=synthetic"] if command == "check" else []
+        plain = composed(command, need, internals=True)
+        for group in sorted({*plain.hydra.runtime.choices} & {*groups()} - seen):
+            names = [name for name in choices(group) if name not in ("none", "as_trained")]
+            if group in _TOGETHER:
+                names = [f"[{','.join(names)}]"]
+            for name in names:
+                found |= _dotted(OmegaConf.to_container(composed(command, [f"{group}={name}"])))
+            seen.add(group)
+        found |= _dotted(OmegaConf.to_container(composed(command, need)))
+    return frozenset(found)
+
+
+def _placeholder(text: str) -> bool:
+    return HOLE in text or re.fullmatch(r"[A-Z_]*", text) is not None
+
+
+def _exists(key: str) -> bool:
+    """Whether a setting matches, with anything in place of what the program or the user fills."""
+    parts = re.split(r"\{\}|\b[A-Z][A-Z_]*\b", key)
+    if not any(parts):
+        return True
+    pattern = re.compile(".+".join(map(re.escape, parts)))
+    return any(pattern.fullmatch(known) for known in settings())
+
+
+def faults(word: Word) -> list[str]:
+    """What is wrong with a setting that a message names."""
+    if word.value == HOLE and not word.asked:
+        return []  # how it is now; the class that objects may know only its own name for it
+    typed = f"{word.key}={word.value}"
+    if not _exists(word.key):
+        return [f"{typed}: no command has this setting"]
+    if not word.value:
+        return [] if word.left_out else [f"{typed}: nothing to type after ="]
+    if word.value == "...":
+        return [f"{typed}: say what to type, for example FOLDER"]
+    if word.key in groups():
+        names = re.split(r"[,\s]+", word.value.strip("[]"))
+        known = [*choices(word.key), ""]
+        return [f"{typed}: no {n}" for n in names if n not in known and not _placeholder(n)]
+    try:
+        OverridesParser.create().parse_override(typed.replace(HOLE, "x"))
+    except HydraException:
+        return [f"{typed}: Hydra cannot read it"]
+    return []
+
+
+def _names(text: str) -> list[str]:
+    """Names of the package that cannot be imported."""
+    missing = []
+    for name in DOTTED.findall(text):
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError):
+            missing.append(f"{name}: cannot be imported")
+    return missing
+
+
+def _commands(text: str) -> list[str]:
+    """Commands that there are not, and packages that this project does not know."""
+    named = [next(filter(None, groups)) for groups in COMMAND.findall(text)]
+    known = (ROOT / "pyproject.toml").read_text()
+    return [
+        *(f"{name}: no such command" for name in named if name not in COMMANDS),
+        *(f"pip install {p}: not in pyproject.toml" for p in PIP.findall(text) if p not in known),
+    ]
+
+
+def test_messages_suggest_what_exists() -> None:
+    wrong = []
+    count = 0
+    for where, text in messages():
+        found = words(text)
+        count += len(found)
+        said = [*(f for word in found for f in faults(word)), *_names(text), *_commands(text)]
+        wrong += [f"{where}: {fault}" for fault in said]
+    assert count > 100, "the messages are not found"
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no data; set data.rot=FOLDER",
+        "data.split={} is none: choose data=ucf12",
+        "no methods: for example explain=[gradcam,grad_cam]",
+        "weights={} is no file; set weights=null",
+        "no data; set data.root= to the folder",
+        "no data; set data.root=...",
+        "write data.mean=[0.5",
+        "use lightning_cam.GradCamera",
+        "type lightning-cam-trains",
+        "type python -m lightning_cam explore",
+        "first pip install lightning-camera",
+    ],
+)
+def test_wrong_suggestions_are_seen(text: str) -> None:
+    found = [f for word in words(text) for f in faults(word)]
+    assert len([*found, *_names(text), *_commands(text)]) == 1, text
