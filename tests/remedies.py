@@ -19,7 +19,9 @@ _WORD = re.compile(
     r"(?P<value>\[[^\]]*\]|'[^']*'|\"[^\"]*\"|[^\s;,()'\"]*)"
 )
 _LEAVE = re.compile(r"\b(leave out|without|drop|leave it out|or|another)\s*$")
-_VERB = re.compile(r"\b(add|choose|example|give|leave out|name|say|set|take|try|type|use)\b")
+_VERB = re.compile(
+    r"\b(add|choose|did you mean|example|give|leave out|name|say|set|take|try|type|use)\b"
+)
 COMMAND = re.compile(
     r"(?:python )?\b(train|explain)\.py\b|lightning-cam-(\w+)|-m lightning_cam (\w+)"
 )

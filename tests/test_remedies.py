@@ -5,9 +5,14 @@ from __future__ import annotations
 import functools
 import pkgutil
 import re
+import runpy
+import shutil
+import sys
+from pathlib import Path
 
+import layouts
 import pytest
-from commands import ROOT
+from commands import ROOT, tiny
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -132,3 +137,94 @@ def test_messages_suggest_what_exists() -> None:
 def test_wrong_suggestions_are_seen(text: str) -> None:
     found = [f for word in words(text) for f in faults(word)]
     assert len([*found, *_names(text), *_commands(text)]) == 1, text
+
+
+# --- as typed -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with a checkpoint `net.ckpt`, trained in seconds."""
+    place = tmp_path_factory.mktemp("remedies")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        typed(patch, "train", [*tiny(place / "data"), *SHORT, "explain=none", "name=net"])
+    (found,) = place.glob("runs/net/*/checkpoints/last.ckpt")
+    shutil.copy(found, place / "net.ckpt")
+    layouts.ucf11(place / "ucf11")
+    return place
+
+
+def typed(patch: pytest.MonkeyPatch, command: str, settings: list[str]) -> object:
+    """The exit code of a command, run in this process, which has loaded torch already."""
+    patch.setattr(sys, "argv", ["lightning_cam", command, *settings])
+    try:
+        runpy.run_module("lightning_cam", run_name="__main__")
+    except SystemExit as leaving:
+        return leaving.code
+    return 0
+
+
+SHORT = ["trainer.max_epochs=1", "videos.clips=1"]
+TRAIN = "train data.root=data {tiny} explain=none"
+EXPLAIN = "explain clips=1 out=here measure=none"
+
+# A command that fails, and what stands for the placeholders of its remedies.
+SITUATIONS: dict[str, tuple[str, dict[str, str]]] = {
+    "explain=as_trained": (f"{TRAIN} explain=as_trained", {}),
+    "measure without maps": (f"{TRAIN} measure=[gini]", {}),
+    "step loss": (
+        f"{TRAIN} model=pan_small data.num_frames=8 model.segments=2 model.frames=4 task.step_loss=0.5",
+        {},
+    ),
+    "channels last": (f"{TRAIN} task.channels_last=true", {}),
+    "stem": (f"{TRAIN} model=r3d_small model.stem=zero_ir", {}),
+    "frames": (f"{TRAIN} model=pan_small model.segments=2 model.frames=2", {}),
+    "switch": (f"{TRAIN} --seed=3", {}),
+    "no data": (
+        "check data=folder data.root=absent decode=false out=null",
+        {"FOLDER": "ucf11/UCF11_updated_mpg"},
+    ),
+    "checkpoint as a word": (f"{EXPLAIN} explain=[gradcam] net.ckpt", {}),
+    "checkpoint missing": (f"{EXPLAIN} explain=[gradcam]", {"VALUE": "net.ckpt"}),
+    "device": (f"{EXPLAIN} explain=[gradcam] ckpt=net.ckpt device=cuda:77", {}),
+    "layers": (
+        f"{EXPLAIN} explain=[gradcam] ckpt=net.ckpt layers=all",
+        {"NAME": "trunk.conv3"},
+    ),
+    "no methods": (f"{EXPLAIN} ckpt=net.ckpt explain=none", {}),
+    "measure not chosen": (
+        f"{EXPLAIN} explain=[gradcam] ckpt=net.ckpt +measure.deletion.steps=4",
+        {},
+    ),
+}
+
+
+def filled(text: str, fills: dict[str, str]) -> str:
+    return re.sub(r"\b[A-Z][A-Z_]+\b", lambda found: fills.get(found[0], found[0]), text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_remedies_get_past_the_error(situation, place, monkeypatch, capfd) -> None:
+    line, fills = SITUATIONS[situation]
+    known = " ".join(s for s in (*tiny(Path("data"))[1:], *SHORT) if not s.startswith("model."))
+    command, *settings = line.replace("{tiny}", known).split()
+    monkeypatch.chdir(place)
+    assert typed(monkeypatch, command, settings) == 2
+    message = capfd.readouterr().err
+    remedies = [
+        (word.key, filled(f"{word.key}={word.value}", fills))
+        for word in words(message)
+        if word.asked and word.value and f"{word.key}={word.value}" not in settings
+    ]
+    assert remedies, message
+    for key, remedy in remedies:
+        stays = [
+            s for s in settings if s.split("=")[0] != key and "=" in s and not s.startswith("--")
+        ]
+        if key == "layer":  # instead of the list
+            stays = [s for s in stays if not s.startswith("layers=")]
+        code = typed(monkeypatch, command, [*stays, remedy])
+        said = capfd.readouterr().err
+        assert code == 0, f"{remedy}, after: {message}: {said}"

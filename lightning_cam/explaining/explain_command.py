@@ -153,7 +153,9 @@ def on_device(task: Any, device: str) -> Any:
 
 def _print_layers(task: Task, data: object, asked: str) -> None:
     if asked != "list":
-        raise ConfigError(f"layers={asked} is unknown; layers=list prints them, layer=NAME chooses")
+        raise ConfigError(
+            f"layers={asked} is unknown; use layers=list to print them, or layer=NAME to choose one"
+        )
     reader = data.reader if isinstance(data, HasReader) else None
     if not isinstance(reader, MakesBlanks):
         raise ConfigError(
