@@ -174,7 +174,7 @@ SITUATIONS: dict[str, tuple[str, dict[str, str]]] = {
     "explain=as_trained": (f"{TRAIN} explain=as_trained", {}),
     "measure without maps": (f"{TRAIN} measure=[gini]", {}),
     "step loss": (
-        f"{TRAIN} model=pan_small data.num_frames=8 model.segments=2 model.frames=4 task.step_loss=0.5",
+        f"{TRAIN} model=r3d_small task.step_loss=0.5",
         {},
     ),
     "channels last": (f"{TRAIN} task.channels_last=true", {}),
