@@ -623,7 +623,7 @@ def test_protocols() -> None:
         ({"unit": (1, 0, 2)}, r'unit must be "voxel", "frame" or \(t, h, w\)'),
         ({"order": "random"}, 'order must be "most" or "least"'),
         ({"batch": 0}, "batch must be a whole number from 1 on, got 0"),
-        ({"unit": "frame"}, "steps=100 is more than the clip's 4 units; choose steps=4 or fewer"),
+        ({"unit": "frame"}, "steps=100 is more than the clip's 4 units; choose 4 or fewer"),
         ({"deleted": "grey"}, "deleted must be one of black, mean, blur, rise, zoom, got 'grey'"),
         ({"unit": 5}, r'unit must be "voxel", "frame" or \(t, h, w\)'),
     ],

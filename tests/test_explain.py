@@ -372,7 +372,7 @@ def test_outputs_that_are_not_columns_are_refused() -> None:
         def forward(self, clip: Tensor) -> Tensor:
             return super().forward(clip)[:, :, None]
 
-    with pytest.raises(ValueError, match=r"expected outputs \(B, K\).*pass forward="):
+    with pytest.raises(ValueError, match=r"expected outputs \(B, K\).*forward="):
         lc.explain(describe(Tuple()), lc.GradCAM(), clip_of(2, 3, 4, 8, 8))
 
 

@@ -166,7 +166,9 @@ def test_s1_equal_masks_give_0() -> None:
 
 @pytest.mark.parametrize("threshold", [-1, 10])
 def test_s2_a_threshold_below_or_above_all_features_gives_0_and_a_warning(threshold: int) -> None:
-    with pytest.warns(UserWarning, match=r"features lie from 0 to .*try threshold='quantile:0.8'"):
+    with pytest.warns(
+        UserWarning, match=r"features lie from 0 to .*try explain.NAME.threshold=quantile:0.8"
+    ):
         e = lc.explain(describe(net3d()), lc.SIDU(threshold=threshold), clip_of(1, 3, 4, 8, 8))
     assert torch.equal(e.heatmap, torch.zeros(1, 4, 8, 8))
 

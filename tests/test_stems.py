@@ -209,7 +209,7 @@ def test_fresh_weights_are_drawn_as_torchvisions():
         ({"in_channels": 0}, r"in_channels=0 must be a whole number, 1 or more"),
         ({"in_channels": None}, r"in_channels=None must be"),
         ({"in_channels": 4, "stem": "mean"}, r"stem='mean' is unknown.*scaled, zero_ir"),
-        ({"in_channels": 1, "stem": "zero_ir"}, r"stem='zero_ir' is for RGB and more.*scaled"),
+        ({"in_channels": 1, "stem": "zero_ir"}, r"stem=zero_ir is for RGB and more.*scaled"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(given, message):

@@ -151,7 +151,7 @@ def _run_first(
     if first.outputs.ndim != 2 or len(first.outputs) != len(clip):
         raise ValueError(
             f"expected outputs (B, K) with B={len(clip)}, got {tuple(first.outputs.shape)}; "
-            "pass forward= to Explainable.of to unpack what the module returns"
+            "unpack what the module returns with Explainable.of(forward=...)"
         )
     return first, {name: at_least_float32(c[0].detach()) for name, c in calls.items() if c}
 

@@ -196,7 +196,9 @@ def _run_steps(model: Explainable, clip: Tensor, step: Step) -> Forward:
     if step is None:
         return Forward(model.forward(clip))
     if model.steps is None:
-        raise UserError("this model has no output steps; use step=None (the clip's own output)")
+        raise UserError(
+            "this model has no output steps; set explain.NAME.step=null (the clip's own output)"
+        )
     with capture(model.steps) as calls:
         return Forward(model.forward(clip), {"steps": calls})
 

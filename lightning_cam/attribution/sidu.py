@@ -121,7 +121,7 @@ class SIDU(LayerAttribution, PerturbationAttribution):
                 warnings.warn(
                     f"SIDU's map is 0: no mask of layer {model.notes['layer']!r} at {shown} stands "
                     f"out; its features lie from {low:.3g} to {high:.3g}, try "
-                    "threshold='quantile:0.8'",
+                    "explain.NAME.threshold=quantile:0.8",
                     stacklevel=2,
                 )
             weights = weights * of_clip.count[:, None] * 2 / of_clip.count.sum()

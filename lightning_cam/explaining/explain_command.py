@@ -156,7 +156,9 @@ def on_device(task: Any, device: str) -> Any:
 
 def _print_layers(task: Task, data: object, asked: str) -> None:
     if asked != "list":
-        raise ConfigError(f"layers={asked} is unknown; layers=list prints them, layer=NAME chooses")
+        raise ConfigError(
+            f"layers={asked} is unknown; use layers=list to print them, or layer=NAME to choose one"
+        )
     reader = data.reader if is_offered(data, HasReader) else None
     if not is_offered(reader, MakesBlanks):
         raise ConfigError(

@@ -44,8 +44,8 @@ def build_measures(node: Any, taken: Collection[str], where: str = "measure") ->
     for name, part in kept.items():
         if isinstance(part, Mapping) and TARGET not in part:
             raise ConfigError(
-                f"{where}.{name} has settings, but is not chosen: add it to measure=[...], or take "
-                f"it out with {where}.{name}=null"
+                f"{where}.{name} has settings, but is not chosen: choose it, measure=[{name}], or "
+                f"take it out with {where}.{name}=null"
             )
     return check_measures(build(kept, where=where), taken, where)
 

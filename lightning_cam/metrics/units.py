@@ -23,7 +23,7 @@ def change_steps(
     units = heat[0].numel()
     if steps > units:
         raise ValueError(
-            f"steps={steps} is more than the clip's {units} units; choose steps={units} or fewer"
+            f"steps={steps} is more than the clip's {units} units; choose {units} or fewer"
         )
     cuts = torch.arange(1, steps + 1, device=heat.device)
     # One order for all clips: what a clip gets does not depend on its batch.

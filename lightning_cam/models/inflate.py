@@ -88,7 +88,7 @@ def inflate(
         elif type(layer).__name__.endswith("2d") and not any(layer.children()):
             raise ConfigError(f"cannot inflate layer {name!r}: {type(layer).__name__} has no rule")
     if not temporal:
-        raise ConfigError(f"mode={mode!r} finds no convolution to inflate; try mode='uniform'")
+        raise ConfigError(f"mode={mode!r} finds no convolution to inflate; try model.mode=uniform")
     # The copy finds these layers already "copied", wherever the network refers to them.
     return copy.deepcopy(module, inflated)
 

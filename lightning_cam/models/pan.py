@@ -189,8 +189,8 @@ def _check(
         raise ConfigError(f"frames={frames} to a segment show no motion; take 2 or more")
     if isinstance(weights, Mapping) and (variant != "full" or set(weights) != {"rgb", "pa"}):
         raise ConfigError(
-            f"weights={dict(weights)}: variant='full' takes one path, or one for rgb and one for "
-            "pa; the other variants take one path"
+            f"weights={dict(weights)}: model.variant=full takes one path, or one for rgb "
+            "and one for pa; the other variants take one path"
         )
 
 

@@ -58,7 +58,8 @@ def _download(backbone: str, entry: Any) -> dict[str, Tensor]:
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a bad hash a RuntimeError
         raise UserError(
             f"cannot download the weights of {backbone} from {entry.url} ({error}); fetch that "
-            "file where there is a network and set weights=PATH to it, or weights=null"
+            "file where there is a network and set model.weights=PATH to it, or model.weights=null "
+            "(of two networks: model.depth.weights=PATH, model.pose.weights=PATH)"
         ) from error
 
 

@@ -30,8 +30,8 @@ def check_stem(channels: int, stem: str = "scaled") -> None:
         raise ConfigError(f"stem={stem!r} is unknown; choose one of {', '.join(STEMS)}")
     if stem == "zero_ir" and channels < 4:
         raise ConfigError(
-            f"stem='zero_ir' is for RGB and more, in_channels=4 or above; with in_channels="
-            f"{channels} set stem='scaled'"
+            "model.stem=zero_ir is for RGB and more, model.in_channels=4 or above; with "
+            f"{channels} channels set model.stem=scaled"
         )
 
 
@@ -65,8 +65,8 @@ def stem_weights(weight: Tensor, channels: int, stem: str = "scaled") -> Tensor:
         return weight.sum(1, keepdim=True)
     if channels == 2:
         raise ConfigError(
-            "in_channels=2 cannot start from weights for RGB: they go to 1 channel, or to R, G, B "
-            "and more; set weights=null"
+            "model.in_channels=2 cannot start from weights for RGB: they go to 1 channel, or to "
+            "R, G, B and more; set model.weights=null"
         )
     more = weight.mean(1, keepdim=True).repeat_interleave(channels - 3, 1)
     if stem == "zero_ir":

@@ -79,7 +79,7 @@ def render_once(
     except OSError as error:
         raise DataError(
             f"cannot render {manifest['name']} into {str(root)!r} ({error}): "
-            "name a writable folder with data.root=..."
+            "name a writable folder with data.root=FOLDER"
         ) from error
     return root
 
@@ -96,7 +96,7 @@ def is_rendered(root: Path, manifest: dict[str, Any], files: Files) -> bool:
 
 def _refuse_strangers(folder: Path, name: str, files: Files) -> None:
     """Raise a DataError if a folder, where it exists, holds a file that no rendering wrote."""
-    remedy = "nothing was touched, move it away or name another folder (data.root=...)"
+    remedy = "nothing was touched, move it away or name another folder (data.root=FOLDER)"
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{str(folder)!r} exists and is not a folder: {remedy}")
     ours = {UNFINISHED}  # by its name alone: it may have been cut off

@@ -73,7 +73,7 @@ class VideoFolder(VideoDataModule):
         if not names:
             raise DataError(
                 f"no videos in class folders of {str(folders['train'])!r}: expected {LAYOUT}; set "
-                "data.root= to the folder that holds the class folders"
+                "data.root=FOLDER to the folder that holds the class folders"
             )
         classes = select_classes(names, self.given_classes)
         parts = {part: _clips(folders[part], found[part], names) for part in found}

@@ -86,7 +86,7 @@ class Kinetics(VideoDataModule):
         if not parts["train"] and not parts["val"]:
             raise DataError(
                 f"none of the clips that {str(lists['train'])!r} names is at {self.root!r}: "
-                f"expected {LAYOUT}; set data.root= to the folder of the parts"
+                f"expected {LAYOUT}; set data.root=FOLDER to the folder of the parts"
             )
         if not parts["test"]:
             warnings.warn(

@@ -80,7 +80,7 @@ def read_index(
         first = f" (found {problems[0]})" if problems else ""
         raise DataError(
             f"no videos ({', '.join(UCF11_SUFFIXES)}) in {str(folder)!r}: expected "
-            f"{LAYOUT}{first}; set data.root= to the folder that holds the class folders"
+            f"{LAYOUT}{first}; set data.root=FOLDER to the folder that holds the class folders"
         )
     classes = check_classes(found, classes, repr(str(folder)))
     truths = folder.parent / "ground_truth"

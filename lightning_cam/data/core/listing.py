@@ -72,6 +72,6 @@ def check_classes(found: Iterable[str], expected: Sequence[str] | None, where: s
     if set(expected) != set(found):
         raise DataError(
             f"the classes in {where} are {found}, but {sorted(expected)} are expected: set "
-            "data.root= to the data the checkpoint was trained on, or drop classes="
+            "data.root=FOLDER to the data the checkpoint was trained on, or leave out data.classes="
         )
     return list(expected)

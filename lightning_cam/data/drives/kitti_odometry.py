@@ -84,7 +84,7 @@ class KittiOdometry(SnippetDataModule):
                 return folder
         raise DataError(
             f"no KITTI odometry in {self.root!r}: it needs sequences/00/{self.camera}/000000.png "
-            "... and sequences/00/calib.txt (see data/README.md); set data.root=, or try "
+            "... and sequences/00/calib.txt (see data/README.md); set data.root=FOLDER, or try "
             "data=synthetic_odometry"
         )
 

@@ -122,19 +122,19 @@ class VideoClassification(L.LightningModule):
         if step_loss and not self.has_steps:
             raise ConfigError(
                 f"step_loss={step_loss} needs step logits, which {type(model).__name__} does not "
-                "have (no forward_steps); set step_loss=0"
+                "have (no forward_steps); set task.step_loss=0"
             )
         if trunk_lr_factor != 1 and "trunk" not in dict(net.named_children()):
             raise ConfigError(
                 f"trunk_lr_factor={trunk_lr_factor} needs a part named 'trunk', which "
-                f"{type(model).__name__} does not have; set trunk_lr_factor=1"
+                f"{type(model).__name__} does not have; set task.trunk_lr_factor=1"
             )
         if channels_last:
             convolutions = [m for m in model.modules() if isinstance(m, nn.Conv3d)]
             if not convolutions:
                 raise ConfigError(
-                    f"channels_last=true is for 3D convolutions, which {type(model).__name__} does "
-                    "not have; set channels_last=false"
+                    "task.channels_last=true is for 3D convolutions, which "
+                    f"{type(model).__name__} does not have; set task.channels_last=false"
                 )
             for convolution in convolutions:
                 convolution.to(memory_format=torch.channels_last_3d)

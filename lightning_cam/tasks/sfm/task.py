@@ -78,8 +78,8 @@ class StructureFromMotion(L.LightningModule):
         masked = is_offered(model.pose, HasMasks) and model.pose.masks
         if self.view_synthesis.min_reprojection and masked:
             raise ConfigError(
-                "loss.min_reprojection=true cannot go with explainability masks, which would "
-                "explain every pixel: set model.pose.masks=false"
+                "task.loss.min_reprojection=true cannot go with explainability masks, which "
+                "would explain every pixel: set model.pose.masks=false"
             )
         if len(box) != 4 or not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
             raise ConfigError(

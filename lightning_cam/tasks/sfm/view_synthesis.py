@@ -127,11 +127,13 @@ class ViewSynthesis:
                 every pixel; or a weight of the geometry without the sources' disparities.
         """
         if views.masks is not None and self.min_reprojection:
-            raise ConfigError("min_reprojection=true cannot go with a network that has masks")
+            raise ConfigError(
+                "task.loss.min_reprojection=true cannot go with a network that has masks"
+            )
         if self.geometry_weight and views.source_disparities is None:
             raise ConfigError(
-                f"geometry_weight={self.geometry_weight} needs the sources' depth: call the "
-                "network with source_depth=True"
+                f"geometry_weight={self.geometry_weight} needs the sources' depth: call "
+                "network(clip, source_depth=True)"
             )
         motions = pose_matrix(views.poses, self.rotation)  # (R, N, 4, 4)
         zero = views.poses.new_zeros(len(views.poses))

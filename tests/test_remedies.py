@@ -1,0 +1,230 @@
+"""What messages tell the user to type exists, and gets past the error when it is typed."""
+
+from __future__ import annotations
+
+import functools
+import pkgutil
+import re
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import layouts
+import pytest
+from commands import ROOT, tiny
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from remedies import COMMAND, DOTTED, HOLE, PIP, Word, messages, words
+
+from lightning_cam.commands.search import choices, composed, groups
+from lightning_cam.errors import COMMANDS
+
+_TOGETHER = ("explain", "measure")  # groups of which several can be chosen at once
+
+
+def _dotted(node: object, prefix: str = "") -> set[str]:
+    if not isinstance(node, dict):
+        return set()
+    return {f"{prefix}{key}" for key in node}.union(
+        *(_dotted(value, f"{prefix}{key}.") for key, value in node.items())
+    )
+
+
+@functools.cache
+def settings() -> frozenset[str]:
+    """Dotted keys of every command with every choice of every group, and the groups."""
+    found, seen = set(groups()), {"experiment"}  # experiments choose from the other groups
+    for command in COMMANDS:
+        need = ["data=synthetic"] if command == "check" else []
+        plain = composed(command, need, internals=True)
+        for group in sorted({*plain.hydra.runtime.choices} & {*groups()} - seen):
+            names = [name for name in choices(group) if name not in ("none", "as_trained")]
+            if group in _TOGETHER:
+                names = [f"[{','.join(names)}]"]
+            for name in names:
+                found |= _dotted(OmegaConf.to_container(composed(command, [f"{group}={name}"])))
+            seen.add(group)
+        found |= _dotted(OmegaConf.to_container(composed(command, need)))
+    return frozenset(found)
+
+
+def _placeholder(text: str) -> bool:
+    return HOLE in text or re.fullmatch(r"[A-Z_]*", text) is not None
+
+
+def _exists(key: str) -> bool:
+    """Whether a setting matches, with anything in place of what the program or the user fills."""
+    parts = re.split(r"\{\}|\b[A-Z][A-Z_]*\b", key)
+    if not any(parts):
+        return True
+    pattern = re.compile(".+".join(map(re.escape, parts)))
+    return any(pattern.fullmatch(known) for known in settings())
+
+
+def faults(word: Word) -> list[str]:
+    """What is wrong with a setting that a message names."""
+    if word.value == HOLE and not word.asked:
+        return []  # how it is now; the class that objects may know only its own name for it
+    typed = f"{word.key}={word.value}"
+    if not _exists(word.key):
+        return [f"{typed}: no command has this setting"]
+    if not word.value:
+        return [] if word.left_out else [f"{typed}: nothing to type after ="]
+    if word.value == "...":
+        return [f"{typed}: say what to type, for example FOLDER"]
+    if word.key in groups():
+        names = re.split(r"[,\s]+", word.value.strip("[]"))
+        known = [*choices(word.key), ""]
+        return [f"{typed}: no {n}" for n in names if n not in known and not _placeholder(n)]
+    try:
+        OverridesParser.create().parse_override(typed.replace(HOLE, "x"))
+    except HydraException:
+        return [f"{typed}: Hydra cannot read it"]
+    return []
+
+
+def _names(text: str) -> list[str]:
+    """Names of the package that cannot be imported."""
+    missing = []
+    for name in DOTTED.findall(text):
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError):
+            missing.append(f"{name}: cannot be imported")
+    return missing
+
+
+def _commands(text: str) -> list[str]:
+    """Commands that there are not, and packages that this project does not know."""
+    named = [next(filter(None, groups)) for groups in COMMAND.findall(text)]
+    known = (ROOT / "pyproject.toml").read_text()
+    return [
+        *(f"{name}: no such command" for name in named if name not in COMMANDS),
+        *(f"pip install {p}: not in pyproject.toml" for p in PIP.findall(text) if p not in known),
+    ]
+
+
+def test_messages_suggest_what_exists() -> None:
+    wrong = []
+    count = 0
+    for where, text in messages():
+        found = words(text)
+        count += len(found)
+        said = [*(f for word in found for f in faults(word)), *_names(text), *_commands(text)]
+        wrong += [f"{where}: {fault}" for fault in said]
+    assert count > 100, "the messages are not found"
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no data; set data.rot=FOLDER",
+        "data.split={} is none: choose data=ucf12",
+        "no methods: for example explain=[gradcam,grad_cam]",
+        "weights={} is no file; set weights=null",
+        "no data; set data.root= to the folder",
+        "no data; set data.root=...",
+        "write data.mean=[0.5",
+        "use lightning_cam.GradCamera",
+        "type lightning-cam-trains",
+        "type python -m lightning_cam explore",
+        "first pip install lightning-camera",
+    ],
+)
+def test_wrong_suggestions_are_seen(text: str) -> None:
+    found = [f for word in words(text) for f in faults(word)]
+    assert len([*found, *_names(text), *_commands(text)]) == 1, text
+
+
+# --- as typed -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with a checkpoint `net.ckpt`, trained in seconds."""
+    place = tmp_path_factory.mktemp("remedies")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        typed(patch, "train", [*tiny(place / "data"), *SHORT, "explain=none", "name=net"])
+    (found,) = place.glob("runs/net/*/checkpoints/last.ckpt")
+    shutil.copy(found, place / "net.ckpt")
+    layouts.ucf11(place / "ucf11")
+    return place
+
+
+def typed(patch: pytest.MonkeyPatch, command: str, settings: list[str]) -> object:
+    """The exit code of a command, run in this process, which has loaded torch already."""
+    patch.setattr(sys, "argv", ["lightning_cam", command, *settings])
+    try:
+        runpy.run_module("lightning_cam", run_name="__main__")
+    except SystemExit as leaving:
+        return leaving.code
+    return 0
+
+
+SHORT = ["trainer.max_epochs=1", "videos.clips=1"]
+TRAIN = "train data.root=data {tiny} explain=none"
+EXPLAIN = "explain clips=1 out=here measure=none"
+
+# A command that fails, and what stands for the placeholders of its remedies.
+SITUATIONS: dict[str, tuple[str, dict[str, str]]] = {
+    "explain=as_trained": (f"{TRAIN} explain=as_trained", {}),
+    "measure without maps": (f"{TRAIN} measure=[gini]", {}),
+    "step loss": (
+        f"{TRAIN} model=r3d_small task.step_loss=0.5",
+        {},
+    ),
+    "channels last": (f"{TRAIN} task.channels_last=true", {}),
+    "stem": (f"{TRAIN} model=r3d_small model.stem=zero_ir", {}),
+    "frames": (f"{TRAIN} model=pan_small model.segments=2 model.frames=2", {}),
+    "switch": (f"{TRAIN} --seed=3", {}),
+    "no data": (
+        "check data=folder data.root=absent decode=false out=null",
+        {"FOLDER": "ucf11/UCF11_updated_mpg"},
+    ),
+    "checkpoint as a word": (f"{EXPLAIN} explain=[gradcam] net.ckpt", {}),
+    "checkpoint missing": (f"{EXPLAIN} explain=[gradcam]", {"VALUE": "net.ckpt"}),
+    "device": (f"{EXPLAIN} explain=[gradcam] ckpt=net.ckpt device=cuda:77", {}),
+    "layers": (
+        f"{EXPLAIN} explain=[gradcam] ckpt=net.ckpt layers=all",
+        {"NAME": "trunk.conv3"},
+    ),
+    "no methods": (f"{EXPLAIN} ckpt=net.ckpt explain=none", {}),
+    "measure not chosen": (
+        f"{EXPLAIN} explain=[gradcam] ckpt=net.ckpt +measure.deletion.steps=4",
+        {},
+    ),
+}
+
+
+def filled(text: str, fills: dict[str, str]) -> str:
+    return re.sub(r"\b[A-Z][A-Z_]+\b", lambda found: fills.get(found[0], found[0]), text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_remedies_get_past_the_error(situation, place, monkeypatch, capfd) -> None:
+    line, fills = SITUATIONS[situation]
+    known = " ".join(s for s in (*tiny(Path("data"))[1:], *SHORT) if not s.startswith("model."))
+    command, *settings = line.replace("{tiny}", known).split()
+    monkeypatch.chdir(place)
+    assert typed(monkeypatch, command, settings) == 2
+    message = capfd.readouterr().err
+    remedies = [
+        (word.key, filled(f"{word.key}={word.value}", fills))
+        for word in words(message)
+        if word.asked and word.value and f"{word.key}={word.value}" not in settings
+    ]
+    assert remedies, message
+    for key, remedy in remedies:
+        stays = [
+            s for s in settings if s.split("=")[0] != key and "=" in s and not s.startswith("--")
+        ]
+        if key == "layer":  # instead of the list
+            stays = [s for s in stays if not s.startswith("layers=")]
+        code = typed(monkeypatch, command, [*stays, remedy])
+        said = capfd.readouterr().err
+        assert code == 0, f"{remedy}, after: {message}: {said}"
