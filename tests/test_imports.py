@@ -131,11 +131,10 @@ def test_the_core_needs_torch_alone() -> None:
 def test_every_public_name_is_there_and_documented() -> None:
     for name in lightning_cam.__all__:
         assert getattr(lightning_cam, name).__doc__, name
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+    with pytest.raises(AttributeError, match="nonsense"):
         lightning_cam.nonsense  # noqa: B018
 
 
 def test_the_names_of_the_methods_are_all_at_the_top() -> None:
-    top = {name for name, home in lightning_cam._HOME_OF.items() if home == "attribution"}
-    assert top == set(lightning_cam.attribution.__all__)
+    assert set(lightning_cam.attribution.__all__) <= set(lightning_cam.__all__)
     assert {"attribution", "errors", "synthetic", "training"} <= set(dir(lightning_cam))

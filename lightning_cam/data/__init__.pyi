@@ -1,0 +1,16 @@
+from .core.base import ClipDataModule as ClipDataModule
+from .core.clips import Clip as Clip
+from .core.clips import ClipReader as ClipReader
+from .core.ground_truth import Truth as Truth
+from .core.listing import Listing as Listing
+from .core.listing import Problem as Problem
+from .core.module import VideoDataModule as VideoDataModule
+from .core.transforms import ClipTransform as ClipTransform
+from .core.transforms import ColourJitter as ColourJitter
+from .drives.drive import Drive as Drive
+from .drives.module import DriveListing as DriveListing
+from .drives.module import SnippetDataModule as SnippetDataModule
+from .video.info import VideoInfo as VideoInfo
+from .video.reading import probe as probe
+from .video.reading import read_clip as read_clip
+from .video.reading import read_frames as read_frames
