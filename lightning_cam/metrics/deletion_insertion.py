@@ -234,8 +234,7 @@ def _curve(
     if not bool(heatmap.isfinite().all()):
         raise ValueError("the heatmap is not finite")
     ends = _ends(which, model, clip, target, protocol, ends)
-    kind = getattr(protocol, which)
-    other, score = ends.references[kind]
+    score = ends.references[getattr(protocol, which)][1]
     steps = protocol.steps
     if protocol.voxels is not None:
         steps = -(-heatmap[0].numel() // protocol.voxels)
@@ -243,30 +242,43 @@ def _curve(
     heatmap = heatmap if heatmap.dtype == torch.float64 else heatmap.float()
     bucket, tied = change_steps(model, heatmap, protocol, steps)
     deleting = which == "deleted"
-    first, last = (ends.clip, other) if deleting else (other, ends.clip)
-    with explaining(model.module), torch.no_grad():
-        runner = Runner(model, ends.clip, protocol.batch, bf16=protocol.bf16)
-        if protocol.unit == "frame" and ends.features:
-            kinds = ("", kind) if deleting else (kind, "")
-            a, b = (ends.features[k] for k in kinds)
-            found = _frame_wise(model, runner, a, b, bucket, range(1, steps))
-        else:
-
-            def fill(rows: Tensor, start: int) -> None:
-                for s, row in enumerate(rows, start + 1):
-                    torch.where((bucket <= s)[:, None], last, first, out=row)
-
-            found = runner(steps - 1, fill) if steps > 1 else None  # (S - 1, B, K)
     points = [ends.score[:, None], score[:, None]]
-    if found is not None:
-        answer = answers(model, found.flatten(0, 1), raw=protocol.raw)
-        between = pick(answer, ends.target.repeat(steps - 1)).unflatten(0, (steps - 1, -1))
-        points.insert(1, between.T)
+    if steps > 1:
+        points.insert(1, _between(model, ends, which, bucket, steps, protocol))
     curve = torch.cat(points if deleting else points[::-1], 1)
     if not bool(curve.isfinite().all()):
         raise ValueError("the network's scores of perturbed clips are not finite")
     fraction = torch.linspace(0, 1, steps + 1, device=curve.device)
     return Curve(fraction, curve, tied, deleting)
+
+
+def _between(
+    model: Explainable,
+    ends: Ends,
+    which: Literal["deleted", "inserted"],
+    bucket: Tensor,
+    steps: int,
+    protocol: Protocol,
+) -> Tensor:
+    """Scores (B, S - 1) with the first 1 ... S - 1 of the S buckets changed."""
+    kind = getattr(protocol, which)
+    deleting = which == "deleted"
+    other = ends.references[kind][0]
+    first, last = (ends.clip, other) if deleting else (other, ends.clip)
+
+    def fill(rows: Tensor, start: int) -> None:
+        for s, row in enumerate(rows, start + 1):
+            torch.where((bucket <= s)[:, None], last, first, out=row)
+
+    with explaining(model.module), torch.no_grad():
+        runner = Runner(model, ends.clip, protocol.batch, bf16=protocol.bf16)
+        if protocol.unit == "frame" and ends.features:
+            a, b = (ends.features[k] for k in (("", kind) if deleting else (kind, "")))
+            found = _frame_wise(model, runner, a, b, bucket, range(1, steps))
+        else:
+            found = runner(steps - 1, fill)  # (S - 1, B, K)
+    answer = answers(model, found.flatten(0, 1), raw=protocol.raw)
+    return pick(answer, ends.target.repeat(steps - 1)).unflatten(0, (steps - 1, -1)).T
 
 
 def _ends(
@@ -300,7 +312,7 @@ def _watched(model: Explainable, runner: Runner, clip: Tensor) -> tuple[Tensor, 
 
 def _frame_wise(
     model: Explainable, runner: Runner, first: Tensor, last: Tensor, bucket: Tensor, steps: range
-) -> Tensor | None:
+) -> Tensor:
     """Outputs `(S - 1, B, K)` while whole frames' features go from `first` to `last`."""
     changed = bucket[:, :, 0, 0, None, None, None]  # (B, T, 1, 1, 1)
     size = rows_at_once(first, runner.batch)
@@ -314,4 +326,4 @@ def _frame_wise(
         blank = runner.clip[:1].expand(len(rows) * len(bucket), -1, -1, -1, -1)
         with replaced(cast(nn.Module, model.frames), [features.flatten(0, 2)]):
             found.append(runner.forward(blank).unflatten(0, (len(rows), -1)))
-    return torch.cat(found) if found else None
+    return torch.cat(found)

@@ -65,8 +65,6 @@ def draw_attention(
     high = float(np.max(weights, where=np.isfinite(weights), initial=0)) or 1.0
     cell_h = min(30, max(10, 600 // count))
     cell_w = min(56, max(8, 800 // frames))
-    readable = cell_w >= 36 and cell_h >= 18
-
     left = MARGIN + max(text_width(str(name), 13) for name in names) + 12
     left = max(left, MARGIN + text_width("epoch", 13) + 12)
     top = MARGIN + line_height(18) + 8 + line_height(13) + 4
@@ -75,22 +73,7 @@ def draw_attention(
     canvas = Canvas(width, top + body_h + 14 + 2 * line_height(13) + MARGIN)
     canvas.text(MARGIN, MARGIN, shorten(title, 18, width - 2 * MARGIN), 18)
 
-    level = np.clip(np.nan_to_num(weights, posinf=high) / high, 0, 1)
-    body = _RAMP[(level * 255).round().astype(int)]
-    body[~np.isfinite(weights)] = LINE
-    canvas.paste(cv2.resize(body, (body_w, body_h), interpolation=cv2.INTER_NEAREST), left, top)
-    for row in range(count + 1 if cell_h > 12 else 0):
-        canvas.box((left, top + row * cell_h, left + body_w, top + row * cell_h + 1), PAPER)
-    for column in range(frames + 1 if cell_w > 12 else 0):
-        x = left + column * cell_w
-        canvas.box((x, top, x + 1, top + body_h), PAPER)
-    if readable:
-        for (row, column), value in np.ndenumerate(weights):
-            if np.isfinite(value):
-                x, y = left + column * cell_w + cell_w // 2, top + row * cell_h + cell_h // 2
-                color = PAPER if level[row, column] > 0.5 else INK
-                canvas.text(x, y, f"{value:.2f}".lstrip("0") or "0", 13, color, "mm")
-
+    _draw_cells(canvas, weights, high, (left, top), (cell_w, cell_h))
     canvas.text(MARGIN, top - 4 - line_height(13), "epoch", 13, MUTED)
     _labels(canvas, [str(t) for t in range(frames)], left, top - 4 - line_height(13), cell_w)
     step = max(1, -(-line_height(13) // cell_h))
@@ -106,6 +89,35 @@ def draw_attention(
     note = "columns: frames" + ("" if np.isfinite(weights).all() else "; grey: padding")
     canvas.text(left, y + line_height(13), note, 13, MUTED)
     return canvas.pixels()
+
+
+def _draw_cells(
+    canvas: Canvas,
+    weights: np.ndarray,
+    high: float,
+    corner: tuple[int, int],
+    cell: tuple[int, int],
+) -> None:
+    """The (E, T) cells, dark at `high`, from a corner (x, y); a cell is (width, height) pixels."""
+    (left, top), (cell_w, cell_h) = corner, cell
+    count, frames = weights.shape
+    body_w, body_h = cell_w * frames, cell_h * count
+    level = np.clip(np.nan_to_num(weights, posinf=high) / high, 0, 1)
+    body = _RAMP[(level * 255).round().astype(int)]
+    body[~np.isfinite(weights)] = LINE
+    canvas.paste(cv2.resize(body, (body_w, body_h), interpolation=cv2.INTER_NEAREST), left, top)
+    for row in range(count + 1 if cell_h > 12 else 0):
+        canvas.box((left, top + row * cell_h, left + body_w, top + row * cell_h + 1), PAPER)
+    for column in range(frames + 1 if cell_w > 12 else 0):
+        x = left + column * cell_w
+        canvas.box((x, top, x + 1, top + body_h), PAPER)
+    if cell_w < 36 or cell_h < 18:
+        return  # no room for numbers
+    for (row, column), value in np.ndenumerate(weights):
+        if np.isfinite(value):
+            x, y = left + column * cell_w + cell_w // 2, top + row * cell_h + cell_h // 2
+            color = PAPER if level[row, column] > 0.5 else INK
+            canvas.text(x, y, f"{value:.2f}".lstrip("0") or "0", 13, color, "mm")
 
 
 def _labels(canvas: Canvas, names: list[str], x: int, y: int, cell: int) -> None:
