@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from preloaded import Process
 
 ROOT = Path(__file__).parents[1]
 # Of the two places the one that holds the commands' own; the other may hold a user's.
@@ -39,22 +39,25 @@ def tiny(root: Path) -> list[str]:
     ]
 
 
-def start(script: str | Path, *arguments: object, cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / f"{script}.py"), *map(str, arguments)],
-        cwd=cwd,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(script: str | Path, *arguments: object, cwd: Path, **more: str) -> Process:
+    """One of the two commands; `more` are environment variables."""
+    words = [str(ROOT / f"{script}.py"), *map(str, arguments)]
+    return Process(words, cwd, {**ENVIRONMENT, **more})
 
 
-def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(script: str, *arguments: object, cwd: Path) -> CompletedProcess[str]:
     """Run to the end; stderr and exit code are the caller's to judge."""
-    process = start(script, *arguments, cwd=cwd)
-    out, err = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    return end(start(script, *arguments, cwd=cwd))
+
+
+def run_python(*words: str, cwd: Path) -> CompletedProcess[str]:
+    """Python with the given arguments, run to the end."""
+    return end(Process(words, cwd, ENVIRONMENT))
+
+
+def end(process: Process) -> CompletedProcess[str]:
+    out, err = process.communicate()
+    return CompletedProcess(process.args, process.wait(), out, err)
 
 
 def choices(group: str) -> list[str]:

@@ -8,13 +8,11 @@ import inspect
 import itertools
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import ENVIRONMENT, ROOT, run, tiny
+from commands import ROOT, run, run_python, tiny
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from pages import Typed, lines, links, pages, python, typed
@@ -139,10 +137,7 @@ def test_readme_stays_one_page() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(PYTHON)), ids=lambda n: f"{PYTHON[n][0]}-{n}")
 def test_python_runs(number: int, tmp_path: Path) -> None:
-    words = [sys.executable, "-c", PYTHON[number][1]]
-    done = subprocess.run(
-        words, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
-    )
+    done = run_python("-c", PYTHON[number][1], cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import ENVIRONMENT, ROOT, run, tiny
+from commands import ROOT, run, run_python, tiny
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -269,14 +269,7 @@ def test_a_users_experiment_trains_and_is_explained(own: Path, tmp_path: Path) -
     """As a module, from a folder that is not the clone's."""
 
     def call(*words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "lightning_cam", *words],
-            cwd=own,
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        done = run_python("-m", "lightning_cam", *words, cwd=own)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from math import sqrt
@@ -18,12 +16,13 @@ from typing import Any
 
 import pytest
 import torch
-from commands import ENVIRONMENT, ROOT
+from commands import ROOT, start
 from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import Gap3d, batch_of, clip_of, describe
 from omegaconf import OmegaConf
+from preloaded import Process
 from test_config import CONFIGS, composed
 
 from lightning_cam.data.core.clips import Clip
@@ -739,18 +738,11 @@ def checkpoint(path: Path, root: Path, spectrum: str, fusion: str = "union") -> 
     return path
 
 
-def begin(cwd: Path, *arguments: object, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "explain.py"), *map(str, arguments)],
-        cwd=cwd,
-        env={**ENVIRONMENT, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def begin(cwd: Path, *arguments: object, **environment: str) -> Process:
+    return start("explain", *arguments, cwd=cwd, **environment)
 
 
-def end(process: subprocess.Popen[str]) -> str:
+def end(process: Process) -> str:
     out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, ""), err
     return out
