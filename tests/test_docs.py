@@ -146,6 +146,7 @@ EXPLAIN = [one for one in README if re.match(r"python explain\.py .*ckpt=", one.
 TRAIN = [one for one in README if re.match(r"python train\.py(?!.*data\.root)", one.line)]
 CLASSES = {"walking": "blink", "riding": "expand"}  # of the tiny data
 LESS = {  # settings that make a command short, where it has the others
+    "'measure=[deletion,insertion]'": ["measure.deletion.steps=2", "measure.insertion.steps=2"],
     "study=": [
         "data.split=val", "study.clips=1", "measure.deletion.steps=2",
         "measure.insertion.steps=2", "study.sweeps=null", "study.claims=null",

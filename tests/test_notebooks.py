@@ -25,7 +25,7 @@ def test_notebook_runs(path: Path, tmp_path: Path) -> None:
             **os.environ,
             "EPOCHS": "1",
             "GROUPS": "5",
-            "CLIPS": "24",
+            "CLIPS": "8",
             "ACTORS": "5",
             "FRAMES": "24",
             "OMP_NUM_THREADS": "1",

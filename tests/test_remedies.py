@@ -158,6 +158,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def typed(patch: pytest.MonkeyPatch, command: str, settings: list[str]) -> object:
     """The exit code of a command, run in this process, which has loaded torch already."""
     patch.setattr(sys, "argv", ["lightning_cam", command, *settings])
+    # Another test may have loaded it, which runpy warns of.
+    patch.delitem(sys.modules, f"lightning_cam.commands.{command}", raising=False)
     try:
         runpy.run_module("lightning_cam", run_name="__main__")
     except SystemExit as leaving:

@@ -199,7 +199,7 @@ class Explainable:
             if not self.outputs:
                 raise UserError(
                     f"no target {target!r}: the outputs of this model have no names; give the "
-                    "column's number, or name them by outputs=[...]"
+                    "column's number, or name them: Explainable.of(model, outputs=[...])"
                 )
             if target not in self.outputs:
                 raise UnknownNameError("target", target, self.outputs)

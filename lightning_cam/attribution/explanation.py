@@ -146,7 +146,7 @@ def _run_first(
     if not isinstance(first.outputs, Tensor):
         raise UserError(
             f"expected outputs (B, K) with B={len(clip)}, got {type(first.outputs).__name__}; "
-            "pass forward= to Explainable.of to unpack what the module returns"
+            "unpack what the module returns with Explainable.of(module, forward=...)"
         )
     if first.outputs.ndim != 2 or len(first.outputs) != len(clip):
         raise ValueError(
