@@ -22,7 +22,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-LIBRARIES = ("lightning.pytorch", "torchvision", "torchmetrics.classification", "wandb",
+# Not wandb: the first process that ends would remove the folder that its import makes for media.
+LIBRARIES = ("lightning.pytorch", "torchvision", "torchmetrics.classification",
              "matplotlib.pyplot", "cv2", "av", "hydra", "rich.progress")  # fmt: skip
 
 

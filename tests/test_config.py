@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import ROOT, run_python
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -27,7 +28,6 @@ from lightning_cam.errors import quoted
 from lightning_cam.training.build import PARTIAL, TARGET, build, locate
 from lightning_cam.training.checkpoint import KEY, Remember, rebuild
 
-ROOT = Path(__file__).parents[1]
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 CHOICES = [
     f"{f.parent.name}={f.stem}" for f in FILES if f.parent != CONFIGS and not f.stem.startswith("_")
@@ -354,9 +354,7 @@ def test_help_loads_neither_torch_nor_lightning() -> None:
 def refused(command: str, *words: str) -> str:
     """The one line with which a command ends, as in a shell."""
     script = f"from lightning_cam.commands.{command} import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", script, *words], capture_output=True, text=True, check=False
-    )
+    done = run_python("-c", script, *words, cwd=ROOT)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     return done.stderr
 

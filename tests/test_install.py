@@ -258,7 +258,7 @@ def test_what_is_built_holds_the_settings() -> None:
 def test_the_example_trains(tmp_path: Path) -> None:
     """From another folder: the example lies beside the script."""
     settings = ["experiment=example", "trainer.max_epochs=1", "trainer=cpu", "logger=none"]
-    done = run("train", *settings, cwd=tmp_path)
+    done = run("train", *settings, "data.size=64", "videos.clips=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "data/example").is_dir()
     assert "explain.py ckpt=runs/example/" in done.stdout

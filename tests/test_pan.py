@@ -345,7 +345,10 @@ def test_bfloat16(variant):
         ({"segments": 1}, r"segments=1 must be a power of two"),
         ({"frames": 1}, r"frames=1 to a segment show no motion"),
         ({"in_channels": 0}, r"in_channels=0 must be"),
-        ({"weights": {"rgb": "a", "pa": "b"}}, r"weights=.*variant=full takes one path, or one for rgb"),
+        (
+            {"weights": {"rgb": "a", "pa": "b"}},
+            r"weights=.*variant=full takes one path, or one for rgb",
+        ),
         ({"variant": "full", "weights": {"rgb": "a"}}, r"one for rgb and one for pa"),
         ({"weights": "DEFAULT"}, r"DEFAULT.*none for this backbone"),
     ],

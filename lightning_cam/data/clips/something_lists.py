@@ -168,7 +168,7 @@ def _json(path: Path, kind: type) -> Any:
     try:
         content = json.loads(_text(path))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{str(path)!r} is no JSON ({error}): copy it again") from error
+        raise DataError(f"{str(path)!r} is not JSON ({error}): copy it again") from error
     if not isinstance(content, kind):
         raise DataError(f"{str(path)!r} holds no JSON {kind.__name__}: copy it again")
     return content
