@@ -181,6 +181,7 @@ def run(folder: Path, callback: Callback | None, *, frozen: bool, **kwargs: Any)
     return prints.seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("frozen", "kwargs", "measured"),
     [
@@ -229,6 +230,7 @@ HOOKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hook", HOOKS)
 def test_explaining_from_any_hook_changes_nothing(tmp_path: Path, hook: str) -> None:
     calls = []

@@ -368,6 +368,7 @@ def test_other_data_sets(check: Any, tmp_path: Path, name: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_multispectral(check: Any, tmp_path: Path) -> None:
     root = layouts.multispectral(tmp_path / "set")
     options = ["data=multispectral", f"data.root={root}", "processes=1"]

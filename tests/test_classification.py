@@ -159,6 +159,7 @@ def test_metrics_start_afresh_every_epoch(tmp_path):
         assert task.val_scores.confusion.confmat.sum() == 0
 
 
+@pytest.mark.slow
 def test_confusion_image_follows_the_matrix(tmp_path):
     def draw(name, matrix, classes=CLASSES):
         path = save_confusion(tmp_path / "new" / name, torch.tensor(matrix), classes, "title")
@@ -388,6 +389,7 @@ def test_layers_can_be_chosen():
     assert task.explainable().attention == {}
 
 
+@pytest.mark.slow
 def test_a_torchvision_network_is_a_model_too(tmp_path):
     net = torchvision.models.video.r3d_18(num_classes=3)
     task = VideoClassification(net, CLASSES, layers=["layer4"])

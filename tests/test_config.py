@@ -66,6 +66,7 @@ def misfit(choice: str | None) -> str:
     return ""
 
 
+@pytest.mark.slow
 def test_every_choice_fits_what_it_configures() -> None:
     found = {choice: misfit(choice) for choice in (None, *CHOICES)}
     assert not {choice: why for choice, why in found.items() if why}
@@ -359,6 +360,7 @@ def refused(command: str, *words: str) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -373,6 +375,7 @@ def test_settings_of_what_is_not_chosen_say_how_to_choose_it(words: list[str], s
     assert said in refused("explain", "ckpt=absent.ckpt", *words)
 
 
+@pytest.mark.slow
 def test_what_a_study_sets_of_a_measure_that_is_not_chosen_says_nothing() -> None:
     words = ["ckpt=absent.ckpt", "measure=gini"]
     for name in ("multispectral", "multispectral_tiny"):

@@ -214,6 +214,7 @@ for name, write in writers.items():
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_in_one_line_that_names_the_file(tmp_path: Path) -> None:
     files = [f"a.{end}" for end in ("bin", "npz", "png", "mp4", "ckpt")]
     for name in files:

@@ -148,6 +148,7 @@ def test_the_small_network():
 # The boring clip ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("from_file", [False, True])
 @pytest.mark.parametrize(("name", "size"), [("resnet18", 64), ("resnet50", 64)])
 def test_replicate_padding_gives_the_2d_network_in_every_frame(tmp_path, name, size, from_file):

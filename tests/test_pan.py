@@ -60,6 +60,7 @@ def streams_of(net: PAN) -> list[PAN]:
 # Counts and shapes --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "counts", "gmacs"),
     [
@@ -369,6 +370,7 @@ def test_clips_of_another_length_are_refused(variant):
 # Weights ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_imagenet_weights(tmp_path):
     torch.manual_seed(0)
     theirs = torchvision.models.resnet50(weights=None).state_dict()

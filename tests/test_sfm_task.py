@@ -569,6 +569,7 @@ METHODS = {
 AT_LAYERS = ("gradcam", "gradcam pose", "regression", "regression pose")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*area.*:UserWarning")  # two iterations do not find a mask
 @pytest.mark.parametrize("column", KINDS)
 def test_all_methods_explain_all_columns(column: str) -> None:
@@ -670,6 +671,7 @@ def fitted(folder: Path, *callbacks: Any, **more: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_explaining_leaves_training_bit_for_bit_alone(tmp_path: Path, precision: Any) -> None:
     methods = {

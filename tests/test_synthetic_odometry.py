@@ -184,6 +184,7 @@ def test_rendering_does_not_depend_on_processes_or_on_the_length(
     assert {name: whole[name] for name in same} == {name: shorter[name] for name in same}
 
 
+@pytest.mark.slow
 def test_rendered_again_only_where_something_differs(tmp_path: Path) -> None:
     least = dict.fromkeys(("train", "val", "test", "evidence"), 3)
     root = render_odometry(tmp_path / "set", **least)

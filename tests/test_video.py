@@ -283,6 +283,7 @@ def all_real(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix in video.VIDEO_SUFFIXES)
 
 
+@pytest.mark.slow
 def test_both_readers_agree_on_every_real_file(real):
     files = all_real(real)
     assert len(files) >= 55
@@ -301,6 +302,7 @@ def test_both_readers_agree_on_every_real_file(real):
         assert all(difference(frames, results[0]) <= TOLERANCE for frames in results), path
 
 
+@pytest.mark.slow
 def test_real_program_streams_equal_opencv(real):
     """A third opinion: decord loses the first 12 frames of most of these files."""
     for path in all_real(real / "UCF11_updated_mpg"):
