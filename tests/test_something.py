@@ -239,8 +239,8 @@ def test_json_as_it_comes(tmp_path: Path) -> None:
     [
         (1, "\n\n", "holds no labels"),
         (2, "{}", "holds no labels"),
-        (2, '{"Holding someth', "no JSON"),
-        (2, '["Holding something"]', "no JSON dict"),
+        (2, '{"Holding someth', "not JSON"),
+        (2, '["Holding something"]', "not JSON dict"),
         (2, '{"Holding something": "first"}', "number"),
         (2, '{"Holding something": null}', "number"),
     ],
@@ -259,7 +259,7 @@ def test_labels_that_cannot_be_read(
 def test_half_a_list_is_an_error(tmp_path: Path) -> None:
     lay(tmp_path, rows_of(PAIR), PAIR, 2)
     cut(tmp_path / "something-something-v2-train.json")
-    with pytest.raises(DataError, match=r"v2-train.json.*no JSON.*copy it again"):
+    with pytest.raises(DataError, match=r"v2-train.json.*not JSON.*copy it again"):
         module(tmp_path).setup()
 
 
