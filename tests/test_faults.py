@@ -416,12 +416,12 @@ class Forked:
 
 @pytest.mark.slow
 def test_kills_at_random_moments(place: Path, server: Any) -> None:
-    """SIGKILL at 20 random moments: a page of what is done, and no clip is done twice."""
+    """SIGKILL at 10 random moments: a page of what is done, and no clip is done twice."""
     options = ("video=videos", "explain=[gradcam,breaks]", "out=out")
     for n in range(8, 40):
         make_video(place / "videos" / f"clip_{n}.mp4", n)
     out, seen = place / "out", []
-    for n, moment in enumerate(np.random.default_rng(0).uniform(0, 0.4, 20)):
+    for n, moment in enumerate(np.random.default_rng(0).uniform(0, 0.4, 10)):
         process = Forked(server, place, *options, breaks='{"each": "brief"}')
         process.wait_for_calls(1 + n % 2)  # in the first clip, or the second
         time.sleep(moment)
@@ -432,7 +432,7 @@ def test_kills_at_random_moments(place: Path, server: Any) -> None:
         if lines > 1:
             assert lines - 1 <= len(clips_of(out)) <= lines
         seen.append(lines)
-    assert len(set(seen)) > 5
+    assert len(set(seen)) > 3
     code, said, err = Forked(server, place, *options).end()
     assert code == 0 and "clips are done in out" in said, err
     assert len(clips_of(out)) == 40 and done_once(out)
