@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import fcntl
+import hashlib
 import io
 import os
 import re
@@ -16,10 +17,33 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lightning_cam.errors import WriteError
+from lightning_cam.errors import READABLE, WriteError
 
 _PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
+_PART_ENDS = len("..01234567.part")  # bytes that the name of a part file is longer
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def make_folder(folder: str | Path, setting: str = "", *, new: bool = False) -> Path:
+    """Make a folder, and those above it; return its path. One that is there is left as it is.
+
+    Args:
+        folder: to make.
+        setting: what one sets to choose another, for the message: "out=DIR".
+        new: whether it must not be there yet.
+
+    Raises:
+        WriteError: it cannot be made.
+        FileExistsError: with `new`, it is there.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=not new)
+    except OSError as error:
+        if new and folder.is_dir():
+            raise
+        raise _cannot("make the folder", folder, error, setting) from error
+    return folder
 
 
 @contextmanager
@@ -64,9 +88,23 @@ def whole_file(path: str | Path, *, sync: bool = False) -> Iterator[BinaryIO]:
             part.unlink(missing_ok=True)
             os.close(lock)
     except OSError as error:
-        full = error.errno in _FULL
-        remedy = "free some space there" if full else "choose a place that can be written to"
-        raise WriteError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> WriteError:
+    """The error of the user that an error of the system is."""
+    return _cannot("write", path, error)
+
+
+def _cannot(what: str, path: Path, error: OSError, setting: str = "") -> WriteError:
+    if error.errno in _FULL:
+        remedy = "free some space there"
+    elif error.errno == errno.ENAMETOOLONG:
+        remedy = "choose a shorter name"
+    else:
+        remedy = "choose a place that can be written to"
+    remedy += f", {setting}" if setting else ""
+    return WriteError(f"cannot {what} {path}: {error.strerror or error}; {remedy}")
 
 
 def write_bytes(path: str | Path, data: bytes, *, sync: bool = False) -> Path:
@@ -77,8 +115,11 @@ def write_bytes(path: str | Path, data: bytes, *, sync: bool = False) -> Path:
 
 
 def write_text(path: str | Path, text: str, *, sync: bool = False) -> Path:
-    """Write a whole file in UTF-8, line ends as they are; return its path."""
-    return write_bytes(path, text.encode(), sync=sync)
+    """Write a whole file in UTF-8, line ends as they are; return its path.
+
+    Bytes of file names that are not UTF-8 stand in it as `\\xe9`.
+    """
+    return write_bytes(path, text.encode("utf-8", READABLE), sync=sync)
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Path:
@@ -91,16 +132,38 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequ
     return write_text(path, text.getvalue())
 
 
+def fitted(name: str, room: int) -> str:
+    """A name of at most `room` bytes: a longer one is cut, and ends in a digest of the whole."""
+    raw = name.encode("utf-8", "surrogateescape")
+    if len(raw) <= room:
+        return name
+    digest = f"-{hashlib.sha256(raw).hexdigest()[:8]}"
+    return raw[: room - len(digest)].decode("utf-8", "ignore") + digest
+
+
+def digest(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, in hex."""
+    found = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
 def destination(path: Path) -> Path:
-    """The file that a part file was to become; any other file itself."""
+    """The file that a part file was to become, unless its name is too long; others themselves."""
     part = _PART.fullmatch(path.name)
     return path.with_name(part[1]) if part else path
 
 
 def _new_part(path: Path) -> BinaryIO:
     """A part file that is locked for as long as this process has it open."""
+    longest = 255
+    with suppress(OSError, ValueError):
+        longest = os.pathconf(path.parent, "PC_NAME_MAX")
+    name = fitted(path.name, longest - _PART_ENDS)
     while True:
-        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        part = path.with_name(f".{name}.{secrets.token_hex(4)}.part")
         file = part.open("xb")
         with suppress(OSError):  # a file system without locks: leftovers stay there
             fcntl.flock(file, fcntl.LOCK_EX)

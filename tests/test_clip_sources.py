@@ -59,6 +59,15 @@ class Clips(torch.utils.data.Dataset):
         }
 
 
+class Raising(Clips):
+    """Clip 5 raises what no reader foresees."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index == 5:
+            raise MemoryError
+        return super().__getitem__(index)
+
+
 def random_clips(count: int = 40, seed: int = 0) -> Clips:
     rng = np.random.default_rng(seed)
     logits = rng.permuted(np.tile(np.arange(4.0), (count, 1)), axis=1)
@@ -109,6 +118,18 @@ def test_loader_processes_change_nothing():
         select_clips(Task(), clips, shuffled(range(40)), OUTCOMES, 4, workers=n) for n in (0, 2)
     )
     assert alone == helped
+
+
+@pytest.mark.attack
+def test_a_clip_that_raises_while_looking_costs_itself() -> None:
+    """`select=` meets a clip that raises in the loader: the clips beside it are selected."""
+    plain = random_clips()
+    marked = Clips([clip.label for clip in plain.clips], plain.logits, broken=[5])
+    raising = Raising([clip.label for clip in plain.clips], plain.logits)
+    for count in (None, 4):
+        want = select_clips(Task(), marked, range(40), OUTCOMES, count)
+        assert select_clips(Task(), raising, range(40), OUTCOMES, count) == want
+        assert want.unreadable == [5]
 
 
 def test_what_was_found_is_said_in_one_line():

@@ -14,7 +14,13 @@ from nets import Gap3d, batch_of, clip_of, describe
 import lightning_cam as lc
 from lightning_cam.errors import UserError
 from lightning_cam.explaining.clip_explanations import explain_clip
-from lightning_cam.explaining.measured_files import CURVE_COLUMNS, RunMeasurements, page_measures
+from lightning_cam.explaining.measured_files import (
+    CURVE_COLUMNS,
+    RunMeasurements,
+    failed_measures,
+    nothing_measured,
+    page_measures,
+)
 from lightning_cam.explaining.measuring import measure_clip, with_baselines
 from lightning_cam.explaining.score_tables import SCORE_COLUMNS, score_rows
 from lightning_cam.files import write_csv
@@ -128,7 +134,7 @@ def test_baselines_stand_behind_the_methods_once(model, clip) -> None:
 
 def test_tables_and_images_of_several_clips(model, tmp_path: Path) -> None:
     measurements, rows = RunMeasurements(both(steps=5)), []
-    areas = []
+    areas, kept = [], []
     for n in range(2):
         clip = clip_of(1, 3, 6, 16, 16, seed=n)
         batch = batch_of(clip) | {"clip_id": [f"clip {n}"]}
@@ -136,11 +142,13 @@ def test_tables_and_images_of_several_clips(model, tmp_path: Path) -> None:
         plot = tmp_path / f"clip_{n}.curves.png"
         measured = measurements.clip(model, explanations, clip, batch, plot)
         assert measured.figure == plot and plot.is_file()
+        kept.append(measured.kept)
         rows += score_rows(model, measured.explanations, batch, found=measured.found)
         areas.append(float(lc.deletion(model, clip, explanations["space"].heatmap, 1, 5).auc))
-    (curves,), figure = measurements.write(tmp_path)
+    (curves,) = measurements.write_points(tmp_path, kept)
+    figure = measurements.draw(tmp_path, kept)
     assert figure == tmp_path / "curves.png" and figure.is_file()
-    assert not measurements.failed
+    assert not failed_measures(kept)
 
     table = write_csv(tmp_path / "scores.csv", rows, measurements.columns)
     found = list(csv.DictReader(table.open()))
@@ -193,15 +201,16 @@ def test_what_cannot_be_measured_is_told(model, clip, tmp_path: Path) -> None:
     image = tmp_path / "a.png"
     measurements = RunMeasurements(both(unit="frame"))
     measured = measurements.clip(model, explanations, clip, batch, image)
-    assert measurements.nothing and measured.figure is None and not image.exists()
+    assert nothing_measured([measured.kept]) and measured.figure is None and not image.exists()
     why = "steps=100 is more than the clip's 6"
-    assert [text.partition(": ")[0] for text in measurements.failed] == ["deletion", "insertion"]
-    assert all(why in text for text in measurements.failed)
+    failed = failed_measures([measured.kept])
+    assert [text.partition(": ")[0] for text in failed] == ["deletion", "insertion"]
+    assert all(why in text for text in failed)
     explanations["space"].heatmap[0, 0, 0, 0] = torch.nan
     measurements = RunMeasurements({**both(steps=4), "gini": {"_target_": GINI}})
     measured = measurements.clip(model, explanations, clip, batch, image)
-    assert not measurements.nothing
-    assert measurements.failed == {
+    assert not nothing_measured([measured.kept])
+    assert failed_measures([measured.kept]) == {
         f"{name}: the heatmap is not finite": "space of clip" for name in ("deletion", "insertion")
     }
     rows = list(score_rows(model, measured.explanations, batch, found=measured.found))
@@ -224,7 +233,8 @@ def test_without_measures_there_is_nothing(model, clip, tmp_path: Path) -> None:
     assert dict(measured.explanations) == explanations and measured.figure is None
     rows = list(score_rows(model, measured.explanations, batch, found=measured.found))
     assert set(rows[0]) == set(SCORE_COLUMNS)
-    assert measurements.write(tmp_path) == ([], None)
+    assert measurements.write_points(tmp_path, [measured.kept] * 2) == []
+    assert measurements.draw(tmp_path, [measured.kept] * 2) is None
     assert page_measures(rows, {}, measured.found) == {}
     assert not list(tmp_path.iterdir())
 

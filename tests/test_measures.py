@@ -28,6 +28,7 @@ from lightning_cam import metrics
 from lightning_cam.errors import UserError
 from lightning_cam.explaining.callback import ExplainCallback
 from lightning_cam.explaining.clip_explanations import explain_clip
+from lightning_cam.explaining.journal import Journal
 from lightning_cam.explaining.measured_files import RunMeasurements
 from lightning_cam.explaining.measuring import build_measures
 from lightning_cam.explaining.score_tables import score_rows
@@ -36,7 +37,7 @@ from lightning_cam.metrics import Explained, Measure, format_number, gini_index,
 from lightning_cam.metrics.explained import Direction, Need
 from lightning_cam.study.cell_runs import measure_cells, work_items
 from lightning_cam.study.design import Design
-from lightning_cam.study.journal import Journal, read_journal
+from lightning_cam.study.journal import read_journal
 from lightning_cam.study.networks import Network
 from lightning_cam.study.results import Results
 from lightning_cam.study.study_files import write_study

@@ -169,7 +169,7 @@ def typed(patch: pytest.MonkeyPatch, command: str, settings: list[str]) -> objec
 
 SHORT = ["trainer.max_epochs=1", "videos.clips=1"]
 TRAIN = "train data.root=data {tiny} explain=none"
-EXPLAIN = "explain clips=1 out=here measure=none"
+EXPLAIN = "explain clips=1 measure=none"
 
 # A command that fails, and what stands for the placeholders of its remedies.
 SITUATIONS: dict[str, tuple[str, dict[str, str]]] = {

@@ -28,13 +28,14 @@ from test_config import CONFIGS, composed
 from lightning_cam.data.core.clips import Clip
 from lightning_cam.errors import ConfigError, DataError, UserError, VideoReadError
 from lightning_cam.explaining.explain_settings import _NOT_IN_STUDIES, check_explain, check_study
+from lightning_cam.explaining.journal import Journal
 from lightning_cam.metrics import CurveMeasure, Explained, Measure, mean_interval
 from lightning_cam.study import run_study
 from lightning_cam.study.cell_runs import measure_cells, missing_cells, work_items
 from lightning_cam.study.claims import FAILS, HOLDS, MISSING, OPEN, conclude, judge
 from lightning_cam.study.csv_tables import summary_rows
 from lightning_cam.study.design import Design
-from lightning_cam.study.journal import Journal, cell_key, read_journal, same_study
+from lightning_cam.study.journal import cell_key, read_journal, same_study
 from lightning_cam.study.networks import Network, _named
 from lightning_cam.study.plots import write_plots
 from lightning_cam.study.results import Results

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from lightning_cam.commands.help import help_text
 from lightning_cam.commands.search import choices, composed, groups
-from lightning_cam.errors import ConfigError, UnknownNameError, UserError, quoted
+from lightning_cam.errors import READABLE, ConfigError, UnknownNameError, UserError, quoted
 
 # Hydra's own switches that still make sense here.
 _SWITCHES = {"--cfg", "-c", "--resolve", "--package", "-p", "--info", "-i", "--multirun", "-m"}
@@ -40,6 +41,9 @@ def command(main: Callable[[], Any], name: str) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here, not to Hydra's printer
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # last: it hides nothing
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names of files may hold what it cannot say
+            stream.reconfigure(errors=READABLE)
     with one_line_errors():
         try:
             if {"--help", "-h"} & set(arguments):
@@ -58,7 +62,7 @@ def command(main: Callable[[], Any], name: str) -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn errors of the user into one line on stderr and exit code 2.
+    """Turn errors of the user into one line on stderr and exit code 2, and Ctrl-C into 130.
 
     Used inside Hydra's main as well: an exception that left it would get lines of Hydra's own.
     """
@@ -69,6 +73,10 @@ def one_line_errors() -> Iterator[None]:
         sys.stdout.flush()
         sys.stderr.write(f"error: {' '.join(said.split())}\n")
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        sys.stderr.write("stopped\n")
+        sys.exit(130)
 
 
 def _check_shape(arguments: Sequence[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from lightning_cam.commands.common import plain_settings, quiet, short
-from lightning_cam.errors import command_line
+from lightning_cam.errors import command_line, shell_word
 from lightning_cam.explaining.explain_command import explain_checkpoint
 from lightning_cam.study import run_study
 from lightning_cam.training.build import TARGET
@@ -38,7 +37,7 @@ def explain_clips(cfg: DictConfig) -> Path | None:
     """
     config = plain_settings(cfg, _KEYS)
     config["measure"] = _without_idle(config["measure"])
-    typed = command_line("explain", *map(shlex.quote, sys.argv[1:]))
+    typed = command_line("explain", *map(shell_word, sys.argv[1:]))
     with quiet():
         page = (
             run_study(config, typed) if config.get("study") else explain_checkpoint(config, typed)

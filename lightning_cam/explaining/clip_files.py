@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from torch import Tensor
 
 from lightning_cam.attribution import Contrast, Explanation
 from lightning_cam.explaining.clip_explanations import Spectra, frame_relevance
-from lightning_cam.files import whole_file
+from lightning_cam.files import fitted, make_folder, whole_file
 from lightning_cam.viz import ClipFigure, draw_sheet, draw_video, save_png, write_video
+
+_LONGEST = 112  # bytes: endings and those of a part file fit into the 143 of encrypted folders
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,11 @@ class ClipFiles:
     video: Path
     sheet: Path
     arrays: Path
+
+    @property
+    def curves(self) -> Path:
+        """Where the curves of measures are drawn, if there are any."""
+        return self.sheet.with_name(f"{self.sheet.stem}.curves.png")
 
 
 def write_clip(
@@ -48,8 +56,7 @@ def write_clip(
     out beside its map (`Explanation.numbers`) is `<name>/<method>`. Signs other than
     letters, digits and `_.-` in a method's name are percent-encoded.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = file_name(figure.title)
+    make_folder(folder)
     first = next(iter(explanations.values()))
     arrays: dict[str, Any] = {}
     for name, e in explanations.items():
@@ -75,7 +82,7 @@ def write_clip(
         if key in batch:
             value = batch[key][0]
             arrays[key] = value.cpu().numpy() if isinstance(value, Tensor) else value
-    files = ClipFiles(*(folder / f"{stem}{end}" for end in (".mp4", ".png", ".npz")))
+    files = _files_of(folder, figure.title)
     with whole_file(files.arrays) as file:
         np.savez_compressed(file, **arrays)
     save_png(files.sheet, draw_sheet(figure, columns))
@@ -83,6 +90,18 @@ def write_clip(
     return files
 
 
+def remove_clip(folder: Path, title: str) -> None:
+    """Remove what there is of a clip's files, the image of its curves included."""
+    files = _files_of(folder, title)
+    for path in (*vars(files).values(), files.curves):
+        with suppress(OSError):
+            path.unlink()
+
+
+def _files_of(folder: Path, title: str) -> ClipFiles:
+    return ClipFiles(*(folder / f"{file_name(title)}{end}" for end in (".mp4", ".png", ".npz")))
+
+
 def file_name(title: str) -> str:
-    """A title as a file name: letters, digits, dot, dash and underscore."""
-    return re.sub(r"[^\w.-]+", "_", title).strip("._") or "clip"
+    """A title as a file name: letters, digits, dot, dash and underscore; a long one is cut."""
+    return fitted(re.sub(r"[^\w.-]+", "_", title).strip("._") or "clip", _LONGEST)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
+from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.data.core.loading import collate
 from lightning_cam.data.video.reading import VIDEO_SUFFIXES, is_frame_folder
-from lightning_cam.errors import ConfigError, DataError
+from lightning_cam.errors import ConfigError, DataError, readable
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.explaining.clips_by_outcome import Selection, select_clips, shuffled
 from lightning_cam.explaining.explain_settings import asked_outcomes
@@ -30,10 +31,17 @@ from lightning_cam.interfaces import (
 
 @dataclass(frozen=True)
 class ClipSource:
-    """One clip to explain: its title, and how to get its batch of one."""
+    """One clip to explain.
+
+    Attributes:
+        title: its name, which can be shown.
+        read: makes its batch of one.
+        key: says which clip it is; that of a changed file is another.
+    """
 
     title: str
     read: Callable[[], Batch]
+    key: str
 
 
 def find_clips(
@@ -93,9 +101,9 @@ def clips_of_files(path: Path, data: object) -> list[ClipSource]:
             raise DataError(
                 f"no videos in {path} (looked for {' '.join(VIDEO_SUFFIXES)} and folders of images)"
             )
-        titles = [str(file.relative_to(path)) for file in files]
+        titles = [readable(str(file.relative_to(path))) for file in files]
     elif path.exists():
-        files, titles = [path], [path.absolute().name]
+        files, titles = [path], [readable(path.absolute().name)]
     else:
         raise DataError(f"no video at {path}; is the path right?")
     short = [
@@ -106,7 +114,11 @@ def clips_of_files(path: Path, data: object) -> list[ClipSource]:
     if len(set(names)) == len(names):  # else the whole names tell them apart
         titles = short
     return [
-        ClipSource(title, lambda file=file: collate([read(file)]))  # type: ignore[misc]
+        ClipSource(
+            title,
+            lambda file=file: collate([read(file)]),  # type: ignore[misc]
+            _key(title, file.absolute(), file),
+        )
         for title, file in zip(_unique(titles), files, strict=True)
     ]
 
@@ -188,23 +200,41 @@ def eligible(dataset: SampleDataset[Any], split: str, without: int | None = None
 def clips_of_split(dataset: SampleDataset[Any], indices: Iterable[int]) -> list[ClipSource]:
     """Clips of a data set by their indices."""
     indices = [int(i) for i in indices]
-    titles = _unique(dataset.clips[i].clip_id for i in indices)
+    titles = _unique(readable(dataset.clips[i].clip_id) for i in indices)
     return [
-        ClipSource(title, lambda i=i: collate([dataset[i]]))  # type: ignore[misc]
+        ClipSource(
+            title,
+            lambda i=i: collate([dataset[i]]),  # type: ignore[misc]
+            _key_of_row(title, i, dataset.clips[i]),
+        )
         for title, i in zip(titles, indices, strict=True)
     ]
 
 
 def _unique(titles: Iterable[str]) -> Iterator[str]:
-    """Titles whose file names differ."""
+    """Titles whose file names differ, also where large and small letters are the same."""
     seen: set[str] = set()
     for title in titles:
         name, n = title, 1
-        while file_name(name) in seen:
+        while file_name(name).casefold() in seen:
             n += 1
             name = f"{title}_{n}"
-        seen.add(file_name(name))
+        seen.add(file_name(name).casefold())
         yield name
+
+
+def _key_of_row(title: str, index: int, row: object) -> str:
+    """Which clip of a data set this is; of a drive, many files, the place in the list says it."""
+    return _key(title, row, row.path) if isinstance(row, Clip) else f"{title}; row {index}"
+
+
+def _key(title: str, where: object, file: Path) -> str:
+    """Which clip this is: its title, where it comes from, and the state of its file."""
+    try:
+        state = file.stat()
+    except OSError:
+        return f"{title}; {where!r}"
+    return f"{title}; {where!r}; {state.st_size} bytes, changed at {state.st_mtime_ns}"
 
 
 def _root(data: object) -> str | Path | None:

@@ -17,7 +17,7 @@ from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.clip_explanations import network_outputs, probabilities
-from lightning_cam.interfaces import Task
+from lightning_cam.interfaces import Batch, Task
 from lightning_cam.progress import progress
 from lightning_cam.viz import outcome
 
@@ -92,24 +92,44 @@ def select_clips(
     loader = DataLoader(
         Subset(dataset, list(order)), _BATCH, num_workers=workers, collate_fn=collate
     )
+    batches = iter(loader)
     with progress("looking", len(order)) as advance:
-        for batch in loader:
-            batch = finished(move_data_to_device(batch, task.device))
-            model = task.explainable(batch)
-            logits = network_outputs(model, batch["video"])
-            for row, error in enumerate(batch["error"]):
-                index = order[looked]
+        for first in range(0, len(order), _BATCH):
+            indices = order[first : first + _BATCH]
+            try:
+                looks = _kinds(task, next(batches))
+            except Exception:  # one clip of them, or all together are too much
+                looks = [_kind_alone(task, dataset, index) for index in indices]
+            for index, kind in zip(indices, looks, strict=True):
                 looked += 1
-                kind = "" if error else _kind(model, logits[row], int(batch["label"][row]))
-                if error:
+                if kind is None:
                     unreadable.append(index)
                 elif kind in found and (count is None or len(found[kind]) < count):
                     found[kind].append(index)
                 if count is not None and all(len(of) == count for of in found.values()):
                     return Selection(found, unreadable, looked)
             counts = ", ".join(f"{len(of)} {kind}" for kind, of in found.items())
-            advance(len(batch["error"]), f"looking: {counts}")
+            advance(len(indices), f"looking: {counts}")
     return Selection(found, unreadable, looked)
+
+
+def _kinds(task: Task, batch: Batch) -> list[str | None]:
+    """What the network makes of each clip of a batch, see `viz.outcome`; None if unreadable."""
+    batch = finished(move_data_to_device(batch, task.device))
+    model = task.explainable(batch)
+    logits = network_outputs(model, batch["video"])
+    return [
+        None if error else _kind(model, logits[row], int(batch["label"][row]))
+        for row, error in enumerate(batch["error"])
+    ]
+
+
+def _kind_alone(task: Task, dataset: SampleDataset[Any], index: int) -> str | None:
+    """What the network makes of one clip; None if that fails, which explaining it will say."""
+    try:
+        return _kinds(task, collate([dataset[index]]))[0]
+    except Exception:
+        return None
 
 
 def _kind(model: Explainable, row: Tensor, label: int) -> str:

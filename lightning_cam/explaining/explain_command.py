@@ -11,17 +11,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+import lightning_cam
 from lightning_cam.attribution import Attribution, Explainable, LayerAttribution, list_layers
 from lightning_cam.attribution.guard import find_module
 from lightning_cam.data.core.clips import Clip, finished
 from lightning_cam.data.core.loading import collate
-from lightning_cam.errors import ConfigError, DataError
+from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.clip_sources import find_clips
+from lightning_cam.explaining.explain_run import ExplainRun, open_folder, print_failures
 from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_explain
 from lightning_cam.explaining.measured_files import RunMeasurements
-from lightning_cam.explaining.score_tables import RELEVANCE_COLUMNS
-from lightning_cam.explaining.single_clip import ClipRequest, Collected, process_clip
-from lightning_cam.files import write_csv
+from lightning_cam.explaining.single_clip import ClipRequest
+from lightning_cam.files import digest
 from lightning_cam.interfaces import (
     HasReader,
     MakesBlanks,
@@ -32,11 +33,8 @@ from lightning_cam.interfaces import (
     network_of,
 )
 from lightning_cam.metrics import settings_of
-from lightning_cam.progress import progress
 from lightning_cam.training.build import build
 from lightning_cam.training.checkpoint import KEY, rebuild
-from lightning_cam.training.runs import run_folder, writable
-from lightning_cam.viz import write_report
 
 
 def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | None:
@@ -53,7 +51,7 @@ def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | N
         UserError: what the user can mend; also if not a single clip could be explained.
     """
     check_explain(config)
-    collected = Collected(RunMeasurements(config["measure"]))
+    measurements = RunMeasurements(config["measure"])
     trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
     settings = ("root", "rate", "intrinsics")
     given = {key: config["data"][key] for key in settings if config["data"][key] is not None}
@@ -65,27 +63,51 @@ def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | N
         return None
     methods = _methods(config, task, info, trust)
     target, against = _columns(config, task.explainable())  # before anything is read
-    without = against if target is None else None
-    sources, selection = find_clips(config, data, task, without)
-    request = ClipRequest(task, data, methods, target, against, _folder(config), config["fps"])
-    with progress("explaining", len(sources)) as advance:
-        for n, source in enumerate(sources):
-            advance(int(n > 0))  # of the clip before, whatever became of it
-            process_clip(request, source, collected)
-    shortfall = "" if selection is None else selection.shortfall(config["clips"])
-    _print_failures(collected, len(sources) if selection is None else selection.looked, shortfall)
+    sources, selection = find_clips(config, data, task, against if target is None else None)
+    facts = _facts(config, info)
+    folder, results = open_folder(config["out"], config["ckpt"], facts, sources)
     summary = {
         "checkpoint": str(config["ckpt"]),
         "trained": f"{info['epoch'] + 1} epochs, {info['global_step']} steps",
         "network": type(network_of(module)).__name__,
         "methods": ", ".join(methods),
-        "measures": settings_of(collected.measurements.measures),
+        "measures": settings_of(measurements.measures),
         "command": command,
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
     }
-    return _write(
-        request.folder, collected, summary, [] if selection is None else list(selection.found)
+    run = ExplainRun(
+        ClipRequest(task, data, measurements, methods, target, against, folder, config["fps"]),
+        sources,
+        results,
+        summary,
+        [] if selection is None else list(selection.found),
+        command,
     )
+    page = run.explain()
+    shortfall = "" if selection is None else selection.shortfall(config["clips"])
+    print_failures(run, len(sources) if selection is None else selection.looked, shortfall)
+    return page
+
+
+def _facts(config: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with which a stopped command can go on: the same ones."""
+    trained, chosen = _nodes(config, info)
+    left_out = ("ckpt", "out", "device", "trust", "layers", "study", "explain")
+    return {
+        **{key: value for key, value in config.items() if key not in left_out},
+        "ckpt": {"sha256": digest(config["ckpt"])},
+        "explain": {**trained, **chosen},
+        "about": {"version": lightning_cam.__version__, "ckpt": str(config["ckpt"])},
+    }
+
+
+def _nodes(
+    config: Mapping[str, Any], info: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The settings of methods: those that the checkpoint remembers, and those chosen beside."""
+    chosen = dict(config.get("explain") or {})
+    as_trained = chosen.pop(TRAINED_METHODS, False)
+    return info["run"].get("explain", {}) if as_trained else {}, chosen
 
 
 def _columns(config: Mapping[str, Any], model: Explainable) -> tuple[int | None, int | None]:
@@ -96,47 +118,6 @@ def _columns(config: Mapping[str, Any], model: Explainable) -> tuple[int | None,
     if against is not None and against == target:
         raise ConfigError(f"contrast={config['contrast']} is the target itself; choose two classes")
     return target, against
-
-
-def _print_failures(collected: Collected, looked: int, shortfall: str) -> None:
-    """Print what did not work.
-
-    Raises:
-        DataError: nothing did.
-    """
-    for title, reason in collected.skipped.items():
-        print(f"skipped {title}: {reason}")
-    if not collected.entries:
-        why = shortfall or next(reversed(collected.skipped.values()))
-        raise DataError(f"none of the {looked} clips could be explained: {why}")
-    for reason, where in collected.measurements.failed.items():
-        print(f"not measured: {where}: {reason}")
-    if collected.measurements.nothing:
-        print("no measure has a value of any clip: tables and page show the maps alone")
-    if shortfall:
-        print(shortfall)
-    if collected.unreadable:
-        print(f"{len(collected.unreadable)} of {looked} clips could not be read")
-
-
-def _write(
-    folder: Path, collected: Collected, summary: Mapping[str, str], groups: Sequence[str]
-) -> Path:
-    """The tables, and the page."""
-    tables = [
-        write_csv(folder / "scores.csv", collected.rows, collected.measurements.columns),
-        write_csv(folder / "relevance.csv", collected.curves, RELEVANCE_COLUMNS),
-    ]
-    curve_tables, figure = collected.measurements.write(folder)
-    return write_report(
-        folder,
-        collected.entries,
-        summary=summary,
-        skipped=collected.skipped,
-        downloads=tables + curve_tables,
-        groups=groups,
-        figure=figure,
-    )
 
 
 def on_device(task: Any, device: str) -> Any:
@@ -183,14 +164,13 @@ def _print_layers(task: Task, data: object, asked: str) -> None:
 def _methods(
     config: Mapping[str, Any], task: Task, info: Mapping[str, Any], trust: Sequence[str]
 ) -> dict[str, Attribution]:
-    chosen = dict(config.get("explain") or {})
-    as_trained = chosen.pop(TRAINED_METHODS, False)
-    trained = info["run"].get("explain", {}) if as_trained else {}
+    trained, chosen = _nodes(config, info)
     methods = build(trained, (KEY, *trust), "explain") | build(chosen, where="explain")
     for name, method in methods.items():
         if not callable(method) or isinstance(method, torch.nn.Module):
             raise ConfigError(f"explain.{name} is not a method; choose some with explain=[gradcam]")
     if not methods:
+        as_trained = TRAINED_METHODS in (config.get("explain") or {})
         why = "this checkpoint was trained without explanations" if as_trained else "none chosen"
         raise ConfigError(f"{why}: choose methods, for example explain=[gradcam]")
     layer = config["layer"]
@@ -201,13 +181,3 @@ def _methods(
         name: method.at(layer) if isinstance(method, LayerAttribution) else method
         for name, method in methods.items()
     }
-
-
-def _folder(config: Mapping[str, Any]) -> Path:
-    """Where to write; made with the first clip, so that a failing command leaves nothing."""
-    if config["out"] is not None:
-        return writable(Path(config["out"]))
-    home, n = run_folder(config["ckpt"]), 1
-    while (home / f"explain_{n}").exists():
-        n += 1
-    return writable(home / f"explain_{n}")

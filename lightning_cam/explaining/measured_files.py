@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +40,38 @@ MeasuredMaps = Mapping[tuple[str, int], Measured]  # (method, column explained) 
 
 
 @dataclass(frozen=True)
+class ClipNumbers:
+    """What is kept of the measurements of one clip.
+
+    Attributes:
+        points: rows of curves.csv.
+        curves: method -> measure -> curve of the class explained (of a contrast, class A).
+        failed: why a measure failed -> on which map.
+        any: whether a measure has a value.
+        softmax: whether the network's columns are classes.
+    """
+
+    points: Sequence[Mapping[str, Any]] = ()
+    curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    any: bool = False
+    softmax: bool = True
+
+
+@dataclass(frozen=True)
 class MeasuredClip:
     """One clip of `explain.py`.
 
     Attributes:
         explanations: what tables compare: the methods, and maps that know nothing of the network.
         found: what was measured of them.
+        kept: what the tables and plots of all clips need of that.
         figure: of the curves, if there are any.
     """
 
     explanations: Mapping[str, Explanation]
     found: MeasuredMaps
+    kept: ClipNumbers
     figure: Path | None = None
 
 
@@ -66,21 +87,11 @@ class RunMeasurements:
 
     def __init__(self, node: Any) -> None:
         self.measures = build_measures(node, SCORE_COLUMNS)
-        self.failed: dict[str, str] = {}  # why -> where first
-        self._any = False  # value
-        self._rows: list[dict[str, Any]] = []
-        self._shown: dict[str, list[Measured]] = {}  # method -> of each clip
-        self._softmax = True
 
     @property
     def columns(self) -> list[str]:
         """Of scores.csv, those of the measures among them."""
         return [*SCORE_COLUMNS, *self.measures]
-
-    @property
-    def nothing(self) -> bool:
-        """Whether measures failed and none has a value of any clip."""
-        return bool(self.failed) and not self._any
 
     def clip(
         self,
@@ -103,39 +114,60 @@ class RunMeasurements:
         compared = dict(explanations)
         if compares(self.measures):
             compared = with_baselines(model, explanations, clip)
+        failed: dict[str, str] = {}
 
         def on_error(what: str, method: str, error: Exception) -> None:
-            self.failed.setdefault(f"{what}: {error}", f"{method} of {title}")
+            failed.setdefault(f"{what}: {' '.join(str(error).split())}", f"{method} of {title}")
 
         found = measure_clip(model, compared, clip, batch, self.measures, on_error)
-        self._any |= any(
+        target = int(next(iter(explanations.values())).target[0])
+        curves = {name: m.curves for (name, column), m in found.items() if column == target}
+        points = [
+            {"clip_id": title, "method": name, "target": model.name(column)} | point
+            for (name, column), measured in found.items()
+            for point in _points(measured)
+        ]
+        valued = any(
             bool(value.isfinite().any()) for m in found.values() for value in m.values.values()
         )
-        target = int(next(iter(explanations.values())).target[0])
-        shown = {name: [m] for (name, column), m in found.items() if column == target}
-        for name, measured in shown.items():
-            self._shown.setdefault(name, []).extend(measured)
-        self._softmax = model.softmax
-        for (name, column), one in found.items():
-            row = {"clip_id": title, "method": name, "target": model.name(column)}
-            self._rows += [row | point for point in _points(one)]
         drawn = draw_measured(
-            figure, self.measures, shown, BASELINES,
+            figure, self.measures, {name: [each] for name, each in curves.items()}, BASELINES,
             title=title, softmax=model.softmax, column=model.name(target),
         )  # fmt: skip
-        return MeasuredClip(compared, found, drawn)
+        kept = ClipNumbers(points, curves, failed, valued, model.softmax)
+        return MeasuredClip(compared, found, kept, drawn)
 
-    def write(self, folder: Path) -> tuple[list[Path], Path | None]:
-        """Write `curves.csv` and, of several clips, `curves.png`: points, and mean curves."""
-        if not self._rows:
-            return [], None
-        tables = [write_csv(folder / "curves.csv", self._rows, CURVE_COLUMNS)]
-        if max(map(len, self._shown.values())) < 2:
-            return tables, None
-        return tables, draw_measured(
-            folder / "curves.png", self.measures, self._shown, BASELINES,
-            title="all clips", softmax=self._softmax,
+    def write_points(self, folder: Path, clips: Sequence[ClipNumbers]) -> list[Path]:
+        """Write `curves.csv`, the points of all curves, if there are any."""
+        rows = [row for clip in clips for row in clip.points]
+        return [write_csv(folder / "curves.csv", rows, CURVE_COLUMNS)] if rows else []
+
+    def draw(self, folder: Path, clips: Sequence[ClipNumbers]) -> Path | None:
+        """Write `curves.png`, the mean curves of several clips, if there are any."""
+        shown: dict[str, list[Mapping[str, Curve]]] = {}
+        for clip in clips:
+            for method, curves in clip.curves.items():
+                shown.setdefault(method, []).append(curves)
+        if max(map(len, shown.values()), default=0) < 2:
+            return None
+        return draw_measured(
+            folder / "curves.png", self.measures, shown, BASELINES,
+            title="all clips", softmax=clips[-1].softmax,
         )  # fmt: skip
+
+
+def failed_measures(clips: Sequence[ClipNumbers]) -> dict[str, str]:
+    """Why measures failed -> on which map first."""
+    failed: dict[str, str] = {}
+    for clip in clips:
+        for reason, where in clip.failed.items():
+            failed.setdefault(reason, where)
+    return failed
+
+
+def nothing_measured(clips: Sequence[ClipNumbers]) -> bool:
+    """Whether measures failed and none has a value of any clip."""
+    return bool(failed_measures(clips)) and not any(clip.any for clip in clips)
 
 
 def _points(measured: Measured) -> Iterator[dict[str, str]]:
@@ -177,8 +209,9 @@ def write_epoch(
         for method, found in methods.items()
         for name in measures
     }
+    curves = {method: [m.curves for m in found] for method, found in methods.items()}
     figure = draw_measured(
-        folder / "curves.png", measures, methods, BASELINES,
+        folder / "curves.png", measures, curves, BASELINES,
         title=f"epoch {epoch}", softmax=softmax,
     )  # fmt: skip
     return {name: s.mean for name, s in means.items() if s.clips}, figure
@@ -212,7 +245,7 @@ def page_measures(
 def draw_measured(
     path: Path,
     measures: Mapping[str, Measure],
-    found: Mapping[str, Sequence[Measured]],
+    found: Mapping[str, Sequence[Mapping[str, Curve]]],
     baselines: Collection[str],
     *,
     title: str,
@@ -224,7 +257,7 @@ def draw_measured(
     Args:
         path: the image to write.
         measures: name -> measure.
-        found: method -> what was measured of each clip.
+        found: method -> of each clip, measure -> curve.
         baselines: methods that know nothing of the network.
         title: stands above, behind the measures' names.
         softmax: whether the network's columns are classes.
@@ -238,7 +271,7 @@ def draw_measured(
         lines = {
             method: _line(measure, curves)
             for method, clips in found.items()
-            if (curves := [m.curves[name] for m in clips if name in m.curves])
+            if (curves := [of_clip[name] for of_clip in clips if name in of_clip])
         }
         if lines:
             scored = measure.scored(softmax, column)

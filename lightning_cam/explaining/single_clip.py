@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from lightning_cam.attribution import Attribution, Explainable, Explanation
-from lightning_cam.errors import ConfigError, VideoReadError
+from lightning_cam.attribution import Attribution, Explainable
+from lightning_cam.errors import VideoReadError, WriteError, why
 from lightning_cam.explaining.clip_drawing import clip_extras, clip_frames, clip_views, draw_clip
 from lightning_cam.explaining.clip_explanations import (
-    Spectra,
     explain_clip,
     explain_spectra,
     network_outputs,
     true_label,
 )
-from lightning_cam.explaining.clip_files import ClipFiles, write_clip
+from lightning_cam.explaining.clip_files import write_clip
+from lightning_cam.explaining.clip_results import ClipResult
 from lightning_cam.explaining.clip_sources import ClipSource
 from lightning_cam.explaining.measured_files import RunMeasurements, page_measures
 from lightning_cam.explaining.score_tables import page_scores, relevance_rows, score_rows
@@ -35,6 +35,7 @@ class ClipRequest:
     Attributes:
         task: the network, on its device.
         data: its data module.
+        measurements: what is measured.
         methods: name -> method.
         target: the column, None for each clip's own.
         against: the class to set it against, None for none.
@@ -44,6 +45,7 @@ class ClipRequest:
 
     task: Task
     data: object
+    measurements: RunMeasurements
     methods: Mapping[str, Attribution]
     target: int | None
     against: int | None
@@ -51,87 +53,77 @@ class ClipRequest:
     fps: float
 
 
-@dataclass
-class Collected:
-    """The results of the clips so far.
+@dataclass(frozen=True)
+class Skip:
+    """Why a clip is not on the page.
 
     Attributes:
-        measurements: of the maps.
-        entries: of the page, one a clip.
-        rows: of scores.csv.
-        curves: of relevance.csv.
-        unreadable: clip -> why it cannot be read.
-        same: clip -> why it has no contrast.
+        kind: "unreadable", "same" (its class cannot be set against itself), or "failed".
+        reason: in one line.
     """
 
-    measurements: RunMeasurements
-    entries: list[ReportEntry] = field(default_factory=list)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    curves: list[dict[str, Any]] = field(default_factory=list)
-    unreadable: dict[str, str] = field(default_factory=dict)
-    same: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def skipped(self) -> dict[str, str]:
-        """Clip -> why it is not on the page."""
-        return self.unreadable | self.same
+    kind: str
+    reason: str
 
 
-def process_clip(request: ClipRequest, source: ClipSource, collected: Collected) -> None:
-    """Read a clip and explain it, or note why not."""
-    title = source.title
+def process_clip(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
+    """Read a clip, explain it, draw it and measure it; whatever it raises is a reason to skip it.
+
+    Raises:
+        WriteError: a file cannot be written, which the next clip would meet as well.
+    """
     try:
-        batch = source.read()
-        if batch["error"][0]:
-            collected.unreadable[title] = batch["error"][0]
-            return
-        frames = _frames(request.data, batch)
+        return _process(request, source)
+    except WriteError:
+        raise
     except VideoReadError as error:
-        collected.unreadable[title] = str(error)
-        return
+        return Skip("unreadable", why(error))
+    except Exception as error:
+        return Skip("failed", why(error))
+
+
+def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
+    batch = source.read()
+    if batch["error"][0]:
+        return Skip("unreadable", batch["error"][0])
+    frames = _frames(request.data, batch)
     model = request.task.explainable(batch)
     clip = batch["video"].to(request.task.device)
     target = request.target
     if request.against is not None:
         target = _contrasted(model, clip, batch, target)
         if target == request.against:
-            collected.same[title] = f"{model.name(target)} cannot be set against itself"
-            return
-    try:
-        explanations = explain_clip(model, request.methods, clip, target, against=request.against)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    spectra = explain_spectra(model, clip, request.data, next(iter(explanations.values())).target)
+            return Skip("same", f"{model.name(target)} cannot be set against itself")
+    missing: dict[str, str] = {}
+
+    def on_error(name: str, error: Exception) -> None:
+        missing[name] = why(error)
+
+    explanations = explain_clip(
+        model, request.methods, clip, target, on_error, against=request.against
+    )
+    if not explanations:
+        return Skip("failed", "; ".join(f"{name}: {said}" for name, said in missing.items()))
+    first = next(iter(explanations.values()))
+    spectra = explain_spectra(model, clip, request.data, first.target, on_error)
     views, extras = clip_views(request.data, batch["video"]), clip_extras(request.task, batch)
     figure = draw_clip(
-        model, explanations, frames, batch, title, spectra=spectra, views=views, extras=extras
-    )
+        model, explanations, frames, batch, source.title, spectra=spectra, views=views,
+        extras=extras,
+    )  # fmt: skip
     files = write_clip(request.folder, figure, explanations, batch, request.fps, spectra=spectra)
-    numbers, curves = _measure(model, explanations, clip, batch, spectra, files, collected)
-    paths = (files.video, files.sheet, files.arrays)
-    collected.entries.append(
-        ReportEntry.of(figure, *paths, fps=request.fps, scores=numbers, curves=curves)
-    )
-
-
-def _measure(
-    model: Explainable,
-    explanations: Mapping[str, Explanation],
-    clip: torch.Tensor,
-    batch: Batch,
-    spectra: Spectra,
-    files: ClipFiles,
-    collected: Collected,
-) -> tuple[dict[str, str], Path | None]:
-    """Add a clip's rows to the tables: its numbers for the page, and the image of its curves."""
-    plot = files.sheet.with_name(f"{files.sheet.stem}.curves.png")
-    measured = collected.measurements.clip(model, explanations, clip, batch, plot)
+    measured = request.measurements.clip(model, explanations, clip, batch, files.curves)
     scored = list(score_rows(model, measured.explanations, batch, spectra, measured.found))
-    collected.rows += scored
-    collected.curves += relevance_rows(model, explanations, batch, spectra)
     own = [row for row in scored if row["method"] in explanations]
-    shown = page_measures(scored, collected.measurements.measures, measured.found)
-    return page_scores(own) | shown, measured.figure
+    shown = page_scores(own) | page_measures(scored, request.measurements.measures, measured.found)
+    paths = (files.video, files.sheet, files.arrays)
+    return ClipResult(
+        ReportEntry.of(figure, *paths, fps=request.fps, scores=shown, curves=measured.figure),
+        scored,
+        list(relevance_rows(model, explanations, batch, spectra)),
+        measured.kept,
+        missing,
+    )
 
 
 def _contrasted(

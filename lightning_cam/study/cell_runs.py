@@ -18,12 +18,13 @@ from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import UserError
 from lightning_cam.explaining.clip_explanations import network_outputs, probabilities
 from lightning_cam.explaining.explain_command import on_device
+from lightning_cam.explaining.journal import Journal
 from lightning_cam.explaining.score_tables import one_row
 from lightning_cam.metrics import Explained, Measured, measure
 from lightning_cam.progress import progress
 from lightning_cam.study.design import CELL_COLUMNS, Design
 from lightning_cam.study.design_parts import Cell
-from lightning_cam.study.journal import CellKey, Journal, StudyRow
+from lightning_cam.study.journal import CellKey, StudyRow
 from lightning_cam.study.networks import Network
 
 _DIGITS = 5  # of a curve's points; areas are kept as they are

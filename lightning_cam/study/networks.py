@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from lightning_cam.attribution.guard import unwrap
 from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.errors import ConfigError, DataError
 from lightning_cam.explaining.clip_sources import open_split, spread_evenly
+from lightning_cam.files import digest
 from lightning_cam.interfaces import (
     HasInputs,
     HasSpectrum,
@@ -115,7 +115,7 @@ def _open(
         kind=kind,
         trained=_spectrum(data),
         path=Path(path),
-        digest=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+        digest=digest(path),
         run=str(info["run"].get("name", "")),
         task=as_task(task),
         dataset=dataset,

@@ -14,6 +14,7 @@ from rich.console import Console
 import lightning_cam
 from lightning_cam.errors import ConfigError, DataError
 from lightning_cam.explaining.explain_settings import check_study
+from lightning_cam.explaining.journal import Journal
 from lightning_cam.study.cell_runs import (
     StudyProblems,
     WorkItem,
@@ -22,7 +23,7 @@ from lightning_cam.study.cell_runs import (
     work_items,
 )
 from lightning_cam.study.design import Design
-from lightning_cam.study.journal import Journal, read_journal, same_study
+from lightning_cam.study.journal import read_journal, same_study
 from lightning_cam.study.networks import Network, open_networks
 from lightning_cam.study.results import Results
 from lightning_cam.study.study_files import write_study

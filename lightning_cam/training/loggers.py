@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from lightning_cam.errors import UnknownNameError
-from lightning_cam.files import write_text
+from lightning_cam.files import make_folder, write_text
 from lightning_cam.training.runs import Run
 
 KINDS = ("wandb", "csv", "none")
@@ -65,7 +65,7 @@ def _start_wandb(
     note = run.folder / "wandb_id.txt"
     if not note.exists():
         write_text(note, secrets.token_hex(4), sync=True)  # half an id would be another run's
-    (run.folder / "wandb").mkdir(exist_ok=True)
+    make_folder(run.folder / "wandb", "runs=DIR")
     experiment = wandb.init(
         name=f"{name} {run.folder.name}",
         dir=run.folder,

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from lightning_cam.errors import CheckpointError, ConfigError, UnknownNameError, UserError
+from lightning_cam.files import make_folder
 from lightning_cam.training import checkpoint
 
 # How the first process tells the others of a DDP run where it works.
@@ -94,14 +95,14 @@ def _in_job(runs: Path, step: int | None) -> Run:
         folder = _next_in_turn(job, restart)
     else:
         folder = job.with_name(f"{job.name}-{step}") if step else job
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, "runs=DIR")
     return _newest_in(folder) if restart else Run(folder)
 
 
 def _next_in_turn(job: Path, restart: int) -> Path:
     for n in range(1, 1000):
         folder = job.with_name(f"{job.name}-batch-{n}")
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, "runs=DIR")
         with suppress(FileExistsError):  # taken by an earlier command since the (re)start
             (folder / f".restart-{restart}").touch(exist_ok=False)
             return folder
@@ -121,8 +122,12 @@ def writable(folder: Path) -> Path:
         UserError: it cannot.
     """
     folder = folder.absolute()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
+    try:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        fits = there.is_dir() and os.access(there, os.W_OK)
+    except OSError:  # a name that is too long, for example
+        fits = False
+    if not fits:
         raise UserError(f"cannot write to {folder}; choose out=DIR")
     return folder
 
@@ -152,8 +157,7 @@ def _fresh(runs: Path) -> Path:
     for n in range(1, 1000):
         folder = runs / (stamp if n == 1 else f"{stamp}-{n}")
         try:
-            folder.mkdir(parents=True)
-            return folder
+            return make_folder(folder, "runs=DIR", new=True)
         except FileExistsError:
             continue  # another run began in this second
     raise ConfigError(f"cannot make a new folder in {runs}")

@@ -40,6 +40,7 @@ def write_report(
     title: str = "lightning_cam explanations",
     summary: Mapping[str, str] | None = None,
     skipped: Mapping[str, str] | None = None,
+    missing: Mapping[str, str] | None = None,
     downloads: Sequence[str | Path] = (),
     groups: Sequence[str] = (),
     figure: str | Path | None = None,
@@ -55,6 +56,7 @@ def write_report(
         summary: what was done, name -> text (checkpoint, model, methods, command, date ...);
             "command" is set in a fixed-width font.
         skipped: clip -> one line that says why it is missing.
+        missing: map of a clip that is there -> one line that says why the map is missing.
         downloads: more files to link to, such as scores.csv.
         groups: of `viz.OUTCOMES`; the clips stand below such headings, in this order, any others
             after them. Without it there are no headings.
@@ -68,17 +70,17 @@ def write_report(
         FileNotFoundError: a file is missing.
     """
     folder = Path(folder)
-    entries, skipped = list(entries), skipped or {}
+    entries, skipped, missing = list(entries), skipped or {}, missing or {}
     all_clips = _figure(folder, figure, "Curves of the measures, all clips", "open")
     return write_page(
         folder,
         f"{all_clips}\n{_cards(folder, entries, groups)}",
         title=title,
-        counts=_counts(entries, skipped),
+        counts=_counts(entries, skipped, missing),
         summary=summary,
         downloads=downloads,
         tools=len(entries) > 1,
-        below=_skipped(skipped),
+        below=_left_out("Skipped clips", skipped) + _left_out("Missing maps", missing),
     )
 
 
@@ -156,13 +158,17 @@ def _figure(folder: Path, path: str | Path | None, title: str, state: str = "") 
     return f'<details class="curves" {state}><summary>{escape(title)}</summary>{image}</details>'
 
 
-def _counts(entries: Sequence[ReportEntry], skipped: Mapping[str, str]) -> str:
+def _counts(
+    entries: Sequence[ReportEntry], skipped: Mapping[str, str], missing: Mapping[str, str]
+) -> str:
     judged = [entry.right for entry in entries if entry.right is not None]
     parts = [f"{len(entries)} clip{'s' * (len(entries) != 1)}"]
     if judged:
         parts.append(f"{sum(judged)} of {len(judged)} predicted right")
     if skipped:
         parts.append(f"{len(skipped)} skipped")
+    if missing:
+        parts.append(f"{len(missing)} map{'s' * (len(missing) != 1)} missing")
     return " · ".join(parts)
 
 
@@ -175,13 +181,13 @@ def _definitions(items: Mapping[str, str]) -> str:
     )
 
 
-def _skipped(skipped: Mapping[str, str]) -> str:
-    if not skipped:
+def _left_out(heading: str, reasons: Mapping[str, str]) -> str:
+    if not reasons:
         return ""
     items = "\n".join(
-        f"<li><b>{escape(name)}</b> {escape(reason)}</li>" for name, reason in skipped.items()
+        f"<li><b>{escape(name)}</b> {escape(reason)}</li>" for name, reason in reasons.items()
     )
-    return f'<section class="skipped"><h2>Skipped clips</h2><ul>{items}</ul></section>'
+    return f'<section class="skipped"><h2>{heading}</h2><ul>{items}</ul></section>'
 
 
 def _cards(folder: Path, entries: Sequence[ReportEntry], groups: Sequence[str]) -> str:
