@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
+import os
 import re
 import shlex
 import shutil
@@ -15,6 +17,7 @@ COMMANDS = {
     "explain": "show where a trained network looks",
     "check": "check a data set before training on it",
 }
+READABLE = "lightning_cam.readable"  # how text is encoded that may hold odd file names
 _SCRIPTS = ("train.py", "explain.py")  # at the top of a clone
 _INSTALLED = "lightning-cam-"  # followed by the command
 
@@ -76,6 +79,35 @@ class UnknownNameError(UserError, ValueError):
         super().__init__(f"no {kind} {str(name)!r}; {hint}")
 
 
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """What an encoding cannot say: bytes of a file name that are not UTF-8 as `\\xe9`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    try:
+        return text.encode("ascii", "surrogateescape").decode(
+            "ascii", "backslashreplace"
+        ), error.end
+    except UnicodeEncodeError:
+        return text.encode("ascii", "backslashreplace").decode(), error.end
+
+
+codecs.register_error(READABLE, _in_ascii)
+
+
+def readable(text: str) -> str:
+    """Text that can be shown and written anywhere: bytes that are not UTF-8 escaped."""
+    return text.encode("utf-8", READABLE).decode()
+
+
+def why(error: BaseException) -> str:
+    """What was raised, in one line: an error of the user in its words, others with their type."""
+    said = " ".join(str(error).split())[:300]
+    if isinstance(error, UserError):
+        return said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
 def clone() -> Path | None:
     """The folder of `train.py` or `explain.py` where one of them is running, else None."""
     script = Path(sys.argv[0])
@@ -112,6 +144,16 @@ def quoted(key: str, value: str | Path) -> str:
         return f"{key}={value}"
     escaped = value.replace('"', '\\"').replace("'", "'\\''")
     return f"'{key}=\"{escaped}\"'"
+
+
+def shell_word(word: str) -> str:
+    """A word as one types it in bash or zsh, whatever characters and bytes it has."""
+    if word.isprintable():
+        return shlex.quote(word)
+    plain = (
+        chr(b) if 32 <= b < 127 and b not in b"\\'" else f"\\x{b:02x}" for b in os.fsencode(word)
+    )
+    return f"$'{''.join(plain)}'"
 
 
 def _python() -> str:

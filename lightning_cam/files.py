@@ -5,21 +5,48 @@ from __future__ import annotations
 import csv
 import errno
 import fcntl
+import hashlib
 import io
 import os
 import re
 import secrets
+import socket
 import stat
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lightning_cam.errors import WriteError
+from lightning_cam.errors import READABLE, WriteError
 
-_PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
+_PART = re.compile(r"\.(.+)\.([\w-]+)-(\d+)-[0-9a-f]{8}\.part", re.ASCII)
+_PART_ENDS = 56  # bytes that the name of a part file is longer, at most
+_DAY = 24 * 3600
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def make_folder(folder: str | Path, setting: str = "", *, new: bool = False) -> Path:
+    """Make a folder, and those above it; return its path. One that is there is left as it is.
+
+    Args:
+        folder: to make.
+        setting: what one sets to choose another, for the message: "out=DIR".
+        new: whether it must not be there yet.
+
+    Raises:
+        WriteError: it cannot be made.
+        FileExistsError: with `new`, it is there.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=not new)
+    except OSError as error:
+        if new and folder.is_dir():
+            raise
+        raise _cannot("make the folder", folder, error, setting) from error
+    return folder
 
 
 @contextmanager
@@ -64,9 +91,23 @@ def whole_file(path: str | Path, *, sync: bool = False) -> Iterator[BinaryIO]:
             part.unlink(missing_ok=True)
             os.close(lock)
     except OSError as error:
-        full = error.errno in _FULL
-        remedy = "free some space there" if full else "choose a place that can be written to"
-        raise WriteError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> WriteError:
+    """The error of the user that an error of the system is."""
+    return _cannot("write", path, error)
+
+
+def _cannot(what: str, path: Path, error: OSError, setting: str = "") -> WriteError:
+    if error.errno in _FULL:
+        remedy = "free some space there"
+    elif error.errno == errno.ENAMETOOLONG:
+        remedy = "choose a shorter name"
+    else:
+        remedy = "choose a place that can be written to"
+    remedy += f", {setting}" if setting else ""
+    return WriteError(f"cannot {what} {path}: {error.strerror or error}; {remedy}")
 
 
 def write_bytes(path: str | Path, data: bytes, *, sync: bool = False) -> Path:
@@ -77,8 +118,11 @@ def write_bytes(path: str | Path, data: bytes, *, sync: bool = False) -> Path:
 
 
 def write_text(path: str | Path, text: str, *, sync: bool = False) -> Path:
-    """Write a whole file in UTF-8, line ends as they are; return its path."""
-    return write_bytes(path, text.encode(), sync=sync)
+    """Write a whole file in UTF-8, line ends as they are; return its path.
+
+    Bytes of file names that are not UTF-8 stand in it as `\\xe9`.
+    """
+    return write_bytes(path, text.encode("utf-8", READABLE), sync=sync)
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Path:
@@ -91,16 +135,39 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequ
     return write_text(path, text.getvalue())
 
 
+def fitted(name: str, room: int) -> str:
+    """A name of at most `room` bytes: a longer one is cut, and ends in a digest of the whole."""
+    raw = name.encode("utf-8", "surrogateescape")
+    if len(raw) <= room:
+        return name
+    digest = f"-{hashlib.sha256(raw).hexdigest()[:8]}"
+    return raw[: room - len(digest)].decode("utf-8", "ignore") + digest
+
+
+def digest(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, in hex."""
+    found = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
 def destination(path: Path) -> Path:
-    """The file that a part file was to become; any other file itself."""
+    """The file that a part file was to become, if the name is not cut; any other file itself."""
     part = _PART.fullmatch(path.name)
     return path.with_name(part[1]) if part else path
 
 
 def _new_part(path: Path) -> BinaryIO:
     """A part file that is locked for as long as this process has it open."""
+    longest = 255
+    with suppress(OSError, ValueError):
+        longest = os.pathconf(path.parent, "PC_NAME_MAX")
+    name = fitted(path.name, longest - _PART_ENDS)
     while True:
-        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        ending = f"{machine()}-{os.getpid()}-{secrets.token_hex(4)}.part"
+        part = path.with_name(f".{name}.{ending}")
         file = part.open("xb")
         with suppress(OSError):  # a file system without locks: leftovers stay there
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -109,11 +176,41 @@ def _new_part(path: Path) -> BinaryIO:
         file.close()
 
 
-@cache  # they are of processes that ended before this one wrote
-def _remove_leftovers(folder: Path) -> None:
-    """Remove part files of processes that were killed: those that nobody has locked."""
+def machine() -> str:
+    """The name of this machine, of at most 24 letters, digits and hyphens."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:24] or "unknown"
+
+
+def alive(pid: int) -> bool:
+    """Whether this machine has a process of this number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove part files of processes that were killed: those that nobody has locked.
+
+    Without locks, those of processes of this machine that are no more. Those of other machines,
+    where locks may not reach, have to be a day old as well.
+    """
     for part in folder.glob(".*.part"):
-        if destination(part) != part:
+        if found := _PART.fullmatch(part.name):
             with suppress(OSError), part.open("r+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                part.unlink()
+                here = found[2] == machine()
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    if not here or alive(int(found[3])):
+                        continue
+                if here or time.time() - part.stat().st_mtime > _DAY:
+                    part.unlink()
+
+
+_remove_leftovers = cache(remove_leftovers)  # they are of processes that ended before this
