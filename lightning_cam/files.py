@@ -43,7 +43,7 @@ def make_folder(folder: str | Path, setting: str = "", *, new: bool = False) -> 
     try:
         folder.mkdir(parents=True, exist_ok=not new)
     except OSError as error:
-        if new and folder.is_dir():
+        if new and isinstance(error, FileExistsError) and folder.is_dir():
             raise
         raise _cannot("make the folder", folder, error, setting) from error
     return folder

@@ -58,7 +58,7 @@ def command(main: Callable[[], Any], name: str) -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn errors of the user into one line on stderr and exit code 2.
+    """Turn errors of the user into one line on stderr and exit code 2, and Ctrl-C into 130.
 
     Used inside Hydra's main as well: an exception that left it would get lines of Hydra's own.
     """
@@ -69,6 +69,10 @@ def one_line_errors() -> Iterator[None]:
         sys.stdout.flush()
         sys.stderr.write(f"error: {' '.join(said.split())}\n")
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        sys.stderr.write("stopped\n")
+        sys.exit(130)
 
 
 def _check_shape(arguments: Sequence[str]) -> None:
