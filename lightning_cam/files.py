@@ -10,7 +10,9 @@ import io
 import os
 import re
 import secrets
+import socket
 import stat
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -19,8 +21,9 @@ from typing import Any, BinaryIO
 
 from lightning_cam.errors import READABLE, WriteError
 
-_PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
-_PART_ENDS = len("..01234567.part")  # bytes that the name of a part file is longer
+_PART = re.compile(r"\.(.+)\.([\w-]+)-(\d+)-[0-9a-f]{8}\.part", re.ASCII)
+_PART_ENDS = 56  # bytes that the name of a part file is longer, at most
+_DAY = 24 * 3600
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -40,7 +43,7 @@ def make_folder(folder: str | Path, setting: str = "", *, new: bool = False) -> 
     try:
         folder.mkdir(parents=True, exist_ok=not new)
     except OSError as error:
-        if new and folder.is_dir():
+        if new and isinstance(error, FileExistsError) and folder.is_dir():
             raise
         raise _cannot("make the folder", folder, error, setting) from error
     return folder
@@ -151,7 +154,7 @@ def digest(path: str | Path) -> str:
 
 
 def destination(path: Path) -> Path:
-    """The file that a part file was to become, unless its name is too long; others themselves."""
+    """The file that a part file was to become, if the name is not cut; any other file itself."""
     part = _PART.fullmatch(path.name)
     return path.with_name(part[1]) if part else path
 
@@ -163,7 +166,8 @@ def _new_part(path: Path) -> BinaryIO:
         longest = os.pathconf(path.parent, "PC_NAME_MAX")
     name = fitted(path.name, longest - _PART_ENDS)
     while True:
-        part = path.with_name(f".{name}.{secrets.token_hex(4)}.part")
+        ending = f"{machine()}-{os.getpid()}-{secrets.token_hex(4)}.part"
+        part = path.with_name(f".{name}.{ending}")
         file = part.open("xb")
         with suppress(OSError):  # a file system without locks: leftovers stay there
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -172,11 +176,41 @@ def _new_part(path: Path) -> BinaryIO:
         file.close()
 
 
-@cache  # they are of processes that ended before this one wrote
-def _remove_leftovers(folder: Path) -> None:
-    """Remove part files of processes that were killed: those that nobody has locked."""
+def machine() -> str:
+    """The name of this machine, of at most 24 letters, digits and hyphens."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:24] or "unknown"
+
+
+def alive(pid: int) -> bool:
+    """Whether this machine has a process of this number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove part files of processes that were killed: those that nobody has locked.
+
+    Without locks, those of processes of this machine that are no more. Those of other machines,
+    where locks may not reach, have to be a day old as well.
+    """
     for part in folder.glob(".*.part"):
-        if destination(part) != part:
+        if found := _PART.fullmatch(part.name):
             with suppress(OSError), part.open("r+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                part.unlink()
+                here = found[2] == machine()
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    if not here or alive(int(found[3])):
+                        continue
+                if here or time.time() - part.stat().st_mtime > _DAY:
+                    part.unlink()
+
+
+_remove_leftovers = cache(remove_leftovers)  # they are of processes that ended before this

@@ -144,6 +144,7 @@ def test_metrics_equal_those_by_hand(tmp_path, stage):
     }
     for k, name in enumerate(classes[:6]):
         expected[f"{stage}/acc/{name}"] = right[y == k].float().mean().item()
+    expected[f"{stage}/macro_acc"] = sum(expected[f"{stage}/acc/{c}"] for c in "abcdef") / 6
     assert found == pytest.approx(expected, rel=1e-5)
     image = Image.open(tmp_path / "confusion" / f"{stage}_epoch_000.png")
     assert min(image.size) > 300

@@ -59,7 +59,7 @@ def function(*names: str) -> Any:
 def a_value(kind: Any) -> Any:
     return next(
         value
-        for value in (3, True, "x", ["x", "y"], {"x": [0]}, object())
+        for value in (3, True, "x", ["x", "y"], [1, 2], {"x": [0]}, object())
         if checks._fits(value, kind)
     )
 
@@ -368,8 +368,11 @@ def test_every_kind_has_plain_words() -> None:
     assert {name for group in GROUPS.values() for name in group} > offers.EVERYDAY
 
 
+UNSET = {"monitor": None, "monitor_mode": None}
+
+
 @pytest.mark.parametrize("monitor", [("val/loss", "maximum"), ("val/loss",), "val/loss", ("a", 1)])
 def test_what_chooses_the_best_checkpoint_is_max_or_min(monitor: Any) -> None:
     with pytest.raises(ConfigError, match=r"Mine\.monitor must be .*'max' or 'min', such as"):
-        monitored(made(object, monitor=monitor))
-    assert monitored(made(object, monitor=("val/loss", "min"))) == ("val/loss", "min")
+        monitored(made(object, monitor=monitor), UNSET)
+    assert monitored(made(object, monitor=("val/loss", "min")), UNSET) == ("val/loss", "min")

@@ -111,12 +111,14 @@ def alone(monkeypatch) -> None:
 
 
 def checkpoint(path: Path, age: float, size: float = 1.0) -> Path:
+    """A file that is so many steps behind, written all the later."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"state_dict": {}, "epoch": 1, "global_step": 2, KEY: remembered()}, path)
+    step = 1000 - int(age)
+    torch.save({"state_dict": {}, "epoch": 1, "global_step": step, KEY: remembered()}, path)
     data = path.read_bytes()
     path.write_bytes(data[: int(size * len(data))])
-    now = time.time() - age
-    os.utime(path, (now, now))
+    then = time.time() - step
+    os.utime(path, (then, then))
     return path
 
 
@@ -129,7 +131,9 @@ def test_new_runs_never_share_a_folder(tmp_path: Path) -> None:
 def test_last_is_the_latest_run_with_a_readable_checkpoint(tmp_path: Path) -> None:
     checkpoint(tmp_path / "a" / "old" / "checkpoints" / "last.ckpt", age=500)
     good = checkpoint(tmp_path / "a" / "new" / "checkpoints" / "last.ckpt", age=100)
-    assert open_run(tmp_path, "a", "last") == Run(tmp_path / "a" / "new", good)
+    run = open_run(tmp_path, "a", "last")
+    assert (run.folder, run.resume) == (tmp_path / "a" / "new", good)
+    assert run.note == f"{run.folder} is the furthest of 2 runs"
     (tmp_path / "a" / "newest").mkdir()
     run = open_run(tmp_path, "a", "last")
     assert run.resume == good

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,24 @@ from lightning.pytorch import (
     Trainer,
     seed_everything,
 )
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.syntax import Syntax
 
 from lightning_cam.commands.common import plain_settings, quiet, short
+from lightning_cam.commands.stopped import StoppedError, fault, go_on, stopped_line
 from lightning_cam.commands.train_settings import (
     check_layers,
     check_settings,
     classes_of,
     filled,
     no_distributed_sweep,
+    sweeping,
     try_optimizer,
 )
-from lightning_cam.commands.trainer import make_trainer, monitored
-from lightning_cam.errors import command_line, quoted
+from lightning_cam.commands.trainer import make_trainer, monitored, to_try
+from lightning_cam.errors import ConfigError, command_line, quoted
 from lightning_cam.explaining.measured_files import EPOCH_COLUMNS
 from lightning_cam.explaining.measuring import build_measures
 from lightning_cam.files import write_text
@@ -45,13 +46,24 @@ from lightning_cam.interfaces import (
     is_offered,
 )
 from lightning_cam.training.build import build, rebuildable, strangers
+from lightning_cam.training.finite import FiniteLoss
+from lightning_cam.training.furthest import Length, furthest_first, progress
 from lightning_cam.training.loggers import make_logger
-from lightning_cam.training.runs import Run, discard, open_run, same_as_before, shared
+from lightning_cam.training.owner import owned
+from lightning_cam.training.runs import (
+    Run,
+    built_as_before,
+    discard,
+    open_run,
+    same_as_before,
+    shared,
+)
+from lightning_cam.training.saving import LAST, BestCheckpoint, LastCheckpoint
 from lightning_cam.training.skipped_clips import SkippedClips
 
 _KEYS = (
     "model", "task", "data", "trainer", "logger", "explain", "measure", "name", "seed", "resume",
-    "runs", "videos",
+    "runs", "videos", "monitor", "monitor_mode",
 )  # fmt: skip
 
 
@@ -66,6 +78,8 @@ class _Prepared:
         data: the LightningDataModule, set up.
         trainer: with its callbacks and its logger.
         skipped: counts the clips that could not be read.
+        loss: knows whether the loss was finite.
+        finished: a note if there is nothing left to train, else "".
     """
 
     config: Mapping[str, Any]
@@ -74,6 +88,8 @@ class _Prepared:
     data: LightningDataModule
     trainer: Trainer
     skipped: SkippedClips
+    loss: FiniteLoss
+    finished: str
 
 
 def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
@@ -92,8 +108,9 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
     config = plain_settings(cfg, _KEYS)
     check_settings(config)
     no_distributed_sweep(config)
-    run = open_run(config["runs"], config["name"], config["resume"])
-    with shared(run), quiet():
+    length = Length.of(config["trainer"])
+    run = open_run(config["runs"], config["name"], config["resume"], length)
+    with owned(run.folder) if _writes() else nullcontext(), shared(run), quiet():
         try:
             prepared = _prepare(config, run, callbacks)
         except BaseException:
@@ -103,12 +120,34 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
         _fit(prepared)
         if prepared.trainer.is_global_zero:
             _print_summary(prepared)
+            _check_finite(prepared)
     return run.folder
 
 
 def _writes() -> bool:
     """Whether this process is the one of its run that prints and writes."""
-    return all(os.environ.get(v, "0") == "0" for v in ("LOCAL_RANK", "SLURM_PROCID"))
+    ranks = ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID")
+    return all(os.environ.get(rank, "0") == "0" for rank in ranks)
+
+
+def _still_to_train(run: Run, length: Length) -> str:
+    """A note if a run is finished; else "".
+
+    Raises:
+        ConfigError: it is beyond the length that is asked for.
+    """
+    if run.resume is None or not length.reached(done := progress(run.resume)):
+        return ""
+    if length.epochs is not None and done.epochs > length.epochs:
+        raise ConfigError(
+            f"{run.folder} has been trained for {done.epochs} epochs, more than "
+            f"trainer.max_epochs={length.epochs}; to train on, set "
+            f"trainer.max_epochs={2 * done.epochs}; for a new run leave resume out"
+        )
+    return (
+        f"{run.folder} is finished: {done.epochs} epochs, {done.steps} steps; to train on, set "
+        f"trainer.max_epochs={2 * done.epochs}"
+    )
 
 
 def _prepare(config: dict[str, Any], run: Run, callbacks: Sequence[Callback]) -> _Prepared:
@@ -117,6 +156,7 @@ def _prepare(config: dict[str, Any], run: Run, callbacks: Sequence[Callback]) ->
     Raises:
         UserError: there is one.
     """
+    finished = _still_to_train(run, Length.of(config["trainer"]))
     if run.resume is not None:
         same_as_before(run, config)
     if _writes():
@@ -130,7 +170,9 @@ def _prepare(config: dict[str, Any], run: Run, callbacks: Sequence[Callback]) ->
     data.setup()
     classes = classes_of(data)
     channels = int(data.channels) if is_offered(data, HasChannels) else 3
-    config = filled(config, classes, channels)
+    config = filled(config, classes, channels, data)
+    if run.resume is not None:
+        built_as_before(run, config, classes)
     try_optimizer(config["task"])
     for part in ("task", "data"):
         rebuildable(config[part], part)
@@ -139,27 +181,33 @@ def _prepare(config: dict[str, Any], run: Run, callbacks: Sequence[Callback]) ->
     methods = build(config["explain"], where="explain")
     measures = build_measures(config["measure"], EPOCH_COLUMNS)
     check_layers(task, methods)
-    skipped = SkippedClips()
-    own = [skipped, *callbacks]
+    skipped, loss = SkippedClips(), FiniteLoss(to_try(config))
+    own = [skipped, loss, *callbacks]
     explained = {"methods": methods, "measures": measures} if methods else {}
-    trainer = make_trainer(config, explained, classes, monitored(task), run, own)
+    trainer = make_trainer(config, explained, classes, monitored(task, config), run, own)
     trainer.logger = None
     if not trainer.fast_dev_run:  # type: ignore[attr-defined]
         trainer.logger = make_logger(config["logger"], run, config["name"], config, _writes())
-    return _Prepared(config, run, task, data, trainer, skipped)
+    return _Prepared(config, run, task, data, trainer, skipped, loss, finished)
 
 
 def _fit(prepared: _Prepared) -> None:
-    """Train; after Ctrl-C print the command that goes on, and leave."""
+    """Train; after Ctrl-C print the command that goes on, and leave.
+
+    Raises:
+        StoppedError: the machine stopped it.
+    """
     run, trainer = prepared.run, prepared.trainer
     try:
         trainer.fit(prepared.task, prepared.data, ckpt_path=run.resume and str(run.resume))
     except SystemExit:  # how Lightning leaves after Ctrl-C
         if _writes():
-            again = [word for word in sys.argv[1:] if not word.startswith("resume=")]
-            resume = quoted("resume", short(run.folder))
-            print(f"\nstopped; to go on: {command_line('train', *map(shlex.quote, again), resume)}")
+            print(f"\n{stopped_line(run)}")
         sys.exit(130)
+    except (OSError, RuntimeError, MemoryError) as error:
+        if not (said := fault(error)):
+            raise
+        raise StoppedError(f"{said}; to go on: {go_on(run)}") from error
     finally:
         if isinstance(trainer.logger, WandbLogger):
             import wandb
@@ -178,15 +226,21 @@ def _show(config: dict[str, Any], run: Run) -> None:
 def _print_summary(prepared: _Prepared) -> None:
     """The last lines: what came out, where it lies, and what to run next."""
     config, run, data = prepared.config, prepared.run, prepared.data
-    saved = (c for c in prepared.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
-    best = next(saved, None)
-    found = Path((best and best.best_model_path) or run.checkpoints / "last.ckpt")
+    best = next(c for c in prepared.trainer.callbacks if isinstance(c, BestCheckpoint))  # type: ignore[attr-defined]
+    found = Path(best.best_model_path or run.checkpoints / LAST)
     print()
+    if prepared.finished:
+        print(prepared.finished)
     for reason, count in prepared.skipped.counts.items():
         print(f"skipped {count}x: {reason}")
     if is_offered(data, ReportsProblems) and data.problems:
         print(f"{len(data.problems)} problems with the data, the first is {data.problems[0]}")
-    if best is not None and best.best_model_score is not None:
+    if lost := prepared.loss.lost:
+        print(
+            f"not finite   the training loss of {lost.batches} batches, first at step {lost.step} "
+            f"(epoch {lost.epoch})"
+        )
+    if best.best_model_score is not None:
         print(f"best {best.monitor} {float(best.best_model_score):.3f} ({found.stem})")
     if not found.exists():
         print("nothing was saved")
@@ -198,3 +252,22 @@ def _print_summary(prepared: _Prepared) -> None:
     trust = sorted({*strangers(config["task"]), *strangers(config["data"])})
     more = [f"trust=[{','.join(trust)}]"] if trust else []
     print(f"next         {command_line('explain', quoted('ckpt', found), *more)}", flush=True)
+
+
+def _check_finite(prepared: _Prepared) -> None:
+    """A training whose network ends as no numbers is not a success, unless it is one of a sweep.
+
+    Raises:
+        StoppedError: it is such a one.
+    """
+    last = next(c for c in prepared.trainer.callbacks if isinstance(c, LastCheckpoint))  # type: ignore[attr-defined]
+    if not last.refused:
+        return
+    kept = furthest_first(prepared.run.checkpoints)
+    said = f"the network broke while training: {last.refused}; try {prepared.loss.to_try}"
+    if kept:
+        said += f"; what was saved before is whole: {short(kept[0][1])}"
+    if sweeping():
+        print(said, flush=True)
+    else:
+        raise StoppedError(said)

@@ -14,7 +14,7 @@ from lightning_cam.attribution import Attribution, LayerAttribution
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_clips, check_fps
-from lightning_cam.interfaces import HasClasses, is_offered
+from lightning_cam.interfaces import HasClassCounts, HasClasses, is_offered
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.tasks.schedules import build_schedule
 from lightning_cam.training.build import TARGET, build
@@ -59,9 +59,13 @@ def check_settings(config: dict[str, Any]) -> None:
     check_fps(config["videos"].get("fps"), "videos.fps")
 
 
+def sweeping() -> bool:
+    """Whether this is one of several runs (-m)."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
 def no_distributed_sweep(config: Mapping[str, Any]) -> None:
-    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if sweeping and config["trainer"].get("strategy") != "auto":
+    if sweeping() and config["trainer"].get("strategy") != "auto":
         raise ConfigError(
             "a sweep (-m) cannot use trainer.strategy=ddp: every process would sweep again; "
             "start one run after the other, or a SLURM job array"
@@ -133,11 +137,26 @@ def classes_of(data: object) -> Sequence[str]:
     return list(data.classes)
 
 
-def filled(config: dict[str, Any], classes: Sequence[str], channels: int) -> dict[str, Any]:
-    """The configuration with what only the data know filled in."""
+def filled(
+    config: dict[str, Any], classes: Sequence[str], channels: int, source: object = None
+) -> dict[str, Any]:
+    """The configuration with what only the data know filled in.
+
+    Args:
+        config: the settings.
+        classes: names of the classes.
+        channels: of a clip.
+        source: the data module, which is asked how many clips each class has where weights shall
+            balance them.
+
+    Raises:
+        ConfigError: it does not say.
+    """
     task, data = dict(config["task"]), dict(config["data"])
     if "classes" in task:
         task["classes"] = task["classes"] or list(classes)
+    if task.get("class_weights") == "balanced":
+        task["class_weights"] = _balancing(source)
     model = task.get("model")
     if isinstance(model, dict):
         outputs = len(classes)  # two names: ours, torchvision's
@@ -147,3 +166,16 @@ def filled(config: dict[str, Any], classes: Sequence[str], channels: int) -> dic
     if "classes" in data:  # a rebuilt model then needs no data to know its classes
         data["classes"] = list(classes)
     return {**config, "task": task, "data": data}
+
+
+def _balancing(data: object) -> list[float]:
+    """Weights by which all classes have the same share of the loss: N / (K n_k), as scikit-learn's.
+
+    Raises:
+        ConfigError: the data do not count their clips, or a class has none.
+    """
+    counts = list(data.class_counts) if is_offered(data, HasClassCounts) else []
+    if not counts or not all(counts):
+        reason = "a class has no training clips" if counts else "the data have no `class_counts`"
+        raise ConfigError(f"task.class_weights=balanced: {reason}; set task.class_weights=null")
+    return [sum(counts) / (len(counts) * count) for count in counts]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_cam.errors import ConfigError
@@ -18,31 +17,59 @@ from lightning_cam.training.build import TARGET, build
 from lightning_cam.training.checkpoint import AtomicCheckpointIO, Remember
 from lightning_cam.training.reproducible import EpochLines, ReseedEpochs
 from lightning_cam.training.runs import Run
+from lightning_cam.training.saving import BestCheckpoint, LastCheckpoint
 
+# What is better of metrics, by what their names hold.
+_BETTER = ((r"loss$|error$|_rel$|rmse|/ate$", "min"), (r"acc$|/acc/|/top5$", "max"))
 _DEVICE = r"\b(accelerator|backend|cuda|gpus?)\b|xla"
 
 
-def monitored(task: object) -> tuple[str, str]:
+def monitored(task: object, settings: Mapping[str, Any]) -> tuple[str, str]:
     """The metric that chooses the best checkpoint, and whether it is to be "max" or "min".
 
+    Args:
+        task: whose own choice it is where nothing is set.
+        settings: `monitor` and `monitor_mode`.
+
     Raises:
-        ConfigError: the task says neither.
+        ConfigError: neither says what, or nobody knows which of two values is better.
     """
-    if not is_offered(task, Monitored):
-        return "val/acc", "max"
-    monitor = task.monitor
-    if not _is_monitor(monitor):
+    metric, mode = settings["monitor"], settings["monitor_mode"]
+    own = task.monitor if is_offered(task, Monitored) else ("val/acc", "max")
+    if not _is_monitor(own):
         raise ConfigError(
             f"{type(task).__name__}.monitor must be the name of a logged metric and 'max' or "
-            f"'min', such as ('val/loss', 'min'), got {monitor!r}"
+            f"'min', such as ('val/loss', 'min'), got {own!r}"
         )
-    return monitor
+    if mode not in (None, "max", "min"):
+        raise ConfigError(f"monitor_mode={mode} must be max or min")
+    if metric is None or metric == own[0]:
+        return own[0], mode or own[1]
+    mode = mode or next((best for end, best in _BETTER if re.search(end, str(metric))), None)
+    if mode is None:
+        raise ConfigError(f"is more of {metric} better, or less? add monitor_mode=max (or min)")
+    return str(metric), mode
 
 
 def _is_monitor(value: object) -> bool:
     if not isinstance(value, tuple | list) or len(value) != 2:
         return False
     return isinstance(value[0], str) and value[1] in ("max", "min")
+
+
+def to_try(config: Mapping[str, Any]) -> str:
+    """What to try where the training loss is not finite, in words that follow "try"."""
+    optimizer = config["task"].get("optimizer")
+    rate = optimizer.get("lr") if isinstance(optimizer, Mapping) else None
+    found = [f"task.optimizer.lr={rate / 10:g}"] if isinstance(rate, float | int) else []
+    if config["trainer"].get("gradient_clip_val") is None:
+        found.append("trainer.gradient_clip_val=1.0")
+    if config["trainer"].get("precision") == "16-mixed":
+        found.append("trainer.precision=bf16-mixed")
+    if not found:
+        found.append("a smaller learning rate")
+    stop = "trainer.detect_anomaly=true, which stops at the operation it comes from"
+    return f"{', '.join(found)}, or {stop}"
 
 
 def make_trainer(
@@ -77,7 +104,8 @@ def make_trainer(
             ReseedEpochs(config["seed"]),
             TQDMProgressBar() if sys.stdout.isatty() else EpochLines(),
             _remember(config, classes),
-            *_savers(run, *monitor),
+            BestCheckpoint(run.checkpoints, *monitor),
+            LastCheckpoint(run.checkpoints),
             *([LearningRateMonitor("step")] if logs else []),
             *([_explainer(config["videos"], explained)] if explained else []),
         ],
@@ -100,16 +128,6 @@ def _remember(config: Mapping[str, Any], classes: Sequence[str]) -> Remember:
     """Writes into checkpoints how task and data are built, and what else explaining needs."""
     facts = {key: config[key] for key in ("name", "seed", "explain")}
     return Remember(config["task"], config["data"], classes, facts)
-
-
-def _savers(run: Run, metric: str, mode: str) -> list[ModelCheckpoint]:
-    """Two: the best epoch, and the last. `save_last` would write only when the best improves."""
-    save = partial(ModelCheckpoint, dirpath=run.checkpoints, enable_version_counter=False)
-    # A name without "=", so that it can be passed to ckpt=.
-    best = save(
-        filename="epoch_{epoch:03d}", auto_insert_metric_name=False, monitor=metric, mode=mode
-    )
-    return [best, save(filename="last", save_on_train_epoch_end=True)]
 
 
 def _explainer(videos: Mapping[str, Any], explained: Mapping[str, Any]) -> Callback:

@@ -43,6 +43,7 @@ _IN_WORDS = {
     int: "a whole number",
     bool: "true or false",
     Sequence[str]: "a list or tuple of names",
+    Sequence[int]: "a list or tuple of whole numbers",
     Sequence[Any]: "a list or tuple",
     Mapping[str, Sequence[int]]: "a mapping from names to lists of numbers",
     tuple[str, str]: "a pair of names",

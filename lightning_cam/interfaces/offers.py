@@ -78,6 +78,16 @@ class HasClasses(Protocol):
 
 
 @runtime_checkable
+class HasClassCounts(Protocol):
+    """Data that know how many clips they have, as weights that balance classes need."""
+
+    @property
+    def class_counts(self) -> Sequence[int]:
+        """Training clips of each class, in the order of the labels."""
+        ...
+
+
+@runtime_checkable
 class OpensParts(Protocol):
     """Data whose clips `explain.py` can explain."""
 
@@ -324,6 +334,7 @@ SHOWN_OF_DATA = (ShowsFrames, HasSpectra, HasViews)
 DATA = (
     *SHOWN_OF_DATA,
     HasClasses,
+    HasClassCounts,
     OpensParts,
     ReadsFiles,
     HasRoot,

@@ -9,7 +9,7 @@ to the same folder.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +22,9 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from lightning_cam.errors import CheckpointError, ConfigError, UnknownNameError, UserError
 from lightning_cam.files import make_folder
-from lightning_cam.training import checkpoint
+from lightning_cam.training import checkpoint, owner
+from lightning_cam.training.finite import lost_weight
+from lightning_cam.training.furthest import UNKNOWN, Length, Progress, furthest_first
 
 # How the first process tells the others of a DDP run where it works.
 FOLDER_VARIABLE, RESUME_VARIABLE = "LIGHTNING_CAM_RUN", "LIGHTNING_CAM_RESUME"
@@ -32,6 +34,9 @@ _NO_STEP = 2**31
 
 # What may differ between a run and its continuation.
 _FREE = ("data.root", "data.num_workers", "data.cache")
+_FIXED = ("model", "task", "data", "seed", "monitor", "monitor_mode")
+_ENDLESS = Length()
+_PLACE = "runs=DIR or name=NAME"
 
 
 @dataclass(frozen=True)
@@ -47,16 +52,21 @@ class Run:
         return self.folder / "checkpoints"
 
 
-def open_run(root: str | Path, name: str, resume: str | None = None) -> Run:
+def open_run(
+    root: str | Path, name: str, resume: str | None = None, length: Length = _ENDLESS
+) -> Run:
     """Make or find the folder of a run.
 
     Args:
         root: where runs are kept.
         name: of the experiment.
-        resume: None, a checkpoint (or run folder), or `"last"`: the latest run of this name.
+        resume: None, a checkpoint (or run folder), or `"last"`: the run of this name that is
+            furthest, by its checkpoints, of those that are not finished.
+        length: when a run is finished.
 
     Raises:
         CheckpointError, ConfigError: nothing to resume.
+        WriteError: the folder cannot be made.
     """
     told = os.environ.get(FOLDER_VARIABLE)
     if told and "LOCAL_RANK" in os.environ:
@@ -64,7 +74,7 @@ def open_run(root: str | Path, name: str, resume: str | None = None) -> Run:
         return Run(Path(told), Path(path) if path else None)
     runs = Path(root) / name
     if resume == "last":
-        return _latest(runs)
+        return _furthest(runs, length)
     if resume is not None:
         return _named(Path(resume), runs)
     step = int(os.environ.get("SLURM_STEP_ID", _NO_STEP))
@@ -95,14 +105,14 @@ def _in_job(runs: Path, step: int | None) -> Run:
         folder = _next_in_turn(job, restart)
     else:
         folder = job.with_name(f"{job.name}-{step}") if step else job
-        make_folder(folder, "runs=DIR")
+        make_folder(folder, _PLACE)
     return _newest_in(folder) if restart else Run(folder)
 
 
 def _next_in_turn(job: Path, restart: int) -> Path:
     for n in range(1, 1000):
         folder = job.with_name(f"{job.name}-batch-{n}")
-        make_folder(folder, "runs=DIR")
+        make_folder(folder, _PLACE)
         with suppress(FileExistsError):  # taken by an earlier command since the (re)start
             (folder / f".restart-{restart}").touch(exist_ok=False)
             return folder
@@ -157,14 +167,16 @@ def _fresh(runs: Path) -> Path:
     for n in range(1, 1000):
         folder = runs / (stamp if n == 1 else f"{stamp}-{n}")
         try:
-            return make_folder(folder, "runs=DIR", new=True)
+            return make_folder(folder, _PLACE, new=True)
         except FileExistsError:
             continue  # another run began in this second
     raise ConfigError(f"cannot make a new folder in {runs}")
 
 
-def _latest(runs: Path) -> Run:
-    folders = [f for f in runs.iterdir() if f.is_dir()] if runs.is_dir() else []
+def _furthest(runs: Path, length: Length) -> Run:
+    folders: list[Path] = []
+    with suppress(OSError):  # none of this name, or no name for a folder
+        folders = [f for f in runs.iterdir() if f.is_dir()]
     if not folders:
         names = (
             [f.name for f in runs.parent.iterdir() if f.is_dir()] if runs.parent.is_dir() else []
@@ -173,33 +185,51 @@ def _latest(runs: Path) -> Run:
             raise UnknownNameError("run", runs.name, sorted(names))
         raise ConfigError(f"no run to resume in {runs.parent}; leave resume out")
     notes = []
-    for folder in sorted(folders, key=_last_active, reverse=True):
+    for folder in _furthest_runs(folders, length):
         run = _newest_in(folder)
         notes += [run.note] if run.note else []
         if run.resume is not None:
+            if len(folders) > 1:
+                notes.append(f"{folder} is the furthest of {len(folders)} runs")
+                begun = [str(f) for f in folders if not any(f.rglob("*.ckpt"))]
+                notes += [f"{', '.join(begun)} has no checkpoint"] if begun else []
             return Run(folder, run.resume, "; ".join(notes))
         notes.append(f"{folder} has no checkpoint")
-    newest = max(folders, key=_last_active)
+    newest = max(folders, key=lambda folder: folder.name)  # its date and time, or job
     return Run(newest, None, "; ".join([*notes, f"starting from the beginning in {newest}"]))
 
 
-def _last_active(folder: Path) -> float:
-    files = folder.rglob("*.ckpt")
-    return max([folder.stat().st_mtime, *(file.stat().st_mtime for file in files)])
+def _furthest_runs(folders: Sequence[Path], length: Length) -> list[Path]:
+    """The furthest first, finished ones last."""
+
+    def order(folder: Path) -> tuple[bool, Progress, str]:
+        checkpoints = furthest_first(folder)
+        done = checkpoints[0][0] if checkpoints else Progress(-2, -2)
+        return not length.reached(done), done, folder.name
+
+    return sorted(folders, key=order, reverse=True)
 
 
 def _newest_in(folder: Path) -> Run:
-    """The newest checkpoint of a run that can be read; the note names those that cannot."""
-    skipped = []
-    files = folder.rglob("*.ckpt")
-    for file in sorted(files, key=lambda f: (f.stat().st_mtime_ns, f.name), reverse=True):
+    """The furthest checkpoint of a run that can be read; the note names those that cannot."""
+    skipped: list[str] = []
+    sound: list[Path] = []
+    for done, file in sorted(furthest_first(folder), key=lambda found: found[0] != UNKNOWN):
+        if done != UNKNOWN and sound:  # one is enough, and all that are broken are named
+            continue
         try:
-            checkpoint.load(file)
+            _check_sound(file)
         except CheckpointError as error:
             skipped.append(f"skipped {error}")
         else:
-            return Run(folder, file, "; ".join(skipped))
-    return Run(folder, None, "; ".join(skipped))
+            sound.insert(0, file) if done != UNKNOWN else sound.append(file)
+    return Run(folder, sound[0] if sound else None, "; ".join(skipped))
+
+
+def _check_sound(file: Path) -> None:
+    """Raise a CheckpointError for a checkpoint that no training can go on from."""
+    if lost := lost_weight(checkpoint.load(file)["state_dict"]):
+        raise CheckpointError(f"{file}: {lost}; take another checkpoint")
 
 
 def _named(path: Path, runs: Path) -> Run:
@@ -210,7 +240,7 @@ def _named(path: Path, runs: Path) -> Run:
             raise CheckpointError(f"no readable checkpoint in {path}")
         path, note = newest.resume, newest.note
     else:
-        checkpoint.load(path)
+        _check_sound(path)
     folder = run_folder(path)
     if (folder / "config.yaml").exists():
         return Run(folder, path, note)
@@ -221,8 +251,10 @@ def _named(path: Path, runs: Path) -> Run:
 def discard(run: Run) -> None:
     """Remove the folder of a run that failed before it began, unless there is anything in it."""
     with suppress(OSError):
-        if {file.name for file in run.folder.iterdir()} <= {"config.yaml"}:
-            (run.folder / "config.yaml").unlink(missing_ok=True)
+        begun = {"config.yaml", owner.FILE}
+        if {file.name for file in run.folder.iterdir()} <= begun:
+            for name in begun:
+                (run.folder / name).unlink(missing_ok=True)
             run.folder.rmdir()
             run.folder.parent.rmdir()  # if this was the first run of its name
 
@@ -253,11 +285,44 @@ def same_as_before(run: Run, config: Mapping[str, Any]) -> None:
         built = {**memory["run"], "task": memory["task"], "data": memory["data"]}
         old = new | {key: v for key, v in leaves(built) if new.get(key) is not None}
     for key in sorted(old.keys() | new.keys()):
-        fixed = key.split(".")[0] in ("model", "task", "data", "seed") and key not in _FREE
+        fixed = key.split(".")[0] in _FIXED and key not in _FREE
         if fixed and old.get(key) != new.get(key):
             raise ConfigError(
                 f"{run.resume or run.folder} was trained with {key}={old.get(key)}, not "
                 f"{new.get(key)}; resume with the same settings or leave resume out for a new run"
+            )
+
+
+def built_as_before(run: Run, config: Mapping[str, Any], classes: Sequence[str]) -> None:
+    """The same for what the data fill in: their classes, their channels, how many clips they have.
+
+    Args:
+        run: with the checkpoint it goes on from.
+        config: the settings, filled in.
+        classes: of the data as they are now.
+
+    Raises:
+        ConfigError: the network would be another.
+    """
+    assert run.resume is not None
+    memory = checkpoint.load(run.resume)[checkpoint.KEY]
+    remedy = "put the data back as they were, or leave resume out for a new run"
+    known = memory.get("classes")
+    if isinstance(known, list) and known != list(classes):
+        more = [name for name in classes if name not in known]
+        less = [name for name in known if name not in classes]
+        parts = [f"have {', '.join(more)} besides"] if more else []
+        parts += [f"lack {', '.join(map(str, less))}"] if less else []
+        raise ConfigError(
+            f"the data are not those that {run.resume} was trained on: they "
+            f"{' and '.join(parts) or 'have their classes in another order'}; {remedy}"
+        )
+    was = dict(leaves(checkpoint.plain_copy({key: memory[key] for key in ("task", "data")})))
+    now = dict(leaves(checkpoint.plain_copy({key: config[key] for key in ("task", "data")})))
+    for key in sorted(was.keys() & now.keys()):
+        if key not in _FREE and was[key] != now[key]:
+            raise ConfigError(
+                f"{run.resume} was trained with {key}={was[key]}, not {now[key]}; {remedy}"
             )
 
 

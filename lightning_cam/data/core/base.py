@@ -94,6 +94,10 @@ class ClipDataModule(LightningDataModule):
     def _require(self, part: str) -> None:
         """Raise a DataError for a part without any clip."""
 
+    def _balanced_labels(self) -> Sequence[int] | None:
+        """The class of every training clip, where an epoch shall have all equally often."""
+        return None
+
     @property
     def channels(self) -> int:
         """Channels of a clip, C: what `in_channels: null` of a network becomes."""
@@ -126,6 +130,7 @@ class ClipDataModule(LightningDataModule):
             seed=self.seed,
             num_replicas=self.trainer.world_size if self.trainer else 1,
             rank=self.trainer.global_rank if self.trainer else 0,
+            labels=self._balanced_labels() if dataset.train else None,
         )
         workers = self.num_workers
         return ClipLoader(

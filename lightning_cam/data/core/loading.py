@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
@@ -27,6 +28,8 @@ class EpochSampler(DistributedSampler[SampleDict]):
         seed: of the order.
         num_replicas: number of ranks.
         rank: which of them this is.
+        labels: in training, the class of every index, to have every class equally often; None for
+            every index once.
 
     Raises:
         DataError: a rank would have nothing to evaluate.
@@ -40,9 +43,11 @@ class EpochSampler(DistributedSampler[SampleDict]):
         seed: int = 0,
         num_replicas: int = 1,
         rank: int = 0,
+        labels: Sequence[int] | None = None,
     ) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=train, seed=seed)
         self.length = len(dataset)  # type: ignore[arg-type]
+        self.labels = None if labels is None else np.asarray(labels)
         if not train and self.length < num_replicas:
             raise DataError(
                 f"{self.length} clips to evaluate are too few for {num_replicas} processes: give "
@@ -52,7 +57,11 @@ class EpochSampler(DistributedSampler[SampleDict]):
     def __iter__(self) -> Iterator[Any]:
         order = np.arange(self.length)
         if self.shuffle:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+            random = np.random.default_rng((self.seed, self.epoch))
+            if self.labels is None:
+                order = random.permutation(self.length)
+            else:
+                order = balanced_order(self.labels, random)
             order = np.resize(order, self.num_samples * self.num_replicas)
         return iter([(self.epoch, int(i)) for i in order[self.rank :: self.num_replicas]])
 
@@ -60,6 +69,21 @@ class EpochSampler(DistributedSampler[SampleDict]):
         if self.shuffle:
             return self.num_samples
         return len(range(self.rank, self.length, self.num_replicas))
+
+
+def balanced_order(labels: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+    """An order of as many indices as there are labels, with every class equally often (within one).
+
+    Of a small class every index comes before any comes again; of a large one some stay away, each
+    time others.
+    """
+    classes = random.permutation(np.unique(labels))
+    turns = np.arange(len(labels)) % len(classes)
+    order = np.empty(len(labels), dtype=np.int64)
+    for turn, label in enumerate(classes):
+        places = np.flatnonzero(turns == turn)
+        order[places] = np.resize(random.permutation(np.flatnonzero(labels == label)), len(places))
+    return random.permutation(order)
 
 
 class ClipLoader(DataLoader[SampleDict]):

@@ -60,6 +60,8 @@ class VideoDataModule(ClipDataModule):
         rate: frames per second of videos that are folders of images.
         cache: keep the resized steps of all videos in memory (C x steps x height x width bytes
             per clip, in each loader process).
+        balanced: in an epoch of training every class comes equally often: clips of small classes
+            several times, some of large ones not at all, each epoch others.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class VideoDataModule(ClipDataModule):
         cache: bool = False,
         reader: str = "auto",
         rate: float | None = None,
+        balanced: bool = False,
     ) -> None:
         super().__init__(
             root,
@@ -100,6 +103,9 @@ class VideoDataModule(ClipDataModule):
             if value is not None and not value > 0:
                 raise ConfigError(f"data.{name}={value} must be above 0")
         self.given_classes = None if classes is None else list(classes)
+        if not isinstance(balanced, bool):
+            raise ConfigError(f"data.balanced={balanced} must be true or false")
+        self.balanced = balanced
         self.hflip_pairs = hflip_pairs or []
         jitter = ColourJitter(contrast, offset, permute, grey)
         transform = ClipTransform(resize, crop, self.mean, self.std, hflip, jitter)
@@ -122,6 +128,15 @@ class VideoDataModule(ClipDataModule):
     def classes(self) -> list[str]:
         """Class names in the order of their labels."""
         return self.given_classes or self.listing.classes
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Training clips of each class, in the order of the labels."""
+        labels = [clip.label for clip in self.listing.part("train")]
+        return [labels.count(label) for label in range(len(self.classes))]
+
+    def _balanced_labels(self) -> Sequence[int] | None:
+        return [clip.label for clip in self.listing.part("train")] if self.balanced else None
 
     @property
     def problems(self) -> Sequence[Problem]:

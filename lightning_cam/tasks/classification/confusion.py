@@ -31,8 +31,8 @@ def save_confusion(path: str | Path, matrix: Tensor, classes: Sequence[str], tit
     axes = figure.add_subplot()
     image = axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
     ticks, small = range(len(classes)), 8 if len(classes) <= 40 else 4
-    axes.set_xticks(ticks, classes, rotation=90, fontsize=small)
-    axes.set_yticks(ticks, classes, fontsize=small)
+    axes.set_xticks(ticks, classes, rotation=90, fontsize=small, parse_math=False)
+    axes.set_yticks(ticks, classes, fontsize=small, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true", title=title)
     if len(classes) <= 40:
         for row, column in counts.nonzero().tolist():

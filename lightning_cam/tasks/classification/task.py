@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import unwrap
@@ -33,28 +32,9 @@ from lightning_cam.interfaces import (
     is_offered,
 )
 from lightning_cam.tasks.classification.confusion import save_confusion
+from lightning_cam.tasks.classification.scores import IGNORED, Accuracy, PerClass, Scores
+from lightning_cam.tasks.pictures import only_a_picture
 from lightning_cam.tasks.schedules import scheduled, trainable
-
-IGNORED = -1  # the label of a clip that could not be read
-
-
-class Scores(nn.Module):
-    """The metrics of one evaluation stage; rows with label -1 do not count.
-
-    No MetricCollection: it merges metrics whose states agree after the first batch, which top-1 and
-    top-5 do when that batch is all right.
-    """
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        accuracy = partial(MulticlassAccuracy, num_classes, average="micro", ignore_index=IGNORED)
-        self.acc = accuracy()
-        self.top5 = accuracy(top_k=min(5, num_classes))
-        self.confusion = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORED)
-
-    def update(self, logits: Tensor, label: Tensor) -> None:
-        for metric in (self.acc, self.top5, self.confusion):
-            metric.update(logits, label)
 
 
 class VideoClassification(L.LightningModule):
@@ -74,6 +54,8 @@ class VideoClassification(L.LightningModule):
             `total_iters`, the number of optimiser steps of the whole training; stepped after every
             optimiser step. None keeps the lr.
         label_smoothing: of both terms.
+        class_weights: K positive weights of the clips of each class in both terms, which are then
+            weighted means, as PyTorch's; None: all alike.
         step_loss: w, from 0 to 1; None is 0.3 where the network has step logits, else 0.
         trunk_lr_factor: the lr of `model.trunk` (a pretrained backbone) relative to the rest.
         channels_last: hold the weights of 3D convolutions and the clips in memory as
@@ -98,6 +80,7 @@ class VideoClassification(L.LightningModule):
         trunk_lr_factor: float = 1.0,
         layers: Sequence[str] | None = None,
         channels_last: bool = False,
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -138,9 +121,10 @@ class VideoClassification(L.LightningModule):
                 )
             for convolution in convolutions:
                 convolution.to(memory_format=torch.channels_last_3d)
-        self.train_acc = MulticlassAccuracy(
-            len(self.classes), average="micro", ignore_index=IGNORED
-        )
+        self.class_weights: Tensor | None
+        weights = None if class_weights is None else _checked_weights(class_weights, self.classes)
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.train_acc = Accuracy(len(self.classes))
         self.val_scores = Scores(len(self.classes))
         self.test_scores = Scores(len(self.classes))
         self.explainable()  # a wrong layer name shows here, not after the first epoch
@@ -184,10 +168,15 @@ class VideoClassification(L.LightningModule):
             logits.float(),
             label,
             ignore_index=IGNORED,
+            weight=self.class_weights,
             label_smoothing=self.label_smoothing,
             reduction="sum",
         )
-        return total / (label != IGNORED).sum().clamp(min=1)  # its own mean would be 0/0
+        counted = label != IGNORED
+        if self.class_weights is None:
+            return total / counted.sum().clamp(min=1)  # its own mean would be 0/0
+        weight = (self.class_weights[label.clamp(min=0)] * counted).sum()
+        return total / weight.clamp(min=torch.finfo(weight.dtype).tiny)
 
     def _shared_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         clip, label, valid = batch["video"], batch["label"], batch.get("valid")
@@ -240,31 +229,37 @@ class VideoClassification(L.LightningModule):
         self.log(f"{stage}/top5", scores.top5, batch_size=len(label))
 
     def _log_confusion(self, stage: str, scores: Scores) -> None:
-        matrix = scores.confusion.compute()  # summed over ranks
-        scores.confusion.reset()
+        found = scores.per_class()
         if self.trainer.sanity_checking:
             return
-        clips = matrix.sum(1)
-        for name, right, count in zip(
-            self.classes, matrix.diag().tolist(), clips.tolist(), strict=True
-        ):
-            if count:  # a class without clips has no accuracy
-                self.log(f"{stage}/acc/{name}", right / count, rank_zero_only=True)
+        counts = zip(found.matrix.diag().tolist(), found.clips.tolist(), strict=True)
+        shares = [right / clips if clips else None for right, clips in counts]
+        for name, share in zip(self.classes, shares, strict=True):
+            if share is not None:  # a class without clips has no accuracy
+                self.log(f"{stage}/acc/{name}", share)
+        if known := [share for share in shares if share is not None]:
+            self.log(f"{stage}/macro_acc", sum(known) / len(known))
         trial: bool | int = self.trainer.fast_dev_run  # type: ignore[attr-defined]
-        if self.trainer.is_global_zero and not trial and bool(clips.any()):
-            folder = Path(self.trainer.default_root_dir) / "confusion"
-            epoch = self.current_epoch
-            path = save_confusion(
-                folder / f"{stage}_epoch_{epoch:03d}.png",
-                matrix,
-                self.classes,
-                title=f"{stage}, epoch {epoch}: {int(matrix.diag().sum())} of {int(clips.sum())}",
-            )
-            for logger in self.trainer.loggers:
-                if isinstance(logger, LogsImages):
-                    logger.log_image(
-                        f"{stage}/confusion", [str(path)], step=self.trainer.global_step
-                    )
+        if self.trainer.is_global_zero and not trial and known:
+            with only_a_picture(f"{stage} confusion matrix"):
+                self._draw_confusion(stage, found)
+
+    def _draw_confusion(self, stage: str, found: PerClass) -> None:
+        right, clips = int(found.matrix.diag().sum()), int(found.clips.sum())
+        title = f"{stage}, epoch {self.current_epoch}: {right} of {clips}"
+        if lost := int(found.lost.sum()):
+            title += f", {lost} without finite outputs"
+        path = save_confusion(
+            Path(self.trainer.default_root_dir)
+            / "confusion"
+            / f"{stage}_epoch_{self.current_epoch:03d}.png",
+            found.matrix,
+            self.classes,
+            title=title,
+        )
+        for logger in self.trainer.loggers:
+            if isinstance(logger, LogsImages):
+                logger.log_image(f"{stage}/confusion", [str(path)], step=self.trainer.global_step)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         everything = trainable(list(self.model.parameters()))
@@ -310,3 +305,13 @@ class VideoClassification(L.LightningModule):
             frames=net.explain_frames if is_offered(net, NamesFrames) else None,
         )
         return replace(described, valid=valid, black=None if batch is None else batch.get("black"))
+
+
+def _checked_weights(weights: Sequence[float], classes: Sequence[str]) -> Tensor:
+    numbers = [w for w in weights if isinstance(w, int | float) and 0 < w < float("inf")]
+    if isinstance(weights, str) or len(numbers) != len(weights) or len(weights) != len(classes):
+        raise ConfigError(
+            f"task.class_weights={weights} must be {len(classes)} numbers above 0, one for each "
+            "class; or set task.class_weights=balanced"
+        )
+    return torch.tensor(numbers, dtype=torch.float32)
