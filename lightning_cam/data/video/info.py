@@ -28,7 +28,7 @@ class VideoInfo:
         num_frames: frames that can be decoded.
         fps: true average rate, (n-1) / duration between first and last frame; of one frame alone
             or without timestamps, what the file claims (nan if nothing).
-        height, width: of the frames as shown, that is after rotation.
+        height, width: of the frames as shown, that is turned and with square pixels.
         times: (n,) float64 seconds of each frame, first 0, strictly increasing.
         container: FFmpeg's name of the format, such as "mpeg" or "matroska,webm", or "images".
     """
