@@ -77,8 +77,11 @@ def write_bytes(path: str | Path, data: bytes, *, sync: bool = False) -> Path:
 
 
 def write_text(path: str | Path, text: str, *, sync: bool = False) -> Path:
-    """Write a whole file in UTF-8, line ends as they are; return its path."""
-    return write_bytes(path, text.encode(), sync=sync)
+    """Write a whole file in UTF-8, line ends as they are; return its path.
+
+    What Python keeps of a file name that is not UTF-8 is written as the bytes of that name.
+    """
+    return write_bytes(path, text.encode(errors="surrogateescape"), sync=sync)
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Path:

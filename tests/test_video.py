@@ -96,7 +96,7 @@ def turn(path: Path) -> Path:
 
 
 def show_by(path: Path, a: int, b: int, c: int, d: int) -> Path:
-    """Give an mp4 the display matrix (a b; c d): its pixel (x, y) is shown at (ax + cy, bx + dy)."""
+    """Give an mp4 a display matrix: its pixel (x, y) is shown at (ax + cy, bx + dy)."""
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40
     one = 1 << 16
@@ -252,15 +252,15 @@ def test_pixels_come_out_square(tmp_path, ratio, suffix, turned, size, reader):
 
 @pytest.mark.attack
 def test_pixels_of_absurd_shape_are_taken_as_square_and_said(tmp_path):
-    """A video of 10 kB whose pixels claim to be 1:200, which would fill the memory."""
+    """A video of 10 kB whose pixels claim to be 40:1."""
     path = tmp_path / "v.mp4"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=30)
         stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv420p"
-        stream.codec_context.sample_aspect_ratio = Fraction(1, 200)
+        stream.codec_context.sample_aspect_ratio = Fraction(40, 1)
         out.mux(stream.encode(av.VideoFrame.from_ndarray(coded(1), format="rgb24")))
         out.mux(stream.encode())
-    with pytest.warns(UserWarning, match=r"v\.mp4.* pixels are 1:200.*taken as square"):
+    with pytest.warns(UserWarning, match=r"v\.mp4.* pixels are 40:1.*taken as square"):
         assert read_clip(path).shape == (1, 96, 128, 3)
 
 

@@ -17,6 +17,7 @@ VIDEO_SUFFIXES = (
 )  # fmt: skip
 IMAGE_FOLDER = "images"  # in place of a container's name
 Pixels = NDArray[np.uint8]
+_SLOWEST, _FASTEST = 0.1, 1000.0  # time lapse and slow motion; beyond are damaged clocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +50,12 @@ class VideoInfo:
         """
         if not fps > 0:
             raise ConfigError(f"fps must be above 0, got {fps}")
-        if not 1 < self.fps <= 240:
+        if not _SLOWEST <= self.fps <= _FASTEST:
             remedy = (
-                "give the rate at which its images were taken (data.rate=12), or choose frames "
-                "by number instead"
+                "give the rate at which its images were taken (data.rate=12), or take every frame "
+                "(data.fps=null)"
                 if self.container == IMAGE_FOLDER
-                else "choose frames by number instead, or set the rate "
-                "(ffmpeg -r 30 -i FILE OUT.mp4)"
+                else "take every frame, whatever its time (data.fps=null), or get the video again"
             )
             raise VideoReadError(
                 self.path,

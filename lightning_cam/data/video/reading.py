@@ -12,9 +12,10 @@ count that the file claims. The *pixels* are then decoded and held to the index:
 PyAV is what "auto" reads with. decord gives the same pixels at the same speed from intact files
 that allow random access, and is taken there on request, if it counts and times the frames as the
 index does, and the file has 8 bits a channel, square pixels and nothing to turn or mirror (of ten
-bits decord makes other colours, and it knows no mirror): all else PyAV reads for it. It is not the default because of what it does elsewhere: seeking in program streams
-lands on wrong frames, many `.mpg` files lose their first frames even in order, bit errors in mp4
-give wrong frames without an error, and some abort the process, which no `except` can catch.
+bits decord makes other colours, and it knows no mirror): all else PyAV reads for it. It is not the
+default because of what it does elsewhere: seeking in program streams lands on wrong frames, many
+`.mpg` files lose their first frames even in order, bit errors in mp4 give wrong frames without an
+error, and some abort the process, which no `except` can catch.
 
 Folders of images (`lightning_cam.data.video.frame_folders`) obey the same functions.
 

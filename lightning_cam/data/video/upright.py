@@ -1,4 +1,4 @@
-"""From pixels as a file stores them to the image a player shows: square pixels, the right way round.
+"""From pixels as a file stores them to the image a player shows.
 
 Cameras store what the sensor saw and a display matrix that turns or mirrors it; television stores
 pixels that are not square. Frames leave the reader as they are shown, so that networks, ground
