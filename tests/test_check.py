@@ -333,7 +333,7 @@ def test_no_name_or_number_is_cut(
     root = tmp_path / "set"
     for name in ("shoot_ball_at_a_basket_from_very_far_away", "clap"):
         for n in range(3):
-            layouts.encode(root / name / f"{n}.mp4", layouts.frames("blink", n, 24))
+            layouts.encode(root / name / f"{n}.mp4", layouts.frames("blink", n + len(name), 24))
     (root / "clap" / "0.mp4").write_bytes(b"no video")
     (root / "clap" / "x.txt").touch()
     monkeypatch.setenv("COLUMNS", "30")
@@ -456,3 +456,17 @@ def test_help_loads_neither_torch_nor_lightning() -> None:
     for word in ("data=NAME", "hmdb51", "kinetics", "folder", "decode: true", "Exit code 0"):
         assert word in done.stdout
     assert all("#" in line for line in done.stdout.splitlines() if line.startswith("  out:"))
+
+
+@pytest.mark.attack
+def test_names_that_are_not_utf8_are_said(check: Any, tmp_path: Path) -> None:
+    """A file name that is not UTF-8 among videos and strays; the check says and writes it."""
+    root = tmp_path / "set"
+    for name in ("clap", "wave"):
+        (root / name).mkdir(parents=True)
+        for n in range(3):
+            (root / name / os.fsdecode(b"\xe9%d.mp4" % n)).write_bytes(b"no video")
+    done = check("data=folder", f"data.root={root}", "out=problems.csv")
+    assert done.returncode == 1, done.stderr
+    assert "udce90.mp4" in done.stdout
+    assert b"\xe90.mp4" in Path("problems.csv").read_bytes()

@@ -206,3 +206,21 @@ def test_a_folder_of_images_is_one_clip_and_a_folder_of_such_folders_several(
     shutil.rmtree(tmp_path / "all" / "1.5")
     with pytest.raises(DataError, match="folders of images"):
         clips_of_files(tmp_path / "all", data)
+
+
+@pytest.mark.attack
+def test_linked_folders_are_explained_and_loops_are_not_followed(tmp_path: Path) -> None:
+    """explain.py video=FOLDER where classes are links, with links in a circle."""
+    store, top = tmp_path / "store", tmp_path / "top"
+    for name in "abc":
+        (store / name).mkdir(parents=True)
+        for n in range(2):
+            (store / name / f"{name}{n}.mp4").touch()
+    top.mkdir()
+    for name in "abc":
+        (top / name).symlink_to(store / name)
+    (store / "a" / "round").symlink_to(top)
+    (store / "b" / "again").symlink_to(store / "c")
+    data = SimpleNamespace(read=lambda path: {})
+    assert len(clips_of_files(top, data)) == 6
+    assert len(clips_of_files(tmp_path / "top" / "a", data)) == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,76 @@ def test_one_class_is_not_enough_to_train(tmp_path: Path) -> None:
     data = module(tmp_path)
     data.setup("test")
     assert len(data.test_dataloader()) == 1
+
+
+# --- one video is in one part ---------------------------------------------------------------------
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("where", ["run/self", "run/day0/up", "run/day0/root", "walk/runs", "jog"])
+def test_links_to_folders_add_no_video(tmp_path: Path, where: str) -> None:
+    """A class folder with a link to itself, to one above, or to another class."""
+    plain = ids(module(persons(tmp_path / "plain")))
+    root = persons(tmp_path / "linked")
+    (root / where).symlink_to(root if where.endswith("root") else root / "run")
+    data = module(root)
+    assert ids(data) == plain
+    assert ("copy", where) in kinds(data)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("how", ["symlink", "hardlink", "copy", "folder"])
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_no_video_is_trained_on_and_evaluated(tmp_path: Path, how: str, part: str) -> None:
+    """A training video that is linked or copied into the part for validation or testing."""
+    persons(tmp_path / "train")
+    for other in ("val", "test"):
+        touch(tmp_path, f"{other}/walk/own.mp4")
+    source = tmp_path / "train/walk/day0/person03_2.mp4"
+    source.write_bytes(b"video")
+    target = tmp_path / part / "walk" / ("day0" if how == "folder" else source.name)
+    if how == "copy":
+        target.write_bytes(b"video")
+    elif how == "hardlink":
+        target.hardlink_to(source)
+    else:
+        target.symlink_to(source.parent if how == "folder" else source)
+    data = module(tmp_path)
+    shared = 30 if how == "folder" else 1  # all of the day's videos of this class
+    assert len(data.listing.train) == 100 - shared
+    assert len(data.listing.part(part)) == 1 + shared
+    assert {p.kind for p in data.listing.problems} == {"leak"}
+    assert len(data.listing.problems) == shared
+    assert f"of the {part} part, where it stays; remove" in data.listing.problems[0].why
+
+
+@pytest.mark.attack
+def test_other_videos_of_the_same_name_are_kept(tmp_path: Path) -> None:
+    """Numbered videos, whose names and sizes are alike in all folders."""
+    for part in ("train", "val"):
+        for name in ("run", "walk"):
+            for n in range(3):
+                touch(tmp_path, f"{part}/{name}/{n}.mp4").write_text(f"{part[0]}{name[0]}{n}")
+    data = module(tmp_path)
+    assert len(data.listing.val) == 6
+    assert not [p for p in data.listing.problems if p.kind in ("leak", "copy")]
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("other", ["Run", "RUN", "\N{FULLWIDTH LATIN SMALL LETTER R}un"])
+def test_classes_that_differ_by_case_are_said(tmp_path: Path, other: str) -> None:
+    """Two class folders whose names differ by case or form only."""
+    problems = module(persons(tmp_path, f"run walk {other}")).listing.problems
+    assert [p.kind for p in problems] == ["label"]
+    assert "by case or form only" in problems[0].why
+
+
+@pytest.mark.attack
+def test_names_that_are_not_utf8_are_listed_and_held_out(tmp_path: Path) -> None:
+    """File and class names in Latin-1 on a system of UTF-8."""
+    persons(tmp_path)
+    for n in range(5):
+        touch(tmp_path, os.fsdecode(b"caf\xe9/\xff%d.mp4" % n))
+    data = module(tmp_path)
+    assert len(data.classes) == 3
+    assert not data.listing.problems

@@ -37,7 +37,7 @@ def write(path: Path, rows: list[list[Any]]) -> None:
 
 def rows_of(part: str, count: int, labels: list[str] = LABELS) -> list[list[Any]]:
     return [HEADER] + [
-        [label, f"--{part[0]}{k}_{n}", 84 + n, 94 + n, part]
+        [label, f"--{part[0] if part != 'test' else 'e'}{k}_{n}", 84 + n, 94 + n, part]
         for k, label in enumerate(labels)
         for n in range(count)
     ]
@@ -90,7 +90,7 @@ def test_a_labelled_test_part_is_used(tmp_path: Path) -> None:
     lay(tmp_path, "test", rows[:4])
     assert counts(module(tmp_path)) == [12, 8, 3]
     (problem,) = module(tmp_path).listing.problems
-    assert (problem.kind, problem.what) == ("missing", "test/zumba/--t3_0_000084_000094.mp4")
+    assert (problem.kind, problem.what) == ("missing", "test/zumba/--e3_0_000084_000094.mp4")
     write(tmp_path / "test.csv", [*rows[:4], ["", "abc", 1, 11, "test"]])
     (problem,) = module(tmp_path).listing.problems
     assert (problem.kind, problem.what) == ("row", "test.csv:5")
@@ -236,3 +236,19 @@ def test_colours_can_be_set_and_are_the_classes_own(name: str) -> None:
         )
     data = locate(settings["_target_"])("x")
     assert (settings["mean"], settings["std"]) == (data.mean, data.std)
+
+
+@pytest.mark.attack
+@IGNORE
+@pytest.mark.parametrize(("start", "end", "leaks"), [(84, 94, 1), (90, 100, 1), (94, 104, 0)])
+def test_seconds_that_are_evaluated_are_not_trained_on(
+    tmp_path: Path, start: int, end: int, leaks: int
+) -> None:
+    """The same seconds of a video in train.csv and validate.csv."""
+    rows = [*rows_of("train", 3), [LABELS[0], rows_of("validate", 2)[1][1], start, end, "train"]]
+    write(official(tmp_path) / "train.csv", rows)
+    lay(tmp_path, "train", rows)
+    data = module(tmp_path)
+    assert counts(data)[:2] == [13 - leaks, 8]
+    found = [(p.kind, p.what) for p in data.listing.problems]
+    assert found == [("leak", "train.csv:14")] * leaks

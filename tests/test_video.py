@@ -95,6 +95,16 @@ def turn(path: Path) -> Path:
     return path
 
 
+def show_by(path: Path, a: int, b: int, c: int, d: int) -> Path:
+    """Give an mp4 a display matrix: its pixel (x, y) is shown at (ax + cy, bx + dy)."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    one = 1 << 16
+    data[at : at + 36] = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    return path
+
+
 H264 = {"codec": "libx264", "b_frames": 3, "options": {"crf": "18", "sc_threshold": "0"}}
 VFR = np.cumsum([0] + [33 if k % 7 else 200 for k in range(1, N)]).tolist()  # milliseconds
 
@@ -174,6 +184,93 @@ def test_the_requested_frames_come_back(made, name, reader):
     assert read_clip(path, [0], reader=reader).shape == (1, info.height, info.width, 3)
     with pytest.raises(VideoReadError, match=rf"{path.name}.*no frame {n}: it has {n} "):
         read_clip(path, [0, n], reader=reader)
+
+
+# The eight orientations by what they do to an image (h, w, 3), written without `Upright`.
+ORIENTATIONS = {
+    (1, 0, 0, 1): lambda f: f,
+    (0, 1, -1, 0): lambda f: np.rot90(f, -1),
+    (-1, 0, 0, -1): lambda f: np.rot90(f, 2),
+    (0, -1, 1, 0): lambda f: np.rot90(f, 1),
+    (-1, 0, 0, 1): np.fliplr,  # a front camera
+    (1, 0, 0, -1): np.flipud,
+    (0, 1, 1, 0): lambda f: f.transpose(1, 0, 2),
+    (0, -1, -1, 0): lambda f: np.rot90(f.transpose(1, 0, 2), 2),
+}
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("matrix", ORIENTATIONS)
+def test_all_eight_orientations_are_shown_right(tmp_path, matrix, reader):
+    """A video whose display matrix turns or mirrors it (front cameras)."""
+    stored = read_clip(write(tmp_path / "stored.mp4", **H264), [5, 2])
+    path = show_by(write(tmp_path / "shown.mp4", **H264), *matrix)
+    got = read_clip(path, [5, 2], reader=reader)
+    np.testing.assert_array_equal(got, [ORIENTATIONS[matrix](frame) for frame in stored])
+    info = probe(path)
+    assert got.shape[1:3] == (info.height, info.width)
+    back = Path(path).with_suffix(".mkv")
+    with av.open(str(path)) as old, av.open(str(back), "w") as new:  # not only in a mp4's header
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                new.mux(packet)
+    np.testing.assert_array_equal(read_clip(back, [5, 2], reader=reader), got)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("ratio", "suffix", "turned", "size"),
+    [
+        ((2, 1), ".mp4", False, (96, 256)),
+        ((1, 2), ".mkv", False, (192, 128)),
+        ((16, 11), ".avi", False, (96, 186)),
+        ((2, 1), ".mov", True, (256, 96)),
+        ((1, 1), ".mp4", False, (96, 128)),
+    ],
+)
+def test_pixels_come_out_square(tmp_path, ratio, suffix, turned, size, reader):
+    """A video whose pixels are not square (television, DV, some Kinetics copies)."""
+    path = tmp_path / f"video{suffix}"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=30)
+        stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(*ratio)
+        for k in range(9):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(coded(k), format="rgb24")))
+        out.mux(stream.encode())
+    if turned:
+        show_by(path, 0, 1, -1, 0)
+    info, got = probe(path), read_clip(path, [3, 8], reader=reader)
+    assert (info.height, info.width) == got.shape[1:3] == size
+    upright = np.rot90(got, axes=(1, 2)) if turned else got
+    assert numbers(np.stack([cv2.resize(f, (128, 96)) for f in upright])) == [3, 8]
+
+
+@pytest.mark.attack
+def test_pixels_of_absurd_shape_are_taken_as_square_and_said(tmp_path):
+    """A video of 10 kB whose pixels claim to be 40:1."""
+    path = tmp_path / "v.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=30)
+        stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(40, 1)
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(coded(1), format="rgb24")))
+        out.mux(stream.encode())
+    with pytest.warns(UserWarning, match=r"v\.mp4.* pixels are 40:1.*taken as square"):
+        assert read_clip(path).shape == (1, 96, 128, 3)
+
+
+@pytest.mark.attack
+@pytest.mark.skipif("decord" not in READERS, reason="no decord for this platform")
+@pytest.mark.parametrize("pix_fmt", ["yuv420p10le", "yuv422p10le", "yuv444p", "gray"])
+def test_readers_agree_beyond_eight_bits(tmp_path, pix_fmt):
+    """Videos of ten bits, of which decord makes other colours."""
+    path = write(tmp_path / "v.mp4", codec="libx264", pix_fmt=pix_fmt, size=(240, 320), n=6)
+    assert np.array_equal(read_clip(path, reader="decord"), read_clip(path, reader="pyav"))
 
 
 @pytest.mark.parametrize("name", KINDS)

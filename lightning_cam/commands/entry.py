@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -37,6 +38,9 @@ def command(main: Callable[[], Any], name: str) -> None:
         main: decorated with `hydra.main`; its body runs under `one_line_errors`.
         name: of the command and its configuration.
     """
+    for stream in (sys.stdout, sys.stderr):  # a file's name may be no UTF-8, and still be said
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here, not to Hydra's printer
     if (here := str(Path.cwd())) not in sys.path:

@@ -13,6 +13,7 @@ from lightning.pytorch import LightningDataModule
 from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.data.core.loading import collate
+from lightning_cam.data.video.identity import everything_below
 from lightning_cam.data.video.reading import VIDEO_SUFFIXES, is_frame_folder
 from lightning_cam.errors import ConfigError, DataError, readable
 from lightning_cam.explaining.clip_files import file_name
@@ -96,7 +97,7 @@ def clips_of_files(path: Path, data: object) -> list[ClipSource]:
         )
     read = data.read
     if path.is_dir() and not is_frame_folder(path):
-        files = [f for f in sorted(path.rglob("*")) if _is_video(f)]
+        files = sorted(f for _, f in everything_below([path]).files if _is_video(f))
         if not files:
             raise DataError(
                 f"no videos in {path} (looked for {' '.join(VIDEO_SUFFIXES)} and folders of images)"

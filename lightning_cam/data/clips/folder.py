@@ -19,7 +19,8 @@ from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.module import VideoDataModule
 from lightning_cam.data.core.selection import check_share, hold_out, select_classes
-from lightning_cam.data.video.reading import VIDEO_SUFFIXES, is_frame_folder
+from lightning_cam.data.video.identity import everything_below, is_shown
+from lightning_cam.data.video.info import VIDEO_SUFFIXES
 from lightning_cam.errors import ConfigError, DataError
 
 LAYOUT = "<root>/<class>/<video>, or <root>/{train,val,test}/<class>/<video>"
@@ -123,21 +124,28 @@ def find_videos(folder: Path, root: Path, problems: list[Problem]) -> dict[str, 
         root: of the data set, to which problems are relative.
         problems: gets more.
     """
-    videos = {}
-    for entry in _entries(folder):
-        if not entry.is_dir():
-            if entry.name.lower().endswith(VIDEO_SUFFIXES):
-                why = "in no class folder; move it into one"
-                problems.append(Problem("stray", entry.relative_to(root).as_posix(), why))
-            continue
-        found: list[Path] = []
-        _collect(entry, root, found, problems)
-        if found:
-            videos[entry.name] = found
+    entries = [entry for entry in sorted(folder.iterdir()) if is_shown(entry)]
+    for entry in entries:
+        if not entry.is_dir() and entry.name.lower().endswith(VIDEO_SUFFIXES):
+            why = "in no class folder; move it into one"
+            problems.append(Problem("stray", entry.relative_to(root).as_posix(), why))
+    tops = [entry for entry in entries if entry.is_dir()]
+    found = everything_below(tops)
+    videos: dict[str, list[Path]] = {top.name: [] for top in tops}
+    for top, path in found.files:
+        if path.is_dir() or path.name.lower().endswith(VIDEO_SUFFIXES):
+            videos[top.name].append(path)
         else:
-            why = "a class folder without videos; fill it or remove it"
-            problems.append(Problem("few", entry.relative_to(root).as_posix(), why))
-    return videos
+            why = "no video by its suffix; convert it or remove it"
+            problems.append(Problem("stray", path.relative_to(root).as_posix(), why))
+    for path, first in found.again:
+        why = f"a link to what is at {str(first)!r} already, and not followed; remove it"
+        problems.append(Problem("copy", path.relative_to(root).as_posix(), why))
+    for name in [name for name, of_class in videos.items() if not of_class]:
+        why = "a class folder without videos; fill it or remove it"
+        problems.append(Problem("few", (folder / name).relative_to(root).as_posix(), why))
+        del videos[name]
+    return {name: sorted(of_class) for name, of_class in videos.items()}
 
 
 def _clips(folder: Path, videos: dict[str, list[Path]], names: list[str]) -> list[Clip]:
@@ -149,29 +157,6 @@ def _clips(folder: Path, videos: dict[str, list[Path]], names: list[str]) -> lis
                 clip_id = clip_id.removesuffix(path.suffix)
             clips.append(Clip(path, clip_id, label))
     return clips
-
-
-def _collect(folder: Path, root: Path, found: list[Path], problems: list[Problem]) -> None:
-    for entry in _entries(folder):
-        if entry.is_dir():
-            if is_frame_folder(entry):
-                found.append(entry)
-            else:
-                _collect(entry, root, found, problems)
-        elif entry.name.lower().endswith(VIDEO_SUFFIXES):
-            found.append(entry)
-        else:
-            why = "no video by its suffix; convert it or remove it"
-            problems.append(Problem("stray", entry.relative_to(root).as_posix(), why))
-
-
-def _entries(folder: Path) -> list[Path]:
-    """What a folder holds, without what systems leave everywhere."""
-    return [
-        entry
-        for entry in sorted(folder.iterdir())
-        if not entry.name.startswith(".") and entry.name != "Thumbs.db"
-    ]
 
 
 def _parts(root: Path) -> dict[str, Path]:

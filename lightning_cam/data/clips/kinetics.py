@@ -41,6 +41,12 @@ class ListedVideo(NamedTuple):
     stems: tuple[str, str]  # what its file may be called
     where: str  # the list and the line
 
+    @property
+    def seconds(self) -> tuple[int, int]:
+        """Where in its video it begins and ends."""
+        start, end = self.stems[0].rsplit("_", 2)[1:]
+        return int(start), int(end)
+
 
 class File(NamedTuple):
     """A video on disk."""
@@ -83,6 +89,8 @@ class Kinetics(VideoDataModule):
             part: _match(rows.get(part, []), names, classes, Path(self.root), part, problems)
             for part in PART_NAMES
         }
+        shared = _also_evaluated(rows, problems)
+        parts["train"] = [clip for clip in parts["train"] if clip.path.stem not in shared]
         if not parts["train"] and not parts["val"]:
             raise DataError(
                 f"none of the clips that {str(lists['train'])!r} names is at {self.root!r}: "
@@ -95,6 +103,27 @@ class Kinetics(VideoDataModule):
             )
             parts["test"] = parts["val"]
         return Listing(classes, **parts, problems=problems)
+
+
+def _also_evaluated(rows: dict[str, list[ListedVideo]], problems: list[Problem]) -> set[str]:
+    """What files of training rows may be called whose seconds another part has too."""
+    spans: dict[str, list[ListedVideo]] = defaultdict(list)
+    for part in ("test", "val"):
+        for row in rows.get(part, ()):
+            spans[row.stems[1]].append(row)
+    names: set[str] = set()
+    for row in rows["train"]:
+        start, end = row.seconds
+        shared = [
+            other
+            for other in spans.get(row.stems[1], ())
+            if other.stems == row.stems or (other.seconds[0] < end and start < other.seconds[1])
+        ]
+        if shared:
+            why = f"{row.stems[0]!r} shows what {shared[0].where} evaluates; it is not trained on"
+            problems.append(Problem("leak", row.where, f"{why}; remove one of the rows"))
+            names.update(row.stems)
+    return names
 
 
 def read_kinetics_list(path: Path, problems: list[Problem]) -> list[ListedVideo]:

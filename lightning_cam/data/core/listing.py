@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lightning_cam.data.core.clips import Clip
+from lightning_cam.data.video.identity import Identity, identity, is_copy
 from lightning_cam.errors import DataError
 
 
@@ -52,12 +55,65 @@ class Listing:
         return {"train": self.train, "val": self.val, "test": self.test}[name]
 
 
+def without_leaks(listing: Listing) -> Listing:
+    """The listing with every video in one part only, and once there.
+
+    A video of two parts stays where it is evaluated (test before val before train), for a part that
+    was trained on measures nothing. A validation part that serves for testing too is one part.
+    Each clip that goes becomes a problem: "leak", or "label" of one that has two labels.
+    """
+    same = [clip.path for clip in listing.val] == [clip.path for clip in listing.test]
+    kept: dict[Identity, tuple[str, Clip]] = {}
+    named: dict[str, list[tuple[str, Clip]]] = {}  # by the file's name
+    parts: dict[str, list[Clip]] = {"test": [], "val": [], "train": []}
+    problems = list(listing.problems)
+    for part in parts:
+        if part == "val" and same:
+            continue
+        for clip in listing.part(part):
+            key = identity(clip.path)
+            others = named.setdefault(clip.path.name, [])
+            at = kept.get(key) or next((o for o in others if is_copy(clip.path, o[1].path)), None)
+            copy = at is not None and key not in kept
+            if at is None or (copy and at[0] == part and at[1].label == clip.label):  # no harm
+                kept[key] = (part, clip)
+                others.append((part, clip))
+                parts[part].append(clip)
+                continue
+            problems.append(_shared(clip, part, *at, classes=listing.classes))
+    if same:
+        parts["val"] = parts["test"]
+    return Listing(listing.classes, **parts, problems=problems)
+
+
+def _shared(clip: Clip, part: str, where: str, other: Clip, classes: Sequence[str]) -> Problem:
+    if part != where:
+        why = f"the same video as {str(other.path)!r} of the {where} part, where it stays"
+        return Problem("leak", str(clip.path), f"{why}; remove one of them")
+    kind = "copy" if clip.label == other.label else "label"
+    why = f"the same video as {str(other.path)!r}, class {classes[other.label]!r}"
+    return Problem(kind, str(clip.path), f"{why}, which is taken; remove one of them")
+
+
 def hash_order(names: Iterable[str]) -> list[str]:
     """Names in an order that looks random, but depends on each name alone.
 
     The first n of it are a deterministic sample that changes little when names are added.
     """
-    return sorted(names, key=lambda name: (hashlib.sha256(name.encode()).digest(), name))
+    return sorted(names, key=lambda name: (hashlib.sha256(os.fsencode(name)).digest(), name))
+
+
+def alike_classes(names: Sequence[str]) -> list[Problem]:
+    """Classes whose names differ by case, form or blanks only: most likely one class."""
+    seen: dict[str, str] = {}
+    problems = []
+    for name in names:
+        key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        first = seen.setdefault(key, name)
+        if first != name:
+            why = f"differs from the class {first!r} by case or form only; if they are one, merge"
+            problems.append(Problem("label", name, f"{why} them"))
+    return problems
 
 
 def check_classes(found: Iterable[str], expected: Sequence[str] | None, where: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from lightning_cam.data.core import transforms
 from lightning_cam.data.core.base import PARTS, ClipDataModule, check_whole
 from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict, finished
 from lightning_cam.data.core.dataset import ClipDataset
-from lightning_cam.data.core.listing import Listing, Problem
+from lightning_cam.data.core.listing import Listing, Problem, alike_classes, without_leaks
 from lightning_cam.data.core.transforms import ClipTransform, ColourJitter
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError
 
@@ -122,7 +123,8 @@ class VideoDataModule(ClipDataModule):
     @cached_property
     def listing(self) -> Listing:
         """What the data set holds."""
-        return self.list_clips()
+        listed = without_leaks(self.list_clips())
+        return replace(listed, problems=[*listed.problems, *alike_classes(listed.classes)])
 
     @property
     def classes(self) -> list[str]:

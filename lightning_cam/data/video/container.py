@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from lightning_cam.data.video.info import Pixels, VideoInfo
 from lightning_cam.data.video.sampling import Indices
+from lightning_cam.data.video.upright import Upright, upright_of
 from lightning_cam.errors import VideoReadError
 
 try:
@@ -40,7 +41,8 @@ class OutOfStepError(Exception):
 @dataclass(frozen=True, eq=False)
 class Index:
     info: VideoInfo
-    turns: int  # quarter turns for np.rot90
+    upright: Upright
+    plain: bool  # 8 bits, shown as stored: of all else decord makes other images
     tick: float  # seconds per unit of pts
     claimed_fps: float
     seekable: bool
@@ -67,11 +69,13 @@ def scan_packets(path: str | Path) -> Index:
         formats = set(container.format.name.split(","))
         in_file_order = stamps == sorted(stamps, key=lambda stamp: (stamp is None, stamp))
         plain_avi = "avi" in formats and in_file_order and not stream.codec_context.has_b_frames
-        turns = round(first.rotation / 90) % 4
-        height, width = (first.width, first.height) if turns % 2 else (first.height, first.width)
+        upright = upright_of(path, first, stream.sample_aspect_ratio)
+        height, width = upright.size
         index = Index(
             VideoInfo(str(path), 0, np.nan, height, width, np.empty(0), container.format.name),
-            turns=turns,
+            upright=upright,
+            plain=upright == Upright(upright.coded, upright.coded)
+            and all(part.bits <= 8 for part in first.format.components),
             # AVI stores no presentation times: those of reordered frames are FFmpeg's guess.
             tick=np.nan
             if "avi" in formats and not plain_avi
@@ -123,7 +127,7 @@ def decode(index: Index, wanted: Indices, reader: str) -> Pixels:
         OutOfStepError: the file does not hold what its index says; `recount` it.
     """
     frames = None
-    if reader == "decord" and index.seekable:
+    if reader == "decord" and index.seekable and index.plain:
         try:
             frames = _decode_decord(index, wanted)
         except (decord.DECORDError, RuntimeError, IndexError, StopIteration) as error:
@@ -160,10 +164,9 @@ def _decode_pyav(index: Index, wanted: Indices) -> Pixels:
                     decoded, position = container.decode(stream), key - 1
             frame = _advance(index, decoded, position, int(number))
             position = int(number)
-            image = np.rot90(frame.to_ndarray(format="rgb24"), index.turns)
-            if image.shape != pixels.shape[1:]:
+            if (frame.height, frame.width) != index.upright.coded:
                 raise VideoReadError(info.path, f"its frames change size midway; {_REENCODE}")
-            pixels[row] = image
+            pixels[row] = index.upright.show(frame.to_ndarray(format="rgb24"))
     return pixels
 
 

@@ -17,6 +17,7 @@ VIDEO_SUFFIXES = (
 )  # fmt: skip
 IMAGE_FOLDER = "images"  # in place of a container's name
 Pixels = NDArray[np.uint8]
+_SLOWEST, _FASTEST = 0.1, 1000.0  # time lapse and slow motion; beyond are damaged clocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class VideoInfo:
         num_frames: frames that can be decoded.
         fps: true average rate, (n-1) / duration between first and last frame; of one frame alone
             or without timestamps, what the file claims (nan if nothing).
-        height, width: of the frames as shown, that is after rotation.
+        height, width: of the frames as shown, that is turned and with square pixels.
         times: (n,) float64 seconds of each frame, first 0, strictly increasing.
         container: FFmpeg's name of the format, such as "mpeg" or "matroska,webm", or "images".
     """
@@ -49,13 +50,12 @@ class VideoInfo:
         """
         if not fps > 0:
             raise ConfigError(f"fps must be above 0, got {fps}")
-        if not 1 < self.fps <= 240:
+        if not _SLOWEST <= self.fps <= _FASTEST:
             remedy = (
-                "give the rate at which its images were taken (data.rate=12), or choose frames "
-                "by number instead"
+                "give the rate at which its images were taken (data.rate=12), or take every frame "
+                "(data.fps=null)"
                 if self.container == IMAGE_FOLDER
-                else "choose frames by number instead, or set the rate "
-                "(ffmpeg -r 30 -i FILE OUT.mp4)"
+                else "take every frame, whatever its time (data.fps=null), or get the video again"
             )
             raise VideoReadError(
                 self.path,

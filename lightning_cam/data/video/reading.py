@@ -11,9 +11,11 @@ count that the file claims. The *pixels* are then decoded and held to the index:
 
 PyAV is what "auto" reads with. decord gives the same pixels at the same speed from intact files
 that allow random access, and is taken there on request, if it counts and times the frames as the
-index does. It is not the default because of what it does elsewhere: seeking in program streams
-lands on wrong frames, many `.mpg` files lose their first frames even in order, bit errors in mp4
-give wrong frames without an error, and some abort the process, which no `except` can catch.
+index does, and the file has 8 bits a channel, square pixels and nothing to turn or mirror (of ten
+bits decord makes other colours, and it knows no mirror): all else PyAV reads for it. It is not the
+default because of what it does elsewhere: seeking in program streams lands on wrong frames, many
+`.mpg` files lose their first frames even in order, bit errors in mp4 give wrong frames without an
+error, and some abort the process, which no `except` can catch.
 
 Folders of images (`lightning_cam.data.video.frame_folders`) obey the same functions.
 
@@ -79,12 +81,13 @@ def read_clip(
         num_frames: with `fps` a centred window of so many steps, a short video repeating its last
             step; alone, the middle frames of so many equal parts of the video.
         reader: "auto", "pyav" or "decord". All give the same frames; decord (where installed, and
-            only for containers with random access) does not notice damage as reliably. Folders
-            do not depend on it.
+            only for plain files, see the module) does not notice damage as reliably. Folders do
+            not depend on it.
         rate: frames per second of a folder of images; files know their own.
 
     Returns:
-        (T, H, W, 3) uint8 RGB, rotated as the file says. With no selection: all frames.
+        (T, H, W, 3) uint8 RGB as a player shows them: turned and mirrored as the file says, and
+        resized to square pixels where it has others. With no selection: all frames.
 
     Raises:
         VideoReadError: the video cannot be read, or has no such frame.
