@@ -459,7 +459,7 @@ def test_mistakes_in_explain(ckpt: Path, place: Path, here) -> None:
         (["ckpt=half.ckpt"], "truncated"),
         (["ckpt=empty.ckpt"], "empty"),
         (["ckpt=schema.ckpt"], "schema 9", "schema 1"),
-        (["ckpt=evil.ckpt"], "refused to import 'os.system'", "trust=[os]"),
+        (["ckpt=evil.ckpt"], "refused to import 'os.system'", "trust=[os.system]"),
         (["ckpt=https://example.org/a.ckpt"], "download"),
         ([f"ckpt={ckpt}", "target=blnik"], "no target 'blnik'", "blink"),
         ([f"ckpt={ckpt}", "target=0", "contrast=7"], "no target '7'", "0..2"),

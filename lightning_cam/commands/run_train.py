@@ -195,6 +195,6 @@ def _print_summary(prepared: _Prepared) -> None:
     print(f"checkpoint   {found}")
     if config["explain"]:
         print(f"videos       {short(run.folder / 'explain')}")
-    trust = sorted({*strangers(config["task"]), *strangers(config["data"])})
+    trust = sorted(strangers([config[part] for part in ("task", "data", "explain")]))
     more = [f"trust=[{','.join(trust)}]"] if trust else []
     print(f"next         {command_line('explain', quoted('ckpt', found), *more)}", flush=True)

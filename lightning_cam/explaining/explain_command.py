@@ -17,7 +17,7 @@ from lightning_cam.data.core.clips import Clip, finished
 from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import ConfigError, DataError
 from lightning_cam.explaining.clip_sources import find_clips
-from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_explain
+from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_explain, given_data
 from lightning_cam.explaining.measured_files import RunMeasurements
 from lightning_cam.explaining.score_tables import RELEVANCE_COLUMNS
 from lightning_cam.explaining.single_clip import ClipRequest, Collected, process_clip
@@ -34,7 +34,7 @@ from lightning_cam.interfaces import (
 from lightning_cam.metrics import settings_of
 from lightning_cam.progress import progress
 from lightning_cam.training.build import build
-from lightning_cam.training.checkpoint import KEY, rebuild
+from lightning_cam.training.checkpoint import rebuild, trained_methods
 from lightning_cam.training.runs import run_folder, writable
 from lightning_cam.viz import write_report
 
@@ -55,9 +55,7 @@ def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | N
     check_explain(config)
     collected = Collected(RunMeasurements(config["measure"]))
     trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
-    settings = ("root", "rate", "intrinsics")
-    given = {key: config["data"][key] for key in settings if config["data"][key] is not None}
-    module, data, info = rebuild(config["ckpt"], trust, data=given)
+    module, data, info = rebuild(config["ckpt"], trust, data=given_data(config))
     check_data(data)
     task = as_task(on_device(module, config["device"]))
     if config["layers"] is not None:
@@ -186,7 +184,7 @@ def _methods(
     chosen = dict(config.get("explain") or {})
     as_trained = chosen.pop(TRAINED_METHODS, False)
     trained = info["run"].get("explain", {}) if as_trained else {}
-    methods = build(trained, (KEY, *trust), "explain") | build(chosen, where="explain")
+    methods = trained_methods(trained, trust) | build(chosen, where="explain")
     for name, method in methods.items():
         if not callable(method) or isinstance(method, torch.nn.Module):
             raise ConfigError(f"explain.{name} is not a method; choose some with explain=[gradcam]")

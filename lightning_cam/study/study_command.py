@@ -13,7 +13,7 @@ from rich.console import Console
 
 import lightning_cam
 from lightning_cam.errors import ConfigError, DataError
-from lightning_cam.explaining.explain_settings import check_study
+from lightning_cam.explaining.explain_settings import check_study, given_data
 from lightning_cam.study.cell_runs import (
     StudyProblems,
     WorkItem,
@@ -47,12 +47,12 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
     design = Design.of(config["study"], config["measure"])
     paths = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
     trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
-    given = {k: config["data"][k] for k in ("root", "rate") if config["data"][k] is not None}
+    given = given_data(config)
     split = config["data"]["split"]
     networks = open_networks(paths, design, split=split, trust=trust, data=given)
     out = config["out"]
     folder = writable(Path(out) if out else run_folder(paths[0]) / f"study_{design.name}")
-    facts = _facts(design, networks, split)
+    facts = _facts(design, networks, {**given, "split": split})
     same_study(folder, {**facts, "about": {"version": lightning_cam.__version__, "paths": paths}})
     rank, count = processes()
     units = work_items(networks, design)
@@ -102,11 +102,11 @@ def _finish(folder: Path, results: Results, networks: Sequence[Network], command
     return page
 
 
-def _facts(design: Design, networks: Sequence[Network], split: str) -> dict[str, Any]:
-    """What makes a study the same one."""
+def _facts(design: Design, networks: Sequence[Network], data: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a study the same one, wherever the data lie."""
     return {
         **design.settings,
-        "data": {"split": split},
+        "data": {k: v for k, v in data.items() if k not in ("root", "rate")},
         "ckpt": [
             {
                 "network": network.name,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import netrc
 import os
+import re
 import secrets
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
@@ -63,7 +65,7 @@ def _start_wandb(
     import wandb
 
     note = run.folder / "wandb_id.txt"
-    if not note.exists():
+    if not _is_id(note):
         write_text(note, secrets.token_hex(4), sync=True)  # half an id would be another run's
     (run.folder / "wandb").mkdir(exist_ok=True)
     experiment = wandb.init(
@@ -81,6 +83,18 @@ def _start_wandb(
     experiment.define_metric("trainer/global_step")
     experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     return experiment
+
+
+def _is_id(note: Path) -> bool:
+    """Whether a file holds the id of a W&B run as it is written here.
+
+    Others, in a folder from elsewhere, could name a run of the user's own.
+    """
+    try:
+        with note.open("rb") as file:
+            return re.fullmatch(rb"[0-9a-f]{8}\s*", file.read(100)) is not None
+    except OSError:
+        return False
 
 
 def wandb_mode() -> str:
