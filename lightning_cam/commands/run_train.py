@@ -33,7 +33,7 @@ from lightning_cam.commands.train_settings import (
     try_optimizer,
 )
 from lightning_cam.commands.trainer import make_trainer, monitored
-from lightning_cam.errors import command_line, quoted
+from lightning_cam.errors import command_line, quoted, say
 from lightning_cam.explaining.measured_files import EPOCH_COLUMNS
 from lightning_cam.explaining.measuring import build_measures
 from lightning_cam.files import write_text
@@ -121,7 +121,7 @@ def _prepare(config: dict[str, Any], run: Run, callbacks: Sequence[Callback]) ->
         same_as_before(run, config)
     if _writes():
         if run.note:
-            print(run.note, flush=True)
+            say(run.note)
         _show(config, run)
     seed_everything(config["seed"], verbose=False)
     data = build(config["data"], where="data")
@@ -158,7 +158,7 @@ def _fit(prepared: _Prepared) -> None:
         if _writes():
             again = [word for word in sys.argv[1:] if not word.startswith("resume=")]
             resume = quoted("resume", short(run.folder))
-            print(f"\nstopped; to go on: {command_line('train', *map(shlex.quote, again), resume)}")
+            say("", f"stopped; to go on: {command_line('train', *map(shlex.quote, again), resume)}")
         sys.exit(130)
     finally:
         if isinstance(trainer.logger, WandbLogger):
@@ -170,9 +170,8 @@ def _fit(prepared: _Prepared) -> None:
 def _show(config: dict[str, Any], run: Run) -> None:
     text = OmegaConf.to_yaml(OmegaConf.create(config))
     write_text(run.folder / "config.yaml", text, sync=True)
-    console = Console()
-    console.print(Syntax(text, "yaml", background_color="default"), soft_wrap=True)
-    console.print(f"run folder: {run.folder}", highlight=False, soft_wrap=True)
+    Console().print(Syntax(text, "yaml", background_color="default"), soft_wrap=True)
+    say(f"run folder: {run.folder}")
 
 
 def _print_summary(prepared: _Prepared) -> None:
@@ -181,20 +180,20 @@ def _print_summary(prepared: _Prepared) -> None:
     saved = (c for c in prepared.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
     best = next(saved, None)
     found = Path((best and best.best_model_path) or run.checkpoints / "last.ckpt")
-    print()
+    say("")
     for reason, count in prepared.skipped.counts.items():
-        print(f"skipped {count}x: {reason}")
+        say(f"skipped {count}x: {reason}")
     if is_offered(data, ReportsProblems) and data.problems:
-        print(f"{len(data.problems)} problems with the data, the first is {data.problems[0]}")
+        say(f"{len(data.problems)} problems with the data, the first is {data.problems[0]}")
     if best is not None and best.best_model_score is not None:
-        print(f"best {best.monitor} {float(best.best_model_score):.3f} ({found.stem})")
+        say(f"best {best.monitor} {float(best.best_model_score):.3f} ({found.stem})")
     if not found.exists():
-        print("nothing was saved")
+        say("nothing was saved")
         return
     found = short(found)
-    print(f"checkpoint   {found}")
+    say(f"checkpoint   {found}")
     if config["explain"]:
-        print(f"videos       {short(run.folder / 'explain')}")
+        say(f"videos       {short(run.folder / 'explain')}")
     trust = sorted(strangers([config[part] for part in ("task", "data", "explain")]))
     more = [f"trust=[{','.join(trust)}]"] if trust else []
-    print(f"next         {command_line('explain', quoted('ckpt', found), *more)}", flush=True)
+    say(f"next         {command_line('explain', quoted('ckpt', found), *more)}")

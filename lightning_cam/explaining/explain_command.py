@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lightning_cam.attribution import Attribution, Explainable, LayerAttribution, list_layers
 from lightning_cam.attribution.guard import find_module
 from lightning_cam.data.core.clips import Clip, finished
 from lightning_cam.data.core.loading import collate
-from lightning_cam.errors import ConfigError, DataError
+from lightning_cam.errors import ConfigError, DataError, printable, say
 from lightning_cam.explaining.clip_sources import find_clips
 from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_explain, given_data
 from lightning_cam.explaining.measured_files import RunMeasurements
@@ -103,18 +104,18 @@ def _print_failures(collected: Collected, looked: int, shortfall: str) -> None:
         DataError: nothing did.
     """
     for title, reason in collected.skipped.items():
-        print(f"skipped {title}: {reason}")
+        say(f"skipped {title}: {reason}")
     if not collected.entries:
         why = shortfall or next(reversed(collected.skipped.values()))
         raise DataError(f"none of the {looked} clips could be explained: {why}")
     for reason, where in collected.measurements.failed.items():
-        print(f"not measured: {where}: {reason}")
+        say(f"not measured: {where}: {reason}")
     if collected.measurements.nothing:
-        print("no measure has a value of any clip: tables and page show the maps alone")
+        say("no measure has a value of any clip: tables and page show the maps alone")
     if shortfall:
-        print(shortfall)
+        say(shortfall)
     if collected.unreadable:
-        print(f"{len(collected.unreadable)} of {looked} clips could not be read")
+        say(f"{len(collected.unreadable)} of {looked} clips could not be read")
 
 
 def _write(
@@ -172,7 +173,9 @@ def _print_layers(task: Task, data: object, asked: str) -> None:
     for layer in list_layers(model, blank["video"].to(task.device)):
         default = "default" if layer.name == next(iter(model.layers), None) else ""
         stride = ", ".join(f"{s:g}" for s in layer.stride)
-        table.add_row(layer.name, " x ".join(map(str, layer.shape[1:])), stride, default)
+        table.add_row(
+            escape(printable(layer.name)), " x ".join(map(str, layer.shape[1:])), stride, default
+        )
     # Names are there to be copied: rather wider than the terminal than cut.
     width = Console(width=1000).measure(table).maximum
     Console(width=max(Console().width, width)).print(table)

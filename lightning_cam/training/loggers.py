@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
-from lightning_cam.errors import UnknownNameError
+from lightning_cam.errors import UnknownNameError, say
 from lightning_cam.files import write_text
 from lightning_cam.training.runs import Run
 
@@ -52,7 +52,7 @@ def make_logger(
         experiment = _start_wandb(settings, run, name, mode, config)
     except wandb.errors.Error as error:
         reason = str(error).splitlines()[0]
-        print(f"W&B cannot be reached ({reason}); logging offline", flush=True)
+        say(f"W&B cannot be reached ({reason}); logging offline")
         wandb.teardown()
         experiment = _start_wandb(settings, run, name, "offline", config)
     return WandbLogger(save_dir=run.folder, experiment=experiment)
