@@ -13,9 +13,11 @@ import torch
 from commands import tiny
 from hydra import compose, initialize_config_dir
 
+from lightning_cam import GradCAM
 from lightning_cam.commands.run_train import train
 from lightning_cam.commands.search import PACKAGE
 from lightning_cam.errors import CheckpointError, UserError
+from lightning_cam.explaining import ExplainCallback
 from lightning_cam.training.checkpoint_io import AtomicCheckpointIO
 from lightning_cam.training.loggers import _is_id
 from lightning_cam.training.resuming import check_optimizer
@@ -250,3 +252,17 @@ def test_a_folder_names_a_run_of_wandb(tmp_path: Path, text: str) -> None:
     assert not _is_id(note)
     note.write_text("0123abcd")
     assert _is_id(note)
+
+
+def test_attention_of_earlier_epochs_that_is_none() -> None:
+    """A checkpoint remembers attention of another form than the callback's."""
+    callback = ExplainCallback([GradCAM()])
+    good = {"v_blink": {0: [0.5, 0.5], 3: [1.0]}}
+    for state in (
+        {}, {"history": 3}, {"history": [good]}, {"history": {3: {}}}, {"history": {"a": [0.5]}},
+    ):  # fmt: skip
+        callback.load_state_dict(state)
+        assert callback.history == {}
+    odd = {"v_blink": {**good["v_blink"], "4": [1.0], 5: "x", 6: ["x"]}, "b": 3, 4: {}}
+    callback.load_state_dict({"history": odd})
+    assert callback.history == good

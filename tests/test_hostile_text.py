@@ -131,7 +131,12 @@ def test_a_data_set_of_hostile_names(tmp_path: Path, monkeypatch, capfd) -> None
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # each is a line of its own, see above
-        assert call("check", lambda cfg: check(OmegaConf.to_container(cfg, resolve=True)), "data=folder", *data)
+        assert call(
+            "check",
+            lambda cfg: check(OmegaConf.to_container(cfg, resolve=True)),
+            "data=folder",
+            *data,
+        )
         run = call("train", train, "data=folder", *data, *small)
         page = call("explain", explain_clips, f"ckpt={run / 'checkpoints' / 'last.ckpt'}")
     out = "".join(capfd.readouterr())
