@@ -317,7 +317,7 @@ def test_wrong_arguments(save) -> None:
 def test_wrong_kind_of_object(save) -> None:
     refused(
         save({**remembered(), "task": remembered()["task"]["model"]}),
-        "task: lightning_cam.models.LRCN is not a LightningModule",
+        "task: lightning_cam.models.LRCN must be derived from LightningModule",
     )
 
 

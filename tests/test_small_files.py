@@ -215,8 +215,8 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a callback": (
         setting("data", std={"_target_": "lightning_cam.explaining.ExplainCallback"}), "not a class"
     ),
-    "a data module as a task": (setting("task", **DATA), "is not a LightningModule"),
-    "a network as data": (setting("data", **TASK["model"]), "is not a LightningDataModule"),
+    "a data module as a task": (setting("task", **DATA), "must be derived from LightningModule"),
+    "a network as data": (setting("data", **TASK["model"]), "must be derived from LightningDataModule"),
 }  # fmt: skip
 TRUST = [VISION, WIDE["_target_"]]
 LIMIT = 300  # MB

@@ -55,7 +55,7 @@ def build(
             name = node[TARGET]
             target = locate(name, trust, where)
             if kind is not object and not (isinstance(target, type) and issubclass(target, kind)):
-                raise error(f"{where or name}: {name} is not a {kind.__name__}")
+                raise error(f"{where or name}: {name} must be derived from {kind.__name__}")
         items = {
             key: build(value, trust, f"{where}.{key}" if where else str(key))
             for key, value in node.items()
