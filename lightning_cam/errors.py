@@ -1,4 +1,4 @@
-"""Errors meant for the person at the keyboard: one line that names the thing and the remedy."""
+"""What is said to the person at the keyboard: errors of one line that name thing and remedy."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ COMMANDS = {
     "check": "check a data set before training on it",
 }
 READABLE = "lightning_cam.readable"  # how text is encoded that may hold odd file names
+_JOINERS = "\u200c\u200d"  # of letters, in Persian and in Indian languages
 _SCRIPTS = ("train.py", "explain.py")  # at the top of a clone
 _INSTALLED = "lightning-cam-"  # followed by the command
 
@@ -105,6 +106,23 @@ def why(error: BaseException) -> str:
     if isinstance(error, UserError):
         return said
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Text in one line whose control characters are written out, such as `\\x1b`.
+
+    Names of classes and clips come from files and folders of others: none of them moves the cursor,
+    sets the title, or writes over what stands above.
+    """
+    return "".join(
+        c if c.isprintable() or c in _JOINERS else c.encode("unicode_escape").decode()
+        for c in readable(text)
+    )
+
+
+def say(*lines: str) -> None:
+    """Print these lines: the one way to print text, some of which may come from files."""
+    print(*map(printable, lines), sep="\n", flush=True)
 
 
 def clone() -> Path | None:

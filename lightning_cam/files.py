@@ -24,6 +24,9 @@ from lightning_cam.errors import READABLE, WriteError
 _PART = re.compile(r"\.(.+)\.([\w-]+)-(\d+)-[0-9a-f]{8}\.part", re.ASCII)
 _PART_ENDS = 56  # bytes that the name of a part file is longer, at most
 _DAY = 24 * 3600
+_SUSPECT = re.compile(r"'*[=+\-@\t\r\n]")  # begins a formula, or what is read back as one
+_FORMULA = re.compile(r"\A'('*[=+\-@\t\r\n])")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -126,12 +129,16 @@ def write_text(path: str | Path, text: str, *, sync: bool = False) -> Path:
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Path:
-    """Write rows under `columns` and whatever other columns any of them has; return the path."""
-    names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
+    """Write rows under `columns` and whatever other columns any of them has; return the path.
+
+    Text that a spreadsheet would take for a formula, such as a class named `=1+1`, gets an
+    apostrophe in front, which `read_csv` takes away. Numbers stay as they are.
+    """
+    names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(names), restval="")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(text)
+    writer.writerow(map(_harmless, names))
+    writer.writerows([_harmless(row.get(name, "")) for name in names] for row in rows)
     return write_text(path, text.getvalue())
 
 
@@ -151,6 +158,24 @@ def digest(path: str | Path) -> str:
         while block := file.read(1 << 20):
             found.update(block)
     return found.hexdigest()
+
+
+def read_csv(path: str | Path) -> list[dict[str, str]]:
+    """Rows that `write_csv` wrote: column -> text, as it was given.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        head, *rows = [[_FORMULA.sub(r"\1", cell) for cell in row] for row in csv.reader(file)]
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def _harmless(value: Any) -> Any:
+    """A cell that no spreadsheet calculates."""
+    if not isinstance(value, str) or _NUMBER.fullmatch(value):
+        return value
+    return f"'{value}" if _SUSPECT.match(value) else value
 
 
 def destination(path: Path) -> Path:

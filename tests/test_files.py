@@ -190,7 +190,7 @@ FULL = """
 import resource, sys
 from pathlib import Path
 import numpy as np, torch
-from lightning_cam.training.checkpoint import AtomicCheckpointIO
+from lightning_cam.training.checkpoint_io import AtomicCheckpointIO
 from lightning_cam.files import whole_file, write_bytes
 from lightning_cam.viz import save_png, write_video
 noise = np.random.default_rng(0).integers(0, 255, (30, 128, 128, 3), dtype=np.uint8)
@@ -202,7 +202,7 @@ writers = {
     "a.npz": arrays,
     "a.png": lambda path: save_png(path, noise[0]),
     "a.mp4": lambda path: write_video(path, noise),
-    "a.ckpt": lambda path: AtomicCheckpointIO().save_checkpoint({"a": torch.ones(50_000)}, path),
+    "a.ckpt": lambda path: AtomicCheckpointIO(".").save_checkpoint({"a": torch.ones(50_000)}, path),
 }
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # a disk that is soon full
 for name, write in writers.items():

@@ -30,7 +30,7 @@ MAY = {
     "tasks": "errors files geometry interfaces attribution metrics models viz",
     "data": "errors files interfaces",
     "synthetic": "errors files progress data",
-    "training": "errors files interfaces",
+    "training": "errors files interfaces attribution",
     "explaining": "errors files progress interfaces attribution metrics viz data training",
     "study": "errors files progress interfaces attribution metrics viz data training explaining",
     "commands": "errors files progress interfaces attribution tasks data training explaining study",

@@ -71,12 +71,12 @@ def call(
     return run
 
 
-def follow(call: Callable[..., Path | None], out: str, package: str) -> None:
+def follow(call: Callable[..., Path | None], out: str, name: str) -> None:
     """What `next` proposes works, and does not without the trust it gives."""
     (line,) = (line for line in out.splitlines() if line.startswith("next "))
     _, python, script, ckpt, trust = shlex.split(line)
-    assert (Path(python).name, script, trust) == ("python", "explain.py", f"trust=[{package}]")
-    with pytest.raises(CheckpointError, match=rf"add trust=\[{package}\]"):
+    assert (Path(python).name, script, trust) == ("python", "explain.py", f"trust=[{name}]")
+    with pytest.raises(CheckpointError, match=rf"add trust=\[{name}\]"):
         call("explain", ckpt, "clips=1")
     page = call("explain", ckpt, trust, "clips=1")
     assert page is not None
@@ -89,7 +89,7 @@ def test_torchvisions_video_networks(name: str, call, capsys) -> None:
     path = f"model._target_=torchvision.models.video.{name}"
     folder = call("train", "model=torchvision_r3d18", path, "task.layers=[layer4]")
     assert len(list((folder / "explain").rglob("*.mp4"))) == 1
-    follow(call, capsys.readouterr().out, "torchvision.models")
+    follow(call, capsys.readouterr().out, f"torchvision.models.video.{name}")
 
 
 def test_a_module_of_ones_own(call, capsys) -> None:
@@ -98,7 +98,7 @@ def test_a_module_of_ones_own(call, capsys) -> None:
     assert len(list((folder / "explain").rglob("*.mp4"))) == 1
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert state["model.head.weight"].shape == (3, 6)
-    follow(call, capsys.readouterr().out, "mine")
+    follow(call, capsys.readouterr().out, "mine.Net")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_cam.errors import ConfigError, UnknownNameError
+from lightning_cam.errors import ConfigError, UnknownNameError, printable
 
 _ADVICE = (
     ".*does not have many workers.*",
@@ -41,18 +41,26 @@ def short(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
+def _one_line(message: Warning | str, category: type[Warning], *_place: object, **_: object) -> str:
+    """A warning as it is shown: what it says, not where in the code."""
+    return f"{category.__name__}: {printable(str(message))}\n"
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Lightning's greetings and advice that does not apply here."""
+    """Without Lightning's greetings and advice that does not apply here; warnings in one line."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
+    formatted = warnings.formatwarning
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     try:
+        warnings.formatwarning = _one_line
         with warnings.catch_warnings():
             for message in _ADVICE:
                 warnings.filterwarnings("ignore", message=message)
             yield
     finally:
+        warnings.formatwarning = formatted
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -20,7 +20,14 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from lightning_cam.commands.help import help_text
 from lightning_cam.commands.search import choices, composed, groups
-from lightning_cam.errors import READABLE, ConfigError, UnknownNameError, UserError, quoted
+from lightning_cam.errors import (
+    READABLE,
+    ConfigError,
+    UnknownNameError,
+    UserError,
+    printable,
+    quoted,
+)
 
 # Hydra's own switches that still make sense here.
 _SWITCHES = {"--cfg", "-c", "--resolve", "--package", "-p", "--info", "-i", "--multirun", "-m"}
@@ -51,7 +58,7 @@ def command(main: Callable[[], Any], name: str) -> None:
     with one_line_errors():
         try:
             if {"--help", "-h"} & set(arguments):
-                print(help_text(name, arguments), end="")
+                sys.stdout.write(help_text(name, arguments))
                 return
             _check_shape(arguments)
             _check_groups(arguments)
@@ -75,7 +82,7 @@ def one_line_errors() -> Iterator[None]:
     except (UserError, HydraException, OmegaConfBaseException, YAMLError) as error:
         said = str(error) if isinstance(error, UserError) else _in_words(error)
         sys.stdout.flush()
-        sys.stderr.write(f"error: {' '.join(said.split())}\n")
+        sys.stderr.write(f"error: {printable(' '.join(said.split()))}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stdout.flush()

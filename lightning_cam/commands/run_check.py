@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_cam.errors import ConfigError, UnknownNameError, WriteError
+from lightning_cam.errors import ConfigError, UnknownNameError, WriteError, printable
 from lightning_cam.files import write_csv
 
 if TYPE_CHECKING:  # torch loads in `check`, not for --help
@@ -91,15 +91,15 @@ def check(config: Any) -> int:
     console.width = max(console.width, needed)
     console.print(table)
     for note in dict.fromkeys(str(note.message) for note in notes):
-        console.print(f"note: {note}")
+        console.print(printable(f"note: {note}"))
     for line in _lines(problems, config["out"]):
-        console.print(line)
+        console.print(printable(line))
     if config["out"] is not None:
         out = Path(str(config["out"]))
         _write(out, problems) if problems else _clear(out)
     unopened = "" if config["decode"] else "; no video was opened"
     counts = ", ".join(f"{n} {kind}" for kind, n in Counter(p.kind for p in problems).items())
-    console.print(f"{data.root}: {counts or 'all is well'}{unopened}")
+    console.print(printable(f"{data.root}: {counts or 'all is well'}{unopened}"))
     return 1 if problems else 0
 
 
@@ -182,7 +182,7 @@ def _table(held: Inventory, totals: Counter[str], tally: ClassCounts) -> Table:
     for name in held.names:
         cells = [str(counts[name] or "-") for counts in tally.values()]
         cells += [_percent(there[name], absent[name])] * bool(absent)
-        table.add_row(Text(name), *cells)
+        table.add_row(Text(printable(name)), *cells)
     return table
 
 

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from lightning_cam.commands.common import plain_settings, quiet, short
-from lightning_cam.errors import command_line, shell_word
+from lightning_cam.errors import command_line, say, shell_word
 from lightning_cam.explaining.explain_command import explain_checkpoint
 from lightning_cam.study import run_study
 from lightning_cam.training.build import TARGET
@@ -43,7 +43,7 @@ def explain_clips(cfg: DictConfig) -> Path | None:
             run_study(config, typed) if config.get("study") else explain_checkpoint(config, typed)
         )
     if page is not None:
-        print(f"open {short(page)}")
+        say(f"open {short(page)}")
     return page
 
 

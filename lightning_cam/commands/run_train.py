@@ -34,7 +34,7 @@ from lightning_cam.commands.train_settings import (
     try_optimizer,
 )
 from lightning_cam.commands.trainer import make_trainer, monitored, to_try
-from lightning_cam.errors import ConfigError, command_line, quoted
+from lightning_cam.errors import ConfigError, command_line, quoted, say
 from lightning_cam.explaining.measured_files import EPOCH_COLUMNS
 from lightning_cam.explaining.measuring import build_measures
 from lightning_cam.files import write_text
@@ -161,7 +161,7 @@ def _prepare(config: dict[str, Any], run: Run, callbacks: Sequence[Callback]) ->
         same_as_before(run, config)
     if _writes():
         if run.note:
-            print(run.note, flush=True)
+            say(run.note)
         _show(config, run)
     seed_everything(config["seed"], verbose=False)
     data = build(config["data"], where="data")
@@ -202,7 +202,7 @@ def _fit(prepared: _Prepared) -> None:
         trainer.fit(prepared.task, prepared.data, ckpt_path=run.resume and str(run.resume))
     except SystemExit:  # how Lightning leaves after Ctrl-C
         if _writes():
-            print(f"\n{stopped_line(run)}")
+            say("", stopped_line(run))
         sys.exit(130)
     except (OSError, RuntimeError, MemoryError) as error:
         if not (said := fault(error)):
@@ -218,9 +218,8 @@ def _fit(prepared: _Prepared) -> None:
 def _show(config: dict[str, Any], run: Run) -> None:
     text = OmegaConf.to_yaml(OmegaConf.create(config))
     write_text(run.folder / "config.yaml", text, sync=True)
-    console = Console()
-    console.print(Syntax(text, "yaml", background_color="default"), soft_wrap=True)
-    console.print(f"run folder: {run.folder}", highlight=False, soft_wrap=True)
+    Console().print(Syntax(text, "yaml", background_color="default"), soft_wrap=True)
+    say(f"run folder: {run.folder}")
 
 
 def _print_summary(prepared: _Prepared) -> None:
@@ -228,30 +227,30 @@ def _print_summary(prepared: _Prepared) -> None:
     config, run, data = prepared.config, prepared.run, prepared.data
     best = next(c for c in prepared.trainer.callbacks if isinstance(c, BestCheckpoint))  # type: ignore[attr-defined]
     found = Path(best.best_model_path or run.checkpoints / LAST)
-    print()
+    say("")
     if prepared.finished:
-        print(prepared.finished)
+        say(prepared.finished)
     for reason, count in prepared.skipped.counts.items():
-        print(f"skipped {count}x: {reason}")
+        say(f"skipped {count}x: {reason}")
     if is_offered(data, ReportsProblems) and data.problems:
-        print(f"{len(data.problems)} problems with the data, the first is {data.problems[0]}")
+        say(f"{len(data.problems)} problems with the data, the first is {data.problems[0]}")
     if lost := prepared.loss.lost:
-        print(
+        say(
             f"not finite   the training loss of {lost.batches} batches, first at step {lost.step} "
             f"(epoch {lost.epoch})"
         )
     if best.best_model_score is not None:
-        print(f"best {best.monitor} {float(best.best_model_score):.3f} ({found.stem})")
+        say(f"best {best.monitor} {float(best.best_model_score):.3f} ({found.stem})")
     if not found.exists():
-        print("nothing was saved")
+        say("nothing was saved")
         return
     found = short(found)
-    print(f"checkpoint   {found}")
+    say(f"checkpoint   {found}")
     if config["explain"]:
-        print(f"videos       {short(run.folder / 'explain')}")
-    trust = sorted({*strangers(config["task"]), *strangers(config["data"])})
+        say(f"videos       {short(run.folder / 'explain')}")
+    trust = sorted(strangers([config[part] for part in ("task", "data", "explain")]))
     more = [f"trust=[{','.join(trust)}]"] if trust else []
-    print(f"next         {command_line('explain', quoted('ckpt', found), *more)}", flush=True)
+    say(f"next         {command_line('explain', quoted('ckpt', found), *more)}")
 
 
 def _check_finite(prepared: _Prepared) -> None:
@@ -268,6 +267,6 @@ def _check_finite(prepared: _Prepared) -> None:
     if kept:
         said += f"; what was saved before is whole: {short(kept[0][1])}"
     if sweeping():
-        print(said, flush=True)
+        say(said)
     else:
         raise StoppedError(said)

@@ -14,8 +14,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning_cam.errors import ConfigError
 from lightning_cam.interfaces import Monitored, is_offered
 from lightning_cam.training.build import TARGET, build
-from lightning_cam.training.checkpoint import AtomicCheckpointIO, Remember
+from lightning_cam.training.checkpoint import Remember
+from lightning_cam.training.checkpoint_io import AtomicCheckpointIO
 from lightning_cam.training.reproducible import EpochLines, ReseedEpochs
+from lightning_cam.training.resuming import CheckedResume
 from lightning_cam.training.runs import Run
 from lightning_cam.training.saving import BestCheckpoint, LastCheckpoint
 
@@ -100,6 +102,7 @@ def make_trainer(
         **options,
         "logger": False,
         "callbacks": [
+            CheckedResume(),
             *more,
             ReseedEpochs(config["seed"]),
             TQDMProgressBar() if sys.stdout.isatty() else EpochLines(),
@@ -109,7 +112,7 @@ def make_trainer(
             *([LearningRateMonitor("step")] if logs else []),
             *([_explainer(config["videos"], explained)] if explained else []),
         ],
-        "plugins": [AtomicCheckpointIO()],
+        "plugins": [AtomicCheckpointIO(run.checkpoints)],
         "default_root_dir": str(run.folder),
         "enable_progress_bar": sys.stdout.isatty(),
         "enable_model_summary": False,

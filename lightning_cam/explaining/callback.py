@@ -136,7 +136,7 @@ class ExplainCallback(Callback):
         return {"history": self.history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.history = state_dict["history"]
+        self.history = _weights_by_epoch(state_dict.get("history"))
 
     def _run(self, trainer: pl.Trainer, task: pl.LightningModule, split: str, when: str) -> None:
         folder = (self.folder or Path(trainer.default_root_dir) / "explain") / when
@@ -308,6 +308,23 @@ class ExplainCallback(Callback):
             self._warned.add(what)
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             warnings.warn(f"not explained: {what}{where} ({reason})", stacklevel=2)
+
+
+def _weights_by_epoch(remembered: Any) -> dict[str, dict[int, list[float]]]:
+    """The attention of earlier epochs that a checkpoint remembers; of another form it is none."""
+    if not isinstance(remembered, Mapping):
+        return {}
+    return {
+        title: {
+            epoch: weights
+            for epoch, weights in epochs.items()
+            if type(epoch) is int
+            and isinstance(weights, list)
+            and all(isinstance(weight, float) for weight in weights)
+        }
+        for title, epochs in remembered.items()
+        if isinstance(title, str) and isinstance(epochs, Mapping)
+    }
 
 
 def _are_measures(measures: Mapping[str, Measure] | None) -> Mapping[str, Measure]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import lightning_cam
@@ -16,10 +17,10 @@ from lightning_cam.attribution import Attribution, Explainable, LayerAttribution
 from lightning_cam.attribution.guard import find_module
 from lightning_cam.data.core.clips import Clip, finished
 from lightning_cam.data.core.loading import collate
-from lightning_cam.errors import ConfigError
+from lightning_cam.errors import ConfigError, printable
 from lightning_cam.explaining.clip_sources import find_clips
 from lightning_cam.explaining.explain_run import ExplainRun, open_folder, print_failures
-from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_explain
+from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_explain, given_data
 from lightning_cam.explaining.measured_files import RunMeasurements
 from lightning_cam.explaining.single_clip import ClipRequest
 from lightning_cam.files import digest
@@ -34,7 +35,7 @@ from lightning_cam.interfaces import (
 )
 from lightning_cam.metrics import settings_of
 from lightning_cam.training.build import build
-from lightning_cam.training.checkpoint import KEY, rebuild
+from lightning_cam.training.checkpoint import rebuild, trained_methods
 
 
 def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | None:
@@ -53,9 +54,7 @@ def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | N
     check_explain(config)
     measurements = RunMeasurements(config["measure"])
     trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
-    settings = ("root", "rate", "intrinsics")
-    given = {key: config["data"][key] for key in settings if config["data"][key] is not None}
-    module, data, info = rebuild(config["ckpt"], trust, data=given)
+    module, data, info = rebuild(config["ckpt"], trust, data=given_data(config))
     check_data(data)
     task = as_task(on_device(module, config["device"]))
     if config["layers"] is not None:
@@ -155,7 +154,9 @@ def _print_layers(task: Task, data: object, asked: str) -> None:
     for layer in list_layers(model, blank["video"].to(task.device)):
         default = "default" if layer.name == next(iter(model.layers), None) else ""
         stride = ", ".join(f"{s:g}" for s in layer.stride)
-        table.add_row(layer.name, " x ".join(map(str, layer.shape[1:])), stride, default)
+        table.add_row(
+            escape(printable(layer.name)), " x ".join(map(str, layer.shape[1:])), stride, default
+        )
     # Names are there to be copied: rather wider than the terminal than cut.
     width = Console(width=1000).measure(table).maximum
     Console(width=max(Console().width, width)).print(table)
@@ -165,7 +166,7 @@ def _methods(
     config: Mapping[str, Any], task: Task, info: Mapping[str, Any], trust: Sequence[str]
 ) -> dict[str, Attribution]:
     trained, chosen = _nodes(config, info)
-    methods = build(trained, (KEY, *trust), "explain") | build(chosen, where="explain")
+    methods = trained_methods(trained, trust) | build(chosen, where="explain")
     for name, method in methods.items():
         if not callable(method) or isinstance(method, torch.nn.Module):
             raise ConfigError(f"explain.{name} is not a method; choose some with explain=[gradcam]")

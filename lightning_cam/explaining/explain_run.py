@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from lightning_cam.errors import ConfigError, DataError, WriteError, why
+from lightning_cam.errors import ConfigError, DataError, WriteError, say, why
 from lightning_cam.explaining.clip_files import remove_clip
 from lightning_cam.explaining.clip_results import ClipResult, result_of_row, result_row
 from lightning_cam.explaining.clip_sources import ClipSource
@@ -131,15 +131,12 @@ class ExplainRun:
         before = len(self.sources) - len(left)
         if before:
             again = "" if left else "; to explain them again, remove the folder or choose out=DIR"
-            print(
-                f"{before} of {len(self.sources)} clips are done in {self._shown}{again}",
-                flush=True,
-            )
+            say(f"{before} of {len(self.sources)} clips are done in {self._shown}{again}")
         try:
             self._explain(left, journal)
             return self._write() if self.done else None
         except KeyboardInterrupt:
-            print(f"\nstopped; {self._rest()}", flush=True)
+            say("", f"stopped; {self._rest()}")
             sys.exit(130)
         except WriteError as error:
             raise WriteError(f"{error}; {self._rest()}") from error
@@ -182,7 +179,7 @@ class ExplainRun:
         except WriteError:
             raise
         except Exception as error:  # short of memory, for example: the end tries again
-            print(f"the page was not written yet: {why(error)}", flush=True)
+            say(f"the page was not written yet: {why(error)}")
         self._written = time.monotonic()
         self._cost = self._written - start
 
@@ -220,7 +217,7 @@ class ExplainRun:
         except WriteError:
             raise
         except Exception as error:
-            print(f"the mean curves could not be drawn: {why(error)}", flush=True)
+            say(f"the mean curves could not be drawn: {why(error)}")
             return None
 
     def _rest(self) -> str:
@@ -268,9 +265,9 @@ def print_failures(run: ExplainRun, looked: int, shortfall: str) -> None:
     failed = {title: skip.reason for title, skip in run.skipped.items() if skip.kind == "failed"}
     for title, skip in run.skipped.items():
         if skip.kind != "failed":
-            print(f"skipped {title}: {skip.reason}")
+            say(f"skipped {title}: {skip.reason}")
     for reason, title in _grouped(failed):
-        print(f"skipped {title}: {reason}")
+        say(f"skipped {title}: {reason}")
     if not run.done:
         why_not = shortfall or next(reversed(run.skipped.values())).reason
         raise DataError(f"none of the {looked} clips could be explained: {why_not}")
@@ -278,21 +275,21 @@ def print_failures(run: ExplainRun, looked: int, shortfall: str) -> None:
     for name in methods:
         of_method = {title: said for (method, title), said in run.missing.items() if method == name}
         for reason, title in _grouped(of_method):
-            print(f"no map by {name} of {title}: {reason}")
+            say(f"no map by {name} of {title}: {reason}")
     numbers = [result.numbers for _, result in run.done]
     for reason, where in failed_measures(numbers).items():
-        print(f"not measured: {where}: {reason}")
+        say(f"not measured: {where}: {reason}")
     if nothing_measured(numbers):
-        print("no measure has a value of any clip: tables and page show the maps alone")
+        say("no measure has a value of any clip: tables and page show the maps alone")
     if shortfall:
-        print(shortfall)
+        say(shortfall)
     unreadable = sum(skip.kind == "unreadable" for skip in run.skipped.values())
     if unreadable:
-        print(f"{unreadable} of {looked} clips could not be read")
+        say(f"{unreadable} of {looked} clips could not be read")
     if failed or run.missing:
         parts = [f"{len(failed)} of {looked} clips failed"] if failed else []
         parts += [f"{len(run.missing)} maps are missing"] if run.missing else []
-        print(f"{', '.join(parts)}; the same command tries them again")
+        say(f"{', '.join(parts)}; the same command tries them again")
 
 
 def _grouped(reasons: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,11 @@ _NOT_IN_STUDIES: Mapping[str, tuple[Any, str]] = {
 }
 
 
+def given_data(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the data that the user gives in place of what the checkpoint remembers."""
+    return {k: v for k, v in config["data"].items() if k != "split" and v is not None}
+
+
 def check_clips(clips: Any, key: str) -> None:
     """Whether `clips` says which clips: a number of them, or their indices.
 
@@ -64,7 +69,7 @@ def check_explain(config: Mapping[str, Any]) -> None:
         (("ckpt", "device"), (str,), "text"),
         (("video", "layer", "layers", "out"), (str, type(None)), "text or null"),
         (("target", "contrast"), (str, int, type(None)), "a class by name or number"),
-        (("trust",), (str, list), "packages such as [my_package]"),
+        (("trust",), (str, list), "packages or classes such as [my_package.MyNet]"),
         (("data",), (dict,), "a mapping"),
     ):
         for key in keys:

@@ -16,6 +16,7 @@ from torch import Tensor
 from lightning_cam.attribution import Explainable, Explanation, explain
 from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import UserError
+from lightning_cam.errors import say as say_line
 from lightning_cam.explaining.clip_explanations import network_outputs, probabilities
 from lightning_cam.explaining.explain_command import on_device
 from lightning_cam.explaining.journal import Journal
@@ -107,7 +108,7 @@ def measure_cells(
     done: Mapping[CellKey, StudyRow],
     journal: Journal,
     device: str,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say_line,
 ) -> None:
     """Measure what is missing of these clips, and write a row for each cell.
 

@@ -12,8 +12,8 @@ import torch
 from rich.console import Console
 
 import lightning_cam
-from lightning_cam.errors import ConfigError, DataError
-from lightning_cam.explaining.explain_settings import check_study
+from lightning_cam.errors import ConfigError, DataError, say
+from lightning_cam.explaining.explain_settings import check_study, given_data
 from lightning_cam.explaining.journal import Journal
 from lightning_cam.study.cell_runs import (
     StudyProblems,
@@ -48,12 +48,12 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
     design = Design.of(config["study"], config["measure"])
     paths = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
     trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
-    given = {k: config["data"][k] for k in ("root", "rate") if config["data"][k] is not None}
+    given = given_data(config)
     split = config["data"]["split"]
     networks = open_networks(paths, design, split=split, trust=trust, data=given)
     out = config["out"]
     folder = writable(Path(out) if out else run_folder(paths[0]) / f"study_{design.name}")
-    facts = _facts(design, networks, split)
+    facts = _facts(design, networks, {**given, "split": split})
     same_study(folder, {**facts, "about": {"version": lightning_cam.__version__, "paths": paths}})
     rank, count = processes()
     units = work_items(networks, design)
@@ -66,14 +66,14 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
     try:
         measure_cells(design, mine, done, journal, device)
     except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on: {command}")
+        say("", f"stopped; the same command goes on: {command}")
         sys.exit(130)
     finally:
         journal.close()
     done = read_journal(folder)
     left = sum(len(missing_cells(unit, done)) for unit in units)
     if left:
-        print(f"this process is done; {left} cells are left to others, the last writes the tables")
+        say(f"this process is done; {left} cells are left to others, the last writes the tables")
         return None
     return _finish(folder, Results.of(design, networks, units, done), networks, command)
 
@@ -98,16 +98,16 @@ def _finish(folder: Path, results: Results, networks: Sequence[Network], command
         width = Console(width=1000).measure(shown).maximum
         Console(width=max(Console().width, width)).print(shown)
     here = os.path.relpath(folder)
-    print(f"tables       {here}/tables.md, summary.csv, cells.csv")
-    print(f"conclusions  {here}/conclusions.md")
+    say(f"tables       {here}/tables.md, summary.csv, cells.csv")
+    say(f"conclusions  {here}/conclusions.md")
     return page
 
 
-def _facts(design: Design, networks: Sequence[Network], split: str) -> dict[str, Any]:
-    """What makes a study the same one."""
+def _facts(design: Design, networks: Sequence[Network], data: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a study the same one, wherever the data lie."""
     return {
         **design.settings,
-        "data": {"split": split},
+        "data": {k: v for k, v in data.items() if k not in ("root", "rate")},
         "ckpt": [
             {
                 "network": network.name,
@@ -140,13 +140,13 @@ def _print_remaining(
     left = sum(len(missing_cells(unit, done, retry=design.retry)) for unit in units)
     share = f"process {rank + 1} of {count}: " if count > 1 else ""
     before = f", {cells - left} of them are there" if left < cells else ""
-    print(f"{share}{len(units)} clips, {cells} cells{before}", flush=True)
+    say(f"{share}{len(units)} clips, {cells} cells{before}")
 
 
 def _print_problems(tally: StudyProblems) -> None:
     if tally.unreadable:
-        print(f"{len(tally.unreadable)} clips could not be read: {', '.join(tally.unreadable)}")
+        say(f"{len(tally.unreadable)} clips could not be read: {', '.join(tally.unreadable)}")
     for problem, count in tally.failed.items():
-        print(f"failed {count}x: {problem}")
+        say(f"failed {count}x: {problem}")
     for cell, said in tally.warned.items():
-        print(f"warned {len(said)}x: {cell}: {said[0]}")
+        say(f"warned {len(said)}x: {cell}: {said[0]}")

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any, NamedTuple
 
+from rich.markup import escape
 from rich.table import Table as RichTable
 
+from lightning_cam.errors import printable
 from lightning_cam.metrics import format_number, settings_of
 from lightning_cam.study.journal import StudyRow
 from lightning_cam.study.results import Group, Results, of_measure, spectrum_name
@@ -46,10 +48,12 @@ class Table:
         """For the terminal."""
         table = RichTable(title=self.title)
         for n, heading in enumerate(self.head):
-            table.add_column(heading.replace("<br>", "\n"), justify="right" if n else "left")
+            lines = (escape(printable(line)) for line in heading.split("<br>"))
+            table.add_column("\n".join(lines), justify="right" if n else "left")
         for r, row in enumerate(self.rows):
+            texts = [escape(printable(text)) for text in row]
             table.add_row(
-                *(f"[bold]{t}[/]" if (r, c) in self.best else t for c, t in enumerate(row))
+                *(f"[bold]{t}[/]" if (r, c) in self.best else t for c, t in enumerate(texts))
             )
         return table
 

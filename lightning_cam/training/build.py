@@ -1,11 +1,10 @@
 """Build objects from plain nodes `{"_target_": "package.module.Name", **arguments}`.
 
 The same function builds from the user's own configuration and from what a checkpoint remembers. A
-checkpoint may come from a stranger, so there only classes that a trusted package itself defines
-are called: the name must lie in the package before anything is imported, and the class found must
-say so too, which refuses what a trusted module merely imports (`lightning_cam.errors.Path`). The
-one exception are the functions that make torchvision's networks; a package's other functions are
-not meant for strangers' arguments (`torchvision.datasets.utils.download_url`). No Hydra, no
+checkpoint may come from a stranger, so there the name must lie in what is trusted before anything
+is imported, and the class must be of a kind that settings are made of before anything is called: a
+network, a data module, a method, a loss, a transform. Of torchvision the functions that make its
+networks will do as well; other functions are not meant for strangers' arguments. No Hydra, no
 OmegaConf: interpolations and resolvers are code as well.
 """
 
@@ -13,11 +12,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import FunctionType
 from typing import Any
 
+from lightning.pytorch import LightningDataModule
+from torch import nn
+
+from lightning_cam.attribution import Attribution
 from lightning_cam.errors import CheckpointError, ConfigError, UnknownNameError, UserError
 
 TARGET, PARTIAL = "_target_", "_partial_"
@@ -25,17 +29,20 @@ _OWN = ("lightning_cam",)
 _TORCHVISION = "torchvision.models"
 _NETWORKS = ("lightning_cam.models", _TORCHVISION)
 _WEIGHTS = ("weights", "weights_backbone")
+_KINDS = (nn.Module, LightningDataModule, Attribution)  # what a checkpoint may name
 
 
-def build(node: Any, trust: Sequence[str] | None = None, where: str = "") -> Any:
+def build(
+    node: Any, trust: Sequence[str] | None = None, where: str = "", kind: type = object
+) -> Any:
     """Turn every node of a plain tree that has a `_target_` into the object it describes.
 
     Args:
         node: dicts, lists, strings, numbers, booleans and None.
-        trust: packages whose classes (of `torchvision.models` also the functions that make
-            networks) may be called; None for the user's own configuration, where anything
-            importable may be.
+        trust: packages, or dotted names of single classes, that may be called, see `locate`;
+            None for the user's own configuration, where anything importable may be.
         where: path of this node, for messages.
+        kind: what the class of the node itself must be, or be derived from.
 
     Raises:
         ConfigError: (`trust` None) an unknown name or arguments that do not fit.
@@ -43,15 +50,20 @@ def build(node: Any, trust: Sequence[str] | None = None, where: str = "") -> Any
     """
     error = ConfigError if trust is None else CheckpointError
     if isinstance(node, Mapping):
+        target = None
+        if TARGET in node:  # before any of its parts is built
+            name = node[TARGET]
+            target = locate(name, trust, where)
+            if kind is not object and not (isinstance(target, type) and issubclass(target, kind)):
+                raise error(f"{where or name}: {name} must be derived from {kind.__name__}")
         items = {
             key: build(value, trust, f"{where}.{key}" if where else str(key))
             for key, value in node.items()
+            if key not in (TARGET, PARTIAL)
         }
-        if TARGET not in items:
+        if target is None:
             return items
-        name = items.pop(TARGET)
-        lazy = items.pop(PARTIAL, False)
-        target = locate(name, trust, where)
+        lazy = node.get(PARTIAL, False)
         if trust is not None and _is_network(target):
             # They come with the checkpoint: no path it names is opened, nothing is downloaded.
             named = {*items, *inspect.signature(target).parameters}
@@ -75,9 +87,10 @@ def build(node: Any, trust: Sequence[str] | None = None, where: str = "") -> Any
 
 
 def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> Any:
-    """The object `module.Name`; with `trust`, a class that a trusted package defines.
+    """The object `module.Name`; with `trust`, a class that a checkpoint may name.
 
-    Of torchvision's networks, where `trust` covers them, the functions that make them will do too.
+    That is a public class of networks, data modules, methods, losses or transforms, or a function
+    of torchvision that makes a network; a trusted package defines it, or its own name is trusted.
 
     Raises:
         ConfigError, CheckpointError: as in `build`.
@@ -88,9 +101,10 @@ def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> An
         raise _refusal(
             trust,
             f"{where}: refused to import {name!r}: it is not in a trusted package "
-            f"({', '.join(trust)}); if you trust the file and the package, "
-            f"add trust=[{_package(name)}]",
+            f"({', '.join(trust)}); if you trust the file and this class, add trust=[{name}]",
         )
+    if trust is not None and name not in trust and re.search(r"(^|\.)_", name):
+        raise _refusal(trust, f"{where}: refused to import {name!r}: the name is private")
     module, _, attribute = name.rpartition(".")
     try:
         # The part before the last dot must be a module: no attributes of attributes.
@@ -103,11 +117,30 @@ def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> An
         have = [known for known in dir(home) if not known.startswith("_")]
         near = UnknownNameError("class or function", attribute, have)
         raise _refusal(trust, f"{where}: cannot find {name!r}: {module} has {near}") from e
-    if trust is not None:
-        fit = isinstance(found, type) or _makes_network(found)
-        if not fit or not _inside(found.__module__, trust):
-            raise _refusal(trust, f"{where}: refused to call {name!r}: not a class of that package")
+    if trust is not None and not _may_call(found, name, trust):
+        raise _refusal(
+            trust,
+            f"{where}: refused to call {name!r}: not a class of that package that "
+            "makes networks, data modules, methods, losses or transforms",
+        )
     return found
+
+
+def _may_call(found: Any, name: str, trust: Sequence[str]) -> bool:
+    """Whether a checkpoint may call what its name, which is trusted, has led to."""
+    if not (_is_kind(found) or _makes_network(found)):
+        return False
+    return name in trust or _inside(found.__module__, trust)
+
+
+def _is_kind(found: Any) -> bool:
+    """A class of what settings are made of: networks, data modules, methods, losses, transforms.
+
+    The latter two are called by others; what opens files or starts processes seldom is.
+    """
+    return isinstance(found, type) and (
+        issubclass(found, _KINDS) or any("__call__" in vars(base) for base in found.__mro__)
+    )
 
 
 def _why_not(module: str, error: Exception) -> str:
@@ -135,7 +168,8 @@ def rebuildable(node: Any, where: str = "") -> None:
             except CheckpointError as e:
                 raise ConfigError(
                     f"{where}: explain.py could not rebuild {node[TARGET]!r}: checkpoints may name "
-                    "classes, and torchvision's networks by their own functions; name a class"
+                    "classes of networks, data modules, methods, losses and transforms, and "
+                    "torchvision's networks by their own functions; name a class"
                 ) from e
         for key, value in node.items():
             rebuildable(value, f"{where}.{key}" if where else str(key))
@@ -145,12 +179,12 @@ def rebuildable(node: Any, where: str = "") -> None:
 
 
 def strangers(node: Any) -> set[str]:
-    """Packages other than this one that a checkpoint of this tree would ask to be trusted."""
+    """Classes of other packages that a checkpoint of this tree would ask to be trusted."""
     if isinstance(node, Mapping):
         if node.get(PARTIAL):  # optimiser and schedule are not remembered
             return set()
         name = str(node.get(TARGET, _OWN[0]))
-        own = set() if _inside(name, _OWN) else {_package(name)}
+        own = set() if _inside(name, _OWN) else {name}
         return own.union(*map(strangers, node.values()))
     if isinstance(node, (list, tuple)):
         return set().union(*map(strangers, node))
@@ -170,11 +204,6 @@ def _makes_network(found: Any) -> bool:
         and _inside(found.__module__, (_TORCHVISION,))
         and "weights" in inspect.signature(found).parameters
     )
-
-
-def _package(name: str) -> str:
-    """What to trust for this name: as little of torchvision as makes its networks."""
-    return _TORCHVISION if _inside(name, (_TORCHVISION,)) else name.split(".")[0]
 
 
 def _inside(name: str, packages: Sequence[str]) -> bool:

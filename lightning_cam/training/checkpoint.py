@@ -9,24 +9,25 @@ file travels alone and loads with `weights_only=True`:
 
 from __future__ import annotations
 
-import pickle
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 import lightning_cam
+from lightning_cam.attribution import Attribution
 from lightning_cam.errors import CheckpointError, UserError
-from lightning_cam.files import whole_file
+from lightning_cam.training.archive import check_archive, check_tensors
 from lightning_cam.training.build import PARTIAL, TARGET, build
+from lightning_cam.training.sketch import build_task, check_clips
 
 KEY = "lightning_cam"
 SCHEMA = 1
+NODES = 100_000  # of remembered settings: a list named twice counts twice
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -62,35 +63,23 @@ class Remember(Callback):
         checkpoint[KEY] = self.memory
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes whole files: a killed run never leaves half a checkpoint.
-
-    Lightning's own goes through the system's temporary folder, which on clusters is another disk,
-    and across disks a move is a copy.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
-    ) -> None:
-        with whole_file(path, sync=True) as file:
-            try:
-                torch.save(checkpoint, file)
-            except RuntimeError as error:
-                if isinstance(error.__context__, OSError):  # "unexpected pos" on a full disk
-                    raise error.__context__ from None
-                raise
-
-
 def plain_copy(node: Any) -> Any:
     """A copy in plain containers, without nodes built late (`_partial_`: optimiser, schedule).
 
     Raises:
         TypeError: if there is anything but dicts, lists, strings, numbers, booleans and None.
+        ValueError: there are more than `NODES` of them, counted as often as they are named.
     """
+    return _copied(node, iter(range(NODES)))
+
+
+def _copied(node: Any, left: Iterator[int]) -> Any:
+    if next(left, None) is None:
+        raise ValueError(f"more than {NODES} settings")
     if isinstance(node, Mapping):
-        return {str(k): plain_copy(v) for k, v in node.items() if not _is_partial(v)}
+        return {str(k): _copied(v, left) for k, v in node.items() if not _is_partial(v)}
     if isinstance(node, (list, tuple)):
-        return [plain_copy(value) for value in node if not _is_partial(value)]
+        return [_copied(value, left) for value in node if not _is_partial(value)]
     if not isinstance(node, _PLAIN):
         raise TypeError(f"a checkpoint remembers plain values only, got {type(node).__name__}")
     return node
@@ -116,27 +105,21 @@ def load(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is a folder{_nearby(file / '_')}")
     if file.stat().st_size == 0:
         raise CheckpointError(f"{path}: the file is empty; take another checkpoint")
+    check_archive(file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on pickle protocols
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as e:
-        code = re.search(r"GLOBAL ([\w.]+)", str(e))
-        if code is not None or "Trying to call reduce" in str(e):
-            what = f" ({code[1]})" if code else ""
-            raise CheckpointError(
-                f"{path}: refused: it holds pickled code{what}; only tensors and plain values are "
-                "loaded"
-            ) from e
-        raise CheckpointError(f"{path}: not a checkpoint") from e
     except OSError as e:
         raise CheckpointError(f"{path}: cannot be read: {e.strerror or e}") from e
     except Exception as e:  # torch answers broken files with whatever its parser stumbles over
-        zipped = file.open("rb").read(2) == b"PK"
-        reason = "truncated or damaged; take another checkpoint" if zipped else "not a checkpoint"
-        raise CheckpointError(f"{path}: {reason}") from e
+        raise CheckpointError(f"{path}: truncated or damaged; take another checkpoint") from e
+    check_tensors(checkpoint, file)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise CheckpointError(f"{path}: not a Lightning checkpoint (no state_dict)")
+    state = checkpoint["state_dict"]
+    if not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
+        raise CheckpointError(f"{path}: its weights are not names and tensors")
     memory = checkpoint.get(KEY)
     if not isinstance(memory, dict):
         raise CheckpointError(
@@ -155,7 +138,7 @@ def _checked(memory: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     """The memory in plain containers, of the shape that `Remember` gives it."""
     try:
         memory = plain_copy(memory)
-    except (TypeError, RecursionError) as e:
+    except (TypeError, ValueError, RecursionError) as e:
         raise CheckpointError(f"{path}: cannot be rebuilt: {type(e).__name__}: {e}") from e
     if memory.get("schema") != SCHEMA:
         raise CheckpointError(
@@ -170,6 +153,18 @@ def _checked(memory: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     if not isinstance(explain, dict) or TARGET in explain:
         raise CheckpointError(f"{path}: it does not remember how it was explained")
     return dict(memory)
+
+
+def trained_methods(remembered: Mapping[str, Any], trust: Sequence[str]) -> dict[str, Attribution]:
+    """The methods that a checkpoint remembers, by name.
+
+    Raises:
+        CheckpointError: one is not trusted, or is not a method.
+    """
+    return {
+        name: build(node, (KEY, *trust), f"explain.{name}", Attribution)
+        for name, node in remembered.items()
+    }
 
 
 def _nearby(file: Path) -> str:
@@ -190,7 +185,8 @@ def rebuild(
 
     Args:
         path: a checkpoint written by `train.py`.
-        trust: packages whose classes the file may name; `lightning_cam` is always among them.
+        trust: packages and single classes that the file may name, see `build.locate`;
+            `lightning_cam` is always among them.
         data: settings that replace remembered ones, for example `{"root": "/data/ucf11"}`.
 
     Returns:
@@ -198,7 +194,8 @@ def rebuild(
         global_step.
 
     Raises:
-        CheckpointError: see `load`; also an untrusted class, or weights that do not fit.
+        CheckpointError: see `load`; also an untrusted class, weights that do not fit, or clips that
+            are too large (`check_clips`).
 
     Example:
         >>> task, data, info = rebuild("runs/lrcn/2026-01-31_12-00-00/checkpoints/last.ckpt")
@@ -207,22 +204,14 @@ def rebuild(
     memory = checkpoint[KEY]
     trusted = tuple(dict.fromkeys((KEY, *trust)))
     try:
-        task = build(memory["task"], trusted, "task")
-        datamodule = build({**memory["data"], **(data or {})}, trusted, "data")
+        check_clips(memory["data"], data or {}, checkpoint["state_dict"])
+        task = build_task(memory["task"], trusted, checkpoint["state_dict"])
+        datamodule = build({**memory["data"], **(data or {})}, trusted, "data", LightningDataModule)
     except UserError as e:
         raise CheckpointError(f"{path}: {e}") from e
     except Exception as e:  # the arguments come from the file: endless nesting, absurd sizes, ...
         detail = " ".join(f"{type(e).__name__}: {e}".split())
         raise CheckpointError(f"{path}: cannot be rebuilt: {detail[:300]}") from e
-    if not isinstance(task, LightningModule) or not isinstance(datamodule, LightningDataModule):
-        raise CheckpointError(f"{path}: it does not remember a LightningModule and a DataModule")
-    try:
-        task.load_state_dict(checkpoint["state_dict"])
-    except (RuntimeError, AttributeError, TypeError) as e:  # the latter two: not names and tensors
-        detail = " ".join(str(e).split())
-        raise CheckpointError(
-            f"{path}: its weights do not fit the model it remembers: {detail[:300]}"
-        ) from e
     info = {key: memory.get(key) for key in ("version", "classes", "run")}
     info.update(epoch=checkpoint["epoch"], global_step=checkpoint["global_step"])
     return task.eval(), datamodule, info

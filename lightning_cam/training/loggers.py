@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import netrc
 import os
+import re
 import secrets
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
-from lightning_cam.errors import UnknownNameError
+from lightning_cam.errors import UnknownNameError, say
 from lightning_cam.files import make_folder, write_text
 from lightning_cam.training.runs import Run
 
@@ -50,7 +52,7 @@ def make_logger(
         experiment = _start_wandb(settings, run, name, mode, config)
     except wandb.errors.Error as error:
         reason = str(error).splitlines()[0]
-        print(f"W&B cannot be reached ({reason}); logging offline", flush=True)
+        say(f"W&B cannot be reached ({reason}); logging offline")
         wandb.teardown()
         experiment = _start_wandb(settings, run, name, "offline", config)
     return WandbLogger(save_dir=run.folder, experiment=experiment)
@@ -63,7 +65,7 @@ def _start_wandb(
     import wandb
 
     note = run.folder / "wandb_id.txt"
-    if not note.exists():
+    if not _is_id(note):
         write_text(note, secrets.token_hex(4), sync=True)  # half an id would be another run's
     make_folder(run.folder / "wandb", "runs=DIR")
     experiment = wandb.init(
@@ -81,6 +83,18 @@ def _start_wandb(
     experiment.define_metric("trainer/global_step")
     experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     return experiment
+
+
+def _is_id(note: Path) -> bool:
+    """Whether a file holds the id of a W&B run as it is written here.
+
+    Others, in a folder from elsewhere, could name a run of the user's own.
+    """
+    try:
+        with note.open("rb") as file:
+            return re.fullmatch(rb"[0-9a-f]{8}\s*", file.read(100)) is not None
+    except OSError:
+        return False
 
 
 def wandb_mode() -> str:

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lightning_cam.errors import say
+
 
 class ReseedEpochs(Callback):
     """Sets torch's generators at each training epoch from (seed, epoch, rank).
@@ -47,4 +49,4 @@ class EpochLines(Callback):
         numbers = "  ".join(f"{key} {float(values[key]):.3f}" for key in shown if key in values)
         seconds = time.perf_counter() - self.began
         epochs = trainer.max_epochs if (trainer.max_epochs or -1) > 0 else "?"
-        print(f"epoch {trainer.current_epoch + 1}/{epochs}  {numbers}  {seconds:.1f} s", flush=True)
+        say(f"epoch {trainer.current_epoch + 1}/{epochs}  {numbers}  {seconds:.1f} s")

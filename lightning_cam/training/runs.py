@@ -16,9 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
+from yaml import AliasToken, YAMLError
 
 from lightning_cam.errors import CheckpointError, ConfigError, UnknownNameError, UserError
 from lightning_cam.files import make_folder
@@ -31,6 +32,8 @@ FOLDER_VARIABLE, RESUME_VARIABLE = "LIGHTNING_CAM_RUN", "LIGHTNING_CAM_RESUME"
 
 # SLURM gives its own steps, such as the batch script, numbers from here on.
 _NO_STEP = 2**31
+
+_LONGEST = 2**22  # bytes of the settings of a run
 
 # What may differ between a run and its continuation.
 _FREE = ("data.root", "data.num_workers", "data.cache")
@@ -327,9 +330,16 @@ def built_as_before(run: Run, config: Mapping[str, Any], classes: Sequence[str])
 
 
 def _written(file: Path) -> Any:
-    """The settings in a run's folder; empty where there is no such file or it is not whole."""
+    """The settings in a run's folder; empty where there is no such file or it is not whole.
+
+    The folder may be a stranger's: `${...}` is not resolved, or it would tell what is in the
+    environment, and text that names its own parts, or is long, is not unfolded.
+    """
     try:
-        settings = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+        text = file.read_text() if file.stat().st_size < _LONGEST else ""
+        if any(isinstance(token, AliasToken) for token in yaml.scan(text)):
+            return {}
+        settings = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except (OSError, ValueError, YAMLError, OmegaConfBaseException):
         return {}
     whole = isinstance(settings, dict) and {"task", "data", "seed"} <= settings.keys()

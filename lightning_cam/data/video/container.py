@@ -18,7 +18,7 @@ import cv2  # noqa: F401
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_cam.data.video.info import Pixels, VideoInfo
+from lightning_cam.data.video.info import MOST_PIXELS, Pixels, VideoInfo, check_pixels
 from lightning_cam.data.video.sampling import Indices
 from lightning_cam.data.video.upright import Upright, upright_of
 from lightning_cam.errors import VideoReadError
@@ -202,7 +202,7 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
         reason = "it is cut short before its index" if is_mp4 else "it is not a video file"
         raise VideoReadError(path, f"{reason} ({error.strerror}); replace or remove it") from error
     with container:
-        stream = container.streams.best("video")
+        stream: Any = container.streams.best("video")
         if stream is None or av.stream.Disposition.attached_pic in stream.disposition:
             raise VideoReadError(path, "it has no video stream (sound only?); remove it")
         if container.format.name.endswith("_pipe") or container.format.name == "image2":
@@ -210,6 +210,8 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
         if stream.codec_context is None:
             raise VideoReadError(path, f"FFmpeg has no decoder for it; {_REENCODE}")
         stream.codec_context.thread_count = 1
+        check_pixels(path, stream.width, stream.height)
+        stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # the head may be wrong
         try:
             yield container, stream
         except av.FFmpegError as error:

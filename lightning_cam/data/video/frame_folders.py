@@ -14,9 +14,12 @@ than squeezed, because a scale of each image's or clip's own would make them inc
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
+import struct
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,8 +29,16 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from lightning_cam.data.video.info import IMAGE_FOLDER, VIDEO_SUFFIXES, Pixels, VideoInfo
+from lightning_cam.data.video.info import (
+    IMAGE_FOLDER,
+    MOST_PIXELS,
+    VIDEO_SUFFIXES,
+    Pixels,
+    VideoInfo,
+    check_pixels,
+)
 from lightning_cam.data.video.sampling import Indices
 from lightning_cam.errors import VideoReadError
 
@@ -214,6 +225,7 @@ def whole(folder: Path, name: str) -> NDArray[Any]:
         raise VideoReadError(
             folder, f"its image {name}: {error.strerror}; check the file and its rights"
         ) from error
+    check_pixels(folder, *_claimed_size(data), name)
     start, end = _MARKS.get(data[:2], (b"", b""))
     image = None
     if data and (data.endswith(end) or data.rfind(end) > data.rfind(start)):
@@ -228,3 +240,16 @@ def whole(folder: Path, name: str) -> NDArray[Any]:
             folder, f"its image {name} is damaged or cut short; copy it again or remove it"
         )
     return image
+
+
+def _claimed_size(data: bytes) -> tuple[int, int]:
+    """(width, height) by the head of an image, of which nothing is decoded; (0, 0) if unknown."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the same concern, and of odd metadata
+            with Image.open(io.BytesIO(data)) as image:
+                return image.size
+    except Image.DecompressionBombError:  # for Pillow itself it is too large to be opened
+        return MOST_PIXELS + 1, 1
+    except (OSError, ValueError, SyntaxError, struct.error):
+        return 0, 0

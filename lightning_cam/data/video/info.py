@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,31 @@ VIDEO_SUFFIXES = (
     ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts",
     ".webm", ".wmv",
 )  # fmt: skip
+MOST_PIXELS = 2**26  # of an image or a frame: 8192 x 8192, twice 8K video
 IMAGE_FOLDER = "images"  # in place of a container's name
 Pixels = NDArray[np.uint8]
 _SLOWEST, _FASTEST = 0.1, 1000.0  # time lapse and slow motion; beyond are damaged clocks
+
+
+def check_pixels(path: str | Path, width: int, height: int, image: str = "") -> None:
+    """Whether an image, or the frames of a video, may be decoded: small files may hold large ones.
+
+    Args:
+        path: of the video, a file or a folder of images.
+        width: in pixels, as the file says before it is decoded.
+        height: in pixels.
+        image: its name in the folder.
+
+    Raises:
+        VideoReadError: it has more than `MOST_PIXELS`.
+    """
+    if width * height > MOST_PIXELS:
+        small = "magick IN.png -resize 1024 OUT.png" if image else "ffmpeg -i FILE -s hd720 OUT.mp4"
+        raise VideoReadError(
+            path,
+            f"{f'its image {image} is' if image else 'its frames are'} larger than 8192x8192 "
+            f"pixels; make it smaller ({small})",
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,124 @@
+"""A checkpoint as a file, looked at before anything in it is loaded.
+
+A small file must not become a large object. So records are stored as they are, their sizes add up
+to no more than the file's, and the pickle in it takes no more steps than a large network needs and
+calls nothing but what puts tensors and containers together.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lightning_cam.errors import CheckpointError
+
+_STEPS = 1_000_000  # of the pickle; a network of a thousand tensors with its optimiser takes 10^5
+_CALLED = re.compile(
+    r"collections (OrderedDict|Counter)"
+    r"|torch\._utils _rebuild_(parameter|tensor|tensor_v2)"
+    r"|torch (Size|device|\w+Storage|b?float\d+|double|half|u?int\d+|long|bool|complex\d+)"
+    r"|(builtins|__builtin__) (set|complex)"
+)
+_SHARED = 8  # tensors may claim so many times the bytes that there are
+_DAMAGED = "truncated or damaged; take another checkpoint"
+
+
+def check_archive(path: Path) -> None:
+    """Whether a file holds what `torch.save` writes of tensors and plain values, and no more.
+
+    Raises:
+        CheckpointError: it does not, and must not be loaded.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(2) != b"PK":
+                raise CheckpointError(f"{path}: not a checkpoint")
+            with zipfile.ZipFile(file) as archive:
+                pickled = _only_pickle(archive, path)
+    except OSError as e:
+        raise CheckpointError(f"{path}: cannot be read: {e.strerror or e}") from e
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as e:
+        raise CheckpointError(f"{path}: {_DAMAGED}") from e
+    _check_pickle(pickled, path)
+
+
+def _only_pickle(archive: zipfile.ZipFile, path: Path) -> bytes:
+    """The bytes of the one pickle of an archive whose records are sound."""
+    records = archive.infolist()
+    if archive.comment or not records or min(r.header_offset for r in records) != 0:
+        raise CheckpointError(f"{path}: not a checkpoint (there is more in it than torch writes)")
+    for record in records:
+        if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
+            raise CheckpointError(
+                f"{path}: refused: its record {record.filename!r} is compressed; checkpoints are "
+                "stored as they are"
+            )
+    if sum(record.file_size for record in records) > path.stat().st_size:
+        raise CheckpointError(f"{path}: refused: its records claim more bytes than the file has")
+    names = [record.filename for record in records]
+    pickles = [name for name in names if name.endswith(".pkl")]
+    if len(set(names)) < len(names) or [name.split("/")[1:] for name in pickles] != [["data.pkl"]]:
+        raise CheckpointError(f"{path}: not a checkpoint (not one data.pkl)")
+    return archive.read(pickles[0])
+
+
+def _check_pickle(pickled: bytes, path: Path) -> None:
+    try:
+        for step, (operation, argument, _) in enumerate(pickletools.genops(pickled)):
+            if step > _STEPS:
+                raise CheckpointError(
+                    f"{path}: refused: it holds more than {_STEPS} plain values; keep such lists "
+                    "in a file of their own"
+                )
+            name = str(argument)
+            if operation.name == "GLOBAL" and not _CALLED.fullmatch(name):
+                raise CheckpointError(
+                    f"{path}: refused: it holds pickled code ({'.'.join(name.split())}); only "
+                    "tensors and plain values are loaded"
+                )
+    except (ValueError, UnicodeError, MemoryError) as e:
+        raise CheckpointError(f"{path}: {_DAMAGED}") from e
+
+
+def check_tensors(loaded: object, path: Path) -> None:
+    """Whether tensors that were loaded have numbers of their own for what their shapes claim.
+
+    Raises:
+        CheckpointError: a few numbers stand for many, which would become memory when copied.
+    """
+    claimed, held = 0, {}
+    for tensor in _tensors(loaded):
+        if tensor.layout != torch.strided:
+            raise CheckpointError(f"{path}: refused: it holds tensors that are not dense")
+        storage = tensor.untyped_storage()
+        held[storage.data_ptr()] = storage.nbytes()
+        claimed += tensor.nbytes
+        if tensor.nbytes > storage.nbytes():
+            raise CheckpointError(
+                f"{path}: refused: a tensor of shape {tuple(tensor.shape)} has only "
+                f"{storage.nbytes()} bytes"
+            )
+    if claimed > _SHARED * sum(held.values()):  # of tied weights the same bytes serve twice
+        raise CheckpointError(f"{path}: refused: its tensors are all views of the same few bytes")
+
+
+def _tensors(loaded: object) -> Iterator[Tensor]:
+    """Every tensor in nested containers, once."""
+    seen, waiting = set(), [loaded]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, Tensor):
+            yield node
+        elif isinstance(node, Mapping):
+            waiting += node.values()
+        elif isinstance(node, list | tuple | set):
+            waiting += node
