@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.checks import check_model, check_outputs, ready
 from lightning_cam.attribution.explainable import Explainable, FirstRun, Forward, Target
-from lightning_cam.attribution.guard import capture, explaining, model_input
+from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.method import Attribution, MapFunction, as_attribution
 from lightning_cam.attribution.tensors import at_least_float32
 from lightning_cam.errors import UserError
@@ -87,28 +88,20 @@ def explain(
             for all clips, or one for each: a LongTensor `(B,)` or a list of B numbers or names.
 
     Raises:
-        ValueError: if the clip is not 5-D, a target is not a column, or the method's map does not
-            have the clip's size.
-        UserError: if the network has not what the method needs, or the method changes in place
-            what it is given.
+        ArgumentError: if the model, the method, the clip or the target is of a wrong kind, the clip
+            has numbers that are not finite, or the network returns anything but `(B, K)`.
+        ValueError: if the method's map does not have the clip's size.
+        UserError: if the network has not what the method needs, the method changes in place what it
+            is given, or another thread trains the network meanwhile.
 
     Example:
         >>> e = explain(model, GradCAM(), clip)
         >>> e.heatmap.shape  # (B, T, H, W)
     """
-    if clip.ndim != 5:
-        raise ValueError(f"expected a clip (B, C, T, H, W), got shape {tuple(clip.shape)}")
+    check_model(model)
     method = as_attribution(method)
-    with explaining(model.module):
-        clip = model_input(model.module, clip)
-        forward = model.forward
-        model = replace(
-            model,
-            forward=lambda rows: forward(rows.clone()),  # the network may work in place on them
-            notes={},
-            numbers={},
-            first_run=None,
-        )
+    with ready(model, clip) as (model, clip):
+        model = replace(model, notes={}, numbers={}, first_run=None)
         if target is not None:  # a wrong name shows before anything runs
             target = model.columns(target, clip)
         first, attention = _run_first(model, method, clip)
@@ -143,16 +136,7 @@ def _run_first(
             f"{method.title}.run returned {type(first).__name__}, expected Forward(outputs, "
             "captured)"
         )
-    if not isinstance(first.outputs, Tensor):
-        raise UserError(
-            f"expected outputs (B, K) with B={len(clip)}, got {type(first.outputs).__name__}; "
-            "pass forward= to Explainable.of to unpack what the module returns"
-        )
-    if first.outputs.ndim != 2 or len(first.outputs) != len(clip):
-        raise ValueError(
-            f"expected outputs (B, K) with B={len(clip)}, got {tuple(first.outputs.shape)}; "
-            "unpack what the module returns with Explainable.of(forward=...)"
-        )
+    check_outputs(model, first.outputs, len(clip))
     return first, {name: at_least_float32(c[0].detach()) for name, c in calls.items() if c}
 
 

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable, Forward
+from lightning_cam.errors import ArgumentError
 
 MapFunction = Callable[[Explainable, Tensor, Tensor], Tensor]  # (model, clip, target) -> heatmap
 T = TypeVar("T", bound="LayerAttribution")
@@ -122,12 +123,18 @@ def as_attribution(method: Attribution | MapFunction) -> Attribution:
     """The method itself, or a function as one.
 
     Raises:
-        TypeError: if it cannot be called with `(model, clip, target)`.
+        ArgumentError: if it cannot be called with `(model, clip, target)`.
     """
     if isinstance(method, Attribution):
         return method
     if isinstance(method, type):
-        raise TypeError(f"a method is an object; pass {method.__name__}() in place of the class")
-    if not callable(method):
-        raise TypeError(f"expected a method such as GradCAM(), got {type(method).__name__}")
+        raise ArgumentError(
+            f"a method is an object; pass {method.__name__}() in place of the class"
+        )
+    if not callable(method) or isinstance(method, torch.nn.Module):
+        what = f"the text {method!r}" if isinstance(method, str) else type(method).__name__
+        raise ArgumentError(
+            f"expected a method such as GradCAM(), got {what}; the order is explain(model, method, "
+            "clip, target)"
+        )
     return _OfFunction(method)
