@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_cam.attribution.checks import check_model, check_outputs, ready
+from lightning_cam.attribution.doubt import named, not_finite, reasons
 from lightning_cam.attribution.explainable import Explainable, FirstRun, Forward, Target
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.method import Attribution, MapFunction, as_attribution
@@ -34,9 +36,9 @@ class Explanation:
         notes: the choices it made, in words: `{"layer": "layer4", ...}`. "question": what was asked
             about the column, where it is not the column itself.
         numbers: what it found out of each clip beside the map, name -> `(B,)`. What is the same for
-            every clip is a setting of the method or a note. A clip with "low_gradient", or much
-            "incomplete", is drawn as doubtful.
+            every clip is a setting of the method or a note.
         level: `(B,)`, the lowest heat on valid frames, of maps in which 0 means nothing.
+        broken: names of the network's weights that are not finite.
     """
 
     heatmap: Tensor
@@ -47,6 +49,7 @@ class Explanation:
     notes: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     numbers: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
     level: Tensor | None = field(default=None, kw_only=True)
+    broken: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def caption(self) -> str:
@@ -56,6 +59,14 @@ class Explanation:
     def caption_under(self, title: str) -> str:
         """The caption with another name of the method."""
         return ", ".join([title, *self.notes.values()])
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """B reasons why the clip's map is not to be trusted, "" where there is none: see `doubt`.
+
+        Images draw such a map faint, and say the reason.
+        """
+        return reasons(self.method.doubts, self.numbers, self.outputs, self.broken)
 
     @property
     def evidence(self) -> Tensor:
@@ -79,6 +90,9 @@ def explain(
     Works wherever it is called: under `no_grad`, `inference_mode` or autocast, in train mode, with
     frozen parameters, from any Lightning hook. Parameters, gradients, buffers, train/eval flags,
     hooks, RNG state and the clip are bit for bit what they were, also if the method raises.
+
+    A network whose weights or outputs are not finite is explained all the same, with a warning, and
+    its maps are doubtful.
 
     Args:
         model: what to explain, see `Explainable.of`.
@@ -106,6 +120,7 @@ def explain(
             target = model.columns(target, clip)
         first, attention = _run_first(model, method, clip)
         columns = model.resolve(target, first.outputs)
+        broken = _not_finite(model, first.outputs)
         model = replace(model, first_run=FirstRun(method, clip, first))
         heatmap = _run_method(method, model, clip, columns)
     question = model.question_about("").strip()
@@ -119,7 +134,23 @@ def explain(
         notes=model.notes | ({"question": question} if question else {}),
         numbers={name: value.detach() for name, value in model.numbers.items()},
         level=_lowest(model, heatmap) if method.floating else None,
+        broken=broken,
     )
+
+
+def _not_finite(model: Explainable, outputs: Tensor) -> tuple[str, ...]:
+    """The weights that are not finite; warns of them, and of outputs."""
+    broken, name = not_finite(model.module), type(model.module).__name__
+    if broken:
+        what = f"weights of {name} are not finite ({named(broken)})"
+    elif not bool(outputs.isfinite().all()):
+        what = f"outputs of {name} are not finite, its weights are"
+    else:
+        return broken
+    warnings.warn(
+        f"{what}: its maps say nothing about the clip; explain an earlier checkpoint", stacklevel=3
+    )
+    return broken
 
 
 def _run_first(

@@ -30,6 +30,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.errors import ArgumentError
 
@@ -40,7 +41,8 @@ T = TypeVar("T", bound="LayerAttribution")
 class Attribution(ABC):
     """A method; its fields are its hyper-parameters.
 
-    A class that derives from it may replace `title`, `floating` and `grainy` by class attributes.
+    A class that derives from it may replace `title`, `floating`, `grainy` and `doubts` by class
+    attributes.
     """
 
     @property
@@ -57,6 +59,11 @@ class Attribution(ABC):
     def grainy(self) -> bool:
         """Whether single voxels stand out of its maps, so that they are not smooth."""
         return False
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """By which of its numbers a map is doubtful, see `doubt`."""
+        return ()
 
     @abstractmethod
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:

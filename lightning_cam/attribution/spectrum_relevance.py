@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 
 from lightning_cam.attribution.checks import check_clip, check_model, ready
+from lightning_cam.attribution.doubt import Doubt, reasons
 from lightning_cam.attribution.explainable import Explainable, Target
 from lightning_cam.attribution.perturbation import Reference, Runner, answers, reference
 from lightning_cam.attribution.tensors import at_least_float32, gradients
@@ -74,6 +75,20 @@ class SpectrumRelevance:
     drop_all: Tensor | None = None
     window_drop: Tensor | None = None
     windows: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """B reasons why the clip's shares are not to be trusted, "" where there is none.
+
+        Drops know what they miss: where spectra stand in for each other, hiding all of them costs
+        more than what hiding each costs together.
+        """
+        if self.drop is None or self.drop_all is None:
+            return ("",) * len(self.target)
+        alone, together = self.drop.clamp(min=0).sum(1), self.drop_all
+        missed = torch.where(together > alone, 1 - alone / together, 0)
+        said = "hiding spectra one by one misses {missed:.0%} of what hiding all of them costs"
+        return reasons((Doubt("missed", said),), {"missed": missed}, together[:, None], ())
 
     @property
     def mixture(self) -> Tensor:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from lightning_cam.attribution import Attribution, Explainable, Explanation
-from lightning_cam.errors import ConfigError, VideoReadError
+from lightning_cam.attribution.checks import check_clip
+from lightning_cam.errors import ArgumentError, ConfigError, VideoReadError
 from lightning_cam.explaining.clip_drawing import clip_extras, clip_frames, clip_views, draw_clip
 from lightning_cam.explaining.clip_explanations import (
     Spectra,
@@ -91,6 +92,11 @@ def process_clip(request: ClipRequest, source: ClipSource, collected: Collected)
         return
     model = request.task.explainable(batch)
     clip = batch["video"].to(request.task.device)
+    try:
+        check_clip(model, clip)
+    except ArgumentError as error:
+        collected.unreadable[title] = str(error)
+        return
     target = request.target
     if request.against is not None:
         target = _contrasted(model, clip, batch, target)
