@@ -27,6 +27,10 @@ class UserError(Exception):
     """Something the user can put right; the commands print its one line and exit with code 2."""
 
 
+class ArgumentError(UserError, ValueError):
+    """What was given to a function of the Python API is of a wrong kind."""
+
+
 class ConfigError(UserError):
     """A setting is unknown, missing or contradictory."""
 

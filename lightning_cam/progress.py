@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ class _Bars(Progress):
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Advance]:
-    """A bar on the terminal, gone at the end; nothing where there is no terminal.
+    """A bar on the terminal, gone at the end; nothing without a terminal or in a thread.
 
     It is drawn on stderr, so that it stays out of results that are sent to a file.
 
@@ -56,7 +57,7 @@ def progress(what: str, total: int) -> Iterator[Advance]:
         with _bar(bars, what, total) as advance:
             yield advance
         return
-    console = Console(stderr=True)
+    console, main = Console(stderr=True), threading.current_thread() is threading.main_thread()
     bars = _Bars(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -66,7 +67,7 @@ def progress(what: str, total: int) -> Iterator[Advance]:
         transient=True,
         auto_refresh=False,
         redirect_stdout=sys.stdout.isatty(),  # lines printed meanwhile appear above the bar
-        disable=not console.is_terminal,
+        disable=not console.is_terminal or not main,  # bars of two threads would mix
     )
     token = _live.set(bars)
     try:

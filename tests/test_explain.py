@@ -300,9 +300,9 @@ def test_a_function_is_a_method() -> None:
     score = model.module(clip)[:, 2].detach()
     torch.testing.assert_close(e.heatmap, clip.mean(1) * score[:, None, None, None])
     assert e.caption == e.method.title == "brightness"
-    with pytest.raises(TypeError, match=r"pass GradCAM\(\) in place of the class"):
+    with pytest.raises(UserError, match=r"pass GradCAM\(\) in place of the class"):
         lc.explain(model, lc.GradCAM, clip)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="expected a method such as GradCAM"):
+    with pytest.raises(UserError, match="expected a method such as GradCAM"):
         lc.explain(model, "gradcam", clip)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"returned a map \(2, 3, 4, 8, 8\), expected"):
         lc.explain(model, lambda model, clip, target: clip, clip)

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.gradient import (
     Reduce,
@@ -133,6 +134,7 @@ class IntegratedGradients(Attribution):
 
     title = "Integrated gradients"
     grainy = True
+    doubts = (Doubt("incomplete", "the map misses {incomplete:.0%} of what it should add up to"),)
 
     steps: int = 50
     reference: Reference = "black"

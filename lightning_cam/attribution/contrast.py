@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lightning_cam.attribution.checks import check_model
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.explanation import Explanation, explain
 from lightning_cam.attribution.method import Attribution, MapFunction
+from lightning_cam.errors import ArgumentError
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,14 @@ def explain_contrast(
         against: class B.
 
     Raises:
-        ValueError: A is B.
+        ArgumentError: A is B; and as `explain`.
 
     Example:
         >>> found = explain_contrast(model, GradCAM(), clip, "wave", "smile")
         >>> found.heatmap, found.against.heatmap, found.difference  # (B, T, H, W) each
     """
+    check_model(model)
     if model.column(target) == model.column(against):
-        raise ValueError(f"{target!r} cannot be set against itself; choose two classes")
+        raise ArgumentError(f"{target!r} cannot be set against itself; choose two classes")
     ours = explain(model, method, clip, target)
     return Contrast(**vars(ours), against=explain(model, method, clip, against))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lightning_cam.attribution.guard import find_module, unwrap
 from lightning_cam.attribution.tensors import fold_frames, pick
-from lightning_cam.errors import UnknownNameError, UserError
+from lightning_cam.errors import ArgumentError, UnknownNameError, UserError
 
 # One column for all clips by number or name, or one for each of B.
 Target = int | str | Sequence[int | str] | NDArray[np.integer] | Tensor
@@ -129,13 +129,22 @@ class Explainable:
 
         Raises:
             UnknownNameError: if a name is not a module of the network.
+            ArgumentError: if there is no network, or text in place of a list of names.
 
         Example:
             >>> net = torchvision.models.video.r3d_18()
             >>> model = Explainable.of(net, layers=["layer4"])
             >>> heatmap = explain(model, GradCAM(), clip).heatmap
         """
+        if not isinstance(module, nn.Module):
+            kind = f"the class {module.__name__}" if isinstance(module, type) else type(module)
+            raise ArgumentError(f"expected a network, an nn.Module, got {kind}")
         module = unwrap(module)
+        for key, names in (("layers", layers), ("outputs", outputs), ("attention", attention)):
+            if isinstance(names, str):
+                raise ArgumentError(
+                    f"{key} is the text {names!r}; names come as a list: [{names!r}]"
+                )
         return cls(
             module=module,
             forward=forward or module,
@@ -211,6 +220,8 @@ class Explainable:
             )
         if self.outputs and not 0 <= target < len(self.outputs):
             raise UnknownNameError("target", target, [f"0..{len(self.outputs) - 1}"])
+        if not 0 <= target < 2**63:
+            raise ArgumentError(f"no target {target}: columns are numbered from 0 on")
         return int(target)
 
     def columns(self, target: Target, rows: Tensor) -> Tensor:
@@ -224,7 +235,7 @@ class Explainable:
         Raises:
             UnknownNameError: if no column has this name or number.
             UserError: if it is neither a number nor a name.
-            ValueError: if there are not B of them, or a tensor is not of integers.
+            ArgumentError: if there are not B of them, or a tensor is not of integers.
         """
         batch = len(rows)
         given = target.tolist() if isinstance(target, np.ndarray) else target
@@ -232,15 +243,18 @@ class Explainable:
             columns = given.detach()
         elif isinstance(given, Sequence) and not isinstance(given, str):
             if len(given) != batch:
-                raise ValueError(f"expected a target for each of {batch} clips, got {len(given)}")
+                raise ArgumentError(
+                    f"expected a target for each of {batch} clips, got {len(given)}; a number or "
+                    "a name alone is for all"
+                )
             columns = torch.tensor([self.column(each) for each in given], dtype=torch.int64)
         else:
             columns = torch.full((batch,), self.column(given), dtype=torch.int64)
         whole = not (columns.dtype == torch.bool or columns.is_floating_point())
         if not whole or columns.is_complex() or tuple(columns.shape) != (batch,):
-            raise ValueError(
+            raise ArgumentError(
                 f"expected target as an integer tensor ({batch},), got {columns.dtype} "
-                f"{tuple(columns.shape)}"
+                f"{tuple(columns.shape)}; it holds each clip's column, by number"
             )
         # A clone: index tensors born in inference mode cannot take part in a graph.
         return columns.clone().to(rows.device, torch.int64)
@@ -253,7 +267,7 @@ class Explainable:
             outputs: of the clips, `(B, K)`.
 
         Raises:
-            UserError, ValueError: as `columns`, or if a column is none of the K.
+            UserError: as `columns`, or if a column is none of the K.
         """
         if target is not None:
             found = self.columns(target, outputs)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -12,8 +13,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.checks import check_model, check_outputs, ready
+from lightning_cam.attribution.doubt import named, not_finite, reasons
 from lightning_cam.attribution.explainable import Explainable, FirstRun, Forward, Target
-from lightning_cam.attribution.guard import capture, explaining, model_input
+from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.method import Attribution, MapFunction, as_attribution
 from lightning_cam.attribution.tensors import at_least_float32
 from lightning_cam.errors import UserError
@@ -33,9 +36,9 @@ class Explanation:
         notes: the choices it made, in words: `{"layer": "layer4", ...}`. "question": what was asked
             about the column, where it is not the column itself.
         numbers: what it found out of each clip beside the map, name -> `(B,)`. What is the same for
-            every clip is a setting of the method or a note. A clip with "low_gradient", or much
-            "incomplete", is drawn as doubtful.
+            every clip is a setting of the method or a note.
         level: `(B,)`, the lowest heat on valid frames, of maps in which 0 means nothing.
+        broken: names of the network's weights that are not finite.
     """
 
     heatmap: Tensor
@@ -46,6 +49,7 @@ class Explanation:
     notes: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     numbers: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
     level: Tensor | None = field(default=None, kw_only=True)
+    broken: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def caption(self) -> str:
@@ -55,6 +59,14 @@ class Explanation:
     def caption_under(self, title: str) -> str:
         """The caption with another name of the method."""
         return ", ".join([title, *self.notes.values()])
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """B reasons why the clip's map is not to be trusted, "" where there is none: see `doubt`.
+
+        Images draw such a map faint, and say the reason.
+        """
+        return reasons(self.method.doubts, self.numbers, self.outputs, self.broken)
 
     @property
     def evidence(self) -> Tensor:
@@ -79,6 +91,9 @@ def explain(
     frozen parameters, from any Lightning hook. Parameters, gradients, buffers, train/eval flags,
     hooks, RNG state and the clip are bit for bit what they were, also if the method raises.
 
+    A network whose weights or outputs are not finite is explained all the same, with a warning, and
+    its maps are doubtful.
+
     Args:
         model: what to explain, see `Explainable.of`.
         method: for example `GradCAM()`, or a function `(model, clip, target) -> heatmap`.
@@ -87,32 +102,25 @@ def explain(
             for all clips, or one for each: a LongTensor `(B,)` or a list of B numbers or names.
 
     Raises:
-        ValueError: if the clip is not 5-D, a target is not a column, or the method's map does not
-            have the clip's size.
-        UserError: if the network has not what the method needs, or the method changes in place
-            what it is given.
+        ArgumentError: if the model, the method, the clip or the target is of a wrong kind, the clip
+            has numbers that are not finite, or the network returns anything but `(B, K)`.
+        ValueError: if the method's map does not have the clip's size.
+        UserError: if the network has not what the method needs, the method changes in place what it
+            is given, or another thread trains the network meanwhile.
 
     Example:
         >>> e = explain(model, GradCAM(), clip)
         >>> e.heatmap.shape  # (B, T, H, W)
     """
-    if clip.ndim != 5:
-        raise ValueError(f"expected a clip (B, C, T, H, W), got shape {tuple(clip.shape)}")
+    check_model(model)
     method = as_attribution(method)
-    with explaining(model.module):
-        clip = model_input(model.module, clip)
-        forward = model.forward
-        model = replace(
-            model,
-            forward=lambda rows: forward(rows.clone()),  # the network may work in place on them
-            notes={},
-            numbers={},
-            first_run=None,
-        )
+    with ready(model, clip) as (model, clip):
+        model = replace(model, notes={}, numbers={}, first_run=None)
         if target is not None:  # a wrong name shows before anything runs
             target = model.columns(target, clip)
         first, attention = _run_first(model, method, clip)
         columns = model.resolve(target, first.outputs)
+        broken = _not_finite(model, first.outputs)
         model = replace(model, first_run=FirstRun(method, clip, first))
         heatmap = _run_method(method, model, clip, columns)
     question = model.question_about("").strip()
@@ -126,7 +134,23 @@ def explain(
         notes=model.notes | ({"question": question} if question else {}),
         numbers={name: value.detach() for name, value in model.numbers.items()},
         level=_lowest(model, heatmap) if method.floating else None,
+        broken=broken,
     )
+
+
+def _not_finite(model: Explainable, outputs: Tensor) -> tuple[str, ...]:
+    """The weights that are not finite; warns of them, and of outputs."""
+    broken, name = not_finite(model.module), type(model.module).__name__
+    if broken:
+        what = f"weights of {name} are not finite ({named(broken)})"
+    elif not bool(outputs.isfinite().all()):
+        what = f"outputs of {name} are not finite, its weights are"
+    else:
+        return broken
+    warnings.warn(
+        f"{what}: its maps say nothing about the clip; explain an earlier checkpoint", stacklevel=3
+    )
+    return broken
 
 
 def _run_first(
@@ -143,16 +167,7 @@ def _run_first(
             f"{method.title}.run returned {type(first).__name__}, expected Forward(outputs, "
             "captured)"
         )
-    if not isinstance(first.outputs, Tensor):
-        raise UserError(
-            f"expected outputs (B, K) with B={len(clip)}, got {type(first.outputs).__name__}; "
-            "unpack what the module returns with Explainable.of(module, forward=...)"
-        )
-    if first.outputs.ndim != 2 or len(first.outputs) != len(clip):
-        raise ValueError(
-            f"expected outputs (B, K) with B={len(clip)}, got {tuple(first.outputs.shape)}; "
-            "unpack what the module returns with Explainable.of(forward=...)"
-        )
+    check_outputs(model, first.outputs, len(clip))
     return first, {name: at_least_float32(c[0].detach()) for name, c in calls.items() if c}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_cam.attribution.threads import held, is_mine, process_wide, undisturbed
 from lightning_cam.errors import UnknownNameError, UserError
 
 
@@ -24,11 +25,14 @@ def capture(module: nn.Module, *, leaf: bool = False) -> Iterator[list[Tensor]]:
             whose later calls depend on earlier ones) stays on it.
 
     The hook hands on a clone: an in-place ReLU behind the layer would otherwise overwrite what was
-    captured.
+    captured. It does not see what other threads run.
     """
     calls: list[Tensor] = []
+    thread = threading.get_ident()
 
-    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        if not is_mine(thread):
+            return output
         if not isinstance(output, Tensor):
             raise UserError(
                 f"layer of type {type(_module).__name__} returns {type(output).__name__}, not one "
@@ -50,11 +54,15 @@ def capture(module: nn.Module, *, leaf: bool = False) -> Iterator[list[Tensor]]:
 def replaced(module: nn.Module, outputs: Iterable[Tensor]) -> Iterator[None]:
     """Let a module return given tensors, one a call, without computing anything.
 
-    Layers behind it may work in place on them.
+    Layers behind it may work in place on them. In other threads it computes as ever.
     """
-    queue = iter(outputs)
-    own = module.__dict__.get("forward")
-    module.__dict__["forward"] = lambda *_args, **_kwargs: next(queue)
+    queue, thread = iter(outputs), threading.get_ident()
+    own, computes = module.__dict__.get("forward"), module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return next(queue) if is_mine(thread) else computes(*args, **kwargs)
+
+    module.__dict__["forward"] = forward
     try:
         yield
     finally:
@@ -68,13 +76,24 @@ def replaced(module: nn.Module, outputs: Iterable[Tensor]) -> Iterator[None]:
 def explaining(module: nn.Module) -> Iterator[None]:
     """The guard: inside it a network can be explained, after it nothing has changed.
 
+    - The network is `held`: other threads that want to explain it, or a part of it, wait.
     - Lightning validates under `no_grad` and tests under `inference_mode`: both are left.
     - Autocast is off and compiled code runs eagerly, or hooks and gradients would miss.
     - Every submodule is in eval mode, except recurrent ones: cuDNN refuses their backward in eval
       mode (pytorch #15788), so they train with dropout 0, which computes the same.
     - Parameters do not require gradients, so only the part behind the target layer is recorded.
     - RNG states and buffers are put back should the network touch them.
+
+    Raises:
+        UserError: another thread trained the network meanwhile, as far as that can be noticed.
     """
+    with held(module), undisturbed(module), _settled(module):
+        yield
+
+
+@contextmanager
+def _settled(module: nn.Module) -> Iterator[None]:
+    """A held network's state, and that of PyTorch, as explaining needs them."""
     modules = list(module.modules())
     training = [(m, m.training) for m in modules]
     recurrent = [(m, m.dropout) for m in modules if isinstance(m, nn.RNNBase)]
@@ -90,11 +109,9 @@ def explaining(module: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.random.fork_rng(cards))
+        stack.enter_context(process_wide(cards))
         for device in sorted({d.type for d in devices} | {"cpu"}):
             stack.enter_context(torch.autocast(device, enabled=False))
-        if "torch._dynamo" in sys.modules:  # nothing is compiled where it was never imported
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
         try:
             for submodule in modules:
                 submodule.training = False

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lightning_cam.attribution.checks import ready
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.gradcam import in_time, last_calls
-from lightning_cam.attribution.guard import explaining, model_input
+from lightning_cam.attribution.threads import is_mine
 
 
 @dataclass(frozen=True)
@@ -42,19 +44,20 @@ def list_layers(model: Explainable, clip: Tensor) -> list[LayerInfo]:
 
     def watch(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.ndim in (4, 5):
+            if is_mine(thread) and isinstance(output, Tensor) and output.ndim in (4, 5):
                 # A meta tensor keeps the shape and none of the memory.
                 seen.setdefault(name, []).append(torch.empty_like(output, device="meta"))
 
         return hook
 
-    with explaining(model.module), torch.no_grad():
+    thread = threading.get_ident()
+    with ready(model, clip) as (model, clip), torch.no_grad():
         try:
             for name, module in model.module.named_modules():
                 if name:
                     hook = watch(name.replace("_orig_mod.", ""))
                     handles.append(module.register_forward_hook(hook))
-            model.forward(model_input(model.module, clip))
+            model.forward(clip)
         finally:
             for handle in handles:
                 handle.remove()

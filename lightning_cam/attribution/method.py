@@ -30,7 +30,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable, Forward
+from lightning_cam.errors import ArgumentError
 
 MapFunction = Callable[[Explainable, Tensor, Tensor], Tensor]  # (model, clip, target) -> heatmap
 T = TypeVar("T", bound="LayerAttribution")
@@ -39,7 +41,8 @@ T = TypeVar("T", bound="LayerAttribution")
 class Attribution(ABC):
     """A method; its fields are its hyper-parameters.
 
-    A class that derives from it may replace `title`, `floating` and `grainy` by class attributes.
+    A class that derives from it may replace `title`, `floating`, `grainy` and `doubts` by class
+    attributes.
     """
 
     @property
@@ -56,6 +59,11 @@ class Attribution(ABC):
     def grainy(self) -> bool:
         """Whether single voxels stand out of its maps, so that they are not smooth."""
         return False
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """By which of its numbers a map is doubtful, see `doubt`."""
+        return ()
 
     @abstractmethod
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
@@ -122,12 +130,18 @@ def as_attribution(method: Attribution | MapFunction) -> Attribution:
     """The method itself, or a function as one.
 
     Raises:
-        TypeError: if it cannot be called with `(model, clip, target)`.
+        ArgumentError: if it cannot be called with `(model, clip, target)`.
     """
     if isinstance(method, Attribution):
         return method
     if isinstance(method, type):
-        raise TypeError(f"a method is an object; pass {method.__name__}() in place of the class")
-    if not callable(method):
-        raise TypeError(f"expected a method such as GradCAM(), got {type(method).__name__}")
+        raise ArgumentError(
+            f"a method is an object; pass {method.__name__}() in place of the class"
+        )
+    if not callable(method) or isinstance(method, torch.nn.Module):
+        what = f"the text {method!r}" if isinstance(method, str) else type(method).__name__
+        raise ArgumentError(
+            f"expected a method such as GradCAM(), got {what}; the order is explain(model, method, "
+            "clip, target)"
+        )
     return _OfFunction(method)

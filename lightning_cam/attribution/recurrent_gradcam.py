@@ -24,9 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.checks import ready
 from lightning_cam.attribution.explainable import Explainable, Forward, Target
 from lightning_cam.attribution.gradcam import in_time, last_calls, pooled, weighted_sum
-from lightning_cam.attribution.guard import capture, explaining, model_input, replaced
+from lightning_cam.attribution.guard import capture, replaced
 from lightning_cam.attribution.method import LayerAttribution
 from lightning_cam.attribution.tensors import gradients, resize_heatmap
 from lightning_cam.errors import UserError
@@ -144,8 +145,7 @@ def step_maps(
     Raises:
         UserError: if the model names no output steps.
     """
-    with explaining(model.module):
-        clip = model_input(model.module, clip)
+    with ready(model, clip) as (model, clip):
         forward = _run(replace(model, notes={}), clip, layer, "sum", leaf=True)
         calls = forward.captured["layer"]
         columns = model.resolve(target, forward.outputs)

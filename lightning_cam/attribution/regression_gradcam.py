@@ -26,6 +26,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.gradcam import Pool, layer_map, recorded_from
 from lightning_cam.attribution.method import LayerAttribution
@@ -63,6 +64,12 @@ class RegressionGradCAM(LayerAttribution):
     """
 
     title = "Regression Grad-CAM"
+    doubts = (
+        Doubt(
+            "low_gradient",
+            "low gradient: the layer moves the column by {pull:.1g} of what the clip does",
+        ),
+    )
 
     pool: Pool | Literal["none"] | None = None
     sign: Sign = "both"

@@ -28,6 +28,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.perturbation import PerturbationAttribution, answers, black
 from lightning_cam.attribution.tensors import at_least_float32
@@ -74,6 +75,9 @@ class RISE(PerturbationAttribution):
 
     title = "RISE"
     floating = True  # a voxel that does not matter has the mean score
+    doubts = (
+        Doubt("error", "its estimated error is {error:.2g} of what it shows; take more masks"),
+    )
 
     masks: int = 2000
     cells: tuple[int, int, int] = (2, 8, 8)

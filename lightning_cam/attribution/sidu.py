@@ -25,6 +25,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.gradcam import in_time, last_calls
 from lightning_cam.attribution.guard import capture
@@ -37,6 +38,9 @@ from lightning_cam.progress import progress
 @dataclass(frozen=True)
 class SIDU(LayerAttribution, PerturbationAttribution):
     """SIDU with the binarised channels of a layer.
+
+    Adds "lost" `(B,)` to `Explanation.numbers`: how much of the answer is lost under the mask that
+    keeps most of it, 1 - max SD.
 
     Args:
         layer: target layer, a name in `model.layers` or any dotted module name; None: the first.
@@ -56,6 +60,7 @@ class SIDU(LayerAttribution, PerturbationAttribution):
     """
 
     title = "SIDU"
+    doubts = (Doubt("lost", "every mask of the layer loses {lost:.0%} of the answer, or more"),)
 
     threshold: float | str = 0.5
     batch: int | None = None
@@ -110,12 +115,14 @@ class SIDU(LayerAttribution, PerturbationAttribution):
         model.notes.update(threshold=shown)
         masks = [self._masks(of_clip) for of_clip in features]
         found = self._run(model, clip, masks, runner)  # (M, B, K)
-        maps = []
+        maps, lost = [], []
         for b, of_clip in enumerate(masks):
             # row 0 is the clip itself
             rows = torch.cat([outputs[b, None], found[: len(of_clip.shapes), b]])
             answer = answers(model, rows, raw=self.raw).double()
-            weights = self._weights(model, answer, score(answer, b), of_clip.count).to(features)
+            similar, unique = self._weights(model, answer, score(answer, b), of_clip.count)
+            lost.append(1 - similar.amax(0).amin())
+            weights = (similar * unique[:, None]).to(features)
             if not bool((weights > 0).any()):
                 low, high = (float(v) for v in features[b].aminmax())
                 warnings.warn(
@@ -126,6 +133,7 @@ class SIDU(LayerAttribution, PerturbationAttribution):
                 )
             weights = weights * of_clip.count[:, None] * 2 / of_clip.count.sum()
             maps.append(_weighted(weights, of_clip.shapes))
+        model.numbers["lost"] = torch.stack(lost)
         # Resizing is linear: the sum of the resized masks is the resized sum.
         heat = resize_heatmap(torch.stack(maps, 1).flatten(0, 1), clip.shape[2:])
         return model.without_padding(heat).unflatten(0, (-1, len(clip))).transpose(0, 1)
@@ -162,8 +170,10 @@ class SIDU(LayerAttribution, PerturbationAttribution):
         flat, count = shapes.flatten(1).unique(dim=0, return_counts=True)
         return _Masks(flat.unflatten(1, shapes.shape[1:]), count)
 
-    def _weights(self, model: Explainable, answer: Tensor, score: Tensor, count: Tensor) -> Tensor:
-        """Weights `(M, R)` of masks; answers `(1 + M, K)` and scores `(1 + M, R)`, P_0 first."""
+    def _weights(
+        self, model: Explainable, answer: Tensor, score: Tensor, count: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """SD `(M, R)`, U `(M,)` of masks; answers `(1 + M, K)`, scores `(1 + M, R)`, P_0 first."""
         if not model.softmax:
             answer, score = answer / _change(answer, count), score / _change(score, count)
         found = answer[1:]
@@ -175,7 +185,7 @@ class SIDU(LayerAttribution, PerturbationAttribution):
         else:
             apart = (found - answer[:1]).norm(dim=1, keepdim=True)
             similar = torch.exp(-apart / (2 * self.sigma**2)).expand_as(score[1:])
-        return similar * unique[:, None]
+        return similar, unique
 
     def _quantile(self) -> float | None:
         """q of `"quantile:q"`; None for a plain threshold."""

@@ -36,8 +36,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.checks import check_clip, check_model, ready
+from lightning_cam.attribution.doubt import Doubt, reasons
 from lightning_cam.attribution.explainable import Explainable, Target
-from lightning_cam.attribution.guard import explaining, model_input
 from lightning_cam.attribution.perturbation import Reference, Runner, answers, reference
 from lightning_cam.attribution.tensors import at_least_float32, gradients
 
@@ -74,6 +75,20 @@ class SpectrumRelevance:
     drop_all: Tensor | None = None
     window_drop: Tensor | None = None
     windows: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """B reasons why the clip's shares are not to be trusted, "" where there is none.
+
+        Drops know what they miss: where spectra stand in for each other, hiding all of them costs
+        more than what hiding each costs together.
+        """
+        if self.drop is None or self.drop_all is None:
+            return ("",) * len(self.target)
+        alone, together = self.drop.clamp(min=0).sum(1), self.drop_all
+        missed = torch.where(together > alone, 1 - alone / together, 0)
+        said = "hiding spectra one by one misses {missed:.0%} of what hiding all of them costs"
+        return reasons((Doubt("missed", said),), {"missed": missed}, together[:, None], ())
 
     @property
     def mixture(self) -> Tensor:
@@ -113,22 +128,22 @@ def spectrum_relevance(
         batch: rows that go through the network together; None: as many as fill the device.
 
     Raises:
-        ValueError: no 5-D clip, an unknown method, channels that the clip has not or that belong to
-            two spectra, windows that leave frames out, a target that is not a column.
+        ArgumentError: the model, the clip or the target is of a wrong kind, as in `explain`.
+        ValueError: an unknown method, channels that the clip has not or that belong to
+            two spectra, windows that leave frames out.
 
     Example:
         >>> found = spectrum_relevance(model, clip, data.spectra, method="perturbation")
         >>> dict(zip(found.spectra, found.drop[0].tolist()))
         {'tv': 0.61, 'ir': 0.08}
     """
-    if clip.ndim != 5:
-        raise ValueError(f"expected a clip (B, C, T, H, W), got shape {tuple(clip.shape)}")
+    check_model(model)
+    check_clip(model, clip)
     if method not in SPECTRUM_MEASURES:
         raise ValueError(f"unknown method {method!r}; choose one of {', '.join(SPECTRUM_MEASURES)}")
     groups = _groups(spectra, clip.shape[1])
     windows = _windows(clip.shape[2], window, stride)
-    with explaining(model.module):
-        clip = model_input(model.module, clip)
+    with ready(model, clip) as (model, clip):
         nothing = reference(model, clip, hidden)
         if method == "gradient":
             return _by_gradient(model, clip, groups, target, nothing)
@@ -139,7 +154,7 @@ def _by_gradient(
     model: Explainable, clip: Tensor, groups: _Groups, target: _Target, nothing: Tensor
 ) -> SpectrumRelevance:
     leaf = clip.clone().requires_grad_()
-    outputs = model.forward(leaf.clone())  # it may work in place on what it is given
+    outputs = model.forward(leaf)
     columns = model.resolve(target, outputs)
     (gradient,) = gradients(model.score(outputs, columns), [leaf])
     voxels = (at_least_float32(gradient) * at_least_float32(clip - nothing)).abs()
@@ -173,7 +188,7 @@ def _by_perturbation(
             row[:, channels, a:b] = nothing[:, channels, a:b]
 
     runner = Runner(model, clip, batch)
-    outputs = runner.forward(clip.clone())  # it may work in place on what it is given
+    outputs = runner.forward(clip)
     columns = model.resolve(target, outputs)
     first = model.score(answers(model, outputs), columns)[:, None]  # (B, 1)
     found = torch.stack(

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_cam.errors import ArgumentError
+
 
 def fold_frames(activation: Tensor, batch: int) -> Tensor:
     """Read one activation as `(B, D, t, h, w)`.
@@ -48,11 +50,11 @@ def pick(outputs: Tensor, target: Tensor) -> Tensor:
     """Column `target` of the outputs: `(B, K)` -> `(B,)`, or `(B, T, K)` -> `(B, T)`.
 
     Raises:
-        ValueError: if a target is not one of the K columns.
+        ArgumentError: if a target is not one of the K columns.
     """
     columns = outputs.shape[-1]
     if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < columns:
-        raise ValueError(f"target must lie in 0..{columns - 1}, got {target.tolist()}")
+        raise ArgumentError(f"target must lie in 0..{columns - 1}, got {target.tolist()}")
     index = target.view(-1, *[1] * (outputs.ndim - 1)).expand(*outputs.shape[:-1], 1)
     return outputs.gather(-1, index).squeeze(-1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -16,7 +16,9 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lightning_cam.attribution import Attribution, Explainable, Explanation
-from lightning_cam.errors import ConfigError
+from lightning_cam.attribution.checks import check_clip
+from lightning_cam.attribution.method import as_attribution
+from lightning_cam.errors import ArgumentError, ConfigError
 from lightning_cam.explaining.callback_logging import attention_table, log_media, mean_numbers
 from lightning_cam.explaining.clip_drawing import clip_extras, clip_frames, clip_views, draw_clip
 from lightning_cam.explaining.clip_explanations import explain_clip, explain_spectra
@@ -73,7 +75,7 @@ class ExplainCallback(Callback):
         measures: name -> measure, such as `{"deletion": DeletionArea(steps=20)}`.
 
     Raises:
-        ValueError: settings that make no sense.
+        ArgumentError: settings that make no sense.
         ConfigError: something is not a measure, or has a name that is taken.
 
     The LightningModule offers `explainable(batch) -> Explainable`. A batch of the validation
@@ -95,16 +97,20 @@ class ExplainCallback(Callback):
     ) -> None:
         self.methods = _named(methods)
         if not self.methods:
-            raise ValueError("methods is empty; pass for example {'gradcam': GradCAM()}")
-        indices = [clips] if isinstance(clips, int) else list(clips)
-        if not indices or not all(isinstance(i, int) for i in indices) or min(indices) < 0:
-            raise ValueError(f"clips must be a number of clips or a list of indices, got {clips!r}")
+            raise ArgumentError("methods is empty; pass for example {'gradcam': GradCAM()}")
+        indices: list[Any] = list(clips) if isinstance(clips, Iterable) else [clips]
+        if not indices or not all(type(i) is int for i in indices) or min(indices) < 0:
+            raise ArgumentError(
+                f"clips must be a number of clips or a list of indices, got {clips!r}"
+            )
         if isinstance(clips, int) and clips < 1:
-            raise ValueError(f"clips must be at least 1, got {clips}")
-        if every_n_epochs < 1:
-            raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
-        if not fps > 0:
-            raise ValueError(f"fps must be above 0, got {fps}")
+            raise ArgumentError(f"clips must be at least 1, got {clips}")
+        if type(every_n_epochs) is not int or every_n_epochs < 1:
+            raise ArgumentError(
+                f"every_n_epochs must be at least 1, a whole number, got {every_n_epochs!r}"
+            )
+        if type(fps) not in (int, float) or not 0 < fps < float("inf"):
+            raise ArgumentError(f"fps must be above 0, got {fps!r}")
         self.clips = clips if isinstance(clips, int) else indices
         self.every_n_epochs = every_n_epochs
         self.fps = fps
@@ -196,6 +202,7 @@ class ExplainCallback(Callback):
             self._warn(f"method {name!r}", error, f", first on {title}")
 
         clip, data = batch["video"], trainer.datamodule  # type: ignore[attr-defined]
+        check_clip(model, clip)  # one warning rather than one for each method
         explanations = explain_clip(model, self.methods, clip, on_error=on_error)
         if not explanations:
             return []
@@ -342,9 +349,11 @@ def _named(
     methods: Mapping[str, Attribution] | Sequence[Attribution] | Attribution,
 ) -> dict[str, Attribution]:
     if isinstance(methods, Mapping):
-        return dict(methods)
+        return {name: as_attribution(method) for name, method in methods.items()}
     named: dict[str, Attribution] = {}
-    for method in [methods] if callable(methods) else methods:
+    listed = isinstance(methods, Sequence) and not isinstance(methods, str)
+    given: Any = methods if listed else [methods]
+    for method in map(as_attribution, given):
         name = type(method).__name__.lower()
         named[name if name not in named else f"{name}_{len(named) + 1}"] = method
     return named

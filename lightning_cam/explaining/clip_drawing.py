@@ -22,8 +22,6 @@ from lightning_cam.interfaces import Batch, HasViews, ShowsFrames, ShowsMore, is
 from lightning_cam.viz import ClipFigure, Stack
 from lightning_cam.viz.drawing import resize
 
-_INCOMPLETE = 0.5  # share of their sum that integrated gradients may miss
-
 
 def clip_frames(data: object, clip: Tensor) -> np.ndarray:
     """The frames `(T, H, W, 3)` uint8 of one clip `(1, C, T, H, W)`, as the data module has them.
@@ -125,12 +123,12 @@ def _drawn_maps(explanations: Mapping[str, Explanation], size: Sequence[int]) ->
         alone = captions.count(e.caption) == 1
         maps = _maps(e.method.title if alone else f"{name}: {e.method.title}", e)
         keys = [e.caption_under(method) for method, *_ in maps]
-        for key, (method, heat, negative) in zip(keys, maps, strict=True):
+        for key, (method, heat, negative), doubt in zip(keys, maps, _doubts(e), strict=True):
             drawn.parts[key] = (method, *e.notes.values())
             drawn.heatmaps[key] = resize_heatmap(heat, size)[0].cpu().numpy()
             drawn.signed.extend([key] * negative)
             drawn.grainy.extend([key] * e.method.grainy)
-            if doubt := _doubt(e):
+            if doubt:
                 drawn.doubts[key] = doubt
         if isinstance(e, Contrast):
             a, b, both = keys
@@ -146,19 +144,18 @@ def _stacks(spectra: Spectra, role: str) -> dict[str, Stack]:
             found.share[0].cpu().numpy(),
             found.total[0].cpu().numpy(),
             _drops(found),
+            found.doubts[0],
         )
         for measure, found in spectra.items()
     }
 
 
-def _doubt(e: Explanation) -> str:
-    """Why a map is not to be trusted; "" where nothing speaks against it."""
-    if "low_gradient" in e.numbers and bool(e.numbers["low_gradient"][0]):
-        pull = float(e.numbers["pull"][0])
-        return f"low gradient: the layer moves the column by {pull:.1g} of what the clip does"
-    if "incomplete" in e.numbers and (missed := float(e.numbers["incomplete"][0])) > _INCOMPLETE:
-        return f"the map misses {missed:.0%} of what it should add up to"
-    return ""
+def _doubts(e: Explanation) -> list[str]:
+    """Why each drawn map is not to be trusted: of a contrast those for A, B and both."""
+    if not isinstance(e, Contrast):
+        return [e.doubts[0]]
+    a, b = e.doubts[0], e.against.doubts[0]
+    return [a, b, a or b]
 
 
 def _drops(found: SpectrumRelevance) -> np.ndarray | None:

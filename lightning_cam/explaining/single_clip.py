@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from lightning_cam.attribution import Attribution, Explainable
-from lightning_cam.errors import VideoReadError, WriteError, why
+from lightning_cam.attribution.checks import check_clip
+from lightning_cam.errors import ArgumentError, VideoReadError, WriteError, why
 from lightning_cam.explaining.clip_drawing import clip_extras, clip_frames, clip_views, draw_clip
 from lightning_cam.explaining.clip_explanations import (
     explain_clip,
@@ -89,6 +90,10 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
     frames = _frames(request.data, batch)
     model = request.task.explainable(batch)
     clip = batch["video"].to(request.task.device)
+    try:
+        check_clip(model, clip)
+    except ArgumentError as error:
+        return Skip("unreadable", why(error))
     target = request.target
     if request.against is not None:
         target = _contrasted(model, clip, batch, target)

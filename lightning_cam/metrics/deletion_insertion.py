@@ -24,10 +24,12 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from lightning_cam.attribution.checks import check_clip, check_model, ready
 from lightning_cam.attribution.explainable import Explainable, Target
-from lightning_cam.attribution.guard import capture, explaining, model_input, replaced
+from lightning_cam.attribution.guard import capture, explaining, replaced
 from lightning_cam.attribution.perturbation import Runner, answers, reference, rows_at_once
 from lightning_cam.attribution.tensors import pick
+from lightning_cam.errors import ArgumentError
 from lightning_cam.metrics.protocol import Protocol
 from lightning_cam.metrics.units import change_steps
 
@@ -120,8 +122,7 @@ class Ends:
                 (`Explanation.outputs`); saves one of the forwards.
         """
         protocol = Protocol.of(protocol)
-        with explaining(model.module):
-            clip = model_input(model.module, clip)
+        with ready(model, clip) as (model, clip):
             runner = Runner(model, clip, protocol.batch, bf16=protocol.bf16)
             features: dict[str, Tensor] = {}
             if protocol.unit == "frame" and model.frames is not None:
@@ -225,14 +226,21 @@ def _curve(
     settings: dict[str, Any],
 ) -> Curve:
     protocol = Protocol.of(protocol, **({} if steps is None else {"steps": steps}), **settings)
+    check_model(model)
+    check_clip(model, clip)
     expected = (clip.shape[0], *clip.shape[2:])
-    if clip.ndim != 5 or heatmap.shape != expected:
-        raise ValueError(
+    if not isinstance(heatmap, Tensor):
+        raise ArgumentError(
+            f"expected a heatmap as a tensor {expected}, got {type(heatmap).__name__}; "
+            "explain(...).heatmap is one"
+        )
+    if heatmap.shape != expected:
+        raise ArgumentError(
             f"expected a clip (B, C, T, H, W) and its heatmap {expected}, got "
             f"{tuple(clip.shape)} and {tuple(heatmap.shape)}"
         )
     if not bool(heatmap.isfinite().all()):
-        raise ValueError("the heatmap is not finite")
+        raise ArgumentError("the heatmap is not finite, so nothing can be ranked by it")
     ends = _ends(which, model, clip, target, protocol, ends)
     score = ends.references[getattr(protocol, which)][1]
     steps = protocol.steps

@@ -59,12 +59,14 @@ class Stack:
         totals: (S,) each part's share of the whole clip, which need not be the sum of the above.
         drops: (S + 1,) by how much the score drops without each part, and without any; said in
             place of `totals`, for drops tell how much there is to share.
+        doubt: why the shares are not to be trusted; they are drawn faint.
     """
 
     parts: Sequence[str]
     shares: np.ndarray
     totals: np.ndarray
     drops: np.ndarray | None = None
+    doubt: str = ""
 
     @property
     def empty(self) -> bool:

@@ -113,8 +113,9 @@ def _stacked(entry: ReportEntry, name: str, stack: Stack, even: float) -> str:
         f'<b class="{kind}"></b>{escape(value)}' for kind, value in zip(kinds, values, strict=False)
     ]
     totals = "<br>".join([said, *reversed(lines), *map(escape, values[len(lines) :])])
-    svg = _svg(entry, "spectra", bars, titles, even / high)
-    return f"{head}{svg}<small>{totals}</small></div>"
+    svg = _svg(entry, "spectra doubtful" if stack.doubt else "spectra", bars, titles, even / high)
+    doubt = f'<em class="doubt">{escape(f"faint: {stack.doubt}")}</em>' if stack.doubt else ""
+    return f"{head}{svg}<small>{totals}</small>{doubt}</div>"
 
 
 def _svg(entry: ReportEntry, kind: str, bars: str, titles: Sequence[str], even: float) -> str:

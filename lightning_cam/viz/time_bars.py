@@ -27,7 +27,7 @@ from lightning_cam.viz.drawing import (
     text_width,
     wrap,
 )
-from lightning_cam.viz.layout import MARGIN, percent, sums
+from lightning_cam.viz.layout import FAINT_SHARE, MARGIN, percent, sums
 
 MAX_BOX = 64  # room for "max 100%" right of the bars
 TINT: Color = (255, 236, 179)  # behind the current frame's bars
@@ -120,6 +120,9 @@ class Strip:
             if shares is not None:
                 level = bottom - round(self.even / high * (row.height - 2))
                 canvas.dashed(self.left, self.right, level)
+            if row.shares is not None and row.stack and row.stack.doubt:
+                reason = shorten(f"faint: {row.stack.doubt}", 12, self.right - self.left - 12)
+                canvas.text(self.left + 6, y + 2, reason, 12, WRONG)
         return canvas
 
     def _words(self, canvas: Canvas) -> None:
@@ -185,11 +188,13 @@ def _rows(figure: ClipFigure) -> list[_Row]:
         count = len(stack.parts)
         height = _KEY * (count + (1 if stack.drops is None else 2)) + 4
         colors = [SPECTRUM_COLORS[n % len(SPECTRUM_COLORS)] for n in range(count)]
+        if stack.doubt:
+            colors = [_lighter(color, FAINT_SHARE) for color in colors]
         rows.append(_Row(name, y, height, colors, None if stack.empty else stack.shares, stack))
         y += height + 8
     return rows
 
 
-def _lighter(color: Color) -> Color:
-    r, g, b = (round(0.55 * c + 0.45 * 255) for c in color)
+def _lighter(color: Color, share: float = 0.55) -> Color:
+    r, g, b = (round(share * c + (1 - share) * 255) for c in color)
     return r, g, b

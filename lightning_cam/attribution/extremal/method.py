@@ -38,6 +38,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.doubt import Doubt, is_too_much
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.extremal.answer import Answer, Game
 from lightning_cam.attribution.extremal.soft_masks import (
@@ -64,7 +65,8 @@ class ExtremalPerturbation(PerturbationAttribution):
 
     Adds to `Explanation.numbers`, each `(B,)`, for an area of 0.1: "area_0.1", the mask's size (a
     weak answer can lose to the weights: below half or above twice the area there is a warning), and
-    "score_0.1", the score of what it shows (of what is left where `game="delete"`).
+    "score_0.1", the score of what it shows (of what is left where `game="delete"`); and "off_area",
+    the difference of the worst mask's size from its area, as a share of the larger one.
 
     Costs, for each area, a forward and a backward to the input an iteration (two with
     `game="dual"`), and 1 + 8 (only columns that are not classes) + areas forwards. Memory: what the
@@ -98,6 +100,8 @@ class ExtremalPerturbation(PerturbationAttribution):
         >>> e = explain(model, ExtremalPerturbation("3d", areas=(0.05, 0.1, 0.2)), clip)
         >>> e.numbers["area_0.1"], e.numbers["score_0.1"]
     """
+
+    doubts = (Doubt("off_area", "a mask's size differs from the area asked for by {off_area:.0%}"),)
 
     variant: Variant = "step"
     areas: tuple[float, ...] = (0.1,)
@@ -192,7 +196,8 @@ class ExtremalPerturbation(PerturbationAttribution):
                 size_loss = self._size(counted, valid, n / self.iterations, sigma)
                 (slope,) = torch.autograd.grad([size_loss, masks], grids, [None, pull])
                 speed = 0.9 * speed + 0.1 * slope if n else slope
-                grids = (grids.detach() - rate * speed).clamp_(0, 1)
+                # A network that is not finite has no gradient to follow: everything stays seen.
+                grids = (grids.detach() - rate * speed).clamp_(0, 1).nan_to_num_(nan=1)
                 advance(1)
         masks = smooth.crop(smooth(grids.flatten(0, 2))).unflatten(0, shape)
         return masks * valid[..., None, None]
@@ -217,10 +222,14 @@ class ExtremalPerturbation(PerturbationAttribution):
         """What came out: numbers, a caption, and a warning where the area was not kept."""
         counted = valid.sum(1) * masks[0, 0, 0].numel()
         sizes = masks.flatten(2).sum(2) / counted.clamp(min=1)  # (A, B)
-        for area, size, score in zip(self.areas, sizes, scores, strict=True):
+        wanted = sizes.new_tensor(self.areas)[:, None]
+        off = (sizes - wanted).abs() / torch.maximum(sizes, wanted)  # (A, B)
+        off = off.where(counted > 0, 0)
+        model.numbers["off_area"] = off.amax(0)
+        for area, size, score, misses in zip(self.areas, sizes, scores, off, strict=True):
             model.numbers[f"area_{area:g}"], model.numbers[f"score_{area:g}"] = size, score
             found = size[counted > 0]
-            if bool(((found < area / 2) | (found > 2 * area)).any()):
+            if is_too_much(float(misses.amax())):
                 low, high = (float(x) for x in found.aminmax())
                 warnings.warn(
                     f"{self.title}: of area {area:g} masks of {low:.2g} to {high:.2g} came out; "

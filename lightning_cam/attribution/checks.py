@@ -1,0 +1,147 @@
+"""What is given to `explain` and its kin, checked: one sentence says what is wrong and what to do.
+
+Costs one reduction over the clip (and on a GPU one wait for it): whether its numbers are finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.guard import explaining, model_input
+from lightning_cam.errors import ArgumentError
+
+
+@contextmanager
+def ready(model: Explainable, clip: Tensor) -> Iterator[tuple[Explainable, Tensor]]:
+    """The guard around a model and clips that were checked.
+
+    Yields:
+        The model, whose forward works on a copy of what it is given and gives `(B, K)`, and a copy
+        of the clips as the network can take them.
+
+    Raises:
+        ArgumentError: the model, the clips or what the network returns is of a wrong kind.
+    """
+    check_model(model)
+    check_clip(model, clip)
+    forward = model.forward
+
+    def checked(rows: Tensor) -> Tensor:
+        outputs = forward(rows.clone())  # the network may work in place on them
+        check_outputs(model, outputs, len(rows))
+        return outputs
+
+    with explaining(model.module):
+        yield replace(model, forward=checked), model_input(model.module, clip)
+
+
+def check_model(model: object) -> None:
+    """Raises ArgumentError unless it is an `Explainable`."""
+    if isinstance(model, Explainable):
+        return
+    if isinstance(model, nn.Module):
+        raise ArgumentError(
+            f"{type(model).__name__} is a network; say how to look into it: "
+            "Explainable.of(network, layers=[NAME]), of a task here task.explainable(batch)"
+        )
+    raise ArgumentError(
+        f"expected an Explainable first, got {_kind(model)}; the order is explain(model, method, "
+        "clip, target) with a model such as Explainable.of(network, layers=[NAME])"
+    )
+
+
+def check_clip(model: Explainable, clip: object) -> None:
+    """Whether a network can be shown these clips.
+
+    Raises:
+        ArgumentError: they are no tensor `(B, C, T, H, W)` of finite floating-point numbers on the
+            network's device; where the first number is that is not finite.
+    """
+    if not isinstance(clip, Tensor):
+        raise ArgumentError(
+            f"expected a clip as a tensor (B, C, T, H, W), got {_kind(clip)}; torch.from_numpy "
+            "makes one of an array"
+        )
+    shape = tuple(clip.shape)
+    if clip.ndim != 5:
+        hint = "; one clip is clip[None], a batch of one" if clip.ndim == 4 else ""
+        raise ArgumentError(f"expected a clip (B, C, T, H, W), got shape {shape}{hint}")
+    if not clip.numel():
+        axes = [name for name, n in zip("BCTHW", shape, strict=True) if not n]
+        raise ArgumentError(f"the clip {shape} is empty: {', '.join(axes)} = 0")
+    if not clip.is_floating_point():
+        raise ArgumentError(
+            f"the clip is of {clip.dtype}; a network sees floating-point numbers, normalised as in "
+            "training: (clip.float() / 255 - mean) / std with a mean and std per channel"
+        )
+    if clip.layout != torch.strided:
+        raise ArgumentError(f"the clip is of {clip.layout}; pass clip.to_dense()")
+    _check_devices(model.module, clip)
+    if not bool(clip.isfinite().all()):
+        raise ArgumentError(_where_not_finite(clip))
+
+
+def check_outputs(model: Explainable, outputs: object, rows: int) -> None:
+    """Raises ArgumentError unless a network returned columns `(B, K)`, named or not."""
+    expected = f"expected outputs (B, K) with B={rows}"
+    if not isinstance(outputs, Tensor):
+        keys = f" with {', '.join(map(repr, outputs))}" if isinstance(outputs, Mapping) else ""
+        pick = f"[{next(iter(outputs), 'logits')!r}]" if isinstance(outputs, Mapping) else "[0]"
+        raise ArgumentError(
+            f"{expected}, got {_kind(outputs)}{keys} from {type(model.module).__name__}; unpack "
+            f"it: Explainable.of(network, layers, forward=lambda clip: network(clip){pick})"
+        )
+    if outputs.ndim != 2 or len(outputs) != rows:
+        raise ArgumentError(
+            f"{expected}, got {tuple(outputs.shape)}; unpack what the module returns with "
+            "Explainable.of(network, layers, forward=...)"
+        )
+    if not outputs.is_floating_point():
+        raise ArgumentError(
+            f"{expected} of floating-point numbers, got {outputs.dtype}; explain logits or losses "
+            "rather than decisions"
+        )
+    if model.outputs and len(model.outputs) != outputs.shape[1]:
+        raise ArgumentError(
+            f"outputs=[...] of the model names {len(model.outputs)} columns, the network has "
+            f"{outputs.shape[1]}; name each or none"
+        )
+
+
+def _check_devices(module: nn.Module, clip: Tensor) -> None:
+    devices = {p.device for p in module.parameters()}
+    if torch.device("meta") in devices:
+        raise ArgumentError(
+            f"{type(module).__name__} has weights on the meta device, which hold no numbers; load "
+            "them first"
+        )
+    if devices and clip.device not in devices:
+        device = next(module.parameters()).device
+        raise ArgumentError(
+            f"the clip is on {clip.device}, {type(module).__name__} on {device}; pass "
+            f"clip.to({str(device)!r})"
+        )
+
+
+def _where_not_finite(clip: Tensor) -> str:
+    bad = (~clip.isfinite()).nonzero()
+    b, c, t, y, x = bad[0].tolist()
+    value = float(clip[b, c, t, y, x])
+    some = f"{value:g}" if value == value else "NaN"
+    return (
+        f"clip {b} of the batch has {some} at frame {t}, y {y}, x {x}, channel {c} ({len(bad)} of "
+        f"{clip.numel()} numbers are not finite), which the network would spread over the map; "
+        "mend the clip, or its reader's normalisation (a std of 0?)"
+    )
+
+
+def _kind(given: object) -> str:
+    if isinstance(given, type):
+        return f"the class {given.__name__}"
+    return f"the text {given!r}" if isinstance(given, str) else type(given).__name__

@@ -1,0 +1,95 @@
+"""When a map is doubtful, and is drawn faint: one rule for all methods.
+
+A method that knows how far its map is off says so by a number of each clip, the share of the map
+that is wrong or missing: RISE's estimated error, what integrated gradients fall short of their sum,
+by how much a mask misses its area. A map is doubtful where this is more than `LIMIT`, a half: then
+what is drawn differs from what it should be by more than half of it, or by a factor above two, and
+places in it that differ by as much cannot be told apart. Maps of a network whose weights or outputs
+are not finite are always doubtful.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+LIMIT = 0.5  # share of a map that may be wrong or missing
+
+_seen: WeakKeyDictionary[nn.Module, tuple[list[tuple[int, int]], tuple[str, ...]]] = (
+    WeakKeyDictionary()
+)
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """By which of its numbers a method doubts its maps.
+
+    Attributes:
+        number: its name in `Explanation.numbers`: the share that is wrong or missing, from 0 on;
+            True counts as all.
+        says: why such a map is not to be trusted, with the names of numbers in braces.
+    """
+
+    number: str
+    says: str
+
+
+def reasons(
+    doubts: Sequence[Doubt], numbers: Mapping[str, Tensor], outputs: Tensor, broken: Sequence[str]
+) -> tuple[str, ...]:
+    """Why the map of each of B clips is not to be trusted; "" where nothing speaks against it.
+
+    Args:
+        doubts: of the method.
+        numbers: what it found out of each clip, name -> `(B,)`.
+        outputs: of the network, `(B, K)`.
+        broken: weights that are not finite, see `not_finite`.
+    """
+    values = {name: value.tolist() for name, value in numbers.items()}
+    found = []
+    for row, finite in enumerate(outputs.isfinite().all(1).tolist()):
+        said = [f"the network's weights are not finite ({named(broken)})"] if broken else []
+        said += [] if finite else ["the network's outputs are not finite"]
+        of_clip = {name: value[row] for name, value in values.items()}
+        said += [
+            doubt.says.format(**of_clip)
+            for doubt in doubts
+            if doubt.number in of_clip and is_too_much(of_clip[doubt.number])
+        ]
+        found.append(said[0] if said else "")
+    return tuple(found)
+
+
+def is_too_much(share: float) -> bool:
+    """The rule; a share that is NaN is unknown, and too much."""
+    return not share <= LIMIT
+
+
+def not_finite(module: nn.Module) -> tuple[str, ...]:
+    """Names of the weights and buffers with NaN or infinity.
+
+    Looked at again only when they have changed: reading all weights costs about a percent of a
+    forward.
+    """
+    tensors = {
+        name: tensor.detach()
+        for name, tensor in [*module.named_parameters(), *module.named_buffers()]
+        if tensor.is_floating_point() and tensor.numel() and not tensor.is_meta
+    }
+    state = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors.values()]
+    if module not in _seen or _seen[module][0] != state:
+        most = torch.nn.utils.get_total_norm([*tensors.values()], torch.inf)
+        broken: tuple[str, ...] = ()
+        if not bool(torch.as_tensor(most).isfinite()):
+            broken = tuple(n for n, t in tensors.items() if not bool(t.isfinite().all()))
+        _seen[module] = state, broken
+    return _seen[module][1]
+
+
+def named(names: Sequence[str]) -> str:
+    """A few names, and how many more there are."""
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
