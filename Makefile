@@ -6,7 +6,7 @@ UV ?= $(shell command -v uv)
 BIN := .venv/bin
 SHARED := -n auto --maxprocesses 4 --dist worksteal  # tests share the cores
 
-.PHONY: help train test quick lint docs wheel bench clean
+.PHONY: help train test quick attack lint docs wheel bench clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -35,6 +35,9 @@ test: $(BIN)/.installed ## Run all tests (ARGS="-k name")
 
 quick: $(BIN)/.installed ## Run the quick tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) -m "not slow" $(ARGS)
+
+attack: $(BIN)/.installed ## Attack the program and write docs/reliability.md
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/attack.py $(ARGS)
 
 lint: $(BIN)/.installed ## Check style and types
 	$(BIN)/ruff check .

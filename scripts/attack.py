@@ -1,0 +1,77 @@
+"""`make attack`: run what attacks the program, and write what held to docs/reliability.md.
+
+An attack is a test marked `attack`; the first line of its docstring says what was tried. A test with
+several cases counts each. What skips (for want of rights, a library, real videos) was not tried.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "reliability.md"
+START, END = "<!-- attacks -->", "<!-- end of attacks -->"
+
+
+class Tally:
+    """Counts, for each attack, how many cases were tried and how many held."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, str] = {}  # node id -> what was tried
+        self.found: dict[str, Counter[str]] = {}
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Note what each attack says of itself."""
+        for item in items:
+            self.said[item.nodeid] = said_of(item)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count a case once, when it has run, was skipped, or could not be set up."""
+        if report.when != "call" and report.passed:
+            return
+        counts = self.found.setdefault(self.said[report.nodeid], Counter())
+        counts[report.outcome] += 1
+
+
+def said_of(item: pytest.Item) -> str:
+    """What an attack tries: the first line of its docstring, else its name in words."""
+    text = (getattr(item, "obj", None) and item.obj.__doc__) or ""
+    first = text.strip().partition("\n")[0].rstrip(".")
+    return first or item.name.partition("[")[0].removeprefix("test_").replace("_", " ")
+
+
+def table(found: dict[str, Counter[str]]) -> Iterator[str]:
+    """Rows of Markdown: what was tried, how often, and how often it held."""
+    yield "| tried | cases | held | not tried |"
+    yield "|---|---|---|---|"
+    total: Counter[str] = Counter()
+    for said, counts in sorted(found.items()):
+        total.update(counts)
+        yield _row(said.replace("|", "\\|"), counts)
+    yield _row("**all**", total)
+
+
+def _row(said: str, counts: Counter[str]) -> str:
+    tried = counts["passed"] + counts["failed"]
+    return f"| {said} | {tried} | {counts['passed']} | {counts['skipped'] or ''} |"
+
+
+def main() -> int:
+    """Run the attacks; the exit code is pytest's."""
+    tally = Tally()
+    code = pytest.main(["-m", "attack", "-q", str(ROOT / "tests"), *sys.argv[1:]], plugins=[tally])
+    head, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
+    tail = rest.partition(END)[2]
+    text = "\n".join([START, "", *table(tally.found), "", END])
+    PAGE.write_text(head + text + tail, encoding="utf-8")
+    print(f"written to {PAGE.relative_to(ROOT)}")
+    return int(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
