@@ -17,7 +17,7 @@ VIDEO_SUFFIXES = (
 )  # fmt: skip
 IMAGE_FOLDER = "images"  # in place of a container's name
 Pixels = NDArray[np.uint8]
-_SLOWEST, _FASTEST = 0.1, 1000.0  # time lapse and slow motion; beyond are damaged clocks
+_SLOWEST, _FASTEST = 0.99, 961.0  # one a second up to slow motion; beyond are damaged clocks
 
 
 @dataclass(frozen=True, eq=False)
