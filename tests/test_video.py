@@ -544,8 +544,18 @@ def test_implausible_rates_are_refused_only_where_they_matter(tmp_path, fps):
         tmp_path / "rate.mkv", codec="libx264", n=4, pts=[int(k * 1000 / fps) for k in range(4)]
     )
     assert numbers(read_clip(path, [3, 1])) == [3, 1]
-    with pytest.raises(VideoReadError, match=r"rate\.mkv.*frame rate"):
+    with pytest.raises(VideoReadError, match=r"rate\.mkv.*frame rate.*data\.fps=null"):
         read_clip(path, fps=7.5)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("fps", [1, 240.01, 480, 960])
+def test_slow_and_fast_cameras_are_plausible(tmp_path, fps):
+    """Videos of 1, 240.01, 480 and 960 frames per second."""
+    rate = Fraction(fps).limit_denominator(100)
+    path = write(tmp_path / "v.mp4", codec="libx264", n=5, rate=rate)
+    assert probe(path).fps == pytest.approx(fps, rel=1e-3)
+    assert numbers(read_clip(path, fps=fps / 2)) == [0, 2, 4]
 
 
 def test_a_rate_above_the_source_warns(made):

@@ -19,7 +19,7 @@ VIDEO_SUFFIXES = (
 MOST_PIXELS = 2**26  # of an image or a frame: 8192 x 8192, twice 8K video
 IMAGE_FOLDER = "images"  # in place of a container's name
 Pixels = NDArray[np.uint8]
-_SLOWEST, _FASTEST = 0.1, 1000.0  # time lapse and slow motion; beyond are damaged clocks
+_SLOWEST, _FASTEST = 0.99, 961.0  # one a second up to slow motion; beyond are damaged clocks
 
 
 def check_pixels(path: str | Path, width: int, height: int, image: str = "") -> None:
