@@ -1,7 +1,7 @@
 """`make attack`: run what attacks the program, and write what held to docs/reliability.md.
 
-An attack is a test marked `attack`; the first line of its docstring says what was tried. Each case of
-a test counts. What skips (for want of rights, a library, real videos) was not tried.
+An attack is a test marked `attack`; the first line of its docstring says what was tried, and each
+case counts. What skips (for want of rights, a library, real videos) was not tried.
 """
 
 from __future__ import annotations
