@@ -126,6 +126,9 @@ def _watch(ends: Sequence[int]) -> bool:
 
 
 def _execute(words: list[str], cwd: str, env: dict[str, str]) -> None:
+    # The server's streams take their pipes for what the server had: say anew what they are.
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

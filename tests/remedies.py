@@ -13,7 +13,7 @@ import lightning_cam as lc
 PACKAGE = Path(lc.__file__).parent
 HOLE = "{}"  # what the program fills in when it prints
 _SAYS = re.compile(r"(Error|Problem|Warning|\bwarn|\bprint|\bsay|\.write)$")
-_CALL = re.compile(r"[\w.]*\w\([^()]*\)")  # Python, not a command line
+_CALL = re.compile(r"[\w.]*\w\((?:[^()]|\([^()]*\))*\)")  # Python, not a command line
 _WORD = re.compile(
     r"(?<![\w.{}=/~-])(?P<key>[A-Za-z_{][\w.{}]*)=(?!=)"
     r"(?P<value>\[[^\]]*\]|'[^']*'|\"[^\"]*\"|[^\s;,()'\"]*)"

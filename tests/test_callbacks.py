@@ -336,7 +336,7 @@ def test_measurements_that_fail_are_named_once_and_the_rest_goes_on(tmp_path: Pa
     said = [str(w.message) for w in caught if "not explained" in str(w.message)]
     assert said == [
         f"not explained: {name} of method 'nan', first on clip 0 "
-        "(ValueError: the heatmap is not finite)"
+        "(ArgumentError: the heatmap is not finite, so nothing can be ranked by it)"
         for name in ("deletion", "insertion")
     ]
     assert len(list((tmp_path / "explain/epoch_001").glob("*.mp4"))) == 2

@@ -469,4 +469,4 @@ def test_names_that_are_not_utf8_are_said(check: Any, tmp_path: Path) -> None:
     done = check("data=folder", f"data.root={root}", "out=problems.csv")
     assert done.returncode == 1, done.stderr
     assert "udce90.mp4" in done.stdout
-    assert b"\xe90.mp4" in Path("problems.csv").read_bytes()
+    assert b"\\xe90.mp4" in Path("problems.csv").read_bytes()

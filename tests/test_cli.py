@@ -605,7 +605,7 @@ def test_a_trial_run_saves_nothing(place: Path, here) -> None:
     assert "nothing was saved" in done.stdout
     (folder,) = (place / "runs" / "2024").iterdir()
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.yaml", "explain"}
+    assert names == {".owner", "config.yaml", "explain"}
 
 
 def test_mistakes_and_bugs_in_processes_of_their_own(ckpt: Path, place: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,10 @@ class Videos(VideoDataModule):
     def list_clips(self) -> Listing:
         clips = [Clip(Path(self.root) / f"{k}.mp4", str(k), k % 2) for k in range(6)]
         return Listing(["a", "b"], clips, clips, clips)
+
+    @cached_property
+    def listing(self) -> Listing:
+        return self.list_clips()  # elsewhere a clip is in one part
 
     def train_dataloader(self) -> ClipLoader:
         loader = super().train_dataloader()

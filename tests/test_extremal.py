@@ -497,7 +497,7 @@ def test_areas_are_averaged_and_told() -> None:
     torch.testing.assert_close(
         e.heatmap, (masks[0].heatmap + masks[1].heatmap) / 2, rtol=1e-4, atol=1e-5
     )
-    assert set(e.numbers) == {"area_0.1", "score_0.1", "area_0.3", "score_0.3"}
+    assert set(e.numbers) == {"area_0.1", "score_0.1", "area_0.3", "score_0.3", "off_area"}
     assert e.caption.startswith("3D extremal perturbation, area 0.1/0.3 (found 0.1")
     assert e.caption.endswith(", preserve black")
 

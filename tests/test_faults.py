@@ -430,7 +430,7 @@ def test_kills_at_random_moments(place: Path, server: Any) -> None:
         assert code == -signal.SIGKILL and err == ""
         lines = len(list(journal_rows(out)))
         if lines > 1:
-            assert lines - 1 <= len(clips_of(out)) <= lines
+            assert 1 <= len(clips_of(out)) <= lines  # written now and then
         seen.append(lines)
     assert len(set(seen)) > 3
     code, said, err = Forked(server, place, *options).end()
@@ -511,7 +511,7 @@ def test_ctrl_c_before_there_are_clips(here: Here, monkeypatch: pytest.MonkeyPat
 
 
 def test_no_clip_is_taken_for_another(place: Path) -> None:
-    """Links, a copy and a changed file: each source has a key of its own."""
+    """A copy, a link and a changed file: each source has a key of its own, a link has none."""
 
     class Reads:
         def read(self, path: Path) -> dict[str, Any]:
@@ -520,8 +520,8 @@ def test_no_clip_is_taken_for_another(place: Path) -> None:
     shutil.copy(place / "videos" / "clip_0.mp4", place / "videos" / "copy.mp4")
     (place / "videos" / "link.mp4").symlink_to("clip_0.mp4")
     before = [source.key for source in clips_of_files(place / "videos", Reads())]
-    assert len(before) == len(set(before)) == 10
+    assert len(before) == len(set(before)) == 9
     os.utime(place / "videos" / "clip_0.mp4", (1, 1))
     after = [source.key for source in clips_of_files(place / "videos", Reads())]
     changed = [n for n, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
-    assert changed == [0, 9]  # and the link to it
+    assert changed == [0]

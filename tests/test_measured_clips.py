@@ -211,7 +211,8 @@ def test_what_cannot_be_measured_is_told(model, clip, tmp_path: Path) -> None:
     measured = measurements.clip(model, explanations, clip, batch, image)
     assert not nothing_measured([measured.kept])
     assert failed_measures([measured.kept]) == {
-        f"{name}: the heatmap is not finite": "space of clip" for name in ("deletion", "insertion")
+        f"{name}: the heatmap is not finite, so nothing can be ranked by it": "space of clip"
+        for name in ("deletion", "insertion")
     }
     rows = list(score_rows(model, measured.explanations, batch, found=measured.found))
     given = {row["method"]: [bool(row[m]) for m in measurements.measures] for row in rows}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from lightning_cam.explaining.clip_drawing import draw_clip
 from lightning_cam.explaining.clip_explanations import explain_clip
 from lightning_cam.explaining.clip_files import write_clip
 from lightning_cam.explaining.score_tables import SCORE_COLUMNS, score_rows
-from lightning_cam.files import write_csv
+from lightning_cam.files import read_csv, write_csv
 from lightning_cam.tasks import StructureFromMotion, ViewSynthesis
 from lightning_cam.tasks.sfm.view_synthesis import Snippets
 
@@ -454,8 +453,7 @@ def test_numbers_reach_the_files_and_doubt_the_image(tmp_path: Path, low: bool) 
     files = write_clip(tmp_path, image, found, batch, fps=8)
     rows = list(score_rows(model, found, batch))
     table = write_csv(tmp_path / "scores.csv", rows, SCORE_COLUMNS)
-    with table.open() as file:
-        read = {row["method"]: row for row in csv.DictReader(file)}
+    read = {row["method"]: row for row in read_csv(table)}
     with np.load(files.arrays) as arrays:
         for name in ("both", "pos"):
             for what, value in found[name].numbers.items():

@@ -200,13 +200,10 @@ def test_s4_uniqueness_lies_in_0_to_1(answers: list[list[float]], counts: st.Dat
     )
     model = lc.Explainable.of(nn.Identity(), [])
     # P_0 is that of the first mask: its similarity is 1, its weight its uniqueness
-    weights = lc.SIDU()._weights(
+    similar, unique = lc.SIDU()._weights(
         model, torch.cat([found[:1], found]), torch.cat([found[:1], found]), count
     )
-    wide = lc.SIDU(sigma=1e6)._weights(
-        model, torch.cat([found[:1], found]), torch.cat([found[:1], found]), count
-    )
-    unique = wide[:, 0]  # with a wide sigma every similarity is 1
+    weights = similar * unique[:, None]
     assert unique.min() == 0
     assert unique.max() <= 1
     distinct = len(found.unique(dim=0)) > 1
@@ -214,10 +211,11 @@ def test_s4_uniqueness_lies_in_0_to_1(answers: list[list[float]], counts: st.Dat
     torch.testing.assert_close(weights[0], unique[:1].expand(3))
     # counting a mask n times is the same as having it n times
     repeated = found.repeat_interleave(count, 0)
-    each = lc.SIDU()._weights(
+    similar, unique = lc.SIDU()._weights(
         model, torch.cat([found[:1], repeated]), torch.cat([found[:1], repeated]),
         torch.ones(len(repeated)),
     )  # fmt: skip
+    each = similar * unique[:, None]
     torch.testing.assert_close(each, weights.repeat_interleave(count, 0), rtol=1e-4, atol=1e-6)
 
 

@@ -240,7 +240,7 @@ def test_json_as_it_comes(tmp_path: Path) -> None:
         (1, "\n\n", "holds no labels"),
         (2, "{}", "holds no labels"),
         (2, '{"Holding someth', "not JSON"),
-        (2, '["Holding something"]', "not JSON dict"),
+        (2, '["Holding something"]', "no JSON dict"),
         (2, '{"Holding something": "first"}', "number"),
         (2, '{"Holding something": null}', "number"),
     ],

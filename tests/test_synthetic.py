@@ -284,7 +284,8 @@ def test_leftovers_of_a_kill_at_any_moment_are_cleared(
     shutil.copytree(small, partial)
     (partial / "synth.json").rename(partial / "synth.json.partial")
     video = next(partial.rglob("*.mpg"))
-    video.rename(video.with_name(f".{video.name}.0123abcd.part"))  # while it was being written
+    # while it was being written
+    video.rename(video.with_name(f".{video.name}.host-1-0123abcd.part"))
     with monkeypatch.context() as patch:  # while the leftovers are being cleared
         patch.setattr(rendering.shutil, "rmtree", lambda path: (path / "x").unlink())
         with pytest.raises(DataError):

@@ -109,8 +109,8 @@ def check_outputs(model: Explainable, outputs: object, rows: int) -> None:
         )
     if model.outputs and len(model.outputs) != outputs.shape[1]:
         raise ArgumentError(
-            f"outputs=[...] of the model names {len(model.outputs)} columns, the network has "
-            f"{outputs.shape[1]}; name each or none"
+            f"the model names {len(model.outputs)} outputs, the network has {outputs.shape[1]}; "
+            "name each or none"
         )
 
 
