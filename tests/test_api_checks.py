@@ -244,7 +244,7 @@ def test_weights_in_half_precision_on_the_cpu_are_explained() -> None:
         (lambda: lc.Explainable.of(NET, ["lair"]), "no layer 'lair'; nearest: layer"),
         (
             lambda: lc.explain(describe(NET, outputs=["a", "b"]), lc.GradCAM(), CLIP),
-            "names 2 columns, the network has 4",
+            "names 2 outputs, the network has 4",
         ),
         (
             lambda: lc.explain(describe(NET.__class__().to("meta")), lc.GradCAM(), CLIP),

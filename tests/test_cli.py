@@ -502,10 +502,7 @@ def test_mistakes_in_explain(ckpt: Path, place: Path, here) -> None:
             ["ckpt=network.ckpt"],
             "explain.a: lightning_cam.models.LRCN must be derived from Attribution",
         ),
-        (
-            ["ckpt=no_method.ckpt"],
-            "explain.a: lightning_cam.models.LRCN must be derived from Attribution",
-        ),
+        (["ckpt=no_method.ckpt"], "explain.a is not a method"),
         (["ckpt=epoch.ckpt"], "not a Lightning checkpoint (no epoch)"),
         (["ckpt=root.ckpt"], "strange", "add data.root=FOLDER"),
         ([f"ckpt={ckpt}", "layer=trunk.conv9"], "no layer 'trunk.conv9'", "trunk.conv3"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import shutil
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 import lightning_cam as lc
 from lightning_cam.errors import ConfigError, UnknownNameError, UserError
 from lightning_cam.explaining.callback import ExplainCallback
+from lightning_cam.files import read_csv
 from lightning_cam.geometry import inverse_warp, invert, pose_matrix, pose_vector
 from lightning_cam.metrics import depth_errors, snippet_errors
 from lightning_cam.models import SfMLearner
@@ -787,8 +787,7 @@ def checkpoint(place: Path) -> Path:
 
 
 def rows_of(page: Path) -> list[dict[str, str]]:
-    with (page / "scores.csv").open() as file:
-        return list(csv.DictReader(file))
+    return read_csv(page / "scores.csv")
 
 
 @pytest.mark.slow

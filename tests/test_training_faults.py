@@ -257,6 +257,8 @@ def settings(place: Path, epochs: int, *more: str) -> Sequence[str]:
 def typed(patch: pytest.MonkeyPatch, words: Sequence[str]) -> object:
     """The exit code of `train`, run in this process, which has loaded torch already."""
     patch.setattr(sys, "argv", ["lightning_cam", "train", *words])
+    # Another test may have loaded it, which runpy warns of.
+    patch.delitem(sys.modules, "lightning_cam.commands.train", raising=False)
     try:
         runpy.run_module("lightning_cam", run_name="__main__")
     except SystemExit as leaving:

@@ -22,7 +22,13 @@ from lightning.pytorch import LightningDataModule
 from torch import nn
 
 from lightning_cam.attribution import Attribution
-from lightning_cam.errors import CheckpointError, ConfigError, UnknownNameError, UserError
+from lightning_cam.errors import (
+    ArgumentError,
+    CheckpointError,
+    ConfigError,
+    UnknownNameError,
+    UserError,
+)
 
 TARGET, PARTIAL = "_target_", "_partial_"
 _OWN = ("lightning_cam",)
@@ -77,8 +83,10 @@ def build(
             raise error(f"{where or name}: {name} does not take these settings: {e}") from e
         try:
             return target(**items)
-        except UserError:
-            raise
+        except UserError as e:
+            if not isinstance(e, ArgumentError):  # which names no setting
+                raise
+            raise error(f"{where or name}: {e}") from e
         except (ValueError, TypeError, RuntimeError) as e:
             raise error(f"{where or name}: {name}: {' '.join(str(e).split())[:300]}") from e
     if isinstance(node, (list, tuple)):
