@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import runpy
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from preloaded import Process
@@ -58,6 +62,30 @@ def run_python(*words: str, cwd: Path) -> CompletedProcess[str]:
 def end(process: Process) -> CompletedProcess[str]:
     out, err = process.communicate()
     return CompletedProcess(process.args, process.wait(), out, err)
+
+
+def run_here(words: list[str], patch: pytest.MonkeyPatch, capfd: Any) -> CompletedProcess[str]:
+    """A script with its arguments, run in this process, which has loaded torch already."""
+    patch.setattr(sys, "argv", words)
+    capfd.readouterr()
+    code: Any = 0
+    try:
+        runpy.run_path(words[0], run_name="__main__")
+    except SystemExit as leaving:
+        code = leaving.code
+    return CompletedProcess(words, code, *capfd.readouterr())
+
+
+def typed(patch: pytest.MonkeyPatch, command: str, settings: Sequence[str]) -> object:
+    """The exit code of `python -m lightning_cam COMMAND`, run in this process."""
+    patch.setattr(sys, "argv", ["lightning_cam", command, *settings])
+    # Another test may have loaded it, which runpy warns of.
+    patch.delitem(sys.modules, f"lightning_cam.commands.{command}", raising=False)
+    try:
+        runpy.run_module("lightning_cam", run_name="__main__")
+    except SystemExit as leaving:
+        return leaving.code
+    return 0
 
 
 def choices(group: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import runpy
 import shlex
 import shutil
 import sys
@@ -17,7 +16,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from commands import ROOT, run, start, tiny
+from commands import ROOT, run, run_here, start, tiny
 
 from lightning_cam.data.core.clips import ClipReader
 from lightning_cam.errors import VideoReadError
@@ -70,15 +69,7 @@ def here(place: Path, monkeypatch, capfd) -> Callable[..., CompletedProcess[str]
 
     def call(script: str, *arguments: object) -> CompletedProcess[str]:
         words = [str(ROOT / f"{script}.py"), *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", words)
-        capfd.readouterr()
-        code: Any = 0
-        try:
-            runpy.run_path(words[0], run_name="__main__")
-        except SystemExit as leaving:
-            code = leaving.code
-        out, err = capfd.readouterr()
-        return CompletedProcess(words, code, out, err)
+        return run_here(words, monkeypatch, capfd)
 
     return call
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import pkgutil
 import re
-import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import layouts
 import pytest
-from commands import ROOT, tiny
+from commands import ROOT, tiny, typed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -153,18 +151,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(found, place / "net.ckpt")
     layouts.ucf11(place / "ucf11")
     return place
-
-
-def typed(patch: pytest.MonkeyPatch, command: str, settings: list[str]) -> object:
-    """The exit code of a command, run in this process, which has loaded torch already."""
-    patch.setattr(sys, "argv", ["lightning_cam", command, *settings])
-    # Another test may have loaded it, which runpy warns of.
-    patch.delitem(sys.modules, f"lightning_cam.commands.{command}", raising=False)
-    try:
-        runpy.run_module("lightning_cam", run_name="__main__")
-    except SystemExit as leaving:
-        return leaving.code
-    return 0
 
 
 SHORT = ["trainer.max_epochs=1", "videos.clips=1"]

@@ -204,6 +204,11 @@ def test_s4_uniqueness_lies_in_0_to_1(answers: list[list[float]], counts: st.Dat
         model, torch.cat([found[:1], found]), torch.cat([found[:1], found]), count
     )
     weights = similar * unique[:, None]
+    wide, same = lc.SIDU(sigma=1e6)._weights(
+        model, torch.cat([found[:1], found]), torch.cat([found[:1], found]), count
+    )
+    torch.testing.assert_close(wide, torch.ones_like(wide))
+    assert torch.equal(same, unique)
     assert unique.min() == 0
     assert unique.max() <= 1
     distinct = len(found.unique(dim=0)) > 1

@@ -21,9 +21,10 @@ from test_checkpoint import CLASSES, DATA, TASK, remembered
 
 from lightning_cam.errors import CheckpointError
 from lightning_cam.training import sketch
-from lightning_cam.training.archive import _STEPS
+from lightning_cam.training.archive import _STEPS, check_archive
 from lightning_cam.training.build import build
 from lightning_cam.training.checkpoint import KEY, rebuild
+from lightning_cam.training.furthest import UNKNOWN, furthest_first
 
 pytestmark = pytest.mark.attack
 MODEL = ("task", "model")
@@ -233,6 +234,25 @@ def test_a_small_checkpoint_is_refused_before_it_costs(name: str, tmp_path: Path
     with pytest.raises(CheckpointError, match=pattern) as caught:
         rebuild(tmp_path / "a.ckpt", TRUST)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_small_checkpoint_in_a_run_folder_is_not_opened(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`resume=FOLDER` looks for the furthest of somebody else's checkpoints."""
+    FILES[name][0](tmp_path / "a.ckpt")
+    torch.save(honest(), tmp_path / "b.ckpt")
+    opened = []
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda file, **how: opened.append(file) or load(file, **how))
+    found = {path.name: done for done, path in furthest_first(tmp_path)}
+    try:
+        check_archive(tmp_path / "a.ckpt")  # some are refused for what they remember alone
+    except CheckpointError:
+        assert found["a.ckpt"] == UNKNOWN and opened == [tmp_path / "b.ckpt"]
+    else:
+        assert len(opened) == 2
 
 
 @pytest.mark.slow

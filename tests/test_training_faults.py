@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import resource
-import runpy
 import shlex
 import shutil
 import signal
@@ -21,7 +20,7 @@ from typing import Any
 
 import pytest
 import torch
-from commands import ENVIRONMENT, ROOT, run, start, tiny
+from commands import ENVIRONMENT, ROOT, run, start, tiny, typed
 
 from lightning_cam.commands.stopped import fault
 from lightning_cam.errors import ConfigError, WriteError
@@ -255,18 +254,6 @@ def settings(place: Path, epochs: int, *more: str) -> Sequence[str]:
     ]  # fmt: skip
 
 
-def typed(patch: pytest.MonkeyPatch, words: Sequence[str]) -> object:
-    """The exit code of `train`, run in this process, which has loaded torch already."""
-    patch.setattr(sys, "argv", ["lightning_cam", "train", *words])
-    # Another test may have loaded it, which runpy warns of.
-    patch.delitem(sys.modules, "lightning_cam.commands.train", raising=False)
-    try:
-        runpy.run_module("lightning_cam", run_name="__main__")
-    except SystemExit as leaving:
-        return leaving.code
-    return 0
-
-
 def last_line(text: str) -> str:
     return text.strip().splitlines()[-1]
 
@@ -281,11 +268,11 @@ def test_resuming_what_is_finished_or_beyond_or_moved(
     shutil.copytree(old, moved)
     (best,) = moved.glob("checkpoints/epoch_*.ckpt")
     monkeypatch.chdir(tmp_path)
-    assert typed(monkeypatch, settings(place, 2, f"resume={moved}")) == 0
+    assert typed(monkeypatch, "train", settings(place, 2, f"resume={moved}")) == 0
     out = capfd.readouterr().out
     assert "is finished: 2 epochs, 6 steps; to train on, set trainer.max_epochs=4" in out
     assert f"({best.stem})" in out and f"moved/{old.name}/checkpoints/{best.name}" in out
-    assert typed(monkeypatch, settings(place, 1, f"resume={moved}")) == 2
+    assert typed(monkeypatch, "train", settings(place, 1, f"resume={moved}")) == 2
     err = capfd.readouterr().err
     assert err.count("\n") == 1
     assert "has been trained for 2 epochs, more than trainer.max_epochs=1" in err

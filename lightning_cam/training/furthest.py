@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from lightning_cam.training.archive import check_archive
 from lightning_cam.training.saving import LAST
 
 
@@ -51,6 +52,7 @@ class Length(NamedTuple):
 def progress(file: Path) -> Progress:
     """How far a checkpoint is, without reading its tensors; `UNKNOWN` where it does not say."""
     try:
+        check_archive(file)  # it may be anybody's
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on pickle protocols
             found = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
