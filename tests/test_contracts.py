@@ -55,6 +55,8 @@ def refusal(name: str, kind: str) -> str:
     try:
         lc.explain(network(kind), METHODS[name], clip())
     except UserError as error:
+        if "no output steps" not in str(error):  # the one reason not to explain a network
+            raise
         return str(error)
     return ""
 
@@ -125,6 +127,8 @@ def test_every_choice_of_a_setting(name: str, kind: str) -> None:
     try:
         e = lc.explain(model, VARIANTS[name], clip())
     except UserError as error:
+        if "no output steps" not in str(error):  # the one reason not to explain a network
+            raise
         pytest.skip(str(error))
     check(e, SHAPE)
     assert torch.equal(lc.explain(model, VARIANTS[name], clip(), e.target).heatmap, e.heatmap)

@@ -185,6 +185,8 @@ def test_weights_that_are_not_finite_are_doubted_by_every_method(name: str, valu
         with pytest.warns(UserWarning, match=r"weights of FoldedLSTM are not finite \(trunk.conv"):
             e = lc.explain(describe(net, steps="head"), METHODS[name], CLIP)
     except UserError as error:
+        if "no output steps" not in str(error):  # the one reason not to explain a network
+            raise
         pytest.skip(str(error))
     assert e.doubts == ("the network's weights are not finite (trunk.conv.weight)",)
 

@@ -9,7 +9,9 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from lightning_cam.errors import UserError, WriteError
 from lightning_cam.files import (
     _remove_leftovers,
     destination,
+    make_folder,
     whole_file,
     write_bytes,
     write_csv,
@@ -178,12 +181,27 @@ def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:
     assert names(tmp_path) == ["file", "folder"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
-    tmp_path.chmod(0o555)
-    with pytest.raises(WriteError, match="Permission denied; choose a place"):
-        write_text(tmp_path / "a.txt", "new")
-    tmp_path.chmod(0o755)
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """Root may do everything: it becomes a user who may not."""
+    who = os.geteuid()
+    if who == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(who)
+
+
+def test_a_folder_that_cannot_be_written_to() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path, which is root's alone
+        Path(folder).chmod(0o555)
+        with without_rights():
+            with pytest.raises(WriteError, match="Permission denied; choose a place"):
+                write_text(Path(folder) / "a.txt", "new")
+            with pytest.raises(WriteError, match=r"Permission denied; .*runs=DIR"):
+                make_folder(Path(folder) / "runs" / "a", "runs=DIR")
+        Path(folder).chmod(0o755)
 
 
 FULL = """
