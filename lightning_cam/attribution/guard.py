@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_cam.attribution.threads import held, is_mine, process_wide, undisturbed
+from lightning_cam.attribution.threads import Parts, holding, is_mine, process_wide, undisturbed
 from lightning_cam.errors import UnknownNameError, UserError
 
 
@@ -87,24 +87,19 @@ def explaining(module: nn.Module) -> Iterator[None]:
     Raises:
         UserError: another thread trained the network meanwhile, as far as that can be noticed.
     """
-    with held(module), undisturbed(module), _settled(module):
+    parts = Parts.of(module)
+    with holding(parts), undisturbed(module, parts), _settled(parts):
         yield
 
 
 @contextmanager
-def _settled(module: nn.Module) -> Iterator[None]:
+def _settled(parts: Parts) -> Iterator[None]:
     """A held network's state, and that of PyTorch, as explaining needs them."""
-    modules = list(module.modules())
-    training = [(m, m.training) for m in modules]
-    recurrent = [(m, m.dropout) for m in modules if isinstance(m, nn.RNNBase)]
-    trainable = [p for p in module.parameters() if p.requires_grad]
-    buffers = [
-        (owner, name, buffer, buffer.detach().clone())
-        for owner in modules
-        for name, buffer in owner._buffers.items()
-        if buffer is not None
-    ]
-    devices = {p.device for p in module.parameters()} - {torch.device("meta")}
+    training = [(m, m.training) for m in parts.modules]
+    recurrent = [(m, m.dropout) for m in parts.modules if isinstance(m, nn.RNNBase)]
+    trainable = [p for p in parts.parameters if p.requires_grad]
+    buffers = [(*named, named[2].detach().clone()) for named in parts.buffers]
+    devices = {p.device for p in parts.parameters} - {torch.device("meta")}
     cards = [d.index for d in devices if d.type == "cuda" and d.index is not None]
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -113,7 +108,7 @@ def _settled(module: nn.Module) -> Iterator[None]:
         for device in sorted({d.type for d in devices} | {"cpu"}):
             stack.enter_context(torch.autocast(device, enabled=False))
         try:
-            for submodule in modules:
+            for submodule in parts.modules:
                 submodule.training = False
             for rnn, _ in recurrent:
                 rnn.training, rnn.dropout = True, 0.0

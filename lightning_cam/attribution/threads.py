@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,24 @@ from lightning_cam.errors import UserError
 
 _turn = threading.Condition()
 _holders: dict[int, int] = {}  # id of a module, parameter or buffer -> its thread, while held
-_wanted: dict[int, list[object]] = {}  # thread that waits -> what for
+_wanted: dict[int, Sequence[object]] = {}  # thread that waits -> what for
 _entered: dict[str, tuple[int, ExitStack]] = {}  # of the process -> how often, and its way out
+
+
+class Parts(NamedTuple):
+    """What a network is made of, each once: found in one walk, which costs more than a hook."""
+
+    modules: list[nn.Module]
+    parameters: list[nn.Parameter]
+    buffers: list[tuple[nn.Module, str, Tensor]]  # with their owners and names there
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Parts:
+        """The parts of a network, itself among them."""
+        modules = list(module.modules())
+        parameters = {id(p): p for m in modules for p in m._parameters.values() if p is not None}
+        buffers = [(m, name, b) for m in modules for name, b in m._buffers.items() if b is not None]
+        return cls(modules, list(parameters.values()), buffers)
 
 
 @contextmanager
@@ -45,11 +61,18 @@ def held(module: nn.Module) -> Iterator[None]:
         ...     loss(network(clip)).backward()
         ...     optimizer.step()
     """
+    with holding(Parts.of(module)):
+        yield
+
+
+@contextmanager
+def holding(parts: Parts) -> Iterator[None]:
+    """`held`, of parts that are known."""
     me = threading.get_ident()
-    parts: list[object] = [*module.modules(), *module.parameters(), *module.buffers()]
+    everything = [*parts.modules, *parts.parameters, *(buffer for _, _, buffer in parts.buffers)]
     with _turn:
-        _wait(me, parts)
-        own = {id(part) for part in parts if id(part) not in _holders}
+        _wait(me, everything)
+        own = {id(part) for part in everything if id(part) not in _holders}
         _holders.update(dict.fromkeys(own, me))
     try:
         yield
@@ -60,7 +83,7 @@ def held(module: nn.Module) -> Iterator[None]:
             _turn.notify_all()
 
 
-def _wait(me: int, parts: list[object]) -> None:
+def _wait(me: int, parts: Sequence[object]) -> None:
     """Wait until nobody else holds any of `parts`."""
     _wanted[me] = parts
     try:
@@ -90,7 +113,7 @@ def is_mine(thread: int) -> bool:
 
 
 @contextmanager
-def undisturbed(module: nn.Module) -> Iterator[None]:
+def undisturbed(module: nn.Module, parts: Parts) -> Iterator[None]:
     """Notice a training step of another thread while a held network is explained.
 
     Raises:
@@ -98,9 +121,9 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
             mode or with gradients: it would run in eval mode, and without.
     """
     me = threading.get_ident()
-    trains = any(part.training for part in module.modules())
-    trainable = any(p.requires_grad for p in module.parameters())
-    weights = [p for p in module.parameters() if not p.is_inference()]
+    trains = any(part.training for part in parts.modules)
+    trainable = any(p.requires_grad for p in parts.parameters)
+    weights = [p for p in parts.parameters if not p.is_inference()]
     before = [p._version for p in weights]
 
     def refuse(called: nn.Module, _inputs: Any) -> None:
