@@ -274,10 +274,10 @@ def test_maps_are_measured_beside_baselines(ckpt: Path, place: Path, here) -> No
         assert (out / f"{stem}.curves.png").is_file() and f'src="./{stem}.curves.png"' in page
     assert 'src="./curves.png"' in page and 'href="./curves.csv"' in page
     assert "<dt>random</dt>" not in page
-    assert "<dd>deletion, insertion (default, steps=6)</dd>" in page
+    assert "<dd>deletion, insertion (default, steps=6); gini</dd>" in page
     for kind, title in zip(names, ("Deletion", "Insertion", "Gini index"), strict=True):
-        shown = ", ".join(f"{row['method']} {row[kind]}" for row in rows[:4])
-        assert f"<dt>{title}</dt><dd>{shown}</dd>" in page
+        shown = "\n".join(f"{row['method']} {row[kind]}" for row in rows[:4])
+        assert f'<dt class="lines">{title}</dt><dd class="lines">{shown}</dd>' in page
 
     refuses(here("explain", f"ckpt={ckpt}", "measure=deletion", "measure.deletion.protocol=best"),
             "best", "default")  # fmt: skip

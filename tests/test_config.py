@@ -24,7 +24,7 @@ from lightning_cam.commands.entry import command
 from lightning_cam.commands.help import help_text
 from lightning_cam.commands.search import PACKAGE as CONFIGS
 from lightning_cam.commands.train_settings import filled
-from lightning_cam.errors import quoted
+from lightning_cam.errors import ConfigError, quoted
 from lightning_cam.training.build import PARTIAL, TARGET, build, locate
 from lightning_cam.training.checkpoint import KEY, Remember, rebuild
 
@@ -383,3 +383,13 @@ def test_what_a_study_sets_of_a_measure_that_is_not_chosen_says_nothing() -> Non
     typed = "measure.deletion.steps=4"
     said = refused("explain", *words, "study=multispectral_tiny", typed)
     assert "measure.deletion has settings, but is not chosen" in said
+
+
+def test_a_method_without_its_call_is_told_what_to_define() -> None:
+    node = {TARGET: "lightning_cam.Attribution"}
+    with pytest.raises(
+        ConfigError, match=r"explain\.mine: .* __call__\(self, model, clip, target\)$"
+    ):
+        build(node, where="explain.mine")
+    with pytest.raises(ConfigError, match=r"does not define __call__\(self, explained\)"):
+        build({TARGET: "lightning_cam.metrics.Measure"}, where="measure.mine")

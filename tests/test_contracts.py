@@ -18,7 +18,7 @@ import lightning_cam as lc
 from lightning_cam.errors import UserError
 
 METHODS, VARIANTS = methods(), variants()
-BASELINES = {n for n, m in METHODS.items() if type(m).__module__.endswith("baselines")}
+BASELINES = {n for n, m in METHODS.items() if m.baseline}
 KINDS = ("classifier", "folded", "looped", "regressor")
 SHAPE = (2, 3, 4, 8, 8)
 DEFAULT = 2  # the regressor's column

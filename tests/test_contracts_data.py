@@ -16,6 +16,7 @@ import pytest
 import torch
 from commands import choices, node_of
 from offered import offered
+from pages import python
 from torch import Tensor
 
 import lightning_cam.data
@@ -294,20 +295,21 @@ class NoListing(Flat):
         return None  # type: ignore[return-value]
 
 
-class Silent(Flat):
-    def list_clips(self) -> Listing:
-        try:
-            return super().list_clips()
-        except DataError:
-            return Listing([], [], [], [])
-
-
 class Nameless(Flat):
     def list_clips(self) -> Listing:
         try:
             return super().list_clips()
         except DataError:
             raise DataError("no videos") from None
+
+
+def test_the_data_set_of_the_readme_names_a_folder_that_holds_nothing(tmp_path: Path) -> None:
+    """It says nothing of empty folders itself: whoever lists it does."""
+    (code,) = (code for page, code in python() if page == "configs/README.md" and "MyData" in code)
+    names: dict[str, Any] = {"__name__": "my_module"}
+    exec(code, names)
+    for root in (tmp_path, tmp_path / "absent"):
+        check_empty(names["MyData"](str(root)), root)
 
 
 def test_a_data_set_that_breaks_a_promise_is_refused(tmp_path: Path) -> None:

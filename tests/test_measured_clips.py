@@ -161,7 +161,7 @@ def test_tables_and_images_of_several_clips(model, tmp_path: Path) -> None:
     names = ("gradcam", "space", "random", "centre")
     shown = page_measures(rows[4:], measurements.measures, measured.found)
     assert shown == {
-        title: ", ".join(f"{m} {row[kind]}" for m, row in zip(names, found[4:], strict=True))
+        title: "\n".join(f"{m} {row[kind]}" for m, row in zip(names, found[4:], strict=True))
         for kind, title in (
             ("deletion", "Deletion"),
             ("insertion", "Insertion"),

@@ -309,8 +309,8 @@ def test_common_sizes_are_within_the_limits(memory: int, monkeypatch) -> None:
         {"num_frames": 64, "resize": 256, "crop": 256}, {"num_frames": 128, "crop": 112},
         {"snippet": 5, "eval_frames": 16, "height": 384, "width": 1280},
     ):  # fmt: skip
-        sketch.check_clips(sizes, {}, weights)
-        sketch.check_clips({**sizes, "resize": "x", "crop": None, "height": -1}, {}, weights)
+        sketch.check_clip_memory(sizes, {}, weights)
+        sketch.check_clip_memory({**sizes, "resize": "x", "crop": None, "height": -1}, {}, weights)
 
 
 def test_random_numbers_go_on_as_before(tmp_path: Path) -> None:

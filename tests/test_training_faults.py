@@ -25,7 +25,7 @@ from commands import ENVIRONMENT, ROOT, run, start, tiny, typed
 from lightning_cam.commands.stopped import fault
 from lightning_cam.errors import ConfigError, WriteError
 from lightning_cam.files import whole_file
-from lightning_cam.tasks.pictures import only_a_picture
+from lightning_cam.tasks.epoch_images import never_fatal
 from lightning_cam.training.furthest import Length, Progress, furthest_first
 from lightning_cam.training.owner import FILE, owned
 from lightning_cam.training.runs import Run, built_as_before, open_run
@@ -39,14 +39,14 @@ def test_a_picture_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "confusion").touch()
     blocked = tmp_path / "confusion" / "a.png"
     with (
-        pytest.warns(UserWarning, match="no picture of the confusion matrix: cannot write"),
-        only_a_picture("confusion matrix"),
+        pytest.warns(UserWarning, match="no image of the confusion matrix: cannot write"),
+        never_fatal("confusion matrix"),
         whole_file(blocked),
     ):
         pass
     with (
-        pytest.warns(UserWarning, match="no picture of the depth: ValueError"),
-        only_a_picture("depth"),
+        pytest.warns(UserWarning, match="no image of the depth: ValueError"),
+        never_fatal("depth"),
     ):
         raise ValueError
 

@@ -34,7 +34,7 @@ from lightning_cam.viz.drawing import (
     RIGHT,
     WRONG,
     Canvas,
-    printable,
+    drawable,
     shorten,
     text_width,
     wrap,
@@ -316,7 +316,7 @@ def test_text_fits_the_width_it_is_given(text, width):
 
 def test_what_the_font_lacks_is_written_plainly():
     assert (
-        printable("Café 2\N{MULTIPLICATION SIGN}3\n \N{GREEK SMALL LETTER ALPHA}=0.5 跳")
+        drawable("Café 2\N{MULTIPLICATION SIGN}3\n \N{GREEK SMALL LETTER ALPHA}=0.5 跳")
         == "Cafe 2x3 alpha=0.5 ?"
     )
     both_ends = shorten("group_07/a_very_long_name_of_a_clip_0042.avi", 14, 150)

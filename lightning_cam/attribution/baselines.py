@@ -20,6 +20,7 @@ class RandomMap(Attribution):
     """
 
     title = "Random"
+    baseline = True
 
     seed: int = 0
 
@@ -38,6 +39,7 @@ class CentreMap(Attribution):
     """
 
     title = "Centre"
+    baseline = True
 
     sigma: float = 0.25
 

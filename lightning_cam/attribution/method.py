@@ -41,14 +41,19 @@ T = TypeVar("T", bound="LayerAttribution")
 class Attribution(ABC):
     """A method; its fields are its hyper-parameters.
 
-    A class that derives from it may replace `title`, `floating`, `grainy` and `doubts` by class
-    attributes.
+    A class that derives from it may replace `title`, `floating`, `grainy`, `baseline` and `doubts`
+    by class attributes.
     """
 
     @property
     def title(self) -> str:
         """The method's name in images."""
         return type(self).__name__
+
+    @property
+    def baseline(self) -> bool:
+        """Whether its maps ignore the network: what others are compared with, drawn thin."""
+        return False
 
     @property
     def floating(self) -> bool:

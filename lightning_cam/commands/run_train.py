@@ -47,7 +47,7 @@ from lightning_cam.interfaces import (
 )
 from lightning_cam.training.build import build, rebuildable, strangers
 from lightning_cam.training.finite import FiniteLoss
-from lightning_cam.training.furthest import Length, furthest_first, progress
+from lightning_cam.training.furthest import Length, furthest_first, progress_of
 from lightning_cam.training.loggers import make_logger
 from lightning_cam.training.owner import owned
 from lightning_cam.training.runs import (
@@ -136,7 +136,7 @@ def _still_to_train(run: Run, length: Length) -> str:
     Raises:
         ConfigError: it is beyond the length that is asked for.
     """
-    if run.resume is None or not length.reached(done := progress(run.resume)):
+    if run.resume is None or not length.reached(done := progress_of(run.resume)):
         return ""
     if length.epochs is not None and done.epochs > length.epochs:
         raise ConfigError(

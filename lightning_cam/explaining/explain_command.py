@@ -70,7 +70,7 @@ def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | N
         "trained": f"{info['epoch'] + 1} epochs, {info['global_step']} steps",
         "network": type(network_of(module)).__name__,
         "methods": ", ".join(methods),
-        "measures": settings_of(measurements.measures),
+        "measures": settings_of(measurements.measures) or "none",
         "command": command,
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
     }

@@ -220,7 +220,7 @@ def write_epoch(
 def page_measures(
     rows: Sequence[Mapping[str, Any]], measures: Mapping[str, Measure], found: MeasuredMaps
 ) -> dict[str, str]:
-    """What the report shows of a clip's rows: measure -> the values of all methods.
+    """What the report shows of a clip's rows: measure -> the values of all methods, a line each.
 
     What a measure found out beside its value stands behind them, under the measure's title.
     """
@@ -234,7 +234,7 @@ def page_measures(
         for number in measured.numbers.get(name, ())
     }
     texts = {
-        title: ", ".join(
+        title: "\n".join(
             f"{row['method']}{role[row['target']]} {row[name]}" for row in rows if row.get(name)
         )
         for name, title in (called | beside).items()

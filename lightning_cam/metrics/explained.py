@@ -316,9 +316,10 @@ def settings_of(measures: Mapping[str, Measure]) -> str:
     """How measures were set, in words: "deletion, insertion (default, steps=20)"."""
     alike: dict[str, list[str]] = {}
     for name, each in measures.items():
-        if each.settings:
-            alike.setdefault(each.settings, []).append(name)
-    return "; ".join(f"{', '.join(names)} ({words})" for words, names in alike.items())
+        alike.setdefault(each.settings, []).append(name)
+    return "; ".join(
+        ", ".join(names) + (f" ({words})" if words else "") for words, names in alike.items()
+    )
 
 
 def _like(known: Tensor, found: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from lightning_cam.models.stems import check_clip
+from lightning_cam.models.stems import check_channels
 from lightning_cam.models.trunks import mean_weights, read_out, valid_frames
 
 
@@ -55,7 +55,7 @@ class ClipNet(nn.Module):
 
     def forward(self, clip: Tensor, valid: Tensor | None = None) -> Tensor:
         """Logits (B, K) of a clip (B, C, T, H, W); `valid` (B, T) is False on padded frames."""
-        check_clip(clip, self.in_channels)
+        check_channels(clip, self.in_channels)
         maps = self.trunk(clip)  # (n*B, D, t, h, w): a hook may hand on n copies of the batch
         valid = valid_frames(clip, valid)
         # A step stands for T/t frames and counts by how many of them are valid.

@@ -21,7 +21,7 @@ from lightning_cam.models.pan_parts import Appearance, ShiftedConv2d, TimescaleP
 from lightning_cam.models.pretrained import fill, read_weights
 from lightning_cam.models.stems import (
     alike_weights,
-    check_clip,
+    check_channels,
     check_stem,
     set_channels,
     stem_weights,
@@ -145,7 +145,7 @@ class PAN(nn.Module):
         return self.head(self.dropout(self.pool(vectors)))
 
     def _segments(self, clip: Tensor) -> Tensor:
-        check_clip(clip, self.in_channels)
+        check_channels(clip, self.in_channels)
         steps = self.segments * self.frames
         if clip.shape[2] != steps:
             raise ConfigError(

@@ -35,7 +35,7 @@ def check_stem(channels: int, stem: str = "scaled") -> None:
         )
 
 
-def check_clip(clip: Tensor, channels: int) -> None:
+def check_channels(clip: Tensor, channels: int) -> None:
     """Raise a ConfigError for a clip (B, C, T, H, W) with another C than the network's."""
     if clip.shape[1] != channels:
         raise ConfigError(

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from lightning_cam.errors import ConfigError
 from lightning_cam.models.pretrained import load_weights
-from lightning_cam.models.stems import check_clip
+from lightning_cam.models.stems import check_channels
 
 # Channels of the last map. AlexNet and VGG end before their last pooling: the map is twice as fine.
 CHANNELS = {
@@ -176,7 +176,7 @@ def encode(trunk: Trunk, neck: nn.Module, clip: Tensor, valid: Tensor) -> Tensor
     A hook may have replaced the trunk's output by several copies of the batch, so the number of
     rows comes from the features.
     """
-    check_clip(clip, 3)
+    check_channels(clip, 3)
     if trunk.training and not bool(valid.all()):
         frames = clip.transpose(1, 2)[valid]  # (n, C, H, W)
         vectors = neck(trunk(frames.unsqueeze(2)))  # (n, F)

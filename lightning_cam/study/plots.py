@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_cam.attribution import CentreMap, RandomMap
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.metrics import CurveMeasure, interval, settings_of
 from lightning_cam.study.design_parts import Sweep
@@ -63,7 +62,7 @@ def _curves(results: Results, group: Group) -> NDArray[np.uint8] | None:
     clips = f"mean and its 95% interval over {len(results.clips[group])} clips"
     return draw_curves(
         panels,
-        baselines=[c.title for c in cells if isinstance(c.method, (RandomMap, CentreMap))],
+        baselines=[c.title for c in cells if c.method.baseline],
         title=title_of(group),
         note="; ".join(filter(None, [clips, settings_of(curves)])),
     )

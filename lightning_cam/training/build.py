@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import FunctionType
 from typing import Any
@@ -62,6 +62,9 @@ def build(
             target = locate(name, trust, where)
             if kind is not object and not (isinstance(target, type) and issubclass(target, kind)):
                 raise error(f"{where or name}: {name} must be derived from {kind.__name__}")
+            if inspect.isabstract(target):
+                missing = ", ".join(_signatures(target))
+                raise error(f"{where or name}: {name} does not define {missing}")
         items = {
             key: build(value, trust, f"{where}.{key}" if where else str(key))
             for key, value in node.items()
@@ -92,6 +95,14 @@ def build(
     if isinstance(node, (list, tuple)):
         return [build(value, trust, f"{where}[{i}]") for i, value in enumerate(node)]
     return node
+
+
+def _signatures(cls: type) -> Iterator[str]:
+    """What an abstract class leaves open, such as `__call__(self, model, clip, target)`."""
+    for name in sorted(cls.__abstractmethods__):  # type: ignore[attr-defined]
+        member = getattr(cls, name)
+        parameters = inspect.signature(member).parameters if callable(member) else None
+        yield name if parameters is None else f"{name}({', '.join(parameters)})"
 
 
 def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> Any:

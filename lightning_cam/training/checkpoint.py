@@ -23,7 +23,7 @@ from lightning_cam.attribution import Attribution
 from lightning_cam.errors import CheckpointError, UserError
 from lightning_cam.training.archive import check_archive, check_tensors
 from lightning_cam.training.build import PARTIAL, TARGET, build
-from lightning_cam.training.sketch import build_task, check_clips
+from lightning_cam.training.sketch import build_task, check_clip_memory
 
 KEY = "lightning_cam"
 SCHEMA = 1
@@ -195,7 +195,7 @@ def rebuild(
 
     Raises:
         CheckpointError: see `load`; also an untrusted class, weights that do not fit, or clips that
-            are too large (`check_clips`).
+            are too large (`check_clip_memory`).
 
     Example:
         >>> task, data, info = rebuild("runs/lrcn/2026-01-31_12-00-00/checkpoints/last.ckpt")
@@ -204,7 +204,7 @@ def rebuild(
     memory = checkpoint[KEY]
     trusted = tuple(dict.fromkeys((KEY, *trust)))
     try:
-        check_clips(memory["data"], data or {}, checkpoint["state_dict"])
+        check_clip_memory(memory["data"], data or {}, checkpoint["state_dict"])
         task = build_task(memory["task"], trusted, checkpoint["state_dict"])
         datamodule = build({**memory["data"], **(data or {})}, trusted, "data", LightningDataModule)
     except UserError as e:

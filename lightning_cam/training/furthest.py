@@ -49,7 +49,7 @@ class Length(NamedTuple):
         )
 
 
-def progress(file: Path) -> Progress:
+def progress_of(file: Path) -> Progress:
     """How far a checkpoint is, without reading its tensors; `UNKNOWN` where it does not say."""
     try:
         check_archive(file)  # it may be anybody's
@@ -67,5 +67,5 @@ def progress(file: Path) -> Progress:
 
 def furthest_first(folder: Path) -> list[tuple[Progress, Path]]:
     """The checkpoints below a folder; of those that are equally far `last.ckpt` comes first."""
-    found = [(progress(file), file) for file in folder.rglob("*.ckpt")]
+    found = [(progress_of(file), file) for file in folder.rglob("*.ckpt")]
     return sorted(found, key=lambda f: (f[0], f[1].name == LAST, str(f[1])), reverse=True)

@@ -113,7 +113,7 @@ def _fill(task: LightningModule, state: Mapping[str, Tensor]) -> None:
         ) from e
 
 
-def check_clips(
+def check_clip_memory(
     remembered: Mapping[str, Any], given: Mapping[str, Any], state: Mapping[str, Tensor]
 ) -> None:
     """Whether clips of remembered sizes are within what weights and machine justify.

@@ -58,7 +58,7 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 @lru_cache(maxsize=1024)
-def printable(text: str) -> str:
+def drawable(text: str) -> str:
     """Text in characters that the font has: accents dropped, the unknown as "?"."""
     text = unicodedata.normalize("NFKD", " ".join(text.translate(_PLAIN).split()))
     kept = (c for c in text if not unicodedata.combining(c))
@@ -68,12 +68,12 @@ def printable(text: str) -> str:
 @lru_cache(maxsize=4096)
 def text_width(text: str, size: int) -> int:
     """Width of a text in pixels."""
-    return int(np.ceil(font(size).getlength(printable(text))))
+    return int(np.ceil(font(size).getlength(drawable(text))))
 
 
 def shorten(text: str, size: int, width: int) -> str:
     """The text with as much of its middle left out as it takes to be `width` pixels wide."""
-    text = printable(text)
+    text = drawable(text)
     if text_width(text, size) <= width:
         return text
     for kept in range(min(len(text) - 1, width // 2), 0, -1):  # names differ at their ends
@@ -85,7 +85,7 @@ def shorten(text: str, size: int, width: int) -> str:
 
 def wrap(text: str, size: int, width: int, lines: int) -> list[str]:
     """The text in at most `lines` lines of `width` pixels, the last one shortened."""
-    words, out = printable(text).split(), [""]
+    words, out = drawable(text).split(), [""]
     while words:
         longer = f"{out[-1]} {words[0]}".strip()
         if text_width(longer, size) <= width or not out[-1]:
@@ -111,7 +111,7 @@ class Canvas:
         self, x: int, y: int, text: str, size: int = 14, color: Color = INK, anchor: str = "la"
     ) -> Box:
         """Write one line; `anchor` as in Pillow ("la": x, y is the upper left corner)."""
-        text = printable(text)
+        text = drawable(text)
         x0, y0, x1, y1 = self.draw.textbbox((x, y), text, font(size), anchor)
         box = int(np.floor(x0)), int(np.floor(y0)), int(np.ceil(x1)), int(np.ceil(y1))
         self.draw.text((x, y), text, color, font(size), anchor)

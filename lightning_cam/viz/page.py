@@ -173,12 +173,13 @@ def _counts(
 
 
 def _definitions(items: Mapping[str, str]) -> str:
-    return "\n".join(
-        f"<dt>{escape(name)}</dt><dd>"
-        + (f"<code>{escape(text)}</code>" if name == "command" else escape(text))
-        + "</dd>"
-        for name, text in items.items()
-    )
+    """Names and what is said of them; several lines stand below their name."""
+    found = []
+    for name, text in items.items():
+        wide = ' class="lines"' if "\n" in text else ""
+        said = f"<code>{escape(text)}</code>" if name == "command" else escape(text)
+        found.append(f"<dt{wide}>{escape(name)}</dt><dd{wide}>{said}</dd>")
+    return "\n".join(found)
 
 
 def _left_out(heading: str, reasons: Mapping[str, str]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Sized
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,21 @@ from lightning_cam.data.core.clips import finished
 from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.data.core.listing import Problem
 from lightning_cam.data.core.loading import ClipLoader, EpochSampler, collate
-from lightning_cam.errors import ConfigError, command_line
+from lightning_cam.errors import ConfigError, DataError, command_line
 from lightning_cam.interfaces import Batch
 
 PARTS = {"train": "training", "val": "validation", "test": "testing"}
+
+
+def require_some(root: str, parts: Iterable[Sized], problems: Sized) -> None:
+    """Refuse a folder that holds nothing to train on and nothing to complain about.
+
+    Raises:
+        DataError: it does.
+    """
+    if not any(map(len, parts)) and not len(problems):
+        what = "an empty data set" if Path(root).is_dir() else "no folder"
+        raise DataError(f"{what} at {root!r}; set data.root=FOLDER to where the data are")
 
 
 class ClipDataModule(LightningDataModule):

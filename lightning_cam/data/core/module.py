@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_cam.data.core import transforms
-from lightning_cam.data.core.base import PARTS, ClipDataModule, check_whole
+from lightning_cam.data.core.base import PARTS, ClipDataModule, check_whole, require_some
 from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict, finished
 from lightning_cam.data.core.dataset import ClipDataset
 from lightning_cam.data.core.listing import Listing, Problem, alike_classes, without_leaks
@@ -122,8 +122,13 @@ class VideoDataModule(ClipDataModule):
 
     @cached_property
     def listing(self) -> Listing:
-        """What the data set holds."""
+        """What the data set holds.
+
+        Raises:
+            DataError: nothing at all, not even problems.
+        """
         listed = without_leaks(self.list_clips())
+        require_some(self.root, [listed.part(part) for part in PARTS], listed.problems)
         return replace(listed, problems=[*listed.problems, *alike_classes(listed.classes)])
 
     @property

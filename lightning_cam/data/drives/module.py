@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_cam.data.core.base import PARTS, ClipDataModule, check_whole
+from lightning_cam.data.core.base import PARTS, ClipDataModule, check_whole, require_some
 from lightning_cam.data.core.clips import SampleDict
 from lightning_cam.data.core.listing import Problem
 from lightning_cam.data.core.transforms import ColourJitter
@@ -166,8 +166,13 @@ class SnippetDataModule(ClipDataModule):
 
     @cached_property
     def listing(self) -> DriveListing:
-        """What the data set holds and can be used."""
+        """What the data set holds and can be used.
+
+        Raises:
+            DataError: nothing at all, not even problems.
+        """
         found = self.list_drives()
+        require_some(self.root, [found.part(part) for part in PARTS], found.problems)
         problems = list(found.problems)
         parts: dict[str, list[Drive]] = {part: [] for part in PARTS}
         for part, kept in parts.items():

@@ -1,4 +1,4 @@
-"""Pictures of a training never stop it."""
+"""Images that a training draws after its epochs, which never stop it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def only_a_picture(what: str) -> Iterator[None]:
-    """Turn whatever goes wrong in drawing, writing and logging a picture into a warning.
+def never_fatal(what: str) -> Iterator[None]:
+    """Turn whatever goes wrong in drawing, writing and logging an image into a warning.
 
     Args:
         what: its name, for the warning.
@@ -18,4 +18,4 @@ def only_a_picture(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         reason = " ".join(f"{error}".split()) or type(error).__name__
-        warnings.warn(f"no picture of the {what}: {reason}", stacklevel=3)
+        warnings.warn(f"no image of the {what}: {reason}", stacklevel=3)
