@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from commands import ROOT, start
@@ -29,7 +30,7 @@ from lightning_cam.data.core.clips import Clip
 from lightning_cam.errors import ConfigError, DataError, UserError, VideoReadError
 from lightning_cam.explaining.explain_settings import _NOT_IN_STUDIES, check_explain, check_study
 from lightning_cam.explaining.journal import Journal
-from lightning_cam.metrics import CurveMeasure, Explained, Measure, mean_interval
+from lightning_cam.metrics import CurveMeasure, Explained, Measure, mean_interval, mean_std_interval
 from lightning_cam.study import run_study
 from lightning_cam.study.cell_runs import measure_cells, missing_cells, work_items
 from lightning_cam.study.claims import FAILS, HOLDS, MISSING, OPEN, conclude, judge
@@ -533,6 +534,12 @@ def test_statistics_are_students() -> None:
     assert s.std == pytest.approx(std)
     assert s.high - s.mean == pytest.approx(4.302653 * std / sqrt(3), rel=1e-5)
     assert mean_interval([]).clips == 0 and str(mean_interval([1.0]).std) == "nan"
+    curves = np.array([[1.0, 0.0], [2.0, 0.0], [6.0, 3.0]])  # every point as its own number
+    for point, found in zip(curves.T, zip(*mean_std_interval(curves), strict=True), strict=True):
+        one = mean_interval(point)
+        assert found == (one.mean, one.std, one.low, one.high)
+    mean, *others = mean_std_interval(curves[:1])
+    assert (mean == curves[0]).all() and all(np.isnan(each).all() for each in others)
 
 
 def paper(clips: int = 4) -> tuple[Design, list[Network]]:

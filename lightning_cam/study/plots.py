@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_cam.explaining.clip_files import file_name
-from lightning_cam.metrics import CurveMeasure, interval, settings_of
+from lightning_cam.metrics import CurveMeasure, mean_std_interval, settings_of
 from lightning_cam.study.design_parts import Sweep
 from lightning_cam.study.journal import StudyRow
 from lightning_cam.study.results import Group, Results, of_measure, spectrum_name
@@ -72,9 +72,8 @@ def _line(rows: Sequence[StudyRow], measure: str) -> CurveLine | None:
     scores = np.array([row["curves"][measure] for row in rows if measure in row["curves"]])
     if not len(scores):
         return None
-    s, mean, n = of_measure(rows, measure), scores.mean(0), len(scores)
-    std = scores.std(0, ddof=1) if n > 1 else np.full_like(mean, np.nan)
-    return CurveLine(mean, s.mean, s.std, *interval(mean, std, n))
+    area, (mean, _, low, high) = of_measure(rows, measure), mean_std_interval(scores)
+    return CurveLine(mean, area.mean, area.std, low, high)
 
 
 def _sweep(results: Results, sweep: Sweep) -> NDArray[np.uint8] | None:
