@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lightning_cam.data.core.arrays import Array
+from lightning_cam.data.drives.cameras import relative_to_first
 from lightning_cam.errors import DataError
 from lightning_cam.files import write_text
 from lightning_cam.synthetic.images import write_images
@@ -156,8 +157,7 @@ def _write_texts(root: Path, name: str, of: World, count: int, scale: int) -> No
 
 def trajectory(of: World, count: int) -> Array:
     """Poses (count, 4, 4) from the camera to the first camera."""
-    poses = of.course.poses[:count]
-    moved: Array = np.linalg.inv(poses[0]) @ poses
+    moved = relative_to_first(of.course.poses[:count])
     moved[0] = np.eye(4)
     return moved
 

@@ -33,7 +33,7 @@ from lightning_cam.interfaces import (
 )
 from lightning_cam.tasks.classification.confusion import save_confusion
 from lightning_cam.tasks.classification.scores import IGNORED, Accuracy, PerClass, Scores
-from lightning_cam.tasks.epoch_images import never_fatal
+from lightning_cam.tasks.epoch_images import draws_images, never_fatal
 from lightning_cam.tasks.schedules import scheduled, trainable
 
 
@@ -239,8 +239,7 @@ class VideoClassification(L.LightningModule):
                 self.log(f"{stage}/acc/{name}", share)
         if known := [share for share in shares if share is not None]:
             self.log(f"{stage}/macro_acc", sum(known) / len(known))
-        trial: bool | int = self.trainer.fast_dev_run  # type: ignore[attr-defined]
-        if self.trainer.is_global_zero and not trial and known:
+        if draws_images(self.trainer) and known:
             with never_fatal(f"{stage} confusion matrix"):
                 self._draw_confusion(stage, found)
 
