@@ -330,7 +330,7 @@ def test_rendering_does_not_depend_on_processes_or_on_the_subset(
         ({"repetitions": 0}, "repetitions=0"),
         ({"scale": 9}, "scale=9"),
         ({"actions": ["jump"]}, "unknown actions"),
-        ({"actions": []}, "number of actions=0"),
+        ({"actions": []}, "no actions are chosen"),
     ],
 )
 def test_errors_name_the_remedy(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
