@@ -99,28 +99,9 @@ class VideoClassification(L.LightningModule):
             step_loss = 0.3 if self.has_steps else 0.0
         self.step_loss = step_loss
         self.takes_valid = "valid" in inspect.signature(net.forward).parameters
-        for name, share in (("step_loss", step_loss), ("label_smoothing", label_smoothing)):
-            if not isinstance(share, int | float) or not 0 <= share <= 1:
-                raise ConfigError(f"{name}={share} must lie between 0 and 1")
-        if step_loss and not self.has_steps:
-            raise ConfigError(
-                f"step_loss={step_loss} needs step logits, which {type(model).__name__} does not "
-                "have (no forward_steps); set task.step_loss=0"
-            )
-        if trunk_lr_factor != 1 and "trunk" not in dict(net.named_children()):
-            raise ConfigError(
-                f"trunk_lr_factor={trunk_lr_factor} needs a part named 'trunk', which "
-                f"{type(model).__name__} does not have; set task.trunk_lr_factor=1"
-            )
+        self._check_settings()
         if channels_last:
-            convolutions = [m for m in model.modules() if isinstance(m, nn.Conv3d)]
-            if not convolutions:
-                raise ConfigError(
-                    "task.channels_last=true is for 3D convolutions, which "
-                    f"{type(model).__name__} does not have; set task.channels_last=false"
-                )
-            for convolution in convolutions:
-                convolution.to(memory_format=torch.channels_last_3d)
+            _to_channels_last(model)
         self.class_weights: Tensor | None
         weights = None if class_weights is None else _checked_weights(class_weights, self.classes)
         self.register_buffer("class_weights", weights, persistent=False)
@@ -128,6 +109,26 @@ class VideoClassification(L.LightningModule):
         self.val_scores = Scores(len(self.classes))
         self.test_scores = Scores(len(self.classes))
         self.explainable()  # a wrong layer name shows here, not after the first epoch
+
+    def _check_settings(self) -> None:
+        """Raise a ConfigError for what the network cannot follow."""
+        network = type(self.model).__name__
+        for name, share in (
+            ("step_loss", self.step_loss),
+            ("label_smoothing", self.label_smoothing),
+        ):
+            if not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise ConfigError(f"{name}={share} must lie between 0 and 1")
+        if self.step_loss and not self.has_steps:
+            raise ConfigError(
+                f"step_loss={self.step_loss} needs step logits, which {network} does not have (no "
+                "forward_steps); set task.step_loss=0"
+            )
+        if self.trunk_lr_factor != 1 and "trunk" not in dict(self.net.named_children()):
+            raise ConfigError(
+                f"trunk_lr_factor={self.trunk_lr_factor} needs a part named 'trunk', which "
+                f"{network} does not have; set task.trunk_lr_factor=1"
+            )
 
     @property
     def net(self) -> nn.Module:
@@ -304,6 +305,18 @@ class VideoClassification(L.LightningModule):
             frames=net.explain_frames if is_offered(net, NamesFrames) else None,
         )
         return replace(described, valid=valid, black=None if batch is None else batch.get("black"))
+
+
+def _to_channels_last(model: nn.Module) -> None:
+    """Hold 3D convolutions as `channels_last` says; raise a ConfigError where there are none."""
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv3d)]
+    if not convolutions:
+        raise ConfigError(
+            "task.channels_last=true is for 3D convolutions, which "
+            f"{type(model).__name__} does not have; set task.channels_last=false"
+        )
+    for convolution in convolutions:
+        convolution.to(memory_format=torch.channels_last_3d)
 
 
 def _checked_weights(weights: Sequence[float], classes: Sequence[str]) -> Tensor:
