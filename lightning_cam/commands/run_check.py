@@ -33,6 +33,7 @@ HEADINGS = {
     "few": "classes with too few videos",
     "stray": "files that do not belong there",
     "group": "videos of no group",
+    "part": "parts that hold nothing",
     "count": "sequences with fewer images than listed",
     "pair": "sequences that are not alike in both spectra",
     "leak": "people or videos in more than one part",
