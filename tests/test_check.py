@@ -432,7 +432,7 @@ def test_multispectral(check: Any, tmp_path: Path) -> None:
     lines = [line.split() for line in done.stdout.splitlines() if line.strip()]
     assert ["swing_cw", "12", "4", "4"] in lines
     top = root / "SOIB"
-    layouts.cut(top / "IR" / "swing_cw" / "a02_c1_r1" / "0011.png")  # within the fused clip, too
+    layouts.cut(top / "IR" / "swing_cw" / "a02_c1_r1" / "0011.png")  # within the fused clip as well
     (top / "TV" / "swing_cw" / "a02_c1_r1" / "0039.png").unlink()
     shutil.rmtree(top / "IR" / "swing_ccw" / "a01_c1_r1")
     ir, tv = (top / "file_lists" / f"{name}_train.txt" for name in ("IR", "TV"))
@@ -469,7 +469,7 @@ def test_multispectral(check: Any, tmp_path: Path) -> None:
         (["data=ucf11", "timeout=0"], "timeout=0 must be"),
         (["data=ucf11", "decode=flase"], "decode=flase must be true or false"),
         (["data=ucf11", "processes=0"], "processes=0 must be"),
-        (["data=ucf11", "data._target_=argparse.Namespace"], "no VideoDataModule"),
+        (["data=ucf11", "data._target_=argparse.Namespace"], "not a VideoDataModule"),
         (["data=ucf11", "+more=1"], "no setting 'more'"),
         (["--decode"], "unknown switch"),
     ],

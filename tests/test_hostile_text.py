@@ -171,7 +171,7 @@ def test_no_cell_is_calculated(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("text", NUMBERS)
 def test_numbers_stay_numbers(tmp_path: Path, text: str) -> None:
-    """A number below zero is no formula."""
+    """A number below zero is not a formula."""
     path = write_csv(tmp_path / "a.csv", [{"a": text, "b": -0.5, "c": None}], ["a", "b"])
     assert path.read_text().splitlines()[1] == f"{text},-0.5,"
 

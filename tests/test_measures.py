@@ -100,7 +100,7 @@ def recurrent() -> lc.Explainable:
 
 
 def regressor() -> lc.Explainable:
-    """Its columns are no classes, and one is explained where none is asked for."""
+    """Its columns are not classes, and one is explained where none is asked for."""
     return replace(classifier(), softmax=False, default=2)
 
 

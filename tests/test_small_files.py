@@ -227,7 +227,7 @@ LIMIT = 300  # MB
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_small_checkpoint_is_refused_before_it_costs(name: str, tmp_path: Path) -> None:
-    """A checkpoint below 5 MB asks for gigabytes, or for what is no part of a network."""
+    """A checkpoint below 5 MB asks for gigabytes, or for what does not belong to a network."""
     write, pattern = FILES[name]
     write(tmp_path / "a.ckpt")
     assert (tmp_path / "a.ckpt").stat().st_size < 5_000_000
@@ -325,7 +325,7 @@ def test_random_numbers_go_on_as_before(tmp_path: Path) -> None:
 
 
 def test_numbers_of_tied_weights_may_serve_twice(tmp_path: Path) -> None:
-    """Weights with two names are stored once, and are no attack."""
+    """Weights with two names are stored once, and are not an attack."""
     checkpoint = honest()
     checkpoint["more"] = copy.copy(checkpoint["state_dict"])
     torch.save(checkpoint, tmp_path / "a.ckpt")

@@ -74,7 +74,7 @@ def check(config: Any) -> int:
     data = build(config["data"], where="data")
     if not isinstance(data, VideoDataModule | SnippetDataModule):
         raise ConfigError(
-            "data._target_ is no VideoDataModule or SnippetDataModule: there is nothing to check"
+            "data._target_ is not a VideoDataModule or SnippetDataModule: there is nothing to check"
         )
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")

@@ -258,7 +258,7 @@ class ClipFigure:
         return np.where(self.kept[:, None, None], self.heatmaps[caption], 0)
 
     def is_signed(self, caption: str) -> bool:
-        """Whether negative values of this heatmap count too."""
+        """Whether negative values of this heatmap count as well."""
         return caption in self.signed
 
     def no_evidence_reason(self, caption: str) -> str:

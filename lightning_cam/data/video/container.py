@@ -193,7 +193,7 @@ def _advance(index: Index, decoded: Iterator[Any], position: int, number: int) -
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
-    """PyAV's container and its best video stream, the one decord takes too."""
+    """PyAV's container and its best video stream, which decord takes as well."""
     try:
         container = av.open(str(path), metadata_errors="replace")
     except av.FFmpegError as error:

@@ -278,7 +278,7 @@ class VideoClassification(L.LightningModule):
 
         Args:
             batch: the batch the clips come from. Its "valid" is bound, so that padded frames take
-                no part, and its "black", which hides voxels. Without it all frames are valid and
+                no part, and its "black", a baseline. Without it all frames are valid and
                 black is 0.
 
         Raises:
