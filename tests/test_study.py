@@ -36,6 +36,7 @@ from lightning_cam.study.cell_runs import measure_cells, missing_cells, work_ite
 from lightning_cam.study.claims import FAILS, HOLDS, MISSING, OPEN, conclude, judge
 from lightning_cam.study.csv_tables import summary_rows
 from lightning_cam.study.design import Design
+from lightning_cam.study.design_parts import method_cells
 from lightning_cam.study.journal import cell_key, read_journal, same_study
 from lightning_cam.study.networks import Network, _named
 from lightning_cam.study.plots import write_plots
@@ -540,6 +541,20 @@ def test_statistics_are_students() -> None:
         assert found == (one.mean, one.std, one.low, one.high)
     mean, *others = mean_std_interval(curves[:1])
     assert (mean == curves[0]).all() and all(np.isnan(each).all() for each in others)
+
+
+def even(model: Any, clip: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return torch.ones_like(clip[:, 0])
+
+
+def test_a_function_is_a_method_of_a_study() -> None:
+    nodes = {"own": {"_target_": "test_study.even", "_partial_": True}}
+    cell = method_cells(nodes)["own"]
+    assert cell.title == cell.method.title == "even"
+    assert not cell.method.baseline
+    for node in ({"_target_": "torch.nn.ReLU"}, {"_target_": "pathlib.Path"}):
+        with pytest.raises(ConfigError, match=r"study\.methods\.own is not a method"):
+            method_cells({"own": node})
 
 
 def paper(clips: int = 4) -> tuple[Design, list[Network]]:
