@@ -7,8 +7,6 @@ import json
 import pickle
 import pickletools
 import struct
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from commands import ENVIRONMENT
+from commands import run_python
 from test_checkpoint import CLASSES, DATA, TASK, remembered
 
 from lightning_cam.errors import CheckpointError
@@ -264,10 +262,7 @@ def test_no_small_checkpoint_fills_the_memory(tmp_path: Path) -> None:
     for name, path in paths.items():
         FILES[name][0](path)
     given = json.dumps([str(tmp_path / "honest.ckpt"), [*map(str, paths.values())], TRUST])
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE, given],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    done = run_python("-c", PROBE, given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for name, line in zip(paths, done.stdout.splitlines(), strict=True):
         said, risen = line.split()

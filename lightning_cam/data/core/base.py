@@ -33,8 +33,12 @@ def require_some(root: str, listing: Divided[Any]) -> None:
         DataError: it does.
     """
     if not any(map(listing.part, PARTS)) and not listing.problems:
-        what = "an empty data set" if Path(root).is_dir() else "no folder"
-        raise DataError(f"{what} at {root!r}; set data.root=FOLDER to where the data are")
+        what = (
+            f"no clips in {root!r}: it holds too few"
+            if Path(root).is_dir()
+            else f"no folder {root!r}"
+        )
+        raise DataError(f"{what}; set data.root=FOLDER to where the data are")
 
 
 class ClipDataModule(LightningDataModule):
