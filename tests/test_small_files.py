@@ -17,9 +17,9 @@ import torch
 from commands import run_python
 from test_checkpoint import CLASSES, DATA, TASK, remembered
 
+from lightning_cam.archive import _STEPS, check_archive
 from lightning_cam.errors import CheckpointError
 from lightning_cam.training import sketch
-from lightning_cam.training.archive import _STEPS, check_archive
 from lightning_cam.training.build import build
 from lightning_cam.training.checkpoint import KEY, rebuild
 from lightning_cam.training.furthest import UNKNOWN, furthest_first

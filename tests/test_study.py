@@ -275,7 +275,7 @@ def test_a_measure_without_direction_is_shown_and_decides_nothing() -> None:
     assert design.claims[0].measures == ("deletion", "insertion")
     (table,) = main_tables(made_up(design, [network(design)], lambda *_: (0.2, 0.8, 0.4)))
     assert table.head[1:] == (
-        "Net<br>Deletion ↓", "Net<br>Insertion ↑", "Net<br>Where it begins", "Net<br>s/clip",
+        "Net\nDeletion ↓", "Net\nInsertion ↑", "Net\nWhere it begins", "Net\ns/clip",
     )  # fmt: skip
     assert {column for _, column in table.best} == {1, 2}
     assert table.rows[0][1:] == ("0.20 ± 0.00", "0.80 ± 0.00", "0.40 ± 0.00", "1.5")
@@ -581,7 +581,7 @@ def test_tables_are_laid_out_as_in_the_paper() -> None:
     assert rows == [f"{m} {t}" for t in ("IR", "IRTV") for m in ("Grad-CAM", "RISE", "Random")]
     assert [row[0].split()[-1] for row in visible.rows] == ["IRTV"] * 3 + ["TV"] * 3
     assert infrared.head[1:4] == (
-        "R3D18<br>Deletion ↓", "R3D18<br>Insertion ↑", "R3D18<br>s/clip",
+        "R3D18\nDeletion ↓", "R3D18\nInsertion ↑", "R3D18\ns/clip",
     )  # fmt: skip
     text = infrared.markdown().splitlines()
     assert text[4] == (
@@ -673,7 +673,7 @@ def test_least_relevant_first_turns_what_is_good() -> None:
     assert verdicts(score, least)["over"] == HOLDS
     design = design_of(least)
     (table,) = main_tables(made_up(design, [network(design)], score))
-    assert table.head[1:3] == ("Net<br>Deletion ↑", "Net<br>Insertion ↓")
+    assert table.head[1:3] == ("Net\nDeletion ↑", "Net\nInsertion ↓")
     assert {(0, 1), (0, 2)} == table.best
 
 

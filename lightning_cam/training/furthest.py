@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lightning_cam.training.archive import check_archive
+from lightning_cam.archive import check_archive
 from lightning_cam.training.saving import LAST
 
 

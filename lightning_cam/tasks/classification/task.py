@@ -93,7 +93,7 @@ class VideoClassification(L.LightningModule):
         net = self.net
         check_network(net)
         own_layers = net.explain_layers if is_offered(net, ExplainsLayers) else ()
-        self.layers: tuple[str, ...] = tuple(layers or own_layers)
+        self.layers = tuple(map(str, layers or own_layers))
         self.has_steps = is_offered(net, HasSteps)
         if step_loss is None:
             step_loss = 0.3 if self.has_steps else 0.0

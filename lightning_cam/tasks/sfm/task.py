@@ -89,7 +89,7 @@ class StructureFromMotion(L.LightningModule):
         self.box = tuple(box)
         self.optimizer = optimizer or partial(Adam, lr=2e-4)
         self.scheduler = scheduler
-        self.layers = tuple(layers or model.explain_layers)
+        self.layers = tuple(map(str, layers or model.explain_layers))
         for name, of in (("mean", mean), ("std", std)):  # (3, 1, 1, 1), to be where images are
             self.register_buffer(name, torch.tensor(list(of)).view(-1, 1, 1, 1), persistent=False)
         self.columns = column_names(model.snippet - 1)
