@@ -465,12 +465,12 @@ def test_an_order_that_names_leave_open_is_said(tmp_path, name):
 
 
 def test_decimals_are_times(tmp_path):
-    folder = named(tmp_path / "v", "12.34 12.4 12.46 13.0")
+    folder = named(tmp_path / "v", "12.34 12.40 12.46 13.00")
     info = probe(folder, rate=1)  # the names are seconds
     np.testing.assert_allclose(info.times, [0, 0.06, 0.12, 0.66], rtol=1e-12)
     assert info.fps == pytest.approx(3 / 0.66)
     assert images.numbers_missing(folder) == 0
-    assert images.numbered(folder)[1] == (1240, "12.4.png")
+    assert images.numbered(folder)[1] == (1240, "12.40.png")
     assert probe(named(tmp_path / "one", "9.5"), rate=25).fps == 25
     counting = probe(named(tmp_path / "shot", "shot2.0001 shot2.0002 shot2.0004"), rate=24)
     np.testing.assert_array_equal(counting.times, np.array([0, 1, 3]) / 24)

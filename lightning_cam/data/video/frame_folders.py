@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightning_cam.data.video.frame_names import Name, Order, in_order, numbered_name
+from lightning_cam.data.video.frame_names import Name, in_order, numbered_name
 from lightning_cam.data.video.info import (
     IMAGE_FOLDER,
     MOST_PIXELS,
@@ -63,24 +63,33 @@ class Folder:
     first: Pixels  # (H, W, C), which tells the size
     image: Decode
 
-    def decode(self, wanted: Indices) -> Pixels:
-        """The images at these positions and no others. (T, H, W, 3) RGB or (T, H, W, 1)"""
+    def decode(self, wanted: Indices, each: Callable[[Pixels], Pixels] | None = None) -> Pixels:
+        """The images at these positions and no others. (T, H, W, 3) RGB or (T, H, W, 1)
+
+        Args:
+            wanted: positions.
+            each: is done to every image.
+        """
         folder = Path(self.info.path)
-        pixels = np.empty((len(wanted), *self.first.shape), np.uint8)
-        for row, number in zip(pixels, wanted, strict=True):
+        pixels: Pixels | None = None
+        for at, number in enumerate(wanted):
             name = self.names[number]
             image = self.first if number == 0 else self.image(folder, name)
-            if image.shape != row.shape:
-                (height, width), (h, w) = row.shape[:2], image.shape[:2]
+            if image.shape != self.first.shape:
+                (height, width), (h, w) = self.first.shape[:2], image.shape[:2]
                 raise VideoReadError(
                     self.info.path,
                     f"its image {name} is {w}x{h}, its first {width}x{height}; bring them to one "
                     "size or into folders of their own",
                 )
+            shown = image
             if image.shape[-1] == 3:
-                cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=row)
-            else:
-                row[:] = image
+                shown = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+            shown = shown if each is None else each(shown)
+            if pixels is None:
+                pixels = np.empty((len(wanted), *shown.shape), np.uint8)
+            pixels[at] = shown
+        assert pixels is not None  # some image is wanted
         return pixels
 
 
@@ -120,10 +129,11 @@ def numbered(path: str | Path) -> list[tuple[int, str]]:
     Decimals count in units of their last digit, of the longest in the folder.
     """
     try:
-        found = _listed(path)[0]
+        order = in_order(_listed(path)[0])
     except OSError:
         return []
-    return _order(path, found).numbers
+    _warn_of(path, order.doubt)
+    return order.numbers
 
 
 def names(path: str | Path) -> list[str]:
@@ -149,13 +159,14 @@ def scan_frame_folder(path: str | Path, rate: float | None, image: Decode | None
             "it is a folder without numbered images (00001.jpg, ...); give a video file or a "
             "folder of such images",
         )
-    numbered, unit, _ = _order(path, found)
+    numbered, unit, doubt = in_order(found)
     for (number, name), (following, other) in pairwise(numbered):
         if number == following:
             pad = ", or pad what counts (1.09, 1.10)" if unit > 1 else ""
             raise VideoReadError(
                 path, f"its images {name} and {other} have the same number; keep one of each{pad}"
             )
+    _warn_of(path, doubt)
     # Whole numbers of any length: subtracted before they become floats.
     numbers, names = [number - numbered[0][0] for number, _ in numbered], [n for _, n in numbered]
     first = image(Path(path), names[0])
@@ -190,16 +201,14 @@ def _listed(folder: str | Path) -> tuple[list[Name], list[str]]:
     return found, videos
 
 
-def _order(folder: str | Path, found: Sequence[Name]) -> Order:
-    """The images in their order; what leaves it open is said once for a folder."""
-    order = in_order(found)
-    if order.doubt:
+def _warn_of(folder: str | Path, doubt: str) -> None:
+    """Say what leaves the order of a folder's images open, if anything does."""
+    if doubt:
         warnings.warn(
-            f"the order of the images in {str(folder)!r} is open: {order.doubt}; if it is another, "
+            f"the order of the images in {str(folder)!r} is open: {doubt}; if it is another, "
             "rename them (00001.png, 00002.png, ...)",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return order
 
 
 def colour(folder: Path, name: str) -> Pixels:
