@@ -220,6 +220,8 @@ def test_a_network_that_knows_the_truth_makes_no_error(
     drives = [drive(7, height=64, width=96), drive(7, height=64, width=96, tilt=0.2)]
     found = validated(perfect(drives, snippet, factor), batch_of(*drives), stage=stage)
     at = {"validate": "val", "test": "test"}[stage]
+    named = perfect(drives, snippet, factor).metric_names
+    assert {name.replace("test/", "val/") for name in found} <= set(named)
     for name in ("pose/ate", "pose/re", "trajectory/rmse", "depth/abs_rel", "depth/rmse_log"):
         assert found[f"{at}/{name}"] == pytest.approx(0, abs=2e-5), name
     assert found[f"{at}/pose/zero/ate"] > 0.1

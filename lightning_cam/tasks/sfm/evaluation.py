@@ -13,10 +13,16 @@ from torch import Tensor, nn
 
 from lightning_cam.geometry import invert
 from lightning_cam.interfaces import Batch
-from lightning_cam.metrics.depth import Crop, DepthErrors
+from lightning_cam.metrics.depth import DEPTH_ERRORS, Crop, DepthErrors
 from lightning_cam.metrics.odometry.errors import SnippetErrors, TrajectoryErrors
 from lightning_cam.metrics.odometry.trajectories import chain
 
+MEASURED = (  # names of what `OdometryScores` computes
+    *(f"depth/{name}" for name in (*DEPTH_ERRORS, "constant/abs_rel", "images", "unscored")),
+    *(f"pose/{name}" for name in ("ate", "ate_std", "re", "re_std", "zero/ate", "snippets",
+                                  "unscored")),
+    *(f"trajectory/{name}" for name in ("rmse", "t_rel", "r_rel", "frames", "left_out")),
+)  # fmt: skip
 _SNIPPET = 5  # frames, as published, whatever the network's own snippet
 _EXAMPLES = 6  # depth images an epoch
 

@@ -24,7 +24,7 @@ from lightning_cam.metrics.depth import Crop
 from lightning_cam.models.sfm import SfMLearner, Views
 from lightning_cam.tasks.epoch_images import never_fatal
 from lightning_cam.tasks.schedules import scheduled, trainable
-from lightning_cam.tasks.sfm.evaluation import OdometryScores
+from lightning_cam.tasks.sfm.evaluation import MEASURED, OdometryScores
 from lightning_cam.tasks.sfm.images import Extras, draw_extras, save_images
 from lightning_cam.tasks.sfm.outputs import column_names, column_values
 from lightning_cam.tasks.sfm.view_synthesis import Losses, Snippets, ViewSynthesis, warp_sources
@@ -101,6 +101,15 @@ class StructureFromMotion(L.LightningModule):
     def net(self) -> SfMLearner:
         """The two networks, unwrapped."""
         return cast(SfMLearner, unwrap(self.model))
+
+    @property
+    def metric_names(self) -> list[str]:
+        """What training and validation may log; errors of depth and motion where they are known."""
+        losses = ["loss", "view_synthesis"]
+        return [
+            *(f"train/{name}" for name in (*losses, "mask", "smooth", "geometry")),
+            *(f"val/{name}" for name in (*losses, "warp_error", "identity_error", *MEASURED)),
+        ]
 
     def forward(self, clip: Tensor) -> Views:
         """Depth and motion of all targets of clips (B, 3, T, H, W)."""
