@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -57,7 +57,9 @@ def progress(what: str, total: int) -> Iterator[Advance]:
         with _bar(bars, what, total) as advance:
             yield advance
         return
-    console, main = Console(stderr=True), threading.current_thread() is threading.main_thread()
+    console = Console(stderr=True)
+    main = threading.current_thread() is threading.main_thread()  # bars of two would mix
+    shown = console.is_terminal and main
     bars = _Bars(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -67,11 +69,12 @@ def progress(what: str, total: int) -> Iterator[Advance]:
         transient=True,
         auto_refresh=False,
         redirect_stdout=sys.stdout.isatty(),  # lines printed meanwhile appear above the bar
-        disable=not console.is_terminal or not main,  # bars of two threads would mix
+        disable=not shown,
     )
     token = _live.set(bars)
     try:
-        with bars, _bar(bars, what, total) as advance:
+        # Before rich 15, bars that are disabled print an empty line when they end.
+        with bars if shown else nullcontext(), _bar(bars, what, total) as advance:
             yield advance
     finally:
         _live.reset(token)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lightning_cam.commands.train_settings import filled
-from lightning_cam.commands.trainer import monitored
+from lightning_cam.commands.trainer import check_monitor, monitored
 from lightning_cam.data.core.loading import EpochSampler
 from lightning_cam.errors import ConfigError
 from lightning_cam.tasks import VideoClassification
@@ -116,3 +116,31 @@ def test_which_is_better_has_to_be_known() -> None:
         monitored(task, {"monitor": "explain/gradcam/gini", "monitor_mode": None})
     with pytest.raises(ConfigError, match="monitor_mode=up must be max or min"):
         monitored(task, {"monitor": "val/acc", "monitor_mode": "up"})
+
+
+class LogsMore(VideoClassification):
+    """Its own metrics beside those of the class it is derived from."""
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("metric", "near"),
+    [
+        ("val/accuracy", "val/acc"),
+        ("val/macro_ac", "val/macro_acc"),
+        ("val/acc/d", "val/acc/a"),
+        ("val/depth/abs_rel", "val/acc"),
+        ("loss", "val/loss"),
+        ("test/acc", "val/acc"),
+        ("explain/gradcan/gini", "explain/gradcam"),
+    ],
+)
+def test_a_metric_that_will_not_exist_is_found_before_training(metric: str, near: str) -> None:
+    """`monitor=` with a misspelt metric, an absent class, a metric of another task or method."""
+    task = VideoClassification(Identity(), ["a", "b", "c"])
+    with pytest.raises(
+        ConfigError, match=f"no logged metric '{metric}'; nearest: .*{near}"
+    ) as said:
+        check_monitor(task, metric, ["gradcam"])
+    assert str(said.value).endswith("; choose one with monitor=NAME")
+    check_monitor(LogsMore(Identity(), ["a", "b", "c"]), metric, ["gradcam"])  # nobody knows

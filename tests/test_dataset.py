@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,9 @@ from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict, finished
 from lightning_cam.data.core.listing import Listing
 from lightning_cam.data.core.loading import ClipLoader, collate
 from lightning_cam.data.core.module import VideoDataModule
-from lightning_cam.data.video.reading import VideoFrames, VideoInfo
+from lightning_cam.data.core.transforms import ClipTransform
+from lightning_cam.data.video.info import Pixels
+from lightning_cam.data.video.reading import READERS, VideoFrames, VideoInfo
 from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.clips_by_outcome import select_clips
 
@@ -154,14 +157,39 @@ def test_clips_are_selected_by_finished_ones(folder: Path) -> None:
     assert torch.equal(torch.cat(seen), torch.stack([data.val_set[k]["video"] for k in range(6)]))
 
 
+@pytest.mark.attack
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", ["v.mp4", "v.mpg", "images"])
+def test_kept_steps_are_resized_as_they_are_decoded(tmp_path: Path, name: str, reader: str) -> None:
+    """`data.cache=true` on videos whose frames are much larger than what is kept of them."""
+    large = frames("blink", 0, 40).repeat(5, 1).repeat(5, 2)  # 12 MB of 320x320
+    path = encode(tmp_path / name, large)
+    clips = ClipReader(8, 30.0, ClipTransform(32, 32), reader, rate=30)
+    whole, indices, _ = ClipReader.read(clips, path, clips._steps)
+    shrunk = clips.transform.shrink(torch.from_numpy(whole).permute(0, 3, 1, 2))
+    tracemalloc.start()
+    steps = clips.steps(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (steps.indices == indices).all() and len(indices) == 40
+    assert torch.equal(steps.frames, shrunk)
+    # Of arrays; decord's own 8 frames and FFmpeg's are not counted.
+    assert peak < whole.nbytes / (2 if reader == "decord" else 5)
+
+
 # --- other channels -----------------------------------------------------------------------------
 
 
 class Infrared(ClipReader):
     """The red channel as infrared, alone or after the colours."""
 
-    def read(self, path: str | Path, select: Callable[[VideoInfo], ArrayLike]) -> VideoFrames:
-        frames, indices, info = super().read(path, select)
+    def read(
+        self,
+        path: str | Path,
+        select: Callable[[VideoInfo], ArrayLike],
+        each: Callable[[Pixels], Pixels] | None = None,
+    ) -> VideoFrames:
+        frames, indices, info = super().read(path, select, each)
         return VideoFrames(
             np.concatenate([frames, frames[..., :1]], -1)[..., -self.transform.channels :],
             indices,

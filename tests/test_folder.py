@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -283,6 +284,39 @@ def test_no_video_is_trained_on_and_evaluated(tmp_path: Path, how: str, part: st
     assert {p.kind for p in data.listing.problems} == {"leak"}
     assert len(data.listing.problems) == shared
     assert f"of the {part} part, where it stays; remove" in data.listing.problems[0].why
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("how", ["symlink", "links", "hardlinks", "copy"])
+def test_no_folder_of_images_is_trained_on_and_evaluated(tmp_path: Path, how: str) -> None:
+    """A training clip of images in the part for validation: linked, of linked images, copied."""
+    for part, name in (("train", "run"), ("train", "walk"), ("val", "walk"), ("test", "walk")):
+        for clip in range(3):  # clips and images have the same names everywhere
+            for n in range(20):
+                image = touch(tmp_path, f"{part}/{name}/{clip}/{n:03d}.png")
+                image.write_text(f"{part} {name} {clip} {n}")
+    source, target = tmp_path / "train/walk/1", tmp_path / "val/walk/new/1"
+    linked_folder(source, target, how)
+    data = module(tmp_path)
+    assert len(data.listing.train) == 5 and len(data.listing.val) == 4
+    (problem,) = data.listing.problems
+    assert problem.kind == "leak" and problem.what == str(source)
+
+
+def linked_folder(source: Path, target: Path, how: str) -> None:
+    """The images of a folder once more, in one of four ways."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if how == "symlink":
+        target.symlink_to(source)
+        return
+    target.mkdir()
+    for image in source.iterdir():
+        if how == "links":
+            (target / image.name).symlink_to(image)
+        elif how == "hardlinks":
+            (target / image.name).hardlink_to(image)
+        else:
+            shutil.copy(image, target)
 
 
 @pytest.mark.attack

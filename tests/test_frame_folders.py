@@ -398,3 +398,81 @@ def test_loader_workers(tmp_path, context):
         clips, batch_size=None, num_workers=2, multiprocessing_context=context, timeout=60
     )
     assert list(loader) == [expected] * 4 == [[6, 9, 12, 15]] * 4
+
+
+# --- the order of names ---------------------------------------------------------------------------
+
+ORDERED = {
+    "decimals": "9.9 9.95 10 10.05",
+    "time stamps": "12.345678 12.4 12.412 13",
+    "a name before": "frame_0.5 frame_1.25 frame_1.5001",
+    "an equals sign": "t=0.05 t=0.10 t=0.90 t=1.10",
+    "negative": "t=-1.5 t=-0.25 t=0 t=0.25",
+    "negative whole": "-2 -1 0 1",
+    "hyphens": "take-1 take-2 take-10",
+    "padded hyphens": "-0001 -0002 -0010",
+    "leading zeros": "007 8 0009 10",
+    "mixed digits": "1.5 01.75 2.000 10.0",
+    "long": "1403636579.763555584 1403636579.8 1403636580.0",
+    "counted behind a point": "shot2.0001 shot2.0002 shot2.0010",
+    "versions": "1.10.2 1.10.3 1.10.10",
+    "dates": "2011.09.05 2011.09.26",
+    "a word after": "0.5s 1.25s 10.0s",
+}
+OPEN = {  # in the order they are read; what is said of them
+    "counted or decimal": ("1.10 1.8 1.9", "1.10.png comes before 1.8.png by value"),
+    "quarters": ("0.25 0.5 0.75 1.0", "0.25.png comes before 0.5.png by value"),
+    "padded to two": ("1.01 1.100 1.99", "1.100.png comes before 1.99.png by value"),
+    "versions": ("1.10.2 1.9.5", "1.10.2.png comes before 1.9.5.png by their last numbers"),
+    "clocks": ("10-01-00 10-00-59", "by their last numbers, and after it by all"),
+    "days": ("2011.10.01 2011.09.30", "2011.10.01.png comes before 2011.09.30.png"),
+    "decimal commas": ("10,05 9,9 9,95", "10,05.png comes before 9,9.png"),
+    "two cameras": ("cam2_1 cam1_2", "cam2_1.png comes before cam1_2.png"),
+    "below zero or hyphens": ("-1 -2 -3", "a minus or a hyphen"),
+}
+
+
+def named(folder: Path, names: str) -> Path:
+    """A folder of `shade`s, counted in the order of their names here."""
+    folder.mkdir()
+    for k, name in enumerate(names.split()):
+        (folder / f"{name}.png").write_bytes(encoded(shade(k)))
+    return folder
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("name", ORDERED)
+def test_images_come_in_the_order_of_their_numbers(tmp_path, name):
+    """Image names with decimals, time stamps, minus signs, versions, dates, mixed digits."""
+    folder = named(tmp_path / "v", ORDERED[name])
+    assert counted(read_clip(folder)) == list(range(len(ORDERED[name].split())))
+    assert [file for _, file in images.numbered(folder)] == [
+        f"{file}.png" for file in ORDERED[name].split()
+    ]
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("name", OPEN)
+def test_an_order_that_names_leave_open_is_said(tmp_path, name):
+    """Image names of two orders: 1.9 and 1.10, clocks, dates, decimal commas, two cameras."""
+    names, said = OPEN[name]
+    folder = named(tmp_path / "v", names)
+    assert is_frame_folder(folder)
+    with pytest.warns(UserWarning, match="is open: .*rename them") as caught:
+        assert counted(read_clip(folder)) == list(range(len(names.split())))
+    assert said in str(caught[0].message) and len(caught) == 1
+    assert said in images.order_in_doubt(folder)
+
+
+def test_decimals_are_times(tmp_path):
+    folder = named(tmp_path / "v", "12.34 12.40 12.46 13.00")
+    info = probe(folder, rate=1)  # the names are seconds
+    np.testing.assert_allclose(info.times, [0, 0.06, 0.12, 0.66], rtol=1e-12)
+    assert info.fps == pytest.approx(3 / 0.66)
+    assert images.numbers_missing(folder) == 0
+    assert images.numbered(folder)[1] == (1240, "12.40.png")
+    assert probe(named(tmp_path / "one", "9.5"), rate=25).fps == 25
+    counting = probe(named(tmp_path / "shot", "shot2.0001 shot2.0002 shot2.0004"), rate=24)
+    np.testing.assert_array_equal(counting.times, np.array([0, 1, 3]) / 24)
+    with pytest.raises(VideoReadError, match=r"1\.1\.png and 1\.10\.png have the same number.*pad"):
+        probe(named(tmp_path / "twice", "1.1 1.2 1.10"))

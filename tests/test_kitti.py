@@ -708,6 +708,49 @@ def test_a_blank_clip_for_lists_of_layers() -> None:
     assert not blank["valid"].any()
 
 
+# --- one image is in one part ---------------------------------------------------------------------
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("how", ["symlink", "links", "hardlinks", "copy", "sequence", "part"])
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_no_sequence_is_trained_on_and_evaluated(copy: Path, how: str, part: str) -> None:
+    """A sequence under a second number in another part: linked, its images linked, copied, cut."""
+    from test_folder import linked_folder
+
+    sequences = copy / "sequences"
+    source, target = sequences / "00", sequences / "12"
+    if how == "sequence":
+        target.symlink_to(source)
+    else:
+        target.mkdir()
+        shutil.copy(source / "calib.txt", target)
+        linked_folder(source / "image_2", target / "image_2", "copy" if how == "part" else how)
+    if how == "part":
+        for image in sorted((target / "image_2").iterdir())[6:]:
+            image.unlink()
+    data = module(copy, **{"val": [9], "test": [9], part: [12]})
+    assert [drive.name for drive in data.listing.train] == ["01"]
+    assert [drive.name for drive in data.listing.part(part)] == ["12"]
+    (leak,) = (problem for problem in data.listing.problems if problem.kind == "leak")
+    assert leak.what == str(source / "image_2")
+    assert f"of the {part} part, where they stay; remove one of them" in leak.why
+
+
+@pytest.mark.attack
+def test_parts_of_a_sequence_and_what_settings_ask_for_are_no_leak(copy: Path) -> None:
+    """The end of each sequence for validation; one that is named for two parts."""
+    data = module(copy, val=None)
+    assert [drive.name for drive in data.listing.train] == ["00", "01"]
+    with pytest.warns(UserWarning, match="says nothing about new scenes"):
+        data = module(copy, val=[0])
+        assert [drive.name for drive in data.listing.train] == ["00", "01"]
+    assert not [problem for problem in data.problems if problem.kind == "leak"]
+    with pytest.raises(DataError, match=r"no clips for training in .*it shows images of"):
+        (copy / "sequences" / "12").symlink_to("09")
+        module(copy, train=[12]).setup()
+
+
 # --- ground truth ---------------------------------------------------------------------------------
 
 

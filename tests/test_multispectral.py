@@ -42,7 +42,9 @@ def film(folder: Path, spectrum: str, count: int = 4, size: tuple[int, int] | No
     folder.mkdir(parents=True, exist_ok=True)
     for n in range(count):
         of = image(spectrum, 10 + n, size or ((30, 40) if spectrum == "ir" else (27, 48)))
-        cv2.imwrite(str(folder / f"{n:04d}.png"), of)
+        path = folder / f"{n:04d}.png"
+        cv2.imwrite(str(path), of)
+        path.write_bytes(path.read_bytes() + str(folder).encode())  # or all were copies of one
     return folder
 
 

@@ -80,6 +80,7 @@ def test_what_is_not_finite_never_replaces_what_was(tmp_path: Path, how: str) ->
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["epoch"] == 1
     assert all(value.isfinite().all() for value in saved["state_dict"].values())
+    assert set(trainer.callback_metrics) == set(trainer.lightning_module.metric_names)
     right = 0.0 if how != "one clip" else 0.2
     assert float(trainer.callback_metrics["val/acc"]) == pytest.approx(right)
 

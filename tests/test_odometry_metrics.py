@@ -434,7 +434,7 @@ def test_a_hole_leaves_the_longest_stretch() -> None:
     whole(alone, 2, prediction[5:], truth[5:])
     torch.testing.assert_close(metric.trajectories()[2], alone.trajectories()[2])
     found, expected = floats(metric.compute()), floats(alone.compute())
-    assert str(found) == str(expected | {"left_out": 5.0})
+    assert str(found) == str(expected | {"left_out": 5.0, "broken": 1.0})
     assert found["frames"] == 8
 
 
@@ -509,7 +509,7 @@ def test_two_ranks_know_what_one_would(tmp_path: Path) -> None:
     for rank in (0, 1):
         for shares, known in zip(SHARES, torch.load(tmp_path / f"{rank}.pt"), strict=True):
             drives, snippets, before, after = known
-            expected = floats(alone.compute()) | {"left_out": 1}
+            expected = floats(alone.compute()) | {"left_out": 1, "broken": 1}
             assert floats(drives) == pytest.approx(expected, rel=1e-6)
             for trajectories in (before, after):
                 torch.testing.assert_close(trajectories, alone.trajectories())

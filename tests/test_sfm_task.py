@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import shutil
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from lightning_cam.metrics import depth_errors, snippet_errors
 from lightning_cam.models import SfMLearner
 from lightning_cam.models.sfm import Views
 from lightning_cam.tasks import StructureFromMotion, ViewSynthesis
+from lightning_cam.tasks.sfm.task import _mean
 from lightning_cam.tasks.sfm.view_synthesis import Losses, Snippets
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*bf16.*")
@@ -220,6 +222,8 @@ def test_a_network_that_knows_the_truth_makes_no_error(
     drives = [drive(7, height=64, width=96), drive(7, height=64, width=96, tilt=0.2)]
     found = validated(perfect(drives, snippet, factor), batch_of(*drives), stage=stage)
     at = {"validate": "val", "test": "test"}[stage]
+    named = perfect(drives, snippet, factor).metric_names
+    assert {name.replace("test/", "val/") for name in found} <= set(named)
     for name in ("pose/ate", "pose/re", "trajectory/rmse", "depth/abs_rel", "depth/rmse_log"):
         assert found[f"{at}/{name}"] == pytest.approx(0, abs=2e-5), name
     assert found[f"{at}/pose/zero/ate"] > 0.1
@@ -855,3 +859,39 @@ def test_layers_of_both_networks_are_listed(checkpoint: Path, place: Path) -> No
     wrong = command("explain", f"ckpt={checkpoint}", "layer=pose.conv9", cwd=place)
     assert wrong.returncode == 2
     assert "pose.conv" in wrong.stderr
+
+
+# What is not finite ---------------------------------------------------------------------------
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("snippet", [3, 5])
+@pytest.mark.parametrize("where", ["all poses", "one pose", "depth"])
+def test_what_is_no_depth_or_motion_is_said_and_never_best(
+    where: str, snippet: int, bad: float
+) -> None:
+    """Networks that predict NaN, inf and -inf for depth or motion: all of it, or one value."""
+    drives = [drive(7, height=64, width=96), drive(7, height=64, width=96, tilt=0.2)]
+    task = perfect(drives, snippet, 1.0)
+    if where == "depth":
+        task.model.depth.disparity[0, 0, 3, 4] = bad
+    else:
+        count = len(task.model.pose.vectors) if where == "all poses" else 1
+        task.model.pose.vectors[:count, snippet // 2 :, 0] = bad
+    with pytest.warns(UserWarning, match=r"^val: .*[0-9] (images have|snippets|motions).*NaN"):
+        found = validated(task, batch_of(*drives))
+    # What a perfect synthesis of no pixel would be, 0, chooses no checkpoint.
+    for name in ("loss", "view_synthesis"):
+        assert not math.isfinite(found[f"val/{name}"]), name
+    kinds = ("depth",) if where == "depth" else ("pose", "trajectory")
+    for kind in kinds:
+        for name in ("ate", "re", "rmse", "abs_rel", "a1"):
+            assert math.isnan(found.get(f"val/{kind}/{name}", math.nan)), (kind, name)
+    loss, _ = step(task, batch_of(*drives))
+    assert not loss.isfinite()
+
+
+def test_a_target_that_does_not_count_may_be_anything() -> None:
+    values = torch.tensor([1.0, math.nan, 3.0])
+    assert float(_mean(values, torch.tensor([True, False, True]))) == 2

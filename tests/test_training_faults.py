@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ import torch
 from commands import ENVIRONMENT, ROOT, run, start, tiny, typed
 
 from lightning_cam.commands.stopped import fault
-from lightning_cam.errors import ConfigError, WriteError
+from lightning_cam.errors import ConfigError, UserError, WriteError
 from lightning_cam.files import whole_file
+from lightning_cam.synthetic import SyntheticActions
 from lightning_cam.tasks.epoch_images import never_fatal
 from lightning_cam.training.furthest import Length, Progress, furthest_first
 from lightning_cam.training.owner import FILE, owned
-from lightning_cam.training.runs import Run, built_as_before, open_run
+from lightning_cam.training.runs import Run, built_as_before, open_run, writable
 from lightning_cam.training.saving import BestCheckpoint
 
 pytestmark = pytest.mark.attack
@@ -75,6 +76,28 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path, name: str) -> 
         open_run(tmp_path / "file", "a")
     with pytest.raises(ConfigError, match="no run to resume"):
         open_run(tmp_path / "none", name, "last")
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, mounted to be read only."""
+    place = tmp_path / "read_only"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "ro,size=1m", "none", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a file system needs root and a kernel that lets it")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_read_only_file_system_is_one_line(read_only: Path) -> None:
+    """`runs=`, `out=` and `data.root=` of synthetic data on a file system mounted read only."""
+    with pytest.raises(WriteError, match=r"^cannot make the folder .*: Read-only file system; .*"):
+        open_run(read_only / "runs", "a")
+    with pytest.raises(UserError, match=r"^cannot write to .*/out; choose out=DIR$"):
+        writable(read_only / "out")
+    with pytest.raises(UserError, match=r"^cannot render .*Read-only.*data\.root=FOLDER$"):
+        SyntheticActions(str(read_only / "data"), groups=1, clips=1).prepare_data()
 
 
 # --- furthest -----------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ HEADINGS = {
     "row": "rows of lists that make no sense",
     "unreadable": "videos that cannot be decoded",
     "damaged": "videos that lost a part",
+    "order": "folders of images whose order is open",
     "truth": "ground truth that cannot be used",
     "few": "classes with too few videos",
     "stray": "files that do not belong there",

@@ -33,7 +33,7 @@ from lightning_cam.commands.train_settings import (
     sweeping,
     try_optimizer,
 )
-from lightning_cam.commands.trainer import make_trainer, monitored, to_try
+from lightning_cam.commands.trainer import check_monitor, make_trainer, monitored, to_try
 from lightning_cam.errors import ConfigError, command_line, quoted, say
 from lightning_cam.explaining.measured_files import EPOCH_COLUMNS
 from lightning_cam.explaining.measuring import build_measures
@@ -184,7 +184,10 @@ def _prepare(config: dict[str, Any], run: Run, callbacks: Sequence[Callback]) ->
     skipped, loss = SkippedClips(), FiniteLoss(to_try(config))
     own = [skipped, loss, *callbacks]
     explained = {"methods": methods, "measures": measures} if methods else {}
-    trainer = make_trainer(config, explained, classes, monitored(task, config), run, own)
+    monitor = monitored(task, config)
+    if not callbacks:  # which may log anything
+        check_monitor(task, monitor[0], methods)
+    trainer = make_trainer(config, explained, classes, monitor, run, own)
     trainer.logger = None
     if not trainer.fast_dev_run:  # type: ignore[attr-defined]
         trainer.logger = make_logger(config["logger"], run, config["name"], config, _writes())

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lightning_cam.errors import ConfigError
-from lightning_cam.interfaces import Monitored, is_offered
+from lightning_cam.errors import ConfigError, UnknownNameError
+from lightning_cam.interfaces import Monitored, NamesMetrics, is_offered
 from lightning_cam.training.build import TARGET, build
 from lightning_cam.training.checkpoint import Remember
 from lightning_cam.training.checkpoint_io import AtomicCheckpointIO
@@ -51,6 +51,28 @@ def monitored(task: object, settings: Mapping[str, Any]) -> tuple[str, str]:
     if mode is None:
         raise ConfigError(f"is more of {metric} better, or less? add monitor_mode=max (or min)")
     return str(metric), mode
+
+
+def check_monitor(task: object, metric: str, methods: Collection[str]) -> None:
+    """Find before training that no metric of this name will be logged, where that is known.
+
+    What a task of another class logs, and what depends on the data, shows after the first epoch.
+
+    Args:
+        task: which may name its metrics.
+        metric: to monitor.
+        methods: names of those that explain.
+
+    Raises:
+        ConfigError: there will be none; the nearest names are named.
+    """
+    if not is_offered(task, NamesMetrics) or "metric_names" not in vars(type(task)):
+        return
+    known = [*task.metric_names, *(f"explain/{name}" for name in methods)]
+    of_method = "/".join(metric.split("/")[:2]) if metric.startswith("explain/") else metric
+    if of_method not in known:
+        unknown = UnknownNameError("logged metric", metric, known)
+        raise ConfigError(f"{unknown}; choose one with monitor=NAME")
 
 
 def _is_monitor(value: object) -> bool:

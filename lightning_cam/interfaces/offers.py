@@ -56,6 +56,19 @@ class Monitored(Protocol):
 
 
 @runtime_checkable
+class NamesMetrics(Protocol):
+    """A task that knows what it logs, so that a wrong `monitor=` is found before training.
+
+    It is asked for the class's own list only: who derives from it may log more.
+    """
+
+    @property
+    def metric_names(self) -> Sequence[str]:
+        """All that it may log in training and validation, such as "val/loss"."""
+        ...
+
+
+@runtime_checkable
 class ShowsMore(Protocol):
     """A task that has more to show of a clip than its frames and the heat on them."""
 
@@ -329,7 +342,7 @@ class LogsTables(Protocol):
 
 # What is asked of whom; the first of a pair is all that the callback asks for.
 SHOWN_OF_TASK = (Explains, ShowsMore)
-TASK = (*SHOWN_OF_TASK, Monitored)
+TASK = (*SHOWN_OF_TASK, Monitored, NamesMetrics)
 SHOWN_OF_DATA = (ShowsFrames, HasSpectra, HasViews)
 DATA = (
     *SHOWN_OF_DATA,

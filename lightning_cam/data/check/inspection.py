@@ -22,7 +22,7 @@ from lightning_cam.data.core.ground_truth import Truth
 from lightning_cam.data.drives.drive import DriveClip
 from lightning_cam.data.drives.reader import SnippetReader
 from lightning_cam.data.video.completeness import bytes_missing
-from lightning_cam.data.video.frame_folders import numbers_missing
+from lightning_cam.data.video.frame_folders import numbers_missing, order_in_doubt
 from lightning_cam.data.video.info import VideoInfo
 from lightning_cam.data.video.sampling import Indices
 from lightning_cam.errors import DataError, VideoReadError
@@ -35,7 +35,7 @@ class Finding(NamedTuple):
     """What opening a video showed."""
 
     steps: int  # at the reader's rate; 0 where it cannot be read
-    kind: str = ""  # of the problem: "unreadable", "damaged", "truth", or none
+    kind: str = ""  # of the problem: "unreadable", "damaged", "truth", "order", or none
     why: str = ""
 
 
@@ -44,7 +44,7 @@ def inspect_video(clip: Clip, reader: ClipReader) -> Finding:
 
     Of a video that would fill the memory, its centred clip and steps from the first to the last
     frame. A file that lost its end and a folder that lost images are "damaged" even where what
-    is left can be read.
+    is left can be read; the order of a folder's images may be open.
     """
     counts, steps = [], np.empty(0, np.int64)
 
@@ -75,6 +75,9 @@ def inspect_video(clip: Clip, reader: ClipReader) -> Finding:
     why = _lost(clip.path)
     if why:
         return Finding(len(steps), "damaged", f"{why}; replace it")
+    if clip.path.is_dir() and (why := order_in_doubt(clip.path)):
+        why = f"the order of its images is open: {why}; if it is another, rename them"
+        return Finding(len(steps), "order", why)
     return Finding(len(steps))
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lightning_cam.data.core.ground_truth import Truth
 from lightning_cam.data.core.transforms import ClipTransform, finish, normalisation, visible
+from lightning_cam.data.video.info import Pixels
 from lightning_cam.data.video.reading import VideoFrames, VideoInfo, check_reader, read_frames
 from lightning_cam.data.video.sampling import Indices, Mask, temporal_window
 from lightning_cam.errors import ConfigError
@@ -67,21 +68,25 @@ class ClipReader:
     def __post_init__(self) -> None:
         check_reader(self.reader)
 
-    def read(self, path: str | Path, select: Callable[[VideoInfo], ArrayLike]) -> VideoFrames:
+    def read(
+        self,
+        path: str | Path,
+        select: Callable[[VideoInfo], ArrayLike],
+        each: Callable[[Pixels], Pixels] | None = None,
+    ) -> VideoFrames:
         """Frames of a video (n, h, w, C), by the rules of `read_frames`.
 
         What a subclass replaces whose clips are other than the colours of one file; all reading
         goes through here.
         """
-        return read_frames(path, select, reader=self.reader, rate=self.rate)
+        return read_frames(path, select, reader=self.reader, rate=self.rate, each=each)
 
     def steps(self, path: Path) -> Steps:
         """All steps of a video at the wanted rate, resized: what is worth keeping in memory."""
-        frames, indices, info = self._read(path, self._steps)
-        return Steps(self.transform.shrink(frames).contiguous(), indices, info)
+        return self._read(path, self._steps)
 
     def window(self, path: Path, seed: Seed | None = None) -> tuple[Steps, Mask]:
-        """The steps of one clip, decoding no others, and which of them are not padding."""
+        """The steps of one clip, resized, and which of them are not padding; decodes no others."""
 
         def choose(video: VideoInfo) -> tuple[Indices, Mask]:
             steps = self._steps(video)
@@ -193,13 +198,19 @@ class ClipReader:
         return {**dict.fromkeys(masks, empty), "action": torch.zeros(steps, dtype=torch.bool)}
 
     def _read(self, path: Path, select: Callable[[VideoInfo], Indices]) -> Steps:
-        frames, indices, info = self.read(path, select)
+        # One by one as they are decoded: all steps of a minute in HD would take gigabytes.
+        frames, indices, info = self.read(path, select, self._shrunk)
         if frames.shape[-1] != self.transform.channels:
             raise ConfigError(
                 f"mean={list(self.transform.mean)} and std need one number per channel, and "
                 f"{str(path)!r} has {frames.shape[-1]}"
             )
         return Steps(torch.from_numpy(frames).permute(0, 3, 1, 2), indices, info)
+
+    def _shrunk(self, image: Pixels) -> Pixels:
+        """An image (h, w, C), resized as the transform says."""
+        frame = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        return self.transform.shrink(frame[None])[0].permute(1, 2, 0).numpy()
 
 
 def _masks(truth: Truth, indices: Indices) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from lightning_cam.data.core.clips import Clip
-from lightning_cam.data.video.identity import Identity, identity, is_copy
+from lightning_cam.data.video.identity import Copies, Identity, identity
 from lightning_cam.errors import DataError
 
 Held = TypeVar("Held")
@@ -76,7 +76,7 @@ def without_leaks(listing: Listing) -> Listing:
     """
     same = [clip.path for clip in listing.val] == [clip.path for clip in listing.test]
     kept: dict[Identity, tuple[str, Clip]] = {}
-    named: dict[str, list[tuple[str, Clip]]] = {}  # by the file's name
+    copies: Copies[tuple[str, Clip]] = Copies()
     parts: dict[str, list[Clip]] = {"test": [], "val": [], "train": []}
     problems = list(listing.problems)
     for part in parts:
@@ -84,12 +84,11 @@ def without_leaks(listing: Listing) -> Listing:
             continue
         for clip in listing.part(part):
             key = identity(clip.path)
-            others = named.setdefault(clip.path.name, [])
-            at = kept.get(key) or next((o for o in others if is_copy(clip.path, o[1].path)), None)
+            at = kept.get(key) or copies.find(clip.path)
             copy = at is not None and key not in kept
             if at is None or (copy and at[0] == part and at[1].label == clip.label):  # no harm
                 kept[key] = (part, clip)
-                others.append((part, clip))
+                copies.add(clip.path, (part, clip))
                 parts[part].append(clip)
                 continue
             problems.append(_shared(clip, part, *at, classes=listing.classes))

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,10 @@ class KittiOdometry(SnippetDataModule):
             train.append(start)
             val.append(end)
         return train, val
+
+    def asked_twice(self) -> Collection[str]:
+        times = Counter(n for given in self.numbers.values() for n in given or ())
+        return [f"{n:02d}" for n, many in times.items() if many > 1]
 
     def _warn_of_shared(self) -> None:
         held = {*(self.numbers["val"] or ()), *(self.numbers["test"] or ())}

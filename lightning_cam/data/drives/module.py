@@ -7,7 +7,7 @@ longer, and every frame with n // 2 neighbours on both sides is a target.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from lightning_cam.data.core.transforms import ColourJitter
 from lightning_cam.data.drives import cameras
 from lightning_cam.data.drives.dataset import SnippetDataset
 from lightning_cam.data.drives.drive import Drive, image_size, long_clips, snippets
+from lightning_cam.data.drives.leaks import without_leaks
 from lightning_cam.data.drives.reader import SnippetReader
 from lightning_cam.data.drives.transforms import SnippetTransform
 from lightning_cam.data.drives.video_file import read_middle
@@ -29,7 +30,12 @@ from lightning_cam.errors import ConfigError, DataError, UnknownNameError
 
 __all__ = ["Drive", "DriveListing", "SnippetDataModule", "SnippetDataset", "SnippetReader"]
 
-LEFT_OUT = ("missing", "calib", "short")  # kinds of problems with which a drive cannot be used
+LEFT_OUT = (
+    "missing",
+    "calib",
+    "short",
+    "leak",
+)  # kinds of problems with which a drive cannot be used
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,10 @@ class SnippetDataModule(ClipDataModule):
             DataError: there is no such data set.
         """
 
+    def asked_twice(self) -> Collection[str]:
+        """Names of sequences that settings name for several parts, which then share them."""
+        return ()
+
     def camera_of(self, folder: Path) -> NDArray[np.float64]:
         """Intrinsics (3, 3) of the images in a folder, from a calibration file near it.
 
@@ -178,7 +188,10 @@ class SnippetDataModule(ClipDataModule):
                     kept.append(drive)
                 elif problem not in problems:
                     problems.append(problem)
-        return DriveListing(**parts, problems=problems)
+        if list(found.val) == list(found.test):  # one part for both
+            parts["val"] = parts["test"]
+        parts, leaks = without_leaks(parts, self.asked_twice())
+        return DriveListing(**parts, problems=[*problems, *leaks])
 
     def checked(self, drive: Drive) -> tuple[Drive, Problem | None]:
         """The drive with the size of its images, and why it cannot be used."""

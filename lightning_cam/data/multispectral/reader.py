@@ -45,7 +45,12 @@ class SpectralReader(ClipReader):
     ir_range: tuple[float, float] | None = None
     registration: str | None = None
 
-    def read(self, path: str | Path, select: Callable[[VideoInfo], ArrayLike]) -> VideoFrames:
+    def read(
+        self,
+        path: str | Path,
+        select: Callable[[VideoInfo], ArrayLike],
+        each: Callable[[Pixels], Pixels] | None = None,
+    ) -> VideoFrames:
         """Frames of a sequence (n, h, w, C).
 
         Raises:
@@ -53,10 +58,10 @@ class SpectralReader(ClipReader):
             DataError: there is no sequence of the other spectrum to be fused with.
         """
         if self.fused:
-            return self._fuse(Path(path), select)
+            return self._fuse(Path(path), select, each)
         if self.shows(Path(path)) != "ir":
-            return super().read(path, select)
-        frames, indices, info = self._infrared(path, select)
+            return super().read(path, select, each)
+        frames, indices, info = self._infrared(path, select, each)
         return VideoFrames(frames.repeat(self.transform.channels, -1), indices, info)
 
     def shows(self, path: Path) -> str:
@@ -73,12 +78,22 @@ class SpectralReader(ClipReader):
     def missing(self, clip: Clip, error: str) -> SampleDict:
         return {**super().missing(clip, error), "spectrum": self.shows(clip.path)}
 
-    def _infrared(self, path: str | Path, select: Callable[[VideoInfo], ArrayLike]) -> VideoFrames:
+    def _infrared(
+        self,
+        path: str | Path,
+        select: Callable[[VideoInfo], ArrayLike],
+        each: Callable[[Pixels], Pixels] | None = None,
+    ) -> VideoFrames:
         grey = partial(images.grey, limits=self.ir_range)
-        read = read_frames(path, select, reader=self.reader, rate=self.rate, image=grey)
+        read = read_frames(path, select, reader=self.reader, rate=self.rate, image=grey, each=each)
         return read._replace(frames=read.frames[..., :1])  # of a video file, three equal channels
 
-    def _fuse(self, path: Path, select: Callable[[VideoInfo], ArrayLike]) -> VideoFrames:
+    def _fuse(
+        self,
+        path: Path,
+        select: Callable[[VideoInfo], ArrayLike],
+        each: Callable[[Pixels], Pixels] | None,
+    ) -> VideoFrames:
         other = partner(path)
         tv, ir = (path, other) if spectrum_of(path) == "tv" else (other, path)
         frames, indices, info = super().read(tv, select)
@@ -91,11 +106,12 @@ class SpectralReader(ClipReader):
         matrix = self._matrix(tv)
         if matrix is None:
             matrix = match_heights(warm.shape[1:3], (height, width))
-        grid = np.stack([
-            cv2.warpPerspective(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
-            for image in warm[..., 0]
-        ])  # fmt: skip
-        return VideoFrames(np.concatenate([frames, grid[..., None]], axis=-1), indices, info)
+        fused = []
+        for image, heat in zip(frames, warm[..., 0], strict=True):
+            grid = cv2.warpPerspective(heat, matrix, (width, height), flags=cv2.INTER_LINEAR)
+            both = np.dstack([image, grid])  # (h, w, 4)
+            fused.append(both if each is None else each(both))
+        return VideoFrames(np.stack(fused), indices, info)
 
     def _matrix(self, tv: Path) -> FloatArray | None:
         """The registration of a sequence's camera, None where there is none at all."""

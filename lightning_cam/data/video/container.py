@@ -5,7 +5,7 @@ The only module that imports decord, after OpenCV: whatever is imported first, t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +31,9 @@ except ImportError:  # no wheel for this platform
 else:
     decord.logging.set_level(decord.logging.QUIET)
 
+Each = Callable[[Pixels], Pixels]  # what is done to a frame (H, W, 3) when it is decoded
+
+_AT_ONCE = 8  # frames that decord decodes before they are resized
 _RANDOM_ACCESS = {"mov", "mp4", "matroska", "webm", "flv"}
 # Formats that name other files or hosts: of a data set only the video itself is read.
 _ELSEWHERE = {
@@ -131,8 +134,14 @@ def _with_times(index: Index, stamps: list[int] | None, count: int) -> Index:
     return replace(index, info=replace(index.info, num_frames=count, fps=fps, times=times), pts=pts)
 
 
-def decode(index: Index, wanted: Indices, reader: str) -> Pixels:
+def decode(index: Index, wanted: Indices, reader: str, each: Each | None = None) -> Pixels:
     """These frames, in ascending order and no frame twice. (T, H, W, 3) RGB
+
+    Args:
+        index: of the file.
+        wanted: frames, ascending.
+        reader: "decord", where it reads the file right; all else is PyAV.
+        each: is done to every frame.
 
     Raises:
         OutOfStepError: the file does not hold what its index says; `recount` it.
@@ -140,15 +149,15 @@ def decode(index: Index, wanted: Indices, reader: str) -> Pixels:
     frames = None
     if reader == "decord" and index.seekable and index.plain:
         try:
-            frames = _decode_decord(index, wanted)
+            frames = _decode_decord(index, wanted, each)
         except (decord.DECORDError, RuntimeError, IndexError, StopIteration) as error:
             raise VideoReadError(
                 index.info.path, f"decord fails on it; set the reader to pyav, or {_REENCODE}"
             ) from error
-    return _decode_pyav(index, wanted) if frames is None else frames
+    return _decode_pyav(index, wanted, each) if frames is None else frames
 
 
-def _decode_decord(index: Index, wanted: Indices) -> Pixels | None:
+def _decode_decord(index: Index, wanted: Indices, each: Each | None) -> Pixels | None:
     """Frames by decord; None where it counts or times frames otherwise than the index."""
     info = index.info
     video = decord.VideoReader(ffmpeg_name(info.path), num_threads=1)
@@ -157,14 +166,18 @@ def _decode_decord(index: Index, wanted: Indices) -> Pixels | None:
     times = video.get_frame_timestamp(np.arange(info.num_frames))[:, 0]
     if not np.allclose(times, info.times, rtol=0, atol=0.25 / info.fps if info.fps > 0 else 1):
         return None
-    frames = video.get_batch(wanted).asnumpy()
-    return frames if frames.shape[1:] == (info.height, info.width, 3) else None
+    if tuple(video[int(wanted[0])].shape) != (info.height, info.width, 3):
+        return None
+    if each is None:
+        return video.get_batch(wanted).asnumpy()
+    parts = np.split(wanted, range(_AT_ONCE, len(wanted), _AT_ONCE))
+    return np.stack([each(image) for part in parts for image in video.get_batch(part).asnumpy()])
 
 
-def _decode_pyav(index: Index, wanted: Indices) -> Pixels:
+def _decode_pyav(index: Index, wanted: Indices, each: Each | None) -> Pixels:
     """Frames by PyAV: from the key frame before each where the file allows, else in order."""
     info = index.info
-    pixels = np.empty((len(wanted), info.height, info.width, 3), np.uint8)
+    pixels: Pixels | None = None
     with _opened(info.path) as (container, stream):
         decoded, position = container.decode(stream), -1
         for row, number in enumerate(wanted):
@@ -177,7 +190,12 @@ def _decode_pyav(index: Index, wanted: Indices) -> Pixels:
             position = int(number)
             if (frame.height, frame.width) != index.upright.coded:
                 raise VideoReadError(info.path, f"its frames change size midway; {_REENCODE}")
-            pixels[row] = index.upright.show(frame.to_ndarray(format="rgb24"))
+            image = index.upright.show(frame.to_ndarray(format="rgb24"))
+            image = image if each is None else each(image)
+            if pixels is None:
+                pixels = np.empty((len(wanted), *image.shape), np.uint8)
+            pixels[row] = image
+    assert pixels is not None  # some frame is wanted
     return pixels
 
 

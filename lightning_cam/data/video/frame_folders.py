@@ -2,9 +2,10 @@
 
     video/00001.jpg 00002.jpg ...      video/frame_0000000001.jpg ...      video/0000.png ...
 
-The last number in a name is the frame's place in time. Only the order and the gaps count, so it
-does not matter where numbering begins; a missing number is a gap in time and does not shift what
-follows. A folder has no clock: its rate must come from who reads it.
+The last number in a name is the frame's place in time, decimals by their value: the whole rule is
+in `frame_names`. Only the order and the gaps count, so it does not matter where numbering begins; a
+missing number is a gap in time and does not shift what follows. A folder has no clock: its rate
+must come from who reads it, as numbers per second (1 where the names are seconds).
 
 Images are decoded by OpenCV to what a viewer shows: turned as EXIF says (like rotated videos),
 colour from grey by three equal channels, transparency dropped. Sixteen bits are refused rather
@@ -17,7 +18,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import re
 import struct
 import warnings
 from collections.abc import Callable, Sequence
@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lightning_cam.data.video.frame_names import Name, in_order, numbered_name
 from lightning_cam.data.video.info import (
     IMAGE_FOLDER,
     MOST_PIXELS,
@@ -46,9 +47,6 @@ Decode = Callable[[Path, str], Pixels]  # folder and name to (H, W, 3) BGR or (H
 
 _UNLIKE = 8  # levels by which the channels of a grey JPEG may differ
 
-_NUMBERED = re.compile(
-    r".*?([0-9]+)[^0-9]*\.(?:bmp|jpe?g|pgm|png|ppm|tiff?|webp)", re.IGNORECASE | re.DOTALL
-)
 # First bytes: where pixels begin and what ends the file. Some decoders pad with grey what is cut.
 _MARKS = {
     b"\xff\xd8": (b"\xff\xda", b"\xff\xd9"),  # JPEG: start of scan, end of image
@@ -65,44 +63,54 @@ class Folder:
     first: Pixels  # (H, W, C), which tells the size
     image: Decode
 
-    def decode(self, wanted: Indices) -> Pixels:
-        """The images at these positions and no others. (T, H, W, 3) RGB or (T, H, W, 1)"""
+    def decode(self, wanted: Indices, each: Callable[[Pixels], Pixels] | None = None) -> Pixels:
+        """The images at these positions and no others. (T, H, W, 3) RGB or (T, H, W, 1)
+
+        Args:
+            wanted: positions.
+            each: is done to every image.
+        """
         folder = Path(self.info.path)
-        pixels = np.empty((len(wanted), *self.first.shape), np.uint8)
-        for row, number in zip(pixels, wanted, strict=True):
+        pixels: Pixels | None = None
+        for at, number in enumerate(wanted):
             name = self.names[number]
             image = self.first if number == 0 else self.image(folder, name)
-            if image.shape != row.shape:
-                (height, width), (h, w) = row.shape[:2], image.shape[:2]
+            if image.shape != self.first.shape:
+                (height, width), (h, w) = self.first.shape[:2], image.shape[:2]
                 raise VideoReadError(
                     self.info.path,
                     f"its image {name} is {w}x{h}, its first {width}x{height}; bring them to one "
                     "size or into folders of their own",
                 )
+            shown = image
             if image.shape[-1] == 3:
-                cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=row)
-            else:
-                row[:] = image
+                shown = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+            shown = shown if each is None else each(shown)
+            if pixels is None:
+                pixels = np.empty((len(wanted), *shown.shape), np.uint8)
+            pixels[at] = shown
+        assert pixels is not None  # some image is wanted
         return pixels
 
 
 def is_frame_folder(path: str | Path) -> bool:
     """Whether this is a folder that directly holds numbered images and no video files."""
     try:
-        numbered, videos = _listed(path)
+        found, videos = _listed(path)
     except OSError:
         return False
-    return bool(numbered) and not videos
+    return bool(found) and not videos
 
 
 def numbers_missing(path: str | Path) -> int:
     """How many images a folder lacks by its numbering, which begins at 0 or 1; 0 if none.
 
-    Numbers at equal distances (every fifth frame) lack nothing between them, and a single image
-    tells nothing.
+    Numbers at equal distances (every fifth frame) lack nothing between them, a single image tells
+    nothing, nor do decimals, which are times.
     """
-    numbers = [number for number, _ in _listed(path)[0]]
-    if len(numbers) < 2:
+    order = in_order(_listed(path)[0])
+    numbers = [number for number, _ in order.numbers]
+    if len(numbers) < 2 or order.unit > 1:
         return 0
     gaps = [following - number for number, following in pairwise(numbers)]
     step = math.gcd(*gaps) if len(gaps) > 1 else 1
@@ -110,12 +118,22 @@ def numbers_missing(path: str | Path) -> int:
     return (before + numbers[-1] - numbers[0]) // step + 1 - len(numbers)
 
 
+def order_in_doubt(path: str | Path) -> str:
+    """Why the images of a folder may be meant in another order, in words; "" if they are not."""
+    return in_order(_listed(path)[0]).doubt
+
+
 def numbered(path: str | Path) -> list[tuple[int, str]]:
-    """Numbers and names of the images of a folder in order; none where there is no folder."""
+    """Numbers and names of the images of a folder in order; none where there is no folder.
+
+    Decimals count in units of their last digit, of the longest in the folder.
+    """
     try:
-        return _listed(path)[0]
+        order = in_order(_listed(path)[0])
     except OSError:
         return []
+    _warn_of(path, order.doubt)
+    return order.numbers
 
 
 def names(path: str | Path) -> list[str]:
@@ -132,48 +150,65 @@ def scan_frame_folder(path: str | Path, rate: float | None, image: Decode | None
         image: decodes one; None for `colour`.
     """
     image = image or colour
-    numbered, videos = _listed(path)
+    found, videos = _listed(path)
     if videos:
         raise VideoReadError(path, f"it is a folder of videos ({min(videos)} ...); give one video")
-    if not numbered:
+    if not found:
         raise VideoReadError(
             path,
             "it is a folder without numbered images (00001.jpg, ...); give a video file or a "
             "folder of such images",
         )
+    numbered, unit, doubt = in_order(found)
     for (number, name), (following, other) in pairwise(numbered):
         if number == following:
+            pad = ", or pad what counts (1.09, 1.10)" if unit > 1 else ""
             raise VideoReadError(
-                path, f"its images {name} and {other} have the same number; keep one of each"
+                path, f"its images {name} and {other} have the same number; keep one of each{pad}"
             )
+    _warn_of(path, doubt)
     # Whole numbers of any length: subtracted before they become floats.
     numbers, names = [number - numbered[0][0] for number, _ in numbered], [n for _, n in numbered]
     first = image(Path(path), names[0])
+    a_second = unit * (rate or 1.0)
+    fps = np.nan if rate is None else rate
+    if rate is not None and len(names) > 1:
+        fps = a_second * (len(names) - 1) / numbers[-1]
     info = VideoInfo(
         path=str(path),
         num_frames=len(names),
-        fps=np.nan if rate is None else rate * max(len(names) - 1, 1) / max(numbers[-1], 1),
+        fps=fps,
         height=first.shape[0],
         width=first.shape[1],
-        times=np.array(numbers, np.float64) / (rate or 1.0),
+        times=np.array(numbers, np.float64) / a_second,
         container=IMAGE_FOLDER,
     )
     return Folder(info, names, first, image)
 
 
-def _listed(folder: str | Path) -> tuple[list[tuple[int, str]], list[str]]:
-    """Numbered images directly in a folder, in order, and video files, by one look at it."""
-    numbered, videos = [], []
+def _listed(folder: str | Path) -> tuple[list[Name], list[str]]:
+    """Numbered images directly in a folder, in no order, and video files, by one look at it."""
+    found, videos = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
             # Hidden: .DS_Store, and ._00001.jpg which macOS leaves beside an image.
             if entry.name.startswith(".") or entry.is_dir():
                 continue
-            if match := _NUMBERED.fullmatch(entry.name):
-                numbered.append((int(match[1]), entry.name))
+            if name := numbered_name(entry.name):
+                found.append(name)
             elif entry.name.lower().endswith(VIDEO_SUFFIXES):
                 videos.append(entry.name)
-    return sorted(numbered), videos
+    return found, videos
+
+
+def _warn_of(folder: str | Path, doubt: str) -> None:
+    """Say what leaves the order of a folder's images open, if anything does."""
+    if doubt:
+        warnings.warn(
+            f"the order of the images in {str(folder)!r} is open: {doubt}; if it is another, "
+            "rename them (00001.png, 00002.png, ...)",
+            stacklevel=3,
+        )
 
 
 def colour(folder: Path, name: str) -> Pixels:

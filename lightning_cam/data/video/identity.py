@@ -1,21 +1,25 @@
 """When two paths are one video, and every video below folders once.
 
 One rule for all data sets: a video is its file on disk, or folder of images, whatever links lead to
-it; a copy is a file of the same name and the same bytes.
+it; a copy is a file of the same name and the same bytes, or a folder of such images.
 """
 
 from __future__ import annotations
 
 import filecmp
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
+from lightning_cam.data.video import frame_folders as images
 from lightning_cam.data.video.frame_folders import is_frame_folder
+
+T = TypeVar("T")
 
 Identity = tuple[int, int] | str  # device and file number, or a path that leads nowhere
 _SYSTEM_FILES = ("Thumbs.db",)
+_READ = 16  # images of a folder whose bytes are compared
 
 
 class Entries(NamedTuple):
@@ -34,16 +38,83 @@ def identity(path: Path) -> Identity:
     return found.st_dev, found.st_ino
 
 
+class Copies(Generic[T]):
+    """Finds of videos that come one after another those that are copies of earlier ones.
+
+    Nothing is looked into as long as no two videos have the same name.
+    """
+
+    def __init__(self) -> None:
+        self._alone: dict[str, tuple[Path, T] | None] = {}  # by name; None: looked into
+        self._looks: dict[tuple[object, ...], list[tuple[Path, T]]] = {}
+
+    def find(self, path: Path) -> T | None:
+        """What was told of an earlier video that this one is a copy of; None if there is none."""
+        if path.name not in self._alone:
+            return None
+        if first := self._alone[path.name]:
+            self._alone[path.name] = None
+            self._looks.setdefault(_look(first[0]), []).append(first)
+        alike = self._looks.get(_look(path), ())
+        return next((told for other, told in alike if is_copy(path, other)), None)
+
+    def add(self, path: Path, told: T) -> None:
+        """Remember a video, and what to tell of it."""
+        if path.name in self._alone:
+            self._looks.setdefault(_look(path), []).append((path, told))
+        else:
+            self._alone[path.name] = (path, told)
+
+
+def _look(path: Path) -> tuple[object, ...]:
+    """What copies have in common, cheap to tell."""
+    try:
+        if not path.is_dir():
+            return path.name, path.stat().st_size
+        names = images.names(path)
+        return (
+            path.name,
+            len(names),
+            *((names[0], (path / names[0]).stat().st_size) if names else ()),
+        )
+    except OSError:
+        return (path.name,)
+
+
 def is_copy(path: Path, other: Path) -> bool:
-    """Whether two files have the same name and the same bytes."""
+    """Whether two files have the same name and bytes, or two folders the same name and images."""
+    if path.name != other.name:
+        return False
+    if path.is_dir() and other.is_dir():
+        names = images.names(path)
+        return names == images.names(other) and same_images(path, other, names)
+    return path.is_file() and other.is_file() and _same_bytes(path, other)
+
+
+def same_images(folder: Path, other: Path, names: Sequence[str]) -> bool:
+    """Whether the images of these names are the same in two folders, links to each other or copies.
+
+    All have to be of the same size, and the bytes of some, evenly spread, are compared.
+    """
+    spread = [names[n * len(names) // _READ] for n in range(_READ)] if len(names) > _READ else names
+    try:
+        return (
+            bool(names)
+            and all(
+                (folder / name).stat().st_size == (other / name).stat().st_size
+                for name in (*spread, *names)  # those first that tell most
+            )
+            and all(_same_bytes(folder / name, other / name) for name in spread)
+        )
+    except OSError:
+        return False
+
+
+def _same_bytes(path: Path, other: Path) -> bool:
     try:
         size = path.stat().st_size
-        return (
-            path.name == other.name
-            and path.is_file()
-            and other.is_file()
-            and 0 < size == other.stat().st_size
-            and filecmp.cmp(path, other, shallow=False)
+        return 0 < size == other.stat().st_size and (
+            path.samefile(other) or filecmp.cmp(path, other, shallow=False)
         )
     except OSError:
         return False

@@ -124,6 +124,7 @@ def read_frames(
     reader: str = "auto",
     rate: float | None = None,
     image: images.Decode | None = None,
+    each: Callable[[Pixels], Pixels] | None = None,
 ) -> VideoFrames:
     """Read the frames that `select` picks once the video's length and times are known.
 
@@ -134,6 +135,8 @@ def read_frames(
         reader: as in `read_clip`.
         rate: as in `read_clip`; without it the times of a folder count its numbers.
         image: how images of a folder are decoded, `images.colour` or `images.grey`.
+        each: is done to every frame (H, W, C) when it is decoded, for example resizing: the frames
+            as they are in the file are never all in memory.
 
     Returns:
         frames, their source indices, and the `VideoInfo`.
@@ -149,13 +152,14 @@ def read_frames(
     with _named(path, rate):
         if Path(path).is_dir():
             folder = images.scan_frame_folder(path, rate, image)
-            return _read(folder.info, select, folder.decode)
+            return _read(folder.info, select, partial(folder.decode, each=each))
         index = container.scan_packets(path)
+        decode = partial(container.decode, reader=reader, each=each)
         try:
-            return _read(index.info, select, partial(container.decode, index, reader=reader))
+            return _read(index.info, select, partial(decode, index))
         except container.OutOfStepError:
             index = container.recount(index)
-            return _read(index.info, select, partial(container.decode, index, reader=reader))
+            return _read(index.info, select, partial(decode, index))
 
 
 def check_reader(reader: str) -> None:

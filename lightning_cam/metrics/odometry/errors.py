@@ -116,8 +116,8 @@ class TrajectoryErrors(Metric):
 
     `compute` returns float32 scalars, means over sequences after alignment: `rmse` of the positions
     in metres, `t_rel` in per cent and `r_rel` in degrees per 100 m (`kitti_errors`; NaN where all
-    sequences are too short); and in all sequences together `frames`, how many were measured, and
-    `left_out`, how many motions were not.
+    sequences are too short); and in all sequences together `frames`, how many were measured,
+    `left_out`, how many motions were not, and `broken`, how many of these were not finite.
 
     Args:
         mode: how predictions are laid over the truth, see `align_trajectories`.
@@ -178,7 +178,7 @@ class TrajectoryErrors(Metric):
         table = torch.stack(values) if values else self._empty()[:, :3]
         rmse, t_rel, r_rel = table.nanmean(0).float()
         frames = sum(len(truth) for _, truth in measured.values())
-        counts = {"frames": frames, "left_out": left_out}
+        counts = {"frames": frames, "left_out": left_out, "broken": int(self.broken)}
         return {"rmse": rmse, "t_rel": t_rel, "r_rel": r_rel} | {
             name: rmse.new_tensor(float(count)) for name, count in counts.items()
         }

@@ -135,6 +135,13 @@ class VideoClassification(L.LightningModule):
         """The network, unwrapped."""
         return unwrap(self.model)
 
+    @property
+    def metric_names(self) -> list[str]:
+        """What training and validation may log; a class without clips has no accuracy."""
+        shares = [f"val/acc/{name}" for name in self.classes]
+        whole = ["train/loss", "train/acc", "val/loss", "val/acc", "val/top5", "val/macro_acc"]
+        return [*whole, *shares]
+
     def _laid_out(self, clip: Tensor) -> Tensor:
         """The clip in the memory layout of the network."""
         return clip.to(memory_format=torch.channels_last_3d) if self.channels_last else clip

@@ -13,10 +13,17 @@ from torch import Tensor, nn
 
 from lightning_cam.geometry import invert
 from lightning_cam.interfaces import Batch
-from lightning_cam.metrics.depth import Crop, DepthErrors
+from lightning_cam.metrics.depth import DEPTH_ERRORS, Crop, DepthErrors
 from lightning_cam.metrics.odometry.errors import SnippetErrors, TrajectoryErrors
 from lightning_cam.metrics.odometry.trajectories import chain
 
+MEASURED = (  # names of what `OdometryScores` computes
+    *(f"depth/{name}" for name in (*DEPTH_ERRORS, "constant/abs_rel", "images", "unscored")),
+    *(f"pose/{name}" for name in ("ate", "ate_std", "re", "re_std", "zero/ate", "snippets",
+                                  "unscored")),
+    *(f"trajectory/{name}" for name in ("rmse", "t_rel", "r_rel", "frames", "left_out", "broken")),
+)  # fmt: skip
+_COUNTS = ("images", "snippets", "frames", "unscored", "left_out", "broken")
 _SNIPPET = 5  # frames, as published, whatever the network's own snippet
 _EXAMPLES = 6  # depth images an epoch
 
@@ -55,6 +62,7 @@ class OdometryScores(nn.Module):
         self.depth = DepthErrors(cap=depth_cap, crop=depth_crop)
         self.snippets = SnippetErrors()
         self.whole = TrajectoryErrors()
+        self.lost = ""  # what the last `compute` could not score, in words
         self.names: dict[int, str] = {}  # of sequences
         self.examples: list[Example] = []  # spread evenly over the clips
         self._clips, self._every = 0, 1
@@ -122,7 +130,11 @@ class OdometryScores(nn.Module):
         self.examples.append(Example(name, frame, depth[n, s].float().cpu(), known))
 
     def compute(self) -> dict[str, Tensor]:
-        """What is known, over all ranks; metrics without ground truth are left out."""
+        """What is known, over all ranks; metrics without ground truth are left out.
+
+        Errors are NaN where any image or snippet was predicted as what is no depth or motion, for a
+        mean over the rest would reward a network for failing; `lost` then says how many.
+        """
         found: dict[str, Tensor] = {}
         with warnings.catch_warnings():
             # Data need not have truth, nor every rank a clip that has some.
@@ -135,6 +147,20 @@ class OdometryScores(nn.Module):
             found |= {f"pose/{name}": value for name, value in snippets.items()}
         if whole["frames"]:
             found |= {f"trajectory/{k}": v for k, v in whole.items() if not v.isnan()}
+        counts = {
+            "images have a depth that is not positive and finite": depth["unscored"],
+            "snippets have motions that are not finite": snippets["unscored"],
+            "motions are not finite": whole["broken"],
+        }
+        said = [f"{int(count)} {what}" for what, count in counts.items() if count]
+        self.lost = f"{', '.join(said)}; their errors are NaN" if said else ""
+        for kind, bad in zip(("depth", "pose", "trajectory"), counts.values(), strict=True):
+            if bad or (kind == "pose" and whole["broken"]):
+                found |= {
+                    name: value * torch.nan
+                    for name, value in found.items()
+                    if name.startswith(f"{kind}/") and name.rpartition("/")[2] not in _COUNTS
+                }
         return found
 
     def _chained(self) -> dict[str, Tensor]:

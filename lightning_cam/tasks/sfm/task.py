@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,7 +25,7 @@ from lightning_cam.metrics.depth import Crop
 from lightning_cam.models.sfm import SfMLearner, Views
 from lightning_cam.tasks.epoch_images import draws_images, never_fatal
 from lightning_cam.tasks.schedules import scheduled, trainable
-from lightning_cam.tasks.sfm.evaluation import OdometryScores
+from lightning_cam.tasks.sfm.evaluation import MEASURED, OdometryScores
 from lightning_cam.tasks.sfm.images import Extras, draw_extras, save_images
 from lightning_cam.tasks.sfm.outputs import column_names, column_values
 from lightning_cam.tasks.sfm.view_synthesis import Losses, Snippets, ViewSynthesis, warp_sources
@@ -102,6 +103,15 @@ class StructureFromMotion(L.LightningModule):
         """The two networks, unwrapped."""
         return cast(SfMLearner, unwrap(self.model))
 
+    @property
+    def metric_names(self) -> list[str]:
+        """What training and validation may log; errors of depth and motion where they are known."""
+        losses = ["loss", "view_synthesis"]
+        return [
+            *(f"train/{name}" for name in (*losses, "mask", "smooth", "geometry")),
+            *(f"val/{name}" for name in (*losses, "warp_error", "identity_error", *MEASURED)),
+        ]
+
     def forward(self, clip: Tensor) -> Views:
         """Depth and motion of all targets of clips (B, 3, T, H, W)."""
         return self.model(clip, self.view_synthesis.geometry_weight > 0)
@@ -127,9 +137,18 @@ class StructureFromMotion(L.LightningModule):
         return frames[:, margin : frames.shape[1] - margin]
 
     def losses(self, views: Views, snippets: Snippets) -> Losses:
-        """The terms of the loss for each target; in float32, whatever the networks run in."""
+        """The terms of the loss for each target; in float32, whatever the networks run in.
+
+        They are NaN for a target whose depth or motion is not finite: it sees no pixel of its
+        sources, and of nothing every synthesis is perfect.
+        """
         with torch.autocast(snippets.target.device.type, enabled=False):
-            return self.view_synthesis(_in_float32(views), snippets)
+            losses = self.view_synthesis(_in_float32(views), snippets)
+        finite = _finite(views)
+        return losses._replace(
+            total=losses.total.masked_fill(~finite, torch.nan),
+            view_synthesis=losses.view_synthesis.masked_fill(~finite, torch.nan),
+        )
 
     def on_fit_start(self) -> None:
         if str(self.trainer.precision).endswith("-true") and "32" not in str(
@@ -209,6 +228,8 @@ class StructureFromMotion(L.LightningModule):
 
     def _log_scores(self, stage: str, scores: OdometryScores) -> None:
         found = scores.compute()  # over all ranks
+        if scores.lost and not self.trainer.sanity_checking:
+            warnings.warn(f"{stage}: {scores.lost}", stacklevel=2)
         trajectories, examples = scores.trajectories(), scores.examples
         scores.reset()
         if self.trainer.sanity_checking:
@@ -312,6 +333,12 @@ def _in_float32(views: Views) -> Views:
     )
 
 
+def _finite(views: Views) -> Tensor:
+    """Whether depth and motion of each target are finite, (R,) bool."""
+    outputs = [views.poses, *views.disparities]
+    return torch.stack([of.isfinite().flatten(1).all(1) for of in outputs]).all(0)
+
+
 def _mean(values: Tensor, counted: Tensor) -> Tensor:
     """Mean of those that count, (R,) -> (); 0 where none does."""
-    return (values * counted).sum() / counted.sum().clamp(min=1)
+    return torch.where(counted, values, 0).sum() / counted.sum().clamp(min=1)
