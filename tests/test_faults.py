@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from commands import ROOT, end, node_of, run_here
 from kills import MOMENTS, moments, start_limited
 from preloaded import Process
 
+from lightning_cam import files
 from lightning_cam.explaining.clip_results import result_of_row, result_row
 from lightning_cam.explaining.clip_sources import clips_of_files
 from lightning_cam.explaining.journal import journal_rows
@@ -35,7 +37,7 @@ pytestmark = pytest.mark.attack
 
 METHOD = '''
 """A random map that fails or is stopped at some of its calls, as BREAKS says: {"3": "NAME"}."""
-import json, os, signal, sys, time
+import json, os, shutil, signal, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 import torch
@@ -49,6 +51,8 @@ def odd(): raise Exception("two\\nlines <b>")
 def user(): raise lc.errors.UserError("no such layer; choose another")
 def ctrl_c(): os.kill(os.getpid(), signal.SIGINT); time.sleep(5)
 def slow(): time.sleep(0.3)
+def removes(): shutil.rmtree("out")
+def takes(): Path("out/clip_0.png").unlink()
 def brief(): time.sleep(0.03)
 
 @dataclass(frozen=True)
@@ -323,6 +327,76 @@ def test_a_folder_that_cannot_be_made(here: Here, out: str) -> None:
     assert done.returncode == 2
     line = one_line(done.stderr)
     assert line.startswith("error: cannot ") and "out=DIR" in line
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("removes", "out was removed while it was written"), ("takes", "clip_0.png is missing")],
+)
+def test_results_removed_meanwhile(here: Here, place: Path, fault: str, said: str) -> None:
+    """The folder, or a picture of a finished clip, is removed while others are explained."""
+    options = ("video=videos", "explain=breaks", "out=out")
+    for n in range(3, 8):
+        (place / "videos" / f"clip_{n}.mp4").unlink()
+    done = here(*options, breaks={"2": fault})
+    assert done.returncode == 2
+    line = one_line(done.stderr)
+    assert said in line and "; the same command " in line
+    done = here(*options)
+    assert done.returncode == 0, done.stderr
+    assert clips_of(place / "out") == ["clip_0", "clip_1", "clip_2"]
+
+
+@pytest.mark.parametrize(
+    ("video", "out"), [("videos", "videos"), ("videos/clip_0.mp4", "videos"), ("videos", "site")]
+)
+def test_nothing_of_others_is_written_over(here: Here, place: Path, video: str, out: str) -> None:
+    """`out=` is the folder of the videos themselves, of one of them, or has an index.html."""
+    (place / "site").mkdir()
+    (place / "site" / "index.html").write_text("mine")
+    before = {path: path.read_bytes() for path in place.glob("[vs]i*/*")}
+    done = here(f"video={video}", "explain=breaks", f"out={out}")
+    assert done.returncode == 2
+    assert "is there already and not of an earlier explanation" in one_line(done.stderr)
+    assert {path: path.read_bytes() for path in place.glob("[vs]i*/*")} == before
+
+
+@pytest.mark.slow
+def test_a_write_that_fails(
+    here: Here, place: Path, monkeypatch: pytest.MonkeyPatch, record_property: Any
+) -> None:
+    """The disk is full or broken when any one file is begun: one line, and to the byte after."""
+    record_property("tried", MOMENTS)
+    options = ("video=videos", "explain=breaks")
+    for n in range(2, 8):
+        (place / "videos" / f"clip_{n}.mp4").unlink()
+    begun, fails, code = 0, 0, errno.ENOSPC
+    begin_file = files._new_part
+
+    def failing(path: Path) -> Any:
+        nonlocal begun
+        begun += 1
+        if begun == fails:
+            raise OSError(code, os.strerror(code))
+        return begin_file(path)
+
+    monkeypatch.setattr(files, "_new_part", failing)
+    assert here(*options, "out=whole").returncode == 0
+    count, chosen = begun, moments()
+    assert count > 10
+    for attempt in range(MOMENTS):
+        begun, fails = 0, chosen.randint(1, count)
+        code = (errno.ENOSPC, errno.EIO, errno.EROFS)[attempt % 3]
+        print(f"file {fails} of {count}: {os.strerror(code)}")
+        done = here(*options, f"out=out_{attempt}")
+        assert done.returncode == 2 and os.strerror(code) in one_line(done.stderr)
+        fails = 0
+        done = here(*options, f"out=out_{attempt}")
+        assert done.returncode == 0, done.stderr
+        for name in ("scores.csv", "relevance.csv"):
+            made = place / f"out_{attempt}" / name
+            assert made.read_bytes() == (place / "whole" / name).read_bytes()
+        assert len(clips_of(place / f"out_{attempt}")) == 2
 
 
 # --- in processes of their own ------------------------------------------------------------------

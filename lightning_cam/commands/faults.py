@@ -14,7 +14,7 @@ _WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? .*(killed by signal|exite
 # Of torch's allocator, of C++, OpenCV and threads: none has a type of its own.
 _MEMORY = re.compile(
     r"can't allocate memory|[Cc]annot allocate memory|bad_alloc|Insufficient memory|"
-    r"can't start new thread"
+    r"can't start new thread|failed to map segment"
 )
 
 
@@ -34,9 +34,9 @@ def fault(error: BaseException) -> str:
     if number in _FILES or "Too many open files" in said:
         return "too many files are open; raise the limit, as with ulimit -n 4096"
     if isinstance(error, OSError) and number in (*_FULL, *_REFUSED):
-        what = error.filename or "the run's files"
         remedy = "free some space there" if number in _FULL else "see that it can be used"
-        return f"cannot use {what}: {error.strerror}; {remedy}"
+        what = "write" if error.filename is None else f"use {error.filename}"
+        return f"cannot {what}: {error.strerror}; {remedy}"
     if _WORKER.search(said):
         return (
             "a loader process was killed, as the system does when memory is full; set fewer, or "
