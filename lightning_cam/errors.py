@@ -163,8 +163,10 @@ def quoted(key: str, value: str | Path) -> str:
     value = str(value)
     if re.fullmatch(r"[\w./@+~-]+", value, re.ASCII):
         return f"{key}={value}"
-    escaped = value.replace('"', '\\"').replace("'", "'\\''")
-    return f"'{key}=\"{escaped}\"'"
+    word = '{}="{}"'.format(key, value.replace('"', '\\"'))
+    if not word.isprintable():  # bytes that are not UTF-8, or all others in an ASCII locale
+        return shell_word(word)
+    return "'{}'".format(word.replace("'", "'\\''"))
 
 
 def shell_word(word: str) -> str:

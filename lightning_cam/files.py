@@ -103,7 +103,9 @@ def cannot_write(path: Path, error: OSError) -> WriteError:
 
 
 def _cannot(what: str, path: Path, error: OSError, setting: str = "") -> WriteError:
-    if error.errno in _FULL:
+    if error.errno == errno.ENOSPC and _no_more_files(path):
+        remedy = "remove some files there: it can hold no more of them, however small"
+    elif error.errno in _FULL:
         remedy = "free some space there"
     elif error.errno == errno.ENAMETOOLONG:
         remedy = "choose a shorter name"
@@ -111,6 +113,15 @@ def _cannot(what: str, path: Path, error: OSError, setting: str = "") -> WriteEr
         remedy = "choose a place that can be written to"
     remedy += f", {setting}" if setting else ""
     return WriteError(f"cannot {what} {path}: {error.strerror or error}; {remedy}")
+
+
+def _no_more_files(path: Path) -> bool:
+    """Whether a file system has no inodes left, while it may have space."""
+    try:
+        state = os.statvfs(next(folder for folder in path.parents if folder.exists()))
+    except (OSError, StopIteration):
+        return False
+    return state.f_files > 0 and state.f_favail == 0
 
 
 def write_bytes(path: str | Path, data: bytes, *, sync: bool = False) -> Path:

@@ -1,20 +1,24 @@
 """`make attack`: run what attacks the program, and write what held to docs/reliability.md.
 
-An attack is a test marked `attack`; the first line of its docstring says what was tried, and each
-case counts. What skips (for want of rights, a library, real videos) was not tried.
+An attack is a test marked `attack`; the first line of its docstring says what was tried, which
+`tests/conftest.py` notes in whichever process the test runs. Each case counts, as does each moment
+of a test that kills. What skips (for want of rights, a library, real videos) was not tried.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
+MOMENTS = "20"  # at which a test that kills does so
 START, END = "<!-- attacks -->", "<!-- end of attacks -->"
 
 
@@ -22,27 +26,15 @@ class Tally:
     """Counts, for each attack, how many cases were tried and how many held."""
 
     def __init__(self) -> None:
-        self.said: dict[str, str] = {}  # node id -> what was tried
         self.found: dict[str, Counter[str]] = {}
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Note what each attack says of itself."""
-        for item in items:
-            self.said[item.nodeid] = said_of(item)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a case once, when it has run, was skipped, or could not be set up."""
         if report.when != "call" and report.passed:
             return
-        counts = self.found.setdefault(self.said[report.nodeid], Counter())
-        counts[report.outcome] += 1
-
-
-def said_of(item: pytest.Item) -> str:
-    """What an attack tries: the first line of its docstring, else its name in words."""
-    text = (getattr(item, "obj", None) and item.obj.__doc__) or ""
-    first = text.strip().partition("\n")[0].rstrip(".")
-    return first or item.name.partition("[")[0].removeprefix("test_").replace("_", " ")
+        noted: dict[str, Any] = dict(report.user_properties)
+        counts = self.found.setdefault(noted.get("attack", report.nodeid), Counter())
+        counts[report.outcome] += noted.get("tried", 1)
 
 
 def table(found: dict[str, Counter[str]]) -> Iterator[str]:
@@ -63,6 +55,7 @@ def _row(said: str, counts: Counter[str]) -> str:
 
 def main() -> int:
     """Run the attacks; the exit code is pytest's."""
+    os.environ.setdefault("ATTACKS", MOMENTS)
     tally = Tally()
     code = pytest.main(["-m", "attack", "-q", str(ROOT / "tests"), *sys.argv[1:]], plugins=[tally])
     head, _, rest = PAGE.read_text(encoding="utf-8").partition(START)

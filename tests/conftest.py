@@ -32,3 +32,16 @@ def real() -> Path:
     if not REAL.is_dir():
         pytest.skip(f"real videos are not at {REAL} (set LIGHTNING_CAM_REAL)")
     return REAL
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Note what an attack says of itself, for the table of `make attack`."""
+    if item.get_closest_marker("attack"):
+        item.user_properties.append(("attack", said_of(item)))
+
+
+def said_of(item: pytest.Item) -> str:
+    """What a test tries: the first line of its docstring, else its name in words."""
+    text = (getattr(item, "obj", None) and item.obj.__doc__) or ""
+    first = text.strip().partition("\n")[0].rstrip(".")
+    return first or item.name.partition("[")[0].removeprefix("test_").replace("_", " ")

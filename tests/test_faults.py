@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import re
@@ -20,8 +21,11 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 import torch
-from commands import ENVIRONMENT, ROOT, node_of, run_here
+from commands import ROOT, end, node_of, run_here
+from kills import MOMENTS, moments, start_limited
+from preloaded import Process
 
+from lightning_cam import files
 from lightning_cam.explaining.clip_results import result_of_row, result_row
 from lightning_cam.explaining.clip_sources import clips_of_files
 from lightning_cam.explaining.journal import journal_rows
@@ -33,7 +37,7 @@ pytestmark = pytest.mark.attack
 
 METHOD = '''
 """A random map that fails or is stopped at some of its calls, as BREAKS says: {"3": "NAME"}."""
-import json, os, signal, sys, time
+import json, os, shutil, signal, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 import torch
@@ -47,6 +51,8 @@ def odd(): raise Exception("two\\nlines <b>")
 def user(): raise lc.errors.UserError("no such layer; choose another")
 def ctrl_c(): os.kill(os.getpid(), signal.SIGINT); time.sleep(5)
 def slow(): time.sleep(0.3)
+def removes(): shutil.rmtree("out")
+def takes(): Path("out/clip_0.png").unlink()
 def brief(): time.sleep(0.03)
 
 @dataclass(frozen=True)
@@ -323,114 +329,130 @@ def test_a_folder_that_cannot_be_made(here: Here, out: str) -> None:
     assert line.startswith("error: cannot ") and "out=DIR" in line
 
 
-# --- in processes of their own ------------------------------------------------------------------
-
-SERVER = """
-import json, os, resource, runpy, sys, traceback
-import torch
-import lightning_cam.commands.run_explain
-import lightning_cam.explaining.explain_run as run
-
-def child(job):
-    os.chdir(job["cwd"])
-    os.environ["BREAKS"] = job["breaks"]
-    for number, name in ((1, "out.txt"), (2, "err.txt")):
-        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    if job["file"]:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (job["file"], job["file"]))
-    if job["memory"]:
-        real = run.process_clip
-        def limited(*given):
-            used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (used + job["memory"], -1))
-            return real(*given)
-        run.process_clip = limited
-    sys.argv = job["words"]
-    try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
-        code = 0
-    except SystemExit as leaving:
-        code = leaving.code or 0
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-for line in sys.stdin:
-    pid = os.fork()
-    if not pid:
-        child(json.loads(line))
-    print(pid, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-"""
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("removes", "out was removed while it was written"), ("takes", "clip_0.png is missing")],
+)
+def test_results_removed_meanwhile(here: Here, place: Path, fault: str, said: str) -> None:
+    """The folder, or a picture of a finished clip, is removed while others are explained."""
+    options = ("video=videos", "explain=breaks", "out=out")
+    for n in range(3, 8):
+        (place / "videos" / f"clip_{n}.mp4").unlink()
+    done = here(*options, breaks={"2": fault})
+    assert done.returncode == 2
+    line = one_line(done.stderr)
+    assert said in line and "; the same command " in line
+    done = here(*options)
+    assert done.returncode == 0, done.stderr
+    assert clips_of(place / "out") == ["clip_0", "clip_1", "clip_2"]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[subprocess.Popen[str]]:
-    """A process that has loaded torch and starts explain.py in copies of itself."""
-    command = [sys.executable, "-c", SERVER]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
-    ) as process:
-        yield process
-        process.stdin.close()  # type: ignore[union-attr]
-
-
-class Forked:
-    """explain.py in a process that can be sent signals and given limits."""
-
-    def __init__(
-        self, server: Any, cwd: Path, *options: str, breaks: str = "{}", file: int = 0,
-        memory: int = 0,
-    ) -> None:  # fmt: skip
-        words = [str(ROOT / "explain.py"), *COMMON, *options]
-        limits = {"file": file, "memory": memory}
-        job = {"cwd": str(cwd), "words": words, "breaks": breaks, **limits}
-        self.cwd, self.server = cwd, server
-        self.calls = self._calls()
-        server.stdin.write(json.dumps(job) + "\n")
-        server.stdin.flush()
-        self.pid = int(server.stdout.readline())
-
-    def _calls(self) -> int:
-        calls = self.cwd / "calls.txt"
-        return calls.stat().st_size if calls.exists() else 0
-
-    def wait_for_calls(self, count: int) -> None:
-        """Until the method has been called so often, or for ten seconds."""
-        end = time.monotonic() + 10
-        while self._calls() < self.calls + count and time.monotonic() < end:
-            time.sleep(0.01)
-
-    def end(self) -> tuple[int, str, str]:
-        code = int(self.server.stdout.readline())
-        return code, *((self.cwd / f"{name}.txt").read_text() for name in ("out", "err"))
+@pytest.mark.parametrize(
+    ("video", "out"), [("videos", "videos"), ("videos/clip_0.mp4", "videos"), ("videos", "site")]
+)
+def test_nothing_of_others_is_written_over(here: Here, place: Path, video: str, out: str) -> None:
+    """`out=` is the folder of the videos themselves, of one of them, or has an index.html."""
+    (place / "site").mkdir()
+    (place / "site" / "index.html").write_text("mine")
+    before = {path: path.read_bytes() for path in place.glob("[vs]i*/*")}
+    done = here(f"video={video}", "explain=breaks", f"out={out}")
+    assert done.returncode == 2
+    assert "is there already and not of an earlier explanation" in one_line(done.stderr)
+    assert {path: path.read_bytes() for path in place.glob("[vs]i*/*")} == before
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments(place: Path, server: Any) -> None:
-    """SIGKILL at 10 random moments: a page of what is done, and no clip is done twice."""
+def test_a_write_that_fails(
+    here: Here, place: Path, monkeypatch: pytest.MonkeyPatch, record_property: Any
+) -> None:
+    """The disk is full or broken when any one file is begun: one line, and to the byte after."""
+    record_property("tried", MOMENTS)
+    options = ("video=videos", "explain=breaks")
+    for n in range(2, 8):
+        (place / "videos" / f"clip_{n}.mp4").unlink()
+    begun, fails, code = 0, 0, errno.ENOSPC
+    begin_file = files._new_part
+
+    def failing(path: Path) -> Any:
+        nonlocal begun
+        begun += 1
+        if begun == fails:
+            raise OSError(code, os.strerror(code))
+        return begin_file(path)
+
+    monkeypatch.setattr(files, "_new_part", failing)
+    assert here(*options, "out=whole").returncode == 0
+    count, chosen = begun, moments()
+    assert count > 10
+    for attempt in range(MOMENTS):
+        begun, fails = 0, chosen.randint(1, count)
+        code = (errno.ENOSPC, errno.EIO, errno.EROFS)[attempt % 3]
+        print(f"file {fails} of {count}: {os.strerror(code)}")
+        done = here(*options, f"out=out_{attempt}")
+        assert done.returncode == 2 and os.strerror(code) in one_line(done.stderr)
+        fails = 0
+        done = here(*options, f"out=out_{attempt}")
+        assert done.returncode == 0, done.stderr
+        for name in ("scores.csv", "relevance.csv"):
+            made = place / f"out_{attempt}" / name
+            assert made.read_bytes() == (place / "whole" / name).read_bytes()
+        assert len(clips_of(place / f"out_{attempt}")) == 2
+
+
+# --- in processes of their own ------------------------------------------------------------------
+
+FILES_OF_30_KB = "limit(resource.RLIMIT_FSIZE, 30_000)"
+LITTLE_MEMORY = """
+import lightning_cam.explaining.explain_run as run
+real = run.process_clip
+
+def limited(*given):
+    limit(resource.RLIMIT_AS, used() + 60_000_000)
+    return real(*given)
+
+run.process_clip = limited
+"""
+
+
+def begin(place: Path, *options: str, prelude: str = "", breaks: str = "{}") -> Process:
+    """explain.py in a process that can be sent signals and given limits."""
+    return start_limited(prelude, "explain", [*COMMON, *options], cwd=place, BREAKS=breaks)
+
+
+def wait_for_calls(place: Path, count: int) -> None:
+    """Until the method has been called so often, or for twenty seconds."""
+    calls = place / "calls.txt"
+    last = time.monotonic() + 20
+    while time.monotonic() < last and not (calls.exists() and calls.stat().st_size >= count):
+        time.sleep(0.005)
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments(place: Path, record_property: Any) -> None:
+    """SIGKILL at random moments of explain.py: a page of what is done, no clip is done twice."""
+    record_property("tried", MOMENTS)
     options = ("video=videos", "explain=[gradcam,breaks]", "out=out")
-    for n in range(8, 40):
+    clips, chosen, out = 8 + 2 * max(MOMENTS - 3, 0), moments(), place / "out"
+    for n in range(8, clips):
         make_video(place / "videos" / f"clip_{n}.mp4", n)
-    out, seen = place / "out", []
-    for n, moment in enumerate(np.random.default_rng(0).uniform(0, 0.4, 10)):
-        process = Forked(server, place, *options, breaks='{"each": "brief"}')
-        process.wait_for_calls(1 + n % 2)  # in the first clip, or the second
-        time.sleep(moment)
-        os.kill(process.pid, signal.SIGKILL)
-        code, _, err = process.end()
-        assert code == -signal.SIGKILL and err == ""
-        lines = len(list(journal_rows(out)))
-        if lines > 1:
-            assert lines - 1 <= len(clips_of(out, behind=1)) <= lines
-        seen.append(lines)
-    assert len(set(seen)) > 3
-    code, said, err = Forked(server, place, *options).end()
-    assert code == 0 and "clips are done in out" in said, err
-    assert len(clips_of(out)) == 40 and done_once(out)
+    before = 0
+    for attempt in range(MOMENTS):
+        (place / "calls.txt").unlink(missing_ok=True)
+        process = begin(place, *options, breaks='{"each": "brief"}')
+        wait_for_calls(place, 1 + attempt % 2)  # in the first clip, or the second
+        time.sleep(chosen.uniform(0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        _, err = process.communicate()
+        assert process.returncode == -signal.SIGKILL and err == ""
+        done = len(list(journal_rows(out)))
+        assert before + attempt % 2 <= done < clips
+        if done > 1:
+            assert done - 1 <= len(clips_of(out, behind=1)) <= done
+        before = done
+    last = end(begin(place, *options))
+    assert last.returncode == 0, last.stderr
+    assert f"{before} of {clips} clips are done in out" in last.stdout
+    assert len(clips_of(out)) == clips and done_once(out)
     assert not list(out.glob(".*.part"))
 
 
@@ -462,35 +484,36 @@ def test_a_full_disk(place: Path, here: Here) -> None:
 
 
 @pytest.mark.slow
-def test_files_that_may_not_grow(place: Path, server: Any) -> None:
+def test_files_that_may_not_grow(place: Path) -> None:
     """No file may exceed 30 kB (RLIMIT_FSIZE), as on a full disk: one line and exit code 2."""
-    code, _, err = Forked(
-        server, place, "video=videos", "explain=breaks", "out=out", file=30_000
-    ).end()
-    assert code == 2 and "File too large; free some space there" in one_line(err)
+    options = ("video=videos", "explain=breaks", "out=out")
+    done = end(begin(place, *options, prelude=FILES_OF_30_KB))
+    assert done.returncode == 2
+    assert "File too large; free some space there" in one_line(done.stderr)
 
 
 @pytest.mark.slow
-def test_little_memory(place: Path, server: Any) -> None:
+def test_little_memory(place: Path) -> None:
     """RLIMIT_AS: a clip too large for the memory is skipped, the others are explained."""
     write_video(place / "videos" / "clip_3a.mp4", np.zeros((3, 2160, 3840, 3), np.uint8))
-    process = Forked(server, place, "video=videos", "explain=breaks", "out=out", memory=60_000_000)
-    code, out, err = process.end()
-    assert code == 0 and "Traceback" not in err, err
+    options = ("video=videos", "explain=breaks", "out=out")
+    done = end(begin(place, *options, prelude=LITTLE_MEMORY))
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     assert clips_of(place / "out") == [f"clip_{n}" for n in range(8)]
-    assert "skipped clip_3a" in out
+    assert "skipped clip_3a" in done.stdout
 
 
 @pytest.mark.slow
-def test_a_signal_from_the_terminal(place: Path, server: Any) -> None:
+def test_a_signal_from_the_terminal(place: Path) -> None:
     """SIGINT from outside, in the middle of a clip: one line, page, exit code 130."""
     options = ("video=videos", "explain=breaks", "out=out")
-    process = Forked(server, place, *options, breaks='{"each": "slow"}')
-    process.wait_for_calls(4)
-    os.kill(process.pid, signal.SIGINT)
-    code, out, err = process.end()
-    assert code == 130 and err == ""
-    assert one_line(out.strip()).startswith("stopped; 3 of 8 clips are done, see out/index.html")
+    process = begin(place, *options, breaks='{"each": "slow"}')
+    wait_for_calls(place, 4)
+    process.send_signal(signal.SIGINT)
+    done = end(process)
+    assert done.returncode == 130 and done.stderr == ""
+    said = one_line(done.stdout.strip())
+    assert said.startswith("stopped; 3 of 8 clips are done, see out/index.html")
     assert len(clips_of(place / "out")) == 3
 
 

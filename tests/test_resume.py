@@ -1,18 +1,13 @@
-"""A run that is stopped, whenever and however, goes on and ends where it would have ended."""
+"""Which run and which checkpoint is gone on from. What comes of it: test_stopped_training.py."""
 
 from __future__ import annotations
 
 import os
-import random
-import re
-import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from commands import run, start, tiny
 from test_checkpoint import remembered
 
 from lightning_cam.commands import run_train
@@ -27,78 +22,6 @@ from lightning_cam.training.runs import (
     same_as_before,
     shared,
 )
-
-EPOCHS = 24
-
-
-def weights_of(checkpoint: Path) -> dict[str, Any]:
-    return torch.load(checkpoint, weights_only=True)
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
-
-
-def follows(done: int, out: str) -> int:
-    """The epochs printed go on behind `done`, at most the last one repeated; returns the newest."""
-    epochs = [int(number) for number in re.findall(r"^epoch (\d+)/", out, re.MULTILINE)]
-    if not epochs:
-        return done
-    assert epochs[0] in (done, done + 1)
-    assert epochs == list(range(epochs[0], epochs[-1] + 1))
-    return epochs[-1]
-
-
-@pytest.mark.slow
-def test_killed_five_times_it_ends_like_an_uninterrupted_run(tmp_path: Path) -> None:
-    settings = [*tiny(tmp_path / "data"), "explain=none", f"trainer.max_epochs={EPOCHS}"]
-    straight = run("train", *settings, "name=straight", cwd=tmp_path)
-    assert straight.returncode == 0, straight.stderr
-    assert f"epoch {EPOCHS}/{EPOCHS}" in straight.stdout
-
-    seed = int(os.environ.get("KILL_SEED", random.randrange(10**6)))  # other moments every time
-    print(f"KILL_SEED={seed}")
-    moments = random.Random(seed)
-    done = 0  # epochs whose line was printed; the checkpoint follows the line
-    for attempt in range(5):
-        resume = ["resume=last"] if attempt else []
-        process = start("train", *settings, "name=killed", *resume, cwd=tmp_path)
-        assert process.stdout is not None
-        lines: list[str] = []
-        wanted = moments.randint(1, 3)
-        for line in process.stdout:  # the first mark comes before training, others after epochs
-            lines += [line] if line.startswith(("run folder", "epoch ")) else []
-            if len(lines) == wanted:
-                break
-        time.sleep(moments.uniform(0, 0.6))
-        process.send_signal(signal.SIGKILL)
-        rest, _ = process.communicate()
-        assert process.returncode == -signal.SIGKILL
-        done = follows(done, "".join(lines) + rest)
-    last = run("train", *settings, "name=killed", "resume=last", cwd=tmp_path)
-    assert last.returncode == 0, last.stderr
-    assert follows(done, last.stdout) == EPOCHS
-    assert len(list((tmp_path / "runs" / "killed").iterdir())) == 1  # one run, one folder
-
-    (a,) = (tmp_path / "runs" / "straight").glob("*/checkpoints/last.ckpt")
-    (b,) = (tmp_path / "runs" / "killed").glob("*/checkpoints/last.ckpt")
-    one, two = weights_of(a), weights_of(b)
-    for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
-        assert same(one[part], two[part]), part
-    assert one["epoch"] == EPOCHS - 1
-
-    # The weights would differ had a generator been somewhere else: dropout is on.
-    assert one[KEY]["task"]["model"]["dropout"] > 0
-    refused = run("train", *settings, "name=killed", "resume=last", "model.hidden=17", cwd=tmp_path)
-    assert refused.returncode == 2
-    assert "model.hidden=16, not 17" in refused.stderr
-
 
 # --- finding the run ----------------------------------------------------------------------------
 

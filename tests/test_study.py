@@ -491,7 +491,7 @@ def test_failures_are_rows_and_end_nothing(tmp_path: Path, capsys) -> None:
     (table,) = main_tables(results)
     assert any("2 more clips could not be read" in note for note in table.notes)
     assert any(
-        f"breaks, Net: {3 - len(clips)} clips, {len(clips)} failed" in n for n in table.notes
+        f"Breaks, Net: {3 - len(clips)} clips, {len(clips)} failed" in n for n in table.notes
     )
     before = len(done)
     measure_cells(design, units, done, journal, "cpu")

@@ -8,13 +8,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from kills import MOMENTS, moments
 
 from lightning_cam.data.core.ground_truth import Truth
 from lightning_cam.data.video.reading import probe, read_clip
@@ -32,7 +32,7 @@ from lightning_cam.synthetic.actions.files import (
 )
 
 PAIR = ["move_left", "move_right"]
-SMALL = {"groups": 2, "clips": 1, "classes": PAIR}
+SMALL: dict[str, Any] = {"groups": 2, "clips": 1, "classes": PAIR}
 
 
 def key(name: str, group: int = 1, clip: int = 1) -> ActionKey:
@@ -327,42 +327,47 @@ def test_a_failing_worker_is_reported(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(files(render_actions(tmp_path / "set", **SMALL))) == 9
 
 
-SCRIPT = """
-import sys
-from lightning_cam.synthetic.actions.files import render_actions
-render_actions(sys.argv[1], groups=int(sys.argv[2]), clips=4, classes=["move_left", "blink"])
-"""
+def start(root: Path, **settings: Any) -> int:
+    """Render in a process group of its own; returns its number."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setpgid(0, 0)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            render_actions(root, **settings)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    os.setpgid(pid, pid)  # whichever of the two is first
+    return pid
 
 
-def start(root: Path, groups: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", SCRIPT, str(root), str(groups)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-
-
-@pytest.mark.parametrize("everyone", [True, False], ids=["with its workers", "parent alone"])
-def test_a_killed_rendering_is_redone(tmp_path: Path, everyone: bool) -> None:
-    root, partial = tmp_path / "set", tmp_path / "set.partial"
-    process = start(root, groups=25)
-    deadline = time.monotonic() + 30
-    while not any(partial.rglob("*.mpg")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    if everyone:
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()  # its workers finish the clip in hand; the next call waits for them
-    process.wait()
-    assert not root.exists()
-    assert partial.exists()
+@pytest.mark.attack
+def test_a_killed_rendering_is_redone(small: Path, tmp_path: Path, record_property: Any) -> None:
+    """SIGKILL at random moments of rendering, workers included or not: the same data at last."""
+    record_property("tried", MOMENTS)
+    root, partial, chosen = tmp_path / "set", tmp_path / "set.partial", moments()
+    for attempt in range(MOMENTS):
+        pid = start(root, **SMALL)
+        wanted = chosen.randint(0, 8)  # of the eight files, those that are there
+        deadline = time.monotonic() + 30
+        while not root.exists() and len(list(partial.rglob("*_0?_01.*"))) < wanted:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        # Alone: its workers finish the clip in hand, and the next rendering waits for them.
+        (os.kill if attempt % 2 else os.killpg)(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        if root.exists():  # it was faster
+            assert files(root) == files(small)
+            shutil.rmtree(root)
     render_actions(root, **SMALL)
-    assert len(files(root)) == 9
-    assert not partial.exists()
+    assert files(root) == files(small)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
 def test_two_processes_at_once(tmp_path: Path) -> None:
-    processes = [start(tmp_path / "set", groups=4) for _ in range(3)]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    processes = [start(tmp_path / "set", groups=4, clips=4, classes=PAIR) for _ in range(3)]
+    assert [os.waitpid(pid, 0)[1] for pid in processes] == [0, 0, 0]
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     assert json.loads((tmp_path / "set/synth.json").read_text())["files"] == 64
     assert len(files(tmp_path / "set")) == 65

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from lightning_cam.commands.faults import fault
 from lightning_cam.commands.help import help_text
 from lightning_cam.commands.search import choices, composed, groups
 from lightning_cam.errors import (
@@ -45,17 +46,12 @@ def command(main: Callable[[], Any], name: str) -> None:
         main: decorated with `hydra.main`; its body runs under `one_line_errors`.
         name: of the command and its configuration.
     """
-    for stream in (sys.stdout, sys.stderr):  # a file's name may be no UTF-8, and still be said
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    _open_streams()
     arguments = sys.argv[1:]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here, not to Hydra's printer
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # last: it hides nothing
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # names of files may hold what it cannot say
-            stream.reconfigure(errors=READABLE)
     with one_line_errors():
+        if (here := _here()) not in sys.path:
+            sys.path.append(here)  # last: it hides nothing
         try:
             if {"--help", "-h"} & set(arguments):
                 sys.stdout.write(help_text(name, arguments))
@@ -73,21 +69,87 @@ def command(main: Callable[[], Any], name: str) -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn errors of the user into one line on stderr and exit code 2, and Ctrl-C into 130.
+    """Turn errors of the user and faults of the machine into one line on stderr and exit code 2.
 
-    Used inside Hydra's main as well: an exception that left it would get lines of Hydra's own.
+    Ctrl-C is 130. Where nobody reads the output any more, as behind `| head`, it is 141, as of
+    other programs. Used inside Hydra's main as well: an exception that left it would get lines of
+    Hydra's own.
     """
     try:
         yield
-    except (UserError, HydraException, OmegaConfBaseException, YAMLError) as error:
-        said = str(error) if isinstance(error, UserError) else _in_words(error)
-        sys.stdout.flush()
-        sys.stderr.write(f"error: {printable(' '.join(said.split()))}\n")
-        sys.exit(2)
+        lost = _lost_output()
     except KeyboardInterrupt:
-        sys.stdout.flush()
-        sys.stderr.write("stopped\n")
-        sys.exit(130)
+        _leave(130, "stopped")
+    except Exception as error:
+        lost = _lost_output()
+        if isinstance(error, BrokenPipeError) and _unread():
+            lost = error
+        if lost is None or isinstance(error, UserError) or not isinstance(error, OSError):
+            if not (said := _said(error)):
+                raise
+            _leave(2, f"error: {printable(' '.join(said.split()))}")
+    if isinstance(lost, BrokenPipeError):
+        _leave(141)
+    elif lost is not None:
+        _leave(2, f"error: cannot write the output: {lost.strerror}; send it elsewhere")
+
+
+def _said(error: Exception) -> str:
+    """What an error says to the user; "" for a mistake of the program."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, HydraException | OmegaConfBaseException | YAMLError):
+        return _in_words(error)
+    return fault(error)
+
+
+def _open_streams() -> None:
+    """Streams that take any text; one that is closed takes it to nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by >&-; the next file would get its number
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
+        elif mode == "w" and isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=READABLE)  # names of files may hold what it cannot say
+
+
+def _lost_output() -> OSError | None:
+    """Why a stream takes no text any more, after which it takes it to nowhere; None if all do."""
+    lost = None
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            lost = lost or error
+            with suppress(OSError):  # a stream without a number
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return lost
+
+
+def _unread() -> bool:
+    """Whether nobody reads the output any more; a long text is lost without waiting for a flush."""
+    pipes = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        pipes.register(stream, 0)
+    return any(state & select.POLLERR for _, state in pipes.poll(0))
+
+
+def _leave(code: int, line: str = "") -> NoReturn:
+    _lost_output()
+    if line:
+        with suppress(OSError):
+            sys.stderr.write(f"{line}\n")
+    _lost_output()
+    sys.exit(code)
+
+
+def _here() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError as error:
+        raise ConfigError(
+            f"the working folder is not there any more ({error.strerror}); cd to another one"
+        ) from error
 
 
 def _check_shape(arguments: Sequence[str]) -> None:

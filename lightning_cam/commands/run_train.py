@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.syntax import Syntax
 
 from lightning_cam.commands.common import plain_settings, quiet, short
-from lightning_cam.commands.stopped import StoppedError, fault, go_on, stopped_line
+from lightning_cam.commands.faults import fault
+from lightning_cam.commands.stopped import StoppedError, go_on, stopped_line
 from lightning_cam.commands.train_settings import (
     check_layers,
     check_settings,
@@ -207,7 +208,7 @@ def _fit(prepared: _Prepared) -> None:
         if _writes():
             say("", stopped_line(run))
         sys.exit(130)
-    except (OSError, RuntimeError, MemoryError) as error:
+    except Exception as error:
         if not (said := fault(error)):
             raise
         raise StoppedError(f"{said}; to go on: {go_on(run)}") from error

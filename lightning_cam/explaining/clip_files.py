@@ -92,10 +92,15 @@ def write_clip(
 
 def remove_clip(folder: Path, title: str) -> None:
     """Remove what there is of a clip's files, the image of its curves included."""
-    files = _files_of(folder, title)
-    for path in (*vars(files).values(), files.curves):
+    for path in files_of(folder, title):
         with suppress(OSError):
             path.unlink()
+
+
+def files_of(folder: Path, title: str) -> list[Path]:
+    """All files that a clip may have, the image of its curves included."""
+    files = _files_of(folder, title)
+    return [*vars(files).values(), files.curves]
 
 
 def _files_of(folder: Path, title: str) -> ClipFiles:

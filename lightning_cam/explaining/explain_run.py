@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from lightning_cam.errors import ConfigError, DataError, WriteError, say, why
-from lightning_cam.explaining.clip_files import remove_clip
+from lightning_cam.explaining.clip_files import files_of, remove_clip
 from lightning_cam.explaining.clip_results import ClipResult, result_of_row, result_row
 from lightning_cam.explaining.clip_sources import ClipSource
 from lightning_cam.explaining.journal import Journal, journal_rows, other_work, same_work
@@ -45,11 +45,13 @@ def open_folder(
     stopped or lacks something, else a new one.
 
     Raises:
-        ConfigError: `out` holds explanations with other settings.
+        ConfigError: `out` holds explanations with other settings, or files of the same names that
+            are none.
         WriteError: it cannot be written.
     """
     if out is not None:
         folder = writable(Path(out))
+        _overwrites_nothing(folder, sources)
         same_work(folder, _SETTINGS, facts, "explanations")
         return folder, _results(folder)
     home, n = run_folder(ckpt), 0
@@ -66,6 +68,21 @@ def open_folder(
                 done = _results(folder)
                 if not all(_complete(done.get(source.key)) for source in sources):
                     return folder, done
+
+
+def _overwrites_nothing(folder: Path, sources: Sequence[ClipSource]) -> None:
+    """Raise a ConfigError where files would be lost, such as videos among which to write."""
+    if (folder / _SETTINGS).exists():
+        return
+    names = ["index.html", "scores.csv", "relevance.csv"]
+    for path in (
+        *(folder / name for name in names),
+        *(path for source in sources for path in files_of(folder, source.title)),
+    ):
+        if os.path.lexists(path):
+            raise ConfigError(
+                f"{path} is there already and not of an earlier explanation; choose out=DIR"
+            )
 
 
 def _results(folder: Path) -> dict[str, ClipResult]:
@@ -125,6 +142,7 @@ class ExplainRun:
 
         Raises:
             WriteError: the disk is full or refuses; what is done is on the page all the same.
+            DataError: somebody removed files of finished clips meanwhile.
         """
         journal = Journal(self.folder)
         left = [source for source in self.sources if not _complete(self.results.get(source.key))]
@@ -134,12 +152,15 @@ class ExplainRun:
             say(f"{before} of {len(self.sources)} clips are done in {self._shown}{again}")
         try:
             self._explain(left, journal)
+            journal.check()
             return self._write() if self.done else None
         except KeyboardInterrupt:
             say("", f"stopped; {self._rest()}")
             sys.exit(130)
         except WriteError as error:
             raise WriteError(f"{error}; {self._rest()}") from error
+        except FileNotFoundError as error:  # of a clip that is done
+            raise DataError(f"{error}; the same command makes it again: {self.command}") from error
         finally:
             journal.close()
             if not self.done:
@@ -154,7 +175,7 @@ class ExplainRun:
                     result = process_clip(self.request, source)
                     if not isinstance(result, Skip):
                         journal.add(result_row(source.key, result))
-                except WriteError:
+                except (WriteError, DataError):
                     if source.key not in self.results:
                         remove_clip(self.folder, source.title)  # room for the page
                     raise

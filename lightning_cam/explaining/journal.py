@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lightning_cam.errors import ConfigError
+from lightning_cam.errors import ConfigError, DataError
 from lightning_cam.files import cannot_write, make_folder, write_text
 from lightning_cam.training.runs import leaves
 
@@ -66,7 +66,9 @@ class Journal:
 
         Raises:
             WriteError: it is not, and the rows before are as they were.
+            DataError: see `check`.
         """
+        self.check()
         line = memoryview(json.dumps(row, allow_nan=False).encode() + b"\n")
         before = os.fstat(self._file.fileno()).st_size
         try:
@@ -76,6 +78,17 @@ class Journal:
         except OSError as error:
             self._file.truncate(before)
             raise cannot_write(self.path, error) from error
+
+    def check(self) -> None:
+        """See that the work is where it was.
+
+        Raises:
+            DataError: somebody has removed it meanwhile.
+        """
+        if not os.fstat(self._file.fileno()).st_nlink:
+            raise DataError(
+                f"{self.path.parent} was removed while it was written; the same command begins anew"
+            )
 
     def close(self) -> None:
         self._file.close()

@@ -35,9 +35,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:
-                if isinstance(error.__context__, OSError):  # "unexpected pos" on a full disk
-                    raise error.__context__ from None
-                raise
+                if error.__context__ is None:
+                    raise
+                # A full disk, a killed worker, Ctrl-C: torch says "unexpected pos" of all.
+                raise error.__context__ from None
 
     def load_checkpoint(self, path: str | Path, *_args: Any, **_options: Any) -> dict[str, Any]:
         """A checkpoint to go on from, on the CPU.

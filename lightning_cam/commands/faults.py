@@ -1,0 +1,50 @@
+"""Faults of the machine in words: full disks, full memory, killed processes."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+from lightning_cam.errors import WriteError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
+_FILES = (errno.EMFILE, errno.ENFILE)
+_WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? .*(killed by signal|exited unexpectedly)")
+# Of torch's allocator, of C++, OpenCV and threads: none has a type of its own.
+_MEMORY = re.compile(
+    r"can't allocate memory|[Cc]annot allocate memory|bad_alloc|Insufficient memory|"
+    r"can't start new thread|failed to map segment"
+)
+
+
+def fault(error: BaseException) -> str:
+    """What went wrong with the machine, with the remedy; "" for anything else."""
+    said = str(error)
+    if isinstance(error, WriteError):
+        return said
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which may not be loaded
+        return (
+            "the device's memory is full; end what else runs on it, or begin anew with a smaller "
+            "data.batch_size=N, or with trainer=cpu"
+        )
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or _MEMORY.search(said):
+        return "the memory is full; end what else runs, or set data.num_workers=0 data.cache=false"
+    if number in _FILES or "Too many open files" in said:
+        return "too many files are open; raise the limit, as with ulimit -n 4096"
+    if isinstance(error, OSError) and number in (*_FULL, *_REFUSED):
+        remedy = "free some space there" if number in _FULL else "see that it can be used"
+        what = "write" if error.filename is None else f"use {error.filename}"
+        return f"cannot {what}: {error.strerror}; {remedy}"
+    if _WORKER.search(said):
+        return (
+            "a loader process was killed, as the system does when memory is full; set fewer, or "
+            "data.num_workers=0, and data.cache=false"
+        )
+    if "DataLoader timed out" in said:
+        return (
+            "a loader process did not answer for two minutes; see that the data can be read, or "
+            "set data.num_workers=0"
+        )
+    return ""
