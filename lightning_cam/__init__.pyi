@@ -24,12 +24,15 @@ from .attribution import Explanation as Explanation
 from .attribution import ExtremalPerturbation as ExtremalPerturbation
 from .attribution import Forward as Forward
 from .attribution import GradCAM as GradCAM
+from .attribution import GradCAMPlusPlus as GradCAMPlusPlus
 from .attribution import Gradient as Gradient
 from .attribution import GradientXInput as GradientXInput
 from .attribution import GuidedBackprop as GuidedBackprop
+from .attribution import HiResCAM as HiResCAM
 from .attribution import IntegratedGradients as IntegratedGradients
 from .attribution import IntegratedRecurrentGradCAM as IntegratedRecurrentGradCAM
 from .attribution import LayerAttribution as LayerAttribution
+from .attribution import LayerCAM as LayerCAM
 from .attribution import LayerInfo as LayerInfo
 from .attribution import Occlusion as Occlusion
 from .attribution import RandomMap as RandomMap
@@ -37,6 +40,7 @@ from .attribution import RecurrentGradCAM as RecurrentGradCAM
 from .attribution import RegressionGradCAM as RegressionGradCAM
 from .attribution import SmoothGrad as SmoothGrad
 from .attribution import SpectrumRelevance as SpectrumRelevance
+from .attribution import XGradCAM as XGradCAM
 from .attribution import explain as explain
 from .attribution import explain_contrast as explain_contrast
 from .attribution import list_layers as list_layers

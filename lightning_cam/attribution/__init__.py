@@ -2,6 +2,12 @@
 
 from lightning_cam.attribution.averaged_gradients import IntegratedGradients, SmoothGrad
 from lightning_cam.attribution.baselines import CentreMap, RandomMap
+from lightning_cam.attribution.cam_family import (
+    GradCAMPlusPlus,
+    HiResCAM,
+    LayerCAM,
+    XGradCAM,
+)
 from lightning_cam.attribution.contrast import Contrast, explain_contrast
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.explanation import Explanation, explain
@@ -34,12 +40,15 @@ __all__ = [
     "ExtremalPerturbation",
     "Forward",
     "GradCAM",
+    "GradCAMPlusPlus",
     "Gradient",
     "GradientXInput",
     "GuidedBackprop",
+    "HiResCAM",
     "IntegratedGradients",
     "IntegratedRecurrentGradCAM",
     "LayerAttribution",
+    "LayerCAM",
     "LayerInfo",
     "Occlusion",
     "RandomMap",
@@ -47,6 +56,7 @@ __all__ = [
     "RegressionGradCAM",
     "SmoothGrad",
     "SpectrumRelevance",
+    "XGradCAM",
     "explain",
     "explain_contrast",
     "list_layers",

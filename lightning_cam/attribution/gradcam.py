@@ -21,6 +21,7 @@ parameters are frozen, and no gradient reaches a parameter.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -37,8 +38,29 @@ from lightning_cam.errors import UserError
 Pool = Literal["space", "spacetime"]
 
 
+class GradientCAM(LayerAttribution):
+    """A method that makes its map of a layer's features and of the score's gradient to them.
+
+    One forward and the tail's backward. Its field `relu` keeps the positive part of the map.
+    """
+
+    relu: bool
+
+    def run(self, model: Explainable, clip: Tensor) -> Forward:
+        return recorded_from(model, clip, self.layer)
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        found = layer_map(model, self.first(model, clip), clip, target)
+        signed = self.signed(model, found)
+        return resize_heatmap(signed.relu() if self.relu else signed, clip.shape[2:])
+
+    @abstractmethod
+    def signed(self, model: Explainable, found: LayerMap) -> Tensor:
+        """The map `(B, t, h, w)` before the ReLU."""
+
+
 @dataclass(frozen=True)
-class GradCAM(LayerAttribution):
+class GradCAM(GradientCAM):
     """Grad-CAM for 3-D networks and for frames folded into the batch, or run one by one.
 
     Of a layer that one forward runs several times (the ReLU of a ResNet block), the last run is
@@ -60,31 +82,28 @@ class GradCAM(LayerAttribution):
     relu: bool = True
 
     def __post_init__(self) -> None:
-        if self.pool not in ("space", "spacetime", None):
-            raise ValueError(f'pool must be "space", "spacetime" or None, got {self.pool!r}')
+        check_pool(self.pool)
 
-    def run(self, model: Explainable, clip: Tensor) -> Forward:
-        return recorded_from(model, clip, self.layer)
-
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
-        cam = layer_map(model, self.first(model, clip), clip, target, self.pool).signed
-        return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
+    def signed(self, model: Explainable, found: LayerMap) -> Tensor:
+        return signed_map(model, found, self.pool)
 
 
 class LayerMap(NamedTuple):
-    """What a layer says about a column.
+    """A layer's features, and what a score makes of them.
 
     Attributes:
-        signed: `(B, t, h, w)`, the sum over channels of weight times activation.
         activation: `(B, D, t, h, w)`.
         gradient: of the score, alike.
         score: `(B,)`, what was explained of the columns.
+        valid: `(B, T)` bool, which frames are not padding; None: all.
+        single: whether the layer sees single frames.
     """
 
-    signed: Tensor
     activation: Tensor
     gradient: Tensor
     score: Tensor
+    valid: Tensor | None
+    single: bool
 
 
 def recorded_from(model: Explainable, clip: Tensor, layer: str | None) -> Forward:
@@ -105,34 +124,49 @@ def recorded_from(model: Explainable, clip: Tensor, layer: str | None) -> Forwar
     return Forward(outputs, {"layer": last_calls(model, name, calls, clip)})
 
 
-def layer_map(
-    model: Explainable,
-    forward: Forward,
-    clip: Tensor,
-    target: Tensor,
-    pool: Pool | Literal["none"] | None,
-) -> LayerMap:
-    """The signed map of a layer, and what it is made of, by the tail's backward.
+def layer_map(model: Explainable, forward: Forward, clip: Tensor, target: Tensor) -> LayerMap:
+    """A layer's features and their gradients, by the tail's backward.
 
     Args:
         model: what to look into.
         forward: of the clip, `recorded_from` the layer.
         clip: `(B, C, T, H, W)`.
         target: `(B,)`.
-        pool: see `GradCAM`; "none" does not pool the gradient (HiResCAM, Draelos and Carin, 2020).
     """
     calls = forward.captured["layer"]
     score = model.score(forward.outputs, target)
-    pool = pool or ("spacetime" if calls[0].ndim == 5 else "space")
-    said = "gradient not pooled" if pool == "none" else f"gradient pooled over {pool}"
-    model.notes.update(pool=said)
     gradient = in_time(model, gradients(score, calls), len(clip))
     activation = in_time(model, calls, len(clip)).detach()
+    single = calls[0].ndim != 5
+    return LayerMap(activation, gradient, score.detach(), model.valid_for(clip), single)
+
+
+def signed_map(model: Explainable, found: LayerMap, pool: Pool | Literal["none"] | None) -> Tensor:
+    """The sum over channels of weight times activation, `(B, t, h, w)`.
+
+    Args:
+        model: gets a note of what was pooled.
+        found: a layer.
+        pool: of the gradient, see `GradCAM`; "none" leaves it where it is, which is HiResCAM.
+    """
     if pool == "none":
-        signed = (gradient * activation).sum(1)
-    else:
-        signed = weighted_sum(activation, pooled(gradient, pool, model.valid_for(clip)))
-    return LayerMap(signed, activation, gradient, score.detach())
+        model.notes.update(pool="gradient not pooled")
+        return (found.gradient * found.activation).sum(1)
+    pool = pool_of(model, found, pool)
+    return weighted_sum(found.activation, pooled(found.gradient, pool, found.valid))
+
+
+def pool_of(model: Explainable, found: LayerMap, pool: Pool | None) -> Pool:
+    """Over what to pool at a layer, as `GradCAM` says; the model gets a note of it."""
+    pool = pool or ("space" if found.single else "spacetime")
+    model.notes.update(pool=f"gradient pooled over {pool}")
+    return pool
+
+
+def check_pool(pool: str | None) -> None:
+    """Raises ValueError for a pooling that there is not."""
+    if pool not in ("space", "spacetime", None):
+        raise ValueError(f'pool must be "space", "spacetime" or None, got {pool!r}')
 
 
 def last_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor) -> list[Tensor]:
@@ -171,9 +205,14 @@ def pooled(gradient: Tensor, pool: Pool, valid: Tensor | None = None) -> Tensor:
         return weights
     if valid is None or valid.all():
         return weights.mean(2, keepdim=True).expand_as(weights)
-    counts = F.adaptive_avg_pool1d(valid.to(weights), weights.shape[2])[:, None] > 0  # (B, 1, t)
+    counts = counted(valid, weights.shape[2])[:, None].to(weights)  # (B, 1, t)
     mean = (weights * counts).sum(2, keepdim=True) / counts.sum(2, keepdim=True).clamp(min=1)
     return mean.expand_as(weights)
+
+
+def counted(valid: Tensor, steps: int) -> Tensor:
+    """Which of a layer's steps hold a valid frame, `(B, t)` bool, of frames `(B, T)`."""
+    return F.adaptive_avg_pool1d(valid.float(), steps) > 0
 
 
 def weighted_sum(activation: Tensor, weights: Tensor) -> Tensor:

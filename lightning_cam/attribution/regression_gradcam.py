@@ -28,7 +28,7 @@ from torch import Tensor
 
 from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable, Forward
-from lightning_cam.attribution.gradcam import Pool, layer_map, recorded_from
+from lightning_cam.attribution.gradcam import Pool, layer_map, recorded_from, signed_map
 from lightning_cam.attribution.method import LayerAttribution
 from lightning_cam.attribution.perturbation import black
 from lightning_cam.attribution.tensors import resize_heatmap
@@ -94,8 +94,8 @@ class RegressionGradCAM(LayerAttribution):
         return recorded_from(model, clip, self.layer)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
-        found = layer_map(model, self.first(model, clip), clip, target, self.pool)
-        signed, gradient = found.signed, found.gradient
+        found = layer_map(model, self.first(model, clip), clip, target)
+        signed, gradient = signed_map(model, found, self.pool), found.gradient
         seen, asked = (x.flatten(3).any(-1).any(1) for x in (found.activation, gradient))  # (B, t)
         seen &= asked | ~asked.any(1, keepdim=True)  # padding and its neighbours are not asked
         blank = seen & ~(signed > 0).flatten(2).any(-1)
