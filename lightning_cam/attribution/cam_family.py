@@ -37,9 +37,9 @@ from lightning_cam.attribution.gradcam import (
     LayerMap,
     Pool,
     check_pool,
-    counted,
     pool_of,
     pooled,
+    positions,
     signed_map,
     weighted_sum,
 )
@@ -144,17 +144,9 @@ class GradCAMPlusPlus(GradientCAM):
 
     def signed(self, model: Explainable, found: LayerMap) -> Tensor:
         pool, gradient = pool_of(model, found, self.pool), found.gradient
-        count = _positions(found, pool)  # (B, 1, 1)
+        count = positions(found, pool)  # (B, 1, 1)
         sums = count * pooled(found.activation, pool, found.valid)  # S, (B, D, t)
         below = 2 + sums[..., None, None] * gradient
         some = below > 1e-6
         weighed = torch.where(some, gradient.relu() / torch.where(some, below, 1), 0)
         return weighted_sum(found.activation, count * pooled(weighed, pool, found.valid))
-
-
-def _positions(found: LayerMap, pool: Pool) -> Tensor:
-    """How many positions are pooled, `(B, 1, 1)`, or one number for all clips."""
-    t, h, w = found.activation.shape[2:]
-    if pool == "space" or found.valid is None:
-        return found.activation.new_tensor(h * w * (1 if pool == "space" else t))
-    return h * w * counted(found.valid, t).sum(1)[:, None, None].to(found.activation)

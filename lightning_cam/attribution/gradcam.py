@@ -31,11 +31,13 @@ from torch.nn import functional as F
 
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.guard import capture
-from lightning_cam.attribution.method import LayerAttribution
-from lightning_cam.attribution.tensors import at_least_float32, gradients, resize_heatmap
+from lightning_cam.attribution.method import Cost, LayerAttribution
+from lightning_cam.attribution.tensors import at_least_float32, gradients
 from lightning_cam.errors import UserError
 
 Pool = Literal["space", "spacetime"]
+
+_AT_ONCE = 2**22  # numbers of resized channels held at once (16 MB)
 
 
 class GradientCAM(LayerAttribution):
@@ -52,7 +54,10 @@ class GradientCAM(LayerAttribution):
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         found = layer_map(model, self.first(model, clip), clip, target)
         signed = self.signed(model, found)
-        return resize_heatmap(signed.relu() if self.relu else signed, clip.shape[2:])
+        return model.resized(signed.relu() if self.relu else signed, clip)
+
+    def cost(self, model: Explainable, clip: Tensor) -> Cost:
+        return Cost(1, 1)
 
     @abstractmethod
     def signed(self, model: Explainable, found: LayerMap) -> Tensor:
@@ -71,6 +76,10 @@ class GradCAM(GradientCAM):
         pool: `"space"`, `"spacetime"`, or None: `"space"` where the layer sees single frames,
             `"spacetime"` for 5-D activations.
         relu: keep the positive part; False returns the signed map.
+        published: combine channels as the code of Bayer et al. (RRPR 2022) does: the sum of the
+            gradient rather than its mean, and the positive part of each channel by itself, after
+            it was resized with corners aligned, so that what speaks against the column takes
+            nothing away.
 
     Example:
         >>> explain(model, GradCAM(layer="layer3", pool="space"), clip).heatmap
@@ -80,9 +89,29 @@ class GradCAM(GradientCAM):
 
     pool: Pool | None = None
     relu: bool = True
+    published: bool = False
 
     def __post_init__(self) -> None:
         check_pool(self.pool)
+
+    @classmethod
+    def bayer2022(cls, layer: str | None = None) -> GradCAM:
+        """The published code of Bayer et al. for its 3D-ResNet."""
+        return cls(layer, "spacetime", published=True)
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        if not self.published:
+            return super().__call__(model, clip, target)
+        found = layer_map(model, self.first(model, clip), clip, target)
+        pool = pool_of(model, found, self.pool)
+        weights = positions(found, pool) * pooled(found.gradient, pool, found.valid)
+        channels = weights[..., None, None] * found.activation
+        size, heat = clip.shape[2:], channels.new_zeros(len(clip), *clip.shape[2:])
+        for part in channels.split(max(1, _AT_ONCE // heat.numel()), 1):  # else all at this size
+            large = F.interpolate(part, size=size, mode="trilinear", align_corners=True)
+            heat += (large.relu() if self.relu else large).sum(1)
+        model.notes.update(published="each channel by itself")
+        return heat
 
     def signed(self, model: Explainable, found: LayerMap) -> Tensor:
         return signed_map(model, found, self.pool)
@@ -213,6 +242,14 @@ def pooled(gradient: Tensor, pool: Pool, valid: Tensor | None = None) -> Tensor:
 def counted(valid: Tensor, steps: int) -> Tensor:
     """Which of a layer's steps hold a valid frame, `(B, t)` bool, of frames `(B, T)`."""
     return F.adaptive_avg_pool1d(valid.float(), steps) > 0
+
+
+def positions(found: LayerMap, pool: Pool) -> Tensor:
+    """How many positions of a layer are pooled: `(B, 1, 1)`, or one number for all clips."""
+    t, h, w = found.activation.shape[2:]
+    if pool == "space" or found.valid is None:
+        return found.activation.new_tensor(h * w * (1 if pool == "space" else t))
+    return h * w * counted(found.valid, t).sum(1)[:, None, None].to(found.activation)
 
 
 def weighted_sum(activation: Tensor, weights: Tensor) -> Tensor:
