@@ -4,7 +4,8 @@
 PYTHON ?= python3
 UV ?= $(shell command -v uv)
 BIN := .venv/bin
-SHARED := -n auto --maxprocesses 4 --dist worksteal  # tests share the cores
+# Tests share the cores; one more than there are, because some wait.
+SHARED := -n $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 4) + 1)') --dist worksteal
 
 .PHONY: help train test quick attack lint docs wheel bench clean
 .DEFAULT_GOAL := help

@@ -11,14 +11,13 @@ columns of tables. A method that cannot explain a network is recorded by its err
 not foreseen. What was added, errors that were reworded and what EXPECTED names are foreseen.
 
 The numbers hold for one machine with one set of libraries: compare files that were made there, and
-commit none. The program uses only the commands and the files that they write, so that it runs
-before and after modules move.
+commit none. The program uses only the commands, the files that they write and what reads those, so
+that it runs before and after modules move.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import multiprocessing
@@ -93,8 +92,8 @@ STUDY = [
 # Old words of names and values -> new ones.
 RENAMED = {"seed003": "bayer2022", "fall_": "drop_", "spectrum_fall": "spectrum_drop"}
 RENAMED |= {'"tied"': '"deletion_tied"'}  # and insertion_tied
-RENAMED |= {f'"energy_{part}"': f'"energy_actor_{part}"' for part in ("hand", "object")}
-RENAMED |= {f'"energy_{part}"': f'"energy_actor_{part}"' for part in ("flat", "moving", "rich")}
+PARTS = "hand", "object", "flat", "moving", "rich", "body", "arm", "paddle"  # of actors
+RENAMED |= {f'"energy_{part}"': f'"energy_actor_{part}"' for part in PARTS}
 # Differences that are meant: where -> why.
 EXPECTED = {
     r"sfm/explain/(extremal_2d|extremal_3d|step)/": "explained depth/mean, now the loss",
@@ -156,14 +155,15 @@ def checksum(*arrays: np.ndarray) -> str:
 
 def written(folder: Path) -> dict[str, Any]:
     """File -> what it holds: checksums of arrays, or the columns of a table."""
+    from lightning_cam.files import read_csv  # undoes what write_csv does to names such as "-loss"
+
     found: dict[str, Any] = {}
     for file in sorted(folder.rglob("*.npz")):
         with np.load(file) as arrays:
             sums = {name: checksum(arrays[name]) for name in arrays if name not in PLACES}
         found[str(file.relative_to(folder))] = sums
     for file in sorted(folder.rglob("*.csv")):
-        with file.open(newline="") as lines:
-            rows = list(csv.DictReader(lines))
+        rows = read_csv(file)
         logged = file.name == "metrics.csv"  # which numbers share a row there says nothing
         skipped = {*PLACES, "epoch", "step"} if logged else PLACES
         found[str(file.relative_to(folder))] = {

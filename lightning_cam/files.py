@@ -142,6 +142,28 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequ
     return write_text(path, text.getvalue())
 
 
+def ffmpeg_name(path: str | Path) -> str:
+    """What FFmpeg is to call a file; of a bare name it takes what stands before a colon for a
+    protocol.
+    """
+    return f"file:{Path(path).absolute()}"
+
+
+def is_address(path: str | Path) -> bool:
+    """Whether a path that leads nowhere is an address of the network, such as `http://...`."""
+    return re.match(r"[a-z][a-z0-9+.-]+:/", str(path), re.IGNORECASE) is not None
+
+
+def is_too_deep(text: str) -> bool:
+    """Whether more than 100 brackets stand in each other: PyYAML takes the square of them."""
+    depth = 0
+    for bracket in re.finditer(r"[\[\]{}]", text):
+        depth = depth + 1 if bracket[0] in "[{" else max(depth - 1, 0)
+        if depth > 100:
+            return True
+    return False
+
+
 def fitted(name: str, room: int) -> str:
     """A name of at most `room` bytes: a longer one is cut, and ends in a digest of the whole."""
     raw = name.encode("utf-8", "surrogateescape")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -13,6 +14,9 @@ from hypothesis import settings
 from planted import planted as planted
 
 REAL = Path(os.environ.get("LIGHTNING_CAM_REAL", Path(__file__).parents[2] / "shared" / "real"))
+
+# A shell that starts the tests in the background ignores Ctrl-C for them and all they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # OpenMP's spinning makes small tensors slower on two shared cores, and tests share them.
 torch.set_num_threads(1)

@@ -354,6 +354,61 @@ def test_problems_of_an_earlier_run_do_not_stay(check: Any, folder: Path, tmp_pa
     assert path.read_text() == "my,own,notes\n"
 
 
+def write(root: Path, files: dict[str, str]) -> None:
+    for file, text in files.items():
+        (path := root / file).parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+LISTED = "label,youtube_id,time_start,time_end,split\n"
+KINETICS = {  # two clips, and no more
+    "train.csv": f"{LISTED}a,aaaaaaaaaaa,0,10,train\nb,bbbbbbbbbbb,0,10,train\n",
+    "validate.csv": LISTED,
+    **{f"train/{c}/{11 * c}_000000_000010.mp4": c for c in "ab"},
+}
+HMDB51 = {  # all of whose rows are for testing
+    **{f"testTrainMulti_7030_splits/{c}_test_split1.txt": f"x_{c}.avi 2\n" for c in "ab"},
+    **{f"{c}/x_{c}.avi": c for c in "ab"},
+}
+FOLDER = {f"{part}/{c}/x.mp4": part + c for part in ("train", "val") for c in "ab"}
+NOTHING = {"train.txt": "", "val.txt": ""}
+LACKS_VAL = "  val: it holds nothing, and training needs it; fill its list or folder"
+LACKS_TRAIN = LACKS_VAL.replace("val", "train")
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("name", "files", "code", "said"),
+    [
+        ("kinetics", KINETICS, 1, [LACKS_VAL, "set: 1 part; no video was opened"]),
+        ("hmdb51", HMDB51, 1, [LACKS_TRAIN, LACKS_VAL, "set: 2 part; no video was opened"]),
+        ("folder", FOLDER | {"test/a/.x": ""}, 1, ["note: the test part holds nothing"]),
+        ("kinetics", dict.fromkeys(KINETICS, ""), 2, []),
+        ("kinetics", dict.fromkeys(KINETICS, LISTED), 2, []),
+        ("hmdb51", dict.fromkeys(HMDB51, ""), 2, []),
+        ("kitti_formatted", NOTHING, 2, []),
+    ],
+)
+def test_no_part_may_be_empty(
+    check: Any, tmp_path: Path, name: str, files: dict[str, str], code: int, said: list[str]
+) -> None:
+    """A data set whose lists, or some of its parts, are empty."""
+    write(tmp_path / "set", files)
+    done = check(f"data={name}", "data.root=set", "decode=false")
+    assert done.returncode == code
+    assert set(said) <= set(done.stdout.splitlines())
+    assert "all is well" not in done.stdout
+    assert code == 1 or len(done.stderr.splitlines()) == 1
+
+
+def test_a_data_set_without_clips_for_testing_is_well(check: Any, tmp_path: Path) -> None:
+    write(tmp_path / "set", FOLDER)
+    (tmp_path / "set" / "test").mkdir()
+    done = check("data=folder", "data.root=set", "decode=false")
+    assert done.returncode == 0, done.stdout
+    assert "note: the test part holds nothing" in done.stdout.splitlines()
+
+
 @pytest.mark.parametrize("name", ["ucf11", "synthetic"])
 def test_other_data_sets(check: Any, tmp_path: Path, name: str) -> None:
     options: list[object] = [f"data.root={tmp_path / 'set'}"]
@@ -377,7 +432,7 @@ def test_multispectral(check: Any, tmp_path: Path) -> None:
     lines = [line.split() for line in done.stdout.splitlines() if line.strip()]
     assert ["swing_cw", "12", "4", "4"] in lines
     top = root / "SOIB"
-    layouts.cut(top / "IR" / "swing_cw" / "a02_c1_r1" / "0011.png")  # within the fused clip, too
+    layouts.cut(top / "IR" / "swing_cw" / "a02_c1_r1" / "0011.png")  # within the fused clip as well
     (top / "TV" / "swing_cw" / "a02_c1_r1" / "0039.png").unlink()
     shutil.rmtree(top / "IR" / "swing_ccw" / "a01_c1_r1")
     ir, tv = (top / "file_lists" / f"{name}_train.txt" for name in ("IR", "TV"))
@@ -414,7 +469,7 @@ def test_multispectral(check: Any, tmp_path: Path) -> None:
         (["data=ucf11", "timeout=0"], "timeout=0 must be"),
         (["data=ucf11", "decode=flase"], "decode=flase must be true or false"),
         (["data=ucf11", "processes=0"], "processes=0 must be"),
-        (["data=ucf11", "data._target_=argparse.Namespace"], "no VideoDataModule"),
+        (["data=ucf11", "data._target_=argparse.Namespace"], "not a VideoDataModule"),
         (["data=ucf11", "+more=1"], "no setting 'more'"),
         (["--decode"], "unknown switch"),
     ],

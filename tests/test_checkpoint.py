@@ -126,7 +126,7 @@ def test_no_node_of_a_file_opens_weights(save, tmp_path: Path, monkeypatch) -> N
     }
     memory = remembered()
     memory["data"]["std"] = network
-    refused(save(memory), "data: .*SyntheticActions")  # a network is no standard deviation
+    refused(save(memory), "data: .*SyntheticActions")  # a network is not a standard deviation
     build({"method": [network]}, (KEY,), "explain")  # as explain.py does with run.explain
     assert not opened
     build(network)  # the user's own configuration
@@ -235,7 +235,7 @@ def test_only_torchvisions_models_need_trust() -> None:
     rebuildable(DATA)
 
 
-# --- files that are no good ---------------------------------------------------------------------
+# --- files that are broken ---------------------------------------------------------------------
 
 
 def test_missing_file_names_the_newest_nearby(save) -> None:

@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import enumerated
 import pytest
 import torch
 from enumerated import configured_methods, method_classes, methods, variants
@@ -15,6 +17,7 @@ from nets import FoldedLSTM, Gap3d, LoopedLSTM, Touchy, assert_same, clip_of, de
 from torch import Tensor, nn
 
 import lightning_cam as lc
+import lightning_cam.attribution
 from lightning_cam.errors import UserError
 
 METHODS, VARIANTS = methods(), variants()
@@ -86,6 +89,34 @@ def test_a_method_explains_some_network_and_says_in_one_line_why_not_others(name
     assert all("\n" not in why and len(why) > 20 for why in refused)
 
 
+def test_every_method_and_its_file_can_be_read() -> None:
+    assert not enumerated.FAILED, enumerated.FAILED
+
+
+def test_a_broken_file_is_named_and_the_others_are_tested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder := tmp_path / "explain").mkdir()
+    method = "_target_: lightning_cam.GradCAM\n"
+    broken = {
+        "no_yaml.yaml": f"{method}[",
+        "empty.yaml": "",
+        "misspelt.yaml": "_target_: lightning_cam.GradCAN",
+        "setting.yaml": f"{method}layerz: conv",
+        "a_network.yaml": "_target_: torch.nn.ReLU",
+    }
+    for name, text in {**broken, "sound.yaml": f"{method}relu: false"}.items():
+        (folder / name).write_text(text)
+    (tmp_path / "half_written.py").write_text("import")
+    monkeypatch.setattr(enumerated, "configs", lambda: tmp_path)
+    monkeypatch.setattr(enumerated, "FAILED", {})
+    package = lightning_cam.attribution
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    found = methods()
+    assert set(enumerated.FAILED) == {*broken, f"{package.__name__}.half_written"}
+    assert found.keys() == {cls.__name__ for cls in method_classes()} | {"sound"}
+
+
 def test_every_public_method_is_found_and_has_a_yaml() -> None:
     classes = method_classes()
     public = [getattr(lc, name) for name in lc.__all__]
@@ -100,7 +131,14 @@ def test_every_public_method_is_found_and_has_a_yaml() -> None:
 def test_only_baselines_ignore_the_network(name: str) -> None:
     one, other = bound(describe(Gap3d())), bound(describe(Gap3d()))
     maps = [lc.explain(model, METHODS[name], clip(), 1).heatmap for model in (one, other)]
-    assert torch.equal(*maps) == (name in BASELINES)
+    ignored = torch.equal(*maps)
+    if name in BASELINES:
+        assert ignored, f"{name} is a baseline, but its map depends on the network"
+    else:
+        assert not ignored, (
+            f"the map of {name} is the same for two networks, so it ignores them; a method that is "
+            "meant to returns True as `baseline`"
+        )
 
 
 def check(e: lc.Explanation, shape: tuple[int, ...]) -> None:

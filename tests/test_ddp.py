@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from commands import run
 
 
 @pytest.mark.slow
@@ -35,15 +31,8 @@ def test_two_ranks_share_the_clips_and_one_run_folder(tmp_path: Path) -> None:
         "explain=recurrent_gradcam",
         f"runs={tmp_path / 'runs'}",
     ]
-    run = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *settings],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+    done = run("train", *settings, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
     (folder,) = (tmp_path / "runs/default").iterdir()
     for epoch in ("epoch_000", "epoch_001"):
         assert len(list((folder / "explain" / epoch).glob("*.mp4"))) == 5
@@ -64,4 +53,4 @@ def test_two_ranks_share_the_clips_and_one_run_folder(tmp_path: Path) -> None:
     # 3 classes x 1 group x 3 clips = 9 clips, 5 + 4 and 2 + 1 batches, each counted once
     assert len(scores) == 2
     assert all(abs(float(s) * 9 - round(float(s) * 9)) < 1e-4 for s in scores)
-    assert "explain.py ckpt=" in run.stdout
+    assert "explain.py ckpt=" in done.stdout

@@ -276,7 +276,7 @@ def test_e3_frames_without_evidence_have_nothing() -> None:
 
 
 def test_step_lasts_where_3d_flickers() -> None:
-    """Every other frame has evidence: STEP shows those between, too."""
+    """Every other frame has evidence: STEP shows those between as well."""
     size = (12, 20, 20)
     net, clip = Tube(slice(1, 12, 2), size), torch.ones(1, 1, *size)
     between, flicker = {}, {}

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from commands import run_python
 
 import lightning_cam
 from lightning_cam.errors import UserError, WriteError
@@ -237,7 +238,7 @@ def test_a_full_disk_is_said_in_one_line_that_names_the_file(tmp_path: Path) -> 
     files = [f"a.{end}" for end in ("bin", "npz", "png", "mp4", "ckpt")]
     for name in files:
         (tmp_path / name).write_text("old")
-    said = start(FULL, tmp_path).communicate(timeout=120)[0].splitlines()
+    said = run_python("-c", FULL, str(tmp_path), cwd=tmp_path).stdout.splitlines()
     assert said == [
         f"{name} WriteError: cannot write {tmp_path / name}: File too large; free some space there"
         for name in files

@@ -1,4 +1,4 @@
-"""Videos in class folders: what is held out, parts as folders, groups, and what is no video."""
+"""Videos in class folders: what is held out, parts as folders, groups, and what is not a video."""
 
 from __future__ import annotations
 

@@ -393,7 +393,7 @@ class Folders(Dataset):
 @pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_loader_workers(tmp_path, context):
     clips = Folders(fill(tmp_path / "v", list(range(1, 25))))
-    expected = clips[0]  # OpenCV has worked in the parent, too
+    expected = clips[0]  # OpenCV has worked in the parent as well
     loader = DataLoader(
         clips, batch_size=None, num_workers=2, multiprocessing_context=context, timeout=60
     )

@@ -516,7 +516,7 @@ def test_long_loops_tell_how_far_they_are(monkeypatch: pytest.MonkeyPatch) -> No
     assert bars == [["SmoothGrad", 7, 3, 3, 1], ["Integrated gradients", 7, 3, 3, 1]]
 
 
-# Columns that are no classes
+# Columns that are not classes
 
 
 def sfm() -> tuple[lc.Explainable, dict[str, Any]]:
@@ -534,7 +534,7 @@ def test_depth_and_motion(method: Any, column: str) -> None:
     assert e.heatmap.isfinite().all()
     assert e.heatmap[0].any()
     assert not e.heatmap[1, -1].any()
-    if column.startswith("depth"):  # the first and the last frame are no targets
+    if column.startswith("depth"):  # the first and the last frame are not targets
         assert not e.heatmap[:, [0, -1]].any()
 
 

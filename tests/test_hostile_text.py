@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import ast
 import csv
+import os
+import pty
+import re
 import sys
+import threading
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +32,8 @@ from lightning_cam.commands.run_explain import explain_clips
 from lightning_cam.commands.run_train import train
 from lightning_cam.errors import ConfigError, printable, say
 from lightning_cam.files import read_csv, write_csv
-from lightning_cam.study.tables import Table
+from lightning_cam.progress import progress
+from lightning_cam.study.tables import Table, markdown_text
 
 pytestmark = pytest.mark.attack
 PACKAGE = Path(lightning_cam.__file__).parent
@@ -89,10 +95,46 @@ def test_tables_on_the_terminal_hold_text(capsys) -> None:
     """A network's name in a study's table is neither markup nor control."""
     from rich.console import Console
 
-    table = Table("means", ("\x1b[2Ja[/red]", "b<br>c"), (("[bold]x[/]", "\x1b]0;t\x07"),))
+    table = Table("means", ("\x1b[2Ja[/red]", "b\nc"), (("[bold]x[/]", "\x1b]0;t\x07"),))
     Console(width=80).print(table.rich())
     out = capsys.readouterr().out
     assert plain(out) and "a[/red]" in out and "[bold]x[/]" in out
+
+
+MARKUP = {
+    "a cell": "a|b", "a cell escaped already": "a\\|b", "code": "`rm -rf`", "bold": "**a** __b__",
+    "emphasis": "*a* _b_", "a link": "[a](http://evil)", "a reference": "[a]: http://evil",
+    "an image": "![a](http://evil/a.png)", "an address": "www.evil.com http://evil a@evil.com",
+    "a tag": "<img src=x onerror=alert(1)>", "an entity": "&lt;b&gt; &#124;", "a heading": "# a",
+    "a heading's end": "a ##", "a list": "- a", "a numbered list": "1. a", "a quote": "> a",
+    "a line": "---", "a table's line": "|---|", "a fence": "~~~", "struck out": "~~a~~",
+    "a formula": "$a$", "a footnote": "[^1]", "a paragraph": "a\n\n# b", "a line's end": "a\r# b",
+    "a break": "a<br>b", "code by its margin": "     a",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*MARKUP.values(), *CONTROLS.values()])
+def test_names_are_no_markup(name: str) -> None:
+    """A network, class or method of a study is named in Markdown, HTML or controls."""
+    table = Table(
+        name, (printable(name), "b\nc"), ((name, "1"), ("2", name)), frozenset({(1, 1)}), (name,)
+    )
+    title, _, head, line, *rows, _, note, end = table.markdown().split("\n")
+    assert end == "" and line == "|---|---|" and len(rows) == 2
+    for row in (head, *rows):
+        cells = re.split(r"(?<!\\)(?:\\\\)*\|", row)
+        assert len(cells) == 4 and cells[0] == cells[-1] == ""
+    shown = printable(name).strip()
+    for text in (title.removeprefix("## "), note.removesuffix("  ")):
+        assert re.sub(r"\\([^\sa-zA-Z0-9])", r"\1", text) == shown  # as CommonMark reads it
+        assert not re.search(r"(?<!\\)(\\\\)*([`*<&$@~|]|\]\()|^([#>=+-]|\d+[.)] )", text)
+    page = table.html()
+    assert "<img" not in page and page.count("<br>") == 1
+
+
+def test_numbers_of_a_study_stay_as_they_are() -> None:
+    for text in ("-", "+0.1 [-0.2, +0.3]", "0.50 ± 0.10", "Deletion ↓", "grad_cam, r = 3", "12.5"):
+        assert markdown_text(text) == text
 
 
 def video(path: Path, level: int) -> None:
@@ -149,6 +191,63 @@ def test_a_data_set_of_hostile_names(tmp_path: Path, monkeypatch, capfd) -> None
     assert {row["label"] for row in read_csv(scores)} <= set(names)
 
 
+class Terminal:
+    """A pseudo-terminal in place of stdout and stderr."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.master, slave = pty.openpty()
+        self.file = os.fdopen(slave, "w", encoding="utf-8")
+        self.said = bytearray()
+        self.thread = threading.Thread(target=self._read)
+        self.thread.start()
+        for name in ("stdout", "stderr"):
+            patch.setattr(sys, name, self.file)
+        patch.setenv("TERM", "xterm-256color")
+
+    def _read(self) -> None:
+        with suppress(OSError):  # the other end is closed
+            while block := os.read(self.master, 4096):
+                self.said += block
+
+    def close(self) -> str:
+        self.file.close()
+        self.thread.join()
+        os.close(self.master)
+        return self.said.decode()
+
+
+def test_names_on_a_terminal(tmp_path: Path) -> None:
+    """A data set of hostile names is checked, and clips are skipped, on a real terminal."""
+    names = [CONTROLS[n] for n in ("a title", "a cleared screen", "a link", "one byte for two")]
+    for n, name in enumerate(names):
+        folder = tmp_path / "data" / name.replace("/", "_")
+        folder.mkdir(parents=True)
+        for k in range(3):
+            video(folder / f"\x1b]0;clip\x07{n}_{k}.mp4", 20 + 60 * n + 9 * k)
+        (folder / f"\x1b]0;broken\x07{n}.mp4").write_bytes(b"nothing")
+    words = [
+        "data=folder", f"data.root={tmp_path / 'data'}", "data.fps=null", "data.num_frames=4",
+        f"out={tmp_path / 'problems.csv'}", "processes=1",
+    ]  # fmt: skip
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = OmegaConf.to_container(compose("check", words), resolve=True)
+    with pytest.MonkeyPatch.context() as patch:
+        terminal = Terminal(patch)
+        assert terminal.file.isatty()
+        try:
+            assert check(config) == 1
+            with progress("explaining", 2) as advance:
+                for name in names:
+                    say(f"skipped {name}: [bold]damaged[/]")
+                advance(1)
+        finally:
+            out = terminal.close()
+    assert "\x1b[" in out  # of the table and the bar
+    assert "owned" in out and "walk" in out and "broken" in out and "[bold]damaged[/]" in out
+    for code in ("\x1b]", "\x07", "\x1b[2J", "\x1b[H", "\x9b"):
+        assert code not in out
+
+
 # --- tables -------------------------------------------------------------------------------------
 
 
@@ -171,7 +270,7 @@ def test_no_cell_is_calculated(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("text", NUMBERS)
 def test_numbers_stay_numbers(tmp_path: Path, text: str) -> None:
-    """A number below zero is no formula."""
+    """A number below zero is not a formula."""
     path = write_csv(tmp_path / "a.csv", [{"a": text, "b": -0.5, "c": None}], ["a", "b"])
     assert path.read_text().splitlines()[1] == f"{text},-0.5,"
 

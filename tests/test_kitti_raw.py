@@ -175,7 +175,7 @@ def test_points_behind_or_outside_do_not_count() -> None:
     # Before the scanner, but behind the camera: mirrored onto the image by division.
     backward = STRAIGHT - [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1.0]]
     assert not velodyne.project(points((0.5, 0.0, 0.0)), backward, (24, 80)).any()
-    # Behind the scanner, but before a camera that is behind it, too.
+    # Behind the scanner, but before a camera that is behind it as well.
     behind_it = K @ np.c_[AXES, [0.0, 0.0, 1.0]]
     assert velodyne.project(points((0.5, 0.0, 0.0)), behind_it, (24, 80)).any()
     assert not velodyne.project(points((-0.5, 0.0, 0.0)), behind_it, (24, 80)).any()
@@ -335,7 +335,7 @@ def test_frames_are_kept_by_metres_on_the_way(speeds: list[float], kept: list[in
 def test_no_two_kept_frames_are_nearer_than_asked(speeds: list[float], distance: float) -> None:
     times = np.cumsum(np.linspace(0.08, 0.12, len(speeds)))
     rows = at_speed(0.0 * np.array(speeds))
-    rows[:, 9] = speeds  # sideways counts, too
+    rows[:, 9] = speeds  # sideways counts as well
     way = np.r_[0, np.cumsum((np.array(speeds)[1:] + speeds[:-1]) / 2 * np.diff(times))]
     keep = np.flatnonzero(kitti_oxts.moving_frames(rows, times, distance))
     assert keep[0] == 0
@@ -545,7 +545,7 @@ def test_frames_at_which_the_car_stands_are_left_out(root: Path) -> None:
     assert len(data.train_set) == 6 * (2 + 1)  # no snippet across a gap of six
     assert len(module(root, max_gap=6).train_set) == 6 * 5
     assert len(module(root, min_disp=0).train_set) == 6 * 10
-    # Nearly always standing is no damage: such a drive is left out without a word.
+    # Nearly always standing is not damage: such a drive is left out without a word.
     shutil.rmtree(drive_folder(root, "0001"))
     film(drive_folder(root, "0001"), [0.1] * FRAMES)
     data = module(root)

@@ -233,7 +233,7 @@ def one_rank(rank: int, folder: Path, clips: tuple[int, ...]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("clips", [(2, 1), (3, 0)])
 def test_two_ranks_know_what_one_would(tmp_path: Path, clips: tuple[int, int]) -> None:
-    mp.spawn(one_rank, (tmp_path, clips), nprocs=2)
+    mp.start_processes(one_rank, (tmp_path, clips), nprocs=2, start_method="fork")
     model, clip, heat = shared_clips()
     heat[0, 0, 0, 0] = torch.inf
     alone = Deletion(steps=5)

@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import ENVIRONMENT
+from preloaded import Process
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+
+SMALL = {"EPOCHS": "1", "GROUPS": "5", "CLIPS": "8", "ACTORS": "5", "FRAMES": "24"}
+CELLS = """
+import json, sys
+from IPython.core.interactiveshell import InteractiveShell
+
+shell = InteractiveShell.instance()
+for cell in json.load(open(sys.argv[1]))["cells"]:
+    if cell["cell_type"] == "code":
+        shell.run_cell("".join(cell["source"])).raise_error()
+"""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_runs(path: Path, tmp_path: Path) -> None:
-    copy = tmp_path / path.name
-    copy.write_bytes(path.read_bytes())
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "--nbmake", "-q", "-p", "no:cacheprovider", str(copy)],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "EPOCHS": "1",
-            "GROUPS": "5",
-            "CLIPS": "8",
-            "ACTORS": "5",
-            "FRAMES": "24",
-            "OMP_NUM_THREADS": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stdout[-3000:]
+    home = {"IPYTHONDIR": str(tmp_path / "ipython"), "MPLBACKEND": "agg"}
+    process = Process(["-c", CELLS, str(path)], tmp_path, {**ENVIRONMENT, **SMALL, **home})
+    out, err = process.communicate()
+    assert process.wait() == 0, out[-3000:] + err[-3000:]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

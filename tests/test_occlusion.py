@@ -262,7 +262,7 @@ def test_lists_of_a_configuration_are_taken() -> None:
     assert lc.Occlusion([2, 3, 4], [1, 2, 3]) == lc.Occlusion((2, 3, 4), (1, 2, 3))  # type: ignore[arg-type]
 
 
-# Columns that are no classes
+# Columns that are not classes
 
 
 @pytest.mark.parametrize("column", ["-view_synthesis_loss", "pose/ry", "depth/box"])
@@ -279,5 +279,5 @@ def test_depth_and_motion(column: str) -> None:
         with torch.no_grad():
             fall = (model.forward(clip) - model.forward(hidden))[:, index]
         torch.testing.assert_close(e.heatmap[:, t, 0, 0], fall, rtol=1e-3, atol=1e-7)
-    if column.startswith("depth"):  # the first and the last frame are no targets
+    if column.startswith("depth"):  # the first and the last frame are not targets
         assert e.heatmap[:, [0, -1]].abs().max() < 1e-6

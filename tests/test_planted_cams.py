@@ -81,7 +81,7 @@ def test_an_earlier_layer_is_sharper_and_tells_classes_apart(planted: Planted) -
 
 
 def expected_by_chance(voxels: int, evidence: int) -> float:
-    """The mean average precision of all orders of the voxels: a little above the evidence's share."""
+    """The mean average precision of all orders of the voxels: a little above their share."""
     harmonic = float((1 / torch.arange(1, voxels + 1, dtype=torch.float64)).sum())
     return 1 / voxels * (harmonic + (evidence - 1) / (voxels - 1) * (voxels - harmonic))
 

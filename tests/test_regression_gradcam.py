@@ -152,7 +152,7 @@ def test_re3_of_a_class_it_is_grad_cam(kind: str, pool: Any) -> None:
     assert torch.equal(own["pos"], plain)
     assert torch.equal(own["both"], signed)
     torch.testing.assert_close(own["pos"] - own["neg"], own["both"])
-    # unasked, too: the highest logit
+    # without a target as well, which is the highest logit
     methods = lc.GradCAM(pool=pool), lc.RegressionGradCAM(pool=pool, sign="pos")
     highest = [lc.explain(model, method, clip).heatmap for method in methods]
     assert torch.equal(*highest)
@@ -281,7 +281,7 @@ def test_the_share_of_blank_frames_is_that_by_construction() -> None:
 
 
 def test_frames_that_are_not_asked_are_not_blank() -> None:
-    """Padding, and its neighbours that are no targets, have no gradient."""
+    """Padding, and its neighbours that are not targets, have no gradient."""
     clip = torch.rand(2, 2, 5, 6, 8, dtype=torch.float64) + 0.1
     values = [[0.0, 1, 1, 0, 0], [0, -1, 1, -1, 0]]
     valid = torch.ones(2, 5, dtype=torch.bool)

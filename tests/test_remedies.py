@@ -5,19 +5,25 @@ from __future__ import annotations
 import functools
 import pkgutil
 import re
+import shlex
 import shutil
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import layouts
 import pytest
+import torch
 from commands import ROOT, tiny, typed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from remedies import COMMAND, DOTTED, HOLE, PIP, Word, messages, words
 
+import lightning_cam as lc
 from lightning_cam.commands.search import choices, composed, groups
 from lightning_cam.errors import COMMANDS
+from lightning_cam.tasks import VideoClassification
 
 _TOGETHER = ("explain", "measure")  # groups of which several can be chosen at once
 
@@ -144,9 +150,10 @@ def test_wrong_suggestions_are_seen(text: str) -> None:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with a checkpoint `net.ckpt`, trained in seconds."""
     place = tmp_path_factory.mktemp("remedies")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
         patch.chdir(place)
         typed(patch, "train", [*tiny(place / "data"), *SHORT, "explain=none", "name=net"])
+    (place / "said.txt").write_text(out.getvalue())
     (found,) = place.glob("runs/net/*/checkpoints/last.ckpt")
     shutil.copy(found, place / "net.ckpt")
     layouts.ucf11(place / "ucf11")
@@ -216,3 +223,58 @@ def test_remedies_get_past_the_error(situation, place, monkeypatch, capfd) -> No
         code = typed(monkeypatch, command, [*stays, remedy])
         said = capfd.readouterr().err
         assert code == 0, f"{remedy}, after: {message}: {said}"
+
+
+@pytest.mark.slow
+def test_what_training_proposes_next_works(place: Path, monkeypatch) -> None:
+    """A network that was trained without explanations remembers no methods."""
+    lines = (place / "said.txt").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("next "))
+    settings = shlex.split(line.partition(" explain ")[2])
+    assert settings[1:] == ["explain=[gradcam]"]
+    monkeypatch.chdir(place)
+    assert typed(monkeypatch, "explain", [*settings, "clips=1", "measure=none"]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "setting", "said"),
+    [
+        ("train", "data={a: 1}", "no setting 'data.a'; nearest: data."),
+        ("train", "model={hiden: 1}", "no setting 'model.hiden'; nearest: model.hidden"),
+        ("explain", "study={a: 1}", "no setting 'study.a'; nearest: study"),
+        (
+            "train",
+            "task.optimizer={_target_: torch.optim.SGD, lr: 0.01, momentum: 0.9}",
+            "type +task.optimizer.momentum=VALUE",
+        ),
+    ],
+)
+def test_a_mapping_with_a_wrong_key_names_the_key(
+    command: str, setting: str, said: str, monkeypatch, capfd
+) -> None:
+    assert typed(monkeypatch, command, [setting]) == 2
+    assert said in capfd.readouterr().err
+
+
+def test_a_setting_that_a_class_takes_besides_is_added() -> None:
+    """What the message on momentum says to type."""
+    sgd = "task.optimizer={_target_: torch.optim.SGD, lr: 0.01}"
+    node = composed("train", [sgd, "+task.optimizer.momentum=0.9"]).task.optimizer
+    assert (node._target_, node.momentum) == ("torch.optim.SGD", 0.9)
+
+
+def test_layers_can_be_numbers() -> None:
+    """`task.layers=[2]` and `layer=2`, which a message proposes, are no text in settings."""
+    net = torch.nn.Sequential(
+        torch.nn.Conv3d(3, 4, 1), torch.nn.ReLU(), torch.nn.Conv3d(4, 4, 1),
+        torch.nn.AdaptiveAvgPool3d(1), torch.nn.Flatten(),
+    )  # fmt: skip
+    task = VideoClassification(net, classes=["a", "b", "c", "d"], layers=[2])  # type: ignore[list-item]
+    assert task.explainable().layer(None)[0] == "2"
+    clip = torch.rand(1, 3, 2, 4, 4)
+    number, name = (
+        lc.explain(task.explainable(), lc.GradCAM(layer=layer), clip, 0).heatmap  # type: ignore[arg-type]
+        for layer in (0, "0")
+    )
+    assert torch.equal(number, name)

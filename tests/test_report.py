@@ -274,7 +274,7 @@ def test_names_of_plots_and_reasons_cannot_become_markup(tmp_path):
     )
     text = write_report(tmp_path, [entry(tmp_path, figure, "a")]).read_text(encoding="utf-8")
     assert "<script>alert" not in text and len(Page(text).all("script")) == 1
-    assert "".join(Page(text).text).count(EVIL) >= 3 + 6  # in the plot's titles of frames, too
+    assert "".join(Page(text).text).count(EVIL) >= 3 + 6  # in the plot's titles of frames as well
 
 
 def test_hundreds_of_clips_do_not_load_at_once(tmp_path):

@@ -233,7 +233,7 @@ def test_slurm_job_keeps_its_folder_when_requeued(tmp_path: Path, job, monkeypat
     requeued = checkpoint(first.folder / "hpc_ckpt_1.ckpt", age=10)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert open_run(tmp_path, "a").resume == requeued
-    monkeypatch.setenv("SLURM_JOB_NAME", "bash")  # a shell inside an allocation is no job
+    monkeypatch.setenv("SLURM_JOB_NAME", "bash")  # a shell inside an allocation is not a job
     assert "slurm" not in open_run(tmp_path, "a").folder.name
 
 

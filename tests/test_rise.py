@@ -358,7 +358,7 @@ def test_count_and_center_are_what_a_plain_loop_gives() -> None:
     heat = lc.explain(describe(net, black=BLACK), method, clip, 1).heatmap[0]
     torch.testing.assert_close(heat, expected, rtol=1e-5, atol=0)
 
-    # columns that are no classes: the covariance with being seen
+    # columns that are not classes: the covariance with being seen
     method = replace(method, norm="center")
     masks, scores = loop(net, clip, method, 1, torch.tensor(BLACK))
     expected = torch.einsum("n,nthw->thw", scores - scores.mean(), masks) / (40 * 0.4 * 0.6)
@@ -367,7 +367,7 @@ def test_count_and_center_are_what_a_plain_loop_gives() -> None:
     torch.testing.assert_close(signed.heatmap[0], expected, rtol=1e-4, atol=1e-6)
     assert (signed.heatmap < 0).any()
     unsaid = lc.explain(model, lc.RISE(40, (3, 4, 2), p=0.4, seed=8), clip, 1).heatmap
-    assert torch.equal(unsaid, signed.heatmap)  # what lowers a column that is no class counts, too
+    assert torch.equal(unsaid, signed.heatmap)  # what lowers such a column counts
     kept = lc.RISE(40, (3, 4, 2), p=0.4, seed=8, relu=True)
     positive = lc.explain(model, kept, clip, 1).heatmap
     assert torch.equal(positive, signed.heatmap.relu())

@@ -309,7 +309,7 @@ def test_metrics_equal_those_by_hand(snippet: int) -> None:
 
 
 def test_targets_that_come_twice_count_once() -> None:
-    """Films of one sequence overlap where its length is no multiple of theirs."""
+    """Films of one sequence overlap where its length is not a multiple of theirs."""
     whole = drive(10)
     parts = [
         Drive(whole.images[:, at], whole.depth[at], whole.poses[at], whole.intrinsics)
@@ -509,7 +509,7 @@ def test_rows_may_be_copies_of_the_batch(geometry_weight: float) -> None:
 
 
 def test_views_are_judged_by_the_batch_s_own_images() -> None:
-    """Hiding everything is no perfect synthesis of nothing."""
+    """Hiding everything is not a perfect synthesis of nothing."""
     drives = [drive(3)]
     task, batch = perfect(drives, 3), batch_of(*drives)
     model = task.explainable(batch)
@@ -589,7 +589,7 @@ def test_all_methods_explain_all_columns(column: str) -> None:
             assert e.heatmap.eq(0).all(), name  # depth and motion are two networks
         else:
             assert e.heatmap.any(), name
-            assert e.heatmap[:, 0].eq(0).all(), name  # the first frame is no target
+            assert e.heatmap[:, 0].eq(0).all(), name  # the first frame is not a target
     heat = lc.explain(model, lc.RandomMap(), clip).heatmap
     with torch.no_grad():
         outputs = model.forward(clip)[:, model.column(column)]
@@ -716,7 +716,7 @@ def test_what_there_is_to_see() -> None:
             assert np.isnan(line[[0, -1]]).all()
             np.testing.assert_allclose(line[1:-1], values.numpy(), atol=1e-4)
     last = copy.deepcopy(batch)
-    last["valid"][:, 4] = False  # so frame 3 is no target
+    last["valid"][:, 4] = False  # so frame 3 is not a target
     extras_less = task.extras(last)
     for name, panel in extras_less.panels.items():
         assert np.array_equal(panel[3], panel[0]), name

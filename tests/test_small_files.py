@@ -7,8 +7,6 @@ import json
 import pickle
 import pickletools
 import struct
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from commands import ENVIRONMENT
+from commands import run_python
 from test_checkpoint import CLASSES, DATA, TASK, remembered
 
+from lightning_cam.archive import _STEPS, check_archive
 from lightning_cam.errors import CheckpointError
 from lightning_cam.training import sketch
-from lightning_cam.training.archive import _STEPS, check_archive
 from lightning_cam.training.build import build
 from lightning_cam.training.checkpoint import KEY, rebuild
 from lightning_cam.training.furthest import UNKNOWN, furthest_first
@@ -227,7 +225,7 @@ LIMIT = 300  # MB
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_small_checkpoint_is_refused_before_it_costs(name: str, tmp_path: Path) -> None:
-    """A checkpoint below 5 MB asks for gigabytes, or for what is no part of a network."""
+    """A checkpoint below 5 MB asks for gigabytes, or for what does not belong to a network."""
     write, pattern = FILES[name]
     write(tmp_path / "a.ckpt")
     assert (tmp_path / "a.ckpt").stat().st_size < 5_000_000
@@ -264,10 +262,7 @@ def test_no_small_checkpoint_fills_the_memory(tmp_path: Path) -> None:
     for name, path in paths.items():
         FILES[name][0](path)
     given = json.dumps([str(tmp_path / "honest.ckpt"), [*map(str, paths.values())], TRUST])
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE, given],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    done = run_python("-c", PROBE, given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for name, line in zip(paths, done.stdout.splitlines(), strict=True):
         said, risen = line.split()
@@ -325,7 +320,7 @@ def test_random_numbers_go_on_as_before(tmp_path: Path) -> None:
 
 
 def test_numbers_of_tied_weights_may_serve_twice(tmp_path: Path) -> None:
-    """Weights with two names are stored once, and are no attack."""
+    """Weights with two names are stored once, and are not an attack."""
     checkpoint = honest()
     checkpoint["more"] = copy.copy(checkpoint["state_dict"])
     torch.save(checkpoint, tmp_path / "a.ckpt")

@@ -182,7 +182,7 @@ def test_a_spectrum_that_is_black_already_does_not_matter(method) -> None:
 def test_padded_frames_get_nothing(method) -> None:
     clip = bright(2)
     valid = torch.arange(8)[None] < torch.tensor([[8], [3]])
-    model = made(lambda tv, ir: (tv + ir).mean(1))  # reads the padding, too
+    model = made(lambda tv, ir: (tv + ir).mean(1))  # reads the padding as well
     found = lc.spectrum_relevance(replace(model, valid=valid), clip, SPECTRA, 0, method)
     assert (found.share[1, :, 3:] == 0).all() and (found.share[1, :, :3] > 0).all()
     torch.testing.assert_close(found.share.sum((1, 2)), torch.ones(2, dtype=torch.float64))

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from commands import ROOT, start
@@ -29,12 +30,13 @@ from lightning_cam.data.core.clips import Clip
 from lightning_cam.errors import ConfigError, DataError, UserError, VideoReadError
 from lightning_cam.explaining.explain_settings import _NOT_IN_STUDIES, check_explain, check_study
 from lightning_cam.explaining.journal import Journal
-from lightning_cam.metrics import CurveMeasure, Explained, Measure, mean_interval
+from lightning_cam.metrics import CurveMeasure, Explained, Measure, mean_interval, mean_std_interval
 from lightning_cam.study import run_study
 from lightning_cam.study.cell_runs import measure_cells, missing_cells, work_items
 from lightning_cam.study.claims import FAILS, HOLDS, MISSING, OPEN, conclude, judge
 from lightning_cam.study.csv_tables import summary_rows
 from lightning_cam.study.design import Design
+from lightning_cam.study.design_parts import method_cells
 from lightning_cam.study.journal import cell_key, read_journal, same_study
 from lightning_cam.study.networks import Network, _named
 from lightning_cam.study.plots import write_plots
@@ -273,7 +275,7 @@ def test_a_measure_without_direction_is_shown_and_decides_nothing() -> None:
     assert design.claims[0].measures == ("deletion", "insertion")
     (table,) = main_tables(made_up(design, [network(design)], lambda *_: (0.2, 0.8, 0.4)))
     assert table.head[1:] == (
-        "Net<br>Deletion ↓", "Net<br>Insertion ↑", "Net<br>Where it begins", "Net<br>s/clip",
+        "Net\nDeletion ↓", "Net\nInsertion ↑", "Net\nWhere it begins", "Net\ns/clip",
     )  # fmt: skip
     assert {column for _, column in table.best} == {1, 2}
     assert table.rows[0][1:] == ("0.20 ± 0.00", "0.80 ± 0.00", "0.40 ± 0.00", "1.5")
@@ -533,6 +535,26 @@ def test_statistics_are_students() -> None:
     assert s.std == pytest.approx(std)
     assert s.high - s.mean == pytest.approx(4.302653 * std / sqrt(3), rel=1e-5)
     assert mean_interval([]).clips == 0 and str(mean_interval([1.0]).std) == "nan"
+    curves = np.array([[1.0, 0.0], [2.0, 0.0], [6.0, 3.0]])  # every point as its own number
+    for point, found in zip(curves.T, zip(*mean_std_interval(curves), strict=True), strict=True):
+        one = mean_interval(point)
+        assert found == (one.mean, one.std, one.low, one.high)
+    mean, *others = mean_std_interval(curves[:1])
+    assert (mean == curves[0]).all() and all(np.isnan(each).all() for each in others)
+
+
+def even(model: Any, clip: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return torch.ones_like(clip[:, 0])
+
+
+def test_a_function_is_a_method_of_a_study() -> None:
+    nodes = {"own": {"_target_": "test_study.even", "_partial_": True}}
+    cell = method_cells(nodes)["own"]
+    assert cell.title == cell.method.title == "even"
+    assert not cell.method.baseline
+    for node in ({"_target_": "torch.nn.ReLU"}, {"_target_": "pathlib.Path"}):
+        with pytest.raises(ConfigError, match=r"study\.methods\.own is not a method"):
+            method_cells({"own": node})
 
 
 def paper(clips: int = 4) -> tuple[Design, list[Network]]:
@@ -559,7 +581,7 @@ def test_tables_are_laid_out_as_in_the_paper() -> None:
     assert rows == [f"{m} {t}" for t in ("IR", "IRTV") for m in ("Grad-CAM", "RISE", "Random")]
     assert [row[0].split()[-1] for row in visible.rows] == ["IRTV"] * 3 + ["TV"] * 3
     assert infrared.head[1:4] == (
-        "R3D18<br>Deletion ↓", "R3D18<br>Insertion ↑", "R3D18<br>s/clip",
+        "R3D18\nDeletion ↓", "R3D18\nInsertion ↑", "R3D18\ns/clip",
     )  # fmt: skip
     text = infrared.markdown().splitlines()
     assert text[4] == (
@@ -651,7 +673,7 @@ def test_least_relevant_first_turns_what_is_good() -> None:
     assert verdicts(score, least)["over"] == HOLDS
     design = design_of(least)
     (table,) = main_tables(made_up(design, [network(design)], score))
-    assert table.head[1:3] == ("Net<br>Deletion ↑", "Net<br>Insertion ↓")
+    assert table.head[1:3] == ("Net\nDeletion ↑", "Net\nInsertion ↓")
     assert {(0, 1), (0, 2)} == table.best
 
 

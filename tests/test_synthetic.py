@@ -299,10 +299,15 @@ def test_leftovers_of_a_kill_at_any_moment_are_cleared(
 
 
 def test_errors_name_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"unknown synthetic classes \['jump'\].*move_left"):
-        render_actions(tmp_path / "a", classes=["jump"])
-    with pytest.raises(DataError, match="multiple of 16"):
-        render_actions(tmp_path / "a", size=90)
+    for arguments, message in (
+        ({"classes": ["jump"]}, r"unknown actions \['jump'\].*move_left"),
+        ({"classes": []}, "no actions are chosen.*move_left"),
+        ({"groups": 0}, "groups=0 .* from 1 to 999"),
+        ({"clips": 100}, "clips=100 .* from 1 to 99"),  # names have room for two digits
+        ({"size": 90}, "size=90 .* from 32 to 4080 in steps of 16"),
+    ):
+        with pytest.raises(DataError, match=message):
+            render_actions(tmp_path / "a", **(SMALL | arguments))
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="name a"):
         render_actions(tmp_path / "file" / "set", **SMALL)

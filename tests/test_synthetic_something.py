@@ -382,7 +382,7 @@ def test_a_rendering_that_broke_off_is_redone(
     ("arguments", "message"),
     [
         ({"templates": ["Opening"]}, r"unknown templates \['Opening'\].*Opening something"),
-        ({"templates": []}, "number of templates=0"),
+        ({"templates": []}, "no templates are chosen"),
         ({"version": 3}, "version=3 .* from 1 to 2"),
         ({"clips": 0}, "clips=0"),
         ({"workers": 1}, "workers=1"),

@@ -234,7 +234,7 @@ def test_mirror_labels() -> None:
     assert mirror_labels(names, [["left", "right"]]) == [0, 2, 1]
     assert mirror_labels(names, []) == [0, 1, 2]
     assert mirror_labels(names, None) == [None] * 3
-    # The partner is no class of this set: what the mirrored clip shows has no label.
+    # The partner is not a class of this set: what the mirrored clip shows has no label.
     assert mirror_labels(["down", "left"], [["left", "right"]]) == [0, None]
 
 

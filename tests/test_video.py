@@ -609,7 +609,7 @@ def test_loader_workers(made, context, reader):
     clips = Clips(
         [made[k] for k in ("h264.mp4", "mpeg1_opencv.mpg", "vp8.webm", "h264.avi")], reader
     )
-    expected = [clips[k] for k in range(len(clips))]  # the parent has used the readers, too
+    expected = [clips[k] for k in range(len(clips))]  # the parent has used the readers as well
     loader = DataLoader(
         clips,
         batch_size=None,

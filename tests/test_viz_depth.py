@@ -87,7 +87,7 @@ def test_the_range_leaves_single_pixels_aside():
     assert 4.9 < near < 6 and 49 < far < 51
     assert np.isnan(depth_range(np.zeros((1, 2, 2)))).all()
     near, far = depth_range(np.full((1, 2, 2), 7.0))
-    assert near < 7 < far  # a wall is a depth, too
+    assert near < 7 < far  # a wall is a depth as well
     assert (colour_depth(np.full((1, 2, 2), 7.0)) != UNKNOWN).any(-1).all()
 
 

@@ -60,8 +60,8 @@ def check_clip(model: Explainable, clip: object) -> None:
     """Whether a network can be shown these clips.
 
     Raises:
-        ArgumentError: they are no tensor `(B, C, T, H, W)` of finite floating-point numbers on the
-            network's device; where the first number is that is not finite.
+        ArgumentError: they are not a tensor `(B, C, T, H, W)` of finite floating-point numbers on
+            the network's device; where the first number is that is not finite.
     """
     if not isinstance(clip, Tensor):
         raise ArgumentError(

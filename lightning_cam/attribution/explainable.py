@@ -169,6 +169,7 @@ class Explainable:
             if not self.layers:
                 raise UserError("this model names no target layer; pass layer=NAME to the method")
             name = next(iter(self.layers))
+        name = str(name)  # settings make a number of a name such as "2"
         found = self.layers.get(name)
         return name, find_module(self.module, name) if found is None else found
 

@@ -141,13 +141,14 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 
 def find_module(module: nn.Module, name: str) -> nn.Module:
-    """A submodule by dotted name; parts compiled on their own keep their plain names.
+    """A submodule by dotted name, which may be typed as a number; parts compiled on their own
+    keep their plain names.
 
     Raises:
         UnknownNameError: with the nearest names.
     """
     names = {n.replace("_orig_mod.", ""): m for n, m in module.named_modules() if n}
-    if name not in names:
+    if (name := str(name)) not in names:
         raise UnknownNameError("layer", name, names)
     return unwrap(names[name])
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -158,7 +159,8 @@ class _OfFunction(Attribution):
 
     @property
     def title(self) -> str:
-        return getattr(self.function, "__name__", type(self.function).__name__)
+        function = self.function.func if isinstance(self.function, partial) else self.function
+        return getattr(function, "__name__", type(function).__name__)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         return self.function(model, clip, target)

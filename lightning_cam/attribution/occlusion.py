@@ -43,7 +43,7 @@ class Occlusion(PerturbationAttribution):
             an eighth of the clip along each axis.
         stride: from window to window, at most the window's size; None: half of it. Halving the
             stride of all axes costs eight times as much.
-        reference: what hides, a kind of `perturbation.reference`.
+        reference: the baseline, a kind of `perturbation.reference`.
         batch: rows that go through the network together; None: as many as fill the device.
         raw: the columns of a classifier rather than its probabilities.
         bf16: run the network under bfloat16 autocast.

@@ -1,6 +1,6 @@
-"""What perturbation methods and deletion/insertion share: what hides, and what the network says.
+"""What perturbation methods and deletion/insertion share: baselines, and the network's answers.
 
-A voxel is hidden by the same voxel of a *reference* clip. Black is `Explainable.black`: in the
+A hidden voxel is that of a baseline, the *reference* clip. Black is `Explainable.black`: in the
 normalised space that networks see, 0 is the mean colour of the training data.
 """
 

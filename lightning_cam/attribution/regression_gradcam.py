@@ -98,8 +98,8 @@ class RegressionGradCAM(LayerAttribution):
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         found = layer_map(model, self.first(model, clip), clip, target)
         signed, gradient = signed_map(model, found, self.pool), found.gradient
-        seen, asked = (x.flatten(3).any(-1).any(1) for x in (found.activation, gradient))  # (B, t)
-        seen &= asked | ~asked.any(1, keepdim=True)  # padding and its neighbours are not asked
+        seen, driven = (x.flatten(3).any(-1).any(1) for x in (found.activation, gradient))  # (B, t)
+        seen &= driven | ~driven.any(1, keepdim=True)  # padding and its neighbours drive no output
         blank = seen & ~(signed > 0).flatten(2).any(-1)
         model.numbers["blank"] = blank.sum(1) / seen.sum(1).clamp(min=1)
         model.numbers["gradient_norm"] = gradient.flatten(1).norm(dim=1)

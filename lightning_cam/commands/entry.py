@@ -145,6 +145,8 @@ def _explained(error: Exception, arguments: Sequence[str], name: str) -> str:
                 "the checkpoint remembers its data: leave out data=...; data.root=FOLDER says "
                 "where they are now"
             )
+        if isinstance(error.__cause__, OmegaConfBaseException):  # of a mapping, the key in it
+            key = error.__cause__.full_key or key
         keys = _known_keys(arguments, name)
         group, choice, *setting = [*key.split("."), "", ""][:3]
         if setting[0] and f"{group}.{choice}" not in keys and choice in _alone(group):
@@ -154,7 +156,9 @@ def _explained(error: Exception, arguments: Sequence[str], name: str) -> str:
                 f"{key} is a setting of {group}.{choice}, which is not chosen; choose it: "
                 f"{group}={f'[{asked}]' if typed else asked}"
             )
-        return str(UnknownNameError("setting", key, keys))
+        parent = key.rpartition(".")[0]
+        more = f"; if its class takes it, type +{key}=VALUE" if f"{parent}._target_" in keys else ""
+        return f"{UnknownNameError('setting', key, keys)}{more}"
     return _in_words(error)
 
 

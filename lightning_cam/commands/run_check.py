@@ -33,6 +33,7 @@ HEADINGS = {
     "few": "classes with too few videos",
     "stray": "files that do not belong there",
     "group": "videos of no group",
+    "part": "parts that hold nothing",
     "count": "sequences with fewer images than listed",
     "pair": "sequences that are not alike in both spectra",
     "leak": "people or videos in more than one part",
@@ -73,7 +74,7 @@ def check(config: Any) -> int:
     data = build(config["data"], where="data")
     if not isinstance(data, VideoDataModule | SnippetDataModule):
         raise ConfigError(
-            "data._target_ is no VideoDataModule or SnippetDataModule: there is nothing to check"
+            "data._target_ is not a VideoDataModule or SnippetDataModule: there is nothing to check"
         )
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")

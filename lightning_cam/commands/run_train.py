@@ -250,6 +250,7 @@ def _print_summary(prepared: _Prepared) -> None:
         say(f"videos       {short(run.folder / 'explain')}")
     trust = sorted(strangers([config[part] for part in ("task", "data", "explain")]))
     more = [f"trust=[{','.join(trust)}]"] if trust else []
+    more += [] if config["explain"] else ["explain=[gradcam]"]
     say(f"next         {command_line('explain', quoted('ckpt', found), *more)}")
 
 

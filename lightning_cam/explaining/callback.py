@@ -218,12 +218,6 @@ class ExplainCallback(Callback):
             folder, figure, explanations, batch, self.fps, columns=8, spectra=spectra
         )
         weights = next(iter(explanations.values())).attention
-        numbers = {
-            f"explain/{name}/{what}": float(value[0])
-            for name, e in explanations.items()
-            for what, value in e.numbers.items()
-            if bool(value[0].isfinite()) and self._is_free(name, what)
-        }
         return [
             {
                 "clip": title,
@@ -231,11 +225,20 @@ class ExplainCallback(Callback):
                 "sheet": str(files.sheet),
                 "attention": {name: w[0].tolist() for name, w in weights.items()},
                 "caption": f"{title}: {figure.target}",
-                "numbers": numbers,
+                "numbers": self._numbers(explanations),
                 "measured": self._measure(model, explanations, batch, title),
                 "softmax": model.softmax,
             }
         ]
+
+    def _numbers(self, explanations: Mapping[str, Explanation]) -> dict[str, float]:
+        """The methods' own numbers of one clip, as they are logged."""
+        return {
+            f"explain/{name}/{what}": float(value[0])
+            for name, e in explanations.items()
+            for what, value in e.numbers.items()
+            if bool(value[0].isfinite()) and self._is_free(name, what)
+        }
 
     def _is_free(self, method: str, number: str) -> bool:
         """Whether no measure has the name of what a method found out; else this is warned about."""

@@ -116,7 +116,7 @@ def frame_relevance(explanation: Explanation, batch: Mapping[str, Any]) -> np.nd
 
     Returns:
         `(T,)` of sum 1, with 0 for padding; NaN for a map that says nothing. Of a map with
-        negative values their amount counts too.
+        negative values their amount counts as well.
     """
     heat = explanation.evidence[0].cpu().numpy()
     valid = clip_array(batch, "valid")

@@ -19,6 +19,7 @@ from lightning_cam.errors import ConfigError, DataError, readable
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.explaining.clips_by_outcome import Selection, select_clips, shuffled
 from lightning_cam.explaining.explain_settings import asked_outcomes
+from lightning_cam.files import is_address
 from lightning_cam.interfaces import (
     Batch,
     HasRoot,
@@ -105,6 +106,8 @@ def clips_of_files(path: Path, data: object) -> list[ClipSource]:
         titles = [readable(str(file.relative_to(path))) for file in files]
     elif path.exists():
         files, titles = [path], [readable(path.absolute().name)]
+    elif is_address(path):
+        raise DataError(f"no video at {path}: it is an address; download the video, give its path")
     else:
         raise DataError(f"no video at {path}; is the path right?")
     short = [

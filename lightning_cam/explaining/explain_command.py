@@ -177,6 +177,7 @@ def _methods(
     layer = config["layer"]
     if layer is None:
         return methods
+    layer = str(layer)
     find_module(task.explainable().module, layer)
     return {
         name: method.at(layer) if isinstance(method, LayerAttribution) else method

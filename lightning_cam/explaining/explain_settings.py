@@ -67,7 +67,8 @@ def check_explain(config: Mapping[str, Any]) -> None:
         )
     for keys, kinds, words in (
         (("ckpt", "device"), (str,), "text"),
-        (("video", "layer", "layers", "out"), (str, type(None)), "text or null"),
+        (("video", "layers", "out"), (str, type(None)), "text or null"),
+        (("layer",), (str, int, type(None)), "the name of a layer or null"),
         (("target", "contrast"), (str, int, type(None)), "a class by name or number"),
         (("trust",), (str, list), "packages or classes such as [my_package.MyNet]"),
         (("data",), (dict,), "a mapping"),

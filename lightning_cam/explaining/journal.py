@@ -135,7 +135,7 @@ def other_work(path: Path, facts: Mapping[str, Any]) -> str | None:
         there = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise ConfigError(f"cannot read {path} ({error}); choose out=DIR") from error
     facts = json.loads(json.dumps(facts))
     old, new = (dict(_flat(leaves(tree))) for tree in (there, facts))

@@ -264,7 +264,7 @@ def is_near(name: str, other: str) -> bool:
     """Whether a name is one slip away from another in each of its words.
 
     The first letter of a word stays, and short words stay whole: `num_words`, `glasses` and `rows`
-    are no slips of `num_workers`, `classes` and `root`.
+    are not slips of `num_workers`, `classes` and `root`.
     """
     words, others = (text.lower().strip("_").split("_") for text in (name, other))
     if "".join(words) == "".join(others):

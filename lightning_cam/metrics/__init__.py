@@ -45,7 +45,7 @@ from lightning_cam.metrics.odometry.trajectories import (
     umeyama,
 )
 from lightning_cam.metrics.protocol import PROTOCOLS, Protocol
-from lightning_cam.metrics.statistics import Statistics, interval, mean_interval
+from lightning_cam.metrics.statistics import Statistics, interval, mean_interval, mean_std_interval
 
 __all__ = [
     "PROTOCOLS",
@@ -85,6 +85,7 @@ __all__ = [
     "interval",
     "kitti_errors",
     "mean_interval",
+    "mean_std_interval",
     "measure",
     "number_column",
     "pointing_hits",

@@ -116,7 +116,7 @@ class Ends:
             model: see `explain`.
             clip: `(B, C, T, H, W)` in model space.
             target: as in `explain`; None: the predicted columns.
-            protocol: says what hides.
+            protocol: names the baselines.
             kinds: for which curves.
             outputs: the network's outputs for the clip `(B, K)`, where they are known
                 (`Explanation.outputs`); saves one of the forwards.

@@ -1,4 +1,4 @@
-"""How deletion and insertion are measured: units, steps, and what hides."""
+"""How deletion and insertion are measured: units, steps and baseline."""
 
 from __future__ import annotations
 

@@ -15,6 +15,9 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,25 @@ def mean_interval(values: Iterable[float | None]) -> Statistics:
     """What clips' numbers say together; NaN and None are clips without a score."""
     given = [math.nan if value is None else float(value) for value in values]
     numbers = np.array([value for value in given if not math.isnan(value)])
+    mean, std, low, high = (float(value) for value in mean_std_interval(numbers))
     n = len(numbers)
-    mean = float(numbers.mean()) if n else math.nan
-    std = float(numbers.std(ddof=1)) if n > 1 else math.nan
-    low, high = interval(mean, std, n)
     return Statistics(mean, std, low, high, clips=n, unscored=len(given) - n)
+
+
+def mean_std_interval(samples: Array) -> tuple[Array, Array, Array, Array]:
+    """Mean, standard deviation and both ends of the mean's 95% interval, over the first axis.
+
+    Args:
+        samples: (n, ...).
+
+    Returns:
+        Four arrays (...): the mean is NaN of no samples, all others of fewer than two.
+    """
+    n = len(samples)
+    unknown = np.full(samples.shape[1:], np.nan)
+    mean = samples.mean(0) if n else unknown
+    std = samples.std(0, ddof=1) if n > 1 else unknown
+    return mean, std, *interval(mean, std, n)
 
 
 def interval(mean: Any, std: Any, n: int) -> tuple[Any, Any]:

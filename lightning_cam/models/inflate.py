@@ -11,7 +11,7 @@ so the last map has as many steps as the clip has frames.
   at both ends. After n of them on the longest path, frames n <= t <= T-1-n are the 2D ones, the
   others are off. One convolution without bias leaves exactly 2/3 of its response at the ends. A
   uniform ResNet-50 has n = 49: no frame of a 16-frame clip is exact, it takes T >= 99. So the ends
-  look less active than the middle, in heatmaps too.
+  look less active than the middle, in heatmaps as well.
 - `init="center"`: every frame of *any* clip gives the 2D activations, whatever the padding.
 """
 

@@ -54,7 +54,7 @@ class PAN(nn.Module):
     of the frames of a segment are the same. Segments do not have gradients alike, for each channel
     passes one to where its maxima are: Grad-CAM pools per segment (`pool="space"`).
 
-    Batch norms are trained, with pretrained weights too: motion maps are not as images are.
+    Batch norms are trained, also with pretrained weights: motion maps are not as images are.
 
     Args:
         num_outputs: K.
@@ -65,7 +65,7 @@ class PAN(nn.Module):
         frames: m, of a segment.
         in_channels: C; more than 3 are R, G, B and what else there is.
         weights: of the 2D network: None, `"DEFAULT"` (torchvision's ImageNet weights) or the path
-            of a state dict, of a PAN too. Those for RGB are taken over to C channels (see
+            of a state dict, also of a PAN. Those for RGB are taken over to C channels (see
             `stems.stem_weights`); where there are motion maps, their mean goes to every input, as
             the authors have it, but three maps alone take them as they are. In `full` both
             networks start from them, or see above.

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights, list_models
 
-from lightning_cam.errors import ConfigError, UserError
+from lightning_cam.archive import load_tensors
+from lightning_cam.errors import CheckpointError, ConfigError, UserError
 
 # What becomes of a stored tensor on its way into the parameter of this name.
 Changes = Mapping[str, Callable[[Tensor], Tensor]]
@@ -65,18 +65,23 @@ def _download(backbone: str, entry: Any) -> dict[str, Tensor]:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file that is not a pickle fails as its first letters have it
+        state = load_tensors(path, old=True)
+    except CheckpointError as error:
+        reason = str(error).removeprefix(f"{path}: ").partition(";")[0]
         raise ConfigError(
-            f"weights={str(path)!r} is not a state dict that loads without running code; save one "
-            "with torch.save(module.state_dict(), path)"
+            f"weights={str(path)!r} is not a state dict that loads without running code "
+            f"({reason}); save one with torch.save(module.state_dict(), path)"
         ) from error
     for key in ("state_dict", "model"):  # checkpoints wrap the state dict
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict):
         raise ConfigError(f"weights={str(path)!r} holds a {type(state).__name__}, not a state dict")
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    return {
+        name: value
+        for name, value in state.items()
+        if isinstance(name, str) and isinstance(value, Tensor)
+    }
 
 
 def fill(

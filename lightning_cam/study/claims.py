@@ -10,7 +10,7 @@ from math import isnan
 from lightning_cam.metrics import Statistics, format_number, mean_interval
 from lightning_cam.study.design_parts import Claim
 from lightning_cam.study.results import Group, Results, spectrum_name
-from lightning_cam.study.tables import Table
+from lightning_cam.study.tables import Table, markdown_text
 
 HOLDS, FAILS, OPEN, MISSING = "holds", "does not hold", "undecided", "missing"
 CLAIM_RULE = """\
@@ -171,7 +171,8 @@ def write_conclusions(
         clips: what they rest on, in words.
         titles: what tables call the measures.
     """
-    parts = ["# Conclusions", "", clips, "", summary_table(conclusions, titles).markdown()]
+    parts = ["# Conclusions", "", markdown_text(clips), ""]
+    parts += [summary_table(conclusions, titles).markdown()]
     parts += [CLAIM_RULE, "", *(_compared(each, titles).markdown() for each in conclusions)]
     return "\n".join(parts)
 

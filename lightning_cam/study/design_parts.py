@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from torch import nn
-
 from lightning_cam.attribution import Attribution
-from lightning_cam.errors import ConfigError, UnknownNameError
+from lightning_cam.attribution.method import as_attribution
+from lightning_cam.errors import ArgumentError, ConfigError, UnknownNameError
 from lightning_cam.metrics import Measure
 from lightning_cam.training.build import TARGET, build
 
@@ -75,7 +74,7 @@ def method_cells(nodes: Mapping[str, Any]) -> dict[str, Cell]:
     if not nodes:
         raise ConfigError("study.methods is empty: name at least one method")
     methods = {name: _method(node, f"study.methods.{name}") for name, node in nodes.items()}
-    own = {name: getattr(method, "title", "") for name, method in methods.items()}
+    own = {name: method.title for name, method in methods.items()}
     alone = {name for name, title in own.items() if title and [*own.values()].count(title) == 1}
     return {
         name: Cell(name, own[name] if name in alone else name, method)
@@ -84,12 +83,12 @@ def method_cells(nodes: Mapping[str, Any]) -> dict[str, Cell]:
 
 
 def _method(node: Any, where: str) -> Attribution:
-    method = build(mapping_setting(node, where), where=where)
-    if not callable(method) or isinstance(method, nn.Module):
+    try:
+        return as_attribution(build(mapping_setting(node, where), where=where))
+    except ArgumentError as error:
         raise ConfigError(
             f"{where} is not a method; give it a _target_ such as lightning_cam.GradCAM"
-        )
-    return method
+        ) from error
 
 
 def read_sweep(

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_cam.explaining.clip_files import file_name
-from lightning_cam.metrics import CurveMeasure, interval, settings_of
+from lightning_cam.metrics import CurveMeasure, mean_std_interval, settings_of
 from lightning_cam.study.design_parts import Sweep
 from lightning_cam.study.journal import StudyRow
 from lightning_cam.study.results import Group, Results, of_measure, spectrum_name
 from lightning_cam.viz import save_png
 from lightning_cam.viz.curves import CurveLine, CurvePanel, draw_curves
+from lightning_cam.viz.fonts import drawable, matplotlib_fonts
 
 
 def title_of(group: Group) -> str:
@@ -72,13 +73,19 @@ def _line(rows: Sequence[StudyRow], measure: str) -> CurveLine | None:
     scores = np.array([row["curves"][measure] for row in rows if measure in row["curves"]])
     if not len(scores):
         return None
-    s, mean, n = of_measure(rows, measure), scores.mean(0), len(scores)
-    std = scores.std(0, ddof=1) if n > 1 else np.full_like(mean, np.nan)
-    return CurveLine(mean, s.mean, s.std, *interval(mean, std, n))
+    area, (mean, _, low, high) = of_measure(rows, measure), mean_std_interval(scores)
+    return CurveLine(mean, area.mean, area.std, low, high)
 
 
 def _sweep(results: Results, sweep: Sweep) -> NDArray[np.uint8] | None:
     """Measures against a setting, two beside each other, a line for each network and input."""
+    titles = [title_of(group) for group in results.groups]
+    texts = map(drawable, (*titles, sweep.title, sweep.setting, *sweep.cells))
+    with matplotlib_fonts(texts):
+        return _figure(results, sweep)
+
+
+def _figure(results: Results, sweep: Sweep) -> NDArray[np.uint8] | None:
     # pyplot would keep global state and choose a window system; these two do neither.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -103,7 +110,7 @@ def _sweep(results: Results, sweep: Sweep) -> NDArray[np.uint8] | None:
         lines.values(), lines, loc="outside lower center", ncols=2 * across, fontsize=8,
         frameon=False,
     )  # fmt: skip
-    figure.suptitle(f"{sweep.title}, mean and its 95% interval", fontsize=11)
+    figure.suptitle(f"{drawable(sweep.title)}, mean and its 95% interval", fontsize=11)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -124,11 +131,14 @@ def _draw_sweep(axes: Any, results: Results, sweep: Sweep, measure: str) -> bool
         means = [s.mean for _, s in known]
         spread = [0.0 if isnan(s.low) else s.mean - s.low for _, s in known]
         axes.errorbar(
-            places, means, spread, label=title_of(group), capsize=3,
+            places, means, spread, label=drawable(title_of(group)), capsize=3,
             marker="os^Dv<>p"[n % 8], linewidth=1.4, markersize=5,
         )  # fmt: skip
     better = results.design.measures[measure].better
-    axes.set_xticks(range(len(sweep.cells)), list(sweep.cells))
-    axes.set(xlabel=sweep.setting, title=f"{measure}{f' ({better} is better)' if better else ''}")
+    axes.set_xticks(range(len(sweep.cells)), [drawable(value) for value in sweep.cells])
+    axes.set(
+        xlabel=drawable(sweep.setting),
+        title=f"{measure}{f' ({better} is better)' if better else ''}",
+    )
     axes.grid(axis="y", alpha=0.3)
     return drawn

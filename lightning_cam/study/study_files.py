@@ -16,9 +16,9 @@ from lightning_cam.study.networks import Network
 from lightning_cam.study.plots import write_plots
 from lightning_cam.study.results import Results, spectrum_name
 from lightning_cam.study.tables import (
-    Table,
     describe,
     main_tables,
+    markdown_text,
     right_table,
     sweep_tables,
 )
@@ -35,7 +35,7 @@ def write_study(folder: Path, results: Results, networks: Sequence[Network], com
     ):
         write_csv(folder / f"{name}.csv", rows, columns)
     title = f"Study {results.design.name}"
-    text = "\n".join([f"# {title}", "", *(table.markdown() for table in tables)])
+    text = "\n".join([f"# {markdown_text(title)}", "", *(table.markdown() for table in tables)])
     write_text(folder / "tables.md", text)
     conclusions = [conclude(results, claim) for claim in results.design.claims]
     basis = _basis(results)
@@ -43,10 +43,10 @@ def write_study(folder: Path, results: Results, networks: Sequence[Network], com
     write_text(folder / "conclusions.md", write_conclusions(conclusions, basis, titles))
     plots = write_plots(folder, results)
     downloads = [folder / n for n in ("tables.md", "conclusions.md", "summary.csv", "cells.csv")]
-    parts = [_html(table) for table in tables]
+    parts = [table.html() for table in tables]
     if conclusions:
         rule = "".join(f"<p>{_marked(part)}</p>" for part in CLAIM_RULE.split("\n\n"))
-        parts.append(_html(summary_table(conclusions, titles)) + rule)
+        parts.append(summary_table(conclusions, titles).html() + rule)
     parts += [
         f'<section class="wide"><img src="./{quote(plot.name)}" alt="{escape(plot.stem)}" '
         'loading="lazy"></section>'
@@ -84,25 +84,7 @@ def _basis(results: Results) -> str:
     return f"{'; '.join(parts)}. {describe(results)}".strip()
 
 
-def _html(table: Table) -> str:
-    head = "".join(f"<th>{_marked(text)}</th>" for text in table.head)
-    body = "\n".join(
-        "<tr>"
-        + "".join(
-            f"<td>{'<b>' * bold}{escape(text)}{'</b>' * bold}</td>"
-            for text, bold in ((t, (r, c) in table.best) for c, t in enumerate(row))
-        )
-        + "</tr>"
-        for r, row in enumerate(table.rows)
-    )
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in table.notes)
-    return (
-        f'<section class="wide"><h2>{escape(table.title)}</h2>\n<table class="numbers">'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>{notes}</section>"
-    )
-
-
 def _marked(text: str) -> str:
-    """Text with line breaks and bold words as HTML."""
-    words = escape(text).replace("&lt;br&gt;", "<br>").split("**")
+    """Our own text with bold words as HTML."""
+    words = escape(text).split("**")
     return "".join(f"<b>{word}</b>" if n % 2 else word for n, word in enumerate(words))

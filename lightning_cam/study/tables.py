@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import html
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.markup import escape
 from rich.table import Table as RichTable
@@ -15,14 +17,26 @@ from lightning_cam.metrics import format_number, settings_of
 from lightning_cam.study.journal import StudyRow
 from lightning_cam.study.results import Group, Results, of_measure, spectrum_name
 
+# What Markdown on GitHub takes for markup, where it does: signs in words and numbers stay.
+_MARKUP = re.compile(
+    r"([\\`*|<&$@~]"  # code, bold, cells, HTML, entities, formulas, addresses, struck out
+    r"|(?<![^\W_])_|_(?![^\W_])"
+    r"|\](?=[(\[:])|\[(?=\^)"  # links, footnotes
+    r"|:(?=//)|(?<=www)\."
+    r"|^[#>=]|^[+-](?=[ +-])|(?<= )#(?=#*$))"  # headings, quotes, lists, lines
+)
+_NUMBERED = re.compile(r"^(\d+)([.)])(?= )")
+
 
 @dataclass(frozen=True)
 class Table:
     """Texts in rows and columns; the best ones are marked.
 
+    Texts may hold names of anybody: they are plain text wherever the table is shown.
+
     Attributes:
         title: the heading.
-        head: of the columns.
+        head: of the columns; "\n" begins a line.
         rows: texts.
         best: (row, column) of those to be set in bold.
         notes: what stands below.
@@ -36,19 +50,39 @@ class Table:
 
     def markdown(self) -> str:
         """GitHub's Markdown."""
-        lines = [f"## {self.title}", "", _piped(self.head)]
+        head = ["<br>".join(map(markdown_text, _lines(heading))) for heading in self.head]
+        lines = [f"## {markdown_text(self.title)}", "", _piped(head)]
         lines.append("|---" * len(self.head) + "|")
         for r, row in enumerate(self.rows):
+            texts = map(markdown_text, row)
             lines.append(
-                _piped(f"**{text}**" if (r, c) in self.best else text for c, text in enumerate(row))
+                _piped(f"**{t}**" if (r, c) in self.best else t for c, t in enumerate(texts))
             )
-        return "\n".join([*lines, "", *(f"{note}  " for note in self.notes), ""])
+        return "\n".join([*lines, "", *(f"{markdown_text(note)}  " for note in self.notes), ""])
+
+    def html(self) -> str:
+        """A section of the page."""
+        head = "".join(f"<th>{'<br>'.join(map(html.escape, _lines(h)))}</th>" for h in self.head)
+        body = "\n".join(
+            "<tr>"
+            + "".join(
+                f"<td>{'<b>' * bold}{html.escape(text)}{'</b>' * bold}</td>"
+                for text, bold in ((t, (r, c) in self.best) for c, t in enumerate(row))
+            )
+            + "</tr>"
+            for r, row in enumerate(self.rows)
+        )
+        notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in self.notes)
+        return (
+            f'<section class="wide"><h2>{html.escape(self.title)}</h2>\n<table class="numbers">'
+            f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>{notes}</section>"
+        )
 
     def rich(self) -> RichTable:
         """For the terminal."""
-        table = RichTable(title=self.title)
+        table = RichTable(title=escape(printable(self.title)))
         for n, heading in enumerate(self.head):
-            lines = (escape(printable(line)) for line in heading.split("<br>"))
+            lines = map(escape, _lines(heading))
             table.add_column("\n".join(lines), justify="right" if n else "left")
         for r, row in enumerate(self.rows):
             texts = [escape(printable(text)) for text in row]
@@ -58,8 +92,17 @@ class Table:
         return table
 
 
-def _piped(texts: Any) -> str:
-    return f"| {' | '.join(text.replace('|', '&#124;') for text in texts)} |"
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is, in one line: neither markup nor the end of a cell."""
+    return _NUMBERED.sub(r"\1\\\2", _MARKUP.sub(r"\\\1", printable(text).strip()))
+
+
+def _lines(heading: str) -> list[str]:
+    return [printable(line) for line in heading.split("\n")]
+
+
+def _piped(texts: Iterable[str]) -> str:
+    return f"| {' | '.join(texts)} |"
 
 
 class _Line(NamedTuple):
@@ -141,7 +184,11 @@ class _Filling:
         """The table of means; the best ones of each block are marked."""
         results = self.results
         networks = [name for name in results.columns if any(name in line.at for line in lines)]
-        heads = [f"{name}<br>{text}" for name in networks for text in (*self._arrows(), "s/clip")]
+        heads = [
+            f"{printable(name)}\n{text}"
+            for name in networks
+            for text in (*self._arrows(), "s/clip")
+        ]
         rows = []
         for r, line in enumerate(lines):
             texts = list(line.labels)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from lightning_cam.data.core.arrays import Array
-from lightning_cam.files import whole_file, write_bytes
+from lightning_cam.files import ffmpeg_name, whole_file, write_bytes
 
 
 def write_images(
@@ -63,7 +63,10 @@ def write_frames(
     with (
         whole_file(path) as file,
         av.open(
-            file.name, "w", format=container, container_options=dict(container_options or {})
+            ffmpeg_name(file.name),
+            "w",
+            format=container,
+            container_options=dict(container_options or {}),
         ) as video,
     ):
         stream = video.add_stream(codec, rate=Fraction(fps), options=dict(codec_options or {}))

@@ -88,7 +88,7 @@ def is_rendered(root: Path, manifest: dict[str, Any], files: Files) -> bool:
     """Whether `root` holds a complete rendering with exactly this manifest."""
     try:
         found = json.loads((root / MANIFEST).read_text())
-    except (OSError, ValueError):
+    except (OSError, RecursionError, ValueError):
         return False
     same = found == json.loads(json.dumps(manifest))
     return same and all((root / name).is_file() for name in files(manifest))
@@ -105,7 +105,7 @@ def _refuse_strangers(folder: Path, name: str, files: Files) -> None:
             found = json.loads((folder / marker).read_text())
             if found["name"] == name:
                 ours |= {marker, *files(found)}
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, RecursionError, ValueError, TypeError, KeyError):
             continue
     for parent, _, names in os.walk(folder):
         for file in sorted(names):

@@ -6,6 +6,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lightning import Trainer
+
+
+def draws_images(trainer: Trainer) -> bool:
+    """Whether this process draws an epoch's images: the first of all, in no trial run."""
+    trial: bool | int = trainer.fast_dev_run  # type: ignore[attr-defined]
+    return trainer.is_global_zero and not trial
+
 
 @contextmanager
 def never_fatal(what: str) -> Iterator[None]:

@@ -72,29 +72,40 @@ def build(
         }
         if target is None:
             return items
-        lazy = node.get(PARTIAL, False)
         if trust is not None and _is_network(target):
             # They come with the checkpoint: no path it names is opened, nothing is downloaded.
             named = {*items, *inspect.signature(target).parameters}
             items.update((key, None) for key in _WEIGHTS if key in named)
-        try:
-            if lazy:
-                inspect.signature(target).bind_partial(**items)
-                return partial(target, **items)
-            inspect.signature(target).bind(**items)
-        except (TypeError, ValueError) as e:  # ValueError: it has no signature
-            raise error(f"{where or name}: {name} does not take these settings: {e}") from e
-        try:
-            return target(**items)
-        except UserError as e:
-            if not isinstance(e, ArgumentError):  # which names no setting
-                raise
-            raise error(f"{where or name}: {e}") from e
-        except (ValueError, TypeError, RuntimeError) as e:
-            raise error(f"{where or name}: {name}: {' '.join(str(e).split())[:300]}") from e
+        return _called(target, items, node.get(PARTIAL, False), name, where or name, error)
     if isinstance(node, (list, tuple)):
         return [build(value, trust, f"{where}[{i}]") for i, value in enumerate(node)]
     return node
+
+
+def _called(
+    target: Any, items: dict[str, Any], lazy: bool, name: str, where: str, error: type[UserError]
+) -> Any:
+    """What a class or function makes of settings, or (`lazy`) it with them, to be called later.
+
+    Raises:
+        UserError: `error`, where they do not fit; what the call raises for the user stays.
+    """
+    try:
+        signature = inspect.signature(target)
+        if lazy:
+            signature.bind_partial(**items)
+            return partial(target, **items)
+        signature.bind(**items)
+    except (TypeError, ValueError) as e:  # ValueError: it has no signature
+        raise error(f"{where}: {name} does not take these settings: {e}") from e
+    try:
+        return target(**items)
+    except UserError as e:
+        if not isinstance(e, ArgumentError):  # which names no setting
+            raise
+        raise error(f"{where}: {e}") from e
+    except (ValueError, TypeError, RuntimeError) as e:
+        raise error(f"{where}: {name}: {' '.join(str(e).split())[:300]}") from e
 
 
 def _signatures(cls: type) -> Iterator[str]:

@@ -10,7 +10,6 @@ file travels alone and loads with `weights_only=True`:
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
 import lightning_cam
+from lightning_cam.archive import load_tensors
 from lightning_cam.attribution import Attribution
 from lightning_cam.errors import CheckpointError, UserError
-from lightning_cam.training.archive import check_archive, check_tensors
 from lightning_cam.training.build import PARTIAL, TARGET, build
 from lightning_cam.training.sketch import build_task, check_clip_memory
 
@@ -105,16 +104,7 @@ def load(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is a folder{_nearby(file / '_')}")
     if file.stat().st_size == 0:
         raise CheckpointError(f"{path}: the file is empty; take another checkpoint")
-    check_archive(file)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # advice on pickle protocols
-            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as e:
-        raise CheckpointError(f"{path}: cannot be read: {e.strerror or e}") from e
-    except Exception as e:  # torch answers broken files with whatever its parser stumbles over
-        raise CheckpointError(f"{path}: truncated or damaged; take another checkpoint") from e
-    check_tensors(checkpoint, file)
+    checkpoint = load_tensors(file)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise CheckpointError(f"{path}: not a Lightning checkpoint (no state_dict)")
     state = checkpoint["state_dict"]

@@ -61,7 +61,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             Path(path).unlink(missing_ok=True)
         else:
             warnings.warn(
-                f"not deleted: {str(path)!r} is no checkpoint of this run in {self.folder}",
+                f"not deleted: {str(path)!r} is not a checkpoint of this run in {self.folder}",
                 stacklevel=2,
             )
 

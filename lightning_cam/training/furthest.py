@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lightning_cam.training.archive import check_archive
+from lightning_cam.archive import check_archive
 from lightning_cam.training.saving import LAST
 
 
@@ -31,14 +31,14 @@ UNKNOWN = Progress(-1, -1)  # of a file that cannot be read, which whoever loads
 
 
 class Length(NamedTuple):
-    """How long a training is to be; None is no limit."""
+    """How long a training is to be; None means no limit."""
 
     epochs: int | None = None
     steps: int | None = None
 
     @classmethod
     def of(cls, trainer: dict[str, Any]) -> Length:
-        """As the settings of the trainer say, where -1 is no limit."""
+        """As the settings of the trainer say, where -1 means no limit."""
         found = (trainer.get(key) for key in ("max_epochs", "max_steps"))
         return cls(*(n if isinstance(n, int) and n >= 0 else None for n in found))
 

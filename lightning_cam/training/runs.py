@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import AliasToken, YAMLError
 
 from lightning_cam.errors import CheckpointError, ConfigError, UnknownNameError, UserError
-from lightning_cam.files import make_folder
+from lightning_cam.files import is_too_deep, make_folder
 from lightning_cam.training import checkpoint, owner
 from lightning_cam.training.finite import lost_weight
 from lightning_cam.training.furthest import UNKNOWN, Length, Progress, furthest_first
@@ -337,10 +337,10 @@ def _written(file: Path) -> Any:
     """
     try:
         text = file.read_text() if file.stat().st_size < _LONGEST else ""
-        if any(isinstance(token, AliasToken) for token in yaml.scan(text)):
+        if is_too_deep(text) or any(isinstance(token, AliasToken) for token in yaml.scan(text)):
             return {}
         settings = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+    except (OSError, RecursionError, ValueError, YAMLError, OmegaConfBaseException):
         return {}
     whole = isinstance(settings, dict) and {"task", "data", "seed"} <= settings.keys()
     return settings if whole else {}

@@ -163,6 +163,19 @@ class ClipFigure:
                     f"views[{name!r}]: expected the frames' shape {self.frames.shape}, "
                     f"got {view.shape}"
                 )
+        self._check_stacks()
+        self._check_panels()
+        for what, names, known in (
+            ("scales", self.scales, self.panels),
+            ("doubts", self.doubts, self.heatmaps),
+            ("parts", self.parts, self.heatmaps),
+        ):
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"{what}: there is no {name!r} in {list(known)}")
+        self._check_series()
+
+    def _check_stacks(self) -> None:
         for name, stack in self.stacks.items():
             parts, drops = len(stack.parts), stack.drops
             expected = (parts, len(self.frames)), (parts,), (parts + 1,)
@@ -176,6 +189,8 @@ class ClipFigure:
                     f"stacks[{name!r}]: expected shares, totals and drops of shapes {expected}, "
                     f"got {got}"
                 )
+
+    def _check_panels(self) -> None:
         for name, panel in self.panels.items():
             check_frames(panel)
             if len(panel) != len(self.frames):
@@ -184,14 +199,8 @@ class ClipFigure:
                 )
             if name in self.heatmaps:
                 raise ValueError(f"panels: {name!r} is the caption of a heatmap as well")
-        for what, names, known in (
-            ("scales", self.scales, self.panels),
-            ("doubts", self.doubts, self.heatmaps),
-            ("parts", self.parts, self.heatmaps),
-        ):
-            for name in names:
-                if name not in known:
-                    raise ValueError(f"{what}: there is no {name!r} in {list(known)}")
+
+    def _check_series(self) -> None:
         series = {name: getattr(self, name) for name in ("attention", "valid", "times")}
         for title, plot in self.lines.items():
             series |= {f"lines[{title!r}][{name!r}]": values for name, values in plot.items()}
@@ -249,7 +258,7 @@ class ClipFigure:
         return np.where(self.kept[:, None, None], self.heatmaps[caption], 0)
 
     def is_signed(self, caption: str) -> bool:
-        """Whether negative values of this heatmap count too."""
+        """Whether negative values of this heatmap count as well."""
         return caption in self.signed
 
     def no_evidence_reason(self, caption: str) -> str:

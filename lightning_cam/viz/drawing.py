@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from lightning_cam.files import write_bytes
+from lightning_cam.viz.fonts import OWN, drawable, font, runs, shapes
 
 Color = tuple[int, int, int]
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1
@@ -38,37 +39,16 @@ SPECTRUM_COLORS: tuple[Color, ...] = ((62, 72, 86), (216, 82, 152), (122, 84, 62
 # has no name for the setting and ignores it.
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, 19, 16]
 
-# Pillow's own font knows ASCII and little more; these are the signs that captions are fond of.
-_PLAIN = str.maketrans(
-    {
-        "\N{EN DASH}": "-",
-        "\N{EM DASH}": "-",
-        "\N{MINUS SIGN}": "-",
-        "\N{MULTIPLICATION SIGN}": "x",
-        "\N{GREEK SMALL LETTER ALPHA}": "alpha",
-        "\N{RIGHTWARDS ARROW}": "->",
-    }
-)
-
-
-@lru_cache(maxsize=32)
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The anti-aliased font that comes with Pillow."""
-    return ImageFont.load_default(size)
-
-
-@lru_cache(maxsize=1024)
-def drawable(text: str) -> str:
-    """Text in characters that the font has: accents dropped, the unknown as "?"."""
-    text = unicodedata.normalize("NFKD", " ".join(text.translate(_PLAIN).split()))
-    kept = (c for c in text if not unicodedata.combining(c))
-    return "".join(c if (c.isascii() and c.isprintable()) or c in "·…°±«»" else "?" for c in kept)
-
 
 @lru_cache(maxsize=4096)
 def text_width(text: str, size: int) -> int:
     """Width of a text in pixels."""
-    return int(np.ceil(font(size).getlength(drawable(text))))
+    return int(np.ceil(sum(_lengths(drawable(text), size))))
+
+
+def _lengths(text: str, size: int) -> list[float]:
+    """Of the parts of a drawable text, in pixels."""
+    return [font(size, path).getlength(part, **shapes(path)) for part, path in runs(text)]
 
 
 def shorten(text: str, size: int, width: int) -> str:
@@ -99,6 +79,24 @@ def wrap(text: str, size: int, width: int, lines: int) -> list[str]:
     return [shorten(line, size, width) for line in out]
 
 
+def _placed(
+    text: str, at: tuple[int, int], size: int, anchor: str
+) -> Iterator[tuple[str, tuple[float, float], str, str]]:
+    """The parts of a line, each with its place, path of its font, and anchor."""
+    parts = runs(text)
+    if [path for _, path in parts] == [OWN]:
+        yield text, at, OWN, anchor
+        return
+    x, y = map(float, at)
+    lengths = _lengths(text, size)
+    x -= {"l": 0, "m": sum(lengths) / 2, "r": sum(lengths)}[anchor[0]]
+    ascent, descent = font(size).getmetrics()
+    y += ascent if anchor[1] == "a" else (ascent - descent) / 2
+    for (part, path), length in zip(parts, lengths, strict=True):
+        yield part, (x, y), path, "ls"
+        x += length
+
+
 class Canvas:
     """A white sheet to draw on. `boxes` lists every text drawn and the box it fills."""
 
@@ -112,11 +110,15 @@ class Canvas:
     ) -> Box:
         """Write one line; `anchor` as in Pillow ("la": x, y is the upper left corner)."""
         text = drawable(text)
-        x0, y0, x1, y1 = self.draw.textbbox((x, y), text, font(size), anchor)
-        box = int(np.floor(x0)), int(np.floor(y0)), int(np.ceil(x1)), int(np.ceil(y1))
-        self.draw.text((x, y), text, color, font(size), anchor)
-        self.boxes.append((text, box))
-        return box
+        corners = []
+        for part, at, path, place in _placed(text, (x, y), size, anchor):
+            how: dict[str, Any] = {"font": font(size, path), "anchor": place, **shapes(path)}
+            corners.append(self.draw.textbbox(at, part, **how))
+            self.draw.text(at, part, color, **how)
+        x0, y0, *_ = np.floor(np.min(corners, 0)).astype(int).tolist()
+        *_, x1, y1 = np.ceil(np.max(corners, 0)).astype(int).tolist()
+        self.boxes.append((text, (x0, y0, x1, y1)))
+        return x0, y0, x1, y1
 
     def lines(
         self, x: int, y: int, lines: Sequence[str], size: int = 14, color: Color = INK

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from lightning_cam.files import whole_file
+from lightning_cam.files import ffmpeg_name, whole_file
 from lightning_cam.viz.overlay import check_frames
 
 # Visually clean, and quick enough to encode a few clips after every epoch ("superfast" saves a
@@ -51,7 +51,7 @@ def _encode(path: str | Path, frames: np.ndarray, rate: Fraction) -> None:
     options = {"movflags": "+faststart"}  # needs a name: the muxer opens the file a second time
     with (
         whole_file(path) as file,
-        av.open(file.name, "w", format="mp4", options=options) as container,
+        av.open(ffmpeg_name(file.name), "w", format="mp4", options=options) as container,
     ):
         stream = container.add_stream("libx264", rate=rate, options=_X264)
         stream.height, stream.width = frames.shape[1:3]

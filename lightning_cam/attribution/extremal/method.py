@@ -89,8 +89,8 @@ class ExtremalPerturbation(PerturbationAttribution):
         step: pixels between parameters; None: two thirds of `sigma`, 7 at most.
         game: `"preserve"`: what is seen should suffice; `"delete"`: its absence should hurt;
             `"dual"`: both.
-        reference: what hides: `"blur"`, `"black"` or `"mean"` (0 in model space).
-        blur: standard deviation in pixels of what is hidden altogether.
+        reference: the baseline, `"blur"`, `"black"` or `"mean"` (0 in model space).
+        blur: standard deviation in pixels of the blurred baseline.
         area_on: count the size on the frame (`"crop"`), or as published on a `"canvas"` that
             reaches beyond it, by which masks become larger than they should.
         smooth: Gaussian on each frame of the map, as a share of the shorter side; 0: none.

@@ -118,7 +118,7 @@ class _SmoothMax(torch.autograd.Function):
 
 
 class Appearing:
-    """Shows as much of a clip as a mask says: what hides it at 0, the clip at 1.
+    """Shows as much of a clip as a mask says: the baseline at 0, the clip at 1.
 
     Args:
         model: knows what black is.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,20 +51,27 @@ class Inventory:
 
 
 def inventory(data: VideoDataModule | SnippetDataModule) -> Inventory:
-    """List a data set.
+    """List a data set; a part without anything is a problem, or a warning where it is for testing.
 
     Raises:
         UserError: there is none.
     """
     if isinstance(data, SnippetDataModule):
-        return _of_drives(data.listing)
-    return _of_clips(data.listing, data.reader.num_frames)
+        held = _of_drives(data.listing)
+    else:
+        held = _of_clips(data.listing, data.reader.num_frames)
+    empty = [part for part, counts in held.parts.items() if not counts.total()]
+    if "test" in empty:  # one trains without
+        warnings.warn("the test part holds nothing", stacklevel=2)
+    why = "it holds nothing, and training needs it; fill its list or folder"
+    needed = [Problem("part", part, why) for part in empty if part != "test"]
+    return replace(held, problems=[*held.problems, *needed])
 
 
 def _of_clips(listing: Listing, steps: int) -> Inventory:
     names = listing.classes
     parts = {part: Counter(names[c.label] for c in listing.part(part)) for part in PARTS}
-    # Once each: the validation part may serve for testing too.
+    # Once each: the validation part may serve for testing as well.
     clips = {clip.path: clip for part in PARTS for clip in listing.part(part)}
     items = [Item(clip, names[clip.label], path) for path, clip in clips.items()]
     return Inventory("class", names, parts, listing.problems, items, inspect_video, steps, True)

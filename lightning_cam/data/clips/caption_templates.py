@@ -11,6 +11,7 @@ import yaml  # type: ignore[import-untyped]
 
 from lightning_cam.data.core.listing import Problem
 from lightning_cam.errors import ConfigError, UnknownNameError
+from lightning_cam.files import is_too_deep
 
 CLASS_GROUPS = Path(__file__).with_name("lists")  # class groups that come with the package
 
@@ -44,8 +45,11 @@ def load_groups(groups: str | Mapping[str, Any] | None) -> dict[str, list[str]] 
             )
         source = str(path)
         try:
-            groups = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+            text = path.read_text(encoding="utf-8")
+            if is_too_deep(text):
+                raise ValueError("it nests more than a hundred lists")
+            groups = yaml.safe_load(text)
+        except (OSError, RecursionError, ValueError, yaml.YAMLError) as error:
             raise ConfigError(f"{source}: no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(groups, Mapping) or not groups:
         raise ConfigError(f"{source} must map names of classes to lists of templates")

@@ -106,7 +106,7 @@ class Kinetics(VideoDataModule):
 
 
 def _also_evaluated(rows: dict[str, list[ListedVideo]], problems: list[Problem]) -> set[str]:
-    """What files of training rows may be called whose seconds another part has too."""
+    """What files of training rows may be called whose seconds another part has as well."""
     spans: dict[str, list[ListedVideo]] = defaultdict(list)
     for part in ("test", "val"):
         for row in rows.get(part, ()):

@@ -126,7 +126,7 @@ def read_labels(path: Path) -> list[str]:
 
 
 def read_clip_list(path: Path, *, labelled: bool = True) -> Iterator[ListedClip]:
-    """The rows of a list of clips, those that make no sense too.
+    """The rows of a list of clips, also those that make no sense.
 
     CSV rows are `id;template`, split at the first semicolon and never quoted.
 

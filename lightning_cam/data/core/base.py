@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 from lightning_cam.data.core import transforms
 from lightning_cam.data.core.clips import finished
 from lightning_cam.data.core.dataset import SampleDataset
-from lightning_cam.data.core.listing import Problem
+from lightning_cam.data.core.listing import Divided, Problem
 from lightning_cam.data.core.loading import ClipLoader, EpochSampler, collate
 from lightning_cam.errors import ConfigError, DataError, command_line
 from lightning_cam.interfaces import Batch
@@ -26,15 +26,19 @@ from lightning_cam.interfaces import Batch
 PARTS = {"train": "training", "val": "validation", "test": "testing"}
 
 
-def require_some(root: str, parts: Iterable[Sized], problems: Sized) -> None:
+def require_some(root: str, listing: Divided[Any]) -> None:
     """Refuse a folder that holds nothing to train on and nothing to complain about.
 
     Raises:
         DataError: it does.
     """
-    if not any(map(len, parts)) and not len(problems):
-        what = "an empty data set" if Path(root).is_dir() else "no folder"
-        raise DataError(f"{what} at {root!r}; set data.root=FOLDER to where the data are")
+    if not any(map(listing.part, PARTS)) and not listing.problems:
+        what = (
+            f"no clips in {root!r}: it holds too few"
+            if Path(root).is_dir()
+            else f"no folder {root!r}"
+        )
+        raise DataError(f"{what}; set data.root=FOLDER to where the data are")
 
 
 class ClipDataModule(LightningDataModule):
@@ -80,8 +84,17 @@ class ClipDataModule(LightningDataModule):
 
     @property
     @abstractmethod
+    def listing(self) -> Divided[Any]:
+        """What the data set holds; a subclass keeps it (`cached_property`).
+
+        Raises:
+            DataError: nothing at all, not even problems.
+        """
+
+    @property
     def problems(self) -> Sequence[Problem]:
         """What is wrong with the data set; none where nothing was listed yet."""
+        return self.listing.problems if "listing" in self.__dict__ else ()
 
     @abstractmethod
     def _dataset(self, part: str, *, train: bool = False) -> SampleDataset[Any]:

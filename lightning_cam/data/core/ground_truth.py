@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_cam.data.core.array_files import load_arrays
+from lightning_cam.data.core.arrays import Array
 from lightning_cam.errors import DataError
 from lightning_cam.files import whole_file
 
@@ -53,28 +55,35 @@ class Truth:
         """Read what `write` wrote.
 
         Raises:
-            DataError: the file is absent or damaged.
+            DataError: the file is absent, damaged or too large, see `load_arrays`.
         """
         try:
-            with np.load(path) as file:
-                width = int(file["width"])
-                masks = {
-                    name: np.unpackbits(file[name], axis=-1, count=width).astype(bool)
-                    for name in file.files
-                    if name == "mask" or name.startswith(_PART)
-                }
-                return cls(
-                    mask=masks.pop("mask"),
-                    onset=float(file["onset"]),
-                    offset=float(file["offset"]),
-                    state=file["state"],
-                    parts={name.removeprefix(_PART): mask for name, mask in masks.items()},
-                )
-        except Exception as error:  # zip, zlib, NumPy and the system all have their own
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            arrays = load_arrays(path)
+            width = int(arrays["width"])
+            masks = {
+                name: _unpacked(packed, width)
+                for name, packed in arrays.items()
+                if name == "mask" or name.startswith(_PART)
+            }
+            return cls(
+                mask=masks.pop("mask"),
+                onset=float(arrays["onset"]),
+                offset=float(arrays["offset"]),
+                state=arrays["state"],
+                parts={name.removeprefix(_PART): mask for name, mask in masks.items()},
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            lacks = "it lacks " if isinstance(error, KeyError) else ""
             raise DataError(
-                f"cannot read ground truth {str(path)!r} ({reason}): replace or remove it"
+                f"cannot read ground truth {str(path)!r} ({lacks}{error}): replace or remove it"
             ) from error
+
+
+def _unpacked(packed: Array, width: int) -> NDArray[np.bool_]:
+    """A mask (n, H, ceil(W / 8)) of bits as (n, H, W); NumPy would fill up any width."""
+    if packed.dtype != np.uint8 or packed.ndim != 3 or packed.shape[-1] != -(-width // 8):
+        raise ValueError(f"masks of {width} columns are not {packed.dtype} {packed.shape}")
+    return np.unpackbits(packed, axis=-1, count=width).view(np.bool_)
 
 
 def truth_path(folder: Path, class_name: str, clip_id: str) -> Path:

@@ -7,10 +7,13 @@ import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.video.identity import Identity, identity, is_copy
 from lightning_cam.errors import DataError
+
+Held = TypeVar("Held")
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,21 @@ class Problem:
         return f"{self.what}: {self.why}"
 
 
+class Divided(Generic[Held]):
+    """A data set in three parts, and what was found wrong with it."""
+
+    train: Sequence[Held]
+    val: Sequence[Held]
+    test: Sequence[Held]
+    problems: Sequence[Problem]
+
+    def part(self, name: str) -> Sequence[Held]:
+        """What "train", "val" or "test" holds."""
+        return {"train": self.train, "val": self.val, "test": self.test}[name]
+
+
 @dataclass(frozen=True)
-class Listing:
+class Listing(Divided[Clip]):
     """A data set before any video is opened.
 
     Attributes:
@@ -49,10 +65,6 @@ class Listing:
     val: list[Clip]
     test: list[Clip]
     problems: Sequence[Problem] = ()
-
-    def part(self, name: str) -> list[Clip]:
-        """The clips of "train", "val" or "test"."""
-        return {"train": self.train, "val": self.val, "test": self.test}[name]
 
 
 def without_leaks(listing: Listing) -> Listing:

@@ -13,7 +13,7 @@ from lightning_cam.data.core import transforms
 from lightning_cam.data.core.base import PARTS, ClipDataModule, check_whole, require_some
 from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict, finished
 from lightning_cam.data.core.dataset import ClipDataset
-from lightning_cam.data.core.listing import Listing, Problem, alike_classes, without_leaks
+from lightning_cam.data.core.listing import Listing, alike_classes, without_leaks
 from lightning_cam.data.core.transforms import ClipTransform, ColourJitter
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError
 
@@ -128,7 +128,7 @@ class VideoDataModule(ClipDataModule):
             DataError: nothing at all, not even problems.
         """
         listed = without_leaks(self.list_clips())
-        require_some(self.root, [listed.part(part) for part in PARTS], listed.problems)
+        require_some(self.root, listed)
         return replace(listed, problems=[*listed.problems, *alike_classes(listed.classes)])
 
     @property
@@ -144,10 +144,6 @@ class VideoDataModule(ClipDataModule):
 
     def _balanced_labels(self) -> Sequence[int] | None:
         return [clip.label for clip in self.listing.part("train")] if self.balanced else None
-
-    @property
-    def problems(self) -> Sequence[Problem]:
-        return self.listing.problems if "listing" in self.__dict__ else ()
 
     def mirror(self) -> list[int | None]:
         """For each class the class that its mirrored clips show, None where they show none."""

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lightning_cam.data.video import frame_folders as images
+from lightning_cam.data.video.info import MOST_PIXELS
 from lightning_cam.errors import VideoReadError
 
 Depth = Callable[[int], NDArray[np.float32]]  # position -> (h, w) metres, 0 = unknown
@@ -187,11 +187,9 @@ def drive_of(
 def image_size(drive: Drive) -> tuple[int, int] | None:
     """(height, width) by the head of the first image that has one; None if none has."""
     for path in drive.images:
-        try:
-            with Image.open(path) as image:
-                return image.height, image.width
-        except (OSError, ValueError):
-            continue
+        width, height = images.claimed_size(path)
+        if 0 < width * height <= MOST_PIXELS:  # of others whoever reads them says what is wrong
+            return height, width
     return None
 
 

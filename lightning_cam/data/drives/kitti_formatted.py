@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_cam.data.core.array_files import load_array
 from lightning_cam.data.core.listing import Problem
 from lightning_cam.data.drives import cameras
 from lightning_cam.data.drives.drive import Drive, drive_of
@@ -163,9 +164,11 @@ def _load(path: Path) -> NDArray[np.float32]:
         DataError: it is damaged.
     """
     try:
-        depth = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"depth {str(path)!r} is damaged: write the scene again") from error
+        depth = load_array(path)
+    except ValueError as error:
+        raise DataError(
+            f"depth {str(path)!r} is damaged ({error}): write the scene again"
+        ) from error
     if depth.ndim != 2 or depth.dtype.kind != "f":
         raise DataError(f"depth {str(path)!r} is not an image of metres: write the scene again")
     return depth.astype(np.float32)

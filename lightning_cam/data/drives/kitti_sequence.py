@@ -46,11 +46,7 @@ def read_sequence(
     folder, calibration = place / camera, place / CALIBRATION_FILE
     found, problems = _distinct(folder, name)
     if not found:
-        there = [other for other in CAMERA_FOLDERS if images.numbered(place / other)]
-        why = "not there, though data.train, val or test name it; copy it, or leave it out"
-        if there:
-            why = f"no images; there are some in {', '.join(there)}: set data.camera"
-        return None, [*problems, Problem("missing", str(folder), why, name)]
+        return None, [*problems, Problem("missing", str(folder), _why_no_images(place), name)]
     try:
         intrinsics = given if given is not None else read_odometry_camera(calibration, camera)[0]
     except DataError as error:
@@ -62,19 +58,12 @@ def read_sequence(
         problems.append(Problem("gap", str(folder), why, name))
     poses, times = top / "poses" / f"{name}.txt", place / "times.txt"
     try:
-        if poses.is_file():
-            offset = (
-                read_odometry_camera(calibration, camera)[1]
-                if calibration.is_file()
-                else np.zeros(3)
-            )
-            rows = cameras.shifted_poses(_lines(poses, count, "poses", _poses), offset)
-            drive = replace(drive, poses=rows[list(drive.numbers)])
+        known = _camera_poses(poses, count, calibration, camera)
+        if known is not None:
+            drive = replace(drive, poses=known[list(drive.numbers)])
         elif measured and number < _WITH_POSES:
-            raise DataError(
-                "not there, so nothing can be measured on this sequence; unpack "
-                "data_odometry_poses.zip"
-            )
+            why = "not there, so nothing can be measured on this sequence"
+            raise DataError(f"{why}; unpack data_odometry_poses.zip")
     except DataError as error:
         problems.append(Problem("poses", str(poses), str(error), name))
     try:
@@ -84,6 +73,26 @@ def read_sequence(
     except DataError as error:
         problems.append(Problem("times", str(times), str(error), name))
     return drive, problems
+
+
+def _camera_poses(path: Path, count: int, calibration: Path, camera: str) -> FloatArray | None:
+    """Poses (count, 4, 4) of a camera, from those of camera 0 in a file; None where it is absent.
+
+    Raises:
+        DataError: a file makes no sense.
+    """
+    if not path.is_file():
+        return None
+    known = calibration.is_file()
+    offset = read_odometry_camera(calibration, camera)[1] if known else np.zeros(3)
+    return cameras.shifted_poses(_lines(path, count, "poses", _poses), offset)
+
+
+def _why_no_images(place: Path) -> str:
+    there = [camera for camera in CAMERA_FOLDERS if images.numbered(place / camera)]
+    if there:
+        return f"no images; there are some in {', '.join(there)}: set data.camera"
+    return "not there, though data.train, val or test name it; copy it, or leave it out"
 
 
 def with_truth(drive: Drive, place: Path) -> Drive:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lightning_cam.data.core.base import PARTS, ClipDataModule, check_whole, require_some
 from lightning_cam.data.core.clips import SampleDict
-from lightning_cam.data.core.listing import Problem
+from lightning_cam.data.core.listing import Divided, Problem
 from lightning_cam.data.core.transforms import ColourJitter
 from lightning_cam.data.drives import cameras
 from lightning_cam.data.drives.dataset import SnippetDataset
@@ -33,7 +33,7 @@ LEFT_OUT = ("missing", "calib", "short")  # kinds of problems with which a drive
 
 
 @dataclass(frozen=True)
-class DriveListing:
+class DriveListing(Divided[Drive]):
     """A data set before its images are decoded.
 
     Attributes:
@@ -45,10 +45,6 @@ class DriveListing:
     val: Sequence[Drive]
     test: Sequence[Drive]
     problems: Sequence[Problem] = ()
-
-    def part(self, name: str) -> Sequence[Drive]:
-        """The drives of "train", "val" or "test"."""
-        return {"train": self.train, "val": self.val, "test": self.test}[name]
 
 
 class SnippetDataModule(ClipDataModule):
@@ -172,7 +168,7 @@ class SnippetDataModule(ClipDataModule):
             DataError: nothing at all, not even problems.
         """
         found = self.list_drives()
-        require_some(self.root, [found.part(part) for part in PARTS], found.problems)
+        require_some(self.root, found)
         problems = list(found.problems)
         parts: dict[str, list[Drive]] = {part: [] for part in PARTS}
         for part, kept in parts.items():
@@ -208,10 +204,6 @@ class SnippetDataModule(ClipDataModule):
             why = f"{why}, a snippet takes {self.snippet}; add some, or leave it out"
             return drive, Problem("short", where, why, drive.name)
         return drive, None
-
-    @property
-    def problems(self) -> Sequence[Problem]:
-        return self.listing.problems if "listing" in self.__dict__ else ()
 
     def evaluation(self, part: str) -> SnippetDataset:
         """A part without augmentation, "train" too, or one sequence, in clips of `eval_frames`.

@@ -135,7 +135,9 @@ def load_registration(path: str) -> Mapping[int | None, FloatArray]:
         matrices = {_camera(name): _homography(rows) for name, rows in content.items()}
     except OSError as error:
         raise DataError(f"cannot read {path!r}: {error.strerror}") from error
-    except (AttributeError, TypeError, ValueError, np.linalg.LinAlgError) as error:
+    except (
+        AttributeError, RecursionError, TypeError, ValueError, np.linalg.LinAlgError
+    ) as error:  # fmt: skip
         raise DataError(
             f"{path!r} does not map each camera to a matrix of 3 x 3 or 2 x 3 numbers ({error})"
         ) from error

@@ -22,6 +22,7 @@ from lightning_cam.data.video.info import MOST_PIXELS, Pixels, VideoInfo, check_
 from lightning_cam.data.video.sampling import Indices
 from lightning_cam.data.video.upright import Upright, upright_of
 from lightning_cam.errors import VideoReadError
+from lightning_cam.files import ffmpeg_name
 
 try:
     import decord
@@ -31,6 +32,16 @@ else:
     decord.logging.set_level(decord.logging.QUIET)
 
 _RANDOM_ACCESS = {"mov", "mp4", "matroska", "webm", "flv"}
+# Formats that name other files or hosts: of a data set only the video itself is read.
+_ELSEWHERE = {
+    "avisynth", "concat", "dash", "hls", "imf", "mlv", "rtp", "rtsp", "sap", "sdp", "vapoursynth",
+    "vobsub", "webm_dash_manifest",
+}  # fmt: skip
+_ALONE = {
+    "protocol_whitelist": "file",
+    "format_whitelist": ",".join(sorted(av.formats_available - _ELSEWHERE)),
+}
+_LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<")  # how playlists and descriptions of streams begin
 _REENCODE = "re-encode it (ffmpeg -i FILE -c:v libx264 OUT.mp4)"
 
 
@@ -140,7 +151,7 @@ def decode(index: Index, wanted: Indices, reader: str) -> Pixels:
 def _decode_decord(index: Index, wanted: Indices) -> Pixels | None:
     """Frames by decord; None where it counts or times frames otherwise than the index."""
     info = index.info
-    video = decord.VideoReader(info.path, num_threads=1)
+    video = decord.VideoReader(ffmpeg_name(info.path), num_threads=1)
     if len(video) != info.num_frames:
         return None
     times = video.get_frame_timestamp(np.arange(info.num_frames))[:, 0]
@@ -193,13 +204,17 @@ def _advance(index: Index, decoded: Iterator[Any], position: int, number: int) -
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
-    """PyAV's container and its best video stream, the one decord takes too."""
+    """PyAV's container and its best video stream, which decord takes as well."""
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = av.open(ffmpeg_name(path), container_options=_ALONE, metadata_errors="replace")
     except av.FFmpegError as error:
         with Path(path).open("rb") as file:
-            is_mp4 = file.read(8)[4:] == b"ftyp"
-        reason = "it is cut short before its index" if is_mp4 else "it is not a video file"
+            head = file.read(8)
+        reason = (
+            "it is cut short before its index" if head[4:] == b"ftyp" else "it is not a video file"
+        )
+        if head.startswith(_LISTS):
+            reason = "it is a list of other files or addresses, not a video"
         raise VideoReadError(path, f"{reason} ({error.strerror}); replace or remove it") from error
     with container:
         stream: Any = container.streams.best("video")

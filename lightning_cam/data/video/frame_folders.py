@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -225,7 +225,7 @@ def whole(folder: Path, name: str) -> NDArray[Any]:
         raise VideoReadError(
             folder, f"its image {name}: {error.strerror}; check the file and its rights"
         ) from error
-    check_pixels(folder, *_claimed_size(data), name)
+    check_pixels(folder, *claimed_size(io.BytesIO(data)), name)
     start, end = _MARKS.get(data[:2], (b"", b""))
     image = None
     if data and (data.endswith(end) or data.rfind(end) > data.rfind(start)):
@@ -242,12 +242,12 @@ def whole(folder: Path, name: str) -> NDArray[Any]:
     return image
 
 
-def _claimed_size(data: bytes) -> tuple[int, int]:
+def claimed_size(file: Path | IO[bytes]) -> tuple[int, int]:
     """(width, height) by the head of an image, of which nothing is decoded; (0, 0) if unknown."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the same concern, and of odd metadata
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(file) as image:
                 return image.size
     except Image.DecompressionBombError:  # for Pillow itself it is too large to be opened
         return MOST_PIXELS + 1, 1

@@ -39,6 +39,7 @@ from lightning_cam.data.video.frame_folders import is_frame_folder
 from lightning_cam.data.video.info import VIDEO_SUFFIXES, Pixels, VideoInfo
 from lightning_cam.data.video.sampling import Indices, temporal_window, uniform_segments
 from lightning_cam.errors import ConfigError, VideoReadError
+from lightning_cam.files import is_address
 
 __all__ = [
     "READERS",
@@ -220,6 +221,8 @@ def _named(path: str | Path, rate: float | None) -> Iterator[None]:
     file = Path(path)
     try:
         if not file.exists():
+            if is_address(path):
+                raise VideoReadError(path, "it is an address; download the video, give its path")
             raise VideoReadError(path, "there is no such file; check the path")
         if not file.is_dir() and not file.is_file():
             raise VideoReadError(path, "it is a device; give a video file or a folder of images")

@@ -41,7 +41,7 @@ def resample_indices(num_frames: int, source_fps: float, fps: float) -> Indices:
 
 
 def resample_times(times: ArrayLike, fps: float) -> Indices:
-    """Source index of every step at `fps`, by timestamps: right for variable frame rates too.
+    """Source index of every step at `fps`, by timestamps: right also for variable frame rates.
 
     The same rule as `resample_indices`; instants closer than a millisecond count as equal,
     because some containers round to it.

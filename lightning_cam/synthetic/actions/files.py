@@ -9,7 +9,6 @@ look at several frames. Beside the videos lie an actor mask per frame and the ac
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ import numpy as np
 
 from lightning_cam.data.core.arrays import Array
 from lightning_cam.data.core.ground_truth import Truth, truth_path
-from lightning_cam.errors import DataError
 from lightning_cam.synthetic.actions import scene
 from lightning_cam.synthetic.actions.scene import (
     FPS,
@@ -29,6 +27,12 @@ from lightning_cam.synthetic.actions.scene import (
     TIMES,
 )
 from lightning_cam.synthetic.images import write_frames
+from lightning_cam.synthetic.manifest import (
+    check_ranges,
+    chosen_names,
+    ends_and_middle,
+    manifest_of,
+)
 from lightning_cam.synthetic.rendering import render_once
 
 REVISION = 2
@@ -100,35 +104,31 @@ def render_actions(
         clips: clips per group.
         classes: some of `CLASSES`; None for all.
         seed: of all randomness.
-        size: side of the square frames in pixels, a multiple of 16.
+        size: side of the square frames in pixels, a multiple of 16 from 32 on.
         processes: worker processes; None for one per CPU.
 
     Raises:
-        DataError: unknown class or size, or `root` cannot be used.
+        DataError: an argument is out of its range, or `root` cannot be used.
     """
-    names = CLASSES if classes is None else tuple(classes)
-    if unknown := sorted(set(names) - set(CLASSES)):
-        raise DataError(f"unknown synthetic classes {unknown}: choose from {list(CLASSES)}")
-    if size < 32 or size % 16:
-        raise DataError(f"size={size} of synthetic actions must be a multiple of 16 from 32 on")
+    names = chosen_names("actions", classes, CLASSES)
+    check_ranges(
+        groups=(groups, range(1, 1000)),
+        clips=(clips, range(1, 100)),
+        size=(size, range(32, 4096, 16)),
+    )
     keys = _keys(groups, names, clips)
-    manifest = {
-        "name": "synthetic_actions",
-        "version": REVISION,
+    settings = {
         "seed": seed,
         "size": size,
         "groups": groups,
         "clips": clips,
-        "classes": list(names),
+        "classes": names,
         "frames": FRAMES,
         "fps": FPS,
         "files": 2 * len(keys),
-        # Of the raw frames: codecs may differ between builds of FFmpeg, these must not.
-        "sha256": {
-            key.clip_id: hashlib.sha256(draw_action(key, seed, size)[0].tobytes()).hexdigest()
-            for key in (keys[0], keys[len(keys) // 2], keys[-1])
-        },
     }
+    drawn = {key.clip_id: [draw_action(key, seed, size)[0]] for key in ends_and_middle(keys)}
+    manifest = manifest_of("synthetic_actions", REVISION, settings, drawn)
     write = partial(write_action, seed=seed, size=size)
     return render_once(root, manifest, keys, write, _files, processes=processes)
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from lightning_cam.data.core.arrays import Array
+from lightning_cam.synthetic.noise import smooth_noise
 
 FPS = 30
 FRAMES = 72
@@ -37,9 +38,8 @@ def _texture(rng: np.random.Generator, side: int, unit: float) -> Array:
     image[:] = rng.uniform(0.25, 0.65, 3)
     for amplitude, cell in ((0.45, 32), (0.25, 12), (0.12, 4)):
         cells = math.ceil(side / (cell * unit)) + 2
-        coarse: Array = rng.uniform(-0.5, 0.5, (cells, cells, 3)).astype(np.float32)
         grid = round(cells * cell * unit)
-        fine = cv2.resize(coarse, (grid, grid), interpolation=cv2.INTER_CUBIC)
+        fine = smooth_noise(rng, (cells, cells, 3), (grid, grid))
         image += 0.6 * amplitude * fine[:side, :side]
     for shape in rng.permutation(np.arange(10) % 3):
         colour = np.clip(image.mean((0, 1)) + rng.uniform(-0.2, 0.2, 3), 0, 1).tolist()

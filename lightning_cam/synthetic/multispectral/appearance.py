@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import cv2
 import numpy as np
 
 from lightning_cam.data.core.arrays import Array
+from lightning_cam.synthetic.noise import smooth_noise
 
 CAMERA_NUMBERS = (1, 2)
 IR_SIZE, TV_SIZE = (60, 80), (68, 120)  # height, width
@@ -118,13 +119,9 @@ def appearance_of(seed: int, actor: int, camera: int, scale: int = 1) -> PersonA
 def _wall(rng: np.random.Generator, camera: int, scale: int) -> Array:
     """Wallpaper, a framed picture, a floor, and the lamp; to camera 2 all but the lamp mirrored."""
     rows, columns = (SUPERSAMPLE * scale * side for side in TV_SIZE)
-
-    def noise(*cells: int) -> Array:
-        coarse = rng.uniform(-0.5, 0.5, cells).astype(np.float32)
-        return cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_CUBIC)[..., None]
-
+    noise = partial(smooth_noise, rng, size=(rows, columns))
     tone = rng.uniform(95, 150) + rng.uniform(-14, 14, 3)
-    room = tone + 26 * noise(4, 7) + 20 * noise(17, 30)
+    room = tone + 26 * noise((4, 7)) + 20 * noise((17, 30))
     x, y = np.arange(columns) / rows, np.arange(rows) / rows
     pitch = rng.uniform(0.13, 0.20)
     if rng.random() < 0.5:
@@ -134,7 +131,7 @@ def _wall(rng: np.random.Generator, camera: int, scale: int) -> Array:
         room[:, x / pitch % 1 < 0.08] *= 0.82
     edge = rng.uniform(0.84, 0.88)
     floor = rng.uniform(0.5, 0.9) * np.array((150, 116, 84))
-    room[y >= edge] = (floor + 34 * noise(60, 8))[y >= edge]
+    room[y >= edge] = (floor + 34 * noise((60, 8)))[y >= edge]
     room[(y >= edge - 0.02) & (y < edge)] *= 0.65
     left, top = rng.uniform((1.25, 0.08), (1.45, 0.20))
     wide, tall = rng.uniform((0.18, 0.14), (0.28, 0.24))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -12,10 +11,16 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from lightning_cam.data.core.arrays import Array
 from lightning_cam.data.core.ground_truth import Truth
-from lightning_cam.errors import DataError
 from lightning_cam.files import write_text
 from lightning_cam.synthetic.images import write_images
+from lightning_cam.synthetic.manifest import (
+    check_ranges,
+    chosen_names,
+    ends_and_middle,
+    manifest_of,
+)
 from lightning_cam.synthetic.multispectral import painting
 from lightning_cam.synthetic.multispectral.appearance import (
     CAMERA_NUMBERS,
@@ -62,6 +67,11 @@ class DrawnSequence(NamedTuple):
     ir: painting.PaintedSequence
     tv: painting.PaintedSequence
     scene: Performance
+
+    @property
+    def frames(self) -> tuple[Array, Array]:
+        """The images of both."""
+        return self.ir.frames, self.tv.frames
 
     def truth(self, action: str, spectrum: str) -> Truth:
         """Ground truth of "ir", "tv", or "irtv": the visible image with both spectra's evidence.
@@ -121,42 +131,25 @@ def render_multispectral(
     Raises:
         DataError: an argument is out of its range, or `root` cannot be used.
     """
-    names = list(ACTIONS) if actions is None else sorted(set(actions))
-    if unknown := sorted(set(names) - set(ACTIONS)):
-        raise DataError(f"unknown actions {unknown}: choose from {list(ACTIONS)}")
-    for name, value, allowed in (
-        ("actors", actors, range(3, 100)),
-        ("repetitions", repetitions, range(1, 10)),
-        ("scale", scale, range(1, 9)),
-        ("number of actions", len(names), range(1, len(ACTIONS) + 1)),
-    ):
-        if value not in allowed:
-            raise DataError(
-                f"{name}={value} of synthetic multispectral must be from {allowed[0]} to "
-                f"{allowed[-1]}"
-            )
+    names = sorted(chosen_names("actions", actions, ACTIONS))
+    check_ranges(
+        actors=(actors, range(3, 100)),
+        repetitions=(repetitions, range(1, 10)),
+        scale=(scale, range(1, 9)),
+    )
     keys = _keys(names, actors, repetitions)
-    manifest = {
-        "name": "synthetic_multispectral",
-        "version": REVISION,
+    settings = {
         "seed": seed,
         "scale": scale,
         "actors": actors,
         "repetitions": repetitions,
         "actions": names,
         "fps": FPS,
-        "sha256": {
-            key.name: _checksum(draw_sequence(key, seed, scale))
-            for key in (keys[0], keys[len(keys) // 2], keys[-1])
-        },
     }
+    drawn = {key.name: draw_sequence(key, seed, scale).frames for key in ends_and_middle(keys)}
+    manifest = manifest_of("synthetic_multispectral", REVISION, settings, drawn)
     write = partial(_write, manifest=manifest)
     return render_once(root, manifest, [None, *keys], write, _files, processes=processes)
-
-
-def _checksum(drawn: DrawnSequence) -> str:
-    pixels = drawn.ir.frames.tobytes() + drawn.tv.frames.tobytes()
-    return hashlib.sha256(pixels).hexdigest()
 
 
 def _keys(names: Sequence[str], actors: int, repetitions: int) -> list[SequenceKey]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lightning_cam.data.core.arrays import Array
-from lightning_cam.errors import DataError
+from lightning_cam.data.drives.cameras import relative_to_first
 from lightning_cam.files import write_text
 from lightning_cam.synthetic.images import write_images
+from lightning_cam.synthetic.manifest import check_ranges, manifest_of
 from lightning_cam.synthetic.odometry.course import INTERVAL, MAX_FRAMES
 from lightning_cam.synthetic.odometry.evidence import EVIDENCE_MASKS, evidence_masks
 from lightning_cam.synthetic.odometry.ray_casting import RenderedFrame, intrinsics, render_frame
@@ -77,40 +77,33 @@ def render_odometry(
     Raises:
         DataError: an argument is out of its range, or `root` cannot be used.
     """
-    for name, value, allowed in (
-        ("train", train, range(3, MAX_FRAMES + 1)),
-        ("val", val, range(3, MAX_FRAMES + 1)),
-        ("test", test, range(3, MAX_FRAMES + 1)),
-        ("evidence", evidence, range(3, MAX_FRAMES + 1)),
-        ("scale", scale, range(1, 7)),
-    ):
-        if value not in allowed:
-            raise DataError(
-                f"{name}={value} of synthetic odometry must be from {allowed[0]} to {allowed[-1]}"
-            )
-    # The evidence sequence first: its frames are compared with each other, so it is one job.
+    frames = range(3, MAX_FRAMES + 1)
+    check_ranges(
+        train=(train, frames),
+        val=(val, frames),
+        test=(test, frames),
+        evidence=(evidence, frames),
+        scale=(scale, range(1, 7)),
+    )
     lengths = {EVIDENCE_SEQUENCE: evidence} | dict.fromkeys(TRAIN, train) | {VAL: val, TEST: test}
-    manifest = {
-        "name": "synthetic_odometry",
-        "version": REVISION,
-        "seed": seed,
-        "scale": scale,
-        "frames": lengths,
-        "interval": INTERVAL,
-        "sha256": {
-            name: hashlib.sha256(
-                render_frame(world_of(name, seed), 0, scale).frame.tobytes()
-            ).hexdigest()
-            for name in (TRAIN[0], TEST, EVIDENCE_SEQUENCE)
-        },
+    settings = {"seed": seed, "scale": scale, "frames": lengths, "interval": INTERVAL}
+    drawn = {
+        name: [render_frame(world_of(name, seed), 0, scale).frame]
+        for name in (TRAIN[0], TEST, EVIDENCE_SEQUENCE)
     }
-    pieces = [
-        _Piece(name, start, min(start + (count if name == EVIDENCE_SEQUENCE else _PIECE), count))
-        for name, count in lengths.items()
-        for start in range(0, count, count if name == EVIDENCE_SEQUENCE else _PIECE)
-    ]
+    manifest = manifest_of("synthetic_odometry", REVISION, settings, drawn)
     write = partial(_write, manifest=manifest)
-    return render_once(root, manifest, pieces, write, _files, processes=processes)
+    return render_once(root, manifest, _pieces(lengths), write, _files, processes=processes)
+
+
+def _pieces(lengths: dict[str, int]) -> list[_Piece]:
+    """The jobs, those of the evidence sequence first: its frames are compared, so it is one."""
+    return [
+        _Piece(name, start, min(start + step, count))
+        for name, count in lengths.items()
+        for step in (count if name == EVIDENCE_SEQUENCE else _PIECE,)
+        for start in range(0, count, step)
+    ]
 
 
 def _files(manifest: dict[str, Any]) -> Iterator[str]:
@@ -156,8 +149,7 @@ def _write_texts(root: Path, name: str, of: World, count: int, scale: int) -> No
 
 def trajectory(of: World, count: int) -> Array:
     """Poses (count, 4, 4) from the camera to the first camera."""
-    poses = of.course.poses[:count]
-    moved: Array = np.linalg.inv(poses[0]) @ poses
+    moved = relative_to_first(of.course.poses[:count])
     moved[0] = np.eye(4)
     return moved
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -12,9 +11,14 @@ from typing import Any
 import cv2
 
 from lightning_cam.data.core.ground_truth import Truth
-from lightning_cam.errors import DataError
 from lightning_cam.files import write_text
 from lightning_cam.synthetic.images import write_frames, write_images
+from lightning_cam.synthetic.manifest import (
+    check_ranges,
+    chosen_names,
+    ends_and_middle,
+    manifest_of,
+)
 from lightning_cam.synthetic.rendering import render_once
 from lightning_cam.synthetic.something.clips import (
     CLASSES,
@@ -65,41 +69,27 @@ def render_something(
     Raises:
         DataError: an argument is out of its range, or `root` cannot be used.
     """
-    names = CLASSES if templates is None else tuple(dict.fromkeys(templates))
-    if unknown := sorted(set(names) - set(CLASSES)):
-        raise DataError(f"unknown templates {unknown}: choose from {list(CLASSES)}")
-    for name, value, allowed in (
-        ("version", version, range(1, 3)),
-        ("clips", clips, range(1, MAX_CLIPS)),
-        ("workers", workers, range(2, 1001)),
-        ("height", height, range(48, 481, 2)),
-        ("number of templates", len(names), range(1, len(CLASSES) + 1)),
-    ):
-        if value not in allowed:
-            step = " in steps of 2" if allowed.step == 2 else ""
-            raise DataError(
-                f"{name}={value} of synthetic something must be from {allowed[0]} to "
-                f"{allowed[-1]}{step}"
-            )
+    names = chosen_names("templates", templates, CLASSES)
+    check_ranges(
+        version=(version, range(1, 3)),
+        clips=(clips, range(1, MAX_CLIPS)),
+        workers=(workers, range(2, 1001)),
+        height=(height, range(48, 481, 2)),
+    )
     keys = _keys(names, clips, workers)
-    manifest = {
-        "name": "synthetic_something",
-        "version": REVISION,
+    settings = {
         "layout": version,
         "seed": seed,
         "height": height,
         "clips": clips,
         "workers": workers,
-        "templates": list(names),
+        "templates": names,
         "fps": FPS,
-        # Of the raw frames: codecs may differ between builds, these must not.
-        "sha256": {
-            key.clip_id(seed): hashlib.sha256(
-                draw_interaction(key, seed, height)[0].tobytes()
-            ).hexdigest()
-            for key in (keys[0], keys[len(keys) // 2], keys[-1])
-        },
     }
+    drawn = {
+        key.clip_id(seed): [draw_interaction(key, seed, height)[0]] for key in ends_and_middle(keys)
+    }
+    manifest = manifest_of("synthetic_something", REVISION, settings, drawn)
     write = partial(_write, manifest=manifest)
     return render_once(root, manifest, [None, *keys], write, _files, processes=processes)
 

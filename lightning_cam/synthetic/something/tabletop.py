@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
 
 from lightning_cam.data.core.arrays import Array
+from lightning_cam.synthetic.noise import smooth_noise
 from lightning_cam.synthetic.something.objects import Painter, Thing, painter
 from lightning_cam.synthetic.something.painting import (
     COLOURS,
@@ -53,16 +54,13 @@ def workplace_of(seed: int, worker: int, height: int) -> Workplace:
     rng = np.random.default_rng([seed, 1_000_000 + worker])
     width = 2 * round(ASPECT * height / 2)
     rows, columns = SUPERSAMPLE * height, SUPERSAMPLE * width
-
-    def noise(*cells: int) -> Array:
-        coarse = rng.uniform(-0.5, 0.5, cells).astype(np.float32)
-        return cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_CUBIC)[..., None]
+    noise = partial(smooth_noise, rng, size=(rows, columns))
 
     def colour() -> Array:
         return np.array(COLOURS[rng.choice(list(COLOURS))])
 
     wall = rng.uniform(120, 215) + rng.uniform(-22, 22, 3)
-    room = wall + 26 * noise(4, 5) + 12 * noise(24, 32)
+    room = wall + 26 * noise((4, 5)) + 12 * noise((24, 32))
     y, x = (np.arange(count) / rows for count in (rows, columns))
     paper, pitch = rng.integers(3), rng.uniform(0.12, 0.22)
     if paper == 1:  # broad stripes
@@ -72,7 +70,7 @@ def workplace_of(seed: int, worker: int, height: int) -> Workplace:
         room[y / pitch % 1 < 0.03] *= 0.8
     table, edge = rng.uniform(0.55, 1.15) * _TABLES[rng.integers(2)], rng.uniform(0.62, 0.72)
     room[y >= edge - 0.05] *= 0.93
-    grain = noise(90, 4) + 0.6 * noise(30, 3)
+    grain = noise((90, 4)) + 0.6 * noise((30, 3))
     room[y >= edge] = table + 30 * grain[y >= edge]
     room[(y >= edge) & (y < edge + 0.012)] *= 0.7
     pixels = np.zeros((rows, columns, 4), np.uint8)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from lightning_cam.files import whole_file
+from lightning_cam.viz.fonts import drawable, matplotlib_fonts
 
 
 def save_confusion(path: str | Path, matrix: Tensor, classes: Sequence[str], title: str) -> Path:
@@ -21,6 +23,13 @@ def save_confusion(path: str | Path, matrix: Tensor, classes: Sequence[str], tit
         classes: the K names.
         title: one line above the image.
     """
+    names = [drawable(name) for name in classes]
+    with matplotlib_fonts(names), whole_file(path) as file:
+        _figure(matrix, names, title).savefig(file, format="png")
+    return Path(path)
+
+
+def _figure(matrix: Tensor, classes: Sequence[str], title: str) -> Any:
     # pyplot would keep global state and choose a window system; the Figure alone does neither.
     from matplotlib.figure import Figure
 
@@ -31,8 +40,8 @@ def save_confusion(path: str | Path, matrix: Tensor, classes: Sequence[str], tit
     axes = figure.add_subplot()
     image = axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
     ticks, small = range(len(classes)), 8 if len(classes) <= 40 else 4
-    axes.set_xticks(ticks, classes, rotation=90, fontsize=small, parse_math=False)
-    axes.set_yticks(ticks, classes, fontsize=small, parse_math=False)
+    axes.set_xticks(ticks, classes, rotation=90, fontsize=small)
+    axes.set_yticks(ticks, classes, fontsize=small)
     axes.set(xlabel="predicted", ylabel="true", title=title)
     if len(classes) <= 40:
         for row, column in counts.nonzero().tolist():
@@ -40,6 +49,4 @@ def save_confusion(path: str | Path, matrix: Tensor, classes: Sequence[str], tit
             text = str(int(counts[row, column]))
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
     figure.colorbar(image, ax=axes, label="share of the true class")
-    with whole_file(path) as file:
-        figure.savefig(file, format="png")
-    return Path(path)
+    return figure

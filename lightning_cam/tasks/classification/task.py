@@ -33,7 +33,7 @@ from lightning_cam.interfaces import (
 )
 from lightning_cam.tasks.classification.confusion import save_confusion
 from lightning_cam.tasks.classification.scores import IGNORED, Accuracy, PerClass, Scores
-from lightning_cam.tasks.epoch_images import never_fatal
+from lightning_cam.tasks.epoch_images import draws_images, never_fatal
 from lightning_cam.tasks.schedules import scheduled, trainable
 
 
@@ -93,34 +93,15 @@ class VideoClassification(L.LightningModule):
         net = self.net
         check_network(net)
         own_layers = net.explain_layers if is_offered(net, ExplainsLayers) else ()
-        self.layers: tuple[str, ...] = tuple(layers or own_layers)
+        self.layers = tuple(map(str, layers or own_layers))
         self.has_steps = is_offered(net, HasSteps)
         if step_loss is None:
             step_loss = 0.3 if self.has_steps else 0.0
         self.step_loss = step_loss
         self.takes_valid = "valid" in inspect.signature(net.forward).parameters
-        for name, share in (("step_loss", step_loss), ("label_smoothing", label_smoothing)):
-            if not isinstance(share, int | float) or not 0 <= share <= 1:
-                raise ConfigError(f"{name}={share} must lie between 0 and 1")
-        if step_loss and not self.has_steps:
-            raise ConfigError(
-                f"step_loss={step_loss} needs step logits, which {type(model).__name__} does not "
-                "have (no forward_steps); set task.step_loss=0"
-            )
-        if trunk_lr_factor != 1 and "trunk" not in dict(net.named_children()):
-            raise ConfigError(
-                f"trunk_lr_factor={trunk_lr_factor} needs a part named 'trunk', which "
-                f"{type(model).__name__} does not have; set task.trunk_lr_factor=1"
-            )
+        self._check_settings()
         if channels_last:
-            convolutions = [m for m in model.modules() if isinstance(m, nn.Conv3d)]
-            if not convolutions:
-                raise ConfigError(
-                    "task.channels_last=true is for 3D convolutions, which "
-                    f"{type(model).__name__} does not have; set task.channels_last=false"
-                )
-            for convolution in convolutions:
-                convolution.to(memory_format=torch.channels_last_3d)
+            _to_channels_last(model)
         self.class_weights: Tensor | None
         weights = None if class_weights is None else _checked_weights(class_weights, self.classes)
         self.register_buffer("class_weights", weights, persistent=False)
@@ -128,6 +109,26 @@ class VideoClassification(L.LightningModule):
         self.val_scores = Scores(len(self.classes))
         self.test_scores = Scores(len(self.classes))
         self.explainable()  # a wrong layer name shows here, not after the first epoch
+
+    def _check_settings(self) -> None:
+        """Raise a ConfigError for what the network cannot follow."""
+        network = type(self.model).__name__
+        for name, share in (
+            ("step_loss", self.step_loss),
+            ("label_smoothing", self.label_smoothing),
+        ):
+            if not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise ConfigError(f"{name}={share} must lie between 0 and 1")
+        if self.step_loss and not self.has_steps:
+            raise ConfigError(
+                f"step_loss={self.step_loss} needs step logits, which {network} does not have (no "
+                "forward_steps); set task.step_loss=0"
+            )
+        if self.trunk_lr_factor != 1 and "trunk" not in dict(self.net.named_children()):
+            raise ConfigError(
+                f"trunk_lr_factor={self.trunk_lr_factor} needs a part named 'trunk', which "
+                f"{network} does not have; set task.trunk_lr_factor=1"
+            )
 
     @property
     def net(self) -> nn.Module:
@@ -239,8 +240,7 @@ class VideoClassification(L.LightningModule):
                 self.log(f"{stage}/acc/{name}", share)
         if known := [share for share in shares if share is not None]:
             self.log(f"{stage}/macro_acc", sum(known) / len(known))
-        trial: bool | int = self.trainer.fast_dev_run  # type: ignore[attr-defined]
-        if self.trainer.is_global_zero and not trial and known:
+        if draws_images(self.trainer) and known:
             with never_fatal(f"{stage} confusion matrix"):
                 self._draw_confusion(stage, found)
 
@@ -278,8 +278,8 @@ class VideoClassification(L.LightningModule):
 
         Args:
             batch: the batch the clips come from. Its "valid" is bound, so that padded frames take
-                no part, its "black", which hides voxels, and its "mask", the ground truth. Without
-                it all frames are valid, black is 0, and no truth is known.
+                no part, its "black", a baseline, and its "mask", the ground truth. Without it all
+                frames are valid, black is 0, and no truth is known.
 
         Raises:
             UserError: a name in `layers` is not a module of the network.
@@ -308,6 +308,18 @@ class VideoClassification(L.LightningModule):
             return described
         black, truth = batch.get("black"), batch.get("mask")
         return replace(described, valid=valid, black=black, truth=truth)
+
+
+def _to_channels_last(model: nn.Module) -> None:
+    """Hold 3D convolutions as `channels_last` says; raise a ConfigError where there are none."""
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv3d)]
+    if not convolutions:
+        raise ConfigError(
+            "task.channels_last=true is for 3D convolutions, which "
+            f"{type(model).__name__} does not have; set task.channels_last=false"
+        )
+    for convolution in convolutions:
+        convolution.to(memory_format=torch.channels_last_3d)
 
 
 def _checked_weights(weights: Sequence[float], classes: Sequence[str]) -> Tensor:

@@ -22,7 +22,7 @@ from lightning_cam.geometry import pose_matrix
 from lightning_cam.interfaces import Batch, HasMasks, is_offered
 from lightning_cam.metrics.depth import Crop
 from lightning_cam.models.sfm import SfMLearner, Views
-from lightning_cam.tasks.epoch_images import never_fatal
+from lightning_cam.tasks.epoch_images import draws_images, never_fatal
 from lightning_cam.tasks.schedules import scheduled, trainable
 from lightning_cam.tasks.sfm.evaluation import OdometryScores
 from lightning_cam.tasks.sfm.images import Extras, draw_extras, save_images
@@ -89,7 +89,7 @@ class StructureFromMotion(L.LightningModule):
         self.box = tuple(box)
         self.optimizer = optimizer or partial(Adam, lr=2e-4)
         self.scheduler = scheduler
-        self.layers = tuple(layers or model.explain_layers)
+        self.layers = tuple(map(str, layers or model.explain_layers))
         for name, of in (("mean", mean), ("std", std)):  # (3, 1, 1, 1), to be where images are
             self.register_buffer(name, torch.tensor(list(of)).view(-1, 1, 1, 1), persistent=False)
         self.columns = column_names(model.snippet - 1)
@@ -215,8 +215,7 @@ class StructureFromMotion(L.LightningModule):
             return
         for name, value in found.items():
             self.log(f"{stage}/{name}", value)
-        trial: bool | int = self.trainer.fast_dev_run  # type: ignore[attr-defined]
-        if self.trainer.is_global_zero and not trial:
+        if draws_images(self.trainer):
             with never_fatal(f"{stage} depth and motion"):
                 save_images(self, stage, trajectories, examples)
 

@@ -1,4 +1,4 @@
-"""A checkpoint as a file, looked at before anything in it is loaded.
+"""A file that `torch.save` wrote, looked at before anything in it is loaded.
 
 A small file must not become a large object. So records are stored as they are, their sizes add up
 to no more than the file's, and the pickle in it takes no more steps than a large network needs and
@@ -7,11 +7,14 @@ calls nothing but what puts tensors and containers together.
 
 from __future__ import annotations
 
+import mmap
 import pickletools
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
@@ -27,17 +30,51 @@ _CALLED = re.compile(
 )
 _SHARED = 8  # tensors may claim so many times the bytes that there are
 _DAMAGED = "truncated or damaged; take another checkpoint"
+_OLD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how files of before PyTorch 1.6 begin
 
 
-def check_archive(path: Path) -> None:
+def load_tensors(path: Path, *, old: bool = False) -> Any:
+    """What `torch.save` wrote, onto the CPU, running none of its code.
+
+    Args:
+        path: the file; anybody may have written it.
+        old: whether it may have the format of before PyTorch 1.6, as torchvision's files have.
+
+    Raises:
+        CheckpointError: see `check_archive`; or it is damaged, or a few numbers stand for many.
+    """
+    check_archive(path, old=old)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice on pickle protocols
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as e:
+        raise CheckpointError(f"{path}: cannot be read: {e.strerror or e}") from e
+    except Exception as e:  # torch answers broken files with whatever its parser stumbles over
+        raise CheckpointError(f"{path}: {_DAMAGED}") from e
+    _check_tensors(loaded, path)
+    return loaded
+
+
+def check_archive(path: Path, *, old: bool = False) -> None:
     """Whether a file holds what `torch.save` writes of tensors and plain values, and no more.
+
+    Args:
+        path: the file.
+        old: whether it may have the format of before PyTorch 1.6.
 
     Raises:
         CheckpointError: it does not, and must not be loaded.
     """
     try:
         with path.open("rb") as file:
-            if file.read(2) != b"PK":
+            head = file.read(len(_OLD))
+            if old and head == _OLD:
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    for _ in range(5):  # two numbers, the machine, the object, its storages
+                        _check_pickle(cast(IO[bytes], data), path)
+                return
+            if head[:2] != b"PK":
                 raise CheckpointError(f"{path}: not a checkpoint")
             with zipfile.ZipFile(file) as archive:
                 pickled = _only_pickle(archive, path)
@@ -68,7 +105,7 @@ def _only_pickle(archive: zipfile.ZipFile, path: Path) -> bytes:
     return archive.read(pickles[0])
 
 
-def _check_pickle(pickled: bytes, path: Path) -> None:
+def _check_pickle(pickled: bytes | IO[bytes], path: Path) -> None:
     try:
         for step, (operation, argument, _) in enumerate(pickletools.genops(pickled)):
             if step > _STEPS:
@@ -86,7 +123,7 @@ def _check_pickle(pickled: bytes, path: Path) -> None:
         raise CheckpointError(f"{path}: {_DAMAGED}") from e
 
 
-def check_tensors(loaded: object, path: Path) -> None:
+def _check_tensors(loaded: object, path: Path) -> None:
     """Whether tensors that were loaded have numbers of their own for what their shapes claim.
 
     Raises:
