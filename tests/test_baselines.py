@@ -166,6 +166,22 @@ def test_a_task_binds_the_truth_of_its_batch() -> None:
     assert torch.equal(e.heatmap, mask().float())
 
 
+@pytest.mark.attack
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1, 1), (2, 1, 1, 7, 1), (1, 4, 9, 1, 2)])
+def test_clips_of_one_pixel_and_one_frame_have_baselines(shape: tuple[int, ...]) -> None:
+    """Clips of one frame, of one row and of one pixel, where there is no motion and no edge."""
+    truth = torch.ones(shape[0], *shape[2:], dtype=torch.bool)
+    known = replace(model(), truth=truth, **BLIND)
+    for method in (
+        *(lc.RandomMap(cells=(4, 8, 8), mode=mode) for mode in ("smooth", "block")),  # type: ignore[arg-type]
+        *(kind(blur=blur) for kind in (lc.MotionMap, lc.EdgeMap, lc.TruthMap) for blur in (0, 0.3)),
+        lc.CentreMap(),
+    ):
+        e = lc.explain(known, method, clip_of(*shape), 0)
+        assert e.heatmap.isfinite().all() and (e.heatmap >= 0).all()
+        assert all(cells <= n for cells, n in zip(e.grain, shape[2:], strict=True))
+
+
 @pytest.mark.parametrize("truth", [None, torch.zeros(2, 4, 8, 12, dtype=torch.bool)])
 def test_without_ground_truth_there_is_no_map_of_it(truth: Tensor | None) -> None:
     with pytest.raises(UserError, match="not known, so there is no map of it; take data with mas"):

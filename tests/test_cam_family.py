@@ -127,11 +127,13 @@ class Shown(nn.Module):
         return self.head(self.layer(self.maps.expand(len(clip), -1, -1, -1, -1)))
 
 
+@pytest.mark.attack
 @each_method
 @pytest.mark.parametrize("kind", ["dead", "cancelling"])
 def test_a_channel_that_is_0_or_cancels_out_leaves_the_map_finite(
     kind: str, method: type[GradientCAM]
 ) -> None:
+    """Features of a channel that are 0, or add up to 0, by which weights are divided."""
     maps = clip_of(1, 6, 4, 4, 3, dtype=torch.float64).relu()
     maps[:, 2] = 0
     if kind == "cancelling":

@@ -117,7 +117,9 @@ def test_score_cam_leaves_out_dead_channels_and_runs_equal_ones_once(
     assert net.rows == rows
 
 
+@pytest.mark.attack
 def test_score_cam_of_a_layer_that_marks_nothing_is_0_and_says_so() -> None:
+    """A layer whose channels are the same everywhere, so that no mask hides or shows anything."""
     net = net3d()
     with torch.no_grad():
         net.norm.weight.zero_()
@@ -233,9 +235,28 @@ def test_cam_of_padded_clips_weighs_steps_as_the_network_does() -> None:
     assert not found[0, 5:].any()
 
 
-@pytest.mark.parametrize("kind", ["recurrent", "flattened", "nonlinear", "early", "softmax"])
+@pytest.mark.attack
+@pytest.mark.filterwarnings("ignore:.*not finite")
+@pytest.mark.parametrize("kind", ["bfloat16", "float16", "nan"])
+def test_cam_knows_its_head_by_rounded_outputs_and_by_those_of_a_broken_network(kind: str) -> None:
+    """Networks in half precision or with a weight of NaN: their outputs are not W mean(A) + b."""
+    net = net3d()
+    if kind == "nan":
+        with torch.no_grad():
+            net.fc.weight[0, 0] = torch.nan
+    else:
+        net = net.to(getattr(torch, kind))
+    found, plain = (lc.explain(describe(n), lc.CAM(), clip_of(*SHAPE), 1) for n in (net, net3d()))
+    torch.testing.assert_close(found.heatmap, plain.heatmap, rtol=0.05, atol=0.05)
+    assert all(found.doubts) is (kind == "nan")
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "kind", ["recurrent", "flattened", "nonlinear", "early", "biased", "softmax"]
+)
 def test_cam_is_refused_where_the_head_is_another(kind: str) -> None:
-    """Measured on the outputs: names and sizes of modules would have let four of these pass."""
+    """CAM of networks whose linear layer has the right size, and does something else."""
     torch.manual_seed(0)
     layer = "layer"
     if kind == "recurrent":
@@ -245,8 +266,10 @@ def test_cam_is_refused_where_the_head_is_another(kind: str) -> None:
         net = Gap3d(flatten=6 * 4 * 4 * 3)
     elif kind == "nonlinear":
         net, layer = nn.Sequential(nn.Conv3d(3, 6, 1), Head(6)), "0"
-    elif kind == "early":
+    elif kind in ("early", "biased"):
         net, layer = Gap3d(), "norm"  # before the ReLU
+        with torch.no_grad():
+            net.fc.bias += 1e4 * (kind == "biased")
     else:
         net, layer = nn.Sequential(Gap3d(), nn.Softmax(1)), "0.layer"
     model = lc.Explainable.of(net, [layer])

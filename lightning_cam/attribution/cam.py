@@ -31,7 +31,8 @@ from lightning_cam.attribution.method import Cost, LayerAttribution
 from lightning_cam.attribution.tensors import at_least_float32
 from lightning_cam.errors import UserError
 
-_EXACT = 1e-4  # of the largest output: what W mean(A) + b may differ from the outputs
+_EXACT = 1e-4  # of the largest y - b: by what W mean(A) may differ from it
+_ROUNDED = 2  # steps of rounding by which outputs may be off besides: in bfloat16 that is more
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class CAM(LayerAttribution):
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         outputs, captured = self.first(model, clip)
         features = in_time(model, captured["layer"], len(clip)).detach()
-        weight = _head(model, features, at_least_float32(outputs), clip)  # (K, D)
+        weight = _head(model, features, outputs, clip)  # (K, D)
         columns = torch.einsum("kd,bdthw->bthwk", weight, features)
         # The score is linear in the columns, and so are its maps: y_a - y_b has that of W_a - W_b.
         cam = model.score(columns.flatten(1, 3), target).unflatten(1, columns.shape[1:4])
@@ -79,14 +80,18 @@ def _head(model: Explainable, features: Tensor, outputs: Tensor, clip: Tensor) -
     if (valid := model.valid_for(clip)) is not None:  # a step counts by its share of valid frames
         share = F.adaptive_avg_pool1d(valid.to(steps), steps.shape[2])[:, None]
         means.append((steps * share).sum(2) / share.sum(2).clamp(min=1e-12))
-    scale = float(outputs.abs().max())
+    rounded = _ROUNDED * torch.finfo(outputs.dtype).eps * _largest(outputs)
+    outputs = at_least_float32(outputs)
     for weight, bias in _linear(model.module):
         if weight.shape != (outputs.shape[1], steps.shape[1]):
             continue
         weight = weight.to(steps)
-        added = 0 if bias is None else bias.to(steps)
+        wanted = outputs if bias is None else outputs - bias.to(steps)
+        apart = _EXACT * _largest(wanted) + rounded  # less the bias, or a large one would hide all
+        # Weights of NaN make outputs of NaN: that network is explained as others are.
         if any(
-            float((m @ weight.T + added - outputs).abs().max()) <= _EXACT * scale for m in means
+            torch.allclose(mean @ weight.T, wanted, rtol=0, atol=apart, equal_nan=True)
+            for mean in means
         ):
             return weight
     raise UserError(
@@ -95,6 +100,11 @@ def _head(model: Explainable, features: Tensor, outputs: Tensor, clip: Tensor) -
         "the last layer before the pooling, or take explain=hirescam, which is CAM in such "
         "networks and works in all"
     )
+
+
+def _largest(outputs: Tensor) -> float:
+    """The largest size of a finite number among outputs."""
+    return float(outputs.abs().nan_to_num(0, 0).max())
 
 
 def _linear(module: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
