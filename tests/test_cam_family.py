@@ -10,12 +10,14 @@ import pytest
 import torch
 from captum.attr import LayerGradientXActivation
 from nets import FoldedLSTM, Gap3d, LoopedLSTM, clip_of, describe
+from scenes import batch_of, drive, network
 from torch import Tensor, nn
 
 import lightning_cam as lc
 from lightning_cam.attribution.gradcam import GradientCAM, LayerMap, in_time, weighted_sum
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.tensors import resize_heatmap
+from lightning_cam.tasks import StructureFromMotion
 
 SHAPE = (2, 3, 4, 8, 6)
 TARGET = torch.tensor([1, 3])
@@ -194,6 +196,18 @@ def test_frames_one_by_one_are_frames_in_the_batch(method: type[GradientCAM]) ->
     found = heat(method(relu=False), describe(LoopedLSTM(folded), "conv"))
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-14)
     assert expected.any()
+
+
+def test_hirescam_of_a_loss_is_regression_gradcam_that_does_not_pool() -> None:
+    batch = batch_of(drive(5), drive(5, tilt=0.2))
+    batch["valid"][1, -1] = False
+    model = StructureFromMotion(network()).explainable(batch)
+    for column in ("-view_synthesis_loss", "depth/mean"):
+        found, expected = (
+            lc.explain(model, method, batch["video"], column).heatmap
+            for method in (lc.HiResCAM(relu=False), lc.RegressionGradCAM(pool="none", low=0))
+        )
+        assert torch.equal(found, expected) and found[0].any() and not found[1, -1].any()
 
 
 # other libraries --------------------------------------------------------------------------------
