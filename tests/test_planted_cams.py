@@ -66,7 +66,9 @@ def test_cams_find_the_evidence_and_some_find_it_for_any_class(planted: Planted)
         assert other[name] > 0.8 * mean[name], name
 
 
-def test_an_earlier_layer_is_sharper_and_tells_classes_apart(planted: Planted) -> None:
+def test_earlier_layers_are_sharper_and_the_same_methods_tell_classes_apart(
+    planted: Planted,
+) -> None:
     print(f"\n| method | layer2 | of another class | layer1 | of another class |\n{CHANCE:.3f}")
     for name, method in EARLY.items():
         found = {}
@@ -76,8 +78,10 @@ def test_an_earlier_layer_is_sharper_and_tells_classes_apart(planted: Planted) -
         print(
             f"| {name} | " + " | ".join(f"{x:.2f}" for pair in found.values() for x in pair) + " |"
         )
-        assert found["layer2"][0] > 0.75 > CHANCE * 10
-        assert found["layer2"][1] < 0.6 * found["layer2"][0]
+        for own, other in found.values():
+            assert own > 0.75
+            positive_alone = name in ("Layer-CAM", "Grad-CAM++")
+            assert other > 3 * CHANCE if positive_alone else other < 1.5 * CHANCE
 
 
 def expected_by_chance(voxels: int, evidence: int) -> float:
