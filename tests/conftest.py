@@ -10,6 +10,7 @@ os.environ.setdefault("WANDB_MODE", "offline")
 import pytest
 import torch
 from hypothesis import settings
+from planted import planted as planted
 
 REAL = Path(os.environ.get("LIGHTNING_CAM_REAL", Path(__file__).parents[2] / "shared" / "real"))
 
