@@ -1,5 +1,12 @@
 """Measures of heatmaps, and errors of depth and ego-motion."""
 
+from lightning_cam.metrics.comparisons import (
+    Telling,
+    class_mean,
+    gain_over_random,
+    span_share,
+    telling,
+)
 from lightning_cam.metrics.deletion_insertion import Curve, Ends, deletion, insertion
 from lightning_cam.metrics.depth import DepthErrors, depth_errors
 from lightning_cam.metrics.explained import (
@@ -44,12 +51,20 @@ from lightning_cam.metrics.odometry.trajectories import (
     kitti_errors,
     umeyama,
 )
+from lightning_cam.metrics.overlap import (
+    AveragePrecision,
+    MaskIoU,
+    average_precision,
+    iou,
+    rank_accuracy,
+)
 from lightning_cam.metrics.protocol import PROTOCOLS, Protocol
 from lightning_cam.metrics.statistics import Statistics, interval, mean_interval
 
 __all__ = [
     "PROTOCOLS",
     "ActionIoU",
+    "AveragePrecision",
     "Curve",
     "CurveMeasure",
     "Deletion",
@@ -62,6 +77,7 @@ __all__ = [
     "GiniIndex",
     "Insertion",
     "InsertionArea",
+    "MaskIoU",
     "MeanCurve",
     "Measure",
     "Measured",
@@ -71,26 +87,34 @@ __all__ = [
     "Similarity",
     "SnippetErrors",
     "Statistics",
+    "Telling",
     "TemporalIoU",
     "TrajectoryErrors",
     "align_trajectories",
+    "average_precision",
     "chain",
+    "class_mean",
     "constant_velocity",
     "deletion",
     "depth_errors",
     "energy_inside",
     "format_number",
+    "gain_over_random",
     "gini_index",
     "insertion",
     "interval",
+    "iou",
     "kitti_errors",
     "mean_interval",
     "measure",
     "number_column",
     "pointing_hits",
+    "rank_accuracy",
     "settings_of",
     "snippet_errors",
+    "span_share",
     "summarise",
+    "telling",
     "temporal_iou",
     "titles",
     "umeyama",

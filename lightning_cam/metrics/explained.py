@@ -46,7 +46,8 @@ class Explained:
         clip: `(B, C, T, H, W)` in model space.
         explanation: of these clips.
         batch: what the data say: "valid" `(B, T)` marks frames that are not padding, "mask"
-            `(B, T, H, W)`, "action" `(B, T)` and "mask/PART" `(B, T, H, W)` are ground truth.
+            `(B, T, H, W)`, "action" `(B, T)` and "mask/PART" `(B, T, H, W)` are ground truth,
+            "judged" `(B, T)` the frames where it is known.
         shared: what measures computed once for these clips, whatever the method; the same mapping
             for all explanations of them. See `once`.
         numbers: takes what the measure found out beside its value, name -> `(B,)`. Tables have it
@@ -67,6 +68,12 @@ class Explained:
         if valid is None:
             return torch.ones(self.explanation.heatmap.shape[:2], dtype=torch.bool)
         return valid.cpu().bool()
+
+    @property
+    def judged(self) -> Tensor:
+        """`(B, T)` bool on the CPU: frames whose ground truth is known; all, where none says so."""
+        judged = self.batch.get("judged")
+        return self.valid if judged is None else self.valid & judged.cpu().bool()
 
     @property
     def heat(self) -> Tensor:

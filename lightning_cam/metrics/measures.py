@@ -142,11 +142,15 @@ class PointingHit(Measure):
         region: "actor", or a part of the ground truth.
         tolerance: pixels by which the region is grown.
         per: "clip": one hottest voxel; "frame": one in each frame, averaged.
+        tolerance_t: frames by which the region is grown, before and after.
+        shape: of the growth: "square" or "disc".
     """
 
     region: str = "actor"
     tolerance: int = 0
     per: Literal["clip", "frame"] = "clip"
+    tolerance_t: int = 0
+    shape: Literal["square", "disc"] = "square"
 
     better: ClassVar[Direction] = "higher"
     needs = frozenset({"map", "truth"})
@@ -157,7 +161,15 @@ class PointingHit(Measure):
 
     def __call__(self, explained: Explained) -> Tensor:
         truth = explained.truth(self.region)
-        return pointing_hits(explained.heat, truth, self.tolerance, self.per)
+        return pointing_hits(
+            explained.heat,
+            truth,
+            self.tolerance,
+            self.per,
+            tolerance_t=self.tolerance_t,
+            shape=self.shape,
+            judged=explained.judged,
+        )
 
 
 @dataclass(frozen=True)
@@ -181,10 +193,10 @@ class EnergyShare(Measure):
         return f"Energy {'in' if self.region == 'action' else 'on'} the {self.region}"
 
     def __call__(self, explained: Explained) -> Tensor:
-        heat = explained.heat
+        heat, judged = explained.heat, explained.judged
         for part in explained.parts if self.region == "actor" else ():
-            explained.numbers[part] = energy_inside(heat, explained.truth(part))
-        return energy_inside(heat, explained.truth(self.region))
+            explained.numbers[part] = energy_inside(heat, explained.truth(part), judged)
+        return energy_inside(heat, explained.truth(self.region), judged)
 
 
 @dataclass(frozen=True)
@@ -202,4 +214,5 @@ class ActionIoU(Measure):
     needs = frozenset({"map", "truth"})
 
     def __call__(self, explained: Explained) -> Tensor:
-        return temporal_iou(explained.heat, explained.truth("action"), self.threshold)
+        truth = explained.truth("action")
+        return temporal_iou(explained.heat, truth, self.threshold, explained.judged)
