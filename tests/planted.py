@@ -107,7 +107,8 @@ def planted_clips(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     phase = 6 * torch.rand(count, 2, generator=generator)
     start, top = below(FRAMES - SPELL + 1), below(SIZE - PATCH + 1)
     left, swap = below(SIZE - 2 * PATCH - GAP + 1), below(2)
-    clips = 0.4 * torch.randn(count, 3, FRAMES, SIZE, SIZE, generator=generator)
+    level = 0.6 * torch.rand(count, 1, 1, 1, 1, generator=generator)  # so that black is nothing new
+    clips = level * torch.randn(count, 3, FRAMES, SIZE, SIZE, generator=generator)
     mask = torch.zeros(count, FRAMES, SIZE, SIZE, dtype=torch.bool)
     t, y, x = torch.meshgrid(*map(torch.arange, (SPELL, PATCH, PATCH)), indexing="ij")
     for i in range(count):

@@ -60,16 +60,25 @@ from lightning_cam.metrics.overlap import (
 )
 from lightning_cam.metrics.protocol import PROTOCOLS, Protocol
 from lightning_cam.metrics.statistics import Statistics, interval, mean_interval
+from lightning_cam.metrics.sufficiency import (
+    AverageDrop,
+    Drop,
+    SufficientShare,
+    average_drop,
+    sufficient_share,
+)
 
 __all__ = [
     "PROTOCOLS",
     "ActionIoU",
+    "AverageDrop",
     "AveragePrecision",
     "Curve",
     "CurveMeasure",
     "Deletion",
     "DeletionArea",
     "DepthErrors",
+    "Drop",
     "Ends",
     "EnergyPointingGame",
     "EnergyShare",
@@ -87,10 +96,12 @@ __all__ = [
     "Similarity",
     "SnippetErrors",
     "Statistics",
+    "SufficientShare",
     "Telling",
     "TemporalIoU",
     "TrajectoryErrors",
     "align_trajectories",
+    "average_drop",
     "average_precision",
     "chain",
     "class_mean",
@@ -113,6 +124,7 @@ __all__ = [
     "settings_of",
     "snippet_errors",
     "span_share",
+    "sufficient_share",
     "summarise",
     "telling",
     "temporal_iou",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -54,12 +55,13 @@ class _Area(CurveMeasure):
 
     def curve(self, explained: Explained) -> Curve:
         how = deletion if self._which == "deleted" else insertion
-        curve = how(
-            explained.model,
-            explained.clip,
-            explained.explanation.heatmap,
-            protocol=self.resolved,
-            ends=self._ends(explained),
+        heatmap, target = explained.explanation.heatmap, explained.explanation.target
+        ends = self._ends(explained)
+        curve = explained.once(  # what else is read off the same curve costs no forwards
+            ("curve", self._which, self.resolved, tuple(target.tolist()), _digest(heatmap)),
+            lambda: how(
+                explained.model, explained.clip, heatmap, protocol=self.resolved, ends=ends
+            ),
         )
         explained.numbers["tied"] = curve.tied
         return curve
@@ -91,6 +93,11 @@ class _Area(CurveMeasure):
         first = "hottest" if self.resolved.order == "most" else "coldest"
         changed = "hidden" if self._which == "deleted" else "brought back"
         return f"share of the clip {changed}, {first} first"
+
+
+def _digest(tensor: Tensor) -> bytes:
+    """Stands for a tensor's numbers."""
+    return hashlib.blake2b(tensor.detach().cpu().numpy().tobytes()).digest()
 
 
 @dataclass(frozen=True)
