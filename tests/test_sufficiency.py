@@ -140,7 +140,8 @@ def test_a_probability_is_what_a_classifier_loses(planted: Planted) -> None:
     found = measure(measures, Explained(model, clips, e, planted.batch))
     assert {*found.beside} >= {"drop_increase", "drop_heat"}
     with torch.no_grad():
-        heat = e.heatmap / e.heatmap.amax((1, 2, 3), keepdim=True)
+        low = e.heatmap.amin((1, 2, 3), keepdim=True)
+        heat = (e.heatmap - low) / (e.heatmap - low).amax((1, 2, 3), keepdim=True)
         p, p_h = (planted.net(x).softmax(1)[range(8), planted.labels]
                   for x in (clips, clips * heat[:, None]))  # fmt: skip
     expected = 100 * ((p - p_h) / p).clamp(min=0)
