@@ -122,7 +122,8 @@ def explained(model: lc.Explainable, rows: slice = slice(None), heat: Any = None
     kept = {"target": e.target[rows], "outputs": e.outputs[rows], "heatmap": heatmap[rows]}
     known = {name: value[rows] for name, value in known.items()}
     model = replace(model, valid=known["valid"])
-    return Explained(model, clip[rows], replace(e, **kept), known)
+    other = clip.flip(0)[rows] + clip_of(3, 3, STEPS, SIZE, SIZE, seed=1)[rows]
+    return Explained(model, clip[rows], replace(e, **kept), known, other=other)
 
 
 def test_every_configuration_is_a_column_of_its_name() -> None:

@@ -21,7 +21,7 @@ parameters are frozen, and no gradient reaches a parameter.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -58,6 +58,10 @@ class GradCAM(LayerAttribution):
 
     pool: Pool | None = None
     relu: bool = True
+
+    @property
+    def signed(self) -> GradCAM:
+        return replace(self, relu=False)
 
     def __post_init__(self) -> None:
         if self.pool not in ("space", "spacetime", None):

@@ -53,6 +53,10 @@ class RecurrentGradCAM(LayerAttribution):
     step: Step = None
     relu: bool = True
 
+    @property
+    def signed(self) -> RecurrentGradCAM:
+        return replace(self, relu=False)
+
     def run(self, model: Explainable, clip: Tensor) -> Forward:
         return _run(model, clip, self.layer, self.step, leaf=True)
 
@@ -88,6 +92,10 @@ class IntegratedRecurrentGradCAM(LayerAttribution):
     step: Step = None
     nodes: int = 5
     relu: bool = True
+
+    @property
+    def signed(self) -> IntegratedRecurrentGradCAM:
+        return replace(self, relu=False)
 
     def __post_init__(self) -> None:
         if self.nodes < 1:

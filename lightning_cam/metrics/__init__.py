@@ -59,6 +59,14 @@ from lightning_cam.metrics.overlap import (
     rank_accuracy,
 )
 from lightning_cam.metrics.protocol import PROTOCOLS, Protocol
+from lightning_cam.metrics.ranks import spearman
+from lightning_cam.metrics.sanity import (
+    Randomised,
+    Verdict,
+    WeightRandomisation,
+    randomisation,
+    verdict,
+)
 from lightning_cam.metrics.statistics import Statistics, interval, mean_interval
 from lightning_cam.metrics.sufficiency import (
     AverageDrop,
@@ -93,6 +101,7 @@ __all__ = [
     "PointingGame",
     "PointingHit",
     "Protocol",
+    "Randomised",
     "Similarity",
     "SnippetErrors",
     "Statistics",
@@ -100,6 +109,8 @@ __all__ = [
     "Telling",
     "TemporalIoU",
     "TrajectoryErrors",
+    "Verdict",
+    "WeightRandomisation",
     "align_trajectories",
     "average_drop",
     "average_precision",
@@ -120,14 +131,17 @@ __all__ = [
     "measure",
     "number_column",
     "pointing_hits",
+    "randomisation",
     "rank_accuracy",
     "settings_of",
     "snippet_errors",
     "span_share",
+    "spearman",
     "sufficient_share",
     "summarise",
     "telling",
     "temporal_iou",
     "titles",
     "umeyama",
+    "verdict",
 ]
