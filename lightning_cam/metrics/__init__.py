@@ -20,6 +20,12 @@ from lightning_cam.metrics.explained import (
     settings_of,
     titles,
 )
+from lightning_cam.metrics.faithfulness import (
+    Infidelity,
+    SensitivityN,
+    infidelity,
+    sensitivity_n,
+)
 from lightning_cam.metrics.gini import GiniIndex, gini_index
 from lightning_cam.metrics.localisation import (
     EnergyPointingGame,
@@ -67,6 +73,7 @@ from lightning_cam.metrics.sanity import (
     randomisation,
     verdict,
 )
+from lightning_cam.metrics.stability import MaxSensitivity, max_sensitivity
 from lightning_cam.metrics.statistics import Statistics, interval, mean_interval
 from lightning_cam.metrics.sufficiency import (
     AverageDrop,
@@ -92,9 +99,11 @@ __all__ = [
     "EnergyShare",
     "Explained",
     "GiniIndex",
+    "Infidelity",
     "Insertion",
     "InsertionArea",
     "MaskIoU",
+    "MaxSensitivity",
     "MeanCurve",
     "Measure",
     "Measured",
@@ -102,6 +111,7 @@ __all__ = [
     "PointingHit",
     "Protocol",
     "Randomised",
+    "SensitivityN",
     "Similarity",
     "SnippetErrors",
     "Statistics",
@@ -123,16 +133,19 @@ __all__ = [
     "format_number",
     "gain_over_random",
     "gini_index",
+    "infidelity",
     "insertion",
     "interval",
     "iou",
     "kitti_errors",
+    "max_sensitivity",
     "mean_interval",
     "measure",
     "number_column",
     "pointing_hits",
     "randomisation",
     "rank_accuracy",
+    "sensitivity_n",
     "settings_of",
     "snippet_errors",
     "span_share",

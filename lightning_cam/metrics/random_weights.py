@@ -149,9 +149,7 @@ def _begun(module: nn.Module, part: Stage) -> dict[str, Tensor]:
             leaf = name.rpartition(".")[2]
             old, new = owner._parameters[leaf], twin._parameters[leaf]
             assert old is not None and new is not None
-            if not resets:
-                new = _alike(new.detach())
-            begun[name] = new.detach().to(old)
+            begun[name] = (new.detach() if resets else _alike(new.detach())).to(old)
     return begun
 
 

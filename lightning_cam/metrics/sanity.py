@@ -11,9 +11,8 @@ the centre, or the moving edges), so an absolute threshold gives wrong verdicts.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -22,18 +21,18 @@ from torch.nn import functional as F
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from lightning_cam.attribution.explainable import Explainable
-from lightning_cam.attribution.explanation import explain
 from lightning_cam.attribution.method import Attribution
 from lightning_cam.metrics.explained import Direction, Explained, Measure
+from lightning_cam.metrics.explaining_again import (
+    TooManyForwardsError,
+    map_again,
+    say_left_out,
+)
 from lightning_cam.metrics.random_weights import drawn, stages, with_weights
 from lightning_cam.metrics.ranks import spearman
 from lightning_cam.metrics.statistics import Statistics, mean_interval
 
 _CELLS = 14, 255  # of height and width, and of time, for ranks: some 50 000 voxels
-
-
-class TooManyForwardsError(Exception):
-    """A method runs the network more often than it may."""
 
 
 @dataclass(frozen=True)
@@ -97,22 +96,18 @@ def randomisation(
     found = weights or random_weights(model, clip, most, seed)
     kept = _valid(model, clip)
 
-    def explained(of: Tensor, columns: Tensor | None) -> Tensor:
-        with warnings.catch_warnings():  # a random network may be said not to be finite
-            warnings.simplefilter("ignore")
-            return explain(_limited(model, len(clip), limit), method, of, columns).heatmap
-
-    first = explained(clip, target)
+    first = map_again(model, method, clip, target, limit)
     cells = _cells(first)
     places = _cells(kept.to(first)) > 0.5
     between = torch.full((len(clip),), torch.nan, device=first.device)
     if other is not None:
-        between = spearman(cells, _cells(explained(other, None)), places)
-    similarity, random, last = [], {}, first
+        between = spearman(cells, _cells(map_again(model, method, other, None, limit)), places)
+    similarity, last = [], first
+    random: dict[str, Tensor] = {}
     for stage in found.values():
         random |= stage
         with with_weights(model.module, random):
-            last = explained(clip, target)
+            last = map_again(model, method, clip, target, limit)
         similarity.append(spearman(cells, _cells(last), places))
     return Randomised(
         tuple(found),
@@ -131,22 +126,6 @@ def random_weights(
     return {part.name: each for part, each in zip(parts, weights, strict=True)}
 
 
-def _limited(model: Explainable, clips: int, limit: int | None) -> Explainable:
-    """The network, which raises `TooManyForwardsError` if it is run more often."""
-    if limit is None:
-        return model
-    rows_left = limit * clips
-
-    def forward(rows: Tensor) -> Tensor:
-        nonlocal rows_left
-        rows_left -= len(rows)
-        if rows_left < 0:
-            raise TooManyForwardsError
-        return model.forward(rows)
-
-    return replace(model, forward=forward)
-
-
 def _valid(model: Explainable, clip: Tensor) -> Tensor:
     """`(B, T, H, W)` bool: voxels of valid frames."""
     return model.without_padding(torch.ones_like(clip[:, 0])) > 0
@@ -155,7 +134,8 @@ def _valid(model: Explainable, clip: Tensor) -> Tensor:
 def _cells(heatmap: Tensor) -> Tensor:
     """`(B, N)` float64, the means of a map's cells."""
     space, time = _CELLS
-    size = min(time, heatmap.shape[1]), *(min(space, n) for n in heatmap.shape[2:])
+    frames, height, width = heatmap.shape[1:]
+    size = min(time, frames), min(space, height), min(space, width)
     return F.adaptive_avg_pool3d(heatmap.double()[:, None], size).flatten(1)
 
 
@@ -280,11 +260,7 @@ class WeightRandomisation(Measure):
                 model, e.method, clip, e.target, explained.other, limit=self.limit, weights=weights
             )
         except TooManyForwardsError:
-            warnings.warn(
-                f"{e.method.title} runs the network more than {self.limit} times for a map and is "
-                "not explained again under random weights; allow it with limit=null",
-                stacklevel=2,
-            )
+            say_left_out(e.method, self.limit)
             return none
         broken = ~e.heatmap.isfinite().flatten(1).all(1)
         excess = found.excess.masked_fill(broken[:, None], torch.nan)

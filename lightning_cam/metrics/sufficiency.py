@@ -137,7 +137,7 @@ class SufficientShare(InsertionArea):
     share: float = 0.5
 
     title = "Sufficient share"
-    better: ClassVar[Direction] = "lower"  # type: ignore[assignment]
+    better: ClassVar[Direction] = "lower"
 
     def __post_init__(self) -> None:
         super().__post_init__()
