@@ -172,7 +172,9 @@ def test_max_sensitivity_is_captum_s_of_the_same_noise() -> None:
 
 def test_methods_that_take_long_are_not_explained_again() -> None:
     e = replace(lc.explain(MODEL, lc.CentreMap(), CLIP, TARGET), method=lc.RISE(masks=300))
-    with pytest.warns(UserWarning, match=r"RISE runs .* 50 times .*limit=null"):
+    with pytest.warns(
+        UserWarning, match=r"RISE runs .* 50 times .*measure\.max_sensitivity\.limit=null"
+    ):
         found = measure({"it": MaxSensitivity()}, Explained(MODEL, CLIP, e))
     assert not found.failed and found.values["it"].isnan().all()
 

@@ -265,7 +265,10 @@ def test_methods_that_take_long_are_left_out_and_said(planted: Planted) -> None:
     model = dataclasses.replace(planted.model, forward=forward)
     e = dataclasses.replace(e, method=lc.RISE(masks=300))
     each = WeightRandomisation(limit=5)
-    with pytest.warns(UserWarning, match=r"RISE runs the network more than 5 times .*limit=null"):
+    with pytest.warns(
+        UserWarning,
+        match=r"RISE runs the network more than 5 times .*measure\.random_weights\.limit=null",
+    ):
         found = measure({"it": each}, Explained(model, clip, e))
     assert not found.failed and found.values["it"].isnan().all() and not found.beside
     assert rows <= 6  # one for the order of the stages

@@ -47,10 +47,10 @@ def map_again(
         return explain(replace(model, forward=forward), method, clip, target).heatmap
 
 
-def say_left_out(method: Attribution, limit: int | None) -> None:
-    """Warn that a method is too slow for a measure."""
+def say_left_out(method: Attribution, limit: int | None, measure: str) -> None:
+    """Warn that a method is too slow for a measure, named as its settings are."""
     warnings.warn(
         f"{method.title} runs the network more than {limit} times for a map, so that its maps are "
-        "not made again for this measure; allow it with limit=null",
+        f"not made again for this measure; allow it with measure.{measure}.limit=null",
         stacklevel=3,
     )

@@ -10,11 +10,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from lightning_cam.attribution.perturbation import Reference
 from lightning_cam.metrics.deletion_insertion import Curve, Ends, deletion, insertion
 from lightning_cam.metrics.explained import CurveMeasure, Direction, Explained, Measure
 from lightning_cam.metrics.localisation import energy_inside, pointing_hits, temporal_iou
-from lightning_cam.metrics.protocol import PerturbationUnit, Protocol
+from lightning_cam.metrics.protocol import Hiding, PerturbationUnit, Protocol
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class _Area(CurveMeasure):
     """Area under a curve of `deletion` or `insertion`; settings as for `InsertionArea`."""
 
     protocol: Protocol | str = "default"
-    reference: Reference | None = None
+    reference: Hiding | None = None
     steps: int | None = None
     unit: PerturbationUnit | None = None
     order: Literal["most", "least"] | None = None
@@ -69,7 +68,7 @@ class _Area(CurveMeasure):
     def _ends(self, explained: Explained) -> Ends:
         """The curve's ends, which all maps of a clip's column and the other measure share."""
         model, e, protocol = explained.model, explained.explanation, self.resolved
-        frames = protocol.unit == "frame"
+        frames = protocol.frame_wise
         key = "ends", tuple(e.target.tolist()), protocol.raw, protocol.bf16, protocol.batch, frames
         ends = explained.once(
             key,

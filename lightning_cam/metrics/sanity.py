@@ -260,7 +260,7 @@ class WeightRandomisation(Measure):
                 model, e.method, clip, e.target, explained.other, limit=self.limit, weights=weights
             )
         except TooManyForwardsError:
-            say_left_out(e.method, self.limit)
+            say_left_out(e.method, self.limit, "random_weights")
             return none
         broken = ~e.heatmap.isfinite().flatten(1).all(1)
         excess = found.excess.masked_fill(broken[:, None], torch.nan)

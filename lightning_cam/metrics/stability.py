@@ -107,5 +107,5 @@ class MaxSensitivity(Measure):
                 limit=self.limit,
             )
         except TooManyForwardsError:
-            say_left_out(e.method, self.limit)
+            say_left_out(e.method, self.limit, "max_sensitivity")
             return torch.full((len(explained.clip),), torch.nan)

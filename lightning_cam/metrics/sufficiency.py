@@ -145,8 +145,8 @@ class SufficientShare(InsertionArea):
             raise ValueError(f"share must be within 0 (excluded) and 1, got {self.share}")
         if self.resolved.order != "most" or self.normalised:
             raise ValueError(
-                'the sufficient share takes order="most" and normalised=False: it is a share of '
-                "the clip's own score, hottest first"
+                "the sufficient share is one of the clip's own score, hottest voxels first; leave "
+                "order and normalised as they are"
             )
 
     def area(self, curve: Curve) -> Tensor:
