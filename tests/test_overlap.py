@@ -234,3 +234,13 @@ def test_maps_find_what_was_planted(planted: Planted) -> None:
     assert (found.pop("random").mean() - CHANCE).abs() < 3 * error
     assert all(ap.mean() > 3 * CHANCE for ap in found.values())
     assert found["layer2"].mean() > found["gradcam"].mean()  # of cells of a half the size
+
+
+@pytest.mark.slow
+def test_perturbations_find_what_was_planted(planted: Planted) -> None:
+    clips, labels, mask = planted.clips[::4], planted.labels[::4], planted.mask[::4]
+    step = lc.ExtremalPerturbation(variant="step", areas=(0.1,), iterations=40)
+    for name, method in {"RISE": lc.RISE(masks=200), "STEP": step}.items():
+        found = average_precision(lc.explain(planted.model, method, clips, labels).heatmap, mask)
+        print(f"{name}: AP {found.mean():.3f}, chance {CHANCE:.3f}")
+        assert (found > 3 * CHANCE).all(), name
