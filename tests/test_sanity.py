@@ -278,9 +278,9 @@ def test_methods_that_take_long_are_left_out_and_said(planted: Planted) -> None:
 def test_methods_that_cut_off_below_0_have_a_signed_variant(cls: type[lc.Attribution]) -> None:
     method: Any = cls()
     if "relu" in {f.name for f in dataclasses.fields(method)}:
-        assert method.signed.relu is False and type(method.signed) is cls
+        assert method.both_signs.relu is False and type(method.both_signs) is cls
     else:
-        assert method.signed == method
+        assert method.both_signs == method
 
 
 class Sees(Measure):

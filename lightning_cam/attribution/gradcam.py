@@ -60,7 +60,7 @@ class GradCAM(LayerAttribution):
     relu: bool = True
 
     @property
-    def signed(self) -> GradCAM:
+    def both_signs(self) -> GradCAM:
         return replace(self, relu=False)
 
     def __post_init__(self) -> None:

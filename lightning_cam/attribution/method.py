@@ -42,7 +42,7 @@ class Attribution(ABC):
     """A method; its fields are its hyper-parameters.
 
     A class that derives from it may replace `title`, `floating`, `grainy`, `baseline` and `doubts`
-    by class attributes, and `signed` where its maps keep the positive part alone.
+    by class attributes, and `both_signs` where its maps keep the positive part alone.
     """
 
     @property
@@ -71,7 +71,7 @@ class Attribution(ABC):
         return ()
 
     @property
-    def signed(self) -> Attribution:
+    def both_signs(self) -> Attribution:
         """The same method with what speaks against the column, where its maps leave that out."""
         return self
 

@@ -54,7 +54,7 @@ class RecurrentGradCAM(LayerAttribution):
     relu: bool = True
 
     @property
-    def signed(self) -> RecurrentGradCAM:
+    def both_signs(self) -> RecurrentGradCAM:
         return replace(self, relu=False)
 
     def run(self, model: Explainable, clip: Tensor) -> Forward:
@@ -94,7 +94,7 @@ class IntegratedRecurrentGradCAM(LayerAttribution):
     relu: bool = True
 
     @property
-    def signed(self) -> IntegratedRecurrentGradCAM:
+    def both_signs(self) -> IntegratedRecurrentGradCAM:
         return replace(self, relu=False)
 
     def __post_init__(self) -> None:

@@ -92,7 +92,7 @@ class RISE(PerturbationAttribution):
     bf16: bool = False
 
     @property
-    def signed(self) -> RISE:
+    def both_signs(self) -> RISE:
         return replace(self, relu=False)
 
     def __post_init__(self) -> None:

@@ -72,9 +72,9 @@ def randomisation(
 ) -> Randomised:
     """Explain clips again and again while the network's stages get random weights.
 
-    Signed maps are compared where the method has them (`Attribution.signed`): behind a ReLU most
-    maps of a random network are 0, and the few that are left are no sample. Maps are averaged over
-    cells of `T x 14 x 14` before they are ranked. Padded frames do not count.
+    Signed maps are compared where the method has them (`Attribution.both_signs`): behind a ReLU
+    most maps of a random network are 0, and the few that are left are no sample. Maps are averaged
+    over cells of `T x 14 x 14` before they are ranked. Padded frames do not count.
 
     Costs the method K + 1 times, K <= `most`, and once more for the other clips.
 
@@ -92,7 +92,7 @@ def randomisation(
     Raises:
         TooManyForwardsError: the method takes more.
     """
-    method = method.signed
+    method = method.both_signs
     found = weights or random_weights(model, clip, most, seed)
     kept = _valid(model, clip)
 
