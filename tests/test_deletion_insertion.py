@@ -624,7 +624,10 @@ def test_protocols() -> None:
         ({"order": "random"}, 'order must be "most" or "least"'),
         ({"batch": 0}, "batch must be a whole number from 1 on, got 0"),
         ({"unit": "frame"}, "steps=100 is more than the clip's 4 units; choose 4 or fewer"),
-        ({"deleted": "grey"}, "deleted must be one of black, mean, blur, rise, zoom, got 'grey'"),
+        (
+            {"deleted": "grey"},
+            "deleted must be one of black, mean, blur, rise, zoom, road, road_time, got 'grey'",
+        ),
         ({"unit": 5}, r'unit must be "voxel", "frame" or \(t, h, w\)'),
     ],
 )

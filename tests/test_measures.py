@@ -55,9 +55,10 @@ def configured(*words: str, configs: Path = CONFIGS) -> Any:
 
 
 def small(each: Measure) -> Measure:
-    """The measure, with as few steps as the small clips allow."""
-    fields = getattr(each, "__dataclass_fields__", {})
-    return replace(each, steps=4) if "steps" in fields else each  # type: ignore[type-var]
+    """The measure, with as few steps as the small clips allow, and few samples."""
+    few = {"steps": 4, "subsets": 10, "samples": 4}
+    few = {name: n for name, n in few.items() if name in getattr(each, "__dataclass_fields__", {})}
+    return replace(each, **few) if few else each  # type: ignore[type-var]
 
 
 def nodes() -> dict[str, Any]:
@@ -137,7 +138,8 @@ def explained(model: lc.Explainable, rows: slice = slice(None), heat: Any = None
     kept = {"target": e.target[rows], "outputs": e.outputs[rows], "heatmap": heatmap[rows]}
     known = {name: value[rows] for name, value in known.items()}
     model = replace(model, valid=known["valid"])
-    return Explained(model, clip[rows], replace(e, **kept), known)
+    other = clip.flip(0)[rows] + clip_of(3, 3, STEPS, SIZE, SIZE, seed=1)[rows]
+    return Explained(model, clip[rows], replace(e, **kept), known, other=other)
 
 
 def test_every_measure_and_its_file_can_be_read() -> None:

@@ -19,7 +19,7 @@ The cost is one forward.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,10 @@ class CAM(LayerAttribution):
     title = "CAM"
 
     relu: bool = True
+
+    @property
+    def both_signs(self) -> CAM:
+        return replace(self, relu=False)
 
     def cost(self, model: Explainable, clip: Tensor) -> Cost:
         return Cost(1)

@@ -22,7 +22,7 @@ parameters are frozen, and no gradient reaches a parameter.
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -58,6 +58,10 @@ class GradientCAM(LayerAttribution):
 
     def cost(self, model: Explainable, clip: Tensor) -> Cost:
         return Cost(1, 1)
+
+    @property
+    def both_signs(self) -> GradientCAM:
+        return replace(self, relu=False)  # type: ignore[call-arg]  # a field of all that derive
 
     @abstractmethod
     def signed(self, model: Explainable, found: LayerMap) -> Tensor:

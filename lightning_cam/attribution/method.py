@@ -56,7 +56,7 @@ class Attribution(ABC):
     """A method; its fields are its hyper-parameters.
 
     A class that derives from it may replace `title`, `floating`, `grainy`, `baseline` and `doubts`
-    by class attributes.
+    by class attributes, and `both_signs` where its maps keep the positive part alone.
     """
 
     @property
@@ -91,6 +91,11 @@ class Attribution(ABC):
     def doubts(self) -> tuple[Doubt, ...]:
         """By which of its numbers a map is doubtful, see `doubt`."""
         return ()
+
+    @property
+    def both_signs(self) -> Attribution:
+        """The same method with what speaks against the column, where its maps leave that out."""
+        return self
 
     @abstractmethod
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:

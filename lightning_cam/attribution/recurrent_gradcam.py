@@ -53,6 +53,10 @@ class RecurrentGradCAM(LayerAttribution):
     step: Step = None
     relu: bool = True
 
+    @property
+    def both_signs(self) -> RecurrentGradCAM:
+        return replace(self, relu=False)
+
     def cost(self, model: Explainable, clip: Tensor) -> Cost:
         return Cost(1, 1)
 
@@ -91,6 +95,10 @@ class IntegratedRecurrentGradCAM(LayerAttribution):
     step: Step = None
     nodes: int = 5
     relu: bool = True
+
+    @property
+    def both_signs(self) -> IntegratedRecurrentGradCAM:
+        return replace(self, relu=False)
 
     def __post_init__(self) -> None:
         if self.nodes < 1:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -91,6 +91,10 @@ class RISE(PerturbationAttribution):
     published_grid: bool = False
     relu: bool | None = None
     bf16: bool = False
+
+    @property
+    def both_signs(self) -> RISE:
+        return replace(self, relu=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.cells, list):

@@ -20,7 +20,7 @@ where every mask scores below black.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -58,6 +58,10 @@ class ScoreCAM(FeatureMaskAttribution):
     relu: bool = True
     batch: int | None = None
     bf16: bool = False
+
+    @property
+    def both_signs(self) -> ScoreCAM:
+        return replace(self, relu=False)
 
     def __post_init__(self) -> None:
         if self.weights not in (None, *get_args(Weights)):

@@ -38,6 +38,7 @@ class ClipSample(Sample, total=False):
     label: Annotated[Tensor, "", "int64"]  # -1 where it is unknown
     mask: Annotated[Tensor, "T H W", "bool"]  # where the evidence is
     action: Annotated[Tensor, "T", "bool"]  # when
+    judged: Annotated[Tensor, "T", "bool"]  # frames where both are known; without it all
     spectrum: str  # "ir", "tv" or "irtv"
 
 
@@ -68,6 +69,7 @@ class Batch(_Videos, total=False):
     label: Annotated[Tensor, "B", "int64"]
     mask: Annotated[Tensor, "B T H W", "bool"]
     action: Annotated[Tensor, "B T", "bool"]
+    judged: Annotated[Tensor, "B T", "bool"]
     spectrum: Sequence[str]
     intrinsics: Annotated[Tensor, "B 3 3", "float32"]
     target: Annotated[Tensor, "B T", "bool"]

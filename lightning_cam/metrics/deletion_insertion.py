@@ -30,7 +30,8 @@ from lightning_cam.attribution.guard import capture, explaining, replaced
 from lightning_cam.attribution.perturbation import Runner, answers, reference, rows_at_once
 from lightning_cam.attribution.tensors import pick
 from lightning_cam.errors import ArgumentError
-from lightning_cam.metrics.protocol import Protocol
+from lightning_cam.metrics.protocol import IMPUTED, Hiding, Protocol
+from lightning_cam.metrics.road import imputed
 from lightning_cam.metrics.units import change_steps
 
 
@@ -125,7 +126,7 @@ class Ends:
         with ready(model, clip) as (model, clip):
             runner = Runner(model, clip, protocol.batch, bf16=protocol.bf16)
             features: dict[str, Tensor] = {}
-            if protocol.unit == "frame" and model.frames is not None:
+            if protocol.frame_wise and model.frames is not None:
                 outputs, features[""] = _watched(model, runner, clip)
             elif outputs is None:
                 outputs = runner.forward(clip.clone())  # it may work in place on what it is given
@@ -150,7 +151,7 @@ class Ends:
         with explaining(model.module):
             runner = Runner(model, self.clip, protocol.batch, bf16=protocol.bf16)
             for kind in missing:
-                other = reference(model, self.clip, kind)
+                other = _reference(model, self.clip, kind)
                 if features:
                     found, features[kind] = _watched(model, runner, other)
                 else:
@@ -276,17 +277,28 @@ def _between(
 
     def fill(rows: Tensor, start: int) -> None:
         for s, row in enumerate(rows, start + 1):
-            torch.where((bucket <= s)[:, None], last, first, out=row)
+            if kind in IMPUTED:
+                hidden = bucket <= s if deleting else bucket > s
+                row.copy_(imputed(ends.clip, hidden, time=kind == "road_time"))
+            else:
+                torch.where((bucket <= s)[:, None], last, first, out=row)
 
     with explaining(model.module), torch.no_grad():
         runner = Runner(model, ends.clip, protocol.batch, bf16=protocol.bf16)
-        if protocol.unit == "frame" and ends.features:
+        if protocol.frame_wise and ends.features:
             a, b = (ends.features[k] for k in (("", kind) if deleting else (kind, "")))
             found = _frame_wise(model, runner, a, b, bucket, range(1, steps))
         else:
             found = runner(steps - 1, fill)  # (S - 1, B, K)
     answer = answers(model, found.flatten(0, 1), raw=protocol.raw)
     return pick(answer, ends.target.repeat(steps - 1)).unflatten(0, (steps - 1, -1)).T
+
+
+def _reference(model: Explainable, clip: Tensor, kind: Hiding) -> Tensor:
+    """The clip with all of it hidden."""
+    if kind == "road" or kind == "road_time":
+        return imputed(clip, torch.ones_like(clip[:, 0], dtype=torch.bool))
+    return reference(model, clip, kind)
 
 
 def _ends(

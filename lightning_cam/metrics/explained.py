@@ -32,7 +32,7 @@ from lightning_cam.attribution.guard import explaining
 from lightning_cam.metrics.deletion_insertion import Curve
 
 Direction = Literal["higher", "lower"]
-Need = Literal["model", "clip", "map", "truth"]
+Need = Literal["model", "clip", "map", "truth", "other"]
 _PART = "mask/"  # begins the batch's keys of the parts of the ground truth
 T = TypeVar("T")
 
@@ -46,7 +46,10 @@ class Explained:
         clip: `(B, C, T, H, W)` in model space.
         explanation: of these clips.
         batch: what the data say: "valid" `(B, T)` marks frames that are not padding, "mask"
-            `(B, T, H, W)`, "action" `(B, T)` and "mask/PART" `(B, T, H, W)` are ground truth.
+            `(B, T, H, W)`, "action" `(B, T)` and "mask/PART" `(B, T, H, W)` are ground truth,
+            "judged" `(B, T)` the frames where it is known.
+        other: `(B, C, T, H, W)`, another clip of the same data for each, for measures that ask what
+            any two clips have in common; None where there is none.
         shared: what measures computed once for these clips, whatever the method; the same mapping
             for all explanations of them. See `once`.
         numbers: takes what the measure found out beside its value, name -> `(B,)`. Tables have it
@@ -57,6 +60,7 @@ class Explained:
     clip: Tensor
     explanation: Explanation
     batch: Mapping[str, Any] = field(default_factory=dict)
+    other: Tensor | None = field(default=None, kw_only=True)
     shared: dict[Hashable, Any] = field(default_factory=dict)
     numbers: dict[str, Tensor] = field(default_factory=dict)
 
@@ -67,6 +71,12 @@ class Explained:
         if valid is None:
             return torch.ones(self.explanation.heatmap.shape[:2], dtype=torch.bool)
         return valid.cpu().bool()
+
+    @property
+    def judged(self) -> Tensor:
+        """`(B, T)` bool on the CPU: frames whose ground truth is known; all, where none says so."""
+        judged = self.batch.get("judged")
+        return self.valid if judged is None else self.valid & judged.cpu().bool()
 
     @property
     def heat(self) -> Tensor:
@@ -135,7 +145,8 @@ class Measure(ABC):
         """What it looks at.
 
         "map", "clip"; "model": the network is run, and maps that know nothing of it are measured
-        as well; "truth": it is not called where no clip has ground truth.
+        as well; "truth": it is not called where no clip has ground truth; "other": another clip
+        of the same data, where there is one.
         """
 
     @property
@@ -238,6 +249,7 @@ def measure(measures: Mapping[str, Measure], explained: Explained) -> Measured:
             own = replace(
                 explained,
                 clip=_copied(explained.clip),
+                other=_copied(explained.other),
                 explanation=_copied(explained.explanation),
                 batch=_copied(explained.batch),
                 numbers={},

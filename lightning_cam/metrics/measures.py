@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -9,11 +10,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from lightning_cam.attribution.perturbation import Reference
 from lightning_cam.metrics.deletion_insertion import Curve, Ends, deletion, insertion
 from lightning_cam.metrics.explained import CurveMeasure, Direction, Explained, Measure
 from lightning_cam.metrics.localisation import energy_inside, pointing_hits, temporal_iou
-from lightning_cam.metrics.protocol import PerturbationUnit, Protocol
+from lightning_cam.metrics.protocol import Hiding, PerturbationUnit, Protocol
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class _Area(CurveMeasure):
     """Area under a curve of `deletion` or `insertion`; settings as for `InsertionArea`."""
 
     protocol: Protocol | str = "default"
-    reference: Reference | None = None
+    reference: Hiding | None = None
     steps: int | None = None
     unit: PerturbationUnit | None = None
     order: Literal["most", "least"] | None = None
@@ -54,12 +54,13 @@ class _Area(CurveMeasure):
 
     def curve(self, explained: Explained) -> Curve:
         how = deletion if self._which == "deleted" else insertion
-        curve = how(
-            explained.model,
-            explained.clip,
-            explained.explanation.heatmap,
-            protocol=self.resolved,
-            ends=self._ends(explained),
+        heatmap, target = explained.explanation.heatmap, explained.explanation.target
+        ends = self._ends(explained)
+        curve = explained.once(  # what else is read off the same curve costs no forwards
+            ("curve", self._which, self.resolved, tuple(target.tolist()), _digest(heatmap)),
+            lambda: how(
+                explained.model, explained.clip, heatmap, protocol=self.resolved, ends=ends
+            ),
         )
         explained.numbers["tied"] = curve.tied
         return curve
@@ -67,7 +68,7 @@ class _Area(CurveMeasure):
     def _ends(self, explained: Explained) -> Ends:
         """The curve's ends, which all maps of a clip's column and the other measure share."""
         model, e, protocol = explained.model, explained.explanation, self.resolved
-        frames = protocol.unit == "frame"
+        frames = protocol.frame_wise
         key = "ends", tuple(e.target.tolist()), protocol.raw, protocol.bf16, protocol.batch, frames
         ends = explained.once(
             key,
@@ -91,6 +92,11 @@ class _Area(CurveMeasure):
         first = "hottest" if self.resolved.order == "most" else "coldest"
         changed = "hidden" if self._which == "deleted" else "brought back"
         return f"share of the clip {changed}, {first} first"
+
+
+def _digest(tensor: Tensor) -> bytes:
+    """Stands for a tensor's numbers."""
+    return hashlib.blake2b(tensor.detach().cpu().numpy().tobytes()).digest()
 
 
 @dataclass(frozen=True)
@@ -142,11 +148,15 @@ class PointingHit(Measure):
         region: "actor", or a part of the ground truth.
         tolerance: pixels by which the region is grown.
         per: "clip": one hottest voxel; "frame": one in each frame, averaged.
+        tolerance_t: frames by which the region is grown, before and after.
+        shape: of the growth: "square" or "disc".
     """
 
     region: str = "actor"
     tolerance: int = 0
     per: Literal["clip", "frame"] = "clip"
+    tolerance_t: int = 0
+    shape: Literal["square", "disc"] = "square"
 
     better: ClassVar[Direction] = "higher"
     needs = frozenset({"map", "truth"})
@@ -157,7 +167,15 @@ class PointingHit(Measure):
 
     def __call__(self, explained: Explained) -> Tensor:
         truth = explained.truth(self.region)
-        return pointing_hits(explained.heat, truth, self.tolerance, self.per)
+        return pointing_hits(
+            explained.heat,
+            truth,
+            self.tolerance,
+            self.per,
+            tolerance_t=self.tolerance_t,
+            shape=self.shape,
+            judged=explained.judged,
+        )
 
 
 @dataclass(frozen=True)
@@ -181,10 +199,10 @@ class EnergyShare(Measure):
         return f"Energy {'in' if self.region == 'action' else 'on'} the {self.region}"
 
     def __call__(self, explained: Explained) -> Tensor:
-        heat = explained.heat
+        heat, judged = explained.heat, explained.judged
         for part in explained.parts if self.region == "actor" else ():
-            explained.numbers[part] = energy_inside(heat, explained.truth(part))
-        return energy_inside(heat, explained.truth(self.region))
+            explained.numbers[part] = energy_inside(heat, explained.truth(part), judged)
+        return energy_inside(heat, explained.truth(self.region), judged)
 
 
 @dataclass(frozen=True)
@@ -202,4 +220,5 @@ class ActionIoU(Measure):
     needs = frozenset({"map", "truth"})
 
     def __call__(self, explained: Explained) -> Tensor:
-        return temporal_iou(explained.heat, explained.truth("action"), self.threshold)
+        truth = explained.truth("action")
+        return temporal_iou(explained.heat, truth, self.threshold, explained.judged)

@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 from lightning_cam.attribution.perturbation import Reference
 from lightning_cam.errors import UnknownNameError
 
+Hiding = Literal[Reference, "road", "road_time"]
+IMPUTED = ("road", "road_time")  # what stands for a voxel depends on what else is hidden
 PerturbationUnit = Literal["voxel", "frame"] | tuple[int, int, int]
 
 
@@ -19,7 +21,9 @@ class Protocol:
 
     Attributes:
         steps: S, each an equal share of the units.
-        deleted: what hidden voxels become in deletion, see `attribution.perturbation.reference`.
+        deleted: what hidden voxels become in deletion, see `attribution.perturbation.reference`;
+            or `"road"`: filled in from those around them in the frame, `"road_time"`: and in the
+            frames before and after, see `road.imputed`.
         inserted: what insertion starts from.
         unit: `"voxel"`, `"frame"`, or the size of blocks `(t, h, w)`; a unit's heat is its mean.
         order: `"most"` relevant first (MoRF), or `"least"` (LeRF).
@@ -31,8 +35,8 @@ class Protocol:
     """
 
     steps: int = 100
-    deleted: Reference = "black"
-    inserted: Reference = "blur"
+    deleted: Hiding = "black"
+    inserted: Hiding = "blur"
     unit: PerturbationUnit = "voxel"
     order: Literal["most", "least"] = "most"
     voxels: int | None = None
@@ -54,8 +58,8 @@ class Protocol:
         if self.order not in ("most", "least"):
             raise ValueError(f'order must be "most" or "least", got {self.order!r}')
         for name in ("deleted", "inserted"):
-            if getattr(self, name) not in get_args(Reference):
-                names = ", ".join(get_args(Reference))
+            if getattr(self, name) not in get_args(Hiding):
+                names = ", ".join(get_args(Hiding))
                 raise ValueError(f"{name} must be one of {names}, got {getattr(self, name)!r}")
         for name in ("steps", "voxels", "batch"):
             value = getattr(self, name)
@@ -85,6 +89,11 @@ class Protocol:
         if changes.get("steps") is not None:
             changes.setdefault("voxels", None)
         return replace(protocol, **changes)
+
+    @property
+    def frame_wise(self) -> bool:
+        """Whether whole frames change, each to one other frame whatever else has changed."""
+        return self.unit == "frame" and not {self.deleted, self.inserted} & {*IMPUTED}
 
     @property
     def words(self) -> str:

@@ -185,10 +185,13 @@ def _measure(design: Design, unit: WorkItem, cells: Sequence[str]) -> Iterator[S
     row["prediction"] = model.name(int(target))
     row["p_target"] = ranked[int(target)][1] if ranked else None
     shared: dict[Any, Any] = {}
+    asked = any("other" in each.needs for each in design.measures.values())
+    other = _other_clip(unit) if asked else None
 
     def measure_map(e: Explanation) -> Measured:
         e = replace(e, outputs=found)  # no number depends on which cell is measured first
-        measured = measure(design.measures, Explained(model, clip, e, batch, shared))
+        made = Explained(model, clip, e, batch, shared, other=other)
+        measured = measure(design.measures, made)
         one_row(("cells.csv", dict.fromkeys(CELL_COLUMNS)), ("a measure", measured.beside))
         return measured
 
@@ -196,6 +199,21 @@ def _measure(design: Design, unit: WorkItem, cells: Sequence[str]) -> Iterator[S
         for key in cells:
             yield {**row, "cell": key, **_cell(design.cells[key], model, clip, target, measure_map)}
             advance(1)
+
+
+def _other_clip(unit: WorkItem) -> Tensor | None:
+    """The study's next clip that can be read, `(1, C, T, H, W)`; after the last the first."""
+    network = unit.network
+    indices = list(network.inputs[unit.input])
+    place = indices.index(unit.clip)
+    for index in (*indices[place + 1 :], *indices[:place]):
+        try:
+            batch = collate([network.dataset[index]])
+        except UserError:
+            continue
+        if not batch["error"][0]:
+            return batch["video"].to(network.task.device)
+    return None
 
 
 def _cell(
