@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from lightning_cam.errors import ConfigError, UnknownNameError
 from lightning_cam.explaining.measuring import build_measures
@@ -20,13 +22,18 @@ from lightning_cam.study.design_parts import (
     read_sweep,
     whole_number,
 )
+from lightning_cam.study.kept_maps import MAP_SIZE
 
-_KEYS = ("name", "clips", "sweep_clips", "retry", "methods", "sweeps", "claims")
-CELL_COLUMNS = (  # columns of cells.csv, those of the measures come after the first nine
-    "network", "trained", "input", "clip_id", "index", "cell", "label", "prediction", "p_target",
-    "flat", "seconds", "metric_seconds", "device", "masks", "map_error", "notes", "warning",
+_KEYS = (
+    "name", "clips", "sweep_clips", "target", "columns", "map_size", "retry", "methods", "sweeps",
+    "claims",
+)  # fmt: skip
+CELL_COLUMNS = (  # columns of cells.csv, those of measures and methods' numbers come before "flat"
+    "network", "trained", "input", "clip_id", "index", "cell", "label", "prediction", "target",
+    "p_target", "flat", "seconds", "metric_seconds", "forwards", "device", "notes", "warning",
     "error",
 )  # fmt: skip
+Target = Literal["predicted", "true"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,11 @@ class Design:
         name: of the output folder.
         clips: how many of each input.
         sweep_clips: how many of these the sweeps see.
+        target: the class that is explained.
+        columns: explained in place of classes, each as an input of its own.
+        map_size: frames, height and width at which maps are kept, at most.
         measures: columns of the tables, name -> measure.
+        digests: of the measures' settings: what is known by one is not measured again.
         cells: key -> cell, the methods' own first.
         methods: keys of the cells of the main table.
         sweeps: the other tables.
@@ -49,7 +60,11 @@ class Design:
     name: str
     clips: int
     sweep_clips: int
+    target: Target
+    columns: tuple[str, ...]
+    map_size: tuple[int, ...]
     measures: Mapping[str, Measure]
+    digests: Mapping[str, str]
     cells: Mapping[str, Cell]
     methods: tuple[str, ...]
     sweeps: tuple[Sweep, ...]
@@ -90,18 +105,25 @@ class Design:
         few = given["sweep_clips"]
         swept = clips if few is None else min(clips, whole_number(few, "study.sweep_clips"))
         facts = {key: given[key] for key in ("clips", "sweep_clips", "methods", "sweeps")}
+        # by their meaning, so that what is said and what is the default are one
+        target, columns, map_size = _target(given), _columns(given), _map_size(given)
+        facts |= {"target": target, "columns": list(columns), "map_size": list(map_size)}
         return cls(
             name=given["name"],
             clips=clips,
             sweep_clips=swept,
+            target=target,
+            columns=columns,
+            map_size=map_size,
             measures=measures,
+            digests={name: _digest(node) for name, node in kept(measure, "measure").items()},
             cells=cells,
             methods=tuple(nodes),
             sweeps=tuple(sweeps.values()),
             claims=tuple(claims),
             retry=bool(given["retry"]),
-            # claims are drawn from the rows, which stay the same
-            settings={"study": facts, "measure": kept(measure, "measure")},
+            # claims are drawn from the rows, measures are taken of the kept maps
+            settings={"study": facts},
         )
 
     @property
@@ -137,3 +159,32 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     if type(retry) not in (bool, type(None)):
         raise ConfigError(f"study.retry={retry} must be true or false")
     return given
+
+
+def _target(given: Mapping[str, Any]) -> Target:
+    target = "true" if given["target"] is True else given["target"] or "predicted"  # YAML's true
+    if target not in get_args(Target):
+        raise UnknownNameError("study.target", target, get_args(Target))
+    return cast(Target, target)
+
+
+def _columns(given: Mapping[str, Any]) -> tuple[str, ...]:
+    columns = given["columns"] or []
+    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        raise ConfigError(f"study.columns={columns} must be a list of the network's columns")
+    if len(set(columns)) < len(columns):
+        raise ConfigError(f"study.columns={columns} names a column twice")
+    return tuple(columns)
+
+
+def _map_size(given: Mapping[str, Any]) -> tuple[int, ...]:
+    size = given["map_size"] or list(MAP_SIZE)
+    if not isinstance(size, list) or len(size) != 3:
+        raise ConfigError(f"study.map_size={size} must be frames, height and width, as [16,56,56]")
+    return tuple(whole_number(n, "study.map_size") for n in size)
+
+
+def _digest(node: Any) -> str:
+    """Which measure with which settings; how many rows go at once changes no number."""
+    told = {key: value for key, value in node.items() if key != "batch"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]

@@ -54,7 +54,7 @@ def _curves(results: Results, group: Group) -> NDArray[np.uint8] | None:
             if (line := _line(results.worked(group, key), name)) is not None
         }
         if lines:
-            scored = measure.scored(True, "the predicted class")
+            scored = measure.scored(results.are_classes(group), results.explained(group))
             panels.append(CurvePanel(name, measure.better, scored, measure.axis, lines))
     if not panels:
         return None

@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from lightning_cam.metrics import Statistics, mean_interval
-from lightning_cam.study.cell_runs import WorkItem
 from lightning_cam.study.design import Design
-from lightning_cam.study.journal import StudyRow
+from lightning_cam.study.journal import StudyRow, named
 from lightning_cam.study.networks import Network
+from lightning_cam.study.work_items import WorkItem
 
 
 class Group(NamedTuple):
@@ -56,7 +56,11 @@ class Results:
         order = list(design.cells)
         place = {network.key: n for n, network in enumerate(networks)}
         for unit in units:
-            found = [rows[unit.key(cell)] for cell in unit.cells if unit.key(cell) in rows]
+            found = [
+                named(rows[unit.key(cell)], design.digests)
+                for cell in unit.cells
+                if unit.key(cell) in rows
+            ]
             kept += found
             if not found and unit.key("") in rows:
                 skipped.append(rows[unit.key("")])
@@ -121,6 +125,16 @@ class Results:
         values = {row["sequence"]: row["values"][measure] for row in self.worked(group, cell)}
         return {sequence: value for sequence, value in values.items() if value is not None}
 
+    def explained(self, group: Group) -> str:
+        """What is explained in a group, in words."""
+        return group.input if self.design.columns else f"the {self.design.target} class"
+
+    def are_classes(self, group: Group) -> bool:
+        """Whether the columns of a group's network are classes."""
+        here = group.network, group.trained
+        rows = (row for row in self.rows if (row["network"], row["trained"]) == here)
+        return any(row.get("p_target") is not None for row in rows)
+
     def tables(self) -> Iterator[tuple[str, Mapping[str, str], bool]]:
         """(table, row's name -> cell, whether its clips are the sweeps')."""
         yield "main", {self.design.cells[key].title: key for key in self.design.methods}, False
@@ -134,6 +148,6 @@ def of_measure(rows: Sequence[StudyRow], measure: str) -> Statistics:
 
 
 def spectrum_name(name: str) -> str:
-    """ "ir" as people write it: IR."""
+    """ "ir" as people write it: IR; other inputs as they are."""
     first, _, rest = name.partition(" ")
-    return f"{first.upper()} {rest}".strip()
+    return f"{first.upper()} {rest}".strip() if first in ("ir", "tv", "irtv") else name

@@ -94,6 +94,8 @@ def main_tables(results: Results) -> list[Table]:
             for key in results.design.methods
         ]
         title = f"{spectrum_name(name)} input data" if name else "Methods"
+        if results.design.columns:
+            title = name
         head = "Method and trained spectrum" if any(trained) else "Method"
         tables.append(_Filling(results, swept=False).table(title, (head,), lines))
     return tables
@@ -265,5 +267,11 @@ def right_table(results: Results) -> Table:
         name, trained = spectrum_name(group.input) or "-", spectrum_name(group.trained) or "-"
         rows.append((group.network, trained, name, right))
     head = ("Network", "Trained on", "Input", "Predicted right")
-    note = "Maps and curves are those of the predicted class, right or not."
+    explained = {
+        "predicted": "the predicted class, right or not",
+        "true": "the true class, predicted or not",
+    }[results.design.target]
+    if results.design.columns:
+        explained = "the columns that the study names"
+    note = f"Maps and curves are those of {explained}."
     return Table("Predictions", head, tuple(rows), notes=(note,))

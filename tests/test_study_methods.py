@@ -1,0 +1,266 @@
+"""Studies of any methods by any measures: kept maps, targets, columns that are no classes."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from nets import clip_of, describe
+from test_study import MEASURES, STUDY, Clips, Task, design_of, network
+
+import lightning_cam as lc
+from lightning_cam.errors import ConfigError, UnknownNameError, UserError
+from lightning_cam.explaining.journal import Journal
+from lightning_cam.study.cell_runs import measure_cells
+from lightning_cam.study.clip_cells import map_path
+from lightning_cam.study.csv_tables import cell_rows
+from lightning_cam.study.design import Design
+from lightning_cam.study.journal import StudyRow, named, read_journal, together
+from lightning_cam.study.kept_maps import KeptMap
+from lightning_cam.study.networks import _check_columns
+from lightning_cam.study.results import Results
+from lightning_cam.study.study_files import write_study
+from lightning_cam.study.work_items import missing_work, work_items
+
+GINI: dict[str, Any] = {"gini": {"_target_": "lightning_cam.metrics.GiniIndex"}}
+
+
+@dataclass(frozen=True)
+class Counted(lc.Attribution):
+    """The clip's first channel, doubled; tells how often it was asked, and of which columns."""
+
+    title = "Counted"
+    calls: ClassVar[Counter[int]] = Counter()
+
+    def __call__(self, model: Any, clip: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        self.calls[int(target)] += 1
+        model.numbers["channels"] = torch.full((len(clip),), float(clip.shape[1]))
+        return 2 * clip[:, 0]
+
+
+METHODS: dict[str, Any] = {
+    "counted": {"_target_": f"{__name__}.Counted"},
+    "gradcam": {"_target_": "lightning_cam.GradCAM"},
+}
+
+
+@pytest.fixture(autouse=True)
+def uncounted() -> None:
+    Counted.calls.clear()
+
+
+def design(measures: Any = MEASURES, **changes: Any) -> Design:
+    plain: dict[str, Any] = {"methods": METHODS, "sweeps": None, "clips": 1, "sweep_clips": None}
+    return design_of(measures, **{**plain, **changes})
+
+
+def run(folder: Path, of: Design, **more: Any) -> Results:
+    """A study of noise clips in this folder, or what it lacks."""
+    folder.mkdir(exist_ok=True)
+    net = network(of, task=more.pop("task", None) or Task(), dataset=Clips(of.clips))
+    net = replace(net, **more)
+    units = work_items([net], of)
+    journal = Journal(folder)
+    measure_cells(of, units, read_journal(folder), journal, "cpu", say=lambda _: None)
+    journal.close()
+    done = read_journal(folder)
+    assert not any(missing_work(unit, done, of) for unit in units)
+    return Results.of(of, [net], units, done)
+
+
+# --- kept maps ----------------------------------------------------------------------------------
+
+
+def explained(method: lc.Attribution, frames: int = 4, size: int = 8) -> lc.Explanation:
+    torch.manual_seed(0)
+    clip = clip_of(1, 3, frames, size, size)
+    return lc.explain(Task().explainable(), method, clip, 1)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("method", [lc.GradCAM(relu=False), lc.RandomMap(), lc.RISE(masks=8)])
+def test_a_kept_map_is_the_map_up_to_sixteen_bits(
+    method: lc.Attribution, scale: float, tmp_path: Path
+) -> None:
+    e = explained(method)
+    level = None if e.level is None else e.level * scale
+    e = replace(e, heatmap=e.heatmap * scale, level=level)
+    kept = KeptMap.of(e)
+    kept.write(tmp_path / "a.npz")
+    read = KeptMap.read(tmp_path / "a.npz")
+    assert read is not None
+    heat = read.heatmap((4, 8, 8))
+    assert torch.equal(heat, kept.heatmap((4, 8, 8)))
+    base = 0 if level is None else float(level)
+    error = (heat - e.heatmap).abs()
+    bound = 2.0**-10 * (e.heatmap - base).abs() + 1e-6 * scale
+    assert bool((error <= bound).all())
+    assert (read.level is None) == (level is None)
+    assert level is None or torch.allclose(read.level, level, rtol=1e-6)  # type: ignore[arg-type]
+
+
+def test_fine_maps_are_kept_as_means_of_blocks_and_flat_ones_stay_flat() -> None:
+    e = explained(lc.RandomMap())
+    kept = KeptMap.of(e, (2, 4, 8))
+    assert kept.values.shape == (2, 4, 8)
+    blocks = e.heatmap[0].reshape(2, 2, 4, 2, 8).mean((1, 3))
+    torch.testing.assert_close(kept.heatmap((2, 4, 8))[0], blocks, rtol=1e-3, atol=1e-3)
+    flat = KeptMap.of(replace(e, heatmap=torch.full_like(e.heatmap, 0.3)))
+    assert flat.heatmap((4, 8, 8)).unique().numel() == 1
+    with pytest.raises(ValueError, match="Random has numbers that are not finite"):
+        KeptMap.of(replace(e, heatmap=e.heatmap * torch.nan))
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"no map", None])
+def test_a_map_that_cannot_be_read_is_none(spoilt: bytes | None, tmp_path: Path) -> None:
+    if spoilt is not None:
+        (tmp_path / "a.npz").write_bytes(spoilt)
+    assert KeptMap.read(tmp_path / "a.npz") is None
+
+
+def test_a_new_measure_runs_no_method_again(tmp_path: Path) -> None:
+    alone = run(tmp_path / "both", design({**MEASURES, **GINI}))
+    Counted.calls.clear()
+    run(tmp_path / "study", design(MEASURES))
+    assert Counted.calls.total() == 1
+    task = Task()
+    later = run(tmp_path / "study", design({**MEASURES, **GINI}), task=task)
+    assert Counted.calls.total() == 1
+    assert task.forwards == 1  # the clip itself: Gini needs no network, and nothing else was asked
+    for key in ("values", "beside", "curves", "unmeasured", "seconds"):
+        same = [row[key] for row in later.rows]
+        assert key == "seconds" or same == [row[key] for row in alone.rows], key
+    # and of all measures, those whose settings changed
+    fewer = {**MEASURES, "deletion": {**MEASURES["deletion"], "steps": 2}}
+    changed = run(tmp_path / "study", design(fewer))
+    assert Counted.calls.total() == 1
+    assert [len(row["curves"]["deletion"]) for row in changed.rows] == [3, 3]
+    assert [len(row["curves"]["insertion"]) for row in changed.rows] == [5, 5]
+
+
+def test_a_lost_map_is_made_again(tmp_path: Path) -> None:
+    of = design(MEASURES)
+    results = run(tmp_path / "study", of)
+    (path,) = (tmp_path / "study").glob("maps/Net/0/counted_*.npz")
+    row = next(row for row in results.rows if row["cell"] == "counted")
+    assert path == map_path(tmp_path / "study", ("Net", "", "", 0, "counted"))
+    path.write_bytes(path.read_bytes()[:40])
+    later = run(tmp_path / "study", design({**MEASURES, **GINI}))
+    assert Counted.calls.total() == 2
+    again = next(row for row in later.rows if row["cell"] == "counted")
+    assert {name: again["values"][name] for name in MEASURES} == row["values"]
+    assert KeptMap.read(path) is not None
+
+
+def test_rows_of_one_cell_are_one_in_any_order() -> None:
+    def row(error: str = "", **measured: Any) -> StudyRow:
+        entries = {k: {"value": v, "numbers": {}, "error": ""} for k, v in measured.items()}
+        return {"cell": "a", "error": error, "measured": entries}
+
+    first, second, broken = row(x=1.0), row(y=2.0), {"cell": "a", "error": "no"}
+    for pair in ((first, second), (second, first)):
+        found = named(together(*pair), {"left": "x", "right": "y", "later": "z"})
+        assert found["values"] == {"left": 1.0, "right": 2.0, "later": None}
+    assert together(broken, first) == first == together(first, broken)
+    worked, failed = row(x=1.0), row(x=None)
+    failed["measured"]["x"]["error"] = "no"
+    assert together(failed, worked)["measured"] == worked["measured"]
+    assert together(worked, failed)["measured"] == worked["measured"]
+
+
+# --- what is explained ---------------------------------------------------------------------------
+
+
+def test_the_true_class_is_explained_where_it_is_asked_for(tmp_path: Path) -> None:
+    run(tmp_path / "predicted", design(MEASURES))
+    (predicted,) = Counted.calls
+    Counted.calls.clear()
+    results = run(tmp_path / "true", design(MEASURES, target=True))  # as YAML reads it
+    assert Counted.calls == {1: 1} and predicted != 1
+    model = Task().explainable()
+    answer = model.forward(clip_of(1, 3, 4, 8, 8)).detach().softmax(1)
+    for row in results.rows:
+        assert (row["target"], row["label"], row["prediction"]) == ("b", "b", "abcd"[predicted])
+        assert row["p_target"] == pytest.approx(float(answer[0, 1]), abs=1e-6)
+        assert row["curves"]["deletion"][0] == pytest.approx(row["p_target"], abs=1e-5)
+
+
+def test_a_clip_whose_class_nobody_knows_has_no_true_one(tmp_path: Path) -> None:
+    unknown = type("Unknown", (Clips,), {
+        "__getitem__": lambda self, n: {**Clips.__getitem__(self, n), "label": torch.tensor(-1)}
+    })  # fmt: skip
+    of = design(MEASURES, target="true")
+    net = network(of, task=Task(), dataset=unknown(1))
+    journal = Journal(tmp_path)
+    measure_cells(of, work_items([net], of), {}, journal, "cpu")
+    journal.close()
+    rows = read_journal(tmp_path).values()
+    assert len(rows) == 2 and not Counted.calls
+    assert all("study.target=predicted needs none" in row["error"] for row in rows)
+
+
+def test_what_a_method_found_out_is_a_column(tmp_path: Path) -> None:
+    results = run(tmp_path / "study", design(MEASURES))
+    counted, gradcam = cell_rows(results)
+    assert counted["numbers.channels"] == 3.0 and gradcam["numbers.channels"] == ""
+    assert counted["forwards"] == gradcam["forwards"] == 1
+
+
+class Regressor(Task):
+    """Its four columns are no classes."""
+
+    def explainable(self, batch: Any = None) -> lc.Explainable:
+        return describe(self.net, outputs=["depth/mean", "pose/ry", "c", "d"], softmax=False)
+
+
+def test_columns_that_are_no_classes_are_studied_each_as_an_input(tmp_path: Path) -> None:
+    names = ["pose/ry", "depth/mean"]
+    measures = {name: {**node, "normalised": True} for name, node in MEASURES.items()}
+    of = design(measures, columns=names)
+    columns = {name: name for name in names}
+    inputs = dict.fromkeys(names, (0,))
+    swept = {name: frozenset({0}) for name in names}
+    more: dict[str, Any] = {"columns": columns, "inputs": inputs, "swept": swept}
+    results = run(tmp_path / "study", of, task=Regressor(), **more)
+    write_study(tmp_path / "study", results, [], "")
+    assert Counted.calls == {1: 1, 0: 1}
+    assert [group.input for group in results.groups] == names
+    for row in results.rows:
+        assert row["target"] == row["input"] and row["prediction"] == "" and row["p_target"] is None
+        assert 0 <= (row["values"]["deletion"] or 0) <= 1
+    with (tmp_path / "study" / "cells.csv").open() as file:
+        assert {row["input"] for row in csv.DictReader(file)} == set(names)
+    text = (tmp_path / "study" / "tables.md").read_text()
+    assert "## pose/ry" in text and "the columns that the study names" in text
+
+
+def test_columns_are_asked_for_where_there_are_no_classes() -> None:
+    model = Regressor().explainable()
+    with pytest.raises(ConfigError, match=r"study.columns=\[depth/mean,pose/ry\]"):
+        _check_columns("a.ckpt", model, design())
+    with pytest.raises(UnknownNameError, match="pose/rx"):
+        _check_columns("a.ckpt", model, design(columns=["pose/rx"]))
+    with pytest.raises(ConfigError, match="say two things"):
+        _check_columns("a.ckpt", model, design(columns=["pose/ry"], target="true"))
+    _check_columns("a.ckpt", Task().explainable(), design())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"target": "ture"}, "nearest: true"),
+        ({"columns": "depth"}, "must be a list"),
+        ({"columns": ["a", "a"]}, "names a column twice"),
+        ({"map_size": [4, 4]}, "frames, height and width"),
+        ({"map_size": [4, 4, 0]}, "whole number"),
+    ],
+)
+def test_mistakes_are_named(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        design(**changes)
+    assert STUDY.keys().isdisjoint({"target", "columns", "map_size"})
