@@ -1,7 +1,20 @@
 """Attribution methods: each maps a model, a clip and a target column to a heatmap."""
 
 from lightning_cam.attribution.averaged_gradients import IntegratedGradients, SmoothGrad
-from lightning_cam.attribution.baselines import CentreMap, RandomMap
+from lightning_cam.attribution.baselines import (
+    CentreMap,
+    EdgeMap,
+    MotionMap,
+    RandomMap,
+    TruthMap,
+)
+from lightning_cam.attribution.cam import CAM
+from lightning_cam.attribution.cam_family import (
+    GradCAMPlusPlus,
+    HiResCAM,
+    LayerCAM,
+    XGradCAM,
+)
 from lightning_cam.attribution.contrast import Contrast, explain_contrast
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.explanation import Explanation, explain
@@ -9,8 +22,9 @@ from lightning_cam.attribution.extremal.method import ExtremalPerturbation
 from lightning_cam.attribution.gradcam import GradCAM
 from lightning_cam.attribution.gradient import Gradient, GradientXInput
 from lightning_cam.attribution.guided_backprop import GuidedBackprop
+from lightning_cam.attribution.guided_gradcam import GuidedGradCAM
 from lightning_cam.attribution.layers import LayerInfo, list_layers
-from lightning_cam.attribution.method import Attribution, LayerAttribution
+from lightning_cam.attribution.method import Attribution, Cost, LayerAttribution
 from lightning_cam.attribution.occlusion import Occlusion
 from lightning_cam.attribution.recurrent_gradcam import (
     IntegratedRecurrentGradCAM,
@@ -20,33 +34,45 @@ from lightning_cam.attribution.recurrent_gradcam import (
 )
 from lightning_cam.attribution.regression_gradcam import RegressionGradCAM
 from lightning_cam.attribution.rise import RISE
+from lightning_cam.attribution.score_cam import ScoreCAM
 from lightning_cam.attribution.sidu import SIDU
 from lightning_cam.attribution.spectrum_relevance import SpectrumRelevance, spectrum_relevance
 
 __all__ = [
+    "CAM",
     "RISE",
     "SIDU",
     "Attribution",
     "CentreMap",
     "Contrast",
+    "Cost",
+    "EdgeMap",
     "Explainable",
     "Explanation",
     "ExtremalPerturbation",
     "Forward",
     "GradCAM",
+    "GradCAMPlusPlus",
     "Gradient",
     "GradientXInput",
     "GuidedBackprop",
+    "GuidedGradCAM",
+    "HiResCAM",
     "IntegratedGradients",
     "IntegratedRecurrentGradCAM",
     "LayerAttribution",
+    "LayerCAM",
     "LayerInfo",
+    "MotionMap",
     "Occlusion",
     "RandomMap",
     "RecurrentGradCAM",
     "RegressionGradCAM",
+    "ScoreCAM",
     "SmoothGrad",
     "SpectrumRelevance",
+    "TruthMap",
+    "XGradCAM",
     "explain",
     "explain_contrast",
     "list_layers",

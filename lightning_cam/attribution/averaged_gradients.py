@@ -40,7 +40,7 @@ from lightning_cam.attribution.gradient import (
     recorded,
     reduced,
 )
-from lightning_cam.attribution.method import Attribution
+from lightning_cam.attribution.method import Attribution, Cost
 from lightning_cam.attribution.perturbation import Reference, Runner, reference
 from lightning_cam.attribution.tensors import at_least_float32
 from lightning_cam.progress import progress
@@ -82,6 +82,9 @@ class SmoothGrad(Attribution):
             raise ValueError(f'kind must be "mean", "square" or "variance", got {self.kind!r}')
         if not self.sigma >= 0:
             raise ValueError(f"sigma must be 0 or more, got {self.sigma}")
+
+    def cost(self, model: Explainable, clip: Tensor) -> Cost:
+        return Cost(1 + self.samples, self.samples)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
@@ -145,6 +148,9 @@ class IntegratedGradients(Attribution):
         check_reduce(self.reduce)
         check_reference(self.reference)
         _check_count("steps", self.steps)
+
+    def cost(self, model: Explainable, clip: Tensor) -> Cost:
+        return Cost(2 + self.steps, self.steps)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         outputs = self.first(model, clip).outputs

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lightning_cam.attribution.guard import find_module, unwrap
-from lightning_cam.attribution.tensors import fold_frames, pick
+from lightning_cam.attribution.tensors import fold_frames, pick, resize_heatmap
 from lightning_cam.errors import ArgumentError, UnknownNameError, UserError
 
 # One column for all clips by number or name, or one for each of B.
@@ -67,6 +67,8 @@ class Explainable:
         softmax: the columns are class logits, so their softmax is a probability.
         valid: which frames are not padding, `(B, T)` bool; None: all. `forward` knows it already,
             heatmaps are 0 on the others.
+        truth: where the evidence is, as the data say, `(B, T, H, W)` bool, False throughout for
+            clips of which they do not; None: of none.
         black: black in model space, `(B, C)` or `(C,)`, by which perturbations hide; None: 0.
         frames: the module that sees each frame on its own, clip -> `(B*T, D, h, w)`, and through
             which alone the rest of the network sees them; None where there is no such module.
@@ -77,6 +79,7 @@ class Explainable:
         fold: reads an activation as `(B, D, t, h, w)`; replace it for token or time-major layouts.
         notes: what a method writes down for `Explanation.notes`; `explain` hands out a fresh one.
         numbers: what a method writes down for `Explanation.numbers`; fresh as well.
+        native: takes the grid (t, h, w) from which the heatmap was `resized`; fresh as well.
         first_run: the run of the clip that `explain` has made, see `Attribution.first`.
     """
 
@@ -88,6 +91,7 @@ class Explainable:
     steps: nn.Module | None = None
     softmax: bool = True
     valid: Tensor | None = None
+    truth: Tensor | None = None
     black: Tensor | None = None
     frames: nn.Module | None = None
     score: Callable[[Tensor, Tensor], Tensor] = pick
@@ -96,6 +100,7 @@ class Explainable:
     fold: Callable[[Tensor, int], Tensor] = fold_frames
     notes: dict[str, str] = field(default_factory=dict, compare=False)
     numbers: dict[str, Tensor] = field(default_factory=dict, compare=False)
+    native: list[tuple[int, int, int]] = field(default_factory=list, compare=False)
     first_run: FirstRun | None = field(default=None, compare=False)
 
     @classmethod
@@ -177,6 +182,12 @@ class Explainable:
         """A heatmap `(B, T, H, W)` with exactly 0 on padded frames."""
         valid = self.valid_for(heatmap)
         return heatmap if valid is None else heatmap.masked_fill(~valid[..., None, None], 0)
+
+    def resized(self, heatmap: Tensor, clip: Tensor) -> Tensor:
+        """A map `(B, t, h, w)` at the size of a clip, trilinearly; `native` takes its own grid."""
+        t, h, w = heatmap.shape[1:]
+        self.native[:] = [(t, h, w)]
+        return resize_heatmap(heatmap, clip.shape[2:])
 
     def contrast(self, against: int | str) -> Explainable:
         """Ask "why this column rather than that one?": the score becomes y_c - y_against."""

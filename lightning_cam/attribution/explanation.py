@@ -38,6 +38,7 @@ class Explanation:
         numbers: what it found out of each clip beside the map, name -> `(B,)`. What is the same for
             every clip is a setting of the method or a note.
         level: `(B,)`, the lowest heat on valid frames, of maps in which 0 means nothing.
+        native: the grid (t, h, w) from which the map was resized, trilinearly; None: it was not.
         broken: names of the network's weights that are not finite.
     """
 
@@ -49,6 +50,7 @@ class Explanation:
     notes: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     numbers: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
     level: Tensor | None = field(default=None, kw_only=True)
+    native: tuple[int, int, int] | None = field(default=None, kw_only=True)
     broken: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
@@ -59,6 +61,16 @@ class Explanation:
     def caption_under(self, title: str) -> str:
         """The caption with another name of the method."""
         return ", ".join([title, *self.notes.values()])
+
+    @property
+    def grain(self) -> tuple[int, int, int]:
+        """Of how many cells (t, h, w) the map is made.
+
+        A random map of as many, `RandomMap(cells=explanation.grain)`, is what to compare it with:
+        holes of single voxels destroy a clip faster than any map that is smooth.
+        """
+        t, h, w = self.heatmap.shape[1:]
+        return self.native or self.method.grain((t, h, w))
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -115,7 +127,7 @@ def explain(
     check_model(model)
     method = as_attribution(method)
     with ready(model, clip) as (model, clip):
-        model = replace(model, notes={}, numbers={}, first_run=None)
+        model = replace(model, notes={}, numbers={}, native=[], first_run=None)
         if target is not None:  # a wrong name shows before anything runs
             target = model.columns(target, clip)
         first, attention = _run_first(model, method, clip)
@@ -134,6 +146,7 @@ def explain(
         notes=model.notes | ({"question": question} if question else {}),
         numbers={name: value.detach() for name, value in model.numbers.items()},
         level=_lowest(model, heatmap) if method.floating else None,
+        native=model.native[-1] if model.native else None,
         broken=broken,
     )
 

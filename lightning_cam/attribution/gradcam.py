@@ -21,6 +21,7 @@ parameters are frozen, and no gradient reaches a parameter.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -30,15 +31,41 @@ from torch.nn import functional as F
 
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.guard import capture
-from lightning_cam.attribution.method import LayerAttribution
-from lightning_cam.attribution.tensors import at_least_float32, gradients, resize_heatmap
+from lightning_cam.attribution.method import Cost, LayerAttribution
+from lightning_cam.attribution.tensors import at_least_float32, gradients
 from lightning_cam.errors import UserError
 
 Pool = Literal["space", "spacetime"]
 
+_AT_ONCE = 2**22  # numbers of resized channels held at once (16 MB)
+
+
+class GradientCAM(LayerAttribution):
+    """A method that makes its map of a layer's features and of the score's gradient to them.
+
+    One forward and the tail's backward. Its field `relu` keeps the positive part of the map.
+    """
+
+    relu: bool
+
+    def run(self, model: Explainable, clip: Tensor) -> Forward:
+        return recorded_from(model, clip, self.layer)
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        found = layer_map(model, self.first(model, clip), clip, target)
+        signed = self.signed(model, found)
+        return model.resized(signed.relu() if self.relu else signed, clip)
+
+    def cost(self, model: Explainable, clip: Tensor) -> Cost:
+        return Cost(1, 1)
+
+    @abstractmethod
+    def signed(self, model: Explainable, found: LayerMap) -> Tensor:
+        """The map `(B, t, h, w)` before the ReLU."""
+
 
 @dataclass(frozen=True)
-class GradCAM(LayerAttribution):
+class GradCAM(GradientCAM):
     """Grad-CAM for 3-D networks and for frames folded into the batch, or run one by one.
 
     Of a layer that one forward runs several times (the ReLU of a ResNet block), the last run is
@@ -49,6 +76,10 @@ class GradCAM(LayerAttribution):
         pool: `"space"`, `"spacetime"`, or None: `"space"` where the layer sees single frames,
             `"spacetime"` for 5-D activations.
         relu: keep the positive part; False returns the signed map.
+        published: combine channels as the code of Bayer et al. (RRPR 2022) does: the sum of the
+            gradient rather than its mean, and the positive part of each channel by itself, after
+            it was resized with corners aligned, so that what speaks against the column takes
+            nothing away.
 
     Example:
         >>> explain(model, GradCAM(layer="layer3", pool="space"), clip).heatmap
@@ -58,33 +89,50 @@ class GradCAM(LayerAttribution):
 
     pool: Pool | None = None
     relu: bool = True
+    published: bool = False
 
     def __post_init__(self) -> None:
-        if self.pool not in ("space", "spacetime", None):
-            raise ValueError(f'pool must be "space", "spacetime" or None, got {self.pool!r}')
+        check_pool(self.pool)
 
-    def run(self, model: Explainable, clip: Tensor) -> Forward:
-        return recorded_from(model, clip, self.layer)
+    @classmethod
+    def bayer2022(cls, layer: str | None = None) -> GradCAM:
+        """The published code of Bayer et al. for its 3D-ResNet."""
+        return cls(layer, "spacetime", published=True)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
-        cam = layer_map(model, self.first(model, clip), clip, target, self.pool).signed
-        return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
+        if not self.published:
+            return super().__call__(model, clip, target)
+        found = layer_map(model, self.first(model, clip), clip, target)
+        pool = pool_of(model, found, self.pool)
+        weights = positions(found, pool) * pooled(found.gradient, pool, found.valid)
+        channels = weights[..., None, None] * found.activation
+        size, heat = clip.shape[2:], channels.new_zeros(len(clip), *clip.shape[2:])
+        for part in channels.split(max(1, _AT_ONCE // heat.numel()), 1):  # else all at this size
+            large = F.interpolate(part, size=size, mode="trilinear", align_corners=True)
+            heat += (large.relu() if self.relu else large).sum(1)
+        model.notes.update(published="each channel by itself")
+        return heat
+
+    def signed(self, model: Explainable, found: LayerMap) -> Tensor:
+        return signed_map(model, found, self.pool)
 
 
 class LayerMap(NamedTuple):
-    """What a layer says about a column.
+    """A layer's features, and what a score makes of them.
 
     Attributes:
-        signed: `(B, t, h, w)`, the sum over channels of weight times activation.
         activation: `(B, D, t, h, w)`.
         gradient: of the score, alike.
         score: `(B,)`, what was explained of the columns.
+        valid: `(B, T)` bool, which frames are not padding; None: all.
+        single: whether the layer sees single frames.
     """
 
-    signed: Tensor
     activation: Tensor
     gradient: Tensor
     score: Tensor
+    valid: Tensor | None
+    single: bool
 
 
 def recorded_from(model: Explainable, clip: Tensor, layer: str | None) -> Forward:
@@ -105,34 +153,49 @@ def recorded_from(model: Explainable, clip: Tensor, layer: str | None) -> Forwar
     return Forward(outputs, {"layer": last_calls(model, name, calls, clip)})
 
 
-def layer_map(
-    model: Explainable,
-    forward: Forward,
-    clip: Tensor,
-    target: Tensor,
-    pool: Pool | Literal["none"] | None,
-) -> LayerMap:
-    """The signed map of a layer, and what it is made of, by the tail's backward.
+def layer_map(model: Explainable, forward: Forward, clip: Tensor, target: Tensor) -> LayerMap:
+    """A layer's features and their gradients, by the tail's backward.
 
     Args:
         model: what to look into.
         forward: of the clip, `recorded_from` the layer.
         clip: `(B, C, T, H, W)`.
         target: `(B,)`.
-        pool: see `GradCAM`; "none" does not pool the gradient (HiResCAM, Draelos and Carin, 2020).
     """
     calls = forward.captured["layer"]
     score = model.score(forward.outputs, target)
-    pool = pool or ("spacetime" if calls[0].ndim == 5 else "space")
-    said = "gradient not pooled" if pool == "none" else f"gradient pooled over {pool}"
-    model.notes.update(pool=said)
     gradient = in_time(model, gradients(score, calls), len(clip))
     activation = in_time(model, calls, len(clip)).detach()
+    single = calls[0].ndim != 5
+    return LayerMap(activation, gradient, score.detach(), model.valid_for(clip), single)
+
+
+def signed_map(model: Explainable, found: LayerMap, pool: Pool | Literal["none"] | None) -> Tensor:
+    """The sum over channels of weight times activation, `(B, t, h, w)`.
+
+    Args:
+        model: gets a note of what was pooled.
+        found: a layer.
+        pool: of the gradient, see `GradCAM`; "none" leaves it where it is, which is HiResCAM.
+    """
     if pool == "none":
-        signed = (gradient * activation).sum(1)
-    else:
-        signed = weighted_sum(activation, pooled(gradient, pool, model.valid_for(clip)))
-    return LayerMap(signed, activation, gradient, score.detach())
+        model.notes.update(pool="gradient not pooled")
+        return (found.gradient * found.activation).sum(1)
+    pool = pool_of(model, found, pool)
+    return weighted_sum(found.activation, pooled(found.gradient, pool, found.valid))
+
+
+def pool_of(model: Explainable, found: LayerMap, pool: Pool | None) -> Pool:
+    """Over what to pool at a layer, as `GradCAM` says; the model gets a note of it."""
+    pool = pool or ("space" if found.single else "spacetime")
+    model.notes.update(pool=f"gradient pooled over {pool}")
+    return pool
+
+
+def check_pool(pool: str | None) -> None:
+    """Raises ValueError for a pooling that there is not."""
+    if pool not in ("space", "spacetime", None):
+        raise ValueError(f'pool must be "space", "spacetime" or None, got {pool!r}')
 
 
 def last_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor) -> list[Tensor]:
@@ -171,9 +234,22 @@ def pooled(gradient: Tensor, pool: Pool, valid: Tensor | None = None) -> Tensor:
         return weights
     if valid is None or valid.all():
         return weights.mean(2, keepdim=True).expand_as(weights)
-    counts = F.adaptive_avg_pool1d(valid.to(weights), weights.shape[2])[:, None] > 0  # (B, 1, t)
+    counts = counted(valid, weights.shape[2])[:, None].to(weights)  # (B, 1, t)
     mean = (weights * counts).sum(2, keepdim=True) / counts.sum(2, keepdim=True).clamp(min=1)
     return mean.expand_as(weights)
+
+
+def counted(valid: Tensor, steps: int) -> Tensor:
+    """Which of a layer's steps hold a valid frame, `(B, t)` bool, of frames `(B, T)`."""
+    return F.adaptive_avg_pool1d(valid.float(), steps) > 0
+
+
+def positions(found: LayerMap, pool: Pool) -> Tensor:
+    """How many positions of a layer are pooled: `(B, 1, 1)`, or one number for all clips."""
+    t, h, w = found.activation.shape[2:]
+    if pool == "space" or found.valid is None:
+        return found.activation.new_tensor(h * w * (1 if pool == "space" else t))
+    return h * w * counted(found.valid, t).sum(1)[:, None, None].to(found.activation)
 
 
 def weighted_sum(activation: Tensor, weights: Tensor) -> Tensor:

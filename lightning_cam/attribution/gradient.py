@@ -26,7 +26,7 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable, Forward
-from lightning_cam.attribution.method import Attribution
+from lightning_cam.attribution.method import Attribution, Cost
 from lightning_cam.attribution.perturbation import Reference, reference
 from lightning_cam.attribution.tensors import at_least_float32, gradients
 
@@ -58,6 +58,9 @@ class Gradient(Attribution):
 
     def __post_init__(self) -> None:
         check_reduce(self.reduce)
+
+    def cost(self, model: Explainable, clip: Tensor) -> Cost:
+        return Cost(1, 1)
 
     def run(self, model: Explainable, clip: Tensor) -> Forward:
         return recorded(model, clip)
@@ -91,6 +94,9 @@ class GradientXInput(Attribution):
     def __post_init__(self) -> None:
         check_reduce(self.reduce)
         check_reference(self.reference)
+
+    def cost(self, model: Explainable, clip: Tensor) -> Cost:
+        return Cost(1, 1)
 
     def run(self, model: Explainable, clip: Tensor) -> Forward:
         return recorded(model, clip)

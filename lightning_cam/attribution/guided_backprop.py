@@ -34,7 +34,7 @@ from lightning_cam.attribution.gradient import (
     recorded,
     reduced,
 )
-from lightning_cam.attribution.method import Attribution
+from lightning_cam.attribution.method import Attribution, Cost
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,24 @@ class GuidedBackprop(Attribution):
     def __post_init__(self) -> None:
         check_reduce(self.reduce)
 
+    def cost(self, model: Explainable, clip: Tensor) -> Cost:
+        return Cost(1, 1)
+
     def run(self, model: Explainable, clip: Tensor) -> Forward:
-        with _Guided() as guided:
-            forward = recorded(model, clip)
-        met = f"{guided.met} ReLU{'s' if guided.met > 1 else ''}"
-        model.notes.update(relus=met if guided.met else "no ReLU: the plain gradient")
-        return forward
+        return guided(model, clip)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         gradient = input_gradient(model, self.first(model, clip), target)
         return reduced(model, gradient, self.reduce)
+
+
+def guided(model: Explainable, clip: Tensor) -> Forward:
+    """A run `recorded` from the clip, of which every ReLU is a guided one."""
+    with _Guided() as mode:
+        forward = recorded(model, clip)
+    met = f"{mode.met} ReLU{'s' if mode.met > 1 else ''}"
+    model.notes.update(relus=met if mode.met else "no ReLU: the plain gradient")
+    return forward
 
 
 class _Guided(TorchFunctionMode):

@@ -25,7 +25,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,7 +35,20 @@ from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.errors import ArgumentError
 
 MapFunction = Callable[[Explainable, Tensor, Tensor], Tensor]  # (model, clip, target) -> heatmap
+_SMOOTH = (4, 8, 8)  # cells of a smooth map of which nothing more is known
 T = TypeVar("T", bound="LayerAttribution")
+
+
+class Cost(NamedTuple):
+    """What a method runs to explain one clip, the run that tells the column included.
+
+    Attributes:
+        forwards: runs of the network; of a part of it, behind a layer, as well.
+        backwards: likewise, to a layer or to the clip.
+    """
+
+    forwards: int
+    backwards: int = 0
 
 
 class Attribution(ABC):
@@ -65,6 +78,14 @@ class Attribution(ABC):
         """Whether single voxels stand out of its maps, so that they are not smooth."""
         return False
 
+    def grain(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Of how many cells (t, h, w) a map of the size (T, H, W) is made.
+
+        Of maps that were resized from a grid `explain` knows it, see `Explanation.grain`. Others:
+        single voxels if they are `grainy`, else 4 x 8 x 8 cells unless a method knows better.
+        """
+        return size if self.grainy else at_most(_SMOOTH, size)
+
     @property
     def doubts(self) -> tuple[Doubt, ...]:
         """By which of its numbers a map is doubtful, see `doubt`."""
@@ -85,6 +106,18 @@ class Attribution(ABC):
         Raises:
             UserError: the network has not what the method needs.
         """
+
+    def cost(self, model: Explainable, clip: Tensor) -> Cost | None:
+        """What it will run for each clip of a batch, at most where that depends on what comes out.
+
+        None: it cannot say. A method whose cost depends on the network's features runs the batch
+        once to know them.
+
+        Args:
+            model: what is to be explained.
+            clip: `(B, C, T, H, W)`.
+        """
+        return None
 
     def run(self, model: Explainable, clip: Tensor) -> Forward:
         """Run the clip itself, and capture what the method needs of this run.
@@ -129,6 +162,12 @@ class _OfFunction(Attribution):
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         return self.function(model, clip, target)
+
+
+def at_most(cells: tuple[int, int, int], size: tuple[int, int, int]) -> tuple[int, int, int]:
+    """A number of cells along each axis, at most that of the voxels."""
+    t, h, w = map(min, cells, size)
+    return t, h, w
 
 
 def as_attribution(method: Attribution | MapFunction) -> Attribution:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.gradient import check_reference
+from lightning_cam.attribution.method import Cost
 from lightning_cam.attribution.perturbation import (
     PerturbationAttribution,
     Reference,
@@ -107,6 +108,15 @@ class Occlusion(PerturbationAttribution):
         many = "s" if count > 1 else ""
         model.notes.update(windows=f"{count} window{many} of {sizes}", reference=self.reference)
         return heat
+
+    def cost(self, model: Explainable, clip: Tensor) -> Cost:
+        return Cost(1 + math.prod(map(len, self._axes(clip))))
+
+    def grain(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
+        """As many windows as lie side by side."""
+        window = self.window or tuple(max(1, n // 8) for n in size)
+        t, h, w = (math.ceil(n / min(n, k)) for n, k in zip(size, window, strict=True))
+        return t, h, w
 
     def _axes(self, clip: Tensor) -> list[list[slice]]:
         """The windows along time, height and width.

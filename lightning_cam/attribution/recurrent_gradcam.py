@@ -28,8 +28,8 @@ from lightning_cam.attribution.checks import ready
 from lightning_cam.attribution.explainable import Explainable, Forward, Target
 from lightning_cam.attribution.gradcam import in_time, last_calls, pooled, weighted_sum
 from lightning_cam.attribution.guard import capture, replaced
-from lightning_cam.attribution.method import LayerAttribution
-from lightning_cam.attribution.tensors import gradients, resize_heatmap
+from lightning_cam.attribution.method import Cost, LayerAttribution
+from lightning_cam.attribution.tensors import gradients
 from lightning_cam.errors import UserError
 
 Step = int | Literal["sum"] | None
@@ -53,6 +53,9 @@ class RecurrentGradCAM(LayerAttribution):
     step: Step = None
     relu: bool = True
 
+    def cost(self, model: Explainable, clip: Tensor) -> Cost:
+        return Cost(1, 1)
+
     def run(self, model: Explainable, clip: Tensor) -> Forward:
         return _run(model, clip, self.layer, self.step, leaf=True)
 
@@ -63,7 +66,7 @@ class RecurrentGradCAM(LayerAttribution):
         model.notes.update(_notes(self.step))
         gradient = in_time(model, gradients(score, calls), len(clip))
         cam = weighted_sum(in_time(model, calls, len(clip)), pooled(gradient, "space"))
-        return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
+        return model.resized(cam.relu() if self.relu else cam, clip)
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,9 @@ class IntegratedRecurrentGradCAM(LayerAttribution):
     def __post_init__(self) -> None:
         if self.nodes < 1:
             raise ValueError(f"nodes must be at least 1, got {self.nodes}")
+
+    def cost(self, model: Explainable, clip: Tensor) -> Cost:
+        return Cost(1 + self.nodes, self.nodes)
 
     def run(self, model: Explainable, clip: Tensor) -> Forward:
         with torch.no_grad():
@@ -122,7 +128,7 @@ class IntegratedRecurrentGradCAM(LayerAttribution):
         beta = pooled(in_time(model, gradient, len(clip)), "space")
         model.notes.update(_notes(self.step), nodes=f"{self.nodes} nodes")
         cam = weighted_sum(in_time(model, last, len(clip)), beta)
-        return resize_heatmap(cam.relu() if self.relu else cam, clip.shape[2:])
+        return model.resized(cam.relu() if self.relu else cam, clip)
 
 
 def step_maps(

@@ -28,10 +28,9 @@ from torch import Tensor
 
 from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable, Forward
-from lightning_cam.attribution.gradcam import Pool, layer_map, recorded_from
-from lightning_cam.attribution.method import LayerAttribution
+from lightning_cam.attribution.gradcam import Pool, layer_map, recorded_from, signed_map
+from lightning_cam.attribution.method import Cost, LayerAttribution
 from lightning_cam.attribution.perturbation import black
-from lightning_cam.attribution.tensors import resize_heatmap
 
 Sign = Literal["pos", "neg", "both"]
 
@@ -90,12 +89,15 @@ class RegressionGradCAM(LayerAttribution):
         if not self.low >= 0:
             raise ValueError(f"low must be 0 or more, got {self.low}")
 
+    def cost(self, model: Explainable, clip: Tensor) -> Cost:
+        return Cost(2 if self.low else 1, 1)
+
     def run(self, model: Explainable, clip: Tensor) -> Forward:
         return recorded_from(model, clip, self.layer)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
-        found = layer_map(model, self.first(model, clip), clip, target, self.pool)
-        signed, gradient = found.signed, found.gradient
+        found = layer_map(model, self.first(model, clip), clip, target)
+        signed, gradient = signed_map(model, found, self.pool), found.gradient
         seen, asked = (x.flatten(3).any(-1).any(1) for x in (found.activation, gradient))  # (B, t)
         seen &= asked | ~asked.any(1, keepdim=True)  # padding and its neighbours are not asked
         blank = seen & ~(signed > 0).flatten(2).any(-1)
@@ -112,4 +114,4 @@ class RegressionGradCAM(LayerAttribution):
         if self.sign != "both":
             signed = signed.relu() if self.sign == "pos" else (-signed).relu()
             model.notes.update(sign=f"{'positive' if self.sign == 'pos' else 'negative'} part")
-        return resize_heatmap(signed, clip.shape[2:])
+        return model.resized(signed, clip)

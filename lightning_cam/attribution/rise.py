@@ -30,6 +30,7 @@ from torch import Tensor
 
 from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.method import Cost, at_most
 from lightning_cam.attribution.perturbation import PerturbationAttribution, answers, black
 from lightning_cam.attribution.tensors import at_least_float32
 from lightning_cam.progress import progress
@@ -105,6 +106,12 @@ class RISE(PerturbationAttribution):
             raise ValueError(f'norm must be "count", "np", "center" or None, got {self.norm!r}')
         if self.tol is not None and not self.tol > 0:
             raise ValueError(f"tol must be above 0, got {self.tol}")
+
+    def cost(self, model: Explainable, clip: Tensor) -> Cost:
+        return Cost(1 + self.masks)
+
+    def grain(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
+        return at_most(self.cells, size)
 
     @classmethod
     def bayer2022(cls, masks: int = 1000, cells: int = 8, p: float = 0.1, seed: int = 0) -> RISE:

@@ -18,7 +18,7 @@ The map is 0, and a warning says so, where no mask stands out: of features behin
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,17 +26,13 @@ import torch
 from torch import Tensor
 
 from lightning_cam.attribution.doubt import Doubt
-from lightning_cam.attribution.explainable import Explainable, Forward
-from lightning_cam.attribution.gradcam import in_time, last_calls
-from lightning_cam.attribution.guard import capture
-from lightning_cam.attribution.method import LayerAttribution
-from lightning_cam.attribution.perturbation import PerturbationAttribution, Runner, answers, black
-from lightning_cam.attribution.tensors import at_least_float32, resize_heatmap
-from lightning_cam.progress import progress
+from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.feature_masks import FeatureMaskAttribution
+from lightning_cam.attribution.perturbation import answers
 
 
 @dataclass(frozen=True)
-class SIDU(LayerAttribution, PerturbationAttribution):
+class SIDU(FeatureMaskAttribution):
     """SIDU with the binarised channels of a layer.
 
     Adds "lost" `(B,)` to `Explanation.numbers`: how much of the answer is lost under the mask that
@@ -81,13 +77,6 @@ class SIDU(LayerAttribution, PerturbationAttribution):
         """The published code of Bayer et al. for its 3D-ResNet: logits, features above 0.5."""
         return cls(layer, threshold, raw=True)
 
-    def run(self, model: Explainable, clip: Tensor) -> Forward:
-        name, layer = model.layer(self.layer)
-        with capture(layer) as calls:
-            outputs = self.runner(model, clip).forward(clip)
-        model.notes.update(layer=name)
-        return Forward(outputs, {"layer": last_calls(model, name, calls, clip)})
-
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         def score(rows: Tensor, b: int) -> Tensor:
             return model.score(rows, target[b].expand(len(rows)))[:, None]  # (M, 1)
@@ -108,13 +97,11 @@ class SIDU(LayerAttribution, PerturbationAttribution):
         score: Callable[[Tensor, int], Tensor],
     ) -> Tensor:
         """Heatmaps `(B, R, T, H, W)` of R scores a clip: `score((M, K), b) -> (M, R)` of clip b."""
-        runner = self.runner(model, clip)
-        outputs, captured = self.first(model, clip)
-        features = in_time(model, captured["layer"], len(clip))
+        outputs, features = self.first(model, clip).outputs, self.features(model, clip)
         shown = f"threshold {self.threshold}"
         model.notes.update(threshold=shown)
         masks = [self._masks(of_clip) for of_clip in features]
-        found = self._run(model, clip, masks, runner)  # (M, B, K)
+        found = self.under(model, clip, [m.shapes for m in masks], stretched=False)  # (M, B, K)
         maps, lost = [], []
         for b, of_clip in enumerate(masks):
             # row 0 is the clip itself
@@ -135,26 +122,8 @@ class SIDU(LayerAttribution, PerturbationAttribution):
             maps.append(_weighted(weights, of_clip.shapes))
         model.numbers["lost"] = torch.stack(lost)
         # Resizing is linear: the sum of the resized masks is the resized sum.
-        heat = resize_heatmap(torch.stack(maps, 1).flatten(0, 1), clip.shape[2:])
+        heat = model.resized(torch.stack(maps, 1).flatten(0, 1), clip)
         return model.without_padding(heat).unflatten(0, (-1, len(clip))).transpose(0, 1)
-
-    def _run(
-        self, model: Explainable, clip: Tensor, masks: Sequence[_Masks], runner: Runner
-    ) -> Tensor:
-        """Outputs `(M, B, K)` for all masks, M the most that a clip has."""
-        hidden, most = black(model, clip), max(len(m.shapes) for m in masks)
-        seen = clip - hidden
-        with progress("SIDU", most) as advance:
-
-            def fill(rows: Tensor, start: int) -> None:
-                for i, row in enumerate(rows, start):
-                    # Clips of one batch may have fewer masks than others: their last once more.
-                    cells = torch.stack([m.shapes[min(i, len(m.shapes) - 1)] for m in masks])
-                    mask = resize_heatmap(cells.to(at_least_float32(clip).dtype), clip.shape[2:])
-                    torch.addcmul(hidden, seen, mask.to(clip)[:, None], out=row)
-                advance(len(rows))
-
-            return runner(most, fill)
 
     def _masks(self, features: Tensor) -> _Masks:
         """The different masks of one clip's features `(D, t, h, w)`, those that are 0 left out."""
@@ -169,6 +138,9 @@ class SIDU(LayerAttribution, PerturbationAttribution):
             shapes = torch.zeros_like(features[:1], dtype=torch.bool)
         flat, count = shapes.flatten(1).unique(dim=0, return_counts=True)
         return _Masks(flat.unflatten(1, shapes.shape[1:]), count)
+
+    def masks_of(self, features: Tensor) -> Tensor:
+        return self._masks(features).shapes
 
     def _weights(
         self, model: Explainable, answer: Tensor, score: Tensor, count: Tensor

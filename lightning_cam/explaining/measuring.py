@@ -109,7 +109,12 @@ def with_baselines(
             continue
         heat = model.without_padding(method(model, clip, first.target)).to(first.heatmap)
         changes: dict[str, Any] = {"heatmap": heat, "method": method}
-        changes |= {"notes": {}, "numbers": {}, "level": None}  # the first method's own
+        changes |= {
+            "notes": {},
+            "numbers": {},
+            "native": None,
+            "level": None,
+        }  # the first method's own
         if isinstance(first, Contrast):
             changes["against"] = replace(first.against, **changes)
         out[name] = replace(first, **changes)

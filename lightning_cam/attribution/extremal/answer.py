@@ -15,7 +15,7 @@ from lightning_cam.attribution.tensors import gradients
 
 Game = Literal["preserve", "delete", "dual"]
 
-_STEPS = 8  # in which the whole clip appears, for the range of a column
+APPEARANCES = 8  # in which the whole clip appears, for the range of a column
 _SHARP = 10.0  # log-odds between the hidden and the whole clip
 
 
@@ -107,7 +107,7 @@ class Answer:
     def _appearances(self) -> tuple[Tensor, Tensor]:
         """Score of the hidden clip, and the range of scores while it appears."""
         clip = self.appearing.levels[-1]
-        shares = torch.linspace(0, 1, _STEPS).to(clip)
+        shares = torch.linspace(0, 1, APPEARANCES).to(clip)
         masks = shares.view(-1, 1, 1, 1, 1).expand(-1, len(clip), *clip.shape[2:])
         outputs = self._run(masks).double()  # (8, B, K)
         scores = torch.stack([self.model.score(found, self.target) for found in outputs])

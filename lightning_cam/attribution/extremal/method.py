@@ -40,13 +40,14 @@ from torch import Tensor
 
 from lightning_cam.attribution.doubt import Doubt, is_too_much
 from lightning_cam.attribution.explainable import Explainable
-from lightning_cam.attribution.extremal.answer import Answer, Game
+from lightning_cam.attribution.extremal.answer import APPEARANCES, Answer, Game
 from lightning_cam.attribution.extremal.soft_masks import (
     Appearing,
     SmoothMasks,
     core_loss,
     ranking_loss,
 )
+from lightning_cam.attribution.method import Cost
 from lightning_cam.attribution.perturbation import PerturbationAttribution, blurred
 from lightning_cam.attribution.tensors import at_least_float32
 from lightning_cam.progress import progress
@@ -158,6 +159,11 @@ class ExtremalPerturbation(PerturbationAttribution):
         if core is not None and (len(core) != 3 or not all(isinstance(n, int) for n in core)
                                  or min(core) < 1):  # fmt: skip
             raise ValueError(f"core must be three whole numbers from 1 on, got {core}")
+
+    def cost(self, model: Explainable, clip: Tensor) -> Cost:
+        descent = self.iterations * len(self.areas) * (2 if self.game == "dual" else 1)
+        appearing = 0 if model.softmax else APPEARANCES
+        return Cost(1 + appearing + descent + len(self.areas), descent)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         runner, outputs = self.runner(model, clip), self.first(model, clip).outputs

@@ -278,8 +278,8 @@ class VideoClassification(L.LightningModule):
 
         Args:
             batch: the batch the clips come from. Its "valid" is bound, so that padded frames take
-                no part, and its "black", which hides voxels. Without it all frames are valid and
-                black is 0.
+                no part, its "black", which hides voxels, and its "mask", the ground truth. Without
+                it all frames are valid, black is 0, and no truth is known.
 
         Raises:
             UserError: a name in `layers` is not a module of the network.
@@ -304,7 +304,10 @@ class VideoClassification(L.LightningModule):
             fold=net.explain_fold if is_offered(net, FoldsActivations) else fold_frames,
             frames=net.explain_frames if is_offered(net, NamesFrames) else None,
         )
-        return replace(described, valid=valid, black=None if batch is None else batch.get("black"))
+        if batch is None:
+            return described
+        black, truth = batch.get("black"), batch.get("mask")
+        return replace(described, valid=valid, black=black, truth=truth)
 
 
 def _checked_weights(weights: Sequence[float], classes: Sequence[str]) -> Tensor:

@@ -260,7 +260,8 @@ class StructureFromMotion(L.LightningModule):
         described = replace(described, default=0)
         if batch is None:
             return described
-        return replace(described, valid=batch.get("valid"), black=batch.get("black"))
+        valid, black = batch.get("valid"), batch.get("black")
+        return replace(described, valid=valid, black=black, truth=batch.get("mask"))
 
     def _columns(self, clip: Tensor, batch: Batch) -> Tensor:
         """(n*B, K) of n copies of the batch's clips, one after another."""
