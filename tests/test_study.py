@@ -558,8 +558,12 @@ def test_tables_are_laid_out_as_in_the_paper() -> None:
     infrared, visible = main_tables(results)
     assert (infrared.title, visible.title) == ("IR input data", "TV input data")
     rows = [row[0] for row in infrared.rows]
-    assert rows == [f"{m} {t}" for t in ("IR", "IRTV") for m in ("Grad-CAM", "RISE", "Random")]
-    assert [row[0].split()[-1] for row in visible.rows] == ["IRTV"] * 3 + ["TV"] * 3
+    assert rows == [
+        "Grad-CAM IR", "RISE IR", "Grad-CAM IRTV", "RISE IRTV", "Random IR", "Random IRTV",
+    ]  # fmt: skip
+    assert infrared.baselines == {4, 5} and infrared.rule == 4
+    spectra = [row[0].split()[-1] for row in visible.rows]
+    assert spectra == ["IRTV", "IRTV", "TV", "TV", "IRTV", "TV"]
     assert infrared.head[1:4] == (
         "R3D18<br>Deletion ↓", "R3D18<br>Insertion ↑", "R3D18<br>s/clip",
     )  # fmt: skip
@@ -569,7 +573,7 @@ def test_tables_are_laid_out_as_in_the_paper() -> None:
         "| **0.10 ± 0.01** | **0.90 ± 0.01** | 1.5 |"
     )
     # alike to two digits, alike in bold; PAN was not trained on both
-    assert text[7] == "| Grad-CAM IRTV | **0.10 ± 0.01** | **0.90 ± 0.01** | 1.5 | - | - | - |"
+    assert text[6] == "| Grad-CAM IRTV | **0.10 ± 0.01** | **0.90 ± 0.01** | 1.5 | - | - | - |"
     assert "over 4 clips" in text[-1] and "steps=4" in text[-1] and "standard deviation" in text[-1]
     masks, _ = sweep_tables(results)
     assert [row[:2] for row in masks.rows[:4]] == [
@@ -803,8 +807,10 @@ def test_the_study_of_two_networks(whole: Path) -> None:
     assert "## IR input data" in text and "## TV input data" in text
     rows = [line.split(" | ")[0].strip("| ") for line in text.splitlines() if line.startswith("|")]
     methods = ("Grad-CAM", "RISE", "SIDU", "Random", "Centre")
-    assert rows[2:12] == [f"{m} {t}" for t in ("IR", "IRTV") for m in methods]
-    assert rows[14:19] == [f"{m} IRTV" for m in methods]
+    blocks = methods[:3], methods[3:]  # baselines come last, in italics below a rule
+    whole = [[f"{m} {t}" for t in ("IR", "IRTV") for m in block] for block in blocks]
+    assert rows[2:13] == [*whole[0], "", *(f"*{name}*" for name in whole[1])]
+    assert rows[15:21] == [f"{m} IRTV" for m in blocks[0]] + ["", "*Random IRTV*", "*Centre IRTV*"]
     assert "over 3 clips" in text and "over 2 clips" in text and "steps=4" in text
     with (whole / "cells.csv").open() as file:
         cells = list(csv.DictReader(file))

@@ -25,6 +25,7 @@ from lightning_cam.study.kept_maps import KeptMap
 from lightning_cam.study.networks import _check_columns
 from lightning_cam.study.results import Results
 from lightning_cam.study.study_files import write_study
+from lightning_cam.study.tables import gain_tables, main_tables
 from lightning_cam.study.work_items import missing_work, work_items
 
 GINI: dict[str, Any] = {"gini": {"_target_": "lightning_cam.metrics.GiniIndex"}}
@@ -264,3 +265,115 @@ def test_mistakes_are_named(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         design(**changes)
     assert STUDY.keys().isdisjoint({"target", "columns", "map_size"})
+
+
+# --- maps beside the methods ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grid", [(4, 2, 2), (2, 3, 5), (1, 1, 1)])
+def test_a_resized_map_is_kept_on_its_grid(grid: tuple[int, int, int]) -> None:
+    noise = lc.RandomMap(cells=grid)
+    e = explained(noise)
+    kept = KeptMap.of(e)
+    assert kept.values.shape == grid == e.native
+    bound = 1e-3 * float(e.heatmap.max())
+    assert float((kept.heatmap((4, 8, 8)) - e.heatmap).abs().max()) <= bound
+    blanked = e.heatmap.clone()
+    blanked[:, 3, 0] = 0  # as padding is
+    assert KeptMap.of(replace(e, heatmap=blanked)).values.shape == (4, 8, 8)
+
+
+class Masked(Task):
+    """Its clips have a ground truth: the right half."""
+
+    def explainable(self, batch: Any = None) -> lc.Explainable:
+        mask = torch.zeros(1, 4, 8, 8, dtype=torch.bool)
+        mask[..., 4:] = True
+        return replace(super().explainable(), truth=mask)
+
+
+def test_random_maps_of_each_grain_stand_beside_the_methods(tmp_path: Path) -> None:
+    nodes = {**METHODS, "noise": {"_target_": "lightning_cam.RandomMap", "cells": [2, 2, 2]}}
+    of = design({**MEASURES, **GINI}, methods=nodes, clips=1, random_seeds=2)
+    results = run(tmp_path / "study", of)
+    grains = {row["cell"]: tuple(row["grain"]) for row in results.rows}
+    assert grains["noise"] == (2, 2, 2) and grains["counted"] == (4, 8, 8)
+    shapes = {"x".join(map(str, grain)) for grain in grains.values()}
+    keys = {key[4] for key in results.references}
+    assert keys == {f"random {shape} seed {seed}" for shape in shapes for seed in (0, 1)} | {
+        "truth"
+    }
+    (group,) = results.groups
+    for cell, grain in grains.items():
+        row = next(row for row in results.rows if row["cell"] == cell)
+        shape = "x".join(map(str, grain))
+        noise = [
+            found["values"]["deletion"]
+            for key, found in results.references.items()
+            if key[4].startswith(f"random {shape}")
+        ]
+        assert len(set(noise)) == 2  # seeds differ
+        gain = sum(noise) / 2 - row["values"]["deletion"]  # lower is better
+        assert results.gains(group, cell, "deletion")["c0"] == pytest.approx(gain)
+    assert results.telling(group, "deletion") is None  # the clips have no ground truth
+    files = {path.name.split("_")[0] for path in (tmp_path / "study").glob("maps/Net/0/*")}
+    assert files == set(nodes)  # noise is quickly made again
+    later = run(tmp_path / "study", of)
+    assert Counted.calls.total() == 1 and later.references == results.references
+
+
+def test_the_truth_as_a_map_says_whether_a_measure_can_tell(tmp_path: Path) -> None:
+    of = design(MEASURES, clips=1, random_seeds=3)
+    results = run(tmp_path / "study", of, task=Masked())
+    (group,) = results.groups
+    truth = next(row for key, row in results.references.items() if key[4] == "truth")
+    assert truth["grain"] == [4, 8, 8] and truth["values"]["deletion"] is not None
+    found = results.telling(group, "deletion")
+    assert found is not None and found.clips == 1 and not found.tells
+
+
+def with_gains(score: Any, clips: int = 6) -> Results:
+    """Results of two methods and a baseline that gain `score(cell, clip)` by both measures."""
+    nodes = {**METHODS, "centre": {"_target_": "lightning_cam.CentreMap"}}
+    of = design(MEASURES, methods=nodes, clips=clips, random_seeds=1)
+    net = network(of)
+    (unit, *_) = units = work_items([net], of)
+    rows: dict[Any, StudyRow] = {}
+    for unit in units:
+        for cell in (*of.cells, "random 2x2x2 seed 0", "truth"):
+            gain = 0 if cell.startswith("random") else score(cell, unit.clip)
+            hard = 0.5 + 0.05 * unit.clip  # clips differ more than methods do
+            values = (hard - gain, hard + gain)
+            rows[unit.key(cell)] = {
+                "network": net.name, "trained": "", "input": "", "index": unit.clip, "cell": cell,
+                "clip_id": f"c{unit.clip}", "sequence": f"c{unit.clip}", "error": "", "flat": False,
+                "label": "a", "prediction": "a", "device": "cpu", "seconds": 1.0, "warning": "",
+                "grain": [2, 2, 2], "metric_seconds": 1.0, "forwards": 1, "p_target": 0.5,
+                "measured": {
+                    digest: {"value": value, "numbers": {}, "error": "", "curve": [value, value]}
+                    for digest, value in zip(of.digests.values(), values, strict=True)
+                },
+            }  # fmt: skip
+    return Results.of(of, [net], units, rows)
+
+
+def test_a_baseline_is_never_the_best_and_stands_below_a_rule() -> None:
+    gain = {"counted": 0.1, "gradcam": 0.2, "centre": 0.4, "truth": 0.3}
+    results = with_gains(lambda cell, clip: gain[cell] + 0.001 * (clip % 2))
+    (main,) = main_tables(results)
+    assert [row[0] for row in main.rows] == ["Counted", "Grad-CAM", "Centre"]
+    assert main.best == {(1, 1), (1, 2)} and main.baselines == {2} and main.rule == 2
+    lines = main.markdown().splitlines()
+    assert lines[6].replace(" ", "") == "|||||" and lines[7].startswith("| *Centre* | *")
+    assert "**" not in lines[7]
+    (gains,) = gain_tables(results)
+    assert gains.rows[1] == ("Grad-CAM", *["+0.2005 [+0.1999, +0.2011]"] * 2)
+    assert gains.baselines == {2}
+    assert "the ground truth itself gains +0.3005 ± 0.0002 (s.e.)" in gains.notes[1]
+
+
+def test_a_measure_that_cannot_tell_the_truth_from_noise_says_so() -> None:
+    results = with_gains(lambda cell, clip: 0.1 * (-1) ** clip if cell == "truth" else 0.2)
+    (gains,) = gain_tables(results)
+    for note in gains.notes[1:]:
+        assert "cannot tell maps apart on these clips" in note and "two standard errors" in note

@@ -14,7 +14,7 @@ from lightning_cam.progress import progress
 from lightning_cam.study.clip_cells import clip_rows
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import CellKey, StudyRow
-from lightning_cam.study.work_items import WorkItem, missing_work
+from lightning_cam.study.work_items import Missing, WorkItem, missing_work
 
 
 @dataclass
@@ -73,7 +73,7 @@ def measure_cells(
     networks = list(dict.fromkeys(unit.network.key for unit, _ in work))
     work.sort(key=lambda pair: networks.index(pair[0].network.key))
     named: set[str] = set()
-    with progress("study", sum(len(missing) for _, missing in work)) as advance:
+    with progress("study", sum(_methods(missing, design) for _, missing in work)) as advance:
         current: Any = None
         for unit, missing in work:
             if not missing:
@@ -85,9 +85,14 @@ def measure_cells(
             for row in clip_rows(design, unit, missing, done, journal.path.parent):
                 journal.add(row)
                 if row["cell"]:
-                    advance(1)
+                    advance(row["cell"] in design.cells)
                     continue
-                advance(len(missing))
+                advance(_methods(missing, design))
                 if row["clip_id"] not in named:
                     named.add(row["clip_id"])
                     say(f"skipped {row['clip_id']}: {row['error']}")
+
+
+def _methods(missing: Missing, design: Design) -> int:
+    """How many cells of methods are missing: which maps stand beside them shows on the way."""
+    return sum(cell in design.cells for cell in missing)

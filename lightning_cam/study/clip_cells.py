@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution import Explainable, Explanation, explain
+from lightning_cam.attribution import Attribution, Explainable, Explanation, explain
 from lightning_cam.attribution.method import as_attribution
 from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import UserError
@@ -28,10 +28,10 @@ from lightning_cam.explaining.score_tables import one_row
 from lightning_cam.metrics import Explained, Measured, measure
 from lightning_cam.progress import progress
 from lightning_cam.study.design import CELL_COLUMNS, Design
-from lightning_cam.study.design_parts import Cell
-from lightning_cam.study.journal import CellKey, StudyRow
+from lightning_cam.study.journal import CellKey, StudyRow, together
 from lightning_cam.study.kept_maps import KeptMap
-from lightning_cam.study.work_items import Missing, WorkItem
+from lightning_cam.study.references import Reference
+from lightning_cam.study.work_items import Missing, WorkItem, missing_work, references_of
 
 _DIGITS = 5  # of a curve's points; areas are kept as they are
 _Result = TypeVar("_Result")
@@ -100,21 +100,56 @@ def clip_rows(
         yield from ({**row, "cell": cell, "error": _error_text(error)} for cell in missing)
         return
     row |= _facts(seen)
+    known = dict(done)
+    tried: set[str] = set()
     with progress(row["clip_id"], len(missing)) as advance:
-        for key, names in missing.items():
-            before, path = done.get(unit.key(key)), map_path(folder, unit.key(key))
-            kept = None if before is None or before["error"] else KeptMap.read(path)
-            found: StudyRow = {"error": ""}
-            if kept is None:
-                names = tuple(design.measures)  # the map may be another one
-                made = _run(design, design.cells[key], seen)
-                kept, found = made.kept, made.row
-                if kept is not None:
-                    kept.write(path)
-            if kept is not None:
-                found |= _measured(design, design.cells[key], seen, kept, names)
-            yield {**row, "cell": key, **found}
-            advance(1)
+        while missing:
+            for key, names in missing.items():
+                path = map_path(folder, unit.key(key))
+                found = _cell(design, unit, seen, (key, names), known, path)
+                new, before = {**row, "cell": key, **found}, known.get(unit.key(key))
+                known[unit.key(key)] = new if before is None else together(before, new)
+                yield new
+                advance(key in design.cells)
+            tried |= missing.keys()
+            left = missing_work(unit, known, design)  # by now the grain of the maps is known
+            missing = {key: names for key, names in left.items() if key not in tried}
+
+
+def _cell(
+    design: Design,
+    unit: WorkItem,
+    seen: _Clip,
+    asked: tuple[str, tuple[str, ...]],
+    known: Mapping[CellKey, StudyRow],
+    path: Path,
+) -> StudyRow:
+    """What a cell's row says beside its clip: from the kept map, if there is one, else anew."""
+    key, names = asked
+    if key not in design.cells:
+        return _reference(design, references_of(unit, known, design)[key], unit.clip, seen)
+    before, method = known.get(unit.key(key)), design.cells[key].method
+    kept = None if before is None or before["error"] else KeptMap.read(path)
+    found: StudyRow = {"error": ""}
+    if kept is None:
+        names = tuple(design.measures)  # the map may be another one
+        kept, found = _run(design, method, seen)
+        if kept is not None:
+            kept.write(path)
+    return found if kept is None else found | _measured(design, method, seen, kept, names)
+
+
+def _reference(design: Design, reference: Reference, index: int, seen: _Clip) -> StudyRow:
+    """What measures say of a map that is no method's; it is quickly made again, and not kept."""
+    method = reference.method(index, seen.model)
+    if method is None:
+        nothing: dict[str, Any] = {"value": None, "numbers": {}, "error": ""}
+        return {
+            "error": "",
+            "measured": {design.digests[name]: nothing for name in design.directed},
+        }
+    kept, found = _run(design, method, seen)
+    return found if kept is None else found | _measured(design, method, seen, kept, design.directed)
 
 
 def _identity(unit: WorkItem) -> StudyRow:
@@ -166,15 +201,8 @@ def _facts(seen: _Clip) -> StudyRow:
     }
 
 
-class _Made(NamedTuple):
-    """What a method made of a clip: a map, if it did not fail, and what its row says."""
-
-    kept: KeptMap | None
-    row: StudyRow
-
-
-def _run(design: Design, cell: Cell, seen: _Clip) -> _Made:
-    """Run a method; of one that fails, why."""
+def _run(design: Design, method: Attribution, seen: _Clip) -> tuple[KeptMap | None, StudyRow]:
+    """A method's map, and what its row says; of one that fails, why."""
     rows = 0
 
     def counted(clip: Tensor) -> Tensor:
@@ -186,14 +214,13 @@ def _run(design: Design, cell: Cell, seen: _Clip) -> _Made:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            e, seconds = _timed(
-                seen.clip, lambda: explain(model, cell.method, seen.clip, seen.target)
-            )
+            e, seconds = _timed(seen.clip, lambda: explain(model, method, seen.clip, seen.target))
             kept = KeptMap.of(e, design.map_size)
         except Exception as error:
-            return _Made(None, {"error": _error_text(error)})
+            return None, {"error": _error_text(error)}
     row = {
         "error": "",
+        "grain": list(e.grain),
         "flat": bool(e.heatmap.max() == e.heatmap.min()),
         "seconds": seconds,
         "forwards": rows,
@@ -201,11 +228,11 @@ def _run(design: Design, cell: Cell, seen: _Clip) -> _Made:
         "notes": ", ".join(e.notes.values()),
         "warning": _warnings(caught),
     }
-    return _Made(kept, row)
+    return kept, row
 
 
 def _measured(
-    design: Design, cell: Cell, seen: _Clip, kept: KeptMap, names: Sequence[str]
+    design: Design, method: Attribution, seen: _Clip, kept: KeptMap, names: Sequence[str]
 ) -> StudyRow:
     """What measures say of a kept map."""
     heat = kept.heatmap(seen.clip.shape[2:]).to(seen.clip.device)
@@ -214,7 +241,7 @@ def _measured(
         target=seen.target,
         outputs=seen.outputs,
         attention={},
-        method=as_attribution(cell.method),
+        method=as_attribution(method),
         level=None if kept.level is None else kept.level.to(heat),
     )
     measures = {name: design.measures[name] for name in names}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
+from lightning_cam.attribution.method import as_attribution
 from lightning_cam.errors import ConfigError, UnknownNameError
 from lightning_cam.explaining.measuring import build_measures
 from lightning_cam.metrics import Measure, titles
@@ -25,8 +26,8 @@ from lightning_cam.study.design_parts import (
 from lightning_cam.study.kept_maps import MAP_SIZE
 
 _KEYS = (
-    "name", "clips", "sweep_clips", "target", "columns", "map_size", "retry", "methods", "sweeps",
-    "claims",
+    "name", "clips", "sweep_clips", "target", "columns", "map_size", "random_seeds", "retry",
+    "methods", "sweeps", "claims",
 )  # fmt: skip
 CELL_COLUMNS = (  # columns of cells.csv, those of measures and methods' numbers come before "flat"
     "network", "trained", "input", "clip_id", "index", "cell", "label", "prediction", "target",
@@ -47,6 +48,8 @@ class Design:
         target: the class that is explained.
         columns: explained in place of classes, each as an input of its own.
         map_size: frames, height and width at which maps are kept, at most.
+        random_seeds: random maps of each method's grain; 0: neither these nor the ground truth are
+            measured.
         measures: columns of the tables, name -> measure.
         digests: of the measures' settings: what is known by one is not measured again.
         cells: key -> cell, the methods' own first.
@@ -63,6 +66,7 @@ class Design:
     target: Target
     columns: tuple[str, ...]
     map_size: tuple[int, ...]
+    random_seeds: int
     measures: Mapping[str, Measure]
     digests: Mapping[str, str]
     cells: Mapping[str, Cell]
@@ -115,6 +119,7 @@ class Design:
             target=target,
             columns=columns,
             map_size=map_size,
+            random_seeds=_seeds(given),
             measures=measures,
             digests={name: _digest(node) for name, node in kept(measure, "measure").items()},
             cells=cells,
@@ -136,6 +141,23 @@ class Design:
         """Measure -> 1 if more of it is better, -1 if less, 0 if neither."""
         sign = {"higher": 1, "lower": -1, None: 0}
         return {name: sign[each.better] for name, each in self.measures.items()}
+
+    @property
+    def sweep_only(self) -> frozenset[str]:
+        """Keys of the cells that are in sweeps and not in the main table."""
+        return frozenset(self.sweep_cells).difference(self.methods)
+
+    @property
+    def directed(self) -> tuple[str, ...]:
+        """The measures of which high or low values are good."""
+        return tuple(name for name, sign in self.signs.items() if sign)
+
+    @property
+    def baselines(self) -> frozenset[str]:
+        """Keys of the cells whose maps know nothing of the network."""
+        return frozenset(
+            key for key, cell in self.cells.items() if as_attribution(cell.method).baseline
+        )
 
     @property
     def sweep_cells(self) -> tuple[str, ...]:
@@ -182,6 +204,11 @@ def _map_size(given: Mapping[str, Any]) -> tuple[int, ...]:
     if not isinstance(size, list) or len(size) != 3:
         raise ConfigError(f"study.map_size={size} must be frames, height and width, as [16,56,56]")
     return tuple(whole_number(n, "study.map_size") for n in size)
+
+
+def _seeds(given: Mapping[str, Any]) -> int:
+    seeds = given["random_seeds"] or 0
+    return whole_number(seeds, "study.random_seeds") if seeds else 0
 
 
 def _digest(node: Any) -> str:

@@ -1,9 +1,9 @@
 """The maps of a study on the disk, so that a measure added later runs no method again.
 
-A map is kept at the resolution at which its method made it, at most at the study's `map_size`, in
-16 bits a number. What is measured is always the kept map, also right after the method ran, so that
-a value does not depend on when it was measured. It can differ from that of the method's own map by
-this rounding (2**-11 of a value) and, of maps finer than `map_size`, by the averaging.
+A map is kept on the grid from which its method resized it, else at most at the study's `map_size`,
+in 16 bits a number. What is measured is always the kept map, also right after the method ran, so
+that a value does not depend on when it was measured. It can differ from that of the method's own
+map by this rounding (2**-11 of a value) and, of maps finer than `map_size`, by the averaging.
 """
 
 from __future__ import annotations
@@ -53,8 +53,11 @@ class KeptMap:
         heat = e.heatmap[0].detach().cpu().double()
         if not bool(heat.isfinite().all()):
             raise ValueError(f"the map of {e.method.title} has numbers that are not finite")
+        grid = None if e.native is None else _before_resizing(heat, e.native)
         frames, height, width = map(min, heat.shape, size)
-        if heat.shape != (frames, height, width):
+        if grid is not None:
+            heat = grid
+        elif heat.shape != (frames, height, width):
             heat = F.adaptive_avg_pool3d(heat[None, None], (frames, height, width))[0, 0]
         base = 0.0 if e.level is None else float(e.level[0])
         heat = heat - base
@@ -90,3 +93,20 @@ class KeptMap:
         if values.dtype != np.float16 or values.ndim != 3:
             return None
         return cls(values, float(base), float(scale), bool(floating))
+
+
+def _before_resizing(heat: Tensor, grid: Sequence[int]) -> Tensor | None:
+    """The map `(t, h, w)` that `resize_heatmap` made to this one `(T, H, W)`.
+
+    Resizing is linear, and along each side by itself, so that it can be undone. None where the
+    result is not this map again: padded frames were blanked since.
+    """
+    found = heat
+    for side, n in enumerate(grid):
+        unit = torch.eye(n, dtype=heat.dtype)[:, None]
+        resized = F.interpolate(unit, size=heat.shape[side], mode="linear", align_corners=False)
+        found = torch.tensordot(torch.linalg.pinv(resized[:, 0].T), found.movedim(side, 0), 1)
+        found = found.movedim(0, side)
+    again = resize_heatmap(found[None], heat.shape)[0]
+    close = (again - heat).abs().max() <= 1e-5 * heat.abs().max()
+    return found if bool(close) else None

@@ -18,6 +18,7 @@ from lightning_cam.study.results import Results, spectrum_name
 from lightning_cam.study.tables import (
     Table,
     describe,
+    gain_tables,
     main_tables,
     right_table,
     sweep_tables,
@@ -27,7 +28,8 @@ from lightning_cam.viz import write_page
 
 def write_study(folder: Path, results: Results, networks: Sequence[Network], command: str) -> Path:
     """Write everything that the rows say into `folder`; return the page."""
-    tables = [*main_tables(results), right_table(results), *sweep_tables(results)]
+    tables = [*main_tables(results), *gain_tables(results), right_table(results)]
+    tables += sweep_tables(results)
     cells, summary = list(cell_rows(results)), list(summary_rows(results))
     for name, rows, columns in (
         ("cells", cells, cell_columns(results)),
@@ -87,7 +89,7 @@ def _basis(results: Results) -> str:
 def _html(table: Table) -> str:
     head = "".join(f"<th>{_marked(text)}</th>" for text in table.head)
     body = "\n".join(
-        "<tr>"
+        f"<tr{' class=baseline' * (r in table.baselines)}>"
         + "".join(
             f"<td>{'<b>' * bold}{escape(text)}{'</b>' * bold}</td>"
             for text, bold in ((t, (r, c) in table.best) for c, t in enumerate(row))

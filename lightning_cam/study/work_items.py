@@ -8,6 +8,7 @@ from typing import NamedTuple
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import CellKey, StudyRow
 from lightning_cam.study.networks import Network
+from lightning_cam.study.references import Reference, references_beside
 
 Missing = dict[str, tuple[str, ...]]  # cell -> measures that its map lacks
 
@@ -42,17 +43,32 @@ def missing_work(
     rows = {cell: done.get(unit.key(cell)) for cell in unit.cells}
     if unit.key("") in done and not any(rows.values()) and not retry:
         return {}  # the clip cannot be read
-    lacking = {cell: _lacking(row, design, retry) for cell, row in rows.items()}
+    asked = dict.fromkeys(unit.cells, tuple(design.measures))
+    for key in references_of(unit, done, design):
+        rows[key], asked[key] = done.get(unit.key(key)), design.directed
+    lacking = {cell: _lacking(row, asked[cell], design, retry) for cell, row in rows.items()}
     return {cell: names for cell, names in lacking.items() if names}
 
 
-def _lacking(row: StudyRow | None, design: Design, retry: bool) -> tuple[str, ...]:
-    """The measures without which a cell is not finished."""
+def references_of(
+    unit: WorkItem, done: Mapping[CellKey, StudyRow], design: Design
+) -> dict[str, Reference]:
+    """The maps that are measured beside the methods of a clip, as far as their grain is known."""
+    mapped = (cell for cell in (*unit.cells, Reference().key) if cell not in design.sweep_only)
+    rows = (done.get(unit.key(cell)) for cell in mapped)
+    grains = [row["grain"] for row in rows if row is not None and "grain" in row]
+    return {each.key: each for each in references_beside(grains, design.random_seeds)}
+
+
+def _lacking(
+    row: StudyRow | None, asked: tuple[str, ...], design: Design, retry: bool
+) -> tuple[str, ...]:
+    """The measures without which a cell is not finished, of those asked for."""
     if row is None or (row["error"] and retry):
-        return tuple(design.measures)
+        return asked
     if row["error"]:
         return ()
-    entries = {name: row["measured"].get(key) for name, key in design.digests.items()}
+    entries = {name: row["measured"].get(design.digests[name]) for name in asked}
     return tuple(
         name for name, entry in entries.items() if entry is None or (entry["error"] and retry)
     )
