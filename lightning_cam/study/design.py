@@ -15,11 +15,13 @@ from lightning_cam.metrics import Measure, titles
 from lightning_cam.study.design_parts import (
     Cell,
     Claim,
+    RankingClaim,
     Sweep,
     kept,
     mapping_setting,
     method_cells,
     read_claim,
+    read_ranking_claim,
     read_sweep,
     whole_number,
 )
@@ -55,7 +57,8 @@ class Design:
         cells: key -> cell, the methods' own first.
         methods: keys of the cells of the main table.
         sweeps: the other tables.
-        claims: the conclusions to be drawn.
+        claims: the conclusions to be drawn, about differences of cells.
+        ranking_claims: those about rankings and single values.
         retry: measure again what failed before.
         settings: what makes a study the same one, plain.
     """
@@ -73,6 +76,7 @@ class Design:
     methods: tuple[str, ...]
     sweeps: tuple[Sweep, ...]
     claims: tuple[Claim, ...]
+    ranking_claims: tuple[RankingClaim, ...]
     retry: bool
     settings: Mapping[str, Any]
 
@@ -97,14 +101,7 @@ class Design:
         measures = build_measures(measure, CELL_COLUMNS)
         if not measures:
             raise ConfigError("measure is empty: name at least one, measure=[deletion,insertion]")
-        claims = [
-            read_claim(
-                f"study.claims.{name}",
-                mapping_setting(node, f"study.claims.{name}"),
-                (nodes, sweeps, measures),
-            )
-            for name, node in kept(given["claims"], "study.claims").items()
-        ]
+        claims, rankings = _claims(given, (nodes, sweeps, measures))
         clips = whole_number(given["clips"], "study.clips")
         few = given["sweep_clips"]
         swept = clips if few is None else min(clips, whole_number(few, "study.sweep_clips"))
@@ -125,7 +122,8 @@ class Design:
             cells=cells,
             methods=tuple(nodes),
             sweeps=tuple(sweeps.values()),
-            claims=tuple(claims),
+            claims=claims,
+            ranking_claims=rankings,
             retry=bool(given["retry"]),
             # claims are drawn from the rows, measures are taken of the kept maps
             settings={"study": facts},
@@ -181,6 +179,26 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     if type(retry) not in (bool, type(None)):
         raise ConfigError(f"study.retry={retry} must be true or false")
     return given
+
+
+def _claims(
+    given: Mapping[str, Any],
+    known: tuple[Mapping[str, Any], Mapping[str, Sweep], Mapping[str, Measure]],
+) -> tuple[tuple[Claim, ...], tuple[RankingClaim, ...]]:
+    """The claims of both kinds; `known` are methods, sweeps and measures."""
+    claims, rankings = [], []
+    nodes, _, measures = known
+    for name, part in kept(given["claims"], "study.claims").items():
+        where = f"study.claims.{name}"
+        node = mapping_setting(part, where)
+        ranking = read_ranking_claim(where, node, nodes, measures)
+        if ranking is None:
+            claims.append(read_claim(where, node, known))
+            continue
+        if ranking.kind == "over_random" and not given["random_seeds"]:
+            raise ConfigError(f"{where} needs random maps; set study.random_seeds=3")
+        rankings.append(ranking)
+    return tuple(claims), tuple(rankings)
 
 
 def _target(given: Mapping[str, Any]) -> Target:

@@ -42,8 +42,7 @@ def percentiles(drawn: Numbers, clips: int) -> tuple[Numbers, Numbers]:
     if clips < 2:
         nothing = np.full(drawn.shape[1:], np.nan)
         return nothing, nothing
-    wide = math.sqrt(clips / (clips - 1)) * stats.t.ppf((1 + SURE) / 2, clips - 1)
-    tail = float(stats.norm.cdf(-wide))
+    tail = float(stats.norm.cdf(-_wider(clips) * stats.norm.ppf((1 + SURE) / 2)))
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
     return low, high
 
@@ -63,33 +62,31 @@ def mean_ranks(values: Numbers) -> list[Estimate]:
 def first_group(values: Numbers) -> NDArray[np.bool_]:
     """Which methods cannot be told apart from the best one by its mean: `(M, C)` -> `(M,)`.
 
-    A method falls out if the paired difference to the best differs from 0 at the 5% level, by
-    the bootstrap, corrected for the number of methods (Holm, 1979).
+    A method falls out if its paired difference to the best is, in standard errors, larger than the
+    largest of all differences between equal methods in 95% of bootstrap draws (bootstrap-t).
+    Correcting p-values for the comparisons with the best (Holm) is not enough: which one is the
+    best is chosen by the same clips, and of 12 equal methods some fell out in 20% of all studies.
     """
-    means = values.mean(1)
-    best, clips = int(means.argmax()), values.shape[1]
-    others = [m for m in range(len(values)) if m != best]
-    if clips < 2 or not others:
+    means, clips = values.mean(1), values.shape[1]
+    if clips < 2 or len(values) < 2:
         return np.ones(len(values), bool)
-    behind = values[best] - values[others]  # (M - 1, C)
-    drawn = draws(clips) @ behind.T
-    expand = math.sqrt(clips / (clips - 1)) * stats.t.ppf((1 + SURE) / 2, clips - 1)
-    expand /= stats.norm.ppf((1 + SURE) / 2)
-    centre = behind.mean(1)
-    drawn = centre + expand * (drawn - centre)
-    p = 2 * ((drawn <= 0).sum(0) + 1) / (DRAWS + 1)
-    group = np.ones(len(values), bool)
-    group[[others[n] for n in np.flatnonzero(holm(p))]] = False
-    return group
+    first, second = np.triu_indices(len(values), 1)
+    apart = values[first] - values[second]  # (pairs, C)
+    centre, shares = apart.mean(1), draws(clips)
+    drawn = shares @ apart.T
+    squares = np.maximum(shares @ (apart**2).T - drawn**2, 0)
+    error = np.sqrt(squares / (clips - 1))
+    t = np.divide(np.abs(drawn - centre), error, out=np.zeros_like(error), where=error > 0)
+    limit = float(np.quantile(t.max(1), SURE))
+    best = int(means.argmax())
+    behind = values[best] - values
+    return np.asarray(behind.mean(1) <= limit * behind.std(1, ddof=1) / math.sqrt(clips))
 
 
-def holm(p: Numbers, level: float = 1 - SURE) -> NDArray[np.bool_]:
-    """Which of several hypotheses are rejected together at a level (Holm, 1979)."""
-    order = np.argsort(p)
-    passed = p[order] <= level / (len(p) - np.arange(len(p)))
-    rejected = np.zeros(len(p), bool)
-    rejected[order[: int(np.argmin(passed)) if not passed.all() else len(p)]] = True
-    return rejected
+def _wider(clips: int) -> float:
+    """By how much percentiles of drawn means are expanded, see above."""
+    student = stats.t.ppf((1 + SURE) / 2, clips - 1) / stats.norm.ppf((1 + SURE) / 2)
+    return float(math.sqrt(clips / (clips - 1)) * student)
 
 
 def kendall(a: Numbers, b: Numbers) -> Numbers:
@@ -116,7 +113,7 @@ def agreement(a: Numbers, b: Numbers) -> Estimate:
         return Estimate(tau, math.nan, math.nan)
     below = ((drawn < tau).sum() + (drawn == tau).sum() / 2 + 0.5) / (len(drawn) + 1)
     shift = 2 * stats.norm.ppf(below)
-    wide = math.sqrt(clips / (clips - 1)) * stats.t.ppf((1 + SURE) / 2, clips - 1)
+    wide = _wider(clips) * stats.norm.ppf((1 + SURE) / 2)
     low, high = np.quantile(drawn, stats.norm.cdf([shift - wide, shift + wide]))
     return Estimate(tau, min(float(low), tau), max(float(high), tau))
 

@@ -44,8 +44,9 @@ class Table:
 
     def markdown(self) -> str:
         """GitHub's Markdown."""
-        lines = [f"## {self.title}", "", _piped(self.head)]
-        lines.append("|---" * len(self.head) + "|")
+        lines = [f"## {self.title}", ""]
+        if self.head:
+            lines += [_piped(self.head), "|---" * len(self.head) + "|"]
         for r, row in enumerate(self.rows):
             if r == self.rule:
                 lines.append(_piped("" for _ in self.head))
