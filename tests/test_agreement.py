@@ -70,8 +70,8 @@ def test_measures_that_rank_alike_and_oppositely() -> None:
     (group,) = found.groups
     assert agree(found, group, ("deletion", "insertion")) == (1, 1, 1)
     assert agree(found, group, ("insertion", "inside")) == (-1, -1, -1)
-    (values,) = ranked_by(found, group, ["deletion"])
-    assert values.shape == (5, 12)  # without the baseline
+    methods, (values,) = ranked_by(found, group, ["deletion"])
+    assert methods == NAMES and values.shape == (5, 12)  # without the baseline
     rankings, matrix = agreement_tables(found)
     assert rankings.rows[4][:4] == ("e", "1.0 [1.0, 1.0]", "1.0 [1.0, 1.0]", "5.0 [5.0, 5.0]")
     assert rankings.best == {(4, 1), (4, 2), (0, 3)}
@@ -124,12 +124,26 @@ def test_claims_about_rankings_are_judged_by_intervals(tmp_path: Path) -> None:
 def test_no_method_on_the_front_is_beaten_on_all_sides() -> None:
     found = results()
     (group,) = found.groups
-    assert all(front_of(found, group))  # what is more faithful is less inside, seconds are alike
+    # what is more faithful is less inside, seconds are alike
+    assert front_of(found, group) == set(NAMES)
     for row in found.rows:
         row["seconds"] = 9.0 if row["cell"] == "c" else 1.0
         if row["cell"] == "c":
             row["values"]["inside"] = -1.0
-    assert front_of(found, group) == [True, True, False, True, True]
+    assert front_of(found, group) == set(NAMES) - {"c"}
+
+
+def test_a_method_that_the_network_refuses_is_not_ranked_and_costs_no_clip() -> None:
+    found = results()
+    (group,) = found.groups
+    for row in found.rows:
+        if row["cell"] == "a" or (row["cell"] == "b" and row["index"] < 3):
+            row["error"] = "UserError: needs a recurrent network"
+    methods, (values,) = ranked_by(found, group, ["deletion"])
+    assert methods == ["b", "c", "d", "e"] and values.shape == (4, 9)
+    rankings, matrix = agreement_tables(found)
+    assert rankings.rows[0] == ("a", "-", "-", "-", "")
+    assert matrix.rows[0][2] == "(-)"  # four methods
 
 
 @pytest.mark.parametrize(

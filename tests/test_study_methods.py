@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from nets import clip_of, describe
+from omegaconf import OmegaConf
+from test_config import CONFIGS, composed
 from test_study import MEASURES, STUDY, Clips, Task, design_of, network
 
 import lightning_cam as lc
@@ -18,6 +20,7 @@ from lightning_cam.errors import ConfigError, UnknownNameError, UserError
 from lightning_cam.explaining.journal import Journal
 from lightning_cam.study.cell_runs import measure_cells
 from lightning_cam.study.clip_cells import map_path
+from lightning_cam.study.cost import duration, expected_cost
 from lightning_cam.study.csv_tables import cell_rows
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import StudyRow, named, read_journal, together
@@ -26,7 +29,7 @@ from lightning_cam.study.networks import _check_columns
 from lightning_cam.study.results import Results
 from lightning_cam.study.study_files import write_study
 from lightning_cam.study.tables import gain_tables, main_tables
-from lightning_cam.study.work_items import missing_work, work_items
+from lightning_cam.study.work_items import missing_work, shared_out, work_items
 
 GINI: dict[str, Any] = {"gini": {"_target_": "lightning_cam.metrics.GiniIndex"}}
 
@@ -377,3 +380,75 @@ def test_a_measure_that_cannot_tell_the_truth_from_noise_says_so() -> None:
     (gains,) = gain_tables(results)
     for note in gains.notes[1:]:
         assert "cannot tell maps apart on these clips" in note and "two standard errors" in note
+
+
+# --- what it costs -------------------------------------------------------------------------------
+
+
+def test_the_cost_is_said_before_and_the_time_after_the_first_clip(tmp_path: Path) -> None:
+    of = design(
+        {**GINI},
+        clips=2,
+        methods={**METHODS, "rise": {"_target_": "lightning_cam.RISE", "masks": 8}},
+    )
+    net = network(of, task=Task(), dataset=Clips(1))
+    net = replace(net, dataset=_Good(2))
+    units = work_items([net], of)
+    words = expected_cost(of, units, {})
+    assert words == "methods run 20 forwards and 2 backwards at most, besides Counted"
+    said: list[str] = []
+    journal = Journal(tmp_path)
+    measure_cells(of, units, {}, journal, "cpu", say=said.append)
+    journal.close()
+    assert len(said) == 1 and "the first clip took" in said[0] and "the rest takes about" in said[0]
+    done = read_journal(tmp_path)
+    assert expected_cost(of, units, done) == ""
+    forwards = [row["forwards"] for row in done.values() if row["cell"] != "counted"]
+    assert sum(forwards) == 20
+    assert [duration(s) for s in (40, 720, 12600)] == ["40 s", "12 min", "3.5 h"]
+
+
+class _Good(Clips):
+    """All clips can be read."""
+
+    def __getitem__(self, n: int) -> dict[str, Any]:
+        return super().__getitem__(3 + n)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 4, 5, 7, 40])
+def test_more_processes_than_clips_share_the_cells_of_a_clip(processes: int) -> None:
+    of = design_of(clips=2, sweep_clips=1)
+    units = work_items([network(of)], of)
+    shares = shared_out(units, processes)
+    found = sorted((unit.clip, cell) for unit in shares for cell in unit.cells)
+    assert found == sorted((unit.clip, cell) for unit in units for cell in unit.cells)
+    busy = sum(bool(shares[rank::processes]) for rank in range(processes))
+    assert busy >= min(processes, 2 * (processes // 2), 5)
+
+
+# --- the studies that come along -----------------------------------------------------------------
+
+ELSEWHERE = {"TruthMap"}  # measured beside the methods of every study with `random_seeds`
+
+
+def test_every_method_is_in_a_study() -> None:
+    """What `explain=` knows, some study compares: a new method has to be entered."""
+    studied = {
+        node["_target_"].rsplit(".")[-1]
+        for name in ("methods", "methods_sfm")
+        for node in composed("explain", "ckpt=x", f"study={name}")["study"]["methods"].values()
+    }
+    nodes = (OmegaConf.load(path) for path in (CONFIGS / "explain").glob("*.yaml"))
+    known = {str(node["_target_"]) for node in nodes if "_target_" in node}
+    assert {name.split(".")[1] for name in known} - studied == ELSEWHERE
+
+
+@pytest.mark.parametrize(
+    ("name", "methods", "measures"),
+    [("methods", 19, 8), ("methods_tiny", 19, 8), ("methods_sfm", 10, 3)],
+)
+def test_the_studies_of_methods(name: str, methods: int, measures: int) -> None:
+    config = composed("explain", "ckpt=x", f"study={name}")
+    of = Design.of(config["study"], config["measure"])
+    assert len(of.cells) - len(of.baselines) == methods and len(of.measures) == measures
+    assert len(of.baselines) == 4 and of.random_seeds == 3 and of.ranking_claims

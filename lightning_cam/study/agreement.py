@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,23 +32,38 @@ from lightning_cam.study.tables import Table, title_of
 FEWEST = 5  # methods, that the agreement of two rankings means anything
 
 
-def ranked_methods(results: Results) -> list[str]:
-    """Keys of the cells that are ranked."""
-    return [key for key in results.design.methods if key not in results.design.baselines]
+class Ranked(NamedTuple):
+    """Methods of one network and input that have values on the same clips.
 
-
-def ranked_by(results: Results, group: Group, measures: Sequence[str]) -> list[Numbers]:
-    """Values of all methods on the clips where each has a value of each of these measures.
-
-    Returns:
-        For each measure `(M, C)`, turned so that more is better.
+    Attributes:
+        methods: keys of M cells.
+        values: for each measure `(M, C)`, turned so that more is better.
     """
-    found = [
-        [_turned(results, group, key, name) for key in ranked_methods(results)] for name in measures
+
+    methods: list[str]
+    values: list[Numbers]
+
+
+def ranked_by(results: Results, group: Group, measures: Sequence[str]) -> Ranked:
+    """What these measures say of the methods, on the clips where each method has all of them.
+
+    Methods that a network refuses have no values, and others few: those that have them on less
+    than half of the clips are not ranked.
+    """
+    found = {
+        key: [_turned(results, group, key, name) for name in measures]
+        for key in results.design.methods
+        if key not in results.design.baselines
+    }
+    clips = {key: set.intersection(*map(set, values)) for key, values in found.items()}
+    most = max(map(len, clips.values()), default=0)
+    methods = [key for key in found if clips[key] and 2 * len(clips[key]) >= most]
+    common = sorted(set.intersection(*(clips[key] for key in methods))) if methods else []
+    values = [
+        np.array([[found[key][n][c] for c in common] for key in methods], float)
+        for n in range(len(measures))
     ]
-    all_of = [set(values) for methods in found for values in methods]
-    clips = sorted(set.intersection(*all_of)) if all_of else []
-    return [np.array([[v[c] for c in clips] for v in methods], float) for methods in found]
+    return Ranked(methods, [v.reshape(len(methods), len(common)) for v in values])
 
 
 def _turned(results: Results, group: Group, key: str, name: str) -> dict[str, float]:
@@ -61,24 +76,20 @@ def _turned(results: Results, group: Group, key: str, name: str) -> dict[str, fl
 
 def agree(results: Results, group: Group, pair: tuple[str, str]) -> Estimate:
     """Kendall's tau-b between two measures' rankings; NaN of fewer than five methods."""
-    if len(ranked_methods(results)) < FEWEST:
-        return NOTHING
-    a, b = ranked_by(results, group, pair)
-    return agreement(a, b) if a.shape[1] else NOTHING
+    methods, (a, b) = ranked_by(results, group, pair)
+    return NOTHING if len(methods) < FEWEST or not a.size else agreement(a, b)
 
 
 def agreement_rows(results: Results) -> Iterator[dict[str, Any]]:
     """Rows of agreement.csv: each two measures of a network and input; none of too few methods."""
-    methods = ranked_methods(results)
-    if len(methods) < FEWEST:
-        return
     for group in results.groups:
         for pair in combinations(results.design.directed, 2):
-            a, b = ranked_by(results, group, pair)
-            if not a.shape[1]:
+            methods, (a, b) = ranked_by(results, group, pair)
+            tau = agree(results, group, pair)
+            if math.isnan(tau.value):
                 continue
-            tau, within = agree(results, group, pair), mean_interval(spearman(a, b))
-            over = mean_interval(spearman(a.T, b.T)) if a.shape[1] > 2 else mean_interval([])
+            within = mean_interval(spearman(a, b))
+            over = mean_interval(spearman(a.T, b.T) if a.shape[1] > 2 else [])
             yield {
                 **_place(group), "measure": pair[0], "other": pair[1],
                 "tau": tau.value, "tau_low": tau.low, "tau_high": tau.high,
@@ -89,11 +100,10 @@ def agreement_rows(results: Results) -> Iterator[dict[str, Any]]:
 
 def ranking_rows(results: Results) -> Iterator[dict[str, Any]]:
     """Rows of rankings.csv: each method by each measure, for a network and input."""
-    methods = ranked_methods(results)
     for group in results.groups:
-        front = dict(zip(methods, front_of(results, group), strict=True))
+        front = front_of(results, group)
         for name in results.design.directed:
-            (values,) = ranked_by(results, group, [name])
+            methods, (values,) = ranked_by(results, group, [name])
             if not values.size:
                 continue
             best = first_group(values)
@@ -102,7 +112,7 @@ def ranking_rows(results: Results) -> Iterator[dict[str, Any]]:
                 yield {
                     **_place(group), "method": key, "measure": name,
                     "rank": rank.value, "rank_low": rank.low, "rank_high": rank.high,
-                    "first_group": int(best[n]), "front": int(front[key]),
+                    "first_group": int(best[n]), "front": int(key in front),
                     "gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high,
                     "consistency": consistency(values), "alpha": krippendorff(values),
                     "clips": values.shape[1],
@@ -113,66 +123,77 @@ def _place(group: Group) -> dict[str, Any]:
     return {"network": group.network, "trained": group.trained, "input": group.input}
 
 
-def front_of(results: Results, group: Group) -> list[bool]:
-    """Which methods no other beats in faithfulness, localisation and seconds together.
+def front_of(results: Results, group: Group) -> set[str]:
+    """Methods that no other beats in faithfulness, localisation and seconds together.
 
     Faithfulness is the mean rank by measures that run the network, localisation that by measures
     that look at ground truth; what was not measured does not count.
     """
-    design, methods = results.design, ranked_methods(results)
-    sides: list[Any] = []
+    design, sides = results.design, []
     for need in ("model", "truth"):
-        names = [name for name in design.directed if need in design.measures[name].needs]
-        tables = [ranked_by(results, group, [name])[0] for name in names]
-        places = [[-r.value for r in mean_ranks(values)] for values in tables if values.size]
+        places: dict[str, list[float]] = {}
+        for name in design.directed:
+            if need in design.measures[name].needs:
+                methods, (values,) = ranked_by(results, group, [name])
+                for key, rank in zip(methods, mean_ranks(values), strict=True):
+                    places.setdefault(key, []).append(-rank.value)
         if places:
-            sides.append(np.mean(places, 0))
-    seconds = [mean_interval(r["seconds"] for r in results.worked(group, key)) for key in methods]
-    if not sides or any(math.isnan(s.mean) for s in seconds):
-        return [False] * len(methods)
-    # whatever differs by less is the machine
-    sides.append([-float(f"{s.mean:.2g}") for s in seconds])
-    return [bool(on) for on in pareto(np.array(sides).T)]
+            sides.append({key: sum(found) / len(found) for key, found in places.items()})
+    if not sides:
+        return set()
+    known = [key for key in sides[0] if all(key in side for side in sides)]
+    seconds = [mean_interval(r["seconds"] for r in results.worked(group, key)) for key in known]
+    # seconds that differ by less are the machine's
+    points = [
+        [*(side[key] for side in sides), -float(f"{s.mean:.2g}")]
+        for key, s in zip(known, seconds, strict=True)
+    ]
+    on = pareto(np.array(points).reshape(len(known), len(sides) + 1))
+    return {key for key, best in zip(known, on, strict=True) if best}
 
 
 def agreement_tables(results: Results) -> list[Table]:
     """Rankings of methods and, for each network and input, whether measures rank them alike."""
-    methods, names = ranked_methods(results), results.design.directed
-    if len(methods) < FEWEST:
+    design = results.design
+    count = len(set(design.methods) - design.baselines)
+    if count < FEWEST:
         why = (
-            f"{len(methods)} methods beside baselines are ranked; whether measures agree can be "
-            f"said of {FEWEST} and more."
+            f"{count} methods beside baselines are ranked; whether measures agree can be said of "
+            f"{FEWEST} and more."
         )
-        return [Table("Do measures agree?", (), (), notes=(why,))] if len(names) > 1 else []
+        return [Table("Do measures agree?", (), (), notes=(why,))] * (len(design.directed) > 1)
     tables = []
     for group in results.groups:
         tables.append(_rankings(results, group))
-        if len(names) > 1:
+        if len(design.directed) > 1:
             tables.append(_matrix(results, group))
     return tables
 
 
 def _rankings(results: Results, group: Group) -> Table:
     """Mean ranks; those who cannot be told from the best in bold."""
-    design, methods = results.design, ranked_methods(results)
-    columns, heads, best = [], ["Method"], set()
+    design = results.design
+    keys = [key for key in design.methods if key not in design.baselines]
+    heads, columns, best = ["Method"], [], set()
     for c, name in enumerate(design.directed, 1):
-        (values,) = ranked_by(results, group, [name])
+        methods, (values,) = ranked_by(results, group, [name])
         heads.append(f"{design.titles[name]}{_reliability(values)}")
-        if not values.size:
-            columns.append(["-"] * len(methods))
-            continue
-        columns.append([_text(rank, 1) for rank in mean_ranks(values)])
-        best |= {(r, c) for r, first in enumerate(first_group(values)) if first}
-    front = ["yes" if on else "" for on in front_of(results, group)]
+        texts = dict.fromkeys(keys, "-")
+        if values.size:
+            texts |= zip(methods, (_text(rank, 1) for rank in mean_ranks(values)), strict=True)
+            first = np.flatnonzero(first_group(values))
+            best |= {(keys.index(methods[n]), c) for n in first}
+        columns.append(texts)
+    front = front_of(results, group)
     rows = [
-        (design.cells[key].title, *(column[r] for column in (*columns, front)))
-        for r, key in enumerate(methods)
+        (design.cells[key].title, *(texts[key] for texts in columns), "yes" * (key in front))
+        for key in keys
     ]
     notes = (
         "Mean rank over clips, 1 is the best, and its 95% interval. Bold: not told apart from the "
         "best by paired bootstrap over clips (5% for all together). Front: no other method is as "
-        "good in faithfulness, localisation and seconds, and better in one.",
+        "good in faithfulness, localisation and seconds, and better in one. -: the method has "
+        "values on less than half of the clips.",
         "Below each measure: how alike clips rank methods by it, as mean Spearman correlation and "
         "Krippendorff's alpha. Near 0 the ranking depends on the clip.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from lightning_cam.explaining.explain_command import on_device
 from lightning_cam.explaining.journal import Journal
 from lightning_cam.progress import progress
 from lightning_cam.study.clip_cells import clip_rows
+from lightning_cam.study.cost import duration
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import CellKey, StudyRow
 from lightning_cam.study.work_items import Missing, WorkItem, missing_work
@@ -63,7 +65,8 @@ def measure_cells(
         done: rows that there are.
         journal: takes the new ones; the maps are kept beside it.
         device: where to work.
-        say: is told, once, of each clip that cannot be read.
+        say: is told, once, of each clip that cannot be read, and after the first one how long the
+            others will take.
 
     Raises:
         ConfigError: the device cannot be used.
@@ -73,6 +76,7 @@ def measure_cells(
     networks = list(dict.fromkeys(unit.network.key for unit, _ in work))
     work.sort(key=lambda pair: networks.index(pair[0].network.key))
     named: set[str] = set()
+    begun, cells, left = time.monotonic(), 0, [unit for unit, missing in work if missing]
     with progress("study", sum(_methods(missing, design) for _, missing in work)) as advance:
         current: Any = None
         for unit, missing in work:
@@ -91,6 +95,16 @@ def measure_cells(
                 if row["clip_id"] not in named:
                     named.add(row["clip_id"])
                     say(f"skipped {row['clip_id']}: {row['error']}")
+                    break
+            else:
+                cells += len(missing)
+                if cells == len(missing) and unit is not left[-1]:
+                    each = (time.monotonic() - begun) / cells
+                    rest = sum(len(missing) for _, missing in work) - cells
+                    say(
+                        f"the first clip took {duration(each * cells)}, the rest takes about "
+                        f"{duration(each * rest)}"
+                    )
 
 
 def _methods(missing: Missing, design: Design) -> int:

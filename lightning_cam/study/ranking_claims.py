@@ -9,7 +9,7 @@ from math import isnan
 import numpy as np
 
 from lightning_cam.metrics import mean_interval
-from lightning_cam.study.agreement import agree, ranked_by, ranked_methods
+from lightning_cam.study.agreement import agree, ranked_by
 from lightning_cam.study.claims import FAILS, HOLDS, MISSING, OPEN
 from lightning_cam.study.design_parts import RankingClaim
 from lightning_cam.study.rankings import Estimate, first_group
@@ -76,10 +76,9 @@ def _findings(results: Results, group: Group, claim: RankingClaim) -> Iterator[F
 
 
 def _best(results: Results, group: Group, key: str, name: str) -> tuple[str, str]:
-    (values,) = ranked_by(results, group, [name])
-    if values.shape[-1] < 2 or not values.size:
+    methods, (values,) = ranked_by(results, group, [name])
+    if key not in methods or values.shape[1] < 2:
         return "-", MISSING
-    methods = ranked_methods(results)
     first = [methods[n] for n in np.flatnonzero(first_group(values))]
     titles = ", ".join(results.design.cells[each].title for each in first)
     if key not in first:

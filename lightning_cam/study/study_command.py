@@ -17,13 +17,14 @@ from lightning_cam.errors import ConfigError, DataError, say
 from lightning_cam.explaining.explain_settings import check_study, given_data
 from lightning_cam.explaining.journal import Journal
 from lightning_cam.study.cell_runs import StudyProblems, measure_cells
+from lightning_cam.study.cost import expected_cost
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import read_journal, same_study
 from lightning_cam.study.networks import Network, open_networks
 from lightning_cam.study.results import Results
 from lightning_cam.study.study_files import write_study
 from lightning_cam.study.tables import main_tables
-from lightning_cam.study.work_items import WorkItem, missing_work, work_items
+from lightning_cam.study.work_items import WorkItem, missing_work, shared_out, work_items
 from lightning_cam.training.runs import processes, run_folder, writable
 
 
@@ -54,7 +55,7 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
     rank, count = processes()
     units = work_items(networks, design)
     # Every n-th of all units, not of those left: processes that start at different times agree.
-    mine = units[rank::count]
+    mine = shared_out(units, count)[rank::count]
     device = _device(config["device"])
     journal = Journal(folder, rank)
     done = read_journal(folder)
@@ -140,6 +141,8 @@ def _print_remaining(
     share = f"process {rank + 1} of {count}: " if count > 1 else ""
     before = f", {cells - left} of them are there" if left < cells else ""
     say(f"{share}{len(units)} clips, {cells} cells{before}")
+    if cost := expected_cost(design, units, done):
+        say(cost)
 
 
 def _print_problems(tally: StudyProblems) -> None:

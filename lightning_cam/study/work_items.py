@@ -36,6 +36,20 @@ def work_items(networks: Sequence[Network], design: Design) -> list[WorkItem]:
     return sorted(units, key=lambda unit: -len(unit.cells))
 
 
+def shared_out(units: Sequence[WorkItem], processes: int) -> list[WorkItem]:
+    """The units, each as several with some of its cells where there are more processes than units.
+
+    Every n-th of these is a process's: `shared_out(units, n)[rank::n]`.
+    """
+    parts = processes // max(len(units), 1)
+    return [
+        unit._replace(cells=cells)
+        for n in range(max(parts, 1))
+        for unit in units
+        if (cells := unit.cells[n :: max(parts, 1)])
+    ]
+
+
 def missing_work(
     unit: WorkItem, done: Mapping[CellKey, StudyRow], design: Design, *, retry: bool = False
 ) -> Missing:
