@@ -37,12 +37,13 @@ from lightning_cam.explaining.score_tables import score_rows
 from lightning_cam.files import write_csv
 from lightning_cam.metrics import Explained, Measure, format_number, gini_index, measure, titles
 from lightning_cam.metrics.explained import Direction, Need
-from lightning_cam.study.cell_runs import measure_cells, work_items
+from lightning_cam.study.cell_runs import measure_cells
 from lightning_cam.study.design import Design
-from lightning_cam.study.journal import read_journal
+from lightning_cam.study.journal import named, read_journal
 from lightning_cam.study.networks import Network
 from lightning_cam.study.results import Results
 from lightning_cam.study.study_files import write_study
+from lightning_cam.study.work_items import work_items
 
 STEPS, SIZE = 6, 16
 FILES = sorted(path.stem for path in (CONFIGS / "measure").glob("*.yaml"))
@@ -260,14 +261,18 @@ def test_a_second_writer_of_a_column_is_named() -> None:
 def test_a_study_tells_of_a_number_whose_column_is_taken(tmp_path: Path) -> None:
     config = configured("study=multispectral", "measure=gini")
     config["study"] = {**STUDY, "clips": 2, "sweeps": None, "claims": None}
-    config["measure"]["map"] = {"_target_": f"{__name__}.Finds", "name": "error"}
+    config["measure"]["clip"] = {"_target_": f"{__name__}.Finds", "name": "id"}
     design = Design.of(config["study"], config["measure"])
     net = network(design, task=Task(), dataset=Clips(design.clips))
     journal = Journal(tmp_path)
     measure_cells(design, work_items([net], design), {}, journal, "cpu", say=lambda _: None)
     journal.close()
     rows = [row for row in read_journal(tmp_path).values() if row["cell"]]
-    assert rows and all("'map_error', but cells.csv has" in row["error"] for row in rows)
+    assert rows
+    for row in rows:
+        found = named(row, design.digests)
+        assert "'clip_id', but cells.csv has" in found["unmeasured"]["clip"]
+        assert found["values"]["gini"] is not None
 
 
 @every

@@ -18,7 +18,7 @@ _NOT_IN_STUDIES: Mapping[str, tuple[Any, str]] = {
     "layer": (None, " and set study.methods.NAME.layer"),
     "video": (None, ""),
     "select": (None, ""),
-    "target": (None, ": predicted classes are explained"),
+    "target": (None, " and set study.target"),
     "contrast": (None, ""),
     "layers": (None, ""),
     "fps": (8, ""),

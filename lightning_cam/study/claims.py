@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import product
 from math import isnan
 
-from lightning_cam.metrics import Statistics, format_number, mean_interval
+from lightning_cam.metrics import Statistics, mean_interval
 from lightning_cam.study.design_parts import Claim
 from lightning_cam.study.results import Group, Results, spectrum_name
-from lightning_cam.study.tables import Table, markdown_text
+from lightning_cam.study.tables import Table, interval_text, markdown_text
 
 HOLDS, FAILS, OPEN, MISSING = "holds", "does not hold", "undecided", "missing"
 CLAIM_RULE = """\
@@ -205,7 +205,7 @@ def summary_table(conclusions: Sequence[Conclusion], titles: Mapping[str, str]) 
     rows = []
     for conclusion in conclusions:
         found = conclusion.by_measure
-        texts = [_interval(found[name][1]) if name in found else "-" for name in deciding]
+        texts = [interval_text(found[name][1]) if name in found else "-" for name in deciding]
         rows.append((conclusion.claim.says, *texts, conclusion.verdict))
     head = ("Claim", *(f"{titles[name]}, better by" for name in deciding), "Verdict")
     return Table("Verdicts", head, tuple(rows))
@@ -213,12 +213,4 @@ def summary_table(conclusions: Sequence[Conclusion], titles: Mapping[str, str]) 
 
 def _shown(claim: Claim, difference: Difference, measure: str) -> tuple[str, str]:
     s = mean_interval(difference.values[measure].values())
-    return _interval(s), judge(s, claim.within)
-
-
-def _interval(s: Statistics) -> str:
-    if isnan(s.mean):
-        return "-"
-    size = s.mean if isnan(s.low) else max(abs(s.low), abs(s.high))
-    mean, low, high = (format_number(x, 4, size, "+") for x in (s.mean, s.low, s.high))
-    return mean if isnan(s.low) else f"{mean} [{low}, {high}]"
+    return interval_text(s), judge(s, claim.within)

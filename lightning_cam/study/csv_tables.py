@@ -12,20 +12,30 @@ from lightning_cam.study.results import Results, of_measure
 
 
 def cell_columns(results: Results) -> list[str]:
-    """Columns of cells.csv: those of all studies, around those of the measures."""
-    measured = dict.fromkeys(results.design.measures)
+    """Columns of cells.csv: those of all studies, around those of measures and methods' numbers."""
+    found = dict.fromkeys(results.design.measures)
     for row in results.rows:
-        measured |= dict.fromkeys(row.get("numbers", ()))
-    return [*CELL_COLUMNS[:9], *measured, *CELL_COLUMNS[9:]]
+        found |= dict.fromkeys(row.get("beside", ()))
+    for row in results.rows:
+        found |= dict.fromkeys(map(_number_column, row.get("numbers", ())))
+    at = CELL_COLUMNS.index("flat")
+    return [*CELL_COLUMNS[:at], *found, *CELL_COLUMNS[at:]]
+
+
+def _number_column(name: str) -> str:
+    """The column of what a method found out of a clip."""
+    return f"numbers.{name}"
 
 
 def cell_rows(results: Results) -> Iterator[StudyRow]:
     """Rows of cells.csv: one a network, input, clip and cell; measures that failed are warnings."""
     columns = cell_columns(results)
     for row in (*results.rows, *results.skipped):
-        flat = {**row, **row.get("numbers", {}), **row.get("values", {})}
+        flat = {**row, **row.get("beside", {}), **row.get("values", {})}
+        flat |= {_number_column(name): n for name, n in row.get("numbers", {}).items()}
         lost = [f"{name}: {why}" for name, why in row.get("unmeasured", {}).items()]
-        flat["warning"] = "; ".join(filter(None, [row.get("warning", ""), *lost]))
+        said = [row.get("warning", ""), row.get("measure_warning", ""), *lost]
+        flat["warning"] = "; ".join(filter(None, said))
         yield {key: "" if flat.get(key) is None else flat[key] for key in columns}
 
 

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
+from lightning_cam.attribution.method import as_attribution
 from lightning_cam.errors import ConfigError, UnknownNameError
 from lightning_cam.explaining.measuring import build_measures
 from lightning_cam.metrics import Measure, titles
 from lightning_cam.study.design_parts import (
     Cell,
     Claim,
+    RankingClaim,
     Sweep,
     kept,
     mapping_setting,
     method_cells,
     read_claim,
+    read_ranking_claim,
     read_sweep,
     whole_number,
 )
+from lightning_cam.study.kept_maps import MAP_SIZE
 
-_KEYS = ("name", "clips", "sweep_clips", "retry", "methods", "sweeps", "claims")
-CELL_COLUMNS = (  # columns of cells.csv, those of the measures come after the first nine
-    "network", "trained", "input", "clip_id", "index", "cell", "label", "prediction", "p_target",
-    "flat", "seconds", "metric_seconds", "device", "masks", "map_error", "notes", "warning",
+_KEYS = (
+    "name", "clips", "sweep_clips", "target", "columns", "map_size", "random_seeds", "retry",
+    "methods", "sweeps", "claims",
+)  # fmt: skip
+CELL_COLUMNS = (  # columns of cells.csv, those of measures and methods' numbers come before "flat"
+    "network", "trained", "input", "clip_id", "index", "cell", "label", "prediction", "target",
+    "p_target", "flat", "seconds", "metric_seconds", "forwards", "device", "notes", "warning",
     "error",
 )  # fmt: skip
+Target = Literal["predicted", "true"]
 
 
 @dataclass(frozen=True)
@@ -37,11 +47,18 @@ class Design:
         name: of the output folder.
         clips: how many of each input.
         sweep_clips: how many of these the sweeps see.
+        target: the class that is explained.
+        columns: explained in place of classes, each as an input of its own.
+        map_size: frames, height and width at which maps are kept, at most.
+        random_seeds: random maps of each method's grain; 0: neither these nor the ground truth are
+            measured.
         measures: columns of the tables, name -> measure.
+        digests: of the measures' settings: what is known by one is not measured again.
         cells: key -> cell, the methods' own first.
         methods: keys of the cells of the main table.
         sweeps: the other tables.
-        claims: the conclusions to be drawn.
+        claims: the conclusions to be drawn, about differences of cells.
+        ranking_claims: those about rankings and single values.
         retry: measure again what failed before.
         settings: what makes a study the same one, plain.
     """
@@ -49,11 +66,17 @@ class Design:
     name: str
     clips: int
     sweep_clips: int
+    target: Target
+    columns: tuple[str, ...]
+    map_size: tuple[int, ...]
+    random_seeds: int
     measures: Mapping[str, Measure]
+    digests: Mapping[str, str]
     cells: Mapping[str, Cell]
     methods: tuple[str, ...]
     sweeps: tuple[Sweep, ...]
     claims: tuple[Claim, ...]
+    ranking_claims: tuple[RankingClaim, ...]
     retry: bool
     settings: Mapping[str, Any]
 
@@ -78,30 +101,32 @@ class Design:
         measures = build_measures(measure, CELL_COLUMNS)
         if not measures:
             raise ConfigError("measure is empty: name at least one, measure=[deletion,insertion]")
-        claims = [
-            read_claim(
-                f"study.claims.{name}",
-                mapping_setting(node, f"study.claims.{name}"),
-                (nodes, sweeps, measures),
-            )
-            for name, node in kept(given["claims"], "study.claims").items()
-        ]
+        claims, rankings = _claims(given, (nodes, sweeps, measures))
         clips = whole_number(given["clips"], "study.clips")
         few = given["sweep_clips"]
         swept = clips if few is None else min(clips, whole_number(few, "study.sweep_clips"))
         facts = {key: given[key] for key in ("clips", "sweep_clips", "methods", "sweeps")}
+        # by their meaning, so that what is said and what is the default are one
+        target, columns, map_size = _target(given), _columns(given), _map_size(given)
+        facts |= {"target": target, "columns": list(columns), "map_size": list(map_size)}
         return cls(
             name=given["name"],
             clips=clips,
             sweep_clips=swept,
+            target=target,
+            columns=columns,
+            map_size=map_size,
+            random_seeds=_seeds(given),
             measures=measures,
+            digests={name: _digest(node) for name, node in kept(measure, "measure").items()},
             cells=cells,
             methods=tuple(nodes),
             sweeps=tuple(sweeps.values()),
-            claims=tuple(claims),
+            claims=claims,
+            ranking_claims=rankings,
             retry=bool(given["retry"]),
-            # claims are drawn from the rows, which stay the same
-            settings={"study": facts, "measure": kept(measure, "measure")},
+            # claims are drawn from the rows, measures are taken of the kept maps
+            settings={"study": facts},
         )
 
     @property
@@ -114,6 +139,23 @@ class Design:
         """Measure -> 1 if more of it is better, -1 if less, 0 if neither."""
         sign = {"higher": 1, "lower": -1, None: 0}
         return {name: sign[each.better] for name, each in self.measures.items()}
+
+    @property
+    def sweep_only(self) -> frozenset[str]:
+        """Keys of the cells that are in sweeps and not in the main table."""
+        return frozenset(self.sweep_cells).difference(self.methods)
+
+    @property
+    def directed(self) -> tuple[str, ...]:
+        """The measures of which high or low values are good."""
+        return tuple(name for name, sign in self.signs.items() if sign)
+
+    @property
+    def baselines(self) -> frozenset[str]:
+        """Keys of the cells whose maps know nothing of the network."""
+        return frozenset(
+            key for key, cell in self.cells.items() if as_attribution(cell.method).baseline
+        )
 
     @property
     def sweep_cells(self) -> tuple[str, ...]:
@@ -137,3 +179,57 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     if type(retry) not in (bool, type(None)):
         raise ConfigError(f"study.retry={retry} must be true or false")
     return given
+
+
+def _claims(
+    given: Mapping[str, Any],
+    known: tuple[Mapping[str, Any], Mapping[str, Sweep], Mapping[str, Measure]],
+) -> tuple[tuple[Claim, ...], tuple[RankingClaim, ...]]:
+    """The claims of both kinds; `known` are methods, sweeps and measures."""
+    claims, rankings = [], []
+    nodes, _, measures = known
+    for name, part in kept(given["claims"], "study.claims").items():
+        where = f"study.claims.{name}"
+        node = mapping_setting(part, where)
+        ranking = read_ranking_claim(where, node, nodes, measures)
+        if ranking is None:
+            claims.append(read_claim(where, node, known))
+            continue
+        if ranking.kind == "over_random" and not given["random_seeds"]:
+            raise ConfigError(f"{where} needs random maps; set study.random_seeds=3")
+        rankings.append(ranking)
+    return tuple(claims), tuple(rankings)
+
+
+def _target(given: Mapping[str, Any]) -> Target:
+    target = "true" if given["target"] is True else given["target"] or "predicted"  # YAML's true
+    if target not in get_args(Target):
+        raise UnknownNameError("study.target", target, get_args(Target))
+    return cast(Target, target)
+
+
+def _columns(given: Mapping[str, Any]) -> tuple[str, ...]:
+    columns = given["columns"] or []
+    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        raise ConfigError(f"study.columns={columns} must be a list of the network's columns")
+    if len(set(columns)) < len(columns):
+        raise ConfigError(f"study.columns={columns} names a column twice")
+    return tuple(columns)
+
+
+def _map_size(given: Mapping[str, Any]) -> tuple[int, ...]:
+    size = given["map_size"] or list(MAP_SIZE)
+    if not isinstance(size, list) or len(size) != 3:
+        raise ConfigError(f"study.map_size={size} must be frames, height and width, as [16,56,56]")
+    return tuple(whole_number(n, "study.map_size") for n in size)
+
+
+def _seeds(given: Mapping[str, Any]) -> int:
+    seeds = given["random_seeds"] or 0
+    return whole_number(seeds, "study.random_seeds") if seeds else 0
+
+
+def _digest(node: Any) -> str:
+    """Which measure with which settings; how many rows go at once changes no number."""
+    told = {key: value for key, value in node.items() if key != "batch"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]

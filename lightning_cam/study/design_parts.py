@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 from lightning_cam.attribution import Attribution
 from lightning_cam.attribution.method import as_attribution
@@ -67,6 +67,73 @@ class Claim:
     trained: str | None = None
     cells: tuple[str, ...] = ()
     measures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RankingClaim:
+    """A sentence about rankings or single values that the rows decide, see `ranking_claims`.
+
+    Attributes:
+        says: the sentence.
+        kind: "agree": two measures rank methods alike; "best": a method is ahead of all others;
+            "over_random": methods gain over random maps of their own grain; "value": a measure of
+            methods lies on one side of a bound.
+        measures: which decide it; two that are compared.
+        cells: keys of the methods.
+        above: what intervals must lie above.
+        below: what they must lie below, in place of that.
+    """
+
+    says: str
+    kind: Literal["agree", "best", "over_random", "value"]
+    measures: tuple[str, ...]
+    cells: tuple[str, ...] = ()
+    above: float = 0.0
+    below: float | None = None
+
+
+def read_ranking_claim(
+    where: str, node: Mapping[str, Any], nodes: Mapping[str, Any], measures: Mapping[str, Measure]
+) -> RankingClaim | None:
+    """A claim about rankings; None if it is about differences of two cells."""
+    kinds: dict[str, tuple[str, ...]] = {
+        "agree": ("below",), "best": ("measures",), "over_random": ("measures",),
+        "value": ("measures", "above", "below"),
+    }  # fmt: skip
+    kind = next((kind for kind in kinds if kind in node), None)
+    if kind is None:
+        return None
+    known = ("says", kind, *kinds[kind])
+    for key in node:
+        if key not in known:
+            raise UnknownNameError("setting", f"{where}.{key}", known)
+    says, asked = node.get("says"), node[kind]
+    if not isinstance(says, str):
+        raise ConfigError(f"{where}.says is missing: the claim in words")
+    above, below = (_bound(where, key, node.get(key)) for key in ("above", "below"))
+    if kind == "agree":
+        if not isinstance(asked, list) or len(asked) != 2:
+            raise ConfigError(f"{where}.agree={asked} must be two measures, [deletion,insertion]")
+        return RankingClaim(says, "agree", _deciding(where, asked, measures), (), 0.0, below)
+    if kind == "value" and (above is None) == (below is None):
+        raise ConfigError(f"{where} must say above or below which number the value lies, below=0.1")
+    cells = tuple(nodes) if asked is True else tuple(asked if isinstance(asked, list) else [asked])
+    for name in cells:
+        _cell(show_value(name), nodes, where)
+    deciding = _deciding(where, node.get("measures"), measures)
+    if kind == "best":
+        if len(cells) != 1:
+            raise ConfigError(f"{where}.best={asked} must be one method")
+        return RankingClaim(says, "best", deciding, cells)
+    if kind == "over_random":
+        return RankingClaim(says, "over_random", deciding, cells)
+    return RankingClaim(says, "value", deciding, cells, above or 0.0, below)
+
+
+def _bound(where: str, key: str, value: Any) -> float | None:
+    if value is not None and type(value) not in (int, float):
+        raise ConfigError(f"{where}.{key}={value} must be a number")
+    return None if value is None else float(value)
 
 
 def method_cells(nodes: Mapping[str, Any]) -> dict[str, Cell]:

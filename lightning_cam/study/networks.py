@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lightning_cam.attribution import Explainable
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.errors import ConfigError, DataError
@@ -39,7 +40,9 @@ class Network:
         run: name of its run.
         task: the LightningModule.
         dataset: clips of the split.
-        inputs: input spectrum ("" where there are none) -> indices of its clips in the data set.
+        inputs: input spectrum, or column that is explained ("" where there are none) -> indices of
+            its clips in the data set.
+        columns: input -> column that is explained, where the study names columns.
         swept: input -> those of them that the sweeps see.
     """
 
@@ -52,6 +55,7 @@ class Network:
     task: Task
     dataset: SampleDataset[Any]
     inputs: Mapping[str, tuple[int, ...]]
+    columns: Mapping[str, str]
     swept: Mapping[str, frozenset[int]]
 
     @property
@@ -97,12 +101,19 @@ def _open(
 ) -> Network:
     task, data, info = rebuild(path, trust, data=given)
     check_data(data)
-    if not as_task(task).explainable().softmax:
-        raise ConfigError(f"{path}: studies need networks whose outputs are classes")
+    _check_columns(path, as_task(task).explainable(), design)
     dataset = open_split(data, split, "root" in given)
     found: Mapping[str, Sequence[int]] = {"": range(len(dataset))}
     if is_offered(data, HasInputs):
         found = {name: data.indices(split, name) for name in data.inputs}
+    if design.columns:
+        if len(found) > 1:
+            raise ConfigError(
+                f"{path}: its data have the inputs {', '.join(found)}, and so would "
+                "study.columns; leave it out"
+            )
+        (indices,) = found.values()
+        found = dict.fromkeys(design.columns, indices)
     inputs = {}
     for name, indices in found.items():
         if not len(indices):
@@ -120,8 +131,27 @@ def _open(
         task=as_task(task),
         dataset=dataset,
         inputs=inputs,
+        columns={name: name for name in design.columns},
         swept={name: frozenset(spread_evenly(i, design.sweep_clips)) for name, i in inputs.items()},
     )
+
+
+def _check_columns(path: str, model: Explainable, design: Design) -> None:
+    """Whether a network has what is to be explained.
+
+    Raises:
+        UserError: it has no such column; or no classes, and nothing says which column.
+    """
+    for name in design.columns:
+        model.column(name)
+    if not design.columns and not model.softmax:
+        some = ",".join(model.outputs[:2])
+        raise ConfigError(
+            f"{path}: its outputs are no classes; say which to explain, study.columns=[{some}] "
+            f"(of {', '.join(model.outputs)})"
+        )
+    if design.columns and design.target == "true":
+        raise ConfigError("study.target=true and study.columns say two things; leave one out")
 
 
 def _spectrum(data: object) -> str:

@@ -14,18 +14,11 @@ from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.metrics import CurveMeasure, mean_std_interval, settings_of
 from lightning_cam.study.design_parts import Sweep
 from lightning_cam.study.journal import StudyRow
-from lightning_cam.study.results import Group, Results, of_measure, spectrum_name
+from lightning_cam.study.results import Group, Results, of_measure
+from lightning_cam.study.tables import title_of
 from lightning_cam.viz import save_png
 from lightning_cam.viz.curves import CurveLine, CurvePanel, draw_curves
 from lightning_cam.viz.fonts import drawable, matplotlib_fonts
-
-
-def title_of(group: Group) -> str:
-    """A network and its input, in words."""
-    trained = f", trained on {spectrum_name(group.trained)}" if group.trained else ""
-    return f"{group.network}{trained}" + (
-        f", {spectrum_name(group.input)} input" if group.input else ""
-    )
 
 
 def write_plots(folder: Path, results: Results) -> list[Path]:
@@ -55,7 +48,7 @@ def _curves(results: Results, group: Group) -> NDArray[np.uint8] | None:
             if (line := _line(results.worked(group, key), name)) is not None
         }
         if lines:
-            scored = measure.scored(True, "the predicted class")
+            scored = measure.scored(results.are_classes(group), results.explained(group))
             panels.append(CurvePanel(name, measure.better, scored, measure.axis, lines))
     if not panels:
         return None

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from lightning_cam.metrics import Statistics, mean_interval
-from lightning_cam.study.cell_runs import WorkItem
+from lightning_cam.metrics import Statistics, Telling, mean_interval, telling
 from lightning_cam.study.design import Design
-from lightning_cam.study.journal import StudyRow
+from lightning_cam.study.journal import CellKey, StudyRow, cell_key, named
 from lightning_cam.study.networks import Network
+from lightning_cam.study.references import Reference
+from lightning_cam.study.work_items import WorkItem, references_of
 
 
 class Group(NamedTuple):
@@ -34,6 +35,7 @@ class Results:
         swept: group -> those of them that the sweeps see.
         rows: of finished cells, in the order of tables.
         skipped: rows of clips that could not be read.
+        references: network, trained on, input, clip, key -> row of a map beside the methods.
     """
 
     design: Design
@@ -42,6 +44,7 @@ class Results:
     swept: Mapping[Group, frozenset[int]]
     rows: Sequence[StudyRow]
     skipped: Sequence[StudyRow]
+    references: Mapping[CellKey, StudyRow]
 
     @classmethod
     def of(
@@ -52,12 +55,19 @@ class Results:
         rows: Mapping[Any, StudyRow],
     ) -> Results:
         """Sort the rows that belong to the study's units."""
-        kept, skipped = [], []
+        kept, skipped, references = [], [], {}
         order = list(design.cells)
         place = {network.key: n for n, network in enumerate(networks)}
         for unit in units:
-            found = [rows[unit.key(cell)] for cell in unit.cells if unit.key(cell) in rows]
+            found = [
+                named(rows[unit.key(cell)], design.digests)
+                for cell in unit.cells
+                if unit.key(cell) in rows
+            ]
             kept += found
+            for key in map(unit.key, references_of(unit, rows, design)):
+                if key in rows:
+                    references[key] = named(rows[key], design.digests)
             if not found and unit.key("") in rows:
                 skipped.append(rows[unit.key("")])
 
@@ -81,6 +91,7 @@ class Results:
             swept=swept,
             rows=sorted(kept, key=lambda row: (*position(row), order.index(row["cell"]))),
             skipped=sorted(skipped, key=position),
+            references=references,
         )
 
     @property
@@ -121,6 +132,43 @@ class Results:
         values = {row["sequence"]: row["values"][measure] for row in self.worked(group, cell)}
         return {sequence: value for sequence, value in values.items() if value is not None}
 
+    def gains(self, group: Group, cell: str, measure: str) -> dict[str, float]:
+        """Sequence -> how much better a map is than the mean of random maps of its own grain."""
+        rows = self.worked(group, cell)
+        return self._over_random([row for row in rows if "grain" in row], measure)
+
+    def telling(self, group: Group, measure: str) -> Telling | None:
+        """Whether a measure tells the ground truth from random maps; None without any truth."""
+        place = group.network, group.trained, group.input
+        keys = ((*place, index, Reference().key) for index in sorted(self.clips[group]))
+        truth = (self.references[key] for key in keys if key in self.references)
+        rows = [row for row in truth if "grain" in row]
+        gains = list(self._over_random(rows, measure).values())
+        return telling(gains, [0.0] * len(gains), "higher") if gains else None
+
+    def _over_random(self, rows: Sequence[StudyRow], measure: str) -> dict[str, float]:
+        found = {}
+        for row in rows:
+            seeds, place = range(self.design.random_seeds), cell_key(row)[:4]
+            keys = ((*place, Reference(tuple(row["grain"]), seed).key) for seed in seeds)
+            beside = [self.references[key] for key in keys if key in self.references]
+            noise = [each["values"][measure] for each in beside if not each["error"]]
+            value = row["values"][measure]
+            if value is not None and noise and None not in noise:
+                mean = sum(noise) / len(noise)
+                found[row["sequence"]] = self.design.signs[measure] * (value - mean)
+        return found
+
+    def explained(self, group: Group) -> str:
+        """What is explained in a group, in words."""
+        return group.input if self.design.columns else f"the {self.design.target} class"
+
+    def are_classes(self, group: Group) -> bool:
+        """Whether the columns of a group's network are classes."""
+        here = group.network, group.trained
+        rows = (row for row in self.rows if (row["network"], row["trained"]) == here)
+        return any(row.get("p_target") is not None for row in rows)
+
     def tables(self) -> Iterator[tuple[str, Mapping[str, str], bool]]:
         """(table, row's name -> cell, whether its clips are the sweeps')."""
         yield "main", {self.design.cells[key].title: key for key in self.design.methods}, False
@@ -134,6 +182,6 @@ def of_measure(rows: Sequence[StudyRow], measure: str) -> Statistics:
 
 
 def spectrum_name(name: str) -> str:
-    """ "ir" as people write it: IR."""
+    """ "ir" as people write it: IR; other inputs as they are."""
     first, _, rest = name.partition(" ")
-    return f"{first.upper()} {rest}".strip()
+    return f"{first.upper()} {rest}".strip() if first in ("ir", "tv", "irtv") else name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,15 @@ import lightning_cam
 from lightning_cam.errors import ConfigError, DataError, say
 from lightning_cam.explaining.explain_settings import check_study, given_data
 from lightning_cam.explaining.journal import Journal
-from lightning_cam.study.cell_runs import (
-    StudyProblems,
-    WorkItem,
-    measure_cells,
-    missing_cells,
-    work_items,
-)
+from lightning_cam.study.cell_runs import StudyProblems, measure_cells
+from lightning_cam.study.cost import expected_cost
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import read_journal, same_study
 from lightning_cam.study.networks import Network, open_networks
 from lightning_cam.study.results import Results
 from lightning_cam.study.study_files import write_study
 from lightning_cam.study.tables import main_tables
+from lightning_cam.study.work_items import WorkItem, missing_work, shared_out, work_items
 from lightning_cam.training.runs import processes, run_folder, writable
 
 
@@ -58,7 +55,7 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
     rank, count = processes()
     units = work_items(networks, design)
     # Every n-th of all units, not of those left: processes that start at different times agree.
-    mine = units[rank::count]
+    mine = shared_out(units, count)[rank::count]
     device = _device(config["device"])
     journal = Journal(folder, rank)
     done = read_journal(folder)
@@ -71,7 +68,7 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
     finally:
         journal.close()
     done = read_journal(folder)
-    left = sum(len(missing_cells(unit, done)) for unit in units)
+    left = sum(len(missing_work(unit, done, design)) for unit in units)
     if left:
         say(f"this process is done; {left} cells are left to others, the last writes the tables")
         return None
@@ -87,10 +84,13 @@ def _finish(folder: Path, results: Results, networks: Sequence[Network], command
     _print_problems(StudyProblems.of([*results.rows, *results.skipped]))
     values = [value for row in results.rows for value in row.get("values", {}).values()]
     if all(value is None for value in values):
-        errors = (row["error"] for row in (*results.skipped, *results.rows) if row["error"])
+        errors = chain.from_iterable(
+            (row["error"], *row.get("unmeasured", {}).values())
+            for row in (*results.skipped, *results.rows)
+        )
         names = ", ".join(results.design.measures)
-        why = next(errors, f"no clip has a value of {names}; choose other measures, measure=[...]")
-        raise DataError(f"nothing could be measured: {why}")
+        none = f"no clip has a value of {names}; choose other measures, measure=[...]"
+        raise DataError(f"nothing could be measured: {next(filter(None, errors), none)}")
     page = write_study(folder, results, networks, command)
     for table in main_tables(results):
         shown = table.rich()
@@ -137,10 +137,12 @@ def _print_remaining(
     design: Design, units: Sequence[WorkItem], done: Mapping[Any, Any], rank: int, count: int
 ) -> None:
     cells = sum(len(unit.cells) for unit in units)
-    left = sum(len(missing_cells(unit, done, retry=design.retry)) for unit in units)
+    left = sum(len(missing_work(unit, done, design, retry=design.retry)) for unit in units)
     share = f"process {rank + 1} of {count}: " if count > 1 else ""
     before = f", {cells - left} of them are there" if left < cells else ""
     say(f"{share}{len(units)} clips, {cells} cells{before}")
+    if cost := expected_cost(design, units, done):
+        say(cost)
 
 
 def _print_problems(tally: StudyProblems) -> None:

@@ -10,13 +10,22 @@ from urllib.parse import quote
 
 from lightning_cam.files import write_csv, write_text
 from lightning_cam.metrics import settings_of
+from lightning_cam.study.agreement import agreement_rows, agreement_tables, ranking_rows
 from lightning_cam.study.claims import CLAIM_RULE, conclude, summary_table, write_conclusions
 from lightning_cam.study.csv_tables import cell_columns, cell_rows, summary_rows
+from lightning_cam.study.journal import StudyRow
 from lightning_cam.study.networks import Network
 from lightning_cam.study.plots import write_plots
+from lightning_cam.study.ranking_claims import (
+    RANKING_RULE,
+    conclude_ranking,
+    ranking_verdicts,
+    write_rankings,
+)
 from lightning_cam.study.results import Results, spectrum_name
 from lightning_cam.study.tables import (
     describe,
+    gain_tables,
     main_tables,
     markdown_text,
     right_table,
@@ -27,7 +36,8 @@ from lightning_cam.viz import write_page
 
 def write_study(folder: Path, results: Results, networks: Sequence[Network], command: str) -> Path:
     """Write everything that the rows say into `folder`; return the page."""
-    tables = [*main_tables(results), right_table(results), *sweep_tables(results)]
+    tables = [*main_tables(results), *gain_tables(results), right_table(results)]
+    tables += [*agreement_tables(results), *sweep_tables(results)]
     cells, summary = list(cell_rows(results)), list(summary_rows(results))
     for name, rows, columns in (
         ("cells", cells, cell_columns(results)),
@@ -40,13 +50,26 @@ def write_study(folder: Path, results: Results, networks: Sequence[Network], com
     conclusions = [conclude(results, claim) for claim in results.design.claims]
     basis = _basis(results)
     titles = results.design.titles
-    write_text(folder / "conclusions.md", write_conclusions(conclusions, basis, titles))
+    rankings = [conclude_ranking(results, claim) for claim in results.design.ranking_claims]
+    text = write_conclusions(conclusions, basis, titles) + write_rankings(rankings)
+    write_text(folder / "conclusions.md", text)
     plots = write_plots(folder, results)
-    downloads = [folder / n for n in ("tables.md", "conclusions.md", "summary.csv", "cells.csv")]
+    files = ["tables.md", "conclusions.md", "summary.csv", "cells.csv"]
+    for name, found in (
+        ("rankings.csv", list(ranking_rows(results))),
+        ("agreement.csv", list(agreement_rows(results))),
+    ):
+        if found:
+            write_csv(folder / name, [_without_nan(row) for row in found], list(found[0]))
+            files.append(name)
+    downloads = [folder / name for name in files]
     parts = [table.html() for table in tables]
     if conclusions:
         rule = "".join(f"<p>{_marked(part)}</p>" for part in CLAIM_RULE.split("\n\n"))
         parts.append(summary_table(conclusions, titles).html() + rule)
+    if rankings:
+        rule = f"<p>{_marked(RANKING_RULE)}</p>"
+        parts.append(ranking_verdicts(rankings).html() + rule)
     parts += [
         f'<section class="wide"><img src="./{quote(plot.name)}" alt="{escape(plot.stem)}" '
         'loading="lazy"></section>'
@@ -70,6 +93,10 @@ def write_study(folder: Path, results: Results, networks: Sequence[Network], com
         },
         downloads=downloads,
     )
+
+
+def _without_nan(row: StudyRow) -> StudyRow:
+    return {key: "" if value != value else value for key, value in row.items()}
 
 
 def _basis(results: Results) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from lightning_cam.errors import printable
-from lightning_cam.metrics import format_number, settings_of
+from lightning_cam.metrics import Statistics, format_number, mean_interval, settings_of
 from lightning_cam.study.journal import StudyRow
 from lightning_cam.study.results import Group, Results, of_measure, spectrum_name
 
@@ -40,6 +40,7 @@ class Table:
         rows: texts.
         best: (row, column) of those to be set in bold.
         notes: what stands below.
+        baselines: rows of maps that know nothing of the network: in italics, below a rule.
     """
 
     title: str
@@ -47,24 +48,31 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     best: frozenset[tuple[int, int]] = frozenset()
     notes: tuple[str, ...] = ()
+    baselines: frozenset[int] = frozenset()
+
+    @property
+    def rule(self) -> int | None:
+        """The row above which a rule stands: the first of the baselines below others."""
+        first = min(self.baselines, default=0)
+        return first or None
 
     def markdown(self) -> str:
         """GitHub's Markdown."""
-        head = ["<br>".join(map(markdown_text, _lines(heading))) for heading in self.head]
-        lines = [f"## {markdown_text(self.title)}", "", _piped(head)]
-        lines.append("|---" * len(self.head) + "|")
+        lines = [f"## {markdown_text(self.title)}", ""]
+        if self.head:
+            head = ["<br>".join(map(markdown_text, _lines(heading))) for heading in self.head]
+            lines += [_piped(head), "|---" * len(self.head) + "|"]
         for r, row in enumerate(self.rows):
-            texts = map(markdown_text, row)
-            lines.append(
-                _piped(f"**{t}**" if (r, c) in self.best else t for c, t in enumerate(texts))
-            )
+            if r == self.rule:
+                lines.append(_piped("" for _ in self.head))
+            lines.append(_piped(self._marked(markdown_text(t), r, c) for c, t in enumerate(row)))
         return "\n".join([*lines, "", *(f"{markdown_text(note)}  " for note in self.notes), ""])
 
     def html(self) -> str:
         """A section of the page."""
         head = "".join(f"<th>{'<br>'.join(map(html.escape, _lines(h)))}</th>" for h in self.head)
         body = "\n".join(
-            "<tr>"
+            f"<tr{' class=baseline' * (r in self.baselines)}>"
             + "".join(
                 f"<td>{'<b>' * bold}{html.escape(text)}{'</b>' * bold}</td>"
                 for text, bold in ((t, (r, c) in self.best) for c, t in enumerate(row))
@@ -73,10 +81,18 @@ class Table:
             for r, row in enumerate(self.rows)
         )
         notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in self.notes)
-        return (
-            f'<section class="wide"><h2>{html.escape(self.title)}</h2>\n<table class="numbers">'
-            f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>{notes}</section>"
+        shown = (
+            f'<table class="numbers"><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>'
         )
+        return (
+            f'<section class="wide"><h2>{html.escape(self.title)}</h2>\n'
+            f"{shown * bool(self.head)}{notes}</section>"
+        )
+
+    def _marked(self, text: str, r: int, c: int) -> str:
+        if text and r in self.baselines:
+            return f"*{text}*"
+        return f"**{text}**" if (r, c) in self.best else text
 
     def rich(self) -> RichTable:
         """For the terminal."""
@@ -86,8 +102,11 @@ class Table:
             table.add_column("\n".join(lines), justify="right" if n else "left")
         for r, row in enumerate(self.rows):
             texts = [escape(printable(text)) for text in row]
+            if r == self.rule:
+                table.add_section()
             table.add_row(
-                *(f"[bold]{t}[/]" if (r, c) in self.best else t for c, t in enumerate(texts))
+                *(f"[bold]{t}[/]" if (r, c) in self.best else t for c, t in enumerate(texts)),
+                style="italic" if r in self.baselines else None,
             )
         return table
 
@@ -133,13 +152,80 @@ def main_tables(results: Results) -> list[Table]:
                 _at(groups, of),
                 key,
             )
+            for keys in _parted(results)
             for of in trained
-            for key in results.design.methods
+            for key in keys
         ]
         title = f"{spectrum_name(name)} input data" if name else "Methods"
+        if results.design.columns:
+            title = name
         head = "Method and trained spectrum" if any(trained) else "Method"
         tables.append(_Filling(results, swept=False).table(title, (head,), lines))
     return tables
+
+
+def _parted(results: Results) -> tuple[list[str], list[str]]:
+    """Keys of the main table's methods, and of its baselines."""
+    design = results.design
+    methods = [key for key in design.methods if key not in design.baselines]
+    return methods, [key for key in design.methods if key in design.baselines]
+
+
+def gain_tables(results: Results) -> list[Table]:
+    """One table a network and input: how much better methods are than random maps like theirs."""
+    design, tables = results.design, []
+    methods, baselines = _parted(results)
+    for group in results.groups if design.random_seeds else ():
+        rows = [
+            (design.cells[key].title, *_gain_texts(results, group, key))
+            for key in (*methods, *baselines)
+        ]
+        notes = [
+            "Mean and 95% interval over clips, paired clip by clip, more than 0 is better than "
+            f"random maps of the method's own grain ({design.random_seeds} for each clip).",
+            *(_telling(results, group, name) for name in design.directed),
+        ]
+        head = ("Method", *(design.titles[name] for name in design.directed))
+        title = f"Gain over random maps: {title_of(group)}"
+        below = frozenset(range(len(methods), len(rows)))
+        tables.append(Table(title, head, tuple(rows), notes=tuple(notes), baselines=below))
+    return tables
+
+
+def _gain_texts(results: Results, group: Group, key: str) -> Iterator[str]:
+    for name in results.design.directed:
+        yield interval_text(mean_interval(results.gains(group, key, name).values()))
+
+
+def _telling(results: Results, group: Group, name: str) -> str:
+    """Whether the truth itself is better than random maps by a measure, a sentence."""
+    title, found = results.design.titles[name], results.telling(group, name)
+    if found is None:
+        return f"{title}: without ground truth nobody knows what it can tell."
+    span = f"{format_number(found.span, 4, sign='+')} ± {format_number(found.error, 4)} (s.e.)"
+    if found.tells:
+        return f"{title}: the ground truth itself gains {span} over random maps."
+    return (
+        f"{title} cannot tell maps apart on these clips: the ground truth itself gains {span} over "
+        "random maps, less than two standard errors."
+    )
+
+
+def interval_text(s: Statistics) -> str:
+    """A mean difference with its interval: "+0.12 [+0.08, +0.16]"."""
+    if isnan(s.mean):
+        return "-"
+    size = s.mean if isnan(s.low) else max(abs(s.low), abs(s.high))
+    mean, low, high = (format_number(x, 4, size, "+") for x in (s.mean, s.low, s.high))
+    return mean if isnan(s.low) else f"{mean} [{low}, {high}]"
+
+
+def title_of(group: Group) -> str:
+    """A network and its input, in words."""
+    trained = f", trained on {spectrum_name(group.trained)}" if group.trained else ""
+    return f"{group.network}{trained}" + (
+        f", {spectrum_name(group.input)} input" if group.input else ""
+    )
 
 
 def sweep_tables(results: Results) -> list[Table]:
@@ -199,9 +285,11 @@ class _Filling:
         for (r, c), mean in self.means.items():
             block = lines[r].block, c
             best[block] = max(mean, best.get(block, mean))
+        below = {r for r, line in enumerate(lines) if line.cell in results.design.baselines}
         marked = {p for p, mean in self.means.items() if mean == best[lines[p[0]].block, p[1]]}
         notes = self._notes(lines, by_block=self.swept and len(head) > 1)
-        return Table(title, (*head, *heads), tuple(rows), frozenset(marked), tuple(notes))
+        marks = frozenset(marked), tuple(notes), frozenset(below)
+        return Table(title, (*head, *heads), tuple(rows), *marks)
 
     def _arrows(self) -> list[str]:
         arrow = {1: " ↑", -1: " ↓", 0: ""}
@@ -220,7 +308,7 @@ class _Filling:
         row, column = place
         for n, (name, sign) in enumerate(self.results.design.signs.items()):
             s = of_measure(worked, name)
-            if sign and not isnan(s.mean):
+            if sign and not isnan(s.mean) and line.cell not in self.results.design.baselines:
                 self.means[row, column + n] = sign * float(format_number(s.mean, 2))
             texts.append(_text(s.mean, s.std))
         return [*texts, _seconds([row["seconds"] for row in worked])]
@@ -312,5 +400,11 @@ def right_table(results: Results) -> Table:
         name, trained = spectrum_name(group.input) or "-", spectrum_name(group.trained) or "-"
         rows.append((group.network, trained, name, right))
     head = ("Network", "Trained on", "Input", "Predicted right")
-    note = "Maps and curves are those of the predicted class, right or not."
+    explained = {
+        "predicted": "the predicted class, right or not",
+        "true": "the true class, predicted or not",
+    }[results.design.target]
+    if results.design.columns:
+        explained = "the columns that the study names"
+    note = f"Maps and curves are those of {explained}."
     return Table("Predictions", head, tuple(rows), notes=(note,))

@@ -1,0 +1,112 @@
+"""The maps of a study on the disk, so that a measure added later runs no method again.
+
+A map is kept on the grid from which its method resized it, else at most at the study's `map_size`,
+in 16 bits a number. What is measured is always the kept map, also right after the method ran, so
+that a value does not depend on when it was measured. It can differ from that of the method's own
+map by this rounding (2**-11 of a value) and, of maps finer than `map_size`, by the averaging.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from lightning_cam.attribution import Explanation
+from lightning_cam.attribution.tensors import resize_heatmap
+from lightning_cam.files import write_bytes
+
+MAP_SIZE = (16, 56, 56)  # frames, height, width: at most
+
+
+@dataclass(frozen=True)
+class KeptMap:
+    """A clip's map in 16 bits: heat = base + scale * values.
+
+    Attributes:
+        values: `(t, h, w)` float16, of which the largest amount is 1.
+        base: what 0 stands for: the level of maps in which 0 means nothing, else 0.
+        scale: 0 of a map that is `base` everywhere.
+        floating: whether `base` is such a level.
+    """
+
+    values: NDArray[np.float16]
+    base: float
+    scale: float
+    floating: bool
+
+    @classmethod
+    def of(cls, e: Explanation, size: Sequence[int] = MAP_SIZE) -> KeptMap:
+        """Keep the map of one clip (B = 1).
+
+        Raises:
+            ValueError: the map has numbers that are not finite.
+        """
+        heat = e.heatmap[0].detach().cpu().double()
+        if not bool(heat.isfinite().all()):
+            raise ValueError(f"the map of {e.method.title} has numbers that are not finite")
+        grid = None if e.native is None else _before_resizing(heat, e.native)
+        frames, height, width = map(min, heat.shape, size)
+        if grid is not None:
+            heat = grid
+        elif heat.shape != (frames, height, width):
+            heat = F.adaptive_avg_pool3d(heat[None, None], (frames, height, width))[0, 0]
+        base = 0.0 if e.level is None else float(e.level[0])
+        heat = heat - base
+        scale = float(heat.abs().max())
+        shares = (heat / scale if scale else heat).to(torch.float16)
+        return cls(shares.numpy(), base, scale, e.level is not None)
+
+    def heatmap(self, size: Sequence[int]) -> Tensor:
+        """The map `(1, *size)` float32 on the CPU: T, H, W."""
+        heat = torch.from_numpy(self.values.astype(np.float64)) * self.scale + self.base
+        return resize_heatmap(heat[None].float(), size)
+
+    @property
+    def level(self) -> Tensor | None:
+        """As in `Explanation`."""
+        return torch.tensor([self.base]) if self.floating else None
+
+    def write(self, path: Path) -> None:
+        """Write it whole; when this returns, it is on the disk."""
+        buffer = io.BytesIO()
+        facts = np.array([self.base, self.scale, self.floating], np.float64)
+        np.savez_compressed(buffer, values=self.values, facts=facts)
+        write_bytes(path, buffer.getvalue(), sync=True)
+
+    @classmethod
+    def read(cls, path: Path) -> KeptMap | None:
+        """The map of a file; None where there is none, or none that can be read."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                values, (base, scale, floating) = file["values"], file["facts"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+        if values.dtype != np.float16 or values.ndim != 3:
+            return None
+        return cls(values, float(base), float(scale), bool(floating))
+
+
+def _before_resizing(heat: Tensor, grid: Sequence[int]) -> Tensor | None:
+    """The map `(t, h, w)` that `resize_heatmap` made to this one `(T, H, W)`.
+
+    Resizing is linear, and along each side by itself, so that it can be undone. None where the
+    result is not this map again: padded frames were blanked since.
+    """
+    found = heat
+    for side, n in enumerate(grid):
+        unit = torch.eye(n, dtype=heat.dtype)[:, None]
+        resized = F.interpolate(unit, size=heat.shape[side], mode="linear", align_corners=False)
+        found = torch.tensordot(torch.linalg.pinv(resized[:, 0].T), found.movedim(side, 0), 1)
+        found = found.movedim(0, side)
+    again = resize_heatmap(found[None], heat.shape)[0]
+    close = (again - heat).abs().max() <= 1e-5 * heat.abs().max()
+    return found if bool(close) else None
