@@ -36,13 +36,18 @@ EARLY = {k: CAMS[k] for k in ("Grad-CAM", "HiResCAM", "Layer-CAM", "XGrad-CAM", 
 
 
 def precision(planted: Planted, method: lc.Attribution, shift: int = 0) -> Tensor:
-    """Average precision `(8,)` of maps of the class, or of another one."""
-    model = replace(planted.model, truth=planted.mask)
-    target = (planted.labels + shift) % 4
-    heat = lc.explain(model, method, planted.clips, target).heatmap
+    """Average precision of the clips' maps of their class, or of another one.
+
+    Of Score-CAM, which takes a forward a channel, of every other clip: one of each class.
+    """
+    part = slice(None, None, 2 if isinstance(method, lc.ScoreCAM) else 1)
+    clips, labels, mask = planted.clips[part], planted.labels[part], planted.mask[part]
+    heat = lc.explain(
+        replace(planted.model, truth=mask), method, clips, (labels + shift) % 4
+    ).heatmap
     low, high = heat.amin((1, 2, 3), keepdim=True), heat.amax((1, 2, 3), keepdim=True)
     heat = (heat - low) / (high - low).clamp(min=1e-30)  # else torchmetrics takes a sigmoid
-    pairs = zip(heat.flatten(1), planted.mask.flatten(1).long(), strict=True)
+    pairs = zip(heat.flatten(1), mask.flatten(1).long(), strict=True)
     return torch.stack([binary_average_precision(*pair) for pair in pairs])
 
 

@@ -19,9 +19,9 @@ Layer-CAM has relu(W_k) / Z, and Grad-CAM++ relu(W_k) / (2 + W_k mean A^k). At e
 flattened or recurrent heads, and for losses over pixels they differ.
 
 **Signs.** Layer-CAM and Grad-CAM++ keep positive gradients alone, so that y and -y have different
-maps. Of a column that is not a class ask for both: `model` and `model.counterfactual()`. Nor do they
-tell classes apart as the others do: features that speak for one class a little, and for another a
-lot, are shown for both.
+maps. Of a column that is not a class ask for both: `model` and `model.counterfactual()`. Nor do
+they tell classes apart as the others do: features that speak for one class a little, and for
+another a lot, are shown for both.
 
 The cost is that of Grad-CAM: one forward and the tail's backward.
 """
