@@ -37,6 +37,7 @@ from lightning_cam.attribution.rise import RISE
 from lightning_cam.attribution.score_cam import ScoreCAM
 from lightning_cam.attribution.sidu import SIDU
 from lightning_cam.attribution.spectrum_relevance import SpectrumRelevance, spectrum_relevance
+from lightning_cam.attribution.supervoxels import Supervoxels
 
 __all__ = [
     "CAM",
@@ -71,6 +72,7 @@ __all__ = [
     "ScoreCAM",
     "SmoothGrad",
     "SpectrumRelevance",
+    "Supervoxels",
     "TruthMap",
     "XGradCAM",
     "explain",
