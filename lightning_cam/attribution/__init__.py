@@ -38,6 +38,7 @@ from lightning_cam.attribution.score_cam import ScoreCAM
 from lightning_cam.attribution.sidu import SIDU
 from lightning_cam.attribution.spectrum_relevance import SpectrumRelevance, spectrum_relevance
 from lightning_cam.attribution.supervoxels import Supervoxels
+from lightning_cam.attribution.temporal_masks import TemporalMask
 
 __all__ = [
     "CAM",
@@ -73,6 +74,7 @@ __all__ = [
     "SmoothGrad",
     "SpectrumRelevance",
     "Supervoxels",
+    "TemporalMask",
     "TruthMap",
     "XGradCAM",
     "explain",
