@@ -46,6 +46,8 @@ from .attribution import RegressionGradCAM as RegressionGradCAM
 from .attribution import ScoreCAM as ScoreCAM
 from .attribution import SmoothGrad as SmoothGrad
 from .attribution import SpectrumRelevance as SpectrumRelevance
+from .attribution import Supervoxels as Supervoxels
+from .attribution import TemporalMask as TemporalMask
 from .attribution import TruthMap as TruthMap
 from .attribution import XGradCAM as XGradCAM
 from .attribution import explain as explain

@@ -75,7 +75,7 @@ def test_measures_that_rank_alike_and_oppositely() -> None:
     rankings, matrix = agreement_tables(found)
     assert rankings.rows[4][:4] == ("e", "1.0 [1.0, 1.0]", "1.0 [1.0, 1.0]", "5.0 [5.0, 5.0]")
     assert rankings.best == {(4, 1), (4, 2), (0, 3)}
-    assert rankings.head[1] == "Deletion<br>clips alike 1.00, alpha 1.00"
+    assert rankings.head[1] == "Deletion\nclips alike 1.00, alpha 1.00"
     assert matrix.rows[0][2] == matrix.rows[1][1] == "1.00 [1.00, 1.00]"
 
 

@@ -53,7 +53,8 @@ def test_each_method_that_knows_its_error_doubts_by_a_number_it_gives() -> None:
     doubting = {name: m for name, m in METHODS.items() if m.doubts}
     kinds = {type(m) for m in doubting.values()}
     assert kinds == {
-        lc.RISE, lc.SIDU, lc.IntegratedGradients, lc.RegressionGradCAM, lc.ExtremalPerturbation
+        lc.RISE, lc.SIDU, lc.IntegratedGradients, lc.RegressionGradCAM, lc.ExtremalPerturbation,
+        lc.Supervoxels,
     }  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

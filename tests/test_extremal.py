@@ -24,6 +24,7 @@ from lightning_cam.attribution.extremal.soft_masks import (
     SmoothMasks,
     core_loss,
     ellipsoid,
+    hottest,
     largest,
     ranking_loss,
 )
@@ -316,6 +317,77 @@ def test_hiding_hurts() -> None:
     assert "dual black" in both.caption
 
 
+# Exact sizes, and stopping early
+
+
+def test_the_hottest_voxels_are_exactly_as_many_and_equal_ones_are_drawn() -> None:
+    values = torch.tensor([[0.1, 0.9, 0.9 - 1e-7, 0.5], [0, 0, 0, 0.0]])
+    found = hottest(values, torch.tensor([3, 2]))
+    assert found.sum(1).tolist() == [3, 2] and found[0].tolist() == [0, 1, 1, 1]
+    even = hottest(torch.zeros(1, 10000), torch.tensor([1000]))[0]
+    assert even.sum() == 1000 and even.view(10, 1000).sum(1).min() > 60  # not the first ones
+    assert torch.equal(even, hottest(torch.zeros(2, 10000), torch.tensor([5, 1000]))[1])
+    assert not hottest(values, torch.tensor([0, 0])).any()
+
+
+@pytest.mark.parametrize("game", ["preserve", "delete"])
+def test_the_exact_score_is_that_of_the_hottest_share_of_valid_frames(game: Any) -> None:
+    valid, areas = padding([6, 4]), (0.05, 0.15)
+    net, clip = Tube(), ones(2)
+    steps = method("step", areas=areas[:1], game=game, iterations=8)
+    model = replace(plain(net), valid=valid)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        e = lc.explain(model, steps, clip, 0)  # smooth=0 and one area: the map is the mask
+        both = lc.explain(model, replace(steps, areas=areas), clip, 0)
+    for b, frames in enumerate((6, 4)):
+        mask = e.heatmap[b, :frames]
+        count = math.floor(0.05 * mask.numel())
+        edge = mask.flatten().sort(descending=True).values[count - 1]
+        shown = torch.zeros(SIZE)
+        shown[:frames] = hottest(mask.flatten()[None], torch.tensor([count])).view_as(mask)
+        tied = (mask >= edge - 2e-5).sum() != count
+        seen = 1 - shown if game == "delete" else shown
+        seen[frames:] = 0
+        p = net(seen[None, None]).softmax(1)[0, 0]
+        assert tied or e.numbers["exact_0.05"][b] == pytest.approx(float(p), rel=1e-5)
+    assert {"exact_0.05", "exact_0.15"} <= set(both.numbers)
+
+
+@pytest.mark.parametrize(("variant", "game"), [("3d", "preserve"), ("step", "dual")])
+def test_masks_that_settle_are_those_of_as_many_iterations(variant: Any, game: Any) -> None:
+    """Each clip by itself, and never before all losses take part."""
+    net, clip = Tube(), ones(2) * torch.tensor([1, 0.8]).view(2, 1, 1, 1, 1)
+    steps = method(variant, game=game, iterations=240, growth=1, tol=0.02)
+    e = lc.explain(plain(net), steps, clip, 0)
+    used = e.numbers["iterations"].tolist()
+    assert all(n % 10 == 0 and 50 <= n < 240 for n in used) or variant == "3d"
+    assert max(used) < 240 and min(used) >= 20
+    assert sum(net.rows) < 2 * (steps.cost(plain(net), clip).forwards)
+    late = 30 if variant == "step" else 0  # growth=1: the schedule has the core alone
+    for b, n in enumerate(used):
+        one = slice(b, b + 1)
+        alone = lc.explain(plain(net), steps, clip[one], 0)
+        assert alone.numbers["iterations"].tolist() == [n] and n >= late + 20
+        torch.testing.assert_close(alone.heatmap, e.heatmap[one], rtol=1e-4, atol=1e-5)
+        if variant == "3d":
+            same = lc.explain(plain(net), replace(steps, tol=None, iterations=n), clip[one], 0)
+            assert torch.equal(same.heatmap, alone.heatmap)
+    low, high = min(used), max(used)
+    said = f"{low} iterations" if low == high else f"{low} to {high} iterations"
+    assert e.caption.endswith(said)
+
+
+def test_a_tolerance_that_is_never_met_changes_no_bit() -> None:
+    steps = method("step", iterations=40)
+    plainly = lc.explain(plain(Tube()), steps, ones(), 0)
+    never = lc.explain(plain(Tube()), replace(steps, tol=1e-12), ones(), 0)
+    assert torch.equal(plainly.heatmap, never.heatmap)
+    assert never.numbers["iterations"].tolist() == [40] and "iterations" not in plainly.numbers
+    with pytest.raises(ValueError, match="tol must be above 0, got 0"):
+        method(tol=0)
+
+
 # What a mask may depend on
 
 
@@ -401,10 +473,10 @@ def test_rows_and_forwards(batch: int | None, rows: int) -> None:
         warnings.simplefilter("ignore")
         lc.explain(plain(net), steps, ones(2))
         assert max(net.rows) == rows
-        assert sum(net.rows) == 2 * (1 + 3 * 3 + 3)
+        assert sum(net.rows) == 2 * (1 + 3 * 3 + 6)
         net.rows.clear()
         lc.explain(plain(net, softmax=False), steps, ones(2))
-        assert sum(net.rows) == 2 * (1 + 8 + 3 * 3 + 3) and max(net.rows) <= max(rows, 16)
+        assert sum(net.rows) == 2 * (1 + 8 + 3 * 3 + 6) and max(net.rows) <= max(rows, 16)
 
 
 def test_the_batch_is_halved_where_memory_does_not_suffice() -> None:
@@ -497,7 +569,8 @@ def test_areas_are_averaged_and_told() -> None:
     torch.testing.assert_close(
         e.heatmap, (masks[0].heatmap + masks[1].heatmap) / 2, rtol=1e-4, atol=1e-5
     )
-    assert set(e.numbers) == {"area_0.1", "score_0.1", "area_0.3", "score_0.3", "off_area"}
+    each = {f"{name}_{area}" for name in ("area", "score", "exact") for area in (0.1, 0.3)}
+    assert set(e.numbers) == each | {"off_area"}
     assert e.caption.startswith("3D extremal perturbation, area 0.1/0.3 (found 0.1")
     assert e.caption.endswith(", preserve black")
 

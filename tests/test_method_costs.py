@@ -24,6 +24,9 @@ OTHERS = {  # settings that cost, beside the defaults
     "dual": lc.ExtremalPerturbation("3d", (0.2, 0.4), iterations=2, game="dual"),
     "ScoreCAM(score)": lc.ScoreCAM(weights="score"),
     "Occlusion": lc.Occlusion((2, 5, 3), (1, 5, 2)),
+    "Occlusion(approximate)": lc.Occlusion((2, 5, 3), (1, 5, 2), approximate=True),
+    "Supervoxels(all)": lc.Supervoxels(cells=(2, 2, 1), masks=14),
+    "Supervoxels(all), Banzhaf": lc.Supervoxels("banzhaf", cells=(2, 2, 1), masks=16),
     "SIDU(few)": lc.SIDU(threshold=-1.0),  # all masks are the same
 }
 

@@ -185,6 +185,45 @@ def test_equals_captum(net: str) -> None:
         torch.testing.assert_close(heat, theirs, rtol=1e-5, atol=1e-7)
 
 
+# To first order
+
+
+@given(data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_the_approximation_is_exact_where_the_score_is_linear(data: st.DataObject) -> None:
+    size = tuple(data.draw(st.integers(1, 7), f"axis {n}") for n in range(3))
+    window = tuple(data.draw(st.integers(1, n), "window") for n in size)
+    stride = tuple(data.draw(st.integers(1, n), "stride") for n in window)
+    kind = data.draw(st.sampled_from(["black", "mean", "blur"]))
+    model, clip, _ = additive(*size)
+    exact = lc.Occlusion(window, stride, reference=kind)  # type: ignore[arg-type]
+    expected = lc.explain(model, exact, clip)
+    model.module.rows.clear()
+    found = lc.explain(model, replace(exact, approximate=True), clip)
+    torch.testing.assert_close(found.heatmap, expected.heatmap, rtol=1e-9, atol=1e-9)
+    assert model.module.rows == [2] and found.caption == f"{expected.caption}, first order"
+    assert found.grain == expected.grain
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_the_approximation_has_an_error_of_second_order(raw: bool) -> None:
+    """Of probabilities and of logits, contrasts and counterfactuals: half the step, half of it."""
+    torch.manual_seed(0)
+    net, (start, step) = Gap3d().double().eval(), double(2, 1, 3, 4, 6, 6)
+    net.relu = nn.Softplus()  # type: ignore[assignment]  # has a second derivative
+    plainly = replace(plain(net), forward=lambda rows: net(start + rows))
+    exact = lc.Occlusion((2, 3, 3), reference="mean", raw=raw)
+    for model in (plainly, plainly.contrast(2), plainly.counterfactual()):
+        errors = []
+        for share in (0.02, 0.01):
+            maps = [
+                lc.explain(model, method, share * step, 1).heatmap
+                for method in (exact, replace(exact, approximate=True))
+            ]
+            errors.append(float((maps[0] - maps[1]).abs().max() / maps[0].abs().max()))
+        assert 0 < errors[0] < 0.1 and errors[1] == pytest.approx(errors[0] / 2, rel=0.1)
+
+
 # Batches, memory, padding
 
 

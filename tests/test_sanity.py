@@ -30,7 +30,7 @@ from lightning_cam.metrics import (
     verdict,
 )
 from lightning_cam.metrics.random_weights import Stage, drawn, stages, with_weights
-from lightning_cam.study.cell_runs import measure_cells, work_items
+from lightning_cam.study.cell_runs import measure_cells
 from lightning_cam.study.design import Design
 
 

@@ -37,6 +37,8 @@ from lightning_cam.attribution.rise import RISE
 from lightning_cam.attribution.score_cam import ScoreCAM
 from lightning_cam.attribution.sidu import SIDU
 from lightning_cam.attribution.spectrum_relevance import SpectrumRelevance, spectrum_relevance
+from lightning_cam.attribution.supervoxels import Supervoxels
+from lightning_cam.attribution.temporal_masks import TemporalMask
 
 __all__ = [
     "CAM",
@@ -71,6 +73,8 @@ __all__ = [
     "ScoreCAM",
     "SmoothGrad",
     "SpectrumRelevance",
+    "Supervoxels",
+    "TemporalMask",
     "TruthMap",
     "XGradCAM",
     "explain",

@@ -32,10 +32,12 @@ class Doubt:
         number: its name in `Explanation.numbers`: the share that is wrong or missing, from 0 on;
             True counts as all.
         says: why such a map is not to be trusted, with the names of numbers in braces.
+        limit: above which it is too much, where the field has another than `LIMIT`.
     """
 
     number: str
     says: str
+    limit: float = LIMIT
 
 
 def reasons(
@@ -58,15 +60,15 @@ def reasons(
         said += [
             doubt.says.format(**of_clip)
             for doubt in doubts
-            if doubt.number in of_clip and is_too_much(of_clip[doubt.number])
+            if doubt.number in of_clip and is_too_much(of_clip[doubt.number], doubt.limit)
         ]
         found.append(said[0] if said else "")
     return tuple(found)
 
 
-def is_too_much(share: float) -> bool:
+def is_too_much(share: float, limit: float = LIMIT) -> bool:
     """The rule; a share that is NaN is unknown, and too much."""
-    return not share <= LIMIT
+    return not share <= limit
 
 
 def not_finite(module: nn.Module) -> tuple[str, ...]:

@@ -11,6 +11,11 @@ along an axis may stick out of the clip and are cut. With windows side by side (
 the map of an additive score is exact: each voxel has the sum of its window.
 
 The cost is a forward a window, and one. All channels are hidden together.
+
+To first order, f(x) - f(x_w) is the sum over the window of df/dx (x - x'), x' the reference: one
+forward and one backward give all windows (`approximate`). It is exact for a score that is linear
+in the clip; where a network is sure of a class, the gradient of its probability vanishes, and
+logits (`raw`) tell more.
 """
 
 from __future__ import annotations
@@ -22,8 +27,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution.explainable import Explainable
-from lightning_cam.attribution.gradient import check_reference
+from lightning_cam.attribution.explainable import Explainable, Forward
+from lightning_cam.attribution.gradient import check_reference, recorded
 from lightning_cam.attribution.method import Cost
 from lightning_cam.attribution.perturbation import (
     PerturbationAttribution,
@@ -31,6 +36,7 @@ from lightning_cam.attribution.perturbation import (
     answers,
     reference,
 )
+from lightning_cam.attribution.tensors import at_least_float32, gradients
 from lightning_cam.progress import progress
 
 
@@ -47,6 +53,7 @@ class Occlusion(PerturbationAttribution):
         batch: rows that go through the network together; None: as many as fill the device.
         raw: the columns of a classifier rather than its probabilities.
         bf16: run the network under bfloat16 autocast.
+        approximate: all windows to first order, from one forward and one backward.
 
     Example:
         >>> explain(model, Occlusion(window=(4, 16, 16), stride=(4, 8, 8)), clip).heatmap
@@ -61,6 +68,7 @@ class Occlusion(PerturbationAttribution):
     batch: int | None = None
     raw: bool = False
     bf16: bool = False
+    approximate: bool = False
 
     def __post_init__(self) -> None:
         check_reference(self.reference)
@@ -78,9 +86,33 @@ class Occlusion(PerturbationAttribution):
                 "two windows would never be hidden"
             )
 
+    def run(self, model: Explainable, clip: Tensor) -> Forward:
+        if not self.approximate:
+            return super().run(model, clip)
+        with torch.autocast(clip.device.type, torch.bfloat16, enabled=self.bf16):
+            return recorded(model, clip)
+
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
-        runner, outputs = self.runner(model, clip), self.first(model, clip).outputs
         axes = self._axes(clip)
+        found = self._first_order if self.approximate else self._falls
+        falls = found(model, clip, target, axes)  # (B, a, b, c)
+        holds = [_holds(axis, n) for axis, n in zip(axes, clip.shape[2:], strict=True)]
+        # The windows that hold a voxel are those that hold its frame, row and column: the mean over
+        # all is the mean along one axis after the other.
+        heat = _along(falls, *(h / h.sum(1, keepdim=True) for h in holds))
+        sizes = "x".join(str(axis[0].stop) for axis in axes)
+        count = math.prod(map(len, axes))
+        many = "s" if count > 1 else ""
+        model.notes.update(windows=f"{count} window{many} of {sizes}", reference=self.reference)
+        if self.approximate:
+            model.notes.update(order="first order")
+        return heat
+
+    def _falls(
+        self, model: Explainable, clip: Tensor, target: Tensor, axes: list[list[slice]]
+    ) -> Tensor:
+        """By how much the score falls with each window hidden, `(B, a, b, c)`."""
+        runner, outputs = self.runner(model, clip), self.first(model, clip).outputs
         windows = list(itertools.product(*axes))
         count = len(windows)
         hidden = reference(model, clip, self.reference)
@@ -97,19 +129,23 @@ class Occlusion(PerturbationAttribution):
         scores = model.score(
             answers(model, found.flatten(0, 1), raw=self.raw), target.repeat(count)
         ).unflatten(0, (count, -1))
-        falls = (score - scores).T.unflatten(1, [len(axis) for axis in axes])  # (B, a, b, c)
-        time, height, width = (
-            _means(axis, n).to(falls) for axis, n in zip(axes, clip.shape[2:], strict=True)
-        )
-        heat = torch.einsum("nabc,wc->nabw", falls, width)
-        heat = torch.einsum("nabw,hb->nahw", heat, height)
-        heat = torch.einsum("nahw,ta->nthw", heat, time)
-        sizes = "x".join(str(axis[0].stop) for axis in axes)
-        many = "s" if count > 1 else ""
-        model.notes.update(windows=f"{count} window{many} of {sizes}", reference=self.reference)
-        return heat
+        return (score - scores).T.unflatten(1, [len(axis) for axis in axes])
+
+    def _first_order(
+        self, model: Explainable, clip: Tensor, target: Tensor, axes: list[list[slice]]
+    ) -> Tensor:
+        """The same from the gradient: sums of gradient x (clip - reference) within windows."""
+        outputs, captured = self.first(model, clip)
+        outputs = at_least_float32(outputs)
+        asked = outputs.softmax(1) if model.softmax and not self.raw else outputs
+        [gradient] = gradients(model.score(asked, target), captured["clip"])
+        hidden = reference(model, clip, self.reference)
+        share = (at_least_float32(gradient) * at_least_float32(clip - hidden)).sum(1)
+        return _along(share, *(_holds(a, n).T for a, n in zip(axes, clip.shape[2:], strict=True)))
 
     def cost(self, model: Explainable, clip: Tensor) -> Cost:
+        if self.approximate:
+            return Cost(1, 1)
         return Cost(1 + math.prod(map(len, self._axes(clip))))
 
     def grain(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -138,13 +174,16 @@ class Occlusion(PerturbationAttribution):
         return axes
 
 
-def _means(axis: list[slice], n: int) -> Tensor:
-    """Weights `(n, windows)` of the mean over the windows that hold each position.
-
-    The windows that hold a voxel are those that hold its frame, row and column: the mean over all
-    is the mean along one axis after the other.
-    """
+def _holds(axis: list[slice], n: int) -> Tensor:
+    """Which windows hold each position, `(n, windows)` of 0 and 1."""
     holds = torch.zeros(n, len(axis), dtype=torch.float64)
     for k, part in enumerate(axis):
         holds[part, k] = 1
-    return holds / holds.sum(1, keepdim=True)
+    return holds
+
+
+def _along(values: Tensor, time: Tensor, height: Tensor, width: Tensor) -> Tensor:
+    """Values `(B, a, b, c)` times a matrix along each axis, `(t, a)`, `(h, b)` and `(w, c)`."""
+    found = torch.einsum("nabc,wc->nabw", values, width.to(values))
+    found = torch.einsum("nabw,hb->nahw", found, height.to(values))
+    return torch.einsum("nahw,ta->nthw", found, time.to(values))

@@ -31,7 +31,12 @@ from torch import Tensor
 from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.method import Cost, at_most
-from lightning_cam.attribution.perturbation import PerturbationAttribution, answers, black
+from lightning_cam.attribution.perturbation import (
+    PerturbationAttribution,
+    answers,
+    black,
+    checked_cells,
+)
 from lightning_cam.attribution.tensors import at_least_float32
 from lightning_cam.progress import progress
 
@@ -97,13 +102,9 @@ class RISE(PerturbationAttribution):
         return replace(self, relu=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.cells, list):
-            object.__setattr__(self, "cells", tuple(self.cells))
+        object.__setattr__(self, "cells", checked_cells(self.cells))
         if not isinstance(self.masks, int) or self.masks < 1:
             raise ValueError(f"masks must be a whole number from 1 on, got {self.masks}")
-        whole = isinstance(self.cells, tuple) and all(isinstance(n, int) for n in self.cells)
-        if not whole or len(self.cells) != 3 or min(self.cells) < 1:
-            raise ValueError(f"cells must be three numbers from 1 on, got {self.cells}")
         if not 0 < self.p < 1:
             raise ValueError(f"p must lie between 0 and 1, got {self.p}")
         if self.norm not in (None, "count", "np", "center"):

@@ -116,7 +116,9 @@ def read_ranking_claim(
             raise ConfigError(f"{where}.agree={asked} must be two measures, [deletion,insertion]")
         return RankingClaim(says, "agree", _deciding(where, asked, measures), (), 0.0, below)
     if kind == "value" and (above is None) == (below is None):
-        raise ConfigError(f"{where} must say above or below which number the value lies, below=0.1")
+        raise ConfigError(
+            f"{where} must say above or below which number the value lies: {where}.below=0.1"
+        )
     cells = tuple(nodes) if asked is True else tuple(asked if isinstance(asked, list) else [asked])
     for name in cells:
         _cell(show_value(name), nodes, where)

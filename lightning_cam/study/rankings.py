@@ -33,6 +33,8 @@ NOTHING = Estimate(math.nan, math.nan, math.nan)
 
 def draws(clips: int, seed: int = 0) -> Numbers:
     """How often each clip is drawn, as shares: `(DRAWS, C)`, rows of sum 1."""
+    if not clips:
+        return np.zeros((DRAWS, 0))
     counts = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), DRAWS)
     return np.asarray(counts / clips, np.float64)
 

@@ -50,15 +50,17 @@ class Answer:
             self._classes(outputs.shape[1]) if model.softmax else self._appearances()
         )
 
-    def gradient(self, masks: Tensor) -> Tensor:
-        """dD/dm of every mask."""
-        found = torch.zeros_like(masks)
+    def gradient(self, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """D of every mask, `(A, B)` float64, and dD/dm."""
+        found, costs = torch.zeros_like(masks), masks.new_zeros(masks.shape[:2]).double()
         for deletion in self.deletions:
             start = 0
             while start < len(masks):
                 part = slice(start, start + self.runner.copies)
                 try:
-                    found[part] += self._slope(masks[part], deletion)
+                    cost, slope = self._slope(masks[part], deletion)
+                    costs[part] += cost
+                    found[part] += slope
                     start = part.stop
                     continue
                 except torch.OutOfMemoryError:
@@ -67,7 +69,7 @@ class Answer:
                 # Only here, behind the handler, does nothing hold on to what the failed run made.
                 self.runner.copies //= 2
                 torch.cuda.empty_cache()
-        return found
+        return costs, found
 
     def scores(self, masks: Tensor) -> Tensor:
         """The model's score `(A, B)` of what masks show, of what they leave for a deletion."""
@@ -77,13 +79,15 @@ class Answer:
             answers(self.model, outputs.flatten(0, 1)), self.target.repeat(len(masks))
         ).unflatten(0, (len(masks), -1))
 
-    def _slope(self, masks: Tensor, deletion: bool) -> Tensor:
+    def _slope(self, masks: Tensor, deletion: bool) -> tuple[Tensor, Tensor]:
         seen = masks.detach().requires_grad_()
         shown = (1 - seen if deletion else seen) * self.valid
         rows = torch.cat([self.appearing(mask) for mask in shown])
         with torch.autocast(rows.device.type, torch.bfloat16, enabled=self.runner.bf16):
             outputs = self.model.forward(rows)
-        return gradients(self.cost(outputs, deletion), [seen])[0]
+        cost = self.cost(outputs, deletion)
+        [slope] = gradients(cost, [seen])
+        return cost.detach().unflatten(0, masks.shape[:2]), slope
 
     def cost(self, outputs: Tensor, deletion: bool = False) -> Tensor:
         """D `(n*B,)` of outputs `(n*B, K)`; of a deletion -log(1 - p)."""

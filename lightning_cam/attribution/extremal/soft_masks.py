@@ -168,6 +168,20 @@ def largest(values: Tensor, count: int) -> Tensor:
     return above + at * share.to(values)
 
 
+def hottest(values: Tensor, counts: Tensor, seed: int = 0) -> Tensor:
+    """1 for the `counts` (...) largest of the last axis of values (..., n), 0 for the others.
+
+    Of equal values, within 1e-5, a generator chooses, as it chooses for every clip: they must not
+    come in the order of rows and frames.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    mixed = torch.randperm(values.shape[-1], generator=generator).to(values.device)
+    order = (values[..., mixed] * 1e5).round().sort(stable=True, dim=-1, descending=True).indices
+    places = torch.arange(values.shape[-1], device=values.device)
+    chosen = (places < counts[..., None]).to(values)
+    return torch.zeros_like(values).scatter(-1, mixed[order], chosen)
+
+
 def ranking_loss(values: Tensor, area: float) -> Tensor:
     """How far values `(..., n)` are from being 1 for a share `area` of them and 0 for the others.
 
