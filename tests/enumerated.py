@@ -20,6 +20,9 @@ from lightning_cam.training.build import TARGET, build
 # What a method may do many times, and how often a test lets it.
 _OFTEN = {"masks": 8, "iterations": 2, "samples": 2, "steps": 2, "nodes": 2}
 
+# Words of the errors by which methods refuse networks that they cannot explain.
+REASONS = ("no output steps", "CAM is for networks that average layer")
+
 FAILED: dict[str, str] = {}  # file or class that no test runs on -> why
 
 

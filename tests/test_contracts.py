@@ -12,7 +12,7 @@ from typing import Any
 import enumerated
 import pytest
 import torch
-from enumerated import configured_methods, method_classes, methods, variants
+from enumerated import REASONS, configured_methods, method_classes, methods, variants
 from nets import FoldedLSTM, Gap3d, LoopedLSTM, Touchy, assert_same, clip_of, describe, state
 from torch import Tensor, nn
 
@@ -61,9 +61,6 @@ def clip() -> Tensor:
 
 
 # Why a method may refuse a network: it has not the part that the method is about.
-REASONS = ("no output steps", "CAM is for networks that average layer")
-
-
 @cache
 def refusal(name: str, kind: str) -> str:
     """Why a method cannot explain a kind of network; "" where it can."""

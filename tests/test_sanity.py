@@ -32,6 +32,7 @@ from lightning_cam.metrics import (
 from lightning_cam.metrics.random_weights import Stage, drawn, stages, with_weights
 from lightning_cam.study.cell_runs import measure_cells
 from lightning_cam.study.design import Design
+from lightning_cam.study.work_items import work_items
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -305,5 +306,6 @@ def test_a_study_has_another_clip_for_measures_that_ask(tmp_path: Path) -> None:
     journal.add = rows.append  # type: ignore[method-assign]
     measure_cells(design, work_items([net], design), {}, journal, "cpu", say=lambda _: None)
     journal.close()
-    values = [row["values"]["sees"] for row in rows if row["cell"]]
+    digest = design.digests["sees"]
+    values = [row["measured"][digest]["value"] for row in rows if row["cell"]]
     assert len(values) > 3 and set(values) == {1.0}  # those that cannot be read are passed over

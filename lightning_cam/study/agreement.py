@@ -135,7 +135,8 @@ def front_of(results: Results, group: Group) -> set[str]:
         for name in design.directed:
             if need in design.measures[name].needs:
                 methods, (values,) = ranked_by(results, group, [name])
-                for key, rank in zip(methods, mean_ranks(values), strict=True):
+                found = mean_ranks(values) if values.size else []
+                for key, rank in zip(methods, found, strict=bool(found)):
                     places.setdefault(key, []).append(-rank.value)
         if places:
             sides.append({key: sum(found) / len(found) for key, found in places.items()})
