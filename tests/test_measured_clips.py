@@ -27,7 +27,7 @@ from lightning_cam.files import write_csv
 from lightning_cam.metrics import DeletionArea, InsertionArea
 
 CLASSES = ["wave", "smile", "c", "d"]
-METHODS = {"gradcam": lc.GradCAM(), "space": lc.GradCAM(pool="space")}
+METHODS = {"gradcam": lc.GradCAM(), "space": lc.GradCAM(pool="space", relu=False)}
 
 
 @pytest.fixture

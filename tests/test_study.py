@@ -813,7 +813,7 @@ def numbers(folder: Path) -> dict[str, Any]:
     found["conclusions"] = (folder / "conclusions.md").read_text()
     # of a table's row, every third number is the seconds
     found["tables"] = [
-        re.sub(r" [\d.e-]+ (?=\||$)", " s ", line)
+        re.sub(r" \*?[\d.e-]+\*? (?=\||$)", " s ", line)
         for line in (folder / "tables.md").read_text().splitlines()
     ]
     return found
@@ -830,8 +830,8 @@ def test_the_study_of_two_networks(whole: Path) -> None:
     rows = [line.split(" | ")[0].strip("| ") for line in text.splitlines() if line.startswith("|")]
     methods = ("Grad-CAM", "RISE", "SIDU", "Random", "Centre")
     blocks = methods[:3], methods[3:]  # baselines come last, in italics below a rule
-    whole = [[f"{m} {t}" for t in ("IR", "IRTV") for m in block] for block in blocks]
-    assert rows[2:13] == [*whole[0], "", *(f"*{name}*" for name in whole[1])]
+    named = [[f"{m} {t}" for t in ("IR", "IRTV") for m in block] for block in blocks]
+    assert rows[2:13] == [*named[0], "", *(f"*{name}*" for name in named[1])]
     assert rows[15:21] == [f"{m} IRTV" for m in blocks[0]] + ["", "*Random IRTV*", "*Centre IRTV*"]
     assert "over 3 clips" in text and "over 2 clips" in text and "steps=4" in text
     with (whole / "cells.csv").open() as file:

@@ -208,7 +208,7 @@ def _explained(error: Exception, arguments: Sequence[str], name: str) -> str:
                 "where they are now"
             )
         if isinstance(error.__cause__, OmegaConfBaseException):  # of a mapping, the key in it
-            key = error.__cause__.full_key or key
+            key = max(key, error.__cause__.full_key or "", key=len)
         keys = _known_keys(arguments, name)
         group, choice, *setting = [*key.split("."), "", ""][:3]
         if setting[0] and f"{group}.{choice}" not in keys and choice in _alone(group):

@@ -8,7 +8,6 @@ map by this rounding (2**-11 of a value) and, of maps finer than `map_size`, by 
 
 from __future__ import annotations
 
-import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from torch.nn import functional as F
 
 from lightning_cam.attribution import Explanation
 from lightning_cam.attribution.tensors import resize_heatmap
-from lightning_cam.files import write_bytes
+from lightning_cam.files import whole_file
 
 MAP_SIZE = (16, 56, 56)  # frames, height, width: at most
 
@@ -77,10 +76,9 @@ class KeptMap:
 
     def write(self, path: Path) -> None:
         """Write it whole; when this returns, it is on the disk."""
-        buffer = io.BytesIO()
         facts = np.array([self.base, self.scale, self.floating], np.float64)
-        np.savez_compressed(buffer, values=self.values, facts=facts)
-        write_bytes(path, buffer.getvalue(), sync=True)
+        with whole_file(path, sync=True) as file:
+            np.savez_compressed(file, values=self.values, facts=facts)
 
     @classmethod
     def read(cls, path: Path) -> KeptMap | None:
