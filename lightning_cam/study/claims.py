@@ -172,9 +172,9 @@ def write_conclusions(
         titles: what tables call the measures.
     """
     parts = ["# Conclusions", "", markdown_text(clips), ""]
-    parts += [summary_table(conclusions, titles).markdown()]
-    parts += [CLAIM_RULE, "", *(_compared(each, titles).markdown() for each in conclusions)]
-    return "\n".join(parts)
+    if conclusions:
+        parts += [summary_table(conclusions, titles).markdown(), CLAIM_RULE, ""]
+    return "\n".join([*parts, *(_compared(each, titles).markdown() for each in conclusions)])
 
 
 def _compared(conclusion: Conclusion, titles: Mapping[str, str]) -> Table:
