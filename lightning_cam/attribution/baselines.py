@@ -12,6 +12,7 @@ insertion noise has .206 and Grad-CAM .756.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -108,19 +109,14 @@ class CentreMap(Baseline):
 
 
 @dataclass(frozen=True)
-class MotionMap(Baseline):
-    """How much each voxel changes from one frame to the next: sum_c |x_t - x_{t-1}|.
-
-    In model space, as the network sees it. The first frame has the map of the second; a clip of one
-    frame has 0.
+class BlurredMap(Baseline):
+    """A map of the clip's own pixels, blurred where asked for.
 
     Args:
         blur: standard deviation of a Gaussian on each frame, as a share of the shorter side (1/28:
             4 pixels of 112); 0: none.
     """
 
-    title = "Motion"
-
     blur: float = 0
 
     @property
@@ -132,40 +128,51 @@ class MotionMap(Baseline):
         _check_blur(self.blur)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
-        change = at_least_float32(clip).diff(dim=2).abs().sum(1)  # (B, T-1, H, W)
-        first = change[:, :1] if change.shape[1] else torch.zeros_like(clip[:, 0])
-        return _soft(torch.cat([first, change], 1), self.blur)
+        return _soft(self.sharp(at_least_float32(clip)), self.blur)
+
+    @abstractmethod
+    def sharp(self, clip: Tensor) -> Tensor:
+        """The map `(B, T, H, W)` of clips `(B, C, T, H, W)` before it is blurred."""
 
 
 @dataclass(frozen=True)
-class EdgeMap(Baseline):
+class MotionMap(BlurredMap):
+    """How much each voxel changes from one frame to the next: sum_c |x_t - x_{t-1}|.
+
+    In model space, as the network sees it. The first frame has the map of the second; a clip of one
+    frame has 0.
+
+    Args:
+        blur: as of `BlurredMap`.
+    """
+
+    title = "Motion"
+
+    def sharp(self, clip: Tensor) -> Tensor:
+        change = clip.diff(dim=2).abs().sum(1)  # (B, T-1, H, W)
+        first = change[:, :1] if change.shape[1] else torch.zeros_like(clip[:, 0])
+        return torch.cat([first, change], 1)
+
+
+@dataclass(frozen=True)
+class EdgeMap(BlurredMap):
     """How strong the edges of each frame are: sum_c |gradient of x_c| by Sobel's filter.
 
     What guided backpropagation is suspected of showing (Adebayo et al., NeurIPS 2018).
 
     Args:
-        blur: as of `MotionMap`.
+        blur: as of `BlurredMap`.
     """
 
     title = "Edges"
 
-    blur: float = 0
-
-    @property
-    def grainy(self) -> bool:
-        """Whether single voxels stand out of the map."""
-        return not self.blur
-
-    def __post_init__(self) -> None:
-        _check_blur(self.blur)
-
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
-        x = F.pad(at_least_float32(clip), (1, 1, 1, 1, 0, 0), mode="replicate")
+    def sharp(self, clip: Tensor) -> Tensor:
+        x = F.pad(clip, (1, 1, 1, 1, 0, 0), mode="replicate")
         rows = (x[..., :-2, :] + 2 * x[..., 1:-1, :] + x[..., 2:, :]) / 4
         columns = (x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]) / 4
         across = (rows[..., 2:] - rows[..., :-2]) / 2
         down = (columns[..., 2:, :] - columns[..., :-2, :]) / 2
-        return _soft(torch.hypot(across, down).sum(1), self.blur)
+        return torch.hypot(across, down).sum(1)
 
 
 @dataclass(frozen=True)
