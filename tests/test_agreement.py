@@ -15,7 +15,7 @@ from lightning_cam.metrics import Measure
 from lightning_cam.study.agreement import agree, agreement_tables, front_of, ranked_by
 from lightning_cam.study.claims import FAILS, HOLDS, MISSING, OPEN
 from lightning_cam.study.design import Design
-from lightning_cam.study.ranking_claims import conclude_ranking
+from lightning_cam.study.ranking_claims import NO_MAP, conclude_ranking
 from lightning_cam.study.results import Results
 from lightning_cam.study.study_files import write_study
 
@@ -119,6 +119,17 @@ def test_claims_about_rankings_are_judged_by_intervals(tmp_path: Path) -> None:
         ranks = {(row["method"], row["measure"]): row for row in csv.DictReader(file)}
     assert (ranks["e", "deletion"]["rank"], ranks["e", "deletion"]["first_group"]) == ("1.0", "1")
     assert "Verdicts on rankings" in (tmp_path / "index.html").read_text()
+
+
+def test_methods_without_maps_are_named_and_do_not_decide() -> None:
+    found = results()
+    for row in found.rows:
+        if row["cell"] == "a":
+            row["error"] = "UserError: the network has not what the method needs"
+    said = {c.says: conclude_ranking(found, c) for c in found.design.ranking_claims}
+    assert said["high"].verdict == HOLDS  # by e alone
+    assert [f.verdict for f in said["high"].findings] == [NO_MAP, HOLDS]
+    assert said["low"].verdict == MISSING  # a was all there was to it
 
 
 def test_no_method_on_the_front_is_beaten_on_all_sides() -> None:

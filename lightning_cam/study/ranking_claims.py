@@ -24,7 +24,10 @@ does not hold if it is told apart from the best one. A claim about random maps o
 if the 95% interval lies on the claimed side for each method, and does not hold if one lies on the
 other side.
 A claim holds if it holds for all networks, inputs and measures, does not hold if it is refuted by
-one of them, and is undecided otherwise."""
+one of them, and is undecided otherwise. Methods that explain none of a network's clips (it may lack
+what they need) are named, and do not decide."""
+
+NO_MAP = "no map"
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ def conclude_ranking(results: Results, claim: RankingClaim) -> RankingConclusion
     """Hold a claim against the rows."""
     findings = [f for group in results.groups for f in _findings(results, group, claim)]
     verdicts = {finding.verdict for finding in findings}
-    verdict = next((v for v in (MISSING, FAILS, OPEN) if v in verdicts), HOLDS)
-    return RankingConclusion(claim, verdict if findings else MISSING, findings)
+    verdict = next((v for v in (MISSING, FAILS, OPEN, HOLDS) if v in verdicts), MISSING)
+    return RankingConclusion(claim, verdict, findings)
 
 
 def _findings(results: Results, group: Group, claim: RankingClaim) -> Iterator[Finding]:
@@ -67,6 +70,10 @@ def _findings(results: Results, group: Group, claim: RankingClaim) -> Iterator[F
             yield Finding(where, *_best(results, group, claim.cells[0], name))
             continue
         for key in claim.cells:
+            tried = results.of_cell(group, key)
+            if tried and not results.worked(group, key):
+                yield Finding(f"{where}, {design.cells[key].title}", "-", NO_MAP)
+                continue
             gains = claim.kind == "over_random"
             found = (results.gains if gains else results.values)(group, key, name)
             s = mean_interval(found.values())
