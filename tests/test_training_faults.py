@@ -18,6 +18,7 @@ import cv2
 import pytest
 import torch
 from commands import ENVIRONMENT, ROOT
+from omegaconf import OmegaConf
 
 from lightning_cam.commands.faults import fault
 from lightning_cam.errors import ConfigError, UserError, WriteError
@@ -26,7 +27,7 @@ from lightning_cam.synthetic import SyntheticActions
 from lightning_cam.tasks.epoch_images import never_fatal
 from lightning_cam.training.furthest import Length, Progress, furthest_first
 from lightning_cam.training.owner import FILE, owned
-from lightning_cam.training.runs import Run, built_as_before, open_run, writable
+from lightning_cam.training.runs import Run, built_as_before, open_run, same_as_before, writable
 from lightning_cam.training.saving import BestCheckpoint
 
 pytestmark = pytest.mark.attack
@@ -182,6 +183,29 @@ def test_data_that_have_changed_are_named(tmp_path: Path) -> None:
     model = {**memory["task"]["model"], "num_outputs": 77}
     with pytest.raises(ConfigError, match=r"trained with task\.model\.num_outputs=.*, not 77"):
         built_as_before(run, {**config, "task": {**memory["task"], "model": model}}, known)
+
+
+def test_another_metric_goes_on_where_nothing_was_the_best(tmp_path: Path) -> None:
+    """`resume=` with another `monitor=`, after one that was not logged, and after one that was."""
+    from test_checkpoint import remembered
+
+    memory = remembered()
+    config = {key: memory[key] for key in ("task", "data")}
+    config |= {"seed": 0, "monitor": "val/acc", "monitor_mode": None}
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    kept = {"best": "epoch_000.ckpt", "score": torch.tensor(0.5)}
+    for states, free in (({}, True), ({"BestCheckpoint{'monitor': 'val/acc'}": kept}, False)):
+        run = Run(tmp_path, saved(tmp_path / "last.ckpt", 9, 3, callbacks=states))
+        for change in ({"monitor": "val/loss"}, {"monitor_mode": "min"}):
+            if free:
+                same_as_before(run, config | change)
+                continue
+            with pytest.raises(ConfigError, match=f"with {next(iter(change))}="):
+                same_as_before(run, config | change)
+    more = {"monitor": "val/loss", "seed": 7}
+    run = Run(tmp_path, saved(tmp_path / "last.ckpt", 9, 3, callbacks={}))
+    with pytest.raises(ConfigError, match="with seed="):  # nothing else is free
+        same_as_before(run, config | more)
 
 
 @pytest.mark.parametrize(
