@@ -186,6 +186,7 @@ def run(folder: Path, callback: Callback | None, *, frozen: bool, **kwargs: Any)
     return prints.seen
 
 
+@pytest.mark.attack
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("frozen", "kwargs", "measured"),
@@ -201,6 +202,7 @@ def run(folder: Path, callback: Callback | None, *, frozen: bool, **kwargs: Any)
 def test_training_is_bit_identical_with_the_callback(
     tmp_path: Path, frozen: bool, kwargs: dict[str, Any], measured: Any
 ) -> None:
+    """Training with explanations after each epoch equals training without them, bit for bit."""
     without = run(tmp_path / "a", None, frozen=frozen, **kwargs)
     measures = None if measured is None else {**both(**measured), "gini": GiniIndex()}
     callback = ExplainCallback(METHODS, clips=[0, 2], measures=measures)

@@ -21,6 +21,7 @@ from commands import ENVIRONMENT, ROOT
 from omegaconf import OmegaConf
 
 from lightning_cam.commands.faults import fault
+from lightning_cam.commands.stopped import go_on
 from lightning_cam.errors import ConfigError, UserError, WriteError
 from lightning_cam.files import whole_file
 from lightning_cam.synthetic import SyntheticActions
@@ -122,13 +123,14 @@ def saved(path: Path, step: int, epochs: int, **more: Any) -> Path:
 
 
 def test_the_furthest_goes_on_whatever_the_clocks_say(tmp_path: Path) -> None:
-    """An older checkpoint touched later, all times alike (cp -r), times in the future."""
+    """An older checkpoint touched later, times alike (cp -r), in the future, a clock set back."""
     folder = tmp_path / "a" / "run" / "checkpoints"
     old, last = saved(folder / "epoch_000.ckpt", 3, 1), saved(folder / "last.ckpt", 60, 20)
     requeued = saved(folder.parent / "hpc_ckpt_1.ckpt", 61, 20)
     twin = saved(folder / "epoch_019.ckpt", 60, 20)
     now = time.time()
-    for times in ([9, 1, 1, 1], [5, 5, 5, 5], [10**9, 0, 0, 10**9]):
+    set_back = [0, -(10**6), -2 * 10**6, -(10**6)]  # each later one a fortnight earlier
+    for times in ([9, 1, 1, 1], [5, 5, 5, 5], [10**9, 0, 0, 10**9], set_back):
         for file, when in zip((old, last, requeued, twin), times, strict=True):
             os.utime(file, (now + when, now + when))
         assert [f for _, f in furthest_first(folder.parent)] == [requeued, last, twin, old]
@@ -138,7 +140,7 @@ def test_the_furthest_goes_on_whatever_the_clocks_say(tmp_path: Path) -> None:
 
 
 def test_the_run_that_is_furthest_and_not_finished_goes_on(tmp_path: Path) -> None:
-    """Runs of one name whose folders were touched in another order than they were trained in."""
+    """Runs of one name whose folders' names and times are in another order than their steps."""
     far = saved(tmp_path / "a" / "2026-01-01" / "checkpoints" / "last.ckpt", 60, 20)
     near = saved(tmp_path / "a" / "2026-01-02" / "checkpoints" / "last.ckpt", 9, 3)
     os.utime(far.parents[1], (0, 0))
@@ -147,6 +149,10 @@ def test_the_run_that_is_furthest_and_not_finished_goes_on(tmp_path: Path) -> No
     assert open_run(tmp_path, "a", "last", Length(epochs=20)).resume == near
     assert open_run(tmp_path, "a", "last", Length(steps=60)).resume == near
     assert not Length().reached(Progress(60, 20))
+    # Begun and trained further while the clock was years behind.
+    past = saved(tmp_path / "a" / "1970-01-01_00-00-07" / "checkpoints" / "last.ckpt", 90, 30)
+    os.utime(past, (7, 7))
+    assert open_run(tmp_path, "a", "last").resume == past
 
 
 def test_weights_that_are_not_finite_are_not_gone_on_from(tmp_path: Path) -> None:
@@ -206,6 +212,15 @@ def test_another_metric_goes_on_where_nothing_was_the_best(tmp_path: Path) -> No
     run = Run(tmp_path, saved(tmp_path / "last.ckpt", 9, 3, callbacks={}))
     with pytest.raises(ConfigError, match="with seed="):  # nothing else is free
         same_as_before(run, config | more)
+
+
+def test_the_command_for_another_metric_goes_on(tmp_path: Path, monkeypatch) -> None:
+    """The command that is printed names the run and asks for another metric, once each."""
+    saved(tmp_path / "a" / "run" / "checkpoints" / "last.ckpt", 3, 1)
+    monkeypatch.setattr("sys.argv", ["train.py", "name=a", "monitor=val/ac", "resume=last"])
+    monkeypatch.chdir(tmp_path)
+    said = go_on(Run(tmp_path / "a" / "run"), "monitor=NAME")
+    assert said.endswith(" name=a resume=a/run monitor=NAME")
 
 
 @pytest.mark.parametrize(
