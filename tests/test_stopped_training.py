@@ -243,7 +243,7 @@ def test_resuming_what_is_finished_or_beyond_or_moved_or_another(
     assert f"{said}{2 * EPOCHS}" in out
     assert f"({best.stem})" in out and f"moved/{straight.name}/checkpoints/{best.name}" in out
     for more, said in (
-        ("trainer.max_epochs=1", f"trained for {EPOCHS} epochs, more than trainer.max_epochs=1"),
+        ("trainer.max_epochs=1", f"{EPOCHS} epochs, {steps} steps, more than trainer.max_epochs=1"),
         ("model.hidden=17", "model.hidden=4, not 17"),
     ):
         assert typed(monkeypatch, "train", settings(data, f"resume={moved}", more)) == 2

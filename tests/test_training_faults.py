@@ -149,6 +149,15 @@ def test_the_run_that_is_furthest_and_not_finished_goes_on(tmp_path: Path) -> No
     assert open_run(tmp_path, "a", "last", Length(epochs=20)).resume == near
     assert open_run(tmp_path, "a", "last", Length(steps=60)).resume == near
     assert not Length().reached(Progress(60, 20))
+    for length, below, on in (
+        (Length(4), "trainer.max_epochs=4", "trainer.max_epochs=40"),
+        (Length(20), "", "trainer.max_epochs=40"),
+        (Length(99, 60), "", "trainer.max_steps=120"),
+        (Length(99, 7), "trainer.max_steps=7", "trainer.max_steps=120"),
+        (Length(20, 60), "", "trainer.max_epochs=40 trainer.max_steps=120"),
+    ):
+        done = Progress(60, 20)
+        assert length.reached(done) and length.exceeded(done) == below and length.longer(done) == on
     # Begun and trained further while the clock was years behind.
     past = saved(tmp_path / "a" / "1970-01-01_00-00-07" / "checkpoints" / "last.ckpt", 90, 30)
     os.utime(past, (7, 7))

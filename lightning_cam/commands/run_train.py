@@ -148,16 +148,14 @@ def _still_to_train(run: Run, length: Length) -> str:
     """
     if run.resume is None or not length.reached(done := progress_of(run.resume)):
         return ""
-    if length.epochs is not None and done.epochs > length.epochs:
+    trained = f"{done.epochs} epochs, {done.steps} steps"
+    on = f"to train on, set {length.longer(done)}"
+    if exceeded := length.exceeded(done):
         raise ConfigError(
-            f"{run.folder} has been trained for {done.epochs} epochs, more than "
-            f"trainer.max_epochs={length.epochs}; to train on, set "
-            f"trainer.max_epochs={2 * done.epochs}; for a new run leave resume out"
+            f"{run.folder} has been trained for {trained}, more than {exceeded}; {on}; for a new "
+            "run leave resume out"
         )
-    return (
-        f"{run.folder} is finished: {done.epochs} epochs, {done.steps} steps; to train on, set "
-        f"trainer.max_epochs={2 * done.epochs}"
-    )
+    return f"{run.folder} is finished: {trained}; {on}"
 
 
 def _prepare(config: dict[str, Any], run: Run, callbacks: Sequence[Callback]) -> _Prepared:
