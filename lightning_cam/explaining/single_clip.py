@@ -120,7 +120,8 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
     measured = request.measurements.clip(model, explanations, clip, batch, files.curves)
     scored = list(score_rows(model, measured.explanations, batch, spectra, measured.found))
     own = [row for row in scored if row["method"] in explanations]
-    shown = page_scores(own) | page_measures(scored, request.measurements.measures, measured.found)
+    shown = page_scores(own, spectra)
+    shown |= page_measures(scored, request.measurements.measures, measured.found)
     paths = (files.video, files.sheet, files.arrays)
     return ClipResult(
         ReportEntry.of(figure, *paths, fps=request.fps, scores=shown, curves=measured.figure),

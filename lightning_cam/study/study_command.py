@@ -16,6 +16,7 @@ import lightning_cam
 from lightning_cam.errors import ConfigError, DataError, say
 from lightning_cam.explaining.explain_settings import check_study, given_data
 from lightning_cam.explaining.journal import Journal
+from lightning_cam.stops import exit_code
 from lightning_cam.study.cell_runs import StudyProblems, measure_cells
 from lightning_cam.study.cost import expected_cost
 from lightning_cam.study.design import Design
@@ -62,9 +63,9 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
     _print_remaining(design, mine, done, rank, count)
     try:
         measure_cells(design, mine, done, journal, device)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say("", f"stopped; the same command goes on: {command}")
-        sys.exit(130)
+        sys.exit(exit_code(stop))
     finally:
         journal.close()
     done = read_journal(folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -169,7 +170,7 @@ class ClipReader:
         larger = replace(
             self.transform, resize=scale * self.transform.resize, crop=scale * self.transform.crop
         )
-        frames = self.read(path, lambda _: indices).frames
+        frames = self.read(path, lambda _: indices, partial(_shrunk, larger)).frames
         view = larger(torch.from_numpy(frames).permute(0, 3, 1, 2))
         return visible(view.video).movedim(0, -1).contiguous().numpy()
 
@@ -199,7 +200,7 @@ class ClipReader:
 
     def _read(self, path: Path, select: Callable[[VideoInfo], Indices]) -> Steps:
         # One by one as they are decoded: all steps of a minute in HD would take gigabytes.
-        frames, indices, info = self.read(path, select, self._shrunk)
+        frames, indices, info = self.read(path, select, partial(_shrunk, self.transform))
         if frames.shape[-1] != self.transform.channels:
             raise ConfigError(
                 f"mean={list(self.transform.mean)} and std need one number per channel, and "
@@ -207,10 +208,11 @@ class ClipReader:
             )
         return Steps(torch.from_numpy(frames).permute(0, 3, 1, 2), indices, info)
 
-    def _shrunk(self, image: Pixels) -> Pixels:
-        """An image (h, w, C), resized as the transform says."""
-        frame = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-        return self.transform.shrink(frame[None])[0].permute(1, 2, 0).numpy()
+
+def _shrunk(transform: ClipTransform, image: Pixels) -> Pixels:
+    """An image (h, w, C), resized as the transform says."""
+    frame = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    return transform.shrink(frame[None])[0].permute(1, 2, 0).numpy()
 
 
 def _masks(truth: Truth, indices: Indices) -> dict[str, Tensor]:
