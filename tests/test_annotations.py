@@ -400,6 +400,79 @@ def test_damaged_json_is_said(text: str, tmp_path: Path) -> None:
         annotated([Clip(Path("1.webm"), "1")], path)
 
 
+# --- EPIC-KITCHENS-55 -----------------------------------------------------------------------------
+
+ACTION_COLUMNS = (
+    "uid,participant_id,video_id,narration,start_timestamp,stop_timestamp,start_frame,stop_frame,"
+    "verb,verb_class,noun,noun_class,all_nouns,all_noun_classes"
+)
+OBJECT_COLUMNS = "noun_class,noun,participant_id,video_id,frame,bounding_boxes"
+BEFORE = 1000  # frames of the recording before the action
+
+
+def epic_annotations(folder: Path) -> Path:
+    """Two actions of one recording; boxes of the first one's noun, one of another, an empty one."""
+    folder.mkdir(exist_ok=True)
+    times = f"00:00:16.67,00:00:17.05,{BEFORE},{BEFORE + FRAMES - 1}"
+    (folder / "EPIC_train_action_labels.csv").write_text(
+        f"{ACTION_COLUMNS}\n"
+        f"7,P01,P01_01,open door,{times},open,2,door,8,\"['door']\",[8]\n"
+        f"8,P01,P01_01,wash cup,{times},wash,1,cup,13,\"['cup']\",[13]\n"
+    )
+    rows = [OBJECT_COLUMNS]
+    for t in (8, 13):
+        x, y, w, h = (4.5 * side if n % 2 else 6 * side for n, side in enumerate(block(t, 0)))
+        box = f"({y:.0f}, {x:.0f}, {h:.0f}, {w:.0f})"
+        rows.append(f'8,door,P01,P01_01,{BEFORE + t},"[{box}]"')
+    rows += [
+        f'8,door,P01,P01_01,{BEFORE + 20},"[]"',
+        f'8,door,P01,P01_02,{BEFORE + 2},"[(0, 0, 9, 9)]"',
+        f'3,knife,P01,P01_01,{BEFORE + 2},"[(0, 0, 9, 9), (1, 1, 5, 5)]"',
+    ]
+    (folder / "EPIC_train_object_labels.csv").write_text("\n".join(rows))
+    return folder
+
+
+@pytest.mark.parametrize("uid", ["7", "P01_01_7"])
+def test_boxes_of_the_object_count_for_the_frames_around_them(uid: str, tmp_path: Path) -> None:
+    top = tmp_path / "clips"
+    for name in CLASSES:
+        for n in range(3):
+            video(top / name / f"{name}{n}.mp4", 0, fps=60)
+    video(top / CLASSES[0] / f"{uid}.mp4", 0, fps=60)
+    video(top / CLASSES[1] / "8.mp4", 0, fps=60)
+    found = samples(data_of(top, epic_annotations(tmp_path / "epic")))
+    one = found[uid]
+    assert one["error"] == "" and "action" not in one
+    assert [t for t in range(FRAMES) if one["judged"][t]] == list(range(5, 17))
+    for drawn, frames in ((8, range(5, 11)), (13, range(11, 17))):  # the nearest one's
+        assert all(torch.equal(one["mask"][t], one["mask"][drawn]) for t in frames)
+        assert agreement(one["mask"][drawn], white(one)[drawn]) > 0.95
+    assert unknown(found["8"])  # its noun was not drawn
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("file", "row", "words"),
+    [
+        ("object", '8,door,P01,P01_01,1008,"[(1, 2, 3)]"', "line 7: ValueError boxes"),
+        ("object", "8,door,P01,P01_01,1008,\"__import__('os').system('true')\"", "line 7"),
+        ("object", "8,door,P01,P01_01,1008," + "[" * 10_000, "boxes"),
+        ("object", "8,door", "line 7: TypeError"),
+        ("object", 'x,door,P01,P01_01,1,"[]"', "line 7: ValueError"),
+        ("action", "9,P01,P01_01,a,0,0,50,20,a,1,b,2,c,d", "line 4: ValueError frames 50 to 20"),
+        ("action", "9,P01,P01_01,a,0,0,1,900000000000,a,1,b,2,c,d", "line 4: ValueError frames"),
+    ],
+)
+def test_damaged_tables_are_said(file: str, row: str, words: str, tmp_path: Path) -> None:
+    """EPIC's tables with a row that is cut, holds code or runs back: file and line are said."""
+    folder = epic_annotations(tmp_path / "epic")
+    path = folder / f"EPIC_train_{file}_labels.csv"
+    path.write_text(f"{path.read_text().rstrip()}\n{row}\n")
+    with pytest.raises(DataError, match=f"{path.name}.*{words}"):
+        annotated([Clip(Path("7.mp4"), "7")], folder)
+
+
 # --- J-HMDB ---------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lightning_cam.data.annotations import puppets, something_else, ucf101_24
+from lightning_cam.data.annotations import epic, puppets, something_else, ucf101_24
 from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.ground_truth import VideoTruth
 from lightning_cam.data.video.info import VIDEO_SUFFIXES
@@ -18,6 +18,7 @@ Format = Callable[[Path, Sequence[str]], Mapping[str, VideoTruth] | None]
 FORMATS: Mapping[str, Format] = {
     "pyannot.pkl of UCF101-24": ucf101_24.find,
     "bounding_box_smthsmth_part*.json of Something-Else": something_else.find,
+    "EPIC_train_object_labels.csv of EPIC-KITCHENS-55": epic.find,
     "puppet_mask.mat files of J-HMDB": puppets.find,
 }
 

@@ -70,7 +70,9 @@ class Joined(Arrangement):
     def __call__(self, samples: Sequence[Mapping[str, Any]], place: int) -> SampleDict:
         length = samples[place]["video"].shape[1]
         if length < 2:
-            raise ConfigError("compose=joined needs clips of two frames and more: num_frames=16")
+            raise ConfigError(
+                "compose=joined needs clips of two frames and more; set data.num_frames=16"
+            )
         halves = (length // 2, length - length // 2)
         steps = [_middle(sample, half) for sample, half in zip(samples, halves, strict=True)]
         pairs = list(zip(samples, steps, strict=True))

@@ -142,8 +142,12 @@ class ClipDataset(SampleDataset[Clip]):
         if self.truths and clip.truth:
             truth = open_truth(clip.truth)
             if why := truth.misfit(steps.info):
-                where = repr(str(clip.truth)) if isinstance(clip.truth, Path) else clip.clip_id
-                raise DataError(f"ground truth {where} {why}: replace or remove it")
+                if isinstance(clip.truth, Path):
+                    raise DataError(f"ground truth {str(clip.truth)!r} {why}: replace or remove it")
+                raise DataError(
+                    f"ground truth of {clip.clip_id!r} {why}: it belongs to another copy of the "
+                    "video; get that one"
+                )
         image = self.mirror[clip.label] if self.train and self.mirror else None
         sample = self.reader.sample(clip, steps, valid, truth, seed, image)
         return {**self.reader.no_truth(self.truths), **sample}
