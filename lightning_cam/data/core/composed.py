@@ -157,7 +157,7 @@ class ComposedDataset(SampleDataset[ComposedClip]):
 
     def _sample(self, index: int, seed: Seed | None) -> SampleDict:
         clip = self.clips[index]
-        samples = [self.source[part] for part in clip.parts]
+        samples = [_whole(self.source[part]) for part in clip.parts]
         for sample in samples:
             if sample["error"]:
                 raise DataError(sample["error"])
@@ -176,6 +176,13 @@ class ComposedDataset(SampleDataset[ComposedClip]):
         clip = self.clips[index]
         blank = finished(self.source._missing(clip.parts[clip.place], error))
         return {**blank, "clip_id": clip.clip_id}
+
+
+def _whole(sample: SampleDict) -> SampleDict:
+    """A sample with what else it may have left out, see `interfaces.Sample`: its steps are real."""
+    steps = torch.arange(sample["video"].shape[1])
+    known = {"valid": steps >= 0, "frame_idx": steps, "time_s": steps.float()}
+    return {"path": "", "error": "", **known, **sample}
 
 
 def _middle(sample: Mapping[str, Any], most: int) -> Tensor:
