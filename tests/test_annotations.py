@@ -120,6 +120,17 @@ def test_boxes_lie_on_what_acts_while_it_acts(root: Path, tmp_path: Path) -> Non
     assert bool(energy_inside(heat, batch["mask"], batch["judged"])[5].isnan())
 
 
+def test_other_boxes_make_another_clip(root: Path, tmp_path: Path) -> None:
+    """What tells clips of journals apart is their rows in words."""
+    said = []
+    for n, moved in enumerate((0, 1, 0)):
+        boxes = np.array([block(t, 0) for t in range(BEGIN, END)]) + moved
+        data = data_of(root, ucf_annotations(tmp_path / f"{n}.pkl", boxes=boxes))
+        said.append([repr(clip) for clip in data.listing.train])
+    assert said[0] == said[2] and not {*said[0]} & {*said[1]}
+    assert max(map(len, said[0])) < 400
+
+
 @pytest.mark.parametrize("crop", [60, 48])
 def test_boxes_follow_the_crop(root: Path, tmp_path: Path, crop: int) -> None:
     data = data_of(root, ucf_annotations(tmp_path / "pyannot.pkl"), crop=crop, num_frames=8, fps=10)
