@@ -229,6 +229,6 @@ def _track(rng: np.random.Generator, name: str, size: int) -> Track:
     return Track(onset, offset, np.clip(cx, low, high), np.clip(cy, low, high), radius, angle, gain)
 
 
-def write_mpeg(path: Path, frames: Array, cuts: Sequence[int]) -> None:
-    """Write an MPEG-1 program stream, as the files of UCF11 are."""
+def write_mpeg(path: Path, frames: Array, cuts: Sequence[int] = ()) -> None:
+    """Write an MPEG-1 program stream, as the files of UCF11 are; `cuts` begin other shots."""
     write_frames(path, frames, FPS, "mpeg1video", "mpeg", cuts=cuts, bit_rate=150_000)
