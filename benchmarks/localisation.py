@@ -4,12 +4,14 @@
 
 For every checkpoint and its methods, on all clips of a split that has ground truth: accuracy,
 pointing-game hit rate (hottest voxel in the mask of what acts or is acted upon), share of the heat
-in that mask, in each of its parts (hand, object) and within the action interval, and temporal IoU,
-as mean and standard deviation over clips; random and centre maps beside them. Explained is the true
-class. Without ground truth (`--root` of real videos) only what needs none is printed: the share of
-the heat in the last quarter of the frames (recency; 0.25 is even), and the agreement of frame
-energies with what happens when a frame is blanked. Several checkpoints of one kind (seeds) given as
-`NAME=CKPT` are averaged under their name.
+in that mask, in each of its parts (hand, object) and within the action interval, pointing in time
+(hottest frame in the interval), and temporal IoU, as mean and standard deviation over clips. Beside
+them random, centre and even maps, and for each network the frames' drops themselves, see below, as
+a map that is even over each frame. Explained is the true class. Without ground truth (`--root` of
+real videos) only what needs none is printed: the share of the heat in the last quarter of the
+frames (recency; 0.25 is even), and the agreement of frame energies with what happens when a frame
+is blanked. Several checkpoints of one kind (seeds) given as `NAME=CKPT` are averaged under their
+name.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ from lightning_cam.models import FrameCNN
 from lightning_cam.training.checkpoint import rebuild
 from lightning_cam.viz import ClipFigure, draw_sheet, save_png
 
-MEASURES = ("pointing", "in mask", "in action", "temporal IoU", "last quarter", "blanking")
+IN_TIME = ("in action", "hottest frame", "temporal IoU", "last quarter", "blanking")
+MEASURES = ("pointing", "in mask", *IN_TIME)
 
 
 def methods_for(task: Any) -> dict[str, lc.Attribution]:
@@ -82,6 +85,7 @@ def measure(heat: Tensor, batch: Mapping[str, Any], drops: Tensor) -> dict[str, 
     valid = batch["valid"]
     heat = heat * valid[:, :, None, None]
     found: dict[str, Tensor] = {}
+    energy = heat.clamp(min=0).sum((2, 3))
     if "mask" in batch:
         mask, action = batch["mask"], batch["action"]
         found["pointing"] = pointing_hits(heat, mask)
@@ -90,8 +94,9 @@ def measure(heat: Tensor, batch: Mapping[str, Any], drops: Tensor) -> dict[str, 
             if key.startswith("mask/"):
                 found[f"on {key.removeprefix('mask/')}"] = energy_inside(heat, batch[key])
         found["in action"] = energy_inside(heat, action)
+        peak = energy == energy.amax(1, keepdim=True)  # an even map has many
+        found["hottest frame"] = (peak & action).sum(1) / peak.sum(1)
         found["temporal IoU"] = temporal_iou(heat, action)
-    energy = heat.clamp(min=0).sum((2, 3))
     length = valid.sum(1, keepdim=True)
     late = (torch.arange(valid.shape[1]) >= length * 3 / 4) & valid
     found["last quarter"] = (energy * late).sum(1) / energy.sum(1)
@@ -100,11 +105,10 @@ def measure(heat: Tensor, batch: Mapping[str, Any], drops: Tensor) -> dict[str, 
     return {name: values.tolist() for name, values in found.items()}
 
 
-def attention_measures(weights: Tensor, batch: Mapping[str, Any], drops: Tensor) -> Any:
-    """The attention weights themselves, as a map that is even over each frame."""
+def measure_frames(weights: Tensor, batch: Mapping[str, Any], drops: Tensor) -> Any:
+    """One weight a frame `(B, T)`, as a map that is even over each frame."""
     heat = weights[:, :, None, None].expand(*weights.shape, *batch["video"].shape[3:])
-    kept = ("in action", "temporal IoU", "last quarter", "blanking")
-    return {k: v for k, v in measure(heat, batch, drops).items() if k in kept}
+    return {k: v for k, v in measure(heat, batch, drops).items() if k in IN_TIME}
 
 
 def evaluate(ckpt: str, split: str, root: str | None) -> tuple[dict[str, Any], float, int]:
@@ -121,12 +125,15 @@ def evaluate(ckpt: str, split: str, root: str | None) -> tuple[dict[str, Any], f
             e = lc.explain(model, method, clip, label)
             for key, values in measure(e.heatmap, batch, drops).items():
                 found[name][key] += values
-        if e.attention:
-            weights = next(iter(e.attention.values()))
-            for key, values in attention_measures(weights, batch, drops).items():
-                found["attention weights"][key] += values
-        for name, baseline in (("random", lc.RandomMap()), ("centre", lc.CentreMap())):
-            heat = lc.explain(model, baseline, clip, label).heatmap
+        frames = {"drops of blanked frames": drops.clamp(min=0)}
+        for weights in list(e.attention.values())[:1]:
+            frames["attention weights"] = weights
+        for name, weights in frames.items():
+            for key, values in measure_frames(weights, batch, drops).items():
+                found[name][key] += values
+        baselines = {"random": lc.RandomMap(), "centre": lc.CentreMap()}
+        maps = {n: lc.explain(model, of, clip, label).heatmap for n, of in baselines.items()}
+        for name, heat in (maps | {"even": torch.ones_like(clip[:, 0])}).items():
             for key, values in measure(heat, batch, drops).items():
                 found[f"({name})"][key] += values
         right += int((e.outputs.argmax(1) == label).sum())

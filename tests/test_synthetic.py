@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from kills import MOMENTS, moments
+from torch import nn
 
 from lightning_cam.data.core.ground_truth import Truth
 from lightning_cam.data.video.reading import probe, read_clip
@@ -24,10 +26,12 @@ from lightning_cam.synthetic.actions import files as actions
 from lightning_cam.synthetic.actions.data_module import SyntheticActions
 from lightning_cam.synthetic.actions.files import (
     CLASSES,
+    FPS,
     FRAMES,
     TIMES,
     ActionKey,
     draw_action,
+    draw_action_from,
     render_actions,
 )
 
@@ -118,21 +122,26 @@ def test_ground_truth(name: str) -> None:
         assert mask.shape == frames.shape[:3]
         assert mask.any(axis=(1, 2)).all()
         assert 0.10 <= track.onset < track.offset <= FRAMES / 30 - 0.10 + 1e-9
+        start, stop = track.cuts
+        inside = (track.onset <= TIMES) & (track.offset > TIMES)
+        assert (np.flatnonzero(inside) == np.arange(start, stop)).all()
         moving = (np.abs(np.diff(track.state, axis=0)) > 1e-9).any(axis=1)
-        inside = (track.onset <= TIMES[1:]) & (TIMES[:-1] < track.offset)
-        assert not moving[~inside].any()
+        assert moving[[start - 1, stop - 1]].all()  # the cuts
+        moving[[start - 1, stop - 1]] = False
+        assert not moving[~inside[1:]].any()
         if name == "blink":
             assert moving.sum() >= 4
         else:
-            assert moving[inside][1:-1].mean() > 0.8
+            assert moving[inside[1:]].mean() > 0.8
         areas.append(mask.mean())
     assert 0.03 < np.mean(areas) < 0.2
 
 
 def test_directions() -> None:
     def travel(name: str, column: int) -> float:
-        state = draw_action(key(name, 2, 1))[2].state
-        return float(state[-1, column] - state[0, column])
+        track = draw_action(key(name, 2, 1))[2]
+        state = track.state[slice(*track.cuts), column]
+        return float(np.diff(state).mean()) * (track.offset - track.onset) * FPS
 
     assert travel("move_left", 0) == pytest.approx(-0.36 * 96)
     assert travel("move_right", 0) == pytest.approx(0.36 * 96)
@@ -148,17 +157,18 @@ def test_clockwise_is_clockwise_on_the_screen() -> None:
     # The ear is outside the disc: over the whole swing it goes from left to right over the top.
     _, mask, track = draw_action(key("rotate_cw", 4, 3))
     y, x = np.mgrid[:96, :96]
-    ears = []
-    for t in (0, FRAMES // 2, FRAMES - 1):
+    start, stop = track.cuts
+    middle, ears = (start + stop) // 2, []
+    for t in (start, middle, stop - 1):
         distance = np.hypot(x - track.cx[t], y - track.cy[t])
         ear = mask[t] & (distance > 1.1 * track.radius[t])
         ears.append((x[ear].mean() - track.cx[t], y[ear].mean() - track.cy[t]))
     assert ears[0][0] < -5
     assert ears[2][0] > 5
-    angle = track.angle[FRAMES // 2]
+    angle = track.angle[middle]
     assert ears[1] == pytest.approx(
-        (1.25 * track.radius[FRAMES // 2] * np.sin(angle),
-         -1.25 * track.radius[FRAMES // 2] * np.cos(angle)), abs=2.5,
+        (1.25 * track.radius[middle] * np.sin(angle),
+         -1.25 * track.radius[middle] * np.cos(angle)), abs=2.5,
     )  # fmt: skip
 
 
@@ -193,14 +203,110 @@ def test_single_frames_do_not_tell_the_class() -> None:
     ]
     assert min(p) > 1e-4  # 275 comparisons
     assert np.mean(p) > 0.3
-    # The test can fail: the first frames of opposite classes are easily told apart.
-    left, right = (
-        np.array([
-            actions._track(np.random.default_rng([9, n]), name, 96).cx[0] for n in range(600)
-        ])
+    # The test can fail: the action's first frames of opposite classes are easily told apart.
+    tracks = (
+        [actions._track(np.random.default_rng([9, n]), name, 96) for n in range(600)]
         for name in PAIR
-    )  # fmt: skip
+    )
+    left, right = (np.array([track.cx[track.cuts[0]] for track in of]) for of in tracks)
     assert kolmogorov_smirnov(left, right) < 1e-6
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_outside_of_the_interval_all_classes_are_equal(seed: int, tmp_path: Path) -> None:
+    """As drawn and as read from the file: no bit of other frames depends on the class."""
+    drawn = {
+        name: draw_action_from(np.random.default_rng(seed), key(name, 1 + seed)) for name in CLASSES
+    }
+    outside, seen, frames, masks, intervals = np.ones(FRAMES, bool), [], [], [], set()
+    for clip, mask, track in drawn.values():
+        outside[slice(*track.cuts)] = False
+        actions.write_mpeg(tmp_path / "clip.mpg", clip, track.cuts)
+        seen.append(read_clip(tmp_path / "clip.mpg"))
+        frames.append(clip)
+        masks.append(mask)
+        intervals.add((track.onset, track.offset))
+    assert len(intervals) == 1
+    assert 20 <= outside.sum() <= 40
+    for n in range(1, len(CLASSES)):
+        for of in (frames, masks, seen):
+            assert (of[n][outside] == of[0][outside]).all()
+        assert (frames[n] != frames[0])[~outside].any((1, 2, 3)).mean() > 0.4
+
+
+POSES = ["move_left", "move_right", "expand", "shrink"]  # that a still pose would tell apart
+
+
+def shots(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Clips of `POSES` at 16 px, grey: 8 frames of the action, 8 of the others, and labels."""
+    inside, others, labels = [], [], []
+    for n in range(count):
+        label = n % len(POSES)
+        frames, _, track = draw_action(key(POSES[label], 1 + n // 80, n), size=32)
+        grey = frames.reshape(FRAMES, 16, 2, 16, 2, 3).mean((2, 4, 5), dtype=np.float32) / 255
+        start, stop = track.cuts
+        rest = np.r_[0:start, stop:FRAMES]
+        for of, where in ((inside, np.arange(start, stop)), (others, rest)):
+            chosen = grey[where[np.linspace(0, len(where) - 1, 8).round().astype(int)]]
+            of.append(chosen - chosen.mean())
+        labels.append(label)
+    clips = (torch.from_numpy(np.stack(of))[:, None] for of in (inside, others))
+    return (*clips, torch.tensor(labels))  # type: ignore[return-value]
+
+
+def network_accuracy(clips: torch.Tensor, labels: torch.Tensor, train: int) -> float:
+    """Of a small 3-D network, on the clips behind the first `train`."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv3d(1, 16, 3, (1, 2, 2), 1), nn.ReLU(), nn.Conv3d(16, 32, 3, 2, 1), nn.ReLU(),
+            nn.Conv3d(32, 32, 3, (2, 1, 1), 1), nn.ReLU(), nn.Flatten(),
+            nn.Linear(32 * 2 * 4 * 4, len(POSES)),
+        )  # fmt: skip
+        optimiser = torch.optim.Adam(network.parameters(), 2e-3)
+        for _ in range(15):
+            for some in torch.randperm(train).split(32):
+                optimiser.zero_grad()
+                nn.functional.cross_entropy(network(clips[some]), labels[some]).backward()
+                optimiser.step()
+        with torch.no_grad():
+            return float((network(clips[train:]).argmax(1) == labels[train:]).float().mean())
+
+
+def neighbour_accuracy(clips: torch.Tensor, labels: torch.Tensor, train: int) -> float:
+    """Of the nearest of the first `train` clips, on the others."""
+    flat = clips.flatten(1)
+    nearest = torch.cdist(flat[train:], flat[:train]).argmin(1)
+    return float((labels[nearest] == labels[train:]).float().mean())
+
+
+@pytest.mark.slow
+def test_networks_find_the_class_in_the_interval_and_nowhere_else() -> None:
+    train, test = 480, 160
+    inside, outside, labels = shots(train + test)
+    assert network_accuracy(inside, labels, train) >= 0.9
+    chance = 1 / len(POSES)
+    for accuracy in (network_accuracy, neighbour_accuracy):
+        apart = accuracy(outside, labels, train) - chance
+        assert abs(apart) < 3 * (chance * (1 - chance) / test) ** 0.5, accuracy
+
+
+def test_poses_outside_of_the_interval_do_not_tell_the_class() -> None:
+    """The nearest of 1100 other clips, by the poses before and after the action, of 1100 clips."""
+    poses, during = [], []
+    for n in range(2200):
+        track = actions._track(np.random.default_rng([5, n]), CLASSES[n % 11], 96)
+        state = track.state * (1 / 96, 1 / 96, 6 / 96, 0.3, 0.3)
+        start, stop = track.cuts
+        poses.append(np.concatenate([state[0], state[-1]]))
+        during.append(state[np.linspace(start, stop - 1, 12).round().astype(int)].ravel())
+    labels, chance = torch.arange(2200) % 11, 1 / 11
+
+    def accuracy(features: list[np.ndarray]) -> float:
+        return neighbour_accuracy(torch.tensor(np.array(features)), labels, 1100)
+
+    assert abs(accuracy(poses) - chance) < 3 * (chance * (1 - chance) / 1100) ** 0.5
+    assert accuracy(during) > 5 * chance  # the test can fail
 
 
 def test_rendering_is_done_once_and_again_when_it_differs(tmp_path: Path) -> None:
@@ -212,6 +318,13 @@ def test_rendering_is_done_once_and_again_when_it_differs(tmp_path: Path) -> Non
     render_actions(root, **{**SMALL, "seed": 1})
     assert json.loads((root / "synth.json").read_text())["seed"] == 1
     assert all(path.stat().st_mtime_ns > before[path] for path in root.rglob("*.mpg"))
+    marker = root / "synth.json"
+    manifest = json.loads(marker.read_text())
+    marker.write_text(json.dumps(manifest | {"version": actions.REVISION - 1}))
+    (root / "ground_truth/move_left/v_move_left_01_01.npz").write_bytes(b"older")
+    render_actions(root, **{**SMALL, "seed": 1})
+    assert json.loads(marker.read_text()) == manifest
+    Truth.read(root / "ground_truth/move_left/v_move_left_01_01.npz")
     lost = next(iter(before))
     lost.unlink()
     render_actions(root, **{**SMALL, "seed": 1})
@@ -397,8 +510,9 @@ def test_datamodule_renders_and_serves_ground_truth(tmp_path: Path) -> None:
     areas = batch["mask"][0].float().mean((1, 2)).numpy()
     np.testing.assert_allclose(areas, masks[batch["frame_idx"][0]].mean((1, 2)), rtol=0.1)
     columns = batch["mask"][0].float().mean(1)  # (T, W)
-    centres = (columns * np.arange(64)).sum(1) / columns.sum(1)
-    assert centres[-1] - centres[0] == pytest.approx(-0.36 * 64, abs=2)
+    centres = ((columns * np.arange(64)).sum(1) / columns.sum(1))[batch["action"][0]]
+    part = np.ptp(seconds[inside]) / (track.offset - track.onset)
+    assert centres[-1] - centres[0] == pytest.approx(-0.36 * 64 * part, abs=2)
 
 
 def test_flipped_training_clips_have_the_flipped_label(tmp_path: Path) -> None:
@@ -411,7 +525,7 @@ def test_flipped_training_clips_have_the_flipped_label(tmp_path: Path) -> None:
     for epoch in range(12):
         sample = data.reader.sample(clip, steps, valid, truth, (0, epoch, 0), image=1)
         columns = sample["mask"].float().mean(1)
-        centres = (columns * np.arange(64)).sum(1) / columns.sum(1)
+        centres = ((columns * np.arange(64)).sum(1) / columns.sum(1))[sample["action"]]
         direction = "move_left" if centres[-1] < centres[0] else "move_right"
         assert data.classes[sample["label"]] == direction
         seen.add(direction)

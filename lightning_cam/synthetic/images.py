@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import av
 import cv2
@@ -44,11 +46,15 @@ def write_frames(
     codec: str,
     container: str,
     *,
+    cuts: Sequence[int] = (),
     bit_rate: int | None = None,
     codec_options: Mapping[str, str] | None = None,
     container_options: Mapping[str, str] | None = None,
 ) -> None:
     """Write frames (n, H, W, 3) uint8 RGB as a video by one thread, so that the bytes repeat.
+
+    Each shot has an encoder of its own: how it is decoded depends on its own frames alone, not on
+    the quality and the motion of the shots around it.
 
     Args:
         path: of the video.
@@ -56,6 +62,7 @@ def write_frames(
         fps: frames per second.
         codec: FFmpeg's name of it.
         container: FFmpeg's name of the format.
+        cuts: numbers of the frames that begin another shot, in ascending order.
         bit_rate: in bits per second; None for what the codec chooses.
         codec_options: of the codec.
         container_options: of the format.
@@ -69,12 +76,28 @@ def write_frames(
             container_options=dict(container_options or {}),
         ) as video,
     ):
-        stream = video.add_stream(codec, rate=Fraction(fps), options=dict(codec_options or {}))
+        rate = Fraction(fps)
+        stream = video.add_stream(codec, rate=rate)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        if bit_rate is not None:
-            stream.bit_rate = bit_rate
-        stream.codec_context.thread_count = 1
-        for frame in frames:
-            video.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        video.mux(stream.encode())
+        for start, stop in pairwise((0, *cuts, len(frames))):
+            encoder = cast(av.VideoCodecContext, av.VideoCodecContext.create(codec, "w"))
+            encoder.height, encoder.width = frames.shape[1:3]
+            encoder.pix_fmt = "yuv420p"
+            encoder.framerate, encoder.time_base = rate, 1 / rate
+            encoder.options = dict(codec_options or {})
+            if bit_rate is not None:
+                encoder.bit_rate = bit_rate
+            encoder.thread_count = 1
+            for packet in _packets(encoder, frames[start:stop], start):
+                packet.stream = stream
+                video.mux(packet)
+
+
+def _packets(encoder: av.VideoCodecContext, frames: Array, first: int) -> Iterator[av.Packet]:
+    """Frames as they are encoded; the first of them has this number."""
+    for number, pixels in enumerate(frames, first):
+        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        frame.pts = number
+        yield from encoder.encode(frame)
+    yield from encoder.encode()

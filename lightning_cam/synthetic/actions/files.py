@@ -1,10 +1,15 @@
 """Synthetic actions: eleven classes that differ by motion alone, in the layout of UCF11.
 
 A textured disc with a rim and a bright "ear" acts for 1.3-1.6 s of a 2.4 s clip in front of a
-slowly panning background with distractors. *Every* clip evaluates all motion laws; the law of its
-class runs in real time and every other one is frozen at a random instant. So position, size,
-angle and brightness have the same distribution in single frames of all classes: a network must
-look at several frames. Beside the videos lie an actor mask per frame and the action's interval.
+slowly panning background with distractors. *Every* clip evaluates all motion laws. In the action's
+interval the law of its class runs in real time and every other one is frozen at a random instant.
+Before and after it, as in other shots of the same scene, all are frozen at random instants. So
+
+- position, size, angle and brightness have the same distribution in single frames of all classes:
+  a network must look at several frames;
+- frames outside of the interval have nothing to do with the class: the evidence lies inside.
+
+Beside the videos lie an actor mask per frame and the action's interval.
 """
 
 from __future__ import annotations
@@ -35,7 +40,7 @@ from lightning_cam.synthetic.manifest import (
 )
 from lightning_cam.synthetic.rendering import render_once
 
-REVISION = 2
+REVISION = 3
 CLASSES = (
     "move_left", "move_right", "move_up", "move_down", "rotate_cw", "rotate_ccw",
     "expand", "shrink", "oscillate", "blink", "circle",
@@ -75,6 +80,11 @@ class Track:
     radius: Array
     angle: Array  # radians clockwise, 0 = ear up
     gain: Array  # brightness of the rim: 0 dark, 1 bright
+
+    @property
+    def cuts(self) -> list[int]:
+        """The first frames of the action and of what comes after it."""
+        return np.searchsorted(TIMES, (self.onset, self.offset)).tolist()
 
     @property
     def state(self) -> Array:
@@ -152,13 +162,23 @@ def write_action(root: Path, key: ActionKey, *, seed: int, size: int) -> None:
     """Render one clip: its video and its ground truth."""
     frames, masks, track = draw_action(key, seed, size)
     video, truth = (root / file for file in key.files)
-    write_mpeg(video, frames)
+    write_mpeg(video, frames, track.cuts)
     Truth(masks, track.onset, track.offset, track.state).write(truth)
 
 
 def draw_action(key: ActionKey, seed: int = 0, size: int = 96) -> tuple[Array, Array, Track]:
     """Draw a clip: frames uint8 (FRAMES, S, S, 3), actor masks bool (FRAMES, S, S), track."""
     rng = np.random.default_rng([seed, *key])
+    return draw_action_from(rng, key, seed, size)
+
+
+def draw_action_from(
+    rng: np.random.Generator, key: ActionKey, seed: int = 0, size: int = 96
+) -> tuple[Array, Array, Track]:
+    """Draw a clip from the given random numbers; `seed` is of how its group looks.
+
+    Clips of two classes from equal generators are equal, but for the frames of the action.
+    """
     track = _track(rng, CLASSES[key.label], size)
     texture, patches = scene.group_textures(seed, key.group, size)
     frames = scene.pan_background(rng, texture, size)
@@ -169,50 +189,46 @@ def draw_action(key: ActionKey, seed: int = 0, size: int = 96) -> tuple[Array, A
 
 
 def _track(rng: np.random.Generator, name: str, size: int) -> Track:
-    def interval() -> tuple[float, float]:
-        length = rng.uniform(1.30, 1.60)
-        return rng.uniform(0.10, DURATION - length - 0.10), length
+    """Draw the same numbers for every class: the classes differ in the law of motion alone."""
+    length = rng.uniform(1.30, 1.60)
+    onset = rng.uniform(0.10, DURATION - length - 0.10)
+    offset = onset + length
+    shot = np.searchsorted((onset, offset), TIMES, "right")  # before, in and after the action
 
-    onset, length = interval()
-
-    def law(*names: str) -> tuple[Array, float, float]:
-        """Progress rho (FRAMES,) in [0, 1], the interval's length, and a direction +-1."""
-        start, span = interval()
-        instant, sign = TIMES[rng.integers(FRAMES)], rng.choice((-1.0, 1.0))
-        if name not in names:
-            frozen = np.clip((instant - start) / span, 0, 1)
-            return np.full(FRAMES, frozen), span, sign
-        if len(names) == 2:
-            sign = -1.0 if name == names[0] else 1.0
-        return np.clip((TIMES - onset) / length, 0, 1), length, sign
+    def law(*names: str) -> tuple[Array, Array]:
+        """Progress in [0, 1] and direction +-1, each (FRAMES,): by chance but in the action."""
+        rho, sign = rng.uniform(size=3)[shot], rng.choice((-1.0, 1.0), 3)[shot]
+        if name in names:
+            rho = np.where(shot == 1, (TIMES - onset) / length, rho)
+        if name in names and len(names) == 2:
+            sign = np.where(shot == 1, -1.0 if name == names[0] else 1.0, sign)
+        return rho, sign
 
     cx, cy = size * (0.5 + rng.uniform(-0.04, 0.04, size=(2, 1))) + np.zeros(FRAMES)
-    rho, _, sign = law("move_left", "move_right")
+    rho, sign = law("move_left", "move_right")
     cx += 0.36 * size * sign * (rho - 0.5)
-    rho, _, sign = law("move_up", "move_down")
+    rho, sign = law("move_up", "move_down")
     cy += 0.36 * size * sign * (rho - 0.5)
-    rho, _, sign = law("rotate_ccw", "rotate_cw")
+    rho, sign = law("rotate_ccw", "rotate_cw")
     # Half a swing over the top: the ear goes from side to side, so direction is linear in time.
     swing = math.pi * rng.uniform(0.9, 1.1) * sign * (rho - 0.5)
     angle = math.radians(rng.uniform(-15, 15)) + swing
-    rho, _, sign = law("shrink", "expand")
+    rho, sign = law("shrink", "expand")
     radius = 0.15 * size * 1.9 ** (sign * (rho - 0.5))
-    rho, _, sign = law("oscillate")
+    rho, sign = law("oscillate")
     axis, wave = rng.uniform(0, math.pi), 0.11 * size * sign * np.sin(4 * math.pi * rho)
     cx += math.cos(axis) * wave
     cy += math.sin(axis) * wave
-    rho, _, sign = law("circle")
+    rho, sign = law("circle")
     phase = rng.uniform(0, 2 * math.pi) + sign * 2 * math.pi * rng.uniform(1.1, 1.4) * rho
     cx += 0.10 * size * np.cos(phase)
     cy += 0.10 * size * np.sin(phase)
-    rho, span, sign = law("blink")
-    gain = (np.floor(rho * span / 0.265) + (sign > 0)) % 2
+    rho, sign = law("blink")
+    gain = (np.floor(rho * length / 0.265) + (sign > 0)) % 2
     low, high = 0.08 * size, 0.92 * size
-    return Track(
-        onset, onset + length, np.clip(cx, low, high), np.clip(cy, low, high), radius, angle, gain
-    )
+    return Track(onset, offset, np.clip(cx, low, high), np.clip(cy, low, high), radius, angle, gain)
 
 
-def write_mpeg(path: Path, frames: Array) -> None:
-    """Write an MPEG-1 program stream, as the files of UCF11 are."""
-    write_frames(path, frames, FPS, "mpeg1video", "mpeg", bit_rate=150_000)
+def write_mpeg(path: Path, frames: Array, cuts: Sequence[int] = ()) -> None:
+    """Write an MPEG-1 program stream, as the files of UCF11 are; `cuts` begin other shots."""
+    write_frames(path, frames, FPS, "mpeg1video", "mpeg", cuts=cuts, bit_rate=150_000)

@@ -1,7 +1,8 @@
 """Synthetic multispectral: a person seen by an infrared and a visible camera at once.
 
-Pairs of actions need one spectrum, the other, either, or both: see `script`. Beside the images
-lie the masks of body, arm and paddle in both spectra, and the interval of the action.
+Pairs of actions need one spectrum, the other, either, or both: see `motions`. Frames outside
+of the action's interval have nothing to do with it. Beside the images lie the masks of body, arm
+and paddle in both spectra, and the interval of the action.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ from lightning_cam.synthetic.multispectral.motions import (
 )
 from lightning_cam.synthetic.rendering import render_once
 
-REVISION = 1
+REVISION = 2
 FOLDER = "SOIB"
 SPECTRUM_FOLDERS = ("IR", "TV")
 # Fast, and smaller than with long searches: noise does not repeat.
@@ -94,7 +94,10 @@ def draw_sequence(key: SequenceKey, seed: int = 0, scale: int = 1) -> DrawnSeque
 def draw_sequence_from(
     rng: np.random.Generator, key: SequenceKey, seed: int = 0, scale: int = 1
 ) -> DrawnSequence:
-    """Draw a sequence from the given random numbers; `seed` is of how actor and room look."""
+    """Draw a sequence from the given random numbers; `seed` is of how actor and room look.
+
+    Sequences of two actions from equal generators are equal, but for the frames of the interval.
+    """
     scene = perform(rng, ACTIONS[key.action])
     person = appearance_of(seed, key.actor, key.camera, scale)
     return DrawnSequence(*painting.paint_spectra(person, scene, key.camera, rng, scale), scene)

@@ -1,13 +1,16 @@
 """What a person does in a sequence: the eight actions as laws of motion.
 
 Every sequence has five motions (a step, an arm's swing, a paddle's lift, and the waving of arm and
-paddle). Its action performs one of them; the others are frozen where a random moment of a random
-performance would have found them. So no single frame tells the action, in either spectrum.
+paddle). In the action's interval it performs one or, to wave, two of them; the others are frozen
+where a random moment would have found them. Before and after it, as in other shots of the same
+scene, all are frozen at random moments. So no single frame tells the action, in either spectrum,
+and what is outside of the interval has nothing to do with it.
 
 Arm and paddle each wave once, in the first or in the second half of the action: together in the
 same half, in turn in different ones. Either has the same chance of both halves, so of one alone
-nothing can be told. They wave from anywhere up or down between the limits, so that where they are
-is uniform between these at all times, and independent.
+nothing can be told. That nothing waves in a half tells as much, so the interval has both. They wave
+from anywhere up or down between the limits, so that where they are is uniform between these at all
+times, and independent.
 """
 
 from __future__ import annotations
@@ -53,6 +56,10 @@ class Interval(NamedTuple):
         length = rng.uniform(23, 29)
         return cls(rng.uniform(2, FRAMES - 3 - length), length)
 
+    @property
+    def offset(self) -> float:
+        return self.onset + self.length
+
     def progress(self, t: Array) -> Array:
         """0 before, 1 after."""
         return np.clip((t - self.onset) / self.length, 0, 1)
@@ -96,44 +103,39 @@ def evidence(action: str, spectrum: str) -> tuple[str, ...]:
 def perform(rng: np.random.Generator, action: str) -> Performance:
     """Draw a performance of one of `ACTIONS`.
 
-    The two of a pair draw the same numbers: from equal generators come performances that differ
-    in one thing alone, the direction in which the body, the arm or the paddle moves.
+    All actions draw the same numbers: from equal generators come performances that are equal but
+    for the interval, and there the two of a pair differ in one thing alone, the direction in which
+    the body, the arm or the paddle moves, or the half in which the paddle waves.
     """
     t = np.arange(FRAMES, dtype=float)
     beat = Interval.draw(rng)
-    frozen = [_frozen(rng) for _ in range(3)]
-    waving = rng.uniform(-1, 1, 2)  # where arm and paddle begin
+    # 0 before the action, 1 in it, 2 after it
+    shot = np.searchsorted((beat.onset, beat.offset), t, "right")
+    step, swing, lift, arm, paddle = rng.uniform(-1, 1, (5, 3))[:, shot]  # all frozen
     ways, half = rng.choice((-1, 1), 2), int(rng.integers(2))
     side, place = int(rng.choice((-1, 1))), rng.uniform(-0.03, 0.03)
     kind, sign = action.partition("_")[0], 1 if ACTIONS.index(action) % 2 else -1
+    course = sign * (2 * beat.progress(t) - 1)
     step, swing, lift = (
-        sign * (2 * beat.progress(t) - 1) if name == kind else np.full(FRAMES, value)
-        for name, value in zip(("step", "swing", "paddle"), frozen, strict=True)
+        np.where((shot == 1) & (name == kind), course, frozen)
+        for name, frozen in (("step", step), ("swing", swing), ("paddle", lift))
     )
     halves = [half, half if sign > 0 else 1 - half]  # of arm and paddle
     bursts = [Interval(beat.onset + n * beat.length / 2, beat.length / 2) for n in halves]
-    if kind != "wave":
-        bursts, arm, paddle = [beat], *(np.full(FRAMES, at) for at in waving)
-    else:
-        arm, paddle = (
-            _reflected(start + way * 4 * burst.progress(t))  # a cycle is four units long
-            for start, way, burst in zip(waving, ways, bursts, strict=True)
-        )
+    arm, paddle = (
+        # A cycle is four units long.
+        np.where((shot == 1) & (kind == "wave"), _reflected(at + way * 4 * burst.progress(t)), at)
+        for at, way, burst in zip((arm, paddle), ways, bursts, strict=True)
+    )
     return Performance(
         x=_STEP * step + place,
         angle=_SWING * swing,
         arm=_WAVE * arm,
         paddle=_LIFT * lift + _WAVE * paddle,
         side=side,
-        onset=min(burst.onset for burst in bursts) / FPS,
-        offset=max(burst.onset + burst.length for burst in bursts) / FPS,
+        onset=beat.onset / FPS,
+        offset=beat.offset / FPS,
     )
-
-
-def _frozen(rng: np.random.Generator) -> float:
-    """Where a motion in a random direction is at a random moment, from -1 to 1."""
-    beat, t = Interval.draw(rng), rng.integers(FRAMES)
-    return float(rng.choice((-1, 1)) * (2 * beat.progress(np.array(t)) - 1))
 
 
 def _reflected(at: Array) -> Array:

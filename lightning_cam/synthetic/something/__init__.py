@@ -3,7 +3,8 @@
 Every class has a partner that is the same played backwards: pushing to the right and pulling to
 the left, opening and closing. A clip is drawn forwards from its own random numbers and, for the
 second of a pair, turned round in time. So single frames, and even all frames without their order,
-have the same distribution in both classes of a pair: a network must read the order. Beside the
+have the same distribution in both classes of a pair: a network must read the order. Before and
+after the interaction only the table is seen, with what has nothing to do with the class. Beside the
 clips lie the masks of the hand and of what it acts upon, and the interval of the interaction.
 """
 

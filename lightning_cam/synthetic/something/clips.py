@@ -83,9 +83,15 @@ def forwards(rng: np.random.Generator, label: int) -> ClipPlan:
 def draw_interaction_from(
     rng: np.random.Generator, label: int, look: Workplace
 ) -> tuple[Array, dict[str, Array], ClipPlan]:
-    """Draw a clip of a class from the given random numbers: see `draw_interaction`."""
+    """Draw a clip of a class from the given random numbers: see `draw_interaction`.
+
+    From equal generators, clips of first classes of pairs are equal but for the frames of the
+    interval, and those of second classes are these backwards.
+    """
     scene = forwards(rng, label)
-    frames, parts = paint_tabletop(look, scene.things, scene.hand, scene.zoom)
+    frames, parts = paint_tabletop(
+        look, scene.scenery, scene.things, scene.hand, scene.zoom, scene.shown
+    )
     height, width = frames.shape[1:3]
     starts = rng.integers(0, (height, width), (len(frames), 2))
     for frame, (y, x) in zip(frames, starts, strict=True):

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
+from lightning_cam.data.core.arrays import Array
 from lightning_cam.data.core.ground_truth import Truth
 from lightning_cam.files import write_text
 from lightning_cam.synthetic.images import write_frames, write_images
@@ -27,9 +29,9 @@ from lightning_cam.synthetic.something.clips import (
     draw_interaction,
     forwards,
 )
-from lightning_cam.synthetic.something.keyframes import FPS, length
+from lightning_cam.synthetic.something.keyframes import FPS, ClipPlan, length
 
-REVISION = 1
+REVISION = 2
 WORKERS = "ground_truth/workers.csv"
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 90)
 _VP9 = {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b:v": "0"}
@@ -194,15 +196,16 @@ def _write(root: Path, key: InteractionKey | None, *, manifest: dict[str, Any]) 
     if version == 1:
         write_images(clip, frames, "{:05d}.jpg", first=1, options=_JPEG)
     else:
-        write_frames(
-            clip.with_name(f"{clip_id}.webm"),
-            frames,
-            FPS,
-            "libvpx-vp9",
-            "webm",
-            codec_options=_VP9,
-            container_options=_WEBM,
-        )
+        write_webm(clip.with_name(f"{clip_id}.webm"), frames, scene)
     mask = parts["hand"] | parts["object"]
     truth = Truth(mask, scene.onset, scene.offset, scene.state, parts)
     truth.write(root / "ground_truth" / f"{clip_id}.npz")
+
+
+def write_webm(path: Path, frames: Array, scene: ClipPlan) -> None:
+    """Write the video of a clip, as version 2 has them."""
+    cuts = (1 + np.flatnonzero(np.diff(scene.shown))).tolist()
+    write_frames(
+        path, frames, FPS, "libvpx-vp9", "webm", cuts=cuts, codec_options=_VP9,
+        container_options=_WEBM,
+    )  # fmt: skip

@@ -1,7 +1,9 @@
 """Key-frames of a clip: when the hand comes and goes, where it is, and which way round.
 
 Each action is scripted once: forwards, the hand coming from the left. The other classes are its
-mirror image or the same played backwards.
+mirror image or the same played backwards. Before the hand comes and after it has gone, as in other
+shots of the same table, nothing is there but the scenery: what things stood where, and how they
+were left, would tell the class.
 """
 
 from __future__ import annotations
@@ -26,19 +28,23 @@ class ClipPlan:
     """A clip before it is painted.
 
     Attributes:
-        things: from the back to the front.
+        scenery: what has nothing to do with the action, from the back to the front.
+        things: what is acted with, in front of it, likewise.
         hand: (n, 5) x, y, angle, grip, thumb; see `tabletop.paint_tabletop`.
         zoom: (n, 3) factor, x, y.
         state: (n, 8) see `STATE_COLUMNS`; the object is the one that moves, if one does.
-        onset: when the hand or the camera begins to act, in seconds.
-        offset: when it ends.
+        shown: (n,) bool, whether the things and the hand are there: the interval's frames.
+        onset: when the things are there and the hand begins to come, in seconds.
+        offset: when it has gone, and they are there no more.
         names: what the placeholders of the template stand for, in their order.
     """
 
+    scenery: tuple[Thing, ...]
     things: tuple[Thing, ...]
     hand: Array
     zoom: Array
     state: Array
+    shown: Array
     onset: float
     offset: float
     names: tuple[str, ...]
@@ -52,6 +58,7 @@ class ClipPlan:
             hand=self.hand[::-1],
             zoom=self.zoom[::-1],
             state=self.state[::-1],
+            shown=self.shown[::-1],
             onset=last - self.offset,
             offset=last - self.onset,
         )
@@ -65,6 +72,9 @@ def length(rng: np.random.Generator) -> int:
 def plan_clip(rng: np.random.Generator, action: str, mirror: bool | None = None) -> ClipPlan:
     """Key-frames of one of `MOTIONS`.
 
+    All actions draw the same numbers, and one more generator for what they differ in: from equal
+    generators come clips with the same scenery that are shown it in the same frames.
+
     Args:
         rng: the clip's own.
         action: its name.
@@ -72,10 +82,11 @@ def plan_clip(rng: np.random.Generator, action: str, mirror: bool | None = None)
     """
     n = length(rng)
     t, last = np.arange(n, dtype=float), n - 1.0
-    lead, come, go, tail = rng.uniform((0.03, 0.15, 0.15, 0.03), (0.10, 0.21, 0.21, 0.10)) * last
+    lead, come, go, tail = rng.uniform((0.10, 0.12, 0.12, 0.10), (0.20, 0.16, 0.16, 0.20)) * last
     beat = Timeline(t, lead, lead + come, last - tail - go, last - tail)
     chance, thumb = rng.random() < 0.5, rng.choice((-1.0, 1.0))
-    act = MOTIONS[action](rng, beat)
+    scenery = tuple(distractors(rng, n))
+    act = MOTIONS[action](np.random.default_rng(rng.integers(2**63)), beat)
     things = act.things
     angle, grip = np.broadcast_to(act.angle, n), np.broadcast_to(act.grip, n)
     ahead = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -97,12 +108,14 @@ def plan_clip(rng: np.random.Generator, action: str, mirror: bool | None = None)
         zoom = zoom * (1, -1, 1) + (0, ASPECT, 0)
     moved = next((thing for thing in things if np.ptp(thing.path, axis=0).any()), things[-1])
     return ClipPlan(
-        things=(*distractors(rng, n), *things),
+        scenery=scenery,
+        things=tuple(things),
         hand=hand,
         zoom=zoom,
         state=np.column_stack([hand[:, :4], moved.path, zoom[:, 0]]),
-        onset=beat.onset / FPS,
-        offset=beat.offset / FPS,
+        shown=(t >= beat.appear) & (t < beat.gone),
+        onset=beat.appear / FPS,
+        offset=beat.gone / FPS,
         names=tuple(f"{it.colours[0]} {it.kind}" for it in things if it.kind != "inside"),
     )
 

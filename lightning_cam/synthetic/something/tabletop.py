@@ -98,23 +98,33 @@ def workplace_of(seed: int, worker: int, height: int) -> Workplace:
 
 
 def paint_tabletop(
-    look: Workplace, things: Sequence[Thing], hand: Array, zoom: Array
+    look: Workplace,
+    scenery: Sequence[Thing],
+    things: Sequence[Thing],
+    hand: Array,
+    zoom: Array,
+    shown: Array,
 ) -> tuple[Array, Array]:
     """Paint a clip without the camera's noise and light.
 
     Args:
         look: of the room.
-        things: from the back to the front; only the front of a bowl hides the hand.
+        scenery: what stands still at the back and is always there, from the back to the front.
+        things: in front of it, likewise; only the front of a bowl hides the hand.
         hand: (n, 5) x and y of the tips of its closed fingers, where it points to (radians, from
             the right over below), 0 open to 1 closed, and on which side its thumb is (+-1).
         zoom: (n, 3) the camera's factor, and the x and y that stay in place.
+        shown: (n,) bool, the frames with things, hand and zoom.
 
     Returns:
         Frames uint8 (n, H, W, 3) and what each pixel shows, uint8 (n, H, W).
     """
     height, width = look.light.shape[:2]
     scale = float(SUPERSAMPLE * height)
-    room = Painting(look.room.copy(), scale)
+    empty = Painting(look.room.copy(), scale)
+    for thing in scenery:
+        painter(thing, look.shadow, scale)(empty, *thing.path[0])
+    room = Painting(empty.pixels.copy(), scale)
     behind: list[tuple[Painter, Array]] = []
     before: list[tuple[Painter, Array]] = []
     for thing in things:
@@ -125,25 +135,34 @@ def paint_tabletop(
             behind.append((paint_thing, thing.path))
         else:  # what stands still behind all that moves is painted once
             paint_thing(room, *thing.path[0])
-    frames = np.empty((len(hand), height, width, 3), np.uint8)
-    parts = np.empty((len(hand), height, width), np.uint8)
-    for i, (factor, x, y) in enumerate(zoom):
+
+    def interaction(i: int) -> Array:
         canvas = Painting(room.pixels.copy(), scale)
         for paint_thing, path in behind:
             paint_thing(canvas, *path[i])
         _paint_hand(canvas, look, *hand[i])
         for paint_thing, path in before:
             paint_thing(canvas, *path[i])
-        pixels = canvas.pixels
-        if factor != 1:
-            shift = scale * (1 - factor)
-            matrix = np.array([[factor, 0, shift * x], [0, factor, shift * y]])
-            pixels = cv2.warpAffine(pixels, matrix, pixels.shape[1::-1], flags=cv2.INTER_NEAREST)
+        return _zoomed(canvas, *zoom[i])
+
+    frames = np.empty((len(hand), height, width, 3), np.uint8)
+    parts = np.empty((len(hand), height, width), np.uint8)
+    for i in range(len(hand)):
+        pixels = interaction(i) if shown[i] else empty.pixels
         parts[i] = pixels[SUPERSAMPLE // 2 :: SUPERSAMPLE, SUPERSAMPLE // 2 :: SUPERSAMPLE, 3]
         while len(pixels) > height:
             pixels = cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB, dst=frames[i])
     return frames, parts
+
+
+def _zoomed(canvas: Painting, factor: float, x: float, y: float) -> Array:
+    if factor == 1:
+        return canvas.pixels
+    shift = canvas.scale * (1 - factor)
+    matrix = np.array([[factor, 0, shift * x], [0, factor, shift * y]])
+    size = canvas.pixels.shape[1::-1]
+    return cv2.warpAffine(canvas.pixels, matrix, size, flags=cv2.INTER_NEAREST)
 
 
 def _paint_hand(
