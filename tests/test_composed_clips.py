@@ -205,6 +205,27 @@ def test_joined_clips_come_in_both_orders(planted: Planted) -> None:
         assert (first[name].place, second[name].place) == (0, 1)
 
 
+def test_spectra_are_composed_apart(planted: Planted) -> None:
+    clips = Clips(24)
+    clips.clips = [
+        replace(clip, clip_id=f"{clip.clip_id}_{'ir' if n < 12 else 'tv'}")
+        for n, clip in enumerate(clips.clips)
+    ]
+    of = design_of(clips=2, sweep_clips=None)
+    net = network(of, task=Task(planted), dataset=clips, inputs=("ir", "tv"))
+    net = replace(net, inputs={"ir": range(12), "tv": range(12, 24)})
+    net = _with_clips(_composed(net, of, "joined", "cpu"), of)
+    halves = [f"{name} {half} half" for name in ("ir", "tv") for half in ("first", "second")]
+    assert list(net.inputs) == halves
+    for name, indices in net.inputs.items():
+        for i in indices:
+            row = net.dataset.clips[i]
+            assert all((part < 12) == name.startswith("ir") for part in row.parts)
+            assert row.clip_id.endswith(f"_{name}")
+            assert net.sequence(name, i) == row.clip_id.removesuffix(f"_{name}")
+            assert net.sequence(name, i).startswith(f"c{row.parts[row.place]}+c")
+
+
 def test_no_more_clips_are_read_than_are_needed(planted: Planted) -> None:
     clips = Clips(48)
     made(planted, "joined", count=2, clips=clips)
