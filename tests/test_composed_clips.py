@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from dataclasses import replace
 from itertools import chain, pairwise
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import pytest
 import torch
 from planted import CLASSES, FRAMES, SIZE, Planted, planted_clips
@@ -29,16 +31,20 @@ from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError, VideoReadError
 from lightning_cam.explaining.clip_sources import clips_of_split, find_clips
 from lightning_cam.explaining.composed_clips import compose_clips
+from lightning_cam.explaining.explain_command import explain_checkpoint
 from lightning_cam.explaining.explain_settings import check_explain, check_study
 from lightning_cam.explaining.journal import Journal
 from lightning_cam.explaining.measured_files import RunMeasurements
 from lightning_cam.explaining.single_clip import ClipRequest, process_clip
 from lightning_cam.metrics import energy_inside
+from lightning_cam.study import run_study
 from lightning_cam.study.cell_runs import measure_cells
 from lightning_cam.study.journal import read_journal
 from lightning_cam.study.networks import _composed, _with_clips
 from lightning_cam.study.study_command import _explained
 from lightning_cam.study.work_items import work_items
+from lightning_cam.training.build import build
+from lightning_cam.training.checkpoint import KEY, Remember
 
 
 def sample(n: int, frames: int = 6, valid: int | None = None, size: int = 4) -> dict[str, Any]:
@@ -197,6 +203,27 @@ def test_joined_clips_come_in_both_orders(planted: Planted) -> None:
         assert first[name].parts == second[name].parts[::-1]
         assert first[name].label == second[name].label
         assert (first[name].place, second[name].place) == (0, 1)
+
+
+def test_spectra_are_composed_apart(planted: Planted) -> None:
+    clips = Clips(24)
+    clips.clips = [
+        replace(clip, clip_id=f"{clip.clip_id}_{'ir' if n < 12 else 'tv'}")
+        for n, clip in enumerate(clips.clips)
+    ]
+    of = design_of(clips=2, sweep_clips=None)
+    net = network(of, task=Task(planted), dataset=clips, inputs=("ir", "tv"))
+    net = replace(net, inputs={"ir": range(12), "tv": range(12, 24)})
+    net = _with_clips(_composed(net, of, "joined", "cpu"), of)
+    halves = [f"{name} {half} half" for name in ("ir", "tv") for half in ("first", "second")]
+    assert list(net.inputs) == halves
+    for name, indices in net.inputs.items():
+        for i in indices:
+            row = net.dataset.clips[i]
+            assert all((part < 12) == name.startswith("ir") for part in row.parts)
+            assert row.clip_id.endswith(f"_{name}")
+            assert net.sequence(name, i) == row.clip_id.removesuffix(f"_{name}")
+            assert net.sequence(name, i).startswith(f"c{row.parts[row.place]}+c")
 
 
 def test_no_more_clips_are_read_than_are_needed(planted: Planted) -> None:
@@ -380,3 +407,66 @@ def test_settings_that_contradict_composed_clips() -> None:
     study = composed("explain", "ckpt=x", "study=methods_sfm", "compose=joined")
     with pytest.raises(ConfigError, match=r"leave out study.columns= or compose="):
         _explained(study)
+
+
+@pytest.fixture(scope="module")
+def place(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the planted network's checkpoint, and planted clips as images."""
+    folder = tmp_path_factory.mktemp("planted")
+    clips, labels, _ = planted_clips(24, 7)
+    pixels = (clips * 25.5 + 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 4, 1).numpy()
+    for n, (frames, label) in enumerate(zip(pixels, labels.tolist(), strict=True)):
+        for t, frame in enumerate(frames):
+            path = folder / "data" / CLASSES[label] / f"c{n:02}" / f"{t:05}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), frame[..., ::-1])
+    task = {
+        "_target_": "lightning_cam.tasks.VideoClassification",
+        "model": {"_target_": "planted.PlantedNet"},
+        "classes": CLASSES,
+        "layers": ["layer3"],
+    }
+    data = {
+        "_target_": "lightning_cam.data.clips.VideoFolder", "root": str(folder / "data"),
+        "classes": CLASSES, "num_frames": FRAMES, "fps": None, "resize": SIZE, "crop": SIZE,
+        "mean": [0.5] * 3, "std": [0.1] * 3, "num_workers": 0,
+    }  # fmt: skip
+    memory = Remember(task, data, CLASSES, {"name": "planted", "explain": {}}).memory  # type: ignore[arg-type]
+    built = build(task)
+    built.model.load_state_dict(planted.net.state_dict())
+    held = {"state_dict": built.state_dict(), "epoch": 0, "global_step": 1, KEY: memory}
+    torch.save(held, folder / "a.ckpt")
+    return folder
+
+
+@pytest.mark.slow
+def test_the_commands_make_the_same_clips_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    plain = ["ckpt=a.ckpt", "trust=[planted]", "compose=joined", "data.split=train"]
+    words = [*plain, "explain=[gradcam]", "clips=4", "out=page"]
+    page = explain_checkpoint(composed("explain", *words))
+    assert page is not None and len(list(page.parent.glob("*.mp4"))) == 4
+    before = (page.parent / "scores.csv").read_text()
+    assert before.count("half") == 4
+    capsys.readouterr()
+    explain_checkpoint(composed("explain", *words))
+    assert "4 of 4 clips are done" in capsys.readouterr().out
+    assert (page.parent / "scores.csv").read_text() == before
+    with pytest.raises(ConfigError, match='compose="joined", not "mosaic_full"'):
+        explain_checkpoint(composed("explain", *words, "compose=mosaic_full"))
+    methods = composed("explain", "ckpt=x", "study=methods_tiny")["study"]["methods"]
+    fewer = [f"study.methods.{name}=null" for name in methods if name != "gradcam"]
+    words = [*plain, "study=methods_tiny", "study.clips=2", "study.claims=null", *fewer]
+    words += ["measure=[energy_actor]", "measure.deletion=null", "study.random_seeds=0"]
+    report = run_study(composed("explain", *words))
+    assert report == place / "study_methods_tiny_joined" / "index.html"
+    with (report.parent / "cells.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["input"] for row in rows} == {"first half", "second half"}
+    assert len(rows) == 4 and all(row["target"] == row["label"] for row in rows)
+    assert all(float(row["energy_actor"]) > 0.5 for row in rows)
+    capsys.readouterr()
+    run_study(composed("explain", *words))
+    assert "4 of them are there" in capsys.readouterr().out
