@@ -518,8 +518,8 @@ def test_datamodule_renders_and_serves_ground_truth(tmp_path: Path) -> None:
 def test_flipped_training_clips_have_the_flipped_label(tmp_path: Path) -> None:
     data = SyntheticActions(str(tmp_path / "set"), groups=3, clips=1, actions=PAIR)
     data.prepare_data()
-    clip = data.train_set.clips[0]
-    assert clip.truth is not None
+    clip = data.listing.part("train")[0]
+    assert isinstance(clip.truth, Path)
     steps, valid = data.reader.window(clip.path)
     truth, seen = Truth.read(clip.truth), set()
     for epoch in range(12):
