@@ -1,0 +1,211 @@
+"""One run of a network on whose graph two gradients can be taken: the plain one, and the rules'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.autograd.function import Function
+
+from lightning_cam.attribution.relevance.rules import Rules
+from lightning_cam.errors import UserError
+
+# Nodes of a graph that move all they get, as autograd names them.
+_VIEWS = frozenset(
+    {"View", "UnsafeView", "ReshapeAlias", "Alias", "Unsqueeze", "Squeeze", "Expand", "Transpose"}
+    | {"Permute", "T", "Slice", "Select", "Unbind", "Split", "SplitWithSizes", "Clone", "ToCopy"}
+    | {"Repeat"}
+)
+_SWITCH, _LAYER, _LEAF = "_SwitchBackward", "_LayerBackward", "torch::autograd::AccumulateGrad"
+
+
+class Trace:
+    """What a run says of itself.
+
+    Attributes:
+        rules: the method's.
+        clip: whether the graph starts at the clip, rather than at a layer.
+        active: whether gradients are the rules'.
+        inside: how many layers with weights the run is in, one within the other.
+        norms: each call of a batch norm: itself, and the layer whose output it got; None: another.
+    """
+
+    def __init__(self, rules: Rules, clip: bool) -> None:
+        self.rules = rules
+        self.clip = clip
+        self.active = False
+        self.inside = 0
+        self.norms: list[tuple[nn.Module, nn.Module | None]] = []
+
+    def switch(self, plain: Tensor, ruled: Tensor) -> Tensor:
+        """A tensor with the value of `plain`, and the gradient of `ruled` when rules are active."""
+        return _Switch.apply(self, plain, ruled)
+
+    def start(self, x: Tensor) -> Tensor:
+        """The tensor itself, at which what is passed down may start."""
+        return _Layer.apply(self, None, x, x)
+
+    def layer(self, module: nn.Module, x: Tensor, output: Tensor) -> Tensor:
+        """The output of a layer with weights, with its rule."""
+        if module._parameters.get("weight") is None:
+            self.refuse(f"{type(module).__name__} whose weights are computed", output)
+            return output
+        return _Layer.apply(self, module, x, output)
+
+    def norm(self, module: nn.Module, x: Tensor, output: Tensor) -> Tensor:
+        """The output of a batch norm, which is passed over: its layer takes it in."""
+        node = source(x)
+        if not _is_leaf(node):
+            self.norms.append((module, node.module if node.name() == _LAYER else None))
+        return self.switch(output, x)
+
+    def refuse(self, name: str, output: Any) -> None:
+        """Nothing may be passed through this output."""
+
+        def refuse(gradient: Tensor | None) -> None:
+            if self.active and gradient is not None:
+                raise UserError(
+                    f"{self.rules.title} has no rule for {name}, and a plain gradient in its "
+                    "place would be another method; give it a layer behind that (layer=NAME), or "
+                    "take explain=integrated_gradients, which works in all networks"
+                )
+
+        for tensor in tensors(output):
+            if tensor.requires_grad:
+                tensor.register_hook(refuse)
+
+    def relevance(self, module: nn.Module | None, x: Tensor, gradient: Tensor) -> Tensor:
+        """What a layer's input gets of what its output got, by zennit's rule."""
+        if module is None:
+            return gradient
+        pixels = self.clip and _is_leaf(source(x))
+        x = x.detach()
+        rule: Any = self.rules.layer(module, x, pixels)
+        rule.stored_tensors["input"] = (x,)
+        return rule.backward(module, (x,), (gradient,))[0]
+
+
+class _Switch(Function):
+    @staticmethod
+    def forward(ctx: Any, trace: Trace, plain: Tensor, ruled: Tensor) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.trace = trace
+        return plain.detach()  # not a view, which could not be changed in place
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+        active = ctx.trace.active
+        return None, None if active else gradient, gradient if active else None
+
+
+class _Layer(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, trace: Trace, module: nn.Module | None, x: Tensor, plain: Tensor
+    ) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.trace, ctx.module = trace, module
+        ctx.save_for_backward(x)
+        return plain.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+        if gradient is None or not ctx.trace.active:
+            return None, None, None, gradient
+        (x,) = ctx.saved_tensors
+        return None, None, ctx.trace.relevance(ctx.module, x, gradient), None
+
+
+def starts(score: Tensor) -> list[Any]:
+    """Nodes of the graph: the last layers with weights that a score is computed of.
+
+    What gates them is a constant, so it is not followed.
+    """
+    found, seen, todo = [], set(), [score.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name() == _LAYER:
+            found.append(node)
+        elif node.name() == _SWITCH:
+            todo.append(node.next_functions[1][0])
+        else:
+            todo += [following for following, _ in node.next_functions]
+    return found
+
+
+def source(x: Tensor) -> Any:
+    """The node of the graph that made a tensor, before it was reshaped, cut or copied."""
+    node = x.grad_fn
+    while node is not None:
+        if node.name() != _SWITCH and node.name().partition("Backward")[0] not in _VIEWS:
+            break
+        node = node.next_functions[0][0]
+    return node
+
+
+def _is_leaf(node: Any) -> bool:
+    return node is None or node.name() == _LEAF
+
+
+@contextmanager
+def folded(trace: Trace) -> Iterator[int]:
+    """Layers compute what they and the batch norm behind them do together.
+
+    Where one layer and one batch norm belong to each other; its running statistics make it linear.
+
+    Yields:
+        How many batch norms belong to no layer; they are passed over as they are.
+    """
+    pairs = dict(trace.norms)
+    whole = {
+        norm: layer
+        for norm, layer in pairs.items()
+        if layer is not None
+        and _can_be_folded(norm, layer)
+        and sum(other is layer for other in pairs.values()) == 1
+        and all(with_ is layer for of, with_ in trace.norms if of is norm)
+    }
+    own = [(layer, dict(layer._parameters)) for layer in whole.values()]
+    try:
+        for norm, layer in whole.items():
+            _fold(norm, layer)
+        yield len(pairs) - len(whole)
+    finally:
+        for layer, parameters in own:
+            layer._parameters.update(parameters)
+
+
+def _can_be_folded(norm: nn.Module, layer: nn.Module) -> bool:
+    """Whether its running statistics are used, and channels are one axis of the weights."""
+    grouped = isinstance(layer, _Transposed) and layer.groups > 1
+    return norm._buffers.get("running_var") is not None and not grouped
+
+
+_Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+
+
+def _fold(norm: Any, layer: Any) -> None:
+    scale = (norm.running_var + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    weight = layer.weight
+    shape = (1, -1) if isinstance(layer, _Transposed) else (-1,)
+    shape += (1,) * (weight.ndim - len(shape))
+    bias = -norm.running_mean if layer.bias is None else layer.bias - norm.running_mean
+    bias = bias * scale if norm.bias is None else bias * scale + norm.bias
+    for name, value in (("weight", weight * scale.view(shape)), ("bias", bias)):
+        layer._parameters[name] = nn.Parameter(value.to(weight.dtype), requires_grad=False)
+
+
+def tensors(output: Any) -> Iterator[Tensor]:
+    """All tensors in what a module is given, or returns."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, tuple | list):
+        for part in output:
+            yield from tensors(part)
