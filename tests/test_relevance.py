@@ -77,12 +77,15 @@ class TwoLayers(nn.Module):
 def test_x2_two_layers_by_hand() -> None:
     torch.manual_seed(3)
     net, clip = TwoLayers().double(), double(5, 1, 1, 2, 2).abs()
+    net.one.bias.data.zero_()
+    net.two.weight.data[1].abs_()
     e = lc.explain(model_of(net), lc.ExcitationBackprop(), clip, 1)
     x, a = clip.flatten(1), net.one(clip.flatten(1)).relu()
     top = a * net.two.weight[1].clamp(min=0)
     p = top / top.sum(1, keepdim=True)  # (B, 3)
     ways = x[:, None] * net.one.weight.clamp(min=0)  # (B, 3, 4)
-    expected = (p[..., None] * ways / ways.sum(2, keepdim=True)).sum(1)
+    shares = (ways / ways.sum(2, keepdim=True)).nan_to_num()  # of a unit that is 0
+    expected = (p[..., None] * shares).sum(1)
     torch.testing.assert_close(e.heatmap.flatten(1), expected.detach(), rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(e.heatmap.sum((1, 2, 3)), torch.ones(5).double(), rtol=0, atol=1e-4)
     assert float(e.numbers["lost"].abs().max()) < 1e-4 and e.doubts == ("",) * 5
@@ -214,22 +217,16 @@ def test_mass_and_precision_on_the_planted_network(planted: Planted) -> None:
     for name, method in methods.items():
         found = [precision(planted, m, shift)
                  for m in (method, replace(method, layer="layer2")) for shift in (0, 1)]  # type: ignore[type-var]  # fmt: skip
+        e = lc.explain(planted.model, method, planted.clips, planted.labels)
+        if isinstance(method, lc.LRP):
+            score = e.outputs.gather(1, planted.labels[:, None])[:, 0]
+            kept = float((e.numbers["relevance"] / score).mean())
+            assert (1 if "alpha2" in name else 0.8) < kept < (4 if "alpha2" in name else 1.2), name
         print(f"| {name} | {' | '.join(f'{float(x.mean()):.2f}' for x in found)} |")
         assert float(found[0].mean()) > 3 * CHANCE, name
 
 
-def test_alpha2_beta1_grows_and_stays_within_its_own_bound() -> None:
-    """Its positive part alone doubles in a layer; where nothing is below 0 the sum does as well."""
-    torch.manual_seed(0)
-    model = model_of(settled(ResNet3D(3, "r3d_small")), "trunk")
-    clip = clip_of(2, 3, 8, 32, 32)
-    convolutions = {"trunk.layer4": 0, "trunk.layer3": 2, "trunk.layer1": 6, None: 9}
-    start = None
-    for layer, above in convolutions.items():
-        method = lc.LRP("epsilon_alpha2_beta1", layer)
-        found = lc.explain(model, method, clip, 1).numbers["relevance"]
-        start = found if start is None else start
-        assert (found.abs() <= 1.05 * 2**above * start.abs()).all(), layer
+def test_alpha2_beta1_doubles_in_each_convolution_where_nothing_speaks_against() -> None:
     net = TwoConvolutions()
     double_sum = lc.explain(model_of(net), lc.LRP("epsilon_alpha2_beta1"), clip_of(*SIZE).abs(), 1)
     plain_sum = lc.explain(model_of(net), lc.LRP("epsilon_plus"), clip_of(*SIZE).abs(), 1)
@@ -420,7 +417,7 @@ def test_recurrent_layers_keep_the_sum(kind: Any, more: dict[str, Any]) -> None:
     torch.testing.assert_close(e.numbers["relevance"], e.outputs[:, 1], rtol=1e-3, atol=1e-5)
     lost = lc.explain(model_of(net), lc.ExcitationBackprop(), clip, 1).numbers["lost"]
     assert float(lost.abs().max()) < 1e-3
-    assert torch.equal(e.outputs, net(clip).detach())
+    torch.testing.assert_close(e.outputs, net(clip).detach())
 
 
 @KINDS
@@ -575,6 +572,7 @@ class Gated(nn.Module):
             return self.fc((places @ weights.transpose(1, 2))[..., 0])
         gate = self.gate(mean).sigmoid()[..., None, None, None]
         if self.how == "in place":
+            x = x + 0.0  # a ReLU's own output could not be changed in training either
             x *= gate
         else:
             x = gate * x if self.how == "left" else x * gate
@@ -676,7 +674,7 @@ ODD: dict[str, tuple[Any, str]] = {
     "divided by its own size": (lambda x: x / x.norm(dim=-1, keepdim=True), "div"),
     "attention": (Attended(), "multi_head_attention_forward"),
     "a product of activations": (lambda x: x @ (x.transpose(1, 2) @ x), "matmul"),
-    "packed sequences": (Packed(), "LSTM"),
+    "packed sequences": (Packed(), "pad_packed_sequence"),
     "a projected LSTM": (nn.LSTM(4, 6, proj_size=4, batch_first=True), "LSTM"),
     "computed weights": (
         nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), "whose weights are computed"
@@ -685,6 +683,7 @@ ODD: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.attack
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
 @pytest.mark.parametrize("what", ODD)
 @pytest.mark.parametrize("method", [lc.ExcitationBackprop(), lc.LRP()])
 def test_what_has_no_rule_is_named_and_no_gradient_takes_its_place(
@@ -712,7 +711,7 @@ def test_what_has_no_rule_may_lie_above_or_below() -> None:
         lc.explain(model, lc.LRP(), clip, 1)
     e = lc.explain(model, lc.ExcitationBackprop(layer="2"), clip, 1)
     torch.testing.assert_close(e.numbers["lost"], torch.zeros(2), rtol=0, atol=1e-5)
-    model = replace(model_of(net[1:], "0"), score=lambda y, target: y.exp().cumsum(1)[:, 1])
+    model = replace(model_of(net[1:], "2"), score=lambda y, target: y.exp().cumsum(1)[:, 1])
     assert lc.explain(model, lc.ExcitationBackprop(), clip, 1).heatmap.any()
 
 
