@@ -61,7 +61,11 @@ def main(path: Path) -> None:
         target=planted.CLASSES[label],
         label=planted.CLASSES[label],
         probabilities=list(zip(planted.CLASSES, shares, strict=True)),
-        grainy=[name for name in maps if "guided" in name or "LRP" in name],
+        grainy=[
+            name
+            for name in maps
+            if "guided" in name or ("relevance" in path.stem and name != "evidence")
+        ],
         title="stripes that move in one patch, and still ones beside it",
     )
     Image.fromarray(draw_sheet(figure, columns=6)).save(path, quality=75)  # noise: a PNG of 2 MB
