@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from zennit.canonizers import SequentialMergeBatchNorm
 from zennit.layer import Sum
+from zennit.rules import ZPlus
 
 import lightning_cam as lc
 from lightning_cam.attribution.relevance import functions
@@ -615,7 +617,9 @@ def test_a_norm_without_weights_is_taken_in() -> None:
 # --- what is left behind, and what is refused -----------------------------------------------------
 
 
-def test_outputs_are_the_network_s_and_weights_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_are_the_network_s_and_no_weight_is_touched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     torch.manual_seed(0)
     net = ResNet3D(3, "r3d_small").eval()
     clip, before = clip_of(2, 3, 4, 16, 16), state(net)
@@ -624,16 +628,52 @@ def test_outputs_are_the_network_s_and_weights_come_back(monkeypatch: pytest.Mon
     with torch.no_grad():
         assert torch.equal(e.outputs, net(clip))
     assert_same(before, state(net))
+    apply = ZPlus.backward
 
-    def fails(self: Any, *args: Any) -> None:
-        assert net.trunk.stem[0].weight is not parameters["trunk.stem.0.weight"]  # folded
-        raise RuntimeError("as asked")
+    def fails(self: ZPlus, module: nn.Module, *args: Any) -> Any:
+        assert module not in set(net.modules())
+        if module.in_channels == 3:  # type: ignore[comparison-overlap]
+            raise RuntimeError("as asked")
+        return apply(self, module, *args)
 
-    monkeypatch.setattr("zennit.rules.ZPlus.backward", fails)
+    monkeypatch.setattr(ZPlus, "backward", fails)
     with pytest.raises(RuntimeError, match="as asked"):
         lc.explain(model_of(net, "trunk"), lc.LRP(), clip)
     assert_same(before, state(net))
     assert all(p is parameters[name] for name, p in net.named_parameters())
+
+
+@pytest.mark.parametrize("method", [lc.ExcitationBackprop(), lc.LRP()])
+def test_other_threads_may_run_the_network_meanwhile(
+    method: lc.Attribution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, found, apply = double(*SIZE), [], ZPlus.backward
+    expected = lc.explain(model_of(Joined()), method, clip, TARGET)
+
+    def run_elsewhere() -> None:
+        def run() -> None:
+            with torch.no_grad():
+                found.append(net(clip))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+
+    def join(x: Tensor, y: Tensor) -> Tensor:
+        if threading.current_thread() is threading.main_thread():
+            run_elsewhere()
+        return x + y
+
+    def backward(*args: Any) -> Any:
+        run_elsewhere()
+        with torch.no_grad():
+            return apply(*args)
+
+    net = Joined(join).eval()
+    monkeypatch.setattr(ZPlus, "backward", backward)
+    e = lc.explain(model_of(net), method, clip, TARGET)
+    assert torch.equal(e.heatmap, expected.heatmap) and torch.equal(e.outputs, expected.outputs)
+    assert len(found) == 3 and all(torch.equal(x, e.outputs) for x in found)
 
 
 class Odd(nn.Module):

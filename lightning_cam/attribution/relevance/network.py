@@ -16,7 +16,7 @@ from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.relevance.functions import Functions
 from lightning_cam.attribution.relevance.recurrent import of_cell, of_layers
 from lightning_cam.attribution.relevance.rules import Rules
-from lightning_cam.attribution.relevance.trace import Trace, folded, starts, tensors
+from lightning_cam.attribution.relevance.trace import Trace, fold, starts, tensors
 from lightning_cam.attribution.threads import is_mine
 from lightning_cam.errors import UserError
 
@@ -94,9 +94,9 @@ def relevance(
     trace = nodes[0].trace
     gradients = torch.autograd.grad(score.sum(), inputs, retain_graph=True)
     parts = [(x * g).detach() for x, g in zip(inputs, gradients, strict=True)]
+    passed = fold(trace)
     trace.active = True
-    with folded(trace) as passed:
-        found = torch.autograd.grad(inputs, leaves, start(parts), allow_unused=True)
+    found = torch.autograd.grad(inputs, leaves, start(parts), allow_unused=True)
     if passed:
         model.notes.update(norms=f"{passed} batch norm{'s' * (passed > 1)} passed over")
     return [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)]

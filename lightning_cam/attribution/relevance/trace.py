@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import copy
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ class Trace:
         clip: whether the graph starts at the clip, rather than at a layer.
         active: whether gradients are the rules'.
         inside: how many layers with weights the run is in, one within the other.
+        folded: parameters that layers have while rules are active, in place of their own.
         norms: each call of a batch norm: itself, and the layer whose output it got; None: another.
     """
 
@@ -37,6 +38,7 @@ class Trace:
         self.clip = clip
         self.active = False
         self.inside = 0
+        self.folded: dict[nn.Module, dict[str, nn.Parameter]] = {}
         self.norms: list[tuple[nn.Module, nn.Module | None]] = []
 
     def switch(self, plain: Tensor, ruled: Tensor) -> Tensor:
@@ -84,7 +86,8 @@ class Trace:
         x = x.detach()
         rule: Any = self.rules.layer(module, x, pixels)
         rule.stored_tensors["input"] = (x,)
-        return rule.backward(module, (x,), (gradient,))[0]
+        twin = _twin(module, self.folded.get(module, {}))
+        return rule.backward(twin, (x,), (gradient,))[0]
 
 
 class _Switch(Function):
@@ -152,32 +155,27 @@ def _is_leaf(node: Any) -> bool:
     return node is None or node.name() == _LEAF
 
 
-@contextmanager
-def folded(trace: Trace) -> Iterator[int]:
-    """Layers compute what they and the batch norm behind them do together.
+def fold(trace: Trace) -> int:
+    """Let layers compute what they and the batch norm behind them do together.
 
     Where one layer and one batch norm belong to each other; its running statistics make it linear.
 
-    Yields:
+    Returns:
         How many batch norms belong to no layer; they are passed over as they are.
     """
     pairs = dict(trace.norms)
-    whole = {
-        norm: layer
-        for norm, layer in pairs.items()
-        if layer is not None
-        and _can_be_folded(norm, layer)
-        and sum(other is layer for other in pairs.values()) == 1
-        and all(with_ is layer for of, with_ in trace.norms if of is norm)
-    }
-    own = [(layer, dict(layer._parameters)) for layer in whole.values()]
-    try:
-        for norm, layer in whole.items():
-            _fold(norm, layer)
-        yield len(pairs) - len(whole)
-    finally:
-        for layer, parameters in own:
-            layer._parameters.update(parameters)
+    for norm, layer in pairs.items():
+        if (
+            layer is not None
+            and _can_be_folded(norm, layer)
+            and sum(other is layer for other in pairs.values()) == 1
+            and all(with_ is layer for of, with_ in trace.norms if of is norm)
+        ):
+            trace.folded[layer] = _folded(norm, layer)
+    return len(pairs) - len(trace.folded)
+
+
+_Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
 def _can_be_folded(norm: nn.Module, layer: nn.Module) -> bool:
@@ -186,10 +184,8 @@ def _can_be_folded(norm: nn.Module, layer: nn.Module) -> bool:
     return norm._buffers.get("running_var") is not None and not grouped
 
 
-_Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
-
-
-def _fold(norm: Any, layer: Any) -> None:
+def _folded(norm: Any, layer: Any) -> dict[str, nn.Parameter]:
+    """The parameters of the layer that does what both do."""
     scale = (norm.running_var + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight
@@ -198,8 +194,16 @@ def _fold(norm: Any, layer: Any) -> None:
     shape += (1,) * (weight.ndim - len(shape))
     bias = -norm.running_mean if layer.bias is None else layer.bias - norm.running_mean
     bias = bias * scale if norm.bias is None else bias * scale + norm.bias
-    for name, value in (("weight", weight * scale.view(shape)), ("bias", bias)):
-        layer._parameters[name] = nn.Parameter(value.to(weight.dtype), requires_grad=False)
+    both = {"weight": weight * scale.view(shape), "bias": bias}
+    return {name: nn.Parameter(x.to(weight.dtype), False) for name, x in both.items()}
+
+
+def _twin(module: nn.Module, parameters: Mapping[str, nn.Parameter | None]) -> nn.Module:
+    """The same layer with parameters of its own, which rules may set: others may run the layer."""
+    twin = copy.copy(module)
+    twin.__dict__["_parameters"] = {**module._parameters, **parameters}
+    twin.__dict__.pop("forward", None)  # of the module itself
+    return twin
 
 
 def tensors(output: Any) -> Iterator[Tensor]:
