@@ -93,6 +93,19 @@ def test_x2_two_layers_by_hand() -> None:
     assert float(e.numbers["lost"].abs().max()) < 1e-4 and e.doubts == ("",) * 5
 
 
+def test_small_activations_lose_nothing() -> None:
+    """As a deep network with random weights has them: no constant may be added to their sums."""
+    net, clip = Joined(), double(*SIZE)
+    e = lc.explain(model_of(net), lc.ExcitationBackprop(), clip, TARGET)
+    for norm in (net.norm_left, net.norm_right):
+        norm.weight.data *= 1e-12
+        norm.bias.data *= 1e-12
+    small = lc.explain(model_of(net), lc.ExcitationBackprop(), clip, TARGET)
+    torch.testing.assert_close(small.heatmap, e.heatmap, rtol=1e-5, atol=1e-12)
+    assert e.heatmap.any()
+    assert float(small.numbers["lost"].abs().max()) < 1e-6
+
+
 def test_nothing_excites_and_the_map_is_doubtful() -> None:
     net = TwoLayers()
     with torch.no_grad():

@@ -45,7 +45,7 @@ from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.gradcam import in_time
 from lightning_cam.attribution.method import Attribution, Cost
 from lightning_cam.attribution.relevance.network import relevance, run_with_rules
-from lightning_cam.attribution.relevance.rules import Rules
+from lightning_cam.attribution.relevance.rules import Rules, not_0
 from lightning_cam.attribution.tensors import at_least_float32
 from lightning_cam.errors import UserError
 
@@ -89,7 +89,7 @@ class ExcitationBackprop(Attribution):
         zennit = _zennit("Excitation backprop")
 
         def rule(module: nn.Module, x: Tensor, pixels: bool) -> Any:
-            return zennit.ZPlus(zero_params=["bias"])
+            return zennit.ZPlus(stabilizer=not_0, zero_params=["bias"])
 
         rules = Rules("excitation backprop", signed=False, layer=rule)
         return run_with_rules(model, rules, clip, self.layer)

@@ -96,7 +96,7 @@ def linear(signed: bool, total: Tensor, parts: Sequence[Part]) -> Tensor:
         if minus:
             up.append((minus(less), minus(less * ruled)))
             down.append((minus(more), minus(more * ruled)))
-    sides = [sum_of([x for _, x in side]) / _not_0(sum_of([w for w, _ in side]))
+    sides = [sum_of([x for _, x in side]) / not_0(sum_of([w for w, _ in side]))
              for side in (up, down)]  # fmt: skip
     return torch.where(total < 0, sides[1], sides[0])
 
@@ -113,7 +113,8 @@ def _tiny(x: Tensor) -> float:
     return max(1e-20, torch.finfo(x.dtype).tiny)
 
 
-def _not_0(x: Tensor) -> Tensor:
+def not_0(x: Tensor) -> Tensor:
+    """What to divide by where nothing is to be shared: 0 / 0 is 0."""
     return torch.where(x == 0, 1, x)
 
 
