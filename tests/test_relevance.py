@@ -138,6 +138,36 @@ def test_steps_share_by_their_weight_and_by_what_excites_them() -> None:
     assert not heat[:, 1].any()
 
 
+class Attending(nn.Module):
+    """Frames weighed by attention, before or after the linear head."""
+
+    def __init__(self, before: bool) -> None:
+        super().__init__()
+        torch.manual_seed(8)
+        self.head, self.score, self.before = nn.Linear(6, 3), nn.Linear(6, 1), before
+
+    def forward(self, clip: Tensor) -> Tensor:
+        x = clip.transpose(1, 2).flatten(2)  # (B, T, 6)
+        weights = self.score(x).tanh().softmax(1)
+        return self.head((weights * x).sum(1)) if self.before else (weights * self.head(x)).sum(1)
+
+
+def test_attention_weights_are_constants_that_weigh_the_steps() -> None:
+    clip = clip_of(2, 1, 4, 2, 3)
+    for before in (False, True):
+        net = Attending(before)
+        heat = lc.explain(model_of(net), lc.ExcitationBackprop(), clip, 1).heatmap.flatten(2)
+        x = clip[:, 0].flatten(2)
+        seen = net.score(x).tanh().softmax(1) * x
+        parts = (seen * net.head.weight[1]).relu()
+        if before:  # first among the units of the sum, then of each among the steps
+            whole = seen.sum(1, keepdim=True)
+            ways = (seen * whole.sign()).relu()
+            parts = (whole * net.head.weight[1]).relu() * ways / ways.sum(1, keepdim=True)
+        expected = parts / parts.sum((1, 2), keepdim=True)
+        torch.testing.assert_close(heat, expected.detach())
+
+
 def test_x3_contrastive_is_two_passes_subtracted() -> None:
     net, clip = Joined(), double(*SIZE)
     model = model_of(net)
