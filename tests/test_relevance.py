@@ -215,12 +215,19 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
 }
 
 
+def slow_where_large(*names: str) -> list[Any]:
+    return [
+        pytest.param(name, marks=[pytest.mark.slow] * ("resnet18" in name))
+        for name in names or NETWORKS
+    ]
+
+
 def mass(model: lc.Explainable, layer: str | None, clip: Tensor, target: Any = 1) -> Tensor:
     found = lc.explain(model, lc.ExcitationBackprop(layer), clip, target)
     return 1 - found.numbers["lost"]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", slow_where_large())
 def test_mass_through_every_stage(name: str) -> None:
     build, stages = NETWORKS[name]
     torch.manual_seed(0)
@@ -333,21 +340,26 @@ def test_lrp_epsilon_of_relu_networks_is_gradient_times_input(name: str) -> None
     assert float((found - expected).abs().mean()) < 1e-3 * scale
 
 
-def test_lrp_sums_to_the_score_where_there_is_no_bias() -> None:
+@pytest.mark.parametrize("name", slow_where_large("r3d", "inflated", "lrcn, resnet18", "pan"))
+def test_lrp_sums_to_the_score_where_there_is_no_bias(name: str) -> None:
+    build, stages = NETWORKS[name]
     torch.manual_seed(0)
-    net = ResNet3D(3, "r3d_small").double()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm3d | nn.Linear):
-            module.bias.data.zero_()
-    clip = double(2, 3, 4, 16, 16)
-    for composite in ("epsilon", "epsilon_plus"):
-        e = lc.explain(model_of(net), lc.LRP(composite), clip, TARGET)
-        score = e.outputs[[0, 1], TARGET]
-        torch.testing.assert_close(e.numbers["relevance"], score, rtol=1e-3, atol=0)
-    both = lc.LRP(relu=True).both_signs
-    signed = lc.explain(model_of(net), both, clip, TARGET).heatmap
-    torch.testing.assert_close(signed.sum((1, 2, 3)), score, rtol=1e-3, atol=0)
-    assert torch.equal(lc.explain(model_of(net), lc.LRP(), clip, TARGET).heatmap, signed.relu())
+    net = settled(build()).double()
+    for key, tensor in net.state_dict().items():
+        if "bias" in key or "running_mean" in key:
+            tensor.zero_()
+    clip, model = clip_of(2, 3, 8, 32, 32).double(), model_of(net, "trunk")
+    for layer in (f"trunk.{stages[-1]}", f"trunk.{stages[1]}", None):
+        e = lc.explain(model, lc.LRP(layer=layer), clip, 0)
+        torch.testing.assert_close(e.numbers["relevance"], e.outputs[:, 0], rtol=5e-3, atol=0)
+
+
+def test_the_positive_part_is_shown_and_the_sign_is_kept_on_request() -> None:
+    net, clip = Joined(), double(*SIZE)
+    e = lc.explain(model_of(net), lc.LRP().both_signs, clip, TARGET)
+    assert (e.heatmap < 0).any()
+    torch.testing.assert_close(e.heatmap.sum((1, 2, 3)), e.numbers["relevance"])
+    assert torch.equal(lc.explain(model_of(net), lc.LRP(), clip, TARGET).heatmap, e.heatmap.relu())
 
 
 def test_differences_of_columns_split_into_both_starts() -> None:
