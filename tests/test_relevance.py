@@ -611,6 +611,21 @@ def test_branches_may_meet_in_any_way(how: str, method: lc.Attribution) -> None:
     torch.testing.assert_close(found.heatmap, expected.heatmap, rtol=0, atol=tolerance * scale)
 
 
+class ByName(Joined):
+    """Layers get what they see as a keyword argument."""
+
+    def forward(self, clip: Tensor) -> Tensor:
+        x = self.norm_left(input=self.left(input=clip)) + self.norm_right(self.right(input=clip))
+        return self.fc(input=x.relu().mean((2, 3, 4)))
+
+
+def test_layers_may_be_called_by_keywords() -> None:
+    clip = double(*SIZE)
+    for method in (lc.ExcitationBackprop(), lc.LRP()):
+        maps = [lc.explain(model_of(net), method, clip, TARGET) for net in (Joined(), ByName())]
+        assert torch.equal(maps[0].heatmap, maps[1].heatmap)
+
+
 class Gated(nn.Module):
     """Channels that are weighed by what they are on average, or by attention over places."""
 

@@ -112,11 +112,12 @@ def _watched(network: nn.Module, trace: Trace) -> Iterator[None]:
         if not is_mine(thread):
             return None
         trace.inside += 1
-        args = args or tuple(kwargs.pop("input") for _ in ("input",) if "input" in kwargs)
+        if not args and "input" in kwargs:
+            args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
         if args and isinstance(args[0], Tensor) and args[0].requires_grad:
             # A node of its own: of what else the tensor is used for, its gradient has nothing.
-            return (args[0].view_as(args[0]), *args[1:]), kwargs
-        return None
+            args = (args[0].view_as(args[0]), *args[1:])
+        return args, kwargs
 
     def after(
         module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any
