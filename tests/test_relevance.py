@@ -626,6 +626,17 @@ def test_layers_may_be_called_by_keywords() -> None:
         assert torch.equal(maps[0].heatmap, maps[1].heatmap)
 
 
+def test_what_is_multiplied_by_0_gets_exactly_nothing() -> None:
+    """RG4: a network that ignores a frame."""
+    net, clip = Joined(), double(*SIZE)
+    seen = torch.ones(4, 1, 1).double()
+    seen[2] = 0
+    model = lc.Explainable.of(net.eval(), [], forward=lambda clip: net(clip * seen))
+    for method in (lc.ExcitationBackprop(), lc.LRP("epsilon_plus_flat", relu=False)):
+        heat = lc.explain(model, method, clip, TARGET).heatmap
+        assert heat[:, [0, 1, 3]].any() and not heat[:, 2].any()
+
+
 class Gated(nn.Module):
     """Channels that are weighed by what they are on average, or by attention over places."""
 
@@ -776,6 +787,18 @@ class Packed(nn.Module):
         return nn.utils.rnn.pad_packed_sequence(self.lstm(rows)[0], batch_first=True)[0]
 
 
+class Twice(torch.autograd.Function):
+    """A function of one's own, which PyTorch does not show to anybody."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return 2 * gradient
+
+
 WEIGHT = torch.ones(4, 4)
 ODD: dict[str, tuple[Any, str]] = {
     "layer norm": (nn.LayerNorm(4), "layer_norm"),
@@ -786,6 +809,8 @@ ODD: dict[str, tuple[Any, str]] = {
     "a product of activations": (lambda x: x @ (x.transpose(1, 2) @ x), "matmul"),
     "packed sequences": (Packed(), "pad_packed_sequence"),
     "a projected LSTM": (nn.LSTM(4, 6, proj_size=4, batch_first=True), "LSTM"),
+    "a function of one's own": (Twice.apply, "Twice"),
+    "a scripted layer": (torch.jit.script(nn.Linear(4, 4)), "torch.jit.script"),
     "computed weights": (
         nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), "whose weights are computed"
     ),
@@ -806,7 +831,7 @@ def test_what_has_no_rule_is_named_and_no_gradient_takes_its_place(
     if isinstance(odd, nn.LSTM):
         net.lstm = odd
     model, clip = model_of(net, "conv"), clip_of(2, 3, 4, 5, 5)
-    with pytest.raises(UserError, match=rf"has no rule for .*{name}.*; give it a layer behind"):
+    with pytest.raises(UserError, match=rf"has no rule for .*({name}).*; .*or take explain="):
         lc.explain(model, method, clip, 1)
 
 

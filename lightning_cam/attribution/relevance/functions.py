@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -119,13 +120,13 @@ def _sum(rules: Rules, func: Any, out: Tensor, args: Sequence[Any], kwargs: Any)
 def _product(
     rules: Rules, func: Any, out: Tensor, args: Sequence[Any], kwargs: Any
 ) -> Tensor | None:
-    """x * y and x / y of which one is a constant, or a gate."""
+    """x * y and x / y of which one is a constant, or a gate; what is multiplied by 0 gets 0."""
     x, y = args[:2]
     if not _has_graph(y) or (_has_graph(x) and _is_gate(y)):
-        return x.expand_as(out)
+        return x.expand_as(out) * (torch.as_tensor(y, device=x.device).detach() != 0)
     if "div" in func.__name__ or (_has_graph(x) and not _is_gate(x)):
         return None
-    return y.expand_as(out)
+    return y.expand_as(out) * (torch.as_tensor(x, device=y.device).detach() != 0)
 
 
 def _average(rules: Rules, func: Any, out: Tensor, args: Sequence[Any], kwargs: Any) -> Tensor:

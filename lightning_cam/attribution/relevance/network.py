@@ -16,7 +16,7 @@ from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.relevance.functions import Functions
 from lightning_cam.attribution.relevance.recurrent import of_cell, of_layers
 from lightning_cam.attribution.relevance.rules import Rules
-from lightning_cam.attribution.relevance.trace import Trace, fold, starts, tensors
+from lightning_cam.attribution.relevance.trace import Trace, check, fold, starts, tensors
 from lightning_cam.attribution.threads import is_mine
 from lightning_cam.errors import UserError
 
@@ -42,9 +42,17 @@ def run_with_rules(model: Explainable, rules: Rules, clip: Tensor, layer: str | 
         clip: `(B, C, T, H, W)`.
         layer: where the graph is to start; None: at the clip.
 
+    Raises:
+        UserError: a part of the network is scripted.
+
     Returns:
         The outputs, and what the graph starts at: as "clip", or as "layer" the `last_calls`.
     """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.module.modules()):
+        raise UserError(
+            f"{rules.title} has no rule for what torch.jit.script has made, into which it cannot "
+            "see; explain the network as it was before, or take explain=integrated_gradients"
+        )
     trace = Trace(rules, clip=layer is None)
     with ExitStack() as stack:
         if layer is None:
@@ -97,6 +105,7 @@ def relevance(
     passed = fold(trace)
     trace.active = True
     found = torch.autograd.grad(inputs, leaves, start(parts), allow_unused=True)
+    check(trace, nodes)
     if passed:
         model.notes.update(norms=f"{passed} batch norm{'s' * (passed > 1)} passed over")
     return [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.autograd.function import Function
+from torch.autograd.function import BackwardCFunction, Function
 
 from lightning_cam.attribution.relevance.rules import Rules
 from lightning_cam.errors import UserError
@@ -19,6 +19,15 @@ _VIEWS = frozenset(
     | {"Repeat"}
 )
 _SWITCH, _LAYER, _LEAF = "_SwitchBackward", "_LayerBackward", "torch::autograd::AccumulateGrad"
+# Nodes that are within a layer with weights, or should be.
+_UNSEEN = (
+    "Convolution",
+    "Addmm",
+    "NativeBatchNorm",
+    "CudnnBatchNorm",
+    "NativeLayerNorm",
+    "torch::jit",
+)
 
 
 class Trace:
@@ -68,15 +77,19 @@ class Trace:
 
         def refuse(gradient: Tensor | None) -> None:
             if self.active and gradient is not None:
-                raise UserError(
-                    f"{self.rules.title} has no rule for {name}, and a plain gradient in its "
-                    "place would be another method; give it a layer behind that (layer=NAME), or "
-                    "take explain=integrated_gradients, which works in all networks"
-                )
+                raise UserError(self.refusal(name))
 
         for tensor in tensors(output):
             if tensor.requires_grad:
                 tensor.register_hook(refuse)
+
+    def refusal(self, name: str) -> str:
+        """What to say of something without a rule."""
+        return (
+            f"{self.rules.title} has no rule for {name}, and a plain gradient in its place would "
+            "be another method; give it a layer behind that (layer=NAME), or take "
+            "explain=integrated_gradients, which works in all networks"
+        )
 
     def relevance(self, module: nn.Module | None, x: Tensor, gradient: Tensor) -> Tensor:
         """What a layer's input gets of what its output got, by zennit's rule."""
@@ -126,19 +139,36 @@ def starts(score: Tensor) -> list[Any]:
 
     What gates them is a constant, so it is not followed.
     """
-    found, seen, todo = [], set(), [score.grad_fn]
+    below = _below([score.grad_fn], ends=lambda node: node.name() == _LAYER)
+    return [node for node in below if node.name() == _LAYER]
+
+
+def check(trace: Trace, nodes: Iterable[Any]) -> None:
+    """Raises UserError for what rules would pass through unseen, such as scripted layers."""
+    for node in _below(node.next_functions[0][0] for node in nodes):
+        name = node.name()
+        own = isinstance(node, BackwardCFunction) and name not in (_LAYER, _SWITCH)
+        if own or name.startswith(_UNSEEN):
+            raise UserError(trace.refusal(name.partition("Backward")[0]))
+
+
+def _below(nodes: Iterable[Any], ends: Callable[[Any], bool] = lambda node: False) -> Iterator[Any]:
+    """Nodes of a graph, and those that the rules reach from them; not beyond where it ends."""
+    seen, todo = set(), list(nodes)
     while todo:
         node = todo.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        if node.name() == _LAYER:
-            found.append(node)
-        elif node.name() == _SWITCH:
-            todo.append(node.next_functions[1][0])
-        else:
-            todo += [following for following, _ in node.next_functions]
-    return found
+        yield node
+        if ends(node):
+            continue
+        following = [below for below, _ in node.next_functions]
+        if node.name() == _SWITCH:
+            following = following[1:]  # the rule's
+        elif node.name() == _LAYER:
+            following = following[:1]  # what it sees
+        todo += following
 
 
 def source(x: Tensor) -> Any:
