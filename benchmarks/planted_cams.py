@@ -1,9 +1,10 @@
-"""Draws CAMs of a network whose evidence is known, for the clip's class and for another one.
+"""Draws maps of a network whose evidence is known, for the clip's class and for another one.
 
     PYTHONPATH=tests python benchmarks/planted_cams.py docs/figures/planted_cams.jpg
+    PYTHONPATH=tests python benchmarks/planted_cams.py docs/figures/planted_relevance.jpg
 
-Trains the network first, for about twelve seconds. `pytest -m slow -s tests/test_planted_cams.py`
-has the numbers.
+Trains the network first, for about twelve seconds. `pytest -m slow -s tests/test_planted_cams.py
+tests/test_relevance.py` has the numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from PIL import Image
 import lightning_cam as lc
 from lightning_cam.viz import ClipFigure, draw_sheet
 
-METHODS = {
+METHODS: dict[str, lc.Attribution] = {
     "Grad-CAM": lc.GradCAM(),
     "Grad-CAM, layer2": lc.GradCAM("layer2"),
     "HiResCAM, layer2": lc.HiResCAM("layer2"),
@@ -27,6 +28,13 @@ METHODS = {
     "Score-CAM": lc.ScoreCAM(),
     "guided Grad-CAM": lc.GuidedGradCAM(),
     "motion": lc.MotionMap(),
+}
+RELEVANCE: dict[str, lc.Attribution] = {
+    "excitation backprop": lc.ExcitationBackprop(),
+    "contrastive": lc.ExcitationBackprop(contrastive=True),
+    "LRP": lc.LRP(),
+    "LRP, alpha2 beta1": lc.LRP("epsilon_alpha2_beta1"),
+    "LRP, epsilon": lc.LRP("epsilon"),
 }
 
 
@@ -40,7 +48,7 @@ def main(path: Path) -> None:
     with torch.no_grad():
         shares = net(clip)[0].softmax(0).tolist()
     maps = {"evidence": mask[1].float()}
-    for name, method in METHODS.items():
+    for name, method in (RELEVANCE if "relevance" in path.stem else METHODS).items():
         for column in (label, (label + 1) % 4):
             said = "" if column == label else f" of {planted.CLASSES[column]}"
             if said and name in ("motion", "HiResCAM, layer2", "Grad-CAM, layer2"):
@@ -53,7 +61,11 @@ def main(path: Path) -> None:
         target=planted.CLASSES[label],
         label=planted.CLASSES[label],
         probabilities=list(zip(planted.CLASSES, shares, strict=True)),
-        grainy=[name for name in maps if "guided" in name],
+        grainy=[
+            name
+            for name in maps
+            if "guided" in name or ("relevance" in path.stem and name != "evidence")
+        ],
         title="stripes that move in one patch, and still ones beside it",
     )
     Image.fromarray(draw_sheet(figure, columns=6)).save(path, quality=75)  # noise: a PNG of 2 MB

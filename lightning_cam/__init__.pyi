@@ -15,6 +15,7 @@ from . import tasks as tasks
 from . import training as training
 from . import viz as viz
 from .attribution import CAM as CAM
+from .attribution import LRP as LRP
 from .attribution import RISE as RISE
 from .attribution import SIDU as SIDU
 from .attribution import Attribution as Attribution
@@ -22,6 +23,7 @@ from .attribution import CentreMap as CentreMap
 from .attribution import Contrast as Contrast
 from .attribution import Cost as Cost
 from .attribution import EdgeMap as EdgeMap
+from .attribution import ExcitationBackprop as ExcitationBackprop
 from .attribution import Explainable as Explainable
 from .attribution import Explanation as Explanation
 from .attribution import ExtremalPerturbation as ExtremalPerturbation

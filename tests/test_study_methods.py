@@ -445,7 +445,7 @@ def test_every_method_is_in_a_study() -> None:
 
 @pytest.mark.parametrize(
     ("name", "methods", "measures"),
-    [("methods", 23, 8), ("methods_tiny", 23, 8), ("methods_sfm", 10, 3)],
+    [("methods", 26, 8), ("methods_tiny", 26, 8), ("methods_sfm", 10, 3)],
 )
 def test_the_studies_of_methods(name: str, methods: int, measures: int) -> None:
     config = composed("explain", "ckpt=x", f"study={name}")

@@ -33,6 +33,7 @@ from lightning_cam.attribution.recurrent_gradcam import (
     step_maps,
 )
 from lightning_cam.attribution.regression_gradcam import RegressionGradCAM
+from lightning_cam.attribution.relevance import LRP, ExcitationBackprop
 from lightning_cam.attribution.rise import RISE
 from lightning_cam.attribution.score_cam import ScoreCAM
 from lightning_cam.attribution.sidu import SIDU
@@ -42,6 +43,7 @@ from lightning_cam.attribution.temporal_masks import TemporalMask
 
 __all__ = [
     "CAM",
+    "LRP",
     "RISE",
     "SIDU",
     "Attribution",
@@ -49,6 +51,7 @@ __all__ = [
     "Contrast",
     "Cost",
     "EdgeMap",
+    "ExcitationBackprop",
     "Explainable",
     "Explanation",
     "ExtremalPerturbation",
