@@ -38,10 +38,10 @@ from lightning_cam.study.csv_tables import summary_rows
 from lightning_cam.study.design import Design
 from lightning_cam.study.design_parts import method_cells
 from lightning_cam.study.journal import cell_key, read_journal, same_study
+from lightning_cam.study.method_tables import main_tables, sweep_tables
 from lightning_cam.study.networks import Network, _named
 from lightning_cam.study.plots import write_plots
 from lightning_cam.study.results import Results
-from lightning_cam.study.tables import main_tables, sweep_tables
 from lightning_cam.study.work_items import missing_work, work_items
 from lightning_cam.training.build import build
 from lightning_cam.training.checkpoint import KEY, Remember, rebuild

@@ -158,6 +158,12 @@ class Design:
         )
 
     @property
+    def parted(self) -> tuple[list[str], list[str]]:
+        """Keys of the main table's methods, and of its baselines."""
+        methods = [key for key in self.methods if key not in self.baselines]
+        return methods, [key for key in self.methods if key in self.baselines]
+
+    @property
     def sweep_cells(self) -> tuple[str, ...]:
         """Keys of the cells of all sweeps, each once."""
         return tuple(dict.fromkeys(key for sweep in self.sweeps for key in sweep.cells.values()))

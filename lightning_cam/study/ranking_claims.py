@@ -13,8 +13,8 @@ from lightning_cam.study.agreement import agree, ranked_by
 from lightning_cam.study.claims import FAILS, HOLDS, MISSING, OPEN
 from lightning_cam.study.design_parts import RankingClaim
 from lightning_cam.study.rankings import Estimate, first_group
-from lightning_cam.study.results import Group, Results
-from lightning_cam.study.tables import Table, title_of
+from lightning_cam.study.results import Group, Results, title_of
+from lightning_cam.study.tables import Table
 
 RANKING_RULE = """\
 A claim that two measures agree holds if the 95% interval of Kendall's tau between their rankings of

@@ -13,7 +13,9 @@ from lightning_cam.metrics import settings_of
 from lightning_cam.study.agreement import agreement_rows, agreement_tables, ranking_rows
 from lightning_cam.study.claims import CLAIM_RULE, conclude, summary_table, write_conclusions
 from lightning_cam.study.csv_tables import cell_columns, cell_rows, summary_rows
+from lightning_cam.study.gain_tables import gain_tables
 from lightning_cam.study.journal import StudyRow
+from lightning_cam.study.method_tables import describe, main_tables, right_table, sweep_tables
 from lightning_cam.study.networks import Network
 from lightning_cam.study.plots import write_plots
 from lightning_cam.study.ranking_claims import (
@@ -23,14 +25,7 @@ from lightning_cam.study.ranking_claims import (
     write_rankings,
 )
 from lightning_cam.study.results import Results, spectrum_name
-from lightning_cam.study.tables import (
-    describe,
-    gain_tables,
-    main_tables,
-    markdown_text,
-    right_table,
-    sweep_tables,
-)
+from lightning_cam.study.tables import markdown_text
 from lightning_cam.viz import write_page
 
 
