@@ -91,7 +91,7 @@ def network(
     of = {i: tuple(range(k * design.clips, (k + 1) * design.clips)) for k, i in enumerate(inputs)}
     facts: dict[str, Any] = {
         "name": name, "kind": name, "trained": trained, "path": Path("a.ckpt"), "digest": name,
-        "run": "run", "task": None, "dataset": dataset, "inputs": of,
+        "run": "run", "task": None, "data": None, "dataset": dataset, "inputs": of,
         "columns": {},
         "swept": {i: frozenset(list(clips)[: design.sweep_clips]) for i, clips in of.items()},
     }  # fmt: skip

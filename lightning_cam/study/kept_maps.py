@@ -80,6 +80,11 @@ class KeptMap:
         heat = torch.from_numpy(self.values.astype(np.float64)) * self.scale + self.base
         return resize_heatmap(heat[None].float(), size)
 
+    def evidence(self, size: Sequence[int]) -> NDArray[np.float32]:
+        """The map `size` (T, H, W) as images need it, counted from its level."""
+        heat = self.heatmap(size)[0].numpy()
+        return np.maximum(heat - np.float32(self.base), 0) if self.floating else heat
+
     @property
     def level(self) -> Tensor | None:
         """As in `Explanation`."""

@@ -114,13 +114,18 @@ def ranking_verdicts(conclusions: Sequence[RankingConclusion]) -> Table:
     return Table("Verdicts on rankings", ("Claim", "Verdict"), tuple(rows))
 
 
+def findings_table(conclusion: RankingConclusion) -> Table:
+    """What a claim rests on."""
+    rows = tuple((f.where, f.found, f.verdict) for f in conclusion.findings)
+    title = f"{conclusion.claim.says}: {conclusion.verdict}"
+    return Table(title, ("Where", "Found", ""), rows)
+
+
 def write_rankings(conclusions: Sequence[RankingConclusion]) -> str:
     """The part of conclusions.md about rankings; "" without any claim about them."""
     if not conclusions:
         return ""
     parts = ["", ranking_verdicts(conclusions).markdown(), RANKING_RULE, ""]
     for each in conclusions:
-        rows = tuple((f.where, f.found, f.verdict) for f in each.findings)
-        title = f"{each.claim.says}: {each.verdict}"
-        parts.append(Table(title, ("Where", "Found", ""), rows).markdown())
+        parts.append(findings_table(each).markdown())
     return "\n".join(parts)

@@ -67,6 +67,10 @@ class Table:
 
     def html(self) -> str:
         """A section of the page."""
+        return f'<section class="wide"><h2>{html.escape(self.title)}</h2>\n{self.body()}</section>'
+
+    def body(self) -> str:
+        """The table and its notes, without the heading."""
         head = "".join(f"<th>{'<br>'.join(map(html.escape, _lines(h)))}</th>" for h in self.head)
         body = "\n".join(
             f"<tr{' class=baseline' * (r in self.baselines)}>"
@@ -81,10 +85,7 @@ class Table:
         shown = (
             f'<table class="numbers"><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>'
         )
-        return (
-            f'<section class="wide"><h2>{html.escape(self.title)}</h2>\n'
-            f"{shown * bool(self.head)}{notes}</section>"
-        )
+        return f"{shown * bool(self.head)}{notes}"
 
     def _marked(self, text: str, r: int, c: int) -> str:
         if text and r in self.baselines:
