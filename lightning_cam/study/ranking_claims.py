@@ -126,6 +126,5 @@ def write_rankings(conclusions: Sequence[RankingConclusion]) -> str:
     if not conclusions:
         return ""
     parts = ["", ranking_verdicts(conclusions).markdown(), RANKING_RULE, ""]
-    for each in conclusions:
-        parts.append(findings_table(each).markdown())
+    parts += [findings_table(each).markdown() for each in conclusions]
     return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""One video of a clip as all methods see it: tiles in a grid, for pages that write the names above."""
+"""One video of a clip as all methods see it: tiles in a grid, room for names above each."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class SheetLayout(NamedTuple):
 
 
 class MapTile(NamedTuple):
-    """A map `(T, H, W)` of the frames' size, and how it is drawn, see `overlay` and `clip_scale`."""
+    """A map `(T, H, W)` of the frames' size, and whether it is `grainy`, see `clip_scale`."""
 
     heat: np.ndarray
     grainy: bool = False

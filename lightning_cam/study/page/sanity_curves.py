@@ -43,7 +43,7 @@ def _panel(results: Results, group: Group, m: MethodNumbers, name: str) -> Itera
         values = (row["beside"].get(column) for row in rows)
         return [float("nan") if value is None else value for value in values]
 
-    stages = []
+    stages: list[Statistics] = []
     while True:
         s = mean_interval(numbers(f"stage_{len(stages) + 1}"))
         if isnan(s.mean):

@@ -115,6 +115,7 @@ def _chart(n: int, kind: str) -> str:
         f'<figure class="chart" data-kind="{kind}"><div class="axes">'
         f'<label>up <select class="y"></select></label>'
         f'<label>across <select class="x"></select></label></div>'
-        '<svg viewBox="0 0 640 440" role="group"></svg><figcaption role="status">Point at a method, '
-        "or go there with Tab.</figcaption></figure><noscript>Diagrams need JavaScript.</noscript>"
+        '<svg viewBox="0 0 640 440" role="group"></svg><figcaption role="status">Point at a '
+        "method, or go there with Tab.</figcaption></figure>"
+        "<noscript>Diagrams need JavaScript.</noscript>"
     )

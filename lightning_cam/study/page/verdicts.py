@@ -17,7 +17,7 @@ from lightning_cam.study.claims import (
 from lightning_cam.study.ranking_claims import RANKING_RULE, RankingConclusion, findings_table
 from lightning_cam.study.results import Results
 
-_MARKS = {HOLDS: "✓", FAILS: "✗", OPEN: "?", MISSING: "–"}
+_MARKS = {HOLDS: "✓", FAILS: "✗", OPEN: "?", MISSING: "-"}
 _KINDS = {HOLDS: "holds", FAILS: "fails", OPEN: "open", MISSING: "missing"}
 
 
