@@ -11,7 +11,7 @@ import numpy as np
 from lightning_cam.viz.drawing import resize
 from lightning_cam.viz.overlay import clip_scale, no_evidence, overlay
 
-_WIDTH, _HEIGHT = 1200, 640  # pixels, about: a sheet fits a screen of 1280 pixels
+_WIDTH, _HEIGHT = 1200, 700  # pixels, about: a sheet fits a screen of 1280 pixels
 _WIDEST = 280  # of a tile
 _GAP, _BAND = 8, 34  # between tiles, and above each for two lines of text
 _PAPER = 255

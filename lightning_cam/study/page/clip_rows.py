@@ -109,8 +109,8 @@ def _times(clip: ClipSheet) -> str:
     truth = " The bar above: the action's time." if clip.action is not None else ""
     return (
         f'<svg class="times" viewBox="0 0 {_WIDE} {high}" role="img" aria-label="heat over time">'
-        f'<rect class="now" x="0" y="{_HEAD - 1}" width="{step:.1f}" height="{high - _HEAD}" '
-        f'data-left="{_NAMES}" data-step="{step:.3f}"/>{"".join(marks)}</svg>'
+        f'{"".join(marks)}<rect class="now" x="0" y="{_HEAD - 1}" width="{step:.1f}" '
+        f'height="{high - _HEAD}" data-left="{_NAMES}" data-step="{step:.3f}"/></svg>'
         f'<p class="note">Share of the heat in each frame, darkest in its hottest one.{truth}</p>'
     )
 
