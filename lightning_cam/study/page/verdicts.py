@@ -13,6 +13,7 @@ from lightning_cam.study.claims import (
     OPEN,
     Conclusion,
     compared_table,
+    summary_table,
 )
 from lightning_cam.study.ranking_claims import RANKING_RULE, RankingConclusion, findings_table
 from lightning_cam.study.results import Results
@@ -31,7 +32,11 @@ def verdicts(
         return ""
     titles = results.design.titles
     items = [
-        _item(each.claim.says, each.verdict, compared_table(each, titles).body())
+        _item(
+            each.claim.says,
+            each.verdict,
+            summary_table([each], titles).body() + compared_table(each, titles).body(),
+        )
         for each in conclusions
     ]
     items += [
