@@ -108,7 +108,13 @@ def made_study(
 
 def test_the_page_has_it_all_and_every_reference_is_there(tmp_path: Path) -> None:
     results, networks = made_study(tmp_path, 4, shown=2)
+    place = ("Net", "", "", 0)
+    KeptMap(np.zeros((4, 8, 8), np.float16), 0.0, 0.0, False).write(
+        map_path(tmp_path, (*place, "hirescam"))
+    )
+    map_path(tmp_path, (*place, "gradient")).unlink()
     text = write_study(tmp_path, results, networks, "explain").read_text()
+    assert text.count(">HiResCAM: no evidence<") == text.count(">Gradient: no map<") == 1
     page = Page(text)
     for reference in page.references:
         assert reference.startswith("./") and (tmp_path / unquote(reference)).is_file(), reference

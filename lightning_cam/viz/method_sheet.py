@@ -42,7 +42,7 @@ class SheetLayout(NamedTuple):
             rows = -(-count // columns)
             if rows * (down + _BAND) + _GAP <= _HEIGHT:
                 break
-        return cls(columns, rows, down, across)
+        return cls(-(-count // rows), rows, down, across)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -36,7 +36,8 @@ def _card(folder: Path, results: Results, clip: ClipSheet) -> str:
     video, poster = reference(folder, clip.video), reference(folder, clip.poster)
     high, wide = clip.layout.size
     names = "".join(
-        _name(clip, n, title) for n, title in enumerate(("the clip", *clip.names.values()))
+        _name(clip, n, said)
+        for n, said in enumerate(("the clip", *(_called(clip, key) for key in clip.names)))
     )
     title, middle = escape(clip.title), clip.frames // 2
     return (
@@ -61,6 +62,12 @@ def _name(clip: ClipSheet, n: int, title: str) -> str:
         f"width:{100 * clip.layout.width / wide:.3f}%;height:{100 * clip.layout.band / high:.3f}%"
     )
     return f'<span class="tile" style="{place}" title="{escape(title)}">{escape(title)}</span>'
+
+
+def _called(clip: ClipSheet, key: str) -> str:
+    """A method's title, and what is wrong with its map."""
+    doubt = ": no map" if key in clip.lost else ": no evidence" if clip.shares[key] is None else ""
+    return f"{clip.names[key]}{doubt}"
 
 
 def _facts(clip: ClipSheet) -> str:

@@ -37,8 +37,8 @@ class ClipSheet:
         frames: how many.
         layout: of the tiles: the clip, then the methods.
         names: method -> title, in the order of the tiles.
-        shares: method -> share of the heat in each frame `(T,)`; None of a map that says nothing,
-            or that is missing.
+        shares: method -> share of the heat in each frame `(T,)`; None of a map that says nothing.
+        lost: methods whose maps are no longer there.
         action: `(T,)` bool, frames where the ground truth is; None where nobody knows.
         rows: method -> its row.
     """
@@ -50,6 +50,7 @@ class ClipSheet:
     layout: SheetLayout
     names: Mapping[str, str]
     shares: Mapping[str, np.ndarray | None]
+    lost: frozenset[str]
     action: np.ndarray | None
     rows: Mapping[str, StudyRow]
 
@@ -125,6 +126,7 @@ def _write(
             key: None if t is None else frame_shares(t.heat, kept, signed=t.signed)
             for key, t in tiles.items()
         },
+        lost=frozenset(key for key, tile in tiles.items() if tile is None),
         action=action.astype(bool) if truth is not None and action is not None else None,
         rows=rows,
     )

@@ -60,16 +60,19 @@ function scale(axis, ends, from, to) {
   const room = (high - low || Math.abs(high) || 1) * 0.08;
   low -= room; high += room;
   const ticks = [];
+  let text = short;
   if (axis.log) {
     const many = high - low > 2.5 ? [1] : [1, 2, 5];
     for (let d = Math.floor(low); d <= high; d++) for (const m of many) ticks.push(m * 10 ** d);
   } else {
     const rough = (high - low) / 5, unit = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((m) => m * unit).find((s) => s >= rough);
+    const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+    text = (v) => Math.abs(high) >= 1e5 ? short(v) : v.toFixed(digits);
     for (let n = Math.ceil(low / step); n * step <= high; n++) ticks.push(n * step);
   }
   const at = (v) => from + (to - from) * (through(v) - low) / (high - low);
-  return { at, ticks: ticks.filter((v) => through(v) >= low && through(v) <= high) };
+  return { at, text, ticks: ticks.filter((v) => through(v) >= low && through(v) <= high) };
 }
 function words(axis) {
   return axis.label + (axis.better > 0 ? ", higher is better" : axis.better < 0 ? ", lower is better" : "");
@@ -100,11 +103,11 @@ function draw(figure, data) {
   const x = scale(xAxis, ends(xAxis), LEFT, RIGHT), y = scale(yAxis, ends(yAxis), BOTTOM, TOP);
   for (const v of x.ticks) {
     make(svg, "line", { x1: x.at(v), x2: x.at(v), y1: TOP, y2: BOTTOM });
-    make(svg, "text", { class: "tick", x: x.at(v), y: BOTTOM + 16, "text-anchor": "middle" }, short(v));
+    make(svg, "text", { class: "tick", x: x.at(v), y: BOTTOM + 16, "text-anchor": "middle" }, x.text(v));
   }
   for (const v of y.ticks) {
     make(svg, "line", { x1: LEFT, x2: RIGHT, y1: y.at(v), y2: y.at(v) });
-    make(svg, "text", { class: "tick", x: LEFT - 6, y: y.at(v) + 4, "text-anchor": "end" }, short(v));
+    make(svg, "text", { class: "tick", x: LEFT - 6, y: y.at(v) + 4, "text-anchor": "end" }, y.text(v));
   }
   const arrow = (a, more, less) => (a.better ? (a.better > 0 ? ` ${more}` : ` ${less}`) : "");
   make(svg, "text", { x: (LEFT + RIGHT) / 2, y: 428, "text-anchor": "middle" }, words(xAxis) + arrow(xAxis, "→", "←"));
