@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lightning_cam.metrics import format_number
+from lightning_cam.study.page.clip_curves import clip_curves
 from lightning_cam.study.page.clip_sheets import FPS, ClipSheet
 from lightning_cam.study.results import Results
 from lightning_cam.viz.layout import percent
@@ -48,8 +49,8 @@ def _card(folder: Path, results: Results, clip: ClipSheet) -> str:
         f'<div class="player" style="max-width:{wide}px" hidden><button type="button">▶ play'
         f'</button><input type="range" min="0" max="{clip.frames - 1}" value="{middle}" '
         f'aria-label="frame of {title}"><output>frame {middle} of {clip.frames}</output></div>\n'
-        f"<details><summary>Heat over time, and numbers</summary>{_times(clip)}"
-        f"{_numbers(results, clip)}</details></article>"
+        f"<details><summary>Heat over time, curves and numbers</summary>"
+        f"{_times(clip)}{clip_curves(results, clip)}{_numbers(results, clip)}</details></article>"
     )
 
 
