@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -15,6 +16,7 @@ from test_report import EVIL, Page, ask_chromium, chromium
 from test_study import MEASURES, STUDY, Clips, made_up, network
 
 from lightning_cam.data.core.clips import Clip
+from lightning_cam.errors import VideoReadError
 from lightning_cam.study.design import Design
 from lightning_cam.study.kept_maps import KeptMap, map_path
 from lightning_cam.study.networks import Network
@@ -156,6 +158,31 @@ def test_no_clips_where_maps_are_gone_and_where_none_is_asked_for(tmp_path: Path
     assert "<video" not in text and text.count("its maps are no longer there") == 2
     results, networks = made_study(tmp_path / "b", 2, shown=0)
     assert "<article" not in write_study(tmp_path / "b", results, networks, "").read_text()
+
+
+class Failing(Moving):
+    """The first clip is gone, the second is damaged."""
+
+    def __getitem__(self, n: int) -> dict[str, Any]:
+        if n == 0:
+            raise VideoReadError("clip 0", "gone")
+        return {**super().__getitem__(n), "error": "cut off" if n == 1 else ""}
+
+
+def test_a_clip_that_cannot_be_shown_costs_no_page_and_is_named(tmp_path: Path) -> None:
+    results, (net,) = made_study(tmp_path, 4)
+    broken = replace(net, dataset=Failing(4, 4, 16), data=Unseen())  # type: ignore[arg-type]
+    text = write_study(tmp_path, results, [broken], "").read_text()
+    for name, why in (("0", "gone"), ("1", "cut off"), ("2", "RuntimeError: no look")):
+        assert re.search(f"<li><b>clip {name}</b> [^<]*{why}", text), name
+    assert "<video" not in text and 'data-method="gradcam"' in text
+
+
+class Unseen:
+    """Data that cannot say how they look."""
+
+    def to_frames(self, clip: Any) -> Any:
+        raise RuntimeError("no look")
 
 
 def test_what_agrees_what_opposes_and_what_nobody_knows() -> None:

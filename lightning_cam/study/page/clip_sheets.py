@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from lightning_cam.data.core.loading import collate
-from lightning_cam.errors import UserError
+from lightning_cam.errors import DataError, UserError, WriteError
 from lightning_cam.explaining.clip_drawing import clip_frames
 from lightning_cam.explaining.clip_explanations import clip_array
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.explaining.clip_sources import spread_evenly
 from lightning_cam.study.journal import StudyRow
 from lightning_cam.study.kept_maps import KeptMap, map_path
+from lightning_cam.study.map_rows import error_text
 from lightning_cam.study.networks import Network
 from lightning_cam.study.results import Group, Results
 from lightning_cam.viz import frame_shares, save_png, write_video
@@ -62,6 +63,9 @@ def clip_sheets(
 
     Returns:
         The clips; and those that are missing -> why.
+
+    Raises:
+        WriteError: a video cannot be written.
     """
     network = next((n for n in networks if n.key == (group.network, group.trained)), None)
     rows: dict[int, dict[str, StudyRow]] = {}
@@ -79,17 +83,19 @@ def clip_sheets(
         if not any(maps.values()):
             missing[title] = "its maps are no longer there"
             continue
+        words = "_".join(filter(None, (group.network, group.trained, group.input)))
+        stem = folder / "media" / f"{file_name(f'{words}_{index}_{title}')}"
         try:
             batch = collate([network.dataset[index]])
             if reason := batch["error"][0]:
-                missing[title] = str(reason)
-                continue
+                raise DataError(str(reason))
+            found.append(_write(stem, results, network, batch, maps, rows[index]))
+        except WriteError:
+            raise
         except UserError as error:
             missing[title] = str(error)
-            continue
-        words = "_".join(filter(None, (group.network, group.trained, group.input)))
-        stem = folder / "media" / f"{file_name(f'{words}_{index}_{title}')}"
-        found.append(_write(stem, results, network, batch, maps, rows[index]))
+        except Exception as error:  # the numbers are worth a page without this clip
+            missing[title] = error_text(error)
     return found, missing
 
 
