@@ -1,8 +1,8 @@
 """Python programs in processes of their own, forked from one that has loaded the libraries.
 
-Loading torch and Lightning takes most of the time of a short program: about 8 s of a processor.
-Nothing of `lightning_cam` is loaded beforehand, and a program ends as any other does. This file is
-the client and, run as a script, the server, which forks a process for each request.
+Loading torch, Lightning and the package takes most of the time of a short program: about 9 s of a
+processor. The settings are read and the program ends as any other does. This file is the client
+and, run as a script, the server, which forks a process for each request.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import os
@@ -24,7 +25,10 @@ from pathlib import Path
 
 # Not wandb: the first process that ends would remove the folder that its import makes for media.
 LIBRARIES = ("lightning.pytorch", "torchvision", "torchmetrics.classification",
-             "matplotlib.pyplot", "cv2", "av", "hydra", "rich.progress")  # fmt: skip
+             "matplotlib.backends.backend_agg", "cv2", "av", "hydra.main", "rich.progress",
+             "PIL.PngImagePlugin", "lightning_cam.commands.run_train",
+             "lightning_cam.commands.run_explain", "lightning_cam.commands.run_check",
+             "lightning_cam.synthetic.actions", "lightning_cam.viz.page")  # fmt: skip
 
 
 class Process:
@@ -90,6 +94,8 @@ def _server() -> socket.socket:
 def _serve(connection: socket.socket) -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a program need not go through all of these objects again and again
     while True:
         message, ends, _, _ = socket.recv_fds(connection, 1 << 20, 3)
         if not message:
@@ -126,6 +132,7 @@ def _watch(ends: Sequence[int]) -> bool:
 
 
 def _execute(words: list[str], cwd: str, env: dict[str, str]) -> None:
+    atexit.register(gc.unfreeze)  # libraries in C++ call what is left at the end a leak
     # The server's streams take their pipes for what the server had: say anew what they are.
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115

@@ -33,6 +33,7 @@ from lightning_cam.metrics import (
 )
 from lightning_cam.models import LRCN
 from lightning_cam.tasks import VideoClassification
+from lightning_cam.training.saving import BestCheckpoint
 from lightning_cam.training.skipped_clips import SkippedClips
 
 pytestmark = pytest.mark.filterwarnings(
@@ -142,7 +143,11 @@ class Fingerprint(Callback):
                 "hooks": [len(m._forward_hooks) for m in task.modules()],
                 "rng": torch.get_rng_state(),
                 "numpy": np.random.get_state()[1].copy(),  # noqa: NPY002
-                "metrics": {k: v.clone() for k, v in trainer.callback_metrics.items()},
+                "metrics": {
+                    name: value.clone()
+                    for name, value in trainer.callback_metrics.items()
+                    if not name.startswith("explain/")  # its own, for who monitors them
+                },
             }
         )
 
@@ -190,6 +195,7 @@ def run(folder: Path, callback: Callback | None, *, frozen: bool, **kwargs: Any)
     return prints.seen
 
 
+@pytest.mark.attack
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("frozen", "kwargs", "measured"),
@@ -205,6 +211,7 @@ def run(folder: Path, callback: Callback | None, *, frozen: bool, **kwargs: Any)
 def test_training_is_bit_identical_with_the_callback(
     tmp_path: Path, frozen: bool, kwargs: dict[str, Any], measured: Any
 ) -> None:
+    """Training with explanations after each epoch equals training without them, bit for bit."""
     without = run(tmp_path / "a", None, frozen=frozen, **kwargs)
     measures = None if measured is None else {**both(**measured), "gini": GiniIndex()}
     callback = ExplainCallback(METHODS, clips=[0, 2], measures=measures)
@@ -297,13 +304,18 @@ def test_deletion_and_insertion_become_curves_over_training(tmp_path: Path) -> N
     pl.seed_everything(3)
     recorder = Recorder()
     callback = ExplainCallback(METHODS, clips=[0, 3, 5], measures=both(steps=20))
-    trainer = trainer_of(tmp_path, [callback], logger=recorder, log_every_n_steps=1)
+    best = BestCheckpoint(tmp_path / "best", "explain/gradcam/deletion", "min")
+    trainer = trainer_of(
+        tmp_path, [callback, best], logger=recorder, log_every_n_steps=1, enable_checkpointing=True
+    )
     task = task_of()
     trainer.fit(task, Data())
     logged = {
         step: metrics for metrics, step in recorder.metrics if "explain/gradcam/deletion" in metrics
     }
     assert sorted(logged) == [4, 8]  # the trainer's steps, as those of the images
+    lowest = min(metrics["explain/gradcam/deletion"] for metrics in logged.values())
+    assert float(best.best_model_score) == pytest.approx(lowest)  # monitored like any other
     for epoch, step in enumerate(sorted(logged)):
         folder = tmp_path / f"explain/epoch_{epoch:03d}"
         rows = rows_of(folder / "measures.csv")

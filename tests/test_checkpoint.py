@@ -106,14 +106,17 @@ def test_memory_is_plain_and_without_optimiser() -> None:
         plain_copy({"root": Path("x")})
 
 
+@pytest.mark.attack
 def test_weights_named_by_the_file_are_not_opened(save, tmp_path: Path) -> None:
+    """A checkpoint names a file of weights on the user's disk."""
     memory = remembered()
     memory["task"]["model"]["weights"] = str(tmp_path / "secret.pt")
     rebuild(save(memory))  # would raise: there is no such file
 
 
+@pytest.mark.attack
 def test_no_node_of_a_file_opens_weights(save, tmp_path: Path, monkeypatch) -> None:
-    """Not only the task's: data and methods are built from the same file."""
+    """Data and methods that name a file of weights, as the task may."""
     opened: list[Any] = []
     for home in ("pretrained", "trunks"):
         monkeypatch.setattr(
@@ -163,17 +166,36 @@ def test_only_named_weights_of_derived_networks_are_taken_away(tmp_path: Path, m
 # --- functions ----------------------------------------------------------------------------------
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("trust", ["torchvision", "torchvision.models"])
 @pytest.mark.parametrize(
     "name",
     ["datasets.utils.download_url", "io.write_file", "models.get_model", "models.video.resnet.nn"],
 )
 def test_functions_of_a_trusted_package_are_refused(trust: str, name: str) -> None:
+    """`trust=[torchvision]` and a file that names functions which download, write or list."""
     with pytest.raises(CheckpointError, match=r"not a class of that package|trust=\["):
         locate(f"torchvision.{name}", (trust,))
 
 
+@pytest.mark.attack
+@pytest.mark.parametrize("trust", ["torchvision", "torchvision.datasets", "itself"])
+@pytest.mark.parametrize(
+    "name", ["datasets.MNIST", "datasets.FakeData", "datasets.VOCSegmentation", "datasets.Kinetics"]
+)
+def test_data_sets_of_a_trusted_package_download_nothing(
+    trust: str, name: str, tmp_path: Path
+) -> None:
+    """`trust=[torchvision]`, or the class itself, and a file that asks for a download."""
+    node = {"_target_": f"torchvision.{name}", "root": str(tmp_path / "x"), "download": True}
+    with pytest.raises(CheckpointError, match="refused to call 'torchvision"):
+        build(node, (f"torchvision.{name}" if trust == "itself" else trust,))
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.attack
 def test_functions_of_other_packages_are_refused(tmp_path: Path, monkeypatch) -> None:
+    """A function of a trusted module in place of a network."""
     (tmp_path / "maker.py").write_text("def make(weights=None):\n    raise SystemError\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(CheckpointError, match="not a class of that package"):
@@ -207,7 +229,10 @@ def test_names_that_are_not_there_are_said_to_be(
             check(node, "task")
 
 
+@pytest.mark.attack
 def test_torchvisions_networks_get_no_weights(monkeypatch) -> None:
+    """Networks of torchvision that would download weights."""
+
     def refuse(*_args: Any, **_kwargs: Any) -> None:
         raise SystemError("downloaded")
 
@@ -225,7 +250,9 @@ def test_torchvisions_networks_get_no_weights(monkeypatch) -> None:
         assert taken <= {"weights", "weights_backbone"}
 
 
+@pytest.mark.attack
 def test_only_torchvisions_models_need_trust() -> None:
+    """What is suggested to be trusted is the single class that makes the network."""
     network = {"_target_": "torchvision.models.video.r3d_18", "num_classes": 2}
     assert strangers({**TASK, "model": network}) == {"torchvision.models.video.r3d_18"}
     assert strangers({"_target_": "torchvision.ops.MLP"}) == {"torchvision.ops.MLP"}
@@ -332,7 +359,9 @@ class Evil:
         return os.system, (f"touch {self.flag}",)
 
 
+@pytest.mark.attack
 def test_pickled_code_is_refused_and_not_run(save, tmp_path: Path) -> None:
+    """Pickled code in a checkpoint and in a bare pickle."""
     flag = tmp_path / "pwned"
     refused(save(evil=Evil(flag)), r"refused: it holds pickled code \((posix|os)\.system\)")
     raw = tmp_path / "raw.ckpt"
@@ -364,9 +393,11 @@ ATTACKS = {
 }
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("name", ATTACKS.values(), ids=ATTACKS.keys())
 @pytest.mark.parametrize("where", ["task", "data", "model", "list", "deep"])
 def test_names_that_are_not_trusted(save, name: Any, where: str) -> None:
+    """Names of modules, functions, loaders and re-exports in place of classes, in five places."""
     memory = remembered()
     attack = {"_target_": name}
     if where in ("task", "data"):
@@ -380,7 +411,9 @@ def test_names_that_are_not_trusted(save, name: Any, where: str) -> None:
     refused(save(memory), "refused|cannot find|not a dotted name")
 
 
+@pytest.mark.attack
 def test_untrusted_package_is_not_imported(save, tmp_path: Path, monkeypatch) -> None:
+    """A checkpoint names a package that does something when it is imported."""
     package = tmp_path / "stranger.py"
     package.write_text(
         "import pathlib\n"
@@ -401,13 +434,17 @@ def test_untrusted_package_is_not_imported(save, tmp_path: Path, monkeypatch) ->
     refused(save(memory), "cannot find|refused", trust=["stranger"])
 
 
+@pytest.mark.attack
 def test_endless_nesting_is_one_line(save) -> None:
+    """Settings that hold themselves."""
     memory = remembered()
     memory["data"]["std"] = memory["data"]
     refused(save(memory), "cannot be rebuilt: RecursionError")
 
 
+@pytest.mark.attack
 def test_absurd_size_is_one_line(save) -> None:
+    """A network of 10^15 units."""
     memory = remembered()
     memory["task"]["model"]["hidden"] = 10**15
     refused(save(memory), "task.model: .*LRCN: ")

@@ -168,7 +168,10 @@ def test_clips_of_one_name_get_files_of_their_own(tmp_path: Path) -> None:
         root=str(tmp_path),
         evaluation=lambda part: SimpleNamespace(clips=clips if part == "val" else []),
     )
-    config = {"video": None, "data": {"split": "val", "root": None}, "clips": 3, "select": None}
+    config = {
+        "video": None, "data": {"split": "val", "root": None}, "clips": 3, "select": None,
+        "compose": None,
+    }  # fmt: skip
     sources, selection = find_clips(config, data, None, None)
     assert [source.title for source in sources] == ["same", "same_2", "same_3"]
     assert selection is None

@@ -48,6 +48,7 @@ def test_one_threshold_for_every_clip_of_a_batch() -> None:
     assert is_too_much(True) and not is_too_much(False)
 
 
+@pytest.mark.attack
 def test_each_method_that_knows_its_error_doubts_by_a_number_it_gives() -> None:
     """Their sentences can be filled, and only by numbers that exist."""
     doubting = {name: m for name, m in METHODS.items() if m.doubts}
@@ -98,7 +99,10 @@ def test_sidu_doubts_where_no_mask_keeps_the_answer() -> None:
     assert float(e.numbers["lost"]) > LIMIT and "loses" in e.doubts[0]
 
 
+@pytest.mark.attack
 def test_spectra_that_stand_in_for_each_other_are_doubtful() -> None:
+    """Two spectra, either of which is enough."""
+
     class Either(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -145,7 +149,9 @@ def drawn(tmp_path: Path, model: lc.Explainable, method: lc.Attribution, **of: A
     return figure, write_report(tmp_path, [entry]).read_text(encoding="utf-8")
 
 
+@pytest.mark.attack
 def test_a_doubtful_rise_map_is_faint_in_the_picture_and_said_on_the_page(tmp_path: Path) -> None:
+    """A map of RISE from too few masks, in the picture and on the page."""
     few, page = drawn(tmp_path / "few", bright_corner(), lc.RISE(8, cells=(1, 4, 4)))
     (reason,) = few.doubts.values()
     assert f"faint: {reason}" in page

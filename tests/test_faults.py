@@ -28,7 +28,7 @@ from preloaded import Process
 from lightning_cam import files
 from lightning_cam.explaining.clip_results import result_of_row, result_row
 from lightning_cam.explaining.clip_sources import clips_of_files
-from lightning_cam.explaining.journal import journal_rows
+from lightning_cam.explaining.journal import Journal, journal_rows
 from lightning_cam.training.build import build
 from lightning_cam.training.checkpoint import Remember
 from lightning_cam.viz import write_video
@@ -50,6 +50,7 @@ def depth(): depth()
 def odd(): raise Exception("two\\nlines <b>")
 def user(): raise lc.errors.UserError("no such layer; choose another")
 def ctrl_c(): os.kill(os.getpid(), signal.SIGINT); time.sleep(5)
+def term(): os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)
 def slow(): time.sleep(0.3)
 def removes(): shutil.rmtree("out")
 def takes(): Path("out/clip_0.png").unlink()
@@ -260,11 +261,43 @@ def test_ctrl_c_after_three_of_eight_clips(here: Here, place: Path) -> None:
     assert "holds explanations with fps=8, not 9; " in one_line(done.stderr)
 
 
-def test_ctrl_c_before_the_first_clip(here: Here, place: Path) -> None:
-    """Ctrl-C in the first clip: one line, exit code 130, no folder is left."""
-    done = here("video=videos", "explain=breaks", "out=out", breaks={"1": "ctrl_c"})
-    assert done.returncode == 130 and not (place / "out").exists()
+@pytest.mark.parametrize(("stop", "code"), [("ctrl_c", 130), ("term", 143)])
+def test_a_stop_before_the_first_clip(here: Here, place: Path, stop: str, code: int) -> None:
+    """Ctrl-C and SIGTERM in the first clip: one line, exit code 130 or 143, no folder is left."""
+    done = here("video=videos", "explain=breaks", "out=out", breaks={"1": stop})
+    assert done.returncode == code and not (place / "out").exists() and done.stderr == ""
     assert "stopped; no clip is done; the same command begins again: " in done.stdout
+
+
+def test_sigterm_is_an_orderly_stop(here: Here, place: Path) -> None:
+    """SIGTERM (SLURM, `timeout`, a container) in the third clip: page, and the same goes on."""
+    before = signal.getsignal(signal.SIGTERM)
+    options = ("video=videos", "explain=breaks", "out=out")
+    done = here(*options, breaks={"3": "term"})
+    assert done.returncode == 143 and done.stderr == ""
+    assert one_line(done.stdout.strip()).startswith("stopped; 2 of 8 clips are done")
+    assert clips_of(place / "out") == ["clip_0", "clip_1"]
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert here(*options).returncode == 0
+    assert len(clips_of(place / "out")) == 8 and done_once(place / "out")
+
+
+def test_two_in_one_folder_take_turns(here: Here, place: Path) -> None:
+    """Two `explain.py` at once in one folder, named or found: the second is told, none is lost."""
+    for out in (("out=out",), ()):
+        options = ("video=videos", "explain=breaks", *out)
+        assert here(*options, breaks={"3": "ctrl_c"}).returncode == 130
+        folder = place / ("out" if out else "explain_1")
+        rows, page = list(journal_rows(folder)), (folder / "index.html").read_bytes()
+        first = Journal(folder)  # of a process that explains
+        done = here(*options)
+        said = one_line(done.stderr)
+        assert done.returncode == 2 and not (place / "calls.txt").exists()
+        assert re.search(r"another process is writing .*; wait for it, or choose out=DIR", said)
+        assert (list(journal_rows(folder)), (folder / "index.html").read_bytes()) == (rows, page)
+        first.close()
+        assert here(*options).returncode == 0
+        assert len(clips_of(folder)) == 8 and done_once(folder)
 
 
 def test_a_changed_clip_is_done_again(here: Here, place: Path) -> None:

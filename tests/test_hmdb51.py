@@ -166,6 +166,11 @@ def test_packed_archives_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no lists <class>_test_split2\.txt"):
         _ = module(tmp_path, split=2).listing
     assert module(tmp_path, splits_folder=str(lists)).classes == ["clap", "wave"]
+    for text, said in (("", "are empty"), ("\n \n", "are empty"), ("a b c\n", "make no sense")):
+        for name in ("clap", "wave"):
+            (lists / f"{name}_test_split1.txt").write_text(text)
+        with pytest.raises(DataError, match=rf"the lists <class>_test_split1\.txt in .* {said}"):
+            _ = module(tmp_path).listing
 
 
 @pytest.mark.parametrize(

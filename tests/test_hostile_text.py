@@ -30,7 +30,7 @@ from lightning_cam.commands.entry import one_line_errors
 from lightning_cam.commands.run_check import check
 from lightning_cam.commands.run_explain import explain_clips
 from lightning_cam.commands.run_train import train
-from lightning_cam.errors import ConfigError, printable, say
+from lightning_cam.errors import ConfigError, printable, readable, say
 from lightning_cam.files import read_csv, write_csv
 from lightning_cam.progress import progress
 from lightning_cam.study.tables import Table, markdown_text
@@ -148,14 +148,15 @@ def video(path: Path, level: int) -> None:
 
 @pytest.mark.slow
 def test_a_data_set_of_hostile_names(tmp_path: Path, monkeypatch, capfd) -> None:
-    """A data set whose folders are named in control characters is checked and trained on."""
-    names = (CONTROLS["a title"], CONTROLS["a line written over"], "=1+1")
+    """A data set of names in controls and in Latin-1 is checked, trained on and explained."""
+    names = (CONTROLS["a title"], CONTROLS["a line written over"], "=1+1", "caf\udce9")
     for n, name in enumerate(names):
         folder = tmp_path / "data" / name
         folder.mkdir(parents=True)
         for k in range(6):
-            video(folder / f"\x1b[2J{n}_{k}.mp4", 20 + 60 * n)
-        (folder / f"\x1b[31m{n}.mp4").write_bytes(b"nothing")
+            video(folder / "plain.mp4", 20 + 60 * n)
+            (folder / "plain.mp4").rename(folder / f"\x1b[2J{n}_{k}\udce8.mp4")
+        (folder / f"\x1b[31m{n}\udce8.mp4").write_bytes(b"nothing")
     data = [
         f"data.root={tmp_path / 'data'}", "data.resize=16", "data.crop=16", "data.num_frames=4",
         "data.fps=null",
@@ -182,13 +183,13 @@ def test_a_data_set_of_hostile_names(tmp_path: Path, monkeypatch, capfd) -> None
         run = call("train", train, "data=folder", *data, *small)
         page = call("explain", explain_clips, f"ckpt={run / 'checkpoints' / 'last.ckpt'}")
     out = "".join(capfd.readouterr())
-    assert "walk" in out and "=1+1" in out
+    assert "walk" in out and "=1+1" in out and r"caf\xe9" in out
     assert "\x1b" not in out and "\x07" not in out
     scores = page.with_name("scores.csv")
     with scores.open(newline="") as file:
         cells = {cell for row in csv.reader(file) for cell in row}
     assert "=1+1" not in cells and "'=1+1" in cells
-    assert {row["label"] for row in read_csv(scores)} <= set(names)
+    assert {row["label"] for row in read_csv(scores)} <= set(map(readable, names))
 
 
 class Terminal:

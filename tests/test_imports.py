@@ -20,6 +20,7 @@ CONTRIBUTING = PACKAGE.parent / "CONTRIBUTING.md"
 MAY = {
     "errors": "",
     "progress": "",
+    "stops": "",
     "geometry": "",
     "archive": "errors",
     "files": "errors",
@@ -32,9 +33,11 @@ MAY = {
     "data": "errors files interfaces",
     "synthetic": "errors files progress data",
     "training": "errors archive files interfaces attribution",
-    "explaining": "errors files progress interfaces attribution metrics viz data training",
-    "study": "errors files progress interfaces attribution metrics viz data training explaining",
-    "commands": "errors files progress interfaces attribution tasks data training explaining study",
+    "explaining": "errors files progress stops interfaces attribution metrics viz data training",
+    "study": "errors files progress stops interfaces attribution metrics viz data training "
+    "explaining",
+    "commands": "errors files progress stops interfaces attribution tasks data training explaining "
+    "study",
 }
 # Libraries that a package must not load: the core works without them, or they are another's job.
 HEAVY = {"lightning", "wandb", "hydra", "omegaconf", "torchvision", "decord", "captum"}
@@ -45,6 +48,7 @@ NEVER = {
     "files": HEAVY | {"torch"},
     "interfaces": HEAVY,
     "progress": HEAVY | {"torch"},
+    "stops": HEAVY | {"torch", "numpy"},
     "geometry": HEAVY,
     "attribution": HEAVY,
     "metrics": HEAVY,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -567,6 +568,33 @@ def test_spectra_of_unequal_length(tmp_path: Path) -> None:
     torch.testing.assert_close(
         video[3, :, 8, 8], torch.tensor([10.0, 12, 14, 16]), atol=0.01, rtol=0
     )
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("spectrum", ["irtv", "ir", "tv"])
+def test_large_sequences_are_read_image_by_image(tmp_path: Path, spectrum: str) -> None:
+    """Infrared, visible and fused sequences much larger than what is kept or shown of them."""
+    count, size = 30, (300, 400)
+    for folder in ("TV", "IR"):
+        film(tmp_path / folder / "x", folder.lower(), count, size)
+    data = module(tmp_path, spectrum=spectrum, fusion="early", resize=24, crop=24, num_frames=40)
+    path = tmp_path / ("IR" if spectrum == "ir" else "TV") / "x"
+    asked = [n // 2 for n in range(2 * count)]  # repeats, as of padded clips
+    whole = data.reader.read(path, lambda _: asked).frames
+    kept = data.reader.transform.shrink(torch.from_numpy(whole).permute(0, 3, 1, 2))
+    assert (whole[:, 5, 5, -1] == [10 + n for n in asked]).all()
+    reads = (
+        lambda: data.reader._read(path, lambda _: np.array(asked)).frames,
+        lambda: data.reader.display(path, asked, side=24),
+    )
+    for read in reads:
+        tracemalloc.start()
+        frames = read()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < whole.nbytes / 4
+        if isinstance(frames, torch.Tensor):
+            assert torch.equal(frames, kept)
 
 
 # --- the synthetic set through the module ---------------------------------------------------------

@@ -12,11 +12,11 @@ from commands import run, tiny
 from torch import nn
 from torch.utils.data import DataLoader
 
-from lightning_cam.errors import ConfigError
+from lightning_cam.commands.trainer import looks_first
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.tasks.classification.scores import Accuracy, Scores
 from lightning_cam.training.finite import FiniteLoss
-from lightning_cam.training.saving import BestCheckpoint, LastCheckpoint
+from lightning_cam.training.saving import BestCheckpoint, LastCheckpoint, MetricError, has_best
 
 NAN, INF = float("nan"), float("inf")
 
@@ -145,20 +145,33 @@ def test_it_is_said_once_at_its_step_and_in_the_end(tmp_path: Path) -> None:
     assert "returned nan values" in stops.stderr
 
 
+@pytest.mark.attack
 @pytest.mark.filterwarnings("ignore")
-def test_a_metric_that_is_not_logged_is_named(tmp_path: Path) -> None:
+def test_a_metric_that_is_not_logged_costs_nothing(tmp_path: Path) -> None:
+    """`monitor=` of what is not logged, or of a class without clips: no epoch is lost."""
     task = VideoClassification(Breaks(9, ""), ["a", "b"])
-    batch = {"video": torch.zeros(2, 3, 1, 2, 2), "label": torch.tensor([0, 1])}
+    assert looks_first(task, "val/acc/b") and not looks_first(task, "val/acc")
+    batch = {"video": torch.zeros(2, 3, 1, 2, 2), "label": torch.tensor([0, 0])}
     loader = DataLoader([batch], batch_size=None)
-    for metric, near in (("val/macro_ac", "nearest: val/macro_acc"), ("train/accu", "train/acc")):
+    for metric, near, passes, epochs in (
+        ("val/macro_ac", "val/macro_acc", 0, 1),
+        ("val/macro_ac", "val/macro_acc", 0, 2),
+        ("train/accu", "train/acc", 0, 1),
+        ("val/acc/b", "val/acc/a", -1, 2),  # a pass over all clips tells, before any step
+    ):
+        folder = tmp_path / f"{metric.replace('/', '_')}_{epochs}"
         trainer = L.Trainer(
             accelerator="cpu",
-            max_epochs=1,
+            max_epochs=epochs,
             logger=False,
-            callbacks=[BestCheckpoint(tmp_path, metric, "max")],
+            callbacks=[BestCheckpoint(folder, metric, "max"), LastCheckpoint(folder)],
             enable_progress_bar=False,
             enable_model_summary=False,
-            default_root_dir=tmp_path,
+            num_sanity_val_steps=passes,
+            default_root_dir=folder,
         )
-        with pytest.raises(ConfigError, match=f"no logged metric '{metric}'; {near}|{near}"):
+        with pytest.raises(MetricError, match=f"no logged metric '{metric}'; nearest: .*{near}"):
             trainer.fit(task, loader, loader)
+        assert trainer.global_step == int(passes == 0)  # nothing, or the first epoch
+        assert [file.name for file in folder.glob("*.ckpt")] == ["last.ckpt"] * int(passes == 0)
+        assert passes or not has_best(torch.load(folder / "last.ckpt", weights_only=True))

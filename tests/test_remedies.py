@@ -110,7 +110,9 @@ def _commands(text: str) -> list[str]:
     ]
 
 
+@pytest.mark.attack
 def test_messages_suggest_what_exists() -> None:
+    """Every setting, name and command in all messages of the program exists."""
     wrong = []
     count = 0
     for where, text in messages():
@@ -199,9 +201,11 @@ def filled(text: str, fills: dict[str, str]) -> str:
     return re.sub(r"\b[A-Z][A-Z_]+\b", lambda found: fills.get(found[0], found[0]), text)
 
 
+@pytest.mark.attack
 @pytest.mark.slow
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_remedies_get_past_the_error(situation, place, monkeypatch, capfd) -> None:
+    """What messages suggest is typed, and gets past the error."""
     line, fills = SITUATIONS[situation]
     known = " ".join(s for s in (*tiny(Path("data"))[1:], *SHORT) if not s.startswith("model."))
     command, *settings = line.replace("{tiny}", known).split()
@@ -236,6 +240,7 @@ def test_what_training_proposes_next_works(place: Path, monkeypatch) -> None:
     assert typed(monkeypatch, "explain", [*settings, "clips=1", "measure=none"]) == 0
 
 
+@pytest.mark.attack
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "setting", "said"),
@@ -253,6 +258,7 @@ def test_what_training_proposes_next_works(place: Path, monkeypatch) -> None:
 def test_a_mapping_with_a_wrong_key_names_the_key(
     command: str, setting: str, said: str, monkeypatch, capfd
 ) -> None:
+    """Mappings with a wrong key, of data, a model, a study and an optimiser."""
     assert typed(monkeypatch, command, [setting]) == 2
     assert said in capfd.readouterr().err
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import shutil
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import lightning_cam as lc
+from lightning_cam.commands.trainer import looks_first
 from lightning_cam.errors import ConfigError, UnknownNameError, UserError
 from lightning_cam.explaining.callback import ExplainCallback
 from lightning_cam.files import read_csv
@@ -29,6 +31,7 @@ from lightning_cam.models.sfm import Views
 from lightning_cam.tasks import StructureFromMotion, ViewSynthesis
 from lightning_cam.tasks.sfm.task import _mean
 from lightning_cam.tasks.sfm.view_synthesis import Losses, Snippets
+from lightning_cam.training.saving import BestCheckpoint, MetricError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*bf16.*")
 
@@ -669,7 +672,11 @@ def fitted(folder: Path, *callbacks: Any, **more: Any) -> dict[str, Any]:
             for n, state in trainer.optimizers[0].state_dict()["state"].items()
             for name, value in state.items()
         },
-        **{name: value.clone() for name, value in trainer.callback_metrics.items()},
+        **{
+            name: value.clone()
+            for name, value in trainer.callback_metrics.items()
+            if not name.startswith("explain/")
+        },
         "rng": torch.get_rng_state(),
         "modes": torch.tensor([m.training for m in task.modules()]),
     }
@@ -733,6 +740,35 @@ def test_what_there_is_to_see() -> None:
     assert np.abs(view - frame)[shown].mean() < 2
     image = task.image(batch["video"][0, :, 2])
     np.testing.assert_allclose(image, frame, atol=0.51)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("metric", "lacks", "steps"),
+    [
+        ("val/depth/abs_rel", "depth", 0),
+        ("val/trajectory/rmse", "poses", 0),
+        ("val/depth/abs_rel", "poses", 1),
+    ],
+)
+def test_an_error_without_ground_truth_is_found_before_training(
+    tmp_path: Path, metric: str, lacks: str, steps: int
+) -> None:
+    """`monitor=` an error of depth or motion where clips have no truth: no step is made."""
+    task = task_of()
+    assert looks_first(task, metric) and not looks_first(task, "val/loss")
+    batch = {key: value for key, value in films(5, count=1).items() if key != lacks}
+    loader = DataLoader([batch], batch_size=None)  # type: ignore[arg-type,var-annotated]
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=1, num_sanity_val_steps=-1, logger=False,
+        callbacks=[BestCheckpoint(tmp_path, metric, "min")], default_root_dir=tmp_path,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    lost = pytest.raises(MetricError, match=f"no logged metric '{metric}'")
+    with nullcontext() if steps else lost:
+        trainer.fit(task, loader, loader)
+    assert trainer.global_step == steps
+    assert len(list(tmp_path.glob("*.ckpt"))) == steps
 
 
 # Settings -----------------------------------------------------------------------------------------

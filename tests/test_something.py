@@ -263,6 +263,15 @@ def test_half_a_list_is_an_error(tmp_path: Path) -> None:
         module(tmp_path).setup()
 
 
+@pytest.mark.parametrize(("version", "content"), [(1, "\n"), (2, "[]")])
+def test_an_empty_list_is_said_to_be_empty(tmp_path: Path, version: int, content: str) -> None:
+    lay(tmp_path, rows_of(PAIR), PAIR, version)
+    path = next(tmp_path.glob("*-train.*"))
+    path.write_text(content)
+    with pytest.raises(DataError, match=rf"{path.name}' is empty: copy it again"):
+        module(tmp_path).setup()
+
+
 @pytest.mark.parametrize("version", [None, 1, 2])
 def test_an_absent_data_set_is_one_message(tmp_path: Path, version: int | None) -> None:
     for root in (tmp_path / "absent", tmp_path):

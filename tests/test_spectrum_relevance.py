@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 import lightning_cam as lc
 from lightning_cam.attribution.spectrum_relevance import SPECTRUM_MEASURES, _windows
 from lightning_cam.data.multispectral.module import Multispectral
+from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.clip_drawing import clip_views, draw_clip
 from lightning_cam.explaining.clip_explanations import explain_clip, explain_spectra
 from lightning_cam.explaining.clip_files import write_clip
@@ -474,7 +475,8 @@ def test_the_tables_have_columns_for_the_spectra_of_the_class_asked_for(
     gradient, perturbation = (explained.spectra[measure] for measure in SPECTRUM_MEASURES)
     assert float(smile["share_ir_gradient"]) == pytest.approx(float(gradient.total[0, 1]), abs=1e-6)
     assert float(smile["drop_tv"]) == pytest.approx(float(perturbation.drop[0, 0]), abs=1e-6)
-    assert page_scores(scored)["probability drops"] == (
+    assert "probability drops" not in page_scores(scored)  # read from no column
+    assert page_scores(scored, explained.spectra)["probability drops"] == (
         f"by {float(smile['drop_tv']):.2f} without TV, by {float(smile['drop_ir']):.2f} without "
         f"IR, by {float(smile['drop_all']):.2f} without any"
     )
@@ -502,6 +504,19 @@ def test_what_is_silent_leaves_the_cells_empty() -> None:
     assert row["drop_ir"] == row["drop_all"] == "0.000000"
     assert not any("share_ir" in name for row in relevance_rows(model, found, batch, spectra)
                    for name in row)  # fmt: skip
+
+
+def test_spectra_named_like_columns_are_told_apart(explained) -> None:
+    """The page knows spectra by their names, not by what columns are called."""
+    odd = {
+        measure: replace(found, spectra=("all", "drop_x"))
+        for measure, found in explained.spectra.items()
+    }
+    rows = list(score_rows(explained.model, explained.found, explained.batch))
+    shown = page_scores(rows, odd)["probability drops"]
+    assert [part.rpartition(" ")[2] for part in shown.split(", ")] == ["ALL", "DROP_X", "any"]
+    with pytest.raises(ConfigError, match="all spectra finds 'drop_all', but a spectrum has"):
+        list(score_rows(explained.model, explained.found, explained.batch, odd))
 
 
 def test_the_page_shows_the_shares(explained, tmp_path: Path) -> None:

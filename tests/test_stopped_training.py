@@ -21,6 +21,7 @@ from kills import AT_EPOCH, MOMENTS, moments, start_limited
 from preloaded import Process
 
 from lightning_cam.training.checkpoint import KEY
+from lightning_cam.training.reproducible import ReseedEpochs
 
 pytestmark = [pytest.mark.attack, pytest.mark.slow]
 
@@ -155,6 +156,30 @@ def test_ctrl_c_prints_a_command_that_works(
     ends_like(straight, tmp_path)
 
 
+def test_sigterm_prints_a_command_that_works(
+    data: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    """SIGTERM within an epoch, as of SLURM or a container: its command ends bit for bit alike."""
+    begin = ReseedEpochs.on_train_epoch_start
+    before = signal.getsignal(signal.SIGTERM)
+
+    def terminated(self: ReseedEpochs, trainer: Any, module: Any) -> None:
+        if trainer.current_epoch == 1 and not trainer.ckpt_path:
+            os.kill(os.getpid(), signal.SIGTERM)
+        begin(self, trainer, module)
+
+    monkeypatch.setattr(ReseedEpochs, "on_train_epoch_start", terminated)
+    monkeypatch.chdir(tmp_path)
+    assert typed(monkeypatch, "train", settings(data)) == 143
+    out, err = capfd.readouterr()
+    said = last_line(out)
+    assert said.startswith("stopped; to go on: ") and "Traceback" not in err
+    assert signal.getsignal(signal.SIGTERM) == before
+    words = shlex.split(said.rpartition(": ")[2])
+    assert typed(monkeypatch, "train", words[words.index("train") + 1 :]) == 0
+    ends_like(straight, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("limit", "said"),
     [
@@ -218,7 +243,7 @@ def test_resuming_what_is_finished_or_beyond_or_moved_or_another(
     assert f"{said}{2 * EPOCHS}" in out
     assert f"({best.stem})" in out and f"moved/{straight.name}/checkpoints/{best.name}" in out
     for more, said in (
-        ("trainer.max_epochs=1", f"trained for {EPOCHS} epochs, more than trainer.max_epochs=1"),
+        ("trainer.max_epochs=1", f"{EPOCHS} epochs, {steps} steps, more than trainer.max_epochs=1"),
         ("model.hidden=17", "model.hidden=4, not 17"),
     ):
         assert typed(monkeypatch, "train", settings(data, f"resume={moved}", more)) == 2

@@ -854,18 +854,31 @@ def test_the_study_of_two_networks(whole: Path) -> None:
         assert (whole / name).is_file(), name
 
 
+# Signals that stop a study, and the exit code they leave.
+STOPS = [
+    (signal.SIGKILL, -signal.SIGKILL), (signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143),
+    (signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL),
+]  # fmt: skip
+
+
+@pytest.mark.attack
 @pytest.mark.slow
-def test_a_study_killed_five_times_equals_an_uninterrupted_one(place: Path, whole: Path) -> None:
+def test_a_study_stopped_five_times_equals_an_uninterrupted_one(
+    place: Path, whole: Path, record_property: Any
+) -> None:
+    """SIGKILL, SIGTERM and SIGINT in the middle of a study: it ends as if there were none."""
+    record_property("tried", len(STOPS))
     folder, total = place / "killed", rows_in(whole)
-    for kill in range(1, 6):
+    for kill, (stop, code) in enumerate(STOPS, 1):
         process = begin(place, BOTH, *QUICK, "out=killed")
         deadline = time.monotonic() + 200
         while rows_in(folder) < kill * total // 6:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        process.send_signal(stop)
+        said, err = process.communicate()
+        assert process.returncode == code, err
+        assert code < 0 or "stopped; the same command goes on: " in said
         if kill == 2:  # as if the kill had come in the middle of a line
             with (folder / "rows.rank0.jsonl").open("ab") as file:
                 file.write(b'{"network": "ResNet3D", "trai')

@@ -18,15 +18,17 @@ import cv2
 import pytest
 import torch
 from commands import ENVIRONMENT, ROOT
+from omegaconf import OmegaConf
 
 from lightning_cam.commands.faults import fault
+from lightning_cam.commands.stopped import go_on
 from lightning_cam.errors import ConfigError, UserError, WriteError
 from lightning_cam.files import whole_file
 from lightning_cam.synthetic import SyntheticActions
 from lightning_cam.tasks.epoch_images import never_fatal
 from lightning_cam.training.furthest import Length, Progress, furthest_first
 from lightning_cam.training.owner import FILE, owned
-from lightning_cam.training.runs import Run, built_as_before, open_run, writable
+from lightning_cam.training.runs import Run, built_as_before, open_run, same_as_before, writable
 from lightning_cam.training.saving import BestCheckpoint
 
 pytestmark = pytest.mark.attack
@@ -121,13 +123,14 @@ def saved(path: Path, step: int, epochs: int, **more: Any) -> Path:
 
 
 def test_the_furthest_goes_on_whatever_the_clocks_say(tmp_path: Path) -> None:
-    """An older checkpoint touched later, all times alike (cp -r), times in the future."""
+    """An older checkpoint touched later, times alike (cp -r), in the future, a clock set back."""
     folder = tmp_path / "a" / "run" / "checkpoints"
     old, last = saved(folder / "epoch_000.ckpt", 3, 1), saved(folder / "last.ckpt", 60, 20)
     requeued = saved(folder.parent / "hpc_ckpt_1.ckpt", 61, 20)
     twin = saved(folder / "epoch_019.ckpt", 60, 20)
     now = time.time()
-    for times in ([9, 1, 1, 1], [5, 5, 5, 5], [10**9, 0, 0, 10**9]):
+    set_back = [0, -(10**6), -2 * 10**6, -(10**6)]  # each later one a fortnight earlier
+    for times in ([9, 1, 1, 1], [5, 5, 5, 5], [10**9, 0, 0, 10**9], set_back):
         for file, when in zip((old, last, requeued, twin), times, strict=True):
             os.utime(file, (now + when, now + when))
         assert [f for _, f in furthest_first(folder.parent)] == [requeued, last, twin, old]
@@ -137,7 +140,7 @@ def test_the_furthest_goes_on_whatever_the_clocks_say(tmp_path: Path) -> None:
 
 
 def test_the_run_that_is_furthest_and_not_finished_goes_on(tmp_path: Path) -> None:
-    """Runs of one name whose folders were touched in another order than they were trained in."""
+    """Runs of one name whose folders' names and times are in another order than their steps."""
     far = saved(tmp_path / "a" / "2026-01-01" / "checkpoints" / "last.ckpt", 60, 20)
     near = saved(tmp_path / "a" / "2026-01-02" / "checkpoints" / "last.ckpt", 9, 3)
     os.utime(far.parents[1], (0, 0))
@@ -146,6 +149,19 @@ def test_the_run_that_is_furthest_and_not_finished_goes_on(tmp_path: Path) -> No
     assert open_run(tmp_path, "a", "last", Length(epochs=20)).resume == near
     assert open_run(tmp_path, "a", "last", Length(steps=60)).resume == near
     assert not Length().reached(Progress(60, 20))
+    for length, below, on in (
+        (Length(4), "trainer.max_epochs=4", "trainer.max_epochs=40"),
+        (Length(20), "", "trainer.max_epochs=40"),
+        (Length(99, 60), "", "trainer.max_steps=120"),
+        (Length(99, 7), "trainer.max_steps=7", "trainer.max_steps=120"),
+        (Length(20, 60), "", "trainer.max_epochs=40 trainer.max_steps=120"),
+    ):
+        done = Progress(60, 20)
+        assert length.reached(done) and length.exceeded(done) == below and length.longer(done) == on
+    # Begun and trained further while the clock was years behind.
+    past = saved(tmp_path / "a" / "1970-01-01_00-00-07" / "checkpoints" / "last.ckpt", 90, 30)
+    os.utime(past, (7, 7))
+    assert open_run(tmp_path, "a", "last").resume == past
 
 
 def test_weights_that_are_not_finite_are_not_gone_on_from(tmp_path: Path) -> None:
@@ -182,6 +198,38 @@ def test_data_that_have_changed_are_named(tmp_path: Path) -> None:
     model = {**memory["task"]["model"], "num_outputs": 77}
     with pytest.raises(ConfigError, match=r"trained with task\.model\.num_outputs=.*, not 77"):
         built_as_before(run, {**config, "task": {**memory["task"], "model": model}}, known)
+
+
+def test_another_metric_goes_on_where_nothing_was_the_best(tmp_path: Path) -> None:
+    """`resume=` with another `monitor=`, after one that was not logged, and after one that was."""
+    from test_checkpoint import remembered
+
+    memory = remembered()
+    config = {key: memory[key] for key in ("task", "data")}
+    config |= {"seed": 0, "monitor": "val/acc", "monitor_mode": None}
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    kept = {"best": "epoch_000.ckpt", "score": torch.tensor(0.5)}
+    for states, free in (({}, True), ({"BestCheckpoint{'monitor': 'val/acc'}": kept}, False)):
+        run = Run(tmp_path, saved(tmp_path / "last.ckpt", 9, 3, callbacks=states))
+        for change in ({"monitor": "val/loss"}, {"monitor_mode": "min"}):
+            if free:
+                same_as_before(run, config | change)
+                continue
+            with pytest.raises(ConfigError, match=f"with {next(iter(change))}="):
+                same_as_before(run, config | change)
+    more = {"monitor": "val/loss", "seed": 7}
+    run = Run(tmp_path, saved(tmp_path / "last.ckpt", 9, 3, callbacks={}))
+    with pytest.raises(ConfigError, match="with seed="):  # nothing else is free
+        same_as_before(run, config | more)
+
+
+def test_the_command_for_another_metric_goes_on(tmp_path: Path, monkeypatch) -> None:
+    """The command that is printed names the run and asks for another metric, once each."""
+    saved(tmp_path / "a" / "run" / "checkpoints" / "last.ckpt", 3, 1)
+    monkeypatch.setattr("sys.argv", ["train.py", "name=a", "monitor=val/ac", "resume=last"])
+    monkeypatch.chdir(tmp_path)
+    said = go_on(Run(tmp_path / "a" / "run"), "monitor=NAME")
+    assert said.endswith(" name=a resume=a/run monitor=NAME")
 
 
 @pytest.mark.parametrize(

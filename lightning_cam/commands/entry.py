@@ -29,6 +29,7 @@ from lightning_cam.errors import (
     printable,
     quoted,
 )
+from lightning_cam.stops import exit_code
 
 # Hydra's own switches that still make sense here.
 _SWITCHES = {"--cfg", "-c", "--resolve", "--package", "-p", "--info", "-i", "--multirun", "-m"}
@@ -71,15 +72,15 @@ def command(main: Callable[[], Any], name: str) -> None:
 def one_line_errors() -> Iterator[None]:
     """Turn errors of the user and faults of the machine into one line on stderr and exit code 2.
 
-    Ctrl-C is 130. Where nobody reads the output any more, as behind `| head`, it is 141, as of
-    other programs. Used inside Hydra's main as well: an exception that left it would get lines of
-    Hydra's own.
+    Ctrl-C is 130, SIGTERM 143. Where nobody reads the output any more, as behind `| head`, it is
+    141, as of other programs. Used inside Hydra's main as well: an exception that left it would get
+    lines of Hydra's own.
     """
     try:
         yield
         lost = _lost_output()
-    except KeyboardInterrupt:
-        _leave(130, "stopped")
+    except KeyboardInterrupt as stop:
+        _leave(exit_code(stop), "stopped")
     except Exception as error:
         lost = _lost_output()
         if isinstance(error, BrokenPipeError) and _unread():

@@ -17,8 +17,8 @@ from lightning_cam.study import run_study
 from lightning_cam.training.build import TARGET
 
 _KEYS = (
-    "explain", "ckpt", "video", "data", "clips", "select", "target", "contrast", "layer", "layers",
-    "out", "fps", "device", "trust", "measure", "study",
+    "explain", "ckpt", "video", "data", "clips", "select", "compose", "target", "contrast", "layer",
+    "layers", "out", "fps", "device", "trust", "measure", "study",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from lightning.pytorch import (
     seed_everything,
 )
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.syntax import Syntax
@@ -34,7 +36,13 @@ from lightning_cam.commands.train_settings import (
     sweeping,
     try_optimizer,
 )
-from lightning_cam.commands.trainer import check_monitor, make_trainer, monitored, to_try
+from lightning_cam.commands.trainer import (
+    check_monitor,
+    looks_first,
+    make_trainer,
+    monitored,
+    to_try,
+)
 from lightning_cam.errors import ConfigError, command_line, quoted, say
 from lightning_cam.explaining.measured_files import EPOCH_COLUMNS
 from lightning_cam.explaining.measuring import build_measures
@@ -46,6 +54,7 @@ from lightning_cam.interfaces import (
     check_task,
     is_offered,
 )
+from lightning_cam.stops import CTRL_C, TERMINATED
 from lightning_cam.training.build import build, rebuildable, strangers
 from lightning_cam.training.finite import FiniteLoss
 from lightning_cam.training.furthest import Length, furthest_first, progress_of
@@ -59,7 +68,7 @@ from lightning_cam.training.runs import (
     same_as_before,
     shared,
 )
-from lightning_cam.training.saving import LAST, BestCheckpoint, LastCheckpoint
+from lightning_cam.training.saving import LAST, BestCheckpoint, LastCheckpoint, MetricError
 from lightning_cam.training.skipped_clips import SkippedClips
 
 _KEYS = (
@@ -139,16 +148,14 @@ def _still_to_train(run: Run, length: Length) -> str:
     """
     if run.resume is None or not length.reached(done := progress_of(run.resume)):
         return ""
-    if length.epochs is not None and done.epochs > length.epochs:
+    trained = f"{done.epochs} epochs, {done.steps} steps"
+    on = f"to train on, set {length.longer(done)}"
+    if exceeded := length.exceeded(done):
         raise ConfigError(
-            f"{run.folder} has been trained for {done.epochs} epochs, more than "
-            f"trainer.max_epochs={length.epochs}; to train on, set "
-            f"trainer.max_epochs={2 * done.epochs}; for a new run leave resume out"
+            f"{run.folder} has been trained for {trained}, more than {exceeded}; {on}; for a new "
+            "run leave resume out"
         )
-    return (
-        f"{run.folder} is finished: {done.epochs} epochs, {done.steps} steps; to train on, set "
-        f"trainer.max_epochs={2 * done.epochs}"
-    )
+    return f"{run.folder} is finished: {trained}; {on}"
 
 
 def _prepare(config: dict[str, Any], run: Run, callbacks: Sequence[Callback]) -> _Prepared:
@@ -189,6 +196,8 @@ def _prepare(config: dict[str, Any], run: Run, callbacks: Sequence[Callback]) ->
     if not callbacks:  # which may log anything
         check_monitor(task, monitor[0], methods)
     trainer = make_trainer(config, explained, classes, monitor, run, own)
+    if looks_first(task, monitor[0]) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        trainer.num_sanity_val_steps = math.inf  # all validation clips
     trainer.logger = None
     if not trainer.fast_dev_run:  # type: ignore[attr-defined]
         trainer.logger = make_logger(config["logger"], run, config["name"], config, _writes())
@@ -196,7 +205,7 @@ def _prepare(config: dict[str, Any], run: Run, callbacks: Sequence[Callback]) ->
 
 
 def _fit(prepared: _Prepared) -> None:
-    """Train; after Ctrl-C print the command that goes on, and leave.
+    """Train; after Ctrl-C or SIGTERM print the command that goes on, and leave.
 
     Raises:
         StoppedError: the machine stopped it.
@@ -204,10 +213,12 @@ def _fit(prepared: _Prepared) -> None:
     run, trainer = prepared.run, prepared.trainer
     try:
         trainer.fit(prepared.task, prepared.data, ckpt_path=run.resume and str(run.resume))
-    except SystemExit:  # how Lightning leaves after Ctrl-C
+    except SystemExit as leaving:  # how Lightning leaves after either
         if _writes():
             say("", stopped_line(run))
-        sys.exit(130)
+        sys.exit(TERMINATED if isinstance(leaving, SIGTERMException) else CTRL_C)
+    except MetricError as error:
+        raise StoppedError(f"{error}; choose one: {go_on(run, 'monitor=NAME')}") from error
     except Exception as error:
         if not (said := fault(error)):
             raise

@@ -15,18 +15,24 @@ class StoppedError(UserError):
     """A training that the machine stopped: a full disk, a killed process, no memory."""
 
 
-def go_on(run: Run) -> str:
-    """The command that continues a run, or begins it again where nothing was saved."""
-    again = [word for word in sys.argv[1:] if not word.startswith("resume=")]
+def go_on(run: Run, *changes: str) -> str:
+    """The command that continues a run, or begins it again where nothing was saved.
+
+    Args:
+        run: that was stopped.
+        changes: KEY=VALUE, in place of what was typed for these keys.
+    """
+    left_out = ("resume=", *(change.partition("=")[0] + "=" for change in changes))
+    again = [word for word in sys.argv[1:] if not word.startswith(left_out)]
     resume = run.resume
     if furthest_first(run.checkpoints):
         resume = run.folder
     words = [quoted("resume", short(resume))] if resume is not None else []
-    return command_line("train", *map(shlex.quote, again), *words)
+    return command_line("train", *map(shlex.quote, again), *words, *changes)
 
 
 def stopped_line(run: Run) -> str:
-    """What Ctrl-C is answered with."""
+    """What Ctrl-C and SIGTERM are answered with."""
     if run.resume is None and not furthest_first(run.checkpoints):
         return f"stopped before anything was saved; to begin again: {go_on(run)}"
     return f"stopped; to go on: {go_on(run)}"

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_cam.errors import ConfigError, UnknownNameError
-from lightning_cam.interfaces import Monitored, NamesMetrics, is_offered
+from lightning_cam.interfaces import Monitored, NamesMetrics, NamesOptionalMetrics, is_offered
 from lightning_cam.training.build import TARGET, build
 from lightning_cam.training.checkpoint import Remember
 from lightning_cam.training.checkpoint_io import AtomicCheckpointIO
@@ -56,7 +56,8 @@ def monitored(task: object, settings: Mapping[str, Any]) -> tuple[str, str]:
 def check_monitor(task: object, metric: str, methods: Collection[str]) -> None:
     """Find before training that no metric of this name will be logged, where that is known.
 
-    What a task of another class logs, and what depends on the data, shows after the first epoch.
+    What a task of another class logs shows after its first epoch, which is saved. What depends on
+    the data shows in a pass over the validation clips before training, see `looks_first`.
 
     Args:
         task: which may name its metrics.
@@ -73,6 +74,11 @@ def check_monitor(task: object, metric: str, methods: Collection[str]) -> None:
     if of_method not in known:
         unknown = UnknownNameError("logged metric", metric, known)
         raise ConfigError(f"{unknown}; choose one with monitor=NAME")
+
+
+def looks_first(task: object, metric: str) -> bool:
+    """Whether only a pass over the validation clips tells if a task logs a metric for them."""
+    return is_offered(task, NamesOptionalMetrics) and metric in task.optional_metrics
 
 
 def _is_monitor(value: object) -> bool:

@@ -150,15 +150,18 @@ class ExplainCallback(Callback):
                 except Exception as error:
                     self._warn(f"clip {title}", error)
             records = gather(trainer, records)  # every rank comes here, whatever failed
+            means: dict[str, float] = {}
             if trainer.is_global_zero and records:
                 try:
-                    self._log(trainer, records, folder, remember=trainer.state.fn == "fit")
+                    means |= self._log(trainer, records, folder, trainer.state.fn == "fit")
                 except Exception as error:
                     self._warn(f"the attention weights of {when}", error)
                 try:
-                    self._log_measured(trainer, records, folder)
+                    means |= self._log_measured(trainer, records, folder)
                 except Exception as error:
                     self._warn(f"measures of {when}", error)
+            for name, mean in trainer.strategy.broadcast(means).items():
+                task.log(name, mean, logger=False)  # they have it; for who monitors it
 
     def _fixed_clips(self, trainer: pl.Trainer, split: str) -> list[tuple[str, Any]]:
         """This rank's clips as (title, batch of one); read once and kept."""
@@ -268,9 +271,13 @@ class ExplainCallback(Callback):
         return {name: measured for (name, _), measured in found.items()}
 
     def _log(
-        self, trainer: pl.Trainer, records: list[dict[str, Any]], folder: Path, *, remember: bool
-    ) -> None:
-        """Hand the files, the attention weights and what methods found out to every logger."""
+        self, trainer: pl.Trainer, records: list[dict[str, Any]], folder: Path, remember: bool
+    ) -> dict[str, float]:
+        """Hand the files, the attention weights and what methods found out to every logger.
+
+        Returns:
+            The means of the numbers: "explain/METHOD/NUMBER" -> value.
+        """
         strips = self._strips(trainer.current_epoch, records, folder) if remember else []
         means = mean_numbers([record["numbers"] for record in records])
         table = attention_table(trainer.current_epoch, records)
@@ -281,6 +288,7 @@ class ExplainCallback(Callback):
                 log_media(logger, records, strips, table, trainer.global_step)
             except Exception as error:
                 self._warn(f"logging to {type(logger).__name__}", error)
+        return means
 
     def _strips(self, epoch: int, records: list[dict[str, Any]], folder: Path) -> list[Path]:
         """Remember this epoch's attention weights, and draw each clip's over all epochs."""
@@ -296,10 +304,11 @@ class ExplainCallback(Callback):
 
     def _log_measured(
         self, trainer: pl.Trainer, records: list[dict[str, Any]], folder: Path
-    ) -> None:
+    ) -> dict[str, float]:
+        """The same for what was measured."""
         clips = [(record["clip"], record["measured"]) for record in records]
         if not any(measured for _, measured in clips):
-            return
+            return {}
         epoch, step = trainer.current_epoch, trainer.global_step
         softmax = records[0]["softmax"]
         for name, why in without_values(self.measures, clips).items():
@@ -314,6 +323,7 @@ class ExplainCallback(Callback):
                     logger.log_image("explain/curves", [str(figure)], step)
             except Exception as error:
                 self._warn(f"logging to {type(logger).__name__}", error)
+        return means
 
     def _warn(self, what: str, error: Exception, where: str = "") -> None:
         if what not in self._warned:

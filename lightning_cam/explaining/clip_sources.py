@@ -11,6 +11,7 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from lightning_cam.data.core.clips import Clip
+from lightning_cam.data.core.composed import ARRANGEMENTS, ComposedDataset
 from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.data.core.loading import collate
 from lightning_cam.data.video.identity import everything_below
@@ -18,6 +19,7 @@ from lightning_cam.data.video.reading import VIDEO_SUFFIXES, is_frame_folder
 from lightning_cam.errors import ConfigError, DataError, readable
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.explaining.clips_by_outcome import Selection, select_clips, shuffled
+from lightning_cam.explaining.composed_clips import compose_clips
 from lightning_cam.explaining.explain_settings import asked_outcomes
 from lightning_cam.files import is_address
 from lightning_cam.interfaces import (
@@ -39,11 +41,14 @@ class ClipSource:
         title: its name, which can be shown.
         read: makes its batch of one.
         key: says which clip it is; that of a changed file is another.
+        composed: it was put together from several clips: what is explained of it is its label, the
+            class of one part, and there is no file that shows it larger.
     """
 
     title: str
     read: Callable[[], Batch]
     key: str
+    composed: bool = False
 
 
 def find_clips(
@@ -64,6 +69,15 @@ def find_clips(
         return clips_of_files(Path(config["video"]), data), None
     split, clips, kinds = config["data"]["split"], config["clips"], asked_outcomes(config["select"])
     dataset = open_split(data, split, config["data"]["root"] is not None)
+    workers = data.num_workers if is_offered(data, HasWorkers) else 0
+    if config["compose"] is not None:
+        named = isinstance(clips, list)
+        order = choose_indices(dataset, clips, split) if named else shuffled(range(len(dataset)))
+        places = len(ARRANGEMENTS[config["compose"]].places)
+        count = len(clips) if named else -(-clips // places)
+        made = compose_clips(task, dataset, order, config["compose"], count, workers=workers)
+        most = len(made.dataset) if named else clips
+        return clips_of_split(made.dataset, range(len(made.dataset))[:most]), None
     if not kinds:
         return clips_of_split(dataset, choose_indices(dataset, clips, split, without)), None
     named = isinstance(clips, list)
@@ -75,7 +89,7 @@ def find_clips(
         else shuffled(eligible(dataset, split, without)),
         kinds,
         count=None if named else clips,
-        workers=data.num_workers if is_offered(data, HasWorkers) else 0,
+        workers=workers,
     )
     return clips_of_split(dataset, selection.indices), selection
 
@@ -209,7 +223,8 @@ def clips_of_split(dataset: SampleDataset[Any], indices: Iterable[int]) -> list[
         ClipSource(
             title,
             lambda i=i: collate([dataset[i]]),  # type: ignore[misc]
-            _key_of_row(title, i, dataset.clips[i]),
+            _key_of_row(title, i, dataset),
+            isinstance(dataset, ComposedDataset),
         )
         for title, i in zip(titles, indices, strict=True)
     ]
@@ -227,8 +242,12 @@ def _unique(titles: Iterable[str]) -> Iterator[str]:
         yield name
 
 
-def _key_of_row(title: str, index: int, row: object) -> str:
+def _key_of_row(title: str, index: int, dataset: SampleDataset[Any]) -> str:
     """Which clip of a data set this is; of a drive, many files, the place in the list says it."""
+    row = dataset.clips[index]
+    if isinstance(dataset, ComposedDataset):
+        keys = (_key_of_row(title, part, dataset.source) for part in row.parts)
+        return f"{title}; {row.place} of {'; '.join(keys)}"
     return _key(title, row, row.path) if isinstance(row, Clip) else f"{title}; row {index}"
 
 

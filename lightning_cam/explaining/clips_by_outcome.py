@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,68 @@ def shuffled(indices: Sequence[int]) -> list[int]:
     return [indices[i] for i in order]
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a network makes of a clip.
+
+    Attributes:
+        index: of the clip in its data set.
+        ranked: (class, probability), highest first; empty if the clip cannot be read.
+        label: the true class; None where nobody knows it.
+    """
+
+    index: int
+    ranked: Sequence[tuple[str, float]]
+    label: str | None
+
+    @property
+    def kind(self) -> str:
+        """One of `viz.OUTCOMES`; "" if the clip cannot be read or has no true class."""
+        return outcome(self.ranked, self.label)
+
+
+def check_classes(task: Task, dataset: SampleDataset[Any], order: Sequence[int], key: str) -> None:
+    """Whether it can be asked if the network is right.
+
+    Args:
+        task: the network.
+        dataset: the clips.
+        order: indices of those that count.
+        key: the setting that asks: "select=wrong".
+
+    Raises:
+        ConfigError: the data know no true classes, or the network's columns are not classes.
+    """
+    if not task.explainable().softmax:
+        raise ConfigError(f"{key} needs a network whose outputs are classes")
+    if all(dataset.clips[i].label < 0 for i in order):
+        raise ConfigError(f"{key} needs true classes, which these clips do not have")
+
+
+def looks_at(
+    task: Task, dataset: SampleDataset[Any], order: Sequence[int], workers: int = 0
+) -> Iterator[list[Look]]:
+    """What the network makes of clips, in this order, a few at once.
+
+    Args:
+        task: the network: `task.explainable(batch)`, in eval mode.
+        dataset: clips.
+        order: indices of the clips to look at.
+        workers: loader processes.
+    """
+    loader = DataLoader(
+        Subset(dataset, list(order)), _BATCH, num_workers=workers, collate_fn=collate
+    )
+    batches = iter(loader)
+    for first in range(0, len(order), _BATCH):
+        indices = order[first : first + _BATCH]
+        try:
+            looks = _looks(task, indices, next(batches))
+        except Exception:  # one clip of them, or all together are too much
+            looks = [_look_alone(task, dataset, index) for index in indices]
+        yield looks
+
+
 def select_clips(
     task: Task,
     dataset: SampleDataset[Any],
@@ -81,57 +143,46 @@ def select_clips(
     Raises:
         ConfigError: the data know no true classes, or the network's columns are not classes.
     """
-    chosen = ", ".join(kinds)
-    if not task.explainable().softmax:
-        raise ConfigError(f"select={chosen} needs a network whose outputs are classes")
-    if all(dataset.clips[i].label < 0 for i in order):
-        raise ConfigError(f"select={chosen} needs true classes, which these clips do not have")
+    check_classes(task, dataset, order, f"select={', '.join(kinds)}")
     found: dict[str, list[int]] = {kind: [] for kind in kinds}
     unreadable: list[int] = []
     looked = 0
-    loader = DataLoader(
-        Subset(dataset, list(order)), _BATCH, num_workers=workers, collate_fn=collate
-    )
-    batches = iter(loader)
     with progress("looking", len(order)) as advance:
-        for first in range(0, len(order), _BATCH):
-            indices = order[first : first + _BATCH]
-            try:
-                looks = _kinds(task, next(batches))
-            except Exception:  # one clip of them, or all together are too much
-                looks = [_kind_alone(task, dataset, index) for index in indices]
-            for index, kind in zip(indices, looks, strict=True):
+        for looks in looks_at(task, dataset, order, workers):
+            for look in looks:
                 looked += 1
-                if kind is None:
-                    unreadable.append(index)
-                elif kind in found and (count is None or len(found[kind]) < count):
-                    found[kind].append(index)
+                if not look.ranked:
+                    unreadable.append(look.index)
+                elif look.kind in found and (count is None or len(found[look.kind]) < count):
+                    found[look.kind].append(look.index)
                 if count is not None and all(len(of) == count for of in found.values()):
                     return Selection(found, unreadable, looked)
             counts = ", ".join(f"{len(of)} {kind}" for kind, of in found.items())
-            advance(len(indices), f"looking: {counts}")
+            advance(len(looks), f"looking: {counts}")
     return Selection(found, unreadable, looked)
 
 
-def _kinds(task: Task, batch: Batch) -> list[str | None]:
-    """What the network makes of each clip of a batch, see `viz.outcome`; None if unreadable."""
+def _looks(task: Task, indices: Sequence[int], batch: Batch) -> list[Look]:
+    """What the network makes of each clip of a batch."""
     batch = finished(move_data_to_device(batch, task.device))
     model = task.explainable(batch)
     logits = network_outputs(model, batch["video"])
     return [
-        None if error else _kind(model, logits[row], int(batch["label"][row]))
-        for row, error in enumerate(batch["error"])
+        Look(index, [], None) if error else _look(model, index, row, label)
+        for index, error, row, label in zip(
+            indices, batch["error"], logits, batch["label"].tolist(), strict=True
+        )
     ]
 
 
-def _kind_alone(task: Task, dataset: SampleDataset[Any], index: int) -> str | None:
-    """What the network makes of one clip; None if that fails, which explaining it will say."""
+def _look_alone(task: Task, dataset: SampleDataset[Any], index: int) -> Look:
+    """What the network makes of one clip; nothing if that fails, which explaining it will say."""
     try:
-        return _kinds(task, collate([dataset[index]]))[0]
+        return _looks(task, [index], collate([dataset[index]]))[0]
     except Exception:
-        return None
+        return Look(index, [], None)
 
 
-def _kind(model: Explainable, row: Tensor, label: int) -> str:
+def _look(model: Explainable, index: int, row: Tensor, label: int) -> Look:
     ranked = sorted(probabilities(model, row[None]), key=lambda pair: -pair[1])
-    return outcome(ranked, model.name(label) if label >= 0 else None)
+    return Look(index, ranked, model.name(label) if label >= 0 else None)

@@ -29,6 +29,7 @@ from lightning_cam.explaining.score_tables import RELEVANCE_COLUMNS
 from lightning_cam.explaining.single_clip import ClipRequest, Skip, process_clip
 from lightning_cam.files import make_folder, write_csv
 from lightning_cam.progress import progress
+from lightning_cam.stops import exit_code
 from lightning_cam.training.runs import run_folder, writable
 from lightning_cam.viz import write_report
 
@@ -154,9 +155,9 @@ class ExplainRun:
             self._explain(left, journal)
             journal.check()
             return self._write() if self.done else None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             say("", f"stopped; {self._rest()}")
-            sys.exit(130)
+            sys.exit(exit_code(stop))
         except WriteError as error:
             raise WriteError(f"{error}; {self._rest()}") from error
         except FileNotFoundError as error:  # of a clip that is done

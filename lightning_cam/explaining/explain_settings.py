@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lightning_cam.data.core.composed import ARRANGEMENTS
 from lightning_cam.errors import ConfigError, UnknownNameError
 from lightning_cam.viz import OUTCOMES
 
@@ -83,12 +84,30 @@ def check_explain(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"data.rate={rate} must be a number above 0, or null")
     check_clips(config["clips"], "clips")
     check_fps(config["fps"], "fps")
+    _check_compose(config)
     asked = asked_outcomes(config["select"])
     if asked and config["video"] is not None:
         raise ConfigError(
             f"select={','.join(asked)} needs true classes, which a video does not have; leave out "
             "video= or select="
         )
+
+
+def _check_compose(config: Mapping[str, Any]) -> None:
+    """Whether `compose` names an arrangement, and nothing beside it chooses clip or class."""
+    kind = config["compose"]
+    if kind is None:
+        return
+    if kind not in ARRANGEMENTS:
+        raise UnknownNameError("compose", kind, ARRANGEMENTS)
+    for key, why in (
+        ("video", "is made of clips of the data set"),
+        ("select", "takes clips of which the network is sure"),
+        ("target", "explains the class of one part"),
+        ("contrast", "explains the class of one part"),
+    ):
+        if config[key] is not None:
+            raise ConfigError(f"compose={kind} {why}; leave out {key}= or compose=")
 
 
 def check_study(config: Mapping[str, Any]) -> None:

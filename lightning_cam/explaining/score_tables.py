@@ -19,6 +19,7 @@ from lightning_cam.explaining.clip_explanations import (
 from lightning_cam.metrics import Measured
 
 SPECTRUM_COLUMNS = ("share_", "drop_")  # begin the columns of the spectra
+ALL = None  # in place of a spectrum's name: all of them
 SCORE_COLUMNS = (
     "clip_id", "path", "label", "prediction", "p_prediction", "target", "p_target", "method",
     "peak_frame", "peak_time_s",
@@ -107,17 +108,27 @@ def _peak(e: Explanation, batch: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_spectra(spectra: Spectra | None, target: int) -> dict[str, str]:
     """The columns of the spectra for a whole clip."""
-    shares: dict[str, str] = {}
-    drops: dict[str, str] = {}
-    for measure, found in _about(spectra, target):
+    columns: dict[str, str] = {}
+    about = dict(_about(spectra, target))
+    for measure, found in about.items():
+        some = bool(found.total.any())
         for s, name in enumerate(found.spectra):
-            some = bool(found.total.any())
-            shares[f"share_{name}_{measure}"] = _signed(found.total[0, s]) if some else ""
-            if found.drop is not None:
-                drops[f"drop_{name}"] = _signed(found.drop[0, s])
+            columns[f"share_{name}_{measure}"] = _signed(found.total[0, s]) if some else ""
+    drops = {name: _signed(drop) for name, drop in _drops(about).items()}
+    together = {"drop_all": drops.pop(ALL)} if ALL in drops else {}
+    columns |= {f"drop_{name}": text for name, text in drops.items()}
+    return one_row(("a spectrum", columns), ("all spectra", together))
+
+
+def _drops(spectra: Spectra | None) -> dict[str | None, float]:
+    """Spectrum -> by how much hiding it lowers the score; `ALL` for all of them at once."""
+    drops: dict[str | None, float] = {}
+    for found in (spectra or {}).values():
+        if found.drop is not None:
+            drops |= zip(found.spectra, found.drop[0].tolist(), strict=True)
         if found.drop_all is not None:
-            drops["drop_all"] = _signed(found.drop_all[0])
-    return shares | drops
+            drops[ALL] = float(found.drop_all[0])
+    return drops
 
 
 def _about(spectra: Spectra | None, target: int) -> list[tuple[str, SpectrumRelevance]]:
@@ -167,29 +178,32 @@ def each_class(explanations: Mapping[str, Explanation]) -> Iterator[tuple[str, E
             yield name, e.against
 
 
-def _signed(value: Tensor) -> str:
+def _signed(value: Tensor | float) -> str:
     number = round(float(value), 6) + 0.0  # no -0
     return "" if np.isnan(number) else f"{number:.6f}"
 
 
-def page_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What the report shows of a clip's rows: method (of a contrast for A and B) -> its peak."""
+def page_scores(
+    rows: Sequence[Mapping[str, Any]], spectra: Spectra | None = None
+) -> dict[str, str]:
+    """What the report shows of a clip: method (of a contrast for A and B) -> its peak.
+
+    Args:
+        rows: of scores.csv.
+        spectra: what `explain_spectra` found, of which the drops are shown.
+    """
     shown: dict[str, str] = {}
     classes = list(dict.fromkeys(row["target"] for row in rows))  # A's rows come first
     for row in rows:
         if row.get("peak_time_s"):
             role = f" for {'AB'[classes.index(row['target'])]}" if len(classes) > 1 else ""
             shown[row["method"] + role] = f"peak {row['peak_time_s']} s"
-    for row in rows[:1]:  # the same in all rows of a class
-        drops = [(name, value) for name, value in row.items() if name.startswith("drop_") and value]
-        if drops:
-            what = "probability" if row["p_target"] else "column"
-            shown[f"{what} drops"] = ", ".join(
-                f"by {float(value):.2f} without {_spectrum(name)}" for name, value in drops
-            )
+    drops = [
+        f"by {round(drop, 2) + 0.0:.2f} without {'any' if name is ALL else name.upper()}"
+        for name, drop in _drops(spectra).items()
+        if not np.isnan(drop)
+    ]
+    if drops:
+        what = "probability" if rows[0]["p_target"] else "column"
+        shown[f"{what} drops"] = ", ".join(drops)
     return shown
-
-
-def _spectrum(column: str) -> str:
-    name = column.removeprefix("drop_")
-    return "any" if name == "all" else name.upper()

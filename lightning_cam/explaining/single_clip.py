@@ -38,7 +38,8 @@ class ClipRequest:
         data: its data module.
         measurements: what is measured.
         methods: name -> method.
-        target: the column, None for each clip's own.
+        target: the column, None for each clip's own: the predicted class, of a composed clip the
+            class of its explained part.
         against: the class to set it against, None for none.
         folder: where files are written.
         fps: of the videos.
@@ -87,14 +88,14 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
     batch = source.read()
     if batch["error"][0]:
         return Skip("unreadable", batch["error"][0])
-    frames = _frames(request.data, batch)
+    frames = _frames(request.data, batch, source)
     model = request.task.explainable(batch)
     clip = batch["video"].to(request.task.device)
     try:
         check_clip(model, clip)
     except ArgumentError as error:
         return Skip("unreadable", why(error))
-    target = request.target
+    target = true_label(batch) if source.composed else request.target
     if request.against is not None:
         target = _contrasted(model, clip, batch, target)
         if target == request.against:
@@ -120,7 +121,8 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
     measured = request.measurements.clip(model, explanations, clip, batch, files.curves)
     scored = list(score_rows(model, measured.explanations, batch, spectra, measured.found))
     own = [row for row in scored if row["method"] in explanations]
-    shown = page_scores(own) | page_measures(scored, request.measurements.measures, measured.found)
+    shown = page_scores(own, spectra)
+    shown |= page_measures(scored, request.measurements.measures, measured.found)
     paths = (files.video, files.sheet, files.arrays)
     return ClipResult(
         ReportEntry.of(figure, *paths, fps=request.fps, scores=shown, curves=measured.figure),
@@ -141,9 +143,9 @@ def _contrasted(
     return int(model.resolve(None, network_outputs(model, clip))[0])
 
 
-def _frames(data: object, batch: Batch) -> np.ndarray:
+def _frames(data: object, batch: Batch, source: ClipSource) -> np.ndarray:
     """Frames (T, H, W, 3) of a clip: from its file, larger than the network's, where possible."""
     reader = data.reader if is_offered(data, HasReader) else None
-    if is_offered(reader, ShowsFiles):
+    if is_offered(reader, ShowsFiles) and not source.composed:
         return reader.display(batch["path"][0], batch["frame_idx"][0].tolist())
     return clip_frames(data, batch["video"])

@@ -69,6 +69,19 @@ class NamesMetrics(Protocol):
 
 
 @runtime_checkable
+class NamesOptionalMetrics(Protocol):
+    """A task that logs some metrics for some data only, as errors where there is ground truth.
+
+    To `monitor=` one of them takes a pass over the validation clips before training.
+    """
+
+    @property
+    def optional_metrics(self) -> Sequence[str]:
+        """Those of validation, such as "val/depth/abs_rel"."""
+        ...
+
+
+@runtime_checkable
 class ShowsMore(Protocol):
     """A task that has more to show of a clip than its frames and the heat on them."""
 
@@ -342,7 +355,7 @@ class LogsTables(Protocol):
 
 # What is asked of whom; the first of a pair is all that the callback asks for.
 SHOWN_OF_TASK = (Explains, ShowsMore)
-TASK = (*SHOWN_OF_TASK, Monitored, NamesMetrics)
+TASK = (*SHOWN_OF_TASK, Monitored, NamesMetrics, NamesOptionalMetrics)
 SHOWN_OF_DATA = (ShowsFrames, HasSpectra, HasViews)
 DATA = (
     *SHOWN_OF_DATA,

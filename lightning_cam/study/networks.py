@@ -9,9 +9,13 @@ from typing import Any
 
 from lightning_cam.attribution import Explainable
 from lightning_cam.attribution.guard import unwrap
+from lightning_cam.data.core.composed import ARRANGEMENTS, ComposedClip, ComposedDataset
 from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.errors import ConfigError, DataError
 from lightning_cam.explaining.clip_sources import open_split, spread_evenly
+from lightning_cam.explaining.clips_by_outcome import shuffled
+from lightning_cam.explaining.composed_clips import compose_clips
+from lightning_cam.explaining.explain_command import on_device
 from lightning_cam.files import digest
 from lightning_cam.interfaces import (
     HasInputs,
@@ -77,6 +81,8 @@ def open_networks(
     split: str,
     trust: Sequence[str] = (),
     data: Mapping[str, Any] | None = None,
+    compose: str | None = None,
+    device: str = "cpu",
 ) -> list[Network]:
     """Rebuild checkpoints and choose their clips.
 
@@ -86,6 +92,8 @@ def open_networks(
         split: "train", "val" or "test".
         trust: see `rebuild`.
         data: settings of the data modules that replace remembered ones.
+        compose: put clips together, see `data.core.composed`: each group is an input.
+        device: where a network works that says which clips it recognises.
 
     Raises:
         UserError: a checkpoint cannot be rebuilt or is named twice, or there are no clips.
@@ -95,12 +103,15 @@ def open_networks(
         for other in networks[:n]:
             if other.digest == network.digest:
                 raise ConfigError(f"{network.path} and {other.path} are the same checkpoint")
-    return _named(networks)
+    if compose is not None:
+        networks = [_composed(network, design, compose, device) for network in networks]
+    return [_with_clips(network, design) for network in _named(networks)]
 
 
 def _open(
     path: str, design: Design, split: str, trust: Sequence[str], given: Mapping[str, Any]
 ) -> Network:
+    """A network with all clips of the split."""
     task, data, info = rebuild(path, trust, data=given)
     check_data(data)
     _check_columns(path, as_task(task).explainable(), design)
@@ -116,12 +127,10 @@ def _open(
             )
         (indices,) = found.values()
         found = dict.fromkeys(design.columns, indices)
-    inputs = {}
     for name, indices in found.items():
         if not len(indices):
             what = f" of input {name}" if name else ""
             raise DataError(f"the {split} split has no clips{what}; choose another data.split=")
-        inputs[name] = tuple(spread_evenly(list(indices), design.clips))
     kind = type(unwrap(network_of(task))).__name__
     return Network(
         name=kind,
@@ -133,10 +142,39 @@ def _open(
         task=as_task(task),
         data=data,
         dataset=dataset,
-        inputs=inputs,
+        inputs={name: tuple(indices) for name, indices in found.items()},
         columns={name: name for name in design.columns},
-        swept={name: frozenset(spread_evenly(i, design.sweep_clips)) for name, i in inputs.items()},
+        swept={},
     )
+
+
+def _composed(network: Network, design: Design, kind: str, device: str) -> Network:
+    """A network with composed clips in place of its own, each group of each input as an input."""
+    task = on_device(network.task, device)
+    made = {
+        name: compose_clips(task, network.dataset, shuffled(indices), kind, design.clips, name=name)
+        for name, indices in network.inputs.items()
+    }
+    on_device(task, "cpu")  # until it is its turn
+    rows: list[ComposedClip] = []
+    inputs = {}
+    for name, composed in made.items():
+        for group, places in composed.groups.items():
+            if places:
+                inputs[" ".join(filter(None, (name, group)))] = tuple(len(rows) + n for n in places)
+        rows += composed.dataset.clips
+    dataset = ComposedDataset(rows, network.dataset, ARRANGEMENTS[kind])
+    return replace(network, dataset=dataset, inputs=inputs)
+
+
+def _with_clips(network: Network, design: Design) -> Network:
+    """A network with those of its clips that the study looks at."""
+    inputs = {
+        name: tuple(spread_evenly(indices, design.clips))
+        for name, indices in network.inputs.items()
+    }
+    swept = {name: frozenset(spread_evenly(i, design.sweep_clips)) for name, i in inputs.items()}
+    return replace(network, inputs=inputs, swept=swept)
 
 
 def _check_columns(path: str, model: Explainable, design: Design) -> None:

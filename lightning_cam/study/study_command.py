@@ -16,6 +16,7 @@ import lightning_cam
 from lightning_cam.errors import ConfigError, DataError, say
 from lightning_cam.explaining.explain_settings import check_study, given_data
 from lightning_cam.explaining.journal import Journal
+from lightning_cam.stops import exit_code
 from lightning_cam.study.cell_runs import StudyProblems, measure_cells
 from lightning_cam.study.cost import expected_cost
 from lightning_cam.study.design import Design
@@ -42,29 +43,35 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
         UserError: what the user can mend; also if nothing could be measured.
     """
     check_study(config)
-    design = Design.of(config["study"], config["measure"])
+    compose = config["compose"]
+    design = Design.of(_explained(config), config["measure"])
+    device = _device(config["device"])
     paths = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
     trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
     given = given_data(config)
     split = config["data"]["split"]
-    networks = open_networks(paths, design, split=split, trust=trust, data=given)
+    networks = open_networks(
+        paths, design, split=split, trust=trust, data=given, compose=compose, device=device
+    )
     out = config["out"]
-    folder = writable(Path(out) if out else run_folder(paths[0]) / f"study_{design.name}")
+    name = "_".join(filter(None, ("study", design.name, compose)))
+    folder = writable(Path(out) if out else run_folder(paths[0]) / name)
     facts = _facts(design, networks, {**given, "split": split})
+    if compose:
+        facts["compose"] = compose
     same_study(folder, {**facts, "about": {"version": lightning_cam.__version__, "paths": paths}})
     rank, count = processes()
     units = work_items(networks, design)
     # Every n-th of all units, not of those left: processes that start at different times agree.
     mine = shared_out(units, count)[rank::count]
-    device = _device(config["device"])
     journal = Journal(folder, rank)
     done = read_journal(folder)
     _print_remaining(design, mine, done, rank, count)
     try:
         measure_cells(design, mine, done, journal, device)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say("", f"stopped; the same command goes on: {command}")
-        sys.exit(130)
+        sys.exit(exit_code(stop))
     finally:
         journal.close()
     done = read_journal(folder)
@@ -73,6 +80,22 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
         say(f"this process is done; {left} cells are left to others, the last writes the tables")
         return None
     return _finish(folder, Results.of(design, networks, units, done), networks, command)
+
+
+def _explained(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The study's settings; of composed clips the class of the explained part is the target.
+
+    Raises:
+        ConfigError: they name columns, which are no classes.
+    """
+    study, compose = config["study"], config["compose"]
+    if compose is None:
+        return study
+    if study.get("columns"):
+        raise ConfigError(
+            f"compose={compose} explains classes; leave out study.columns= or compose="
+        )
+    return {**study, "target": "true"}
 
 
 def _finish(folder: Path, results: Results, networks: Sequence[Network], command: str) -> Path:

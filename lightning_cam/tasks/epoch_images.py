@@ -10,9 +10,9 @@ from lightning import Trainer
 
 
 def draws_images(trainer: Trainer) -> bool:
-    """Whether this process draws an epoch's images: the first of all, in no trial run."""
+    """Whether this process draws an epoch's images: the first of all, in no trial run or pass."""
     trial: bool | int = trainer.fast_dev_run  # type: ignore[attr-defined]
-    return trainer.is_global_zero and not trial
+    return trainer.is_global_zero and not trial and not trainer.sanity_checking
 
 
 @contextmanager

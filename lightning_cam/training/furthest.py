@@ -44,9 +44,29 @@ class Length(NamedTuple):
 
     def reached(self, done: Progress) -> bool:
         """Whether there is nothing left to train."""
-        return (self.epochs is not None and done.epochs >= self.epochs) or (
-            self.steps is not None and done.steps >= self.steps
+        return any(is_done >= limit for _, limit, is_done in self._limits(done))
+
+    def exceeded(self, done: Progress) -> str:
+        """The setting that is below what has been trained, "" if none is."""
+        return next(
+            (f"{k}={limit}" for k, limit, is_done in self._limits(done) if is_done > limit), ""
         )
+
+    def longer(self, done: Progress) -> str:
+        """The settings with which what has reached its end goes on, twice as far."""
+        return " ".join(
+            f"{k}={2 * max(is_done, 1)}"
+            for k, limit, is_done in self._limits(done)
+            if is_done >= limit
+        )
+
+    def _limits(self, done: Progress) -> list[tuple[str, int, int]]:
+        """(setting, its value, how much of it is done) of each that is set."""
+        limits = (
+            ("trainer.max_epochs", self.epochs, done.epochs),
+            ("trainer.max_steps", self.steps, done.steps),
+        )
+        return [(key, limit, is_done) for key, limit, is_done in limits if limit is not None]
 
 
 def progress_of(file: Path) -> Progress:

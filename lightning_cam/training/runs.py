@@ -26,6 +26,7 @@ from lightning_cam.files import is_too_deep, make_folder
 from lightning_cam.training import checkpoint, owner
 from lightning_cam.training.finite import lost_weight
 from lightning_cam.training.furthest import UNKNOWN, Length, Progress, furthest_first
+from lightning_cam.training.saving import has_best
 
 # How the first process tells the others of a DDP run where it works.
 FOLDER_VARIABLE, RESUME_VARIABLE = "LIGHTNING_CAM_RUN", "LIGHTNING_CAM_RESUME"
@@ -37,7 +38,8 @@ _LONGEST = 2**22  # bytes of the settings of a run
 
 # What may differ between a run and its continuation.
 _FREE = ("data.root", "data.num_workers", "data.cache")
-_FIXED = ("model", "task", "data", "seed", "monitor", "monitor_mode")
+_CHOOSES = ("monitor", "monitor_mode")  # the best checkpoint: free as long as there is none
+_FIXED = ("model", "task", "data", "seed", *_CHOOSES)
 _ENDLESS = Length()
 _PLACE = "runs=DIR or name=NAME"
 
@@ -289,11 +291,15 @@ def same_as_before(run: Run, config: Mapping[str, Any]) -> None:
         old = new | {key: v for key, v in leaves(built) if new.get(key) is not None}
     for key in sorted(old.keys() | new.keys()):
         fixed = key.split(".")[0] in _FIXED and key not in _FREE
-        if fixed and old.get(key) != new.get(key):
+        if fixed and old.get(key) != new.get(key) and not (key in _CHOOSES and _has_no_best(run)):
             raise ConfigError(
                 f"{run.resume or run.folder} was trained with {key}={old.get(key)}, not "
                 f"{new.get(key)}; resume with the same settings or leave resume out for a new run"
             )
+
+
+def _has_no_best(run: Run) -> bool:
+    return run.resume is not None and not has_best(checkpoint.load(run.resume))
 
 
 def built_as_before(run: Run, config: Mapping[str, Any], classes: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ and a file from a stranger names nothing that lies elsewhere.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,19 @@ LAST = "last.ckpt"
 _BEST = re.compile(r"epoch_\d+\.ckpt", re.ASCII)
 
 
+class MetricError(ConfigError):
+    """The metric that shall choose the best checkpoint is none that is logged."""
+
+
+def has_best(saved: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint knows a best one, which only the same metric can go on from."""
+    states = saved.get("callbacks")
+    return isinstance(states, Mapping) and any(
+        str(name).startswith(BestCheckpoint.__qualname__) and state
+        for name, state in states.items()
+    )
+
+
 class BestCheckpoint(ModelCheckpoint):
     """Saves `epoch_007.ckpt` where the monitored metric is better than in every epoch before.
 
@@ -33,10 +47,12 @@ class BestCheckpoint(ModelCheckpoint):
         mode: which is better, "max" or "min".
 
     Raises:
-        ConfigError: (while training) nothing of this name was logged.
+        MetricError: (while training) nothing of this name was logged: by a pass over all validation
+            clips before training, of a metric of validation; else when the epoch is saved.
     """
 
     def __init__(self, folder: Path, metric: str, mode: str) -> None:
+        self._absent = ""  # what to say of the metric once the epoch is saved
         self._of_training = metric.startswith("train/")  # known when the epoch ends, not before
         super().__init__(
             dirpath=folder,
@@ -49,20 +65,35 @@ class BestCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=self._of_training or None,
         )
 
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        whole = list(trainer.num_sanity_val_batches) == list(trainer.num_val_batches)
+        if whole and str(self.monitor).startswith("val/") and not self._logged(trainer):
+            raise MetricError(self._absent)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self._of_training and trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._check_logged(trainer)
-        super().on_validation_end(trainer, pl_module)
+        due = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if self._of_training or not due or self._logged(trainer):
+            super().on_validation_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._of_training:
-            self._check_logged(trainer)
-        super().on_train_epoch_end(trainer, pl_module)
+        if self._logged(trainer) if self._of_training else not self._absent:
+            super().on_train_epoch_end(trainer, pl_module)
 
-    def _check_logged(self, trainer: Trainer) -> None:
-        if self.monitor not in trainer.callback_metrics:
-            unknown = UnknownNameError("logged metric", self.monitor, trainer.callback_metrics)
-            raise ConfigError(f"{unknown}; choose one with monitor=NAME")
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._absent:
+            raise MetricError(self._absent)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._absent:
+            raise MetricError(self._absent)
+        super().on_train_end(trainer, pl_module)
+
+    def _logged(self, trainer: Trainer) -> bool:
+        """Whether there is the metric; if not, this is said when the epoch is saved."""
+        known = trainer.callback_metrics
+        if self.monitor not in known:
+            self._absent = str(UnknownNameError("logged metric", self.monitor, known))
+        return not self._absent
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         sound = current is not None and bool(torch.as_tensor(current).isfinite().all())

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from lightning_cam.data.core.clips import Clip, ClipReader
-from lightning_cam.data.core.ground_truth import Truth
+from lightning_cam.data.core.ground_truth import open_truth
 from lightning_cam.data.drives.drive import DriveClip
 from lightning_cam.data.drives.reader import SnippetReader
 from lightning_cam.data.video.completeness import bytes_missing
@@ -46,10 +46,11 @@ def inspect_video(clip: Clip, reader: ClipReader) -> Finding:
     frame. A file that lost its end and a folder that lost images are "damaged" even where what
     is left can be read; the order of a folder's images may be open.
     """
-    counts, steps = [], np.empty(0, np.int64)
+    counts, steps, last = [], np.empty(0, np.int64), None
 
     def select(video: VideoInfo) -> Indices:  # once more if frames turn out to be absent
-        nonlocal steps
+        nonlocal steps, last
+        last = video
         counts.append(video.num_frames)
         steps = np.arange(video.num_frames) if reader.fps is None else video.steps(reader.fps)
         fit = max(_MEMORY // (3 * video.height * video.width), reader.num_frames)
@@ -61,13 +62,13 @@ def inspect_video(clip: Clip, reader: ClipReader) -> Finding:
         reader.read(clip.path, select)
     except VideoReadError as error:
         return Finding(0, "unreadable", error.reason)
-    if clip.truth is not None:
+    if clip.truth is not None and last is not None:
         try:
-            frames = len(Truth.read(clip.truth).mask)
+            misfit = open_truth(clip.truth).misfit(last)
         except DataError as error:
             return Finding(len(steps), "truth", str(error))
-        if frames < counts[-1]:
-            why = f"its ground truth has {frames} frames, it has {counts[-1]}; replace one of them"
+        if misfit:
+            why = f"its ground truth {misfit}; replace one of them"
             return Finding(len(steps), "truth", why)
     if counts[-1] < counts[0]:
         why = f"only {counts[-1]} of its {counts[0]} frames can be decoded; replace it"

@@ -139,14 +139,15 @@ def read_split(lists: Path, split: int) -> tuple[list[SplitRow], list[Problem]]:
     """The rows of one split, ordered by class, and what is wrong with them.
 
     Raises:
-        DataError: there are no such lists.
+        DataError: there are no such lists, or not a single row is in them.
     """
     end = f"_test_split{split}.txt"
+    files = [path for path in sorted(lists.iterdir()) if path.name.endswith(end)]
+    if not files:
+        raise DataError(f"no lists <class>{end} in {str(lists)!r}: unpack test_train_splits.rar")
     rows: dict[tuple[str, str], SplitRow] = {}
     problems = []
-    for path in sorted(lists.iterdir()):
-        if not path.name.endswith(end):
-            continue
+    for path in files:
         name = path.name.removesuffix(end)
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         for number, line in enumerate(lines, 1):
@@ -163,7 +164,10 @@ def read_split(lists: Path, split: int) -> tuple[list[SplitRow], list[Problem]]:
             else:
                 rows[name, words[0]] = SplitRow(name, *words)
     if not rows:
-        raise DataError(f"no lists <class>{end} in {str(lists)!r}: unpack test_train_splits.rar")
+        lack = f"make no sense, the first is {problems[0]}" if problems else "are empty"
+        raise DataError(
+            f"the lists <class>{end} in {str(lists)!r} {lack}: unpack test_train_splits.rar again"
+        )
     return list(rows.values()), problems
 
 

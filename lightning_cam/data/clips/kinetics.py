@@ -83,7 +83,8 @@ class Kinetics(VideoDataModule):
             rows["test"] = []
         names = sorted({row.label for row in rows["train"]})
         if "" in names or not names:
-            raise DataError(f"{str(lists['train'])!r} has no labels: get the list again")
+            lack = "has no labels" if names else "has no rows"
+            raise DataError(f"{str(lists['train'])!r} {lack}: get the list again")
         classes = select_classes(names, self.given_classes)
         parts = {
             part: _match(rows.get(part, []), names, classes, Path(self.root), part, problems)
@@ -138,6 +139,8 @@ def read_kinetics_list(path: Path, problems: list[Problem]) -> list[ListedVideo]
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             lines = csv.DictReader(file, skipinitialspace=True)
+            if lines.fieldnames is None:
+                raise DataError(f"{str(path)!r} is empty: get the list again")
             absent = {_ID, _START, _END} - set(lines.fieldnames or ())
             if absent:
                 raise DataError(

@@ -186,6 +186,9 @@ def read_parts(
     Returns:
         For each of `OFFICIAL_PARTS` the template of each id ("" in the test part), in the order
         of the list.
+
+    Raises:
+        DataError: a list cannot be read, or lists nothing to train on.
     """
     parts: dict[str, dict[str, str]] = {part: {} for part in OFFICIAL_PARTS}
     problems = []
@@ -206,6 +209,8 @@ def read_parts(
                 if part != "test" and template not in labels:
                     why = f"{template!r} is not in {layout.lists['labels'].name}; correct the row"
                     problems.append(Problem("label", where, why))
+    if not parts["train"] and not problems:
+        raise DataError(f"{str(layout.lists['train'])!r} is empty: copy it again")
     return parts, problems
 
 

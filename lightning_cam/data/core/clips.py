@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from lightning_cam.data.core.ground_truth import Truth
+from lightning_cam.data.core.ground_truth import VideoTruth
 from lightning_cam.data.core.transforms import ClipTransform, finish, normalisation, visible
 from lightning_cam.data.video.info import Pixels
 from lightning_cam.data.video.reading import VideoFrames, VideoInfo, check_reader, read_frames
@@ -36,7 +37,7 @@ class Clip:
     clip_id: str
     label: int = -1
     group: int = 0
-    truth: Path | None = None
+    truth: Path | VideoTruth | None = None  # of a file, see `ground_truth.Truth`, or itself
 
 
 class Steps(NamedTuple):
@@ -109,7 +110,7 @@ class ClipReader:
         clip: Clip,
         steps: Steps,
         valid: Mask,
-        truth: Truth | None = None,
+        truth: VideoTruth | None = None,
         seed: Seed | None = None,
         image: int | None = None,
     ) -> SampleDict:
@@ -119,12 +120,15 @@ class ClipReader:
             clip: its row.
             steps: T of them.
             valid: (T,), False where padded.
-            truth: adds "mask", "mask/<part>" for each of its parts, and "action".
+            truth: adds its `names`: "mask", "mask/<part>", "action", "judged".
             seed: of the augmentation; None for the evaluation transform.
             image: the label of the mirrored clip; None forbids flipping.
         """
-        masks = {} if truth is None else _masks(truth, steps.indices)
-        stack = torch.cat(list(masks.values())) if masks else None  # (M*T, h, w)
+        known, stack = None, None
+        if truth is not None:
+            height, width = steps.frames.shape[-2:]
+            known = truth.of_frames(steps.indices, steps.info, (height, width))
+            stack = torch.cat([torch.from_numpy(m) for m in known.masks.values()])  # (M*T, h, w)
         generator = None
         if seed is not None:
             # Another stream than the window's: one more word of entropy.
@@ -145,11 +149,12 @@ class ClipReader:
             "path": str(clip.path),
             "error": "",
         }
-        if truth is not None and view.mask is not None:
-            sample |= zip(masks, view.mask.chunk(len(masks)), strict=True)  # (T, H, W) each
-            sample["action"] = torch.from_numpy(
-                (seconds >= truth.onset) & (seconds < truth.offset) & valid
-            )
+        if known is not None and view.mask is not None:
+            masks = view.mask.chunk(len(known.masks))  # (T, H, W) each
+            sample |= zip(known.masks, masks, strict=True)
+            for name, frames in (("action", known.action), ("judged", known.judged)):
+                if frames is not None:
+                    sample[name] = torch.from_numpy(frames & valid)
         return sample
 
     def display(
@@ -169,7 +174,7 @@ class ClipReader:
         larger = replace(
             self.transform, resize=scale * self.transform.resize, crop=scale * self.transform.crop
         )
-        frames = self.read(path, lambda _: indices).frames
+        frames = self.read(path, lambda _: indices, partial(_shrunk, larger)).frames
         view = larger(torch.from_numpy(frames).permute(0, 3, 1, 2))
         return visible(view.video).movedim(0, -1).contiguous().numpy()
 
@@ -191,15 +196,15 @@ class ClipReader:
             "error": error,
         }
 
-    def no_truth(self, masks: Sequence[str]) -> SampleDict:
-        """Empty ground truth, for single clips of a set that has it."""
+    def no_truth(self, names: Sequence[str]) -> SampleDict:
+        """Empty ground truth, for single clips of a set that has it: nothing is judged."""
         steps, size = self.num_frames, self.transform.crop
-        empty = torch.zeros(steps, size, size, dtype=torch.bool)
-        return {**dict.fromkeys(masks, empty), "action": torch.zeros(steps, dtype=torch.bool)}
+        image, frame = (torch.zeros(steps, *side, dtype=torch.bool) for side in ((size, size), ()))
+        return {name: image if name.startswith("mask") else frame for name in names}
 
     def _read(self, path: Path, select: Callable[[VideoInfo], Indices]) -> Steps:
         # One by one as they are decoded: all steps of a minute in HD would take gigabytes.
-        frames, indices, info = self.read(path, select, self._shrunk)
+        frames, indices, info = self.read(path, select, partial(_shrunk, self.transform))
         if frames.shape[-1] != self.transform.channels:
             raise ConfigError(
                 f"mean={list(self.transform.mean)} and std need one number per channel, and "
@@ -207,16 +212,11 @@ class ClipReader:
             )
         return Steps(torch.from_numpy(frames).permute(0, 3, 1, 2), indices, info)
 
-    def _shrunk(self, image: Pixels) -> Pixels:
-        """An image (h, w, C), resized as the transform says."""
-        frame = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-        return self.transform.shrink(frame[None])[0].permute(1, 2, 0).numpy()
 
-
-def _masks(truth: Truth, indices: Indices) -> dict[str, Tensor]:
-    """Name in a sample -> (T, h, w) bool."""
-    named = {"mask": truth.mask} | {f"mask/{name}": part for name, part in truth.parts.items()}
-    return {name: torch.from_numpy(mask[indices]) for name, mask in named.items()}
+def _shrunk(transform: ClipTransform, image: Pixels) -> Pixels:
+    """An image (h, w, C), resized as the transform says."""
+    frame = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    return transform.shrink(frame[None])[0].permute(1, 2, 0).numpy()
 
 
 def finished(sample: Raw) -> Raw:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from torch.utils.data import Dataset
 
 from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict, Seed, Steps, finished
-from lightning_cam.data.core.ground_truth import Truth
+from lightning_cam.data.core.ground_truth import open_truth
 from lightning_cam.errors import DataError, VideoReadError
 
 SampleKey = int | tuple[int, int]  # index, or (epoch, index)
@@ -99,7 +101,8 @@ class ClipDataset(SampleDataset[Clip]):
         cache: keep each video's resized steps in memory, so that epochs after the first decode
             nothing. Takes C x steps x height x width bytes per clip and loader process.
 
-    Evaluation samples have "mask", "mask/<part>" and "action" where any clip has ground truth.
+    Evaluation samples have "mask", "mask/<part>", "action" and "judged", as far as the ground truth
+    of any clip has them.
     """
 
     def __init__(
@@ -112,16 +115,18 @@ class ClipDataset(SampleDataset[Clip]):
         seed: int = 0,
         cache: bool = False,
     ) -> None:
+        if train:  # which nobody judges: loader processes need not hold it
+            clips = [replace(clip, truth=None) for clip in clips]
         super().__init__(clips, train=train, seed=seed)
         self.reader = reader
         self.mirror = mirror
         self.cache = cache
-        self.masks = () if train else _mask_names(self.clips)
+        self.truths = () if train else _truth_names(self.clips)
         self._steps: dict[int, Steps] = {}
 
     def _missing(self, index: int, error: str) -> SampleDict:
         sample = self.reader.missing(self.clips[index], error)
-        return {**sample, **self.reader.no_truth(self.masks)} if self.masks else sample
+        return {**sample, **self.reader.no_truth(self.truths)}
 
     def _sample(self, index: int, seed: Seed | None) -> SampleDict:
         clip = self.clips[index]
@@ -134,24 +139,26 @@ class ClipDataset(SampleDataset[Clip]):
         else:
             steps, valid = self.reader.window(clip.path, seed)
         truth = None
-        if self.masks and clip.truth:
-            truth = Truth.read(clip.truth)
-            if len(truth.mask) < steps.info.num_frames:
+        if self.truths and clip.truth:
+            truth = open_truth(clip.truth)
+            if why := truth.misfit(steps.info):
+                if isinstance(clip.truth, Path):
+                    raise DataError(f"ground truth {str(clip.truth)!r} {why}: replace or remove it")
                 raise DataError(
-                    f"ground truth {str(clip.truth)!r} has {len(truth.mask)} frames, its video "
-                    f"{steps.info.num_frames}: replace or remove it"
+                    f"ground truth of {clip.clip_id!r} {why}: it belongs to another copy of the "
+                    "video; get that one"
                 )
         image = self.mirror[clip.label] if self.train and self.mirror else None
         sample = self.reader.sample(clip, steps, valid, truth, seed, image)
-        return {**self.reader.no_truth(self.masks), **sample} if self.masks else sample
+        return {**self.reader.no_truth(self.truths), **sample}
 
 
-def _mask_names(clips: Sequence[Clip]) -> tuple[str, ...]:
-    """What the samples of these clips call their masks; () without any ground truth."""
+def _truth_names(clips: Sequence[Clip]) -> tuple[str, ...]:
+    """What the samples of these clips call their ground truth; () without any."""
     truths = [clip.truth for clip in clips if clip.truth]
-    for path in truths:
+    for where in truths:
         try:
-            return "mask", *(f"mask/{name}" for name in Truth.read(path).parts)
+            return open_truth(where).names
         except DataError:  # said when this clip is read
             continue
-    return ("mask",) if truths else ()
+    return ("mask", "action") if truths else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from lightning_cam.data.core.array_files import load_arrays
 from lightning_cam.data.core.arrays import Array
+from lightning_cam.data.video.info import VideoInfo
+from lightning_cam.data.video.sampling import Indices
 from lightning_cam.errors import DataError
 from lightning_cam.files import whole_file
 
@@ -19,7 +22,61 @@ _PART = "mask/"  # begins the names of the parts' arrays, as those of a sample
 
 
 @dataclass(frozen=True)
-class Truth:
+class ClipTruth:
+    """Ground truth of the T frames of a clip.
+
+    Attributes:
+        masks: "mask", and "mask/<part>" for each part -> (T, h, w) bool, of any size.
+        action: (T,) bool, when somebody acts; None where nobody says.
+        judged: (T,) bool, the frames in which both are known; None: all.
+    """
+
+    masks: Mapping[str, NDArray[np.bool_]]
+    action: NDArray[np.bool_] | None
+    judged: NDArray[np.bool_] | None = None
+
+
+class VideoTruth(ABC):
+    """Ground truth of one video, of which a clip takes some frames."""
+
+    @property
+    @abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """What samples get from it: "mask", "mask/<part>", "action", "judged"."""
+
+    @abstractmethod
+    def misfit(self, info: VideoInfo) -> str:
+        """Why it is not that of a video, in words; "" if it may be.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+
+    @abstractmethod
+    def of_frames(self, indices: Indices, info: VideoInfo, size: tuple[int, int]) -> ClipTruth:
+        """Ground truth of some frames.
+
+        Args:
+            indices: (T,) numbers of the frames in the video.
+            info: on the video.
+            size: height and width of the resized frames, at which boxes are painted.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+
+
+def open_truth(where: Path | VideoTruth) -> VideoTruth:
+    """Ground truth that lies in a file, or is there already.
+
+    Raises:
+        DataError: see `Truth.read`.
+    """
+    return Truth.read(where) if isinstance(where, Path) else where
+
+
+@dataclass(frozen=True)
+class Truth(VideoTruth):
     """Ground truth of one video.
 
     Attributes:
@@ -35,6 +92,23 @@ class Truth:
     offset: float
     state: NDArray[Any]
     parts: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return "mask", *(f"{_PART}{name}" for name in self.parts), "action"
+
+    def misfit(self, info: VideoInfo) -> str:
+        if len(self.mask) >= info.num_frames:
+            return ""
+        return f"has {len(self.mask)} frames, its video {info.num_frames}"
+
+    def of_frames(self, indices: Indices, info: VideoInfo, size: tuple[int, int]) -> ClipTruth:
+        seconds = info.times[indices]
+        masks = {"mask": self.mask} | {f"{_PART}{name}": part for name, part in self.parts.items()}
+        return ClipTruth(
+            {name: mask[indices] for name, mask in masks.items()},
+            (seconds >= self.onset) & (seconds < self.offset),
+        )
 
     def write(self, path: Path) -> None:
         """Write a compressed `.npz` with a bit-packed mask."""

@@ -6,9 +6,11 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from lightning_cam.data.annotations.formats import annotated
 from lightning_cam.data.core import transforms
 from lightning_cam.data.core.base import PARTS, ClipDataModule, check_whole, require_some
 from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict, finished
@@ -61,6 +63,8 @@ class VideoDataModule(ClipDataModule):
         rate: frames per second of videos that are folders of images.
         cache: keep the resized steps of all videos in memory (C x steps x height x width bytes
             per clip, in each loader process).
+        annotations: published annotations, file or folder, see `data.annotations.formats`: the
+            ground truth of clips in evaluation, in place of the data set's own.
         balanced: in an epoch of training every class comes equally often: clips of small classes
             several times, some of large ones not at all, each epoch others.
     """
@@ -89,6 +93,7 @@ class VideoDataModule(ClipDataModule):
         reader: str = "auto",
         rate: float | None = None,
         balanced: bool = False,
+        annotations: str | None = None,
     ) -> None:
         super().__init__(
             root,
@@ -106,7 +111,10 @@ class VideoDataModule(ClipDataModule):
         self.given_classes = None if classes is None else list(classes)
         if not isinstance(balanced, bool):
             raise ConfigError(f"data.balanced={balanced} must be true or false")
+        if not isinstance(annotations, (str, type(None))):
+            raise ConfigError(f"data.annotations={annotations} must be a path or null")
         self.balanced = balanced
+        self.annotations = annotations
         self.hflip_pairs = hflip_pairs or []
         jitter = ColourJitter(contrast, offset, permute, grey)
         transform = ClipTransform(resize, crop, self.mean, self.std, hflip, jitter)
@@ -129,7 +137,17 @@ class VideoDataModule(ClipDataModule):
         """
         listed = without_leaks(self.list_clips())
         require_some(self.root, listed)
-        return replace(listed, problems=[*listed.problems, *alike_classes(listed.classes)])
+        problems = [*listed.problems, *alike_classes(listed.classes)]
+        return replace(self._annotated(listed), problems=problems)
+
+    def _annotated(self, listed: Listing) -> Listing:
+        """The listing with published annotations as ground truth, where the settings name any."""
+        if self.annotations is None:
+            return listed
+        parts = [listed.part(name) for name in PARTS]
+        rows = iter(annotated([*chain.from_iterable(parts)], Path(self.annotations)))
+        train, val, test = ([next(rows) for _ in part] for part in parts)
+        return replace(listed, train=train, val=val, test=test)
 
     @property
     def classes(self) -> list[str]:

@@ -72,6 +72,11 @@ class KittiFormatted(SnippetDataModule):
     def list_drives(self) -> DriveListing:
         problems: list[Problem] = []
         parts = {part: self._part(part, problems) for part in SCENE_LISTS}
+        if not parts["train"] and not parts["val"] and not problems:
+            raise DataError(
+                f"the lists of scenes in {self.root!r} are empty: write them again with "
+                "SfMLearner's prepare_train_data.py"
+            )
         if not parts["test"]:
             warnings.warn(
                 "there is no test part: the validation part serves for testing", stacklevel=2

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict
 from lightning_cam.data.multispectral.names import camera_of, partner, spectrum_of
 from lightning_cam.data.video import frame_folders as images
 from lightning_cam.data.video.info import Pixels, VideoInfo
-from lightning_cam.data.video.reading import VideoFrames, read_frames
+from lightning_cam.data.video.reading import VideoFrames, open_folder, read_frames
 from lightning_cam.data.video.sampling import Indices
 from lightning_cam.errors import DataError
 
@@ -82,11 +82,15 @@ class SpectralReader(ClipReader):
         self,
         path: str | Path,
         select: Callable[[VideoInfo], ArrayLike],
-        each: Callable[[Pixels], Pixels] | None = None,
+        each: Callable[[Pixels], Pixels] | None,
     ) -> VideoFrames:
-        grey = partial(images.grey, limits=self.ir_range)
-        read = read_frames(path, select, reader=self.reader, rate=self.rate, image=grey, each=each)
+        read = read_frames(
+            path, select, reader=self.reader, rate=self.rate, image=self._grey, each=each
+        )
         return read._replace(frames=read.frames[..., :1])  # of a video file, three equal channels
+
+    def _grey(self, folder: Path, name: str) -> Pixels:
+        return images.grey(folder, name, self.ir_range)
 
     def _fuse(
         self,
@@ -94,24 +98,34 @@ class SpectralReader(ClipReader):
         select: Callable[[VideoInfo], ArrayLike],
         each: Callable[[Pixels], Pixels] | None,
     ) -> VideoFrames:
+        """Both spectra, image by image, so that neither sequence is in memory as it is."""
         other = partner(path)
         tv, ir = (path, other) if spectrum_of(path) == "tv" else (other, path)
-        frames, indices, info = super().read(tv, select)
+        warm = open_folder(ir, rate=self.rate, image=self._grey)
+        moments: Iterator[Indices] = iter(())
 
-        def aligned(video: VideoInfo) -> Indices:
-            return same_moments(indices, info.num_frames, video.num_frames)
+        def choose(video: VideoInfo) -> ArrayLike:
+            nonlocal moments
+            wanted = select(video)
+            in_order = np.unique(wanted)  # as they are decoded
+            count = warm.info.num_frames
+            moments = iter(same_moments(in_order, video.num_frames, count)[:, None])
+            return wanted
 
-        warm = self._infrared(ir, aligned).frames
-        height, width = frames.shape[1:3]
-        matrix = self._matrix(tv)
-        if matrix is None:
-            matrix = match_heights(warm.shape[1:3], (height, width))
-        fused = []
-        for image, heat in zip(frames, warm[..., 0], strict=True):
+        registered = self._matrix(tv)
+
+        def fuse(image: Pixels) -> Pixels:
+            """A visible image (h, w, 3) with its infrared one, read now, as (h, w, 4)."""
+            heat = warm.decode(next(moments))[0, ..., 0]
+            height, width = image.shape[:2]
+            matrix = registered
+            if matrix is None:
+                matrix = match_heights(heat.shape, (height, width))
             grid = cv2.warpPerspective(heat, matrix, (width, height), flags=cv2.INTER_LINEAR)
-            both = np.dstack([image, grid])  # (h, w, 4)
-            fused.append(both if each is None else each(both))
-        return VideoFrames(np.stack(fused), indices, info)
+            both = np.dstack([image, grid])
+            return both if each is None else each(both)
+
+        return super().read(tv, choose, fuse)
 
     def _matrix(self, tv: Path) -> FloatArray | None:
         """The registration of a sequence's camera, None where there is none at all."""

@@ -48,6 +48,7 @@ __all__ = [
     "VideoInfo",
     "check_reader",
     "is_frame_folder",
+    "open_folder",
     "probe",
     "read_clip",
     "read_frames",
@@ -151,7 +152,7 @@ def read_frames(
     check_reader(reader)
     with _named(path, rate):
         if Path(path).is_dir():
-            folder = images.scan_frame_folder(path, rate, image)
+            folder = open_folder(path, rate=rate, image=image)
             return _read(folder.info, select, partial(folder.decode, each=each))
         index = container.scan_packets(path)
         decode = partial(container.decode, reader=reader, each=each)
@@ -160,6 +161,23 @@ def read_frames(
         except container.OutOfStepError:
             index = container.recount(index)
             return _read(index.info, select, partial(decode, index))
+
+
+def open_folder(
+    path: str | Path, *, rate: float | None = None, image: images.Decode | None = None
+) -> images.Folder:
+    """The index of a folder of images, which decodes those that it is asked for.
+
+    Args:
+        path: a folder of numbered images.
+        rate: as in `read_clip`.
+        image: as in `read_frames`.
+
+    Raises:
+        VideoReadError: it cannot be read.
+    """
+    with _named(path, rate):
+        return images.scan_frame_folder(path, rate, image)
 
 
 def check_reader(reader: str) -> None:

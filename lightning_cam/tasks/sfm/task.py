@@ -105,12 +105,18 @@ class StructureFromMotion(L.LightningModule):
 
     @property
     def metric_names(self) -> list[str]:
-        """What training and validation may log; errors of depth and motion where they are known."""
+        """What training and validation may log."""
         losses = ["loss", "view_synthesis"]
         return [
             *(f"train/{name}" for name in (*losses, "mask", "smooth", "geometry")),
-            *(f"val/{name}" for name in (*losses, "warp_error", "identity_error", *MEASURED)),
+            *(f"val/{name}" for name in (*losses, "warp_error", "identity_error")),
+            *self.optional_metrics,
         ]
+
+    @property
+    def optional_metrics(self) -> list[str]:
+        """Errors of depth and motion, where they are known."""
+        return [f"val/{name}" for name in MEASURED]
 
     def forward(self, clip: Tensor) -> Views:
         """Depth and motion of all targets of clips (B, 3, T, H, W)."""
@@ -232,8 +238,6 @@ class StructureFromMotion(L.LightningModule):
             warnings.warn(f"{stage}: {scores.lost}", stacklevel=2)
         trajectories, examples = scores.trajectories(), scores.examples
         scores.reset()
-        if self.trainer.sanity_checking:
-            return
         for name, value in found.items():
             self.log(f"{stage}/{name}", value)
         if draws_images(self.trainer):
