@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,14 +15,22 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import lightning_cam as lc
 from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.callback import ExplainCallback
-from lightning_cam.metrics import DeletionArea, GiniIndex, InsertionArea, Measure
+from lightning_cam.metrics import (
+    AverageDrop,
+    DeletionArea,
+    GiniIndex,
+    InsertionArea,
+    Measure,
+    PointingHit,
+    WeightRandomisation,
+)
 from lightning_cam.models import LRCN
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.training.saving import BestCheckpoint
@@ -336,6 +345,43 @@ def test_deletion_and_insertion_become_curves_over_training(tmp_path: Path) -> N
     for kind, curve in (("deletion", lc.deletion), ("insertion", lc.insertion)):
         area = float(curve(model, batch["video"], heat, steps=20).auc)
         assert float(row[kind]) == pytest.approx(area, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_any_measures_are_curves_and_the_loss_is_the_same_to_the_bit(tmp_path: Path) -> None:
+    """One that runs the network, one that looks at another clip, and one without ground truth."""
+    measures: dict[str, Measure] = {
+        "drop": AverageDrop(), "again": WeightRandomisation(), "gini": GiniIndex(),
+        "on_actor": PointingHit(),
+    }  # fmt: skip
+    prints: list[list[dict[str, Any]]] = []
+    for callback in (None, ExplainCallback(METHODS, clips=[0, 2], measures=measures)):
+        pl.seed_everything(3)
+        logger = CSVLogger(tmp_path / str(len(prints)), flush_logs_every_n_steps=1)
+        prints.append([])
+        kept = Fingerprint()
+        callbacks = [*([callback] if callback else []), kept]
+        trainer = trainer_of(tmp_path, callbacks, logger=logger, log_every_n_steps=1)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            trainer.fit(task_of(), Data())
+        prints[-1] = kept.seen
+        rows = rows_of(Path(logger.log_dir) / "metrics.csv")
+        losses = [row["train/loss"] for row in rows if row["train/loss"]]
+        assert len(losses) == 8
+        if callback is None:
+            without = losses
+    assert_equal(*prints)
+    assert losses == without
+    for method in (*METHODS, "random"):
+        for name in ("drop", "again", "gini"):
+            curve = [row[f"explain/{method}/{name}"] for row in rows]
+            assert len(list(filter(None, curve))) == 2, (method, name)
+    assert not any("on_actor" in column for column in rows[0])
+    said = [str(w.message) for w in caught if "not explained" in str(w.message)]
+    assert said == [
+        "not explained: on_actor (ConfigError: none of these clips has ground truth; leave it out)"
+    ]
 
 
 def test_measurements_that_fail_are_named_once_and_the_rest_goes_on(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_each_method_that_knows_its_error_doubts_by_a_number_it_gives() -> None:
     kinds = {type(m) for m in doubting.values()}
     assert kinds == {
         lc.RISE, lc.SIDU, lc.IntegratedGradients, lc.RegressionGradCAM, lc.ExtremalPerturbation,
-        lc.Supervoxels,
+        lc.Supervoxels, lc.ExcitationBackprop,
     }  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -323,8 +323,20 @@ addEventListener("load", () => {
 """
 
 
-def ask_chromium(browser: str, address: str, folder: Path) -> dict[str, Any]:
-    """What PROBE writes to the console; real time, as virtual time outruns the video decoder."""
+def chromium() -> str:
+    """The browser of this machine; a test that asks for it skips where there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next(filter(None, map(shutil.which, names)), None)
+    if browser is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    return browser
+
+
+def ask_chromium(browser: str, address: str, folder: Path, *flags: str) -> dict[str, Any]:
+    """What a probe writes to the console; real time, as virtual time outruns the video decoder.
+
+    Besides "log", all that Chromium said, and "megabytes", the memory of what renders the page.
+    """
     command = [
         browser,
         "--headless=new",
@@ -333,24 +345,37 @@ def ask_chromium(browser: str, address: str, folder: Path) -> dict[str, Any]:
         "--disable-dev-shm-usage",
     ]
     command += ["--enable-logging=stderr", "--remote-debugging-port=0"]  # the port keeps it open
-    command += [f"--user-data-dir={folder / 'profile'}", address]
+    command += [*flags, f"--user-data-dir={folder / 'profile'}", address]
     log = folder / "chromium.log"
     with log.open("wb") as sink, subprocess.Popen(command, stdout=sink, stderr=sink) as process:
         try:
             for _ in range(600):
                 if found := re.search(rb"FOUND([A-Za-z0-9+/=]*)END", log.read_bytes()):
-                    return json.loads(base64.b64decode(found[1]))
+                    told = json.loads(base64.b64decode(found[1]))
+                    said = log.read_text(errors="replace")
+                    return told | {"log": said, "megabytes": _renderer(folder)}
                 time.sleep(0.1)
         finally:
             process.terminate()
     raise AssertionError(f"told nothing in 60 s\n{log.read_text(errors='replace')[-2000:]}")
 
 
+def _renderer(folder: Path) -> float:
+    """Megabytes of the largest process that renders pages for the profile in a folder (Pss)."""
+    found = [0.0]
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes()
+            lines = path.with_name("smaps_rollup").read_text()
+        except OSError:
+            continue
+        if b"--type=renderer" in words and str(folder).encode() in words:
+            found += [int(kb) / 1024 for kb in re.findall(r"^Pss:\s+(\d+)", lines, re.M)]
+    return max(found)
+
+
 def test_chromium_plays_the_video_and_a_bar_seeks(tmp_path):
-    names = ("chromium", "chromium-browser", "google-chrome")
-    browser = next(filter(None, map(shutil.which, names)), None)
-    if browser is None:
-        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    browser = chromium()
     figure = clip()
     path = write_report(tmp_path, [entry(tmp_path, figure, "a b#1%", real_files=True)])
     probe = tmp_path / "probe.html"

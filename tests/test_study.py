@@ -38,10 +38,10 @@ from lightning_cam.study.csv_tables import summary_rows
 from lightning_cam.study.design import Design
 from lightning_cam.study.design_parts import method_cells
 from lightning_cam.study.journal import cell_key, read_journal, same_study
+from lightning_cam.study.method_tables import main_tables, sweep_tables
 from lightning_cam.study.networks import Network, _named
 from lightning_cam.study.plots import write_plots
 from lightning_cam.study.results import Results
-from lightning_cam.study.tables import main_tables, sweep_tables
 from lightning_cam.study.work_items import missing_work, work_items
 from lightning_cam.training.build import build
 from lightning_cam.training.checkpoint import KEY, Remember, rebuild
@@ -91,7 +91,7 @@ def network(
     of = {i: tuple(range(k * design.clips, (k + 1) * design.clips)) for k, i in enumerate(inputs)}
     facts: dict[str, Any] = {
         "name": name, "kind": name, "trained": trained, "path": Path("a.ckpt"), "digest": name,
-        "run": "run", "task": None, "dataset": dataset, "inputs": of,
+        "run": "run", "task": None, "data": None, "dataset": dataset, "inputs": of,
         "columns": {},
         "swept": {i: frozenset(list(clips)[: design.sweep_clips]) for i, clips in of.items()},
     }  # fmt: skip

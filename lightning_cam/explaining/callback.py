@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,12 +13,18 @@ from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
 
 from lightning_cam.attribution import Attribution, Explainable, Explanation
 from lightning_cam.attribution.checks import check_clip
-from lightning_cam.attribution.method import as_attribution
-from lightning_cam.errors import ArgumentError, ConfigError
+from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.callback_logging import attention_table, log_media, mean_numbers
+from lightning_cam.explaining.callback_settings import (
+    are_measures,
+    check_numbers,
+    chosen_clips,
+    named_methods,
+)
 from lightning_cam.explaining.clip_drawing import clip_extras, clip_frames, clip_views, draw_clip
 from lightning_cam.explaining.clip_explanations import explain_clip, explain_spectra
 from lightning_cam.explaining.clip_files import file_name, write_clip
@@ -29,6 +34,7 @@ from lightning_cam.explaining.measuring import (
     compares,
     measure_clip,
     with_baselines,
+    without_values,
 )
 from lightning_cam.interfaces import (
     Batch,
@@ -63,7 +69,8 @@ class ExplainCallback(Callback):
     blank) also becomes a curve, the mean over clips as `explain/METHOD/NAME`.
 
     Training is bit for bit what it would be without it. A clip or a method that fails is warned
-    about once and training goes on.
+    about once and training goes on; so is a measure that has no value of these clips, as one of
+    ground truth where there is none.
 
     Args:
         methods: name -> method; or a method or a list of them, then named by their types.
@@ -95,31 +102,18 @@ class ExplainCallback(Callback):
         folder: str | Path | None = None,
         measures: Mapping[str, Measure] | None = None,
     ) -> None:
-        self.methods = _named(methods)
-        if not self.methods:
-            raise ArgumentError("methods is empty; pass for example {'gradcam': GradCAM()}")
-        indices: list[Any] = list(clips) if isinstance(clips, Iterable) else [clips]
-        if not indices or not all(type(i) is int for i in indices) or min(indices) < 0:
-            raise ArgumentError(
-                f"clips must be a number of clips or a list of indices, got {clips!r}"
-            )
-        if isinstance(clips, int) and clips < 1:
-            raise ArgumentError(f"clips must be at least 1, got {clips}")
-        if type(every_n_epochs) is not int or every_n_epochs < 1:
-            raise ArgumentError(
-                f"every_n_epochs must be at least 1, a whole number, got {every_n_epochs!r}"
-            )
-        if type(fps) not in (int, float) or not 0 < fps < float("inf"):
-            raise ArgumentError(f"fps must be above 0, got {fps!r}")
-        self.clips = clips if isinstance(clips, int) else indices
+        self.methods = named_methods(methods)
+        self.clips = chosen_clips(clips)
+        check_numbers(every_n_epochs, fps)
         self.every_n_epochs = every_n_epochs
         self.fps = fps
         self.folder = None if folder is None else Path(folder)
-        self.measures = check_measures(_are_measures(measures), EPOCH_COLUMNS, "measures")
+        self.measures = check_measures(are_measures(measures), EPOCH_COLUMNS, "measures")
         # clip -> epoch -> weights; plain containers, for it travels in checkpoints
         self.history: dict[str, dict[int, list[float]]] = {}
         self._batches: dict[str, list[tuple[str, Any]]] = {}  # split -> (title, batch of one)
         self._warned: set[str] = set()
+        self._failed: set[str] = set()  # measures that are named already
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         check_task(pl_module, offers.SHOWN_OF_TASK)
@@ -148,9 +142,11 @@ class ExplainCallback(Callback):
         folder = (self.folder or Path(trainer.default_root_dir) / "explain") / when
         with isolate_rng(), no_progress():
             records = []
-            for title, batch in self._fixed_clips(trainer, split):
+            clips = self._fixed_clips(trainer, split)
+            for n, (title, batch) in enumerate(clips):
+                other = clips[(n + 1) % len(clips)][1]["video"] if len(clips) > 1 else None
                 try:
-                    records += self._explain(trainer, task, title, batch, folder)
+                    records += self._explain(trainer, task, title, (batch, other), folder)
                 except Exception as error:
                     self._warn(f"clip {title}", error)
             records = gather(trainer, records)  # every rank comes here, whatever failed
@@ -195,10 +191,11 @@ class ExplainCallback(Callback):
         trainer: pl.Trainer,
         task: pl.LightningModule,
         title: str,
-        batch: Batch,
+        clips: tuple[Batch, Tensor | None],
         folder: Path,
     ) -> list[dict[str, Any]]:
-        batch = move_data_to_device(batch, task.device)
+        """What is found of one clip; `clips` are its batch and another clip, if there is one."""
+        batch, other = move_data_to_device(clips, task.device)
         model = as_explained(task).explainable(batch)
 
         def on_error(name: str, error: Exception) -> None:
@@ -229,7 +226,7 @@ class ExplainCallback(Callback):
                 "attention": {name: w[0].tolist() for name, w in weights.items()},
                 "caption": f"{title}: {figure.target}",
                 "numbers": self._numbers(explanations),
-                "measured": self._measure(model, explanations, batch, title),
+                "measured": self._measure(model, explanations, batch, title, other),
                 "softmax": model.softmax,
             }
         ]
@@ -256,19 +253,21 @@ class ExplainCallback(Callback):
         explanations: Mapping[str, Explanation],
         batch: Mapping[str, Any],
         title: str,
+        other: Tensor | None,
     ) -> dict[str, Measured]:
         """Method -> what was measured of one clip."""
         if not self.measures:
             return {}
 
         def failed(measure: str, method: str, error: Exception) -> None:
+            self._failed.add(measure)
             self._warn(f"{measure} of method {method!r}", error, f", first on {title}")
 
         clip = batch["video"]
         compared = dict(explanations)
         if compares(self.measures):
             compared = with_baselines(model, explanations, clip, ["random"])
-        found = measure_clip(model, compared, clip, batch, self.measures, failed)
+        found = measure_clip(model, compared, clip, batch, self.measures, failed, other)
         return {name: measured for (name, _), measured in found.items()}
 
     def _log(
@@ -312,6 +311,9 @@ class ExplainCallback(Callback):
             return {}
         epoch, step = trainer.current_epoch, trainer.global_step
         softmax = records[0]["softmax"]
+        for name, why in without_values(self.measures, clips).items():
+            if name not in self._failed:
+                self._warn(name, ConfigError(why))
         means, figure = write_epoch(folder, epoch, clips, self.measures, softmax)
         for logger in trainer.loggers:
             try:
@@ -345,28 +347,3 @@ def _weights_by_epoch(remembered: Any) -> dict[str, dict[int, list[float]]]:
         for title, epochs in remembered.items()
         if isinstance(title, str) and isinstance(epochs, Mapping)
     }
-
-
-def _are_measures(measures: Mapping[str, Measure] | None) -> Mapping[str, Measure]:
-    example = 'pass for example measures={"gini": GiniIndex()}'
-    if not isinstance(measures, Mapping | NoneType):
-        raise ConfigError(f"measures is a {type(measures).__name__}, not a mapping; {example}")
-    for name, each in (measures or {}).items():
-        if not isinstance(each, Measure):
-            what = f"measures[{name!r}] is a {type(each).__name__}"
-            raise ConfigError(f"{what}, not a Measure; {example}")
-    return measures or {}
-
-
-def _named(
-    methods: Mapping[str, Attribution] | Sequence[Attribution] | Attribution,
-) -> dict[str, Attribution]:
-    if isinstance(methods, Mapping):
-        return {name: as_attribution(method) for name, method in methods.items()}
-    named: dict[str, Attribution] = {}
-    listed = isinstance(methods, Sequence) and not isinstance(methods, str)
-    given: Any = methods if listed else [methods]
-    for method in map(as_attribution, given):
-        name = type(method).__name__.lower()
-        named[name if name not in named else f"{name}_{len(named) + 1}"] = method
-    return named

@@ -121,6 +121,28 @@ def with_baselines(
     return out
 
 
+def without_values(
+    measures: Mapping[str, Measure], clips: Sequence[tuple[str, Mapping[str, Measured]]]
+) -> dict[str, str]:
+    """The measures that have no value of any map -> why, in words.
+
+    Args:
+        measures: name -> measure.
+        clips: (title, method -> what was measured), with one map at least.
+    """
+    found = [measured for _, of_clip in clips for measured in of_clip.values()]
+    others = {
+        "truth": "none of these clips has ground truth",
+        "other": "it compares clips, so it needs two that methods explain in few forwards",
+    }
+    out = {}
+    for name, each in measures.items():
+        if not any(bool(measured.values[name].isfinite().any()) for measured in found):
+            why = next((why for need, why in others.items() if need in each.needs), "")
+            out[name] = f"{why or 'it has no value of any of these maps'}; leave it out"
+    return out
+
+
 def measure_clip(
     model: Explainable,
     explanations: Mapping[str, Explanation],
@@ -128,6 +150,7 @@ def measure_clip(
     batch: Mapping[str, Any],
     measures: Mapping[str, Measure],
     on_error: OnMeasureError,
+    other: Tensor | None = None,
 ) -> dict[tuple[str, int], Measured]:
     """Measure each explanation of one clip; of a contrast both classes.
 
@@ -138,12 +161,14 @@ def measure_clip(
         batch: of this clip, with ground truth where there is any.
         measures: name -> measure.
         on_error: is told of each measure that failed on a map.
+        other: `(1, C, T, H, W)`, another clip, where a measure needs one.
     """
     shared: dict[Any, Any] = {}
     found: dict[tuple[str, int], Measured] = {}
     with progress("measuring", len(explanations)) as advance:
         for name, e in each_class(explanations):
-            measured = measure(measures, Explained(model, clip, e, batch, shared))
+            explained = Explained(model, clip, e, batch, other=other, shared=shared)
+            measured = measure(measures, explained)
             for what, error in measured.failed.items():
                 on_error(what, name, error)
             found[name, int(e.target[0])] = replace(measured, failed={})

@@ -26,8 +26,8 @@ from lightning_cam.study.rankings import (
     pareto,
     spearman,
 )
-from lightning_cam.study.results import Group, Results
-from lightning_cam.study.tables import Table, title_of
+from lightning_cam.study.results import Group, Results, title_of
+from lightning_cam.study.tables import Table
 
 FEWEST = 5  # methods, that the agreement of two rankings means anything
 

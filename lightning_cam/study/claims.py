@@ -174,10 +174,10 @@ def write_conclusions(
     parts = ["# Conclusions", "", markdown_text(clips), ""]
     if conclusions:
         parts += [summary_table(conclusions, titles).markdown(), CLAIM_RULE, ""]
-    return "\n".join([*parts, *(_compared(each, titles).markdown() for each in conclusions)])
+    return "\n".join([*parts, *(compared_table(each, titles).markdown() for each in conclusions)])
 
 
-def _compared(conclusion: Conclusion, titles: Mapping[str, str]) -> Table:
+def compared_table(conclusion: Conclusion, titles: Mapping[str, str]) -> Table:
     """All comparisons of one claim."""
     claim = conclusion.claim
     rows = [

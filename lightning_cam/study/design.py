@@ -29,8 +29,10 @@ from lightning_cam.study.kept_maps import MAP_SIZE
 
 _KEYS = (
     "name", "clips", "sweep_clips", "target", "columns", "map_size", "random_seeds", "retry",
+    "shown",
     "methods", "sweeps", "claims",
 )  # fmt: skip
+_SHOWN = 12  # clips on the page
 CELL_COLUMNS = (  # columns of cells.csv, those of measures and methods' numbers come before "flat"
     "network", "trained", "input", "clip_id", "index", "cell", "label", "prediction", "target",
     "p_target", "flat", "seconds", "metric_seconds", "forwards", "device", "notes", "warning",
@@ -60,6 +62,7 @@ class Design:
         claims: the conclusions to be drawn, about differences of cells.
         ranking_claims: those about rankings and single values.
         retry: measure again what failed before.
+        shown: how many clips of each network and input the page shows.
         settings: what makes a study the same one, plain.
     """
 
@@ -78,6 +81,7 @@ class Design:
     claims: tuple[Claim, ...]
     ranking_claims: tuple[RankingClaim, ...]
     retry: bool
+    shown: int
     settings: Mapping[str, Any]
 
     @classmethod
@@ -125,6 +129,7 @@ class Design:
             claims=claims,
             ranking_claims=rankings,
             retry=bool(given["retry"]),
+            shown=_shown(given),
             # claims are drawn from the rows, measures are taken of the kept maps
             settings={"study": facts},
         )
@@ -156,6 +161,12 @@ class Design:
         return frozenset(
             key for key, cell in self.cells.items() if as_attribution(cell.method).baseline
         )
+
+    @property
+    def parted(self) -> tuple[list[str], list[str]]:
+        """Keys of the main table's methods, and of its baselines."""
+        methods = [key for key in self.methods if key not in self.baselines]
+        return methods, [key for key in self.methods if key in self.baselines]
 
     @property
     def sweep_cells(self) -> tuple[str, ...]:
@@ -227,6 +238,11 @@ def _map_size(given: Mapping[str, Any]) -> tuple[int, ...]:
 def _seeds(given: Mapping[str, Any]) -> int:
     seeds = given["random_seeds"] or 0
     return whole_number(seeds, "study.random_seeds") if seeds else 0
+
+
+def _shown(given: Mapping[str, Any]) -> int:
+    shown = _SHOWN if given["shown"] is None else given["shown"]
+    return whole_number(shown, "study.shown") if shown else 0
 
 
 def _digest(node: Any) -> str:

@@ -8,6 +8,7 @@ map by this rounding (2**-11 of a value) and, of maps finer than `map_size`, by 
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +22,19 @@ from torch.nn import functional as F
 
 from lightning_cam.attribution import Explanation
 from lightning_cam.attribution.tensors import resize_heatmap
+from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.files import whole_file
+from lightning_cam.study.journal import CellKey
 
 MAP_SIZE = (16, 56, 56)  # frames, height, width: at most
+
+
+def map_path(folder: Path, key: CellKey) -> Path:
+    """Where the map of a cell of a clip is kept, below the folder of a study."""
+    network, trained, name, clip, cell = key
+    place = file_name("_".join(filter(None, (network, trained, name))))
+    unique = hashlib.sha256("\0".join(map(str, key)).encode()).hexdigest()[:8]
+    return folder / "maps" / place / str(clip) / f"{file_name(cell)}_{unique}.npz"
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,11 @@ class KeptMap:
         """The map `(1, *size)` float32 on the CPU: T, H, W."""
         heat = torch.from_numpy(self.values.astype(np.float64)) * self.scale + self.base
         return resize_heatmap(heat[None].float(), size)
+
+    def evidence(self, size: Sequence[int]) -> NDArray[np.float32]:
+        """The map `size` (T, H, W) as images need it, counted from its level."""
+        heat = self.heatmap(size)[0].numpy()
+        return np.maximum(heat - np.float32(self.base), 0) if self.floating else heat
 
     @property
     def level(self) -> Tensor | None:

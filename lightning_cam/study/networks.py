@@ -43,6 +43,7 @@ class Network:
         digest: of the checkpoint's bytes.
         run: name of its run.
         task: the LightningModule.
+        data: the data module, which knows how its clips look.
         dataset: clips of the split.
         inputs: input spectrum, or column that is explained ("" where there are none) -> indices of
             its clips in the data set.
@@ -57,6 +58,7 @@ class Network:
     digest: str
     run: str
     task: Task
+    data: object
     dataset: SampleDataset[Any]
     inputs: Mapping[str, tuple[int, ...]]
     columns: Mapping[str, str]
@@ -138,6 +140,7 @@ def _open(
         digest=digest(path),
         run=str(info["run"].get("name", "")),
         task=as_task(task),
+        data=data,
         dataset=dataset,
         inputs={name: tuple(indices) for name, indices in found.items()},
         columns={name: name for name in design.columns},

@@ -14,8 +14,7 @@ from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.metrics import CurveMeasure, mean_std_interval, settings_of
 from lightning_cam.study.design_parts import Sweep
 from lightning_cam.study.journal import StudyRow
-from lightning_cam.study.results import Group, Results, of_measure
-from lightning_cam.study.tables import title_of
+from lightning_cam.study.results import Group, Results, of_measure, title_of
 from lightning_cam.viz import save_png
 from lightning_cam.viz.curves import CurveLine, CurvePanel, draw_curves
 from lightning_cam.viz.fonts import drawable, matplotlib_fonts

@@ -13,8 +13,8 @@ from lightning_cam.study.agreement import agree, ranked_by
 from lightning_cam.study.claims import FAILS, HOLDS, MISSING, OPEN
 from lightning_cam.study.design_parts import RankingClaim
 from lightning_cam.study.rankings import Estimate, first_group
-from lightning_cam.study.results import Group, Results
-from lightning_cam.study.tables import Table, title_of
+from lightning_cam.study.results import Group, Results, title_of
+from lightning_cam.study.tables import Table
 
 RANKING_RULE = """\
 A claim that two measures agree holds if the 95% interval of Kendall's tau between their rankings of
@@ -114,13 +114,17 @@ def ranking_verdicts(conclusions: Sequence[RankingConclusion]) -> Table:
     return Table("Verdicts on rankings", ("Claim", "Verdict"), tuple(rows))
 
 
+def findings_table(conclusion: RankingConclusion) -> Table:
+    """What a claim rests on."""
+    rows = tuple((f.where, f.found, f.verdict) for f in conclusion.findings)
+    title = f"{conclusion.claim.says}: {conclusion.verdict}"
+    return Table(title, ("Where", "Found", ""), rows)
+
+
 def write_rankings(conclusions: Sequence[RankingConclusion]) -> str:
     """The part of conclusions.md about rankings; "" without any claim about them."""
     if not conclusions:
         return ""
     parts = ["", ranking_verdicts(conclusions).markdown(), RANKING_RULE, ""]
-    for each in conclusions:
-        rows = tuple((f.where, f.found, f.verdict) for f in each.findings)
-        title = f"{each.claim.says}: {each.verdict}"
-        parts.append(Table(title, ("Where", "Found", ""), rows).markdown())
+    parts += [findings_table(each).markdown() for each in conclusions]
     return "\n".join(parts)

@@ -185,3 +185,11 @@ def spectrum_name(name: str) -> str:
     """ "ir" as people write it: IR; other inputs as they are."""
     first, _, rest = name.partition(" ")
     return f"{first.upper()} {rest}".strip() if first in ("ir", "tv", "irtv") else name
+
+
+def title_of(group: Group) -> str:
+    """A network and its input, in words."""
+    trained = f", trained on {spectrum_name(group.trained)}" if group.trained else ""
+    return f"{group.network}{trained}" + (
+        f", {spectrum_name(group.input)} input" if group.input else ""
+    )

@@ -21,10 +21,10 @@ from lightning_cam.study.cell_runs import StudyProblems, measure_cells
 from lightning_cam.study.cost import expected_cost
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import read_journal, same_study
+from lightning_cam.study.method_tables import main_tables
 from lightning_cam.study.networks import Network, open_networks
 from lightning_cam.study.results import Results
 from lightning_cam.study.study_files import write_study
-from lightning_cam.study.tables import main_tables
 from lightning_cam.study.work_items import WorkItem, missing_work, shared_out, work_items
 from lightning_cam.training.runs import processes, run_folder, writable
 

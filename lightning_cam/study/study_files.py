@@ -4,34 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from html import escape
 from pathlib import Path
-from urllib.parse import quote
 
 from lightning_cam.files import write_csv, write_text
 from lightning_cam.metrics import settings_of
 from lightning_cam.study.agreement import agreement_rows, agreement_tables, ranking_rows
-from lightning_cam.study.claims import CLAIM_RULE, conclude, summary_table, write_conclusions
+from lightning_cam.study.claims import conclude, write_conclusions
 from lightning_cam.study.csv_tables import cell_columns, cell_rows, summary_rows
+from lightning_cam.study.gain_tables import gain_tables
 from lightning_cam.study.journal import StudyRow
+from lightning_cam.study.method_tables import describe, main_tables, right_table, sweep_tables
 from lightning_cam.study.networks import Network
+from lightning_cam.study.page import write_study_page
 from lightning_cam.study.plots import write_plots
 from lightning_cam.study.ranking_claims import (
-    RANKING_RULE,
     conclude_ranking,
-    ranking_verdicts,
     write_rankings,
 )
 from lightning_cam.study.results import Results, spectrum_name
-from lightning_cam.study.tables import (
-    describe,
-    gain_tables,
-    main_tables,
-    markdown_text,
-    right_table,
-    sweep_tables,
-)
-from lightning_cam.viz import write_page
+from lightning_cam.study.tables import markdown_text
 
 
 def write_study(folder: Path, results: Results, networks: Sequence[Network], command: str) -> Path:
@@ -62,26 +53,14 @@ def write_study(folder: Path, results: Results, networks: Sequence[Network], com
         if found:
             write_csv(folder / name, [_without_nan(row) for row in found], list(found[0]))
             files.append(name)
-    downloads = [folder / name for name in files]
-    parts = [table.html() for table in tables]
-    if conclusions:
-        rule = "".join(f"<p>{_marked(part)}</p>" for part in CLAIM_RULE.split("\n\n"))
-        parts.append(summary_table(conclusions, titles).html() + rule)
-    if rankings:
-        rule = f"<p>{_marked(RANKING_RULE)}</p>"
-        parts.append(ranking_verdicts(rankings).html() + rule)
-    parts += [
-        f'<section class="wide"><img src="./{quote(plot.name)}" alt="{escape(plot.stem)}" '
-        'loading="lazy"></section>'
-        for plot in plots
-    ]
     names = ", ".join(
         f"{network.name} {spectrum_name(network.trained)}".strip() for network in networks
     )
-    return write_page(
+    return write_study_page(
         folder,
-        "\n".join(parts),
-        title=title,
+        results,
+        networks,
+        (conclusions, rankings),
         counts=basis,
         summary={
             "networks": names,
@@ -91,7 +70,8 @@ def write_study(folder: Path, results: Results, networks: Sequence[Network], com
             "command": command,
             "date": f"{datetime.now():%Y-%m-%d %H:%M}",
         },
-        downloads=downloads,
+        plots=plots,
+        downloads=[folder / name for name in files],
     )
 
 
@@ -109,9 +89,3 @@ def _basis(results: Results) -> str:
     if results.skipped:
         parts.append(f"{len({row['clip_id'] for row in results.skipped})} clips could not be read")
     return f"{'; '.join(parts)}. {describe(results)}".strip()
-
-
-def _marked(text: str) -> str:
-    """Our own text with bold words as HTML."""
-    words = escape(text).split("**")
-    return "".join(f"<b>{word}</b>" if n % 2 else word for n, word in enumerate(words))

@@ -8,6 +8,7 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -94,6 +95,7 @@ def write_page(
     downloads: Sequence[str | Path] = (),
     tools: bool = False,
     below: str = "",
+    kind: Literal["report", "study"] = "report",
 ) -> Path:
     """Write `folder/index.html` around a body of HTML; the arguments as for `write_report`.
 
@@ -106,6 +108,7 @@ def write_page(
         downloads: files inside the folder to link to.
         tools: whether to offer the filter of clips.
         below: HTML behind the body.
+        kind: which script and styles it has.
 
     Returns:
         The page's path.
@@ -113,8 +116,8 @@ def write_page(
     folder = Path(folder)
     page = _template("page").substitute(
         title=escape(title),
-        style=_asset("report.css"),
-        script=_asset("report.js"),
+        style=_asset("report.css") + (_asset("study.css") if kind == "study" else ""),
+        script=_asset(f"{kind}.js"),
         counts=escape(counts),
         summary=_definitions(summary or {}),
         downloads=" ".join(_link(folder, Path(path)) for path in downloads),
@@ -133,7 +136,7 @@ def _template(name: str) -> Template:
     return Template(_asset(f"{name}.html"))
 
 
-def _reference(folder: Path, path: Path) -> str:
+def reference(folder: Path, path: Path) -> str:
     """The path as a relative address, safe inside an attribute."""
     full = path if path.is_absolute() else folder / path
     full = Path(os.path.normpath(full.absolute()))
@@ -147,14 +150,14 @@ def _reference(folder: Path, path: Path) -> str:
 
 
 def _link(folder: Path, path: Path) -> str:
-    return f'<a href="{_reference(folder, path)}" download>{escape(path.name)}</a>'
+    return f'<a href="{reference(folder, path)}" download>{escape(path.name)}</a>'
 
 
 def _figure(folder: Path, path: str | Path | None, title: str, state: str = "") -> str:
     """An image that opens on demand, or is "open"; nothing where there is none."""
     if path is None:
         return ""
-    image = f'<img src="{_reference(folder, Path(path))}" loading="lazy" alt="{escape(title)}">'
+    image = f'<img src="{reference(folder, Path(path))}" loading="lazy" alt="{escape(title)}">'
     return f'<details class="curves" {state}><summary>{escape(title)}</summary>{image}</details>'
 
 
@@ -221,10 +224,10 @@ def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
         verdict=verdict + " broad" * entry.broad,
         mark=_MARKS[entry.outcome],
         title=escape(entry.title or "clip"),
-        video=_reference(folder, entry.video),
+        video=reference(folder, entry.video),
         preload="metadata" if eager else "none",
         fps=f"{entry.fps:g}",
-        sheet=_reference(folder, entry.sheet),
+        sheet=reference(folder, entry.sheet),
         facts=_definitions(facts),
         bars=_bars(entry),
         plots=plot_rows(entry),

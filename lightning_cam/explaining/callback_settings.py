@@ -1,0 +1,77 @@
+"""Checks of what the live callback is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import NoneType
+from typing import Any
+
+from lightning_cam.attribution import Attribution
+from lightning_cam.attribution.method import as_attribution
+from lightning_cam.errors import ArgumentError, ConfigError
+from lightning_cam.metrics import Measure
+
+
+def chosen_clips(clips: int | Sequence[int]) -> int | list[int]:
+    """A number of clips, or their indices.
+
+    Raises:
+        ArgumentError: it is neither.
+    """
+    indices: list[Any] = list(clips) if isinstance(clips, Iterable) else [clips]
+    if not indices or not all(type(i) is int for i in indices) or min(indices) < 0:
+        raise ArgumentError(f"clips must be a number of clips or a list of indices, got {clips!r}")
+    if isinstance(clips, int) and clips < 1:
+        raise ArgumentError(f"clips must be at least 1, got {clips}")
+    return clips if isinstance(clips, int) else indices
+
+
+def check_numbers(every_n_epochs: Any, fps: Any) -> None:
+    """Whether the callback's numbers make sense.
+
+    Raises:
+        ArgumentError: one does not.
+    """
+    if type(every_n_epochs) is not int or every_n_epochs < 1:
+        raise ArgumentError(
+            f"every_n_epochs must be at least 1, a whole number, got {every_n_epochs!r}"
+        )
+    if type(fps) not in (int, float) or not 0 < fps < float("inf"):
+        raise ArgumentError(f"fps must be above 0, got {fps!r}")
+
+
+def are_measures(measures: Mapping[str, Measure] | None) -> Mapping[str, Measure]:
+    """The measures, if they are any; nothing for None.
+
+    Raises:
+        ConfigError: something else is among them.
+    """
+    example = 'pass for example measures={"gini": GiniIndex()}'
+    if not isinstance(measures, Mapping | NoneType):
+        raise ConfigError(f"measures is a {type(measures).__name__}, not a mapping; {example}")
+    for name, each in (measures or {}).items():
+        if not isinstance(each, Measure):
+            what = f"measures[{name!r}] is a {type(each).__name__}"
+            raise ConfigError(f"{what}, not a Measure; {example}")
+    return measures or {}
+
+
+def named_methods(
+    methods: Mapping[str, Attribution] | Sequence[Attribution] | Attribution,
+) -> dict[str, Attribution]:
+    """Name -> method; methods without names go by their types.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    if not methods:
+        raise ArgumentError("methods is empty; pass for example {'gradcam': GradCAM()}")
+    if isinstance(methods, Mapping):
+        return {name: as_attribution(method) for name, method in methods.items()}
+    named: dict[str, Attribution] = {}
+    listed = isinstance(methods, Sequence) and not isinstance(methods, str)
+    given: Any = methods if listed else [methods]
+    for method in map(as_attribution, given):
+        name = type(method).__name__.lower()
+        named[name if name not in named else f"{name}_{len(named) + 1}"] = method
+    return named
