@@ -72,11 +72,14 @@ class ExcitationBackprop(Attribution):
     layer: str | None = None
     contrastive: bool = False
 
-    doubts = (Doubt("lost", "{lost:.0%} of what was passed down got lost on the way"),)
-
     @property
     def title(self) -> str:
         return "Contrastive excitation backprop" if self.contrastive else "Excitation backprop"
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        lost = Doubt("lost", "{lost:.0%} of what was passed down got lost on the way")
+        return () if self.contrastive else (lost,)  # a difference adds up to nothing known
 
     @property
     def grainy(self) -> bool:
