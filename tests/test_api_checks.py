@@ -243,7 +243,10 @@ def test_weights_in_half_precision_on_the_cpu_are_explained() -> None:
         (lambda: lc.Explainable.of(NET, NET), "layers is of type Gap3d; names come as a list"),  # type: ignore[arg-type]
         (lambda: lc.Explainable.of(NET, [NET]), "of type Gap3d; a name is text"),  # type: ignore[list-item]
         (lambda: lc.Explainable.of(NET, ["layer"], {"a", "b"}), "outputs is of type set"),  # type: ignore[arg-type]
-        (lambda: lc.Explainable.of(NET, ["layer"], [None, "b"]), "outputs has one of type NoneType"),  # type: ignore[list-item]
+        (
+            lambda: lc.Explainable.of(NET, ["layer"], [None, "b"]),
+            "outputs has one of type NoneType",
+        ),  # type: ignore[list-item]
         (
             lambda: lc.explain(describe(NET, outputs=list("abab")), lc.GradCAM(), CLIP, "b"),
             "target 'b' names 2 columns; give the number of one, such as 1",

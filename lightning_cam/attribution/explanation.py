@@ -209,11 +209,11 @@ def _run_method(method: Attribution, model: Explainable, clip: Tensor, columns: 
     size = (len(clip), *clip.shape[2:])
     dense = isinstance(heatmap, Tensor) and heatmap.layout == torch.strided
     if not dense or heatmap.is_complex() or heatmap.is_meta:
-        found = type(heatmap).__name__
+        got = type(heatmap).__name__
         if isinstance(heatmap, Tensor):
-            found = f"{heatmap.dtype}, {heatmap.layout}, on {heatmap.device}"
+            got = f"{heatmap.dtype}, {heatmap.layout}, on {heatmap.device}"
         raise UserError(
-            f"{method.title} returned {found}, expected a tensor (B, T, H, W) = {size}, dense and "
+            f"{method.title} returned {got}, expected a tensor (B, T, H, W) = {size}, dense and "
             "of real numbers"
         )
     if tuple(heatmap.shape) != size:
