@@ -239,6 +239,18 @@ def test_weights_in_half_precision_on_the_cpu_are_explained() -> None:
         (lambda: lc.Explainable.of(NET, "layer"), "layers is the text 'layer'"),
         (lambda: lc.Explainable.of(NET, ["layer"], outputs="abcd"), "outputs is the text"),
         (lambda: lc.Explainable.of(NET, ["layer"], attention="x"), "attention is the text"),
+        (lambda: lc.Explainable.of(NET, None), "layers is of type NoneType; names come as a list"),  # type: ignore[arg-type]
+        (lambda: lc.Explainable.of(NET, NET), "layers is of type Gap3d; names come as a list"),  # type: ignore[arg-type]
+        (lambda: lc.Explainable.of(NET, [NET]), "of type Gap3d; a name is text"),  # type: ignore[list-item]
+        (lambda: lc.Explainable.of(NET, ["layer"], {"a", "b"}), "outputs is of type set"),  # type: ignore[arg-type]
+        (
+            lambda: lc.Explainable.of(NET, ["layer"], [None, "b"]),
+            "outputs has one of type NoneType",
+        ),  # type: ignore[list-item]
+        (
+            lambda: lc.explain(describe(NET, outputs=list("abab")), lc.GradCAM(), CLIP, "b"),
+            "target 'b' names 2 columns; give the number of one, such as 1",
+        ),
         (lambda: lc.Explainable.of(Gap3d, ["layer"]), "got the class Gap3d"),  # type: ignore[arg-type]
         (lambda: lc.Explainable.of(lc.GradCAM(), ["layer"]), "expected a network"),  # type: ignore[arg-type]
         (lambda: lc.Explainable.of(NET, ["lair"]), "no layer 'lair'; nearest: layer"),

@@ -188,6 +188,12 @@ def test_without_ground_truth_there_is_no_map_of_it(truth: Tensor | None) -> Non
         heat(lc.TruthMap(), clip_of(*SHAPE), truth=truth)
 
 
+@pytest.mark.parametrize("sigma", [0, -1, float("nan")])
+def test_a_centre_of_no_width_is_refused(sigma: float) -> None:
+    with pytest.raises(ValueError, match="sigma must be above 0"):
+        lc.CentreMap(sigma)
+
+
 @pytest.mark.parametrize("method", [lc.MotionMap, lc.EdgeMap, lc.TruthMap])
 def test_a_blur_below_0_is_refused(method: Any) -> None:
     with pytest.raises(ValueError, match="blur must be 0 or more, got -1"):

@@ -219,6 +219,40 @@ def test_buffers_and_outputs_that_are_not_finite_are_doubted() -> None:
     assert e.doubts == ("", "the network's outputs are not finite")
 
 
+class Root(Gap3d):
+    """Its last step has no gradient at black clips, on which its outputs are finite."""
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return super().forward(clip) + clip.square().sum((1, 2, 3, 4)).sqrt()[:, None]
+
+
+@pytest.mark.attack
+def test_maps_that_are_not_finite_are_doubted() -> None:
+    """A finite network with finite outputs whose gradient is NaN, in one clip of two; a method
+    whose map has one infinite voxel; padding is no part of the map.
+    """
+    clip = torch.cat([CLIP, torch.zeros_like(CLIP)])
+    for method in (lc.Gradient(), lc.GradientXInput(), lc.GuidedBackprop()):
+        with pytest.warns(UserWarning, match="has values that are not finite, outputs of Root are"):
+            e = lc.explain(describe(Root()), method, clip, 0)
+        assert e.doubts == ("", "values of the map are not finite")
+
+    def one_infinite(_model: lc.Explainable, rows: Tensor, _target: Tensor) -> Tensor:
+        heat = rows.mean(1)
+        heat[0, -1, 2, 3] = torch.inf
+        return heat
+
+    with pytest.warns(UserWarning, match="^one_infinite has values that are not finite"):
+        e = lc.explain(describe(Gap3d()), one_infinite, clip, 0)
+    assert e.doubts == ("values of the map are not finite", "")
+    valid = torch.ones(2, CLIP.shape[2], dtype=torch.bool)
+    valid[:, -1] = False
+    padded = dataclasses.replace(describe(Gap3d()), valid=valid)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert lc.explain(padded, one_infinite, clip, 0).doubts == ("", "")
+
+
 @pytest.mark.attack
 def test_weights_are_looked_at_again_when_they_change() -> None:
     """Weights turn NaN in place, by loading, and by another tensor; and finite again."""

@@ -495,6 +495,12 @@ class _Odd(lc.Attribution):
             r"^_Odd returned NoneType, expected a tensor .* = \(2, 4, 8, 8\)",
         ),
         (_Odd("run", np.zeros((2, 4, 8, 8))), "^_Odd returned ndarray, expected a tensor"),
+        (
+            _Odd("run", torch.ones(2, 4, 8, 8) * 1j),
+            "^_Odd returned torch.complex64, .* real numbers",
+        ),
+        (_Odd("run", torch.ones(2, 4, 8, 8).to_sparse()), "^_Odd returned .*sparse.*, .* dense"),
+        (_Odd("run", torch.ones(2, 4, 8, 8, device="meta")), "^_Odd returned .* on meta, expected"),
         (_Odd("run", "map", 1.5), r"^_Odd gave model.numbers\['x'\] = 1.5, expected .* = \(2,\)"),
         (_Odd("run", "map", torch.tensor(1.5)), r"numbers\['x'\] = \(\), expected .* = \(2,\)"),
         (_Odd("run", "map", torch.zeros(3)), r"numbers\['x'\] = \(3,\), expected"),

@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 import torch
-from commands import run_python
+import yaml
+from commands import CONFIGS, run_python
 from test_checkpoint import CLASSES, DATA, TASK, remembered
 
 from lightning_cam.archive import _STEPS, check_archive
 from lightning_cam.errors import CheckpointError
 from lightning_cam.training import sketch
 from lightning_cam.training.build import build
-from lightning_cam.training.checkpoint import KEY, rebuild
+from lightning_cam.training.checkpoint import KEY, rebuild, trained_methods
 from lightning_cam.training.furthest import UNKNOWN, furthest_first
 
 pytestmark = pytest.mark.attack
@@ -163,6 +164,16 @@ def sparse(checkpoint: dict[str, Any]) -> None:
     )
 
 
+def cast(dtype: torch.dtype) -> Callable[[dict[str, Any]], Any]:
+    """Weights that torch would load as others, without what lies behind the point, or an i."""
+
+    def change(checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["state_dict"]
+        state.update((k, v.to(dtype)) for k, v in state.items() if v.is_floating_point())
+
+    return change
+
+
 def many_classes(checkpoint: dict[str, Any]) -> None:
     """Outputs of as many classes as there are weights: a confusion matrix has their square."""
     checkpoint[KEY]["task"]["model"] |= {"num_outputs": 40_000, "hidden": 1}
@@ -207,6 +218,9 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "resize=20000": (setting("data", resize=20_000), "add data.resize=20000"),
     "crop=20000": (setting("data", crop=20_000), "add data.crop=20000"),
     "num_frames=3000": (setting("data", num_frames=3000), "add data.num_frames=3000"),
+    "fps=10^9": (setting("data", fps=10**9), r"frames per second; .* add data.fps=1000000000"),
+    "weights of whole numbers": (holding(cast(torch.int8)), "is of torch.int8, not torch.float32"),
+    "weights of complex numbers": (holding(cast(torch.complex64)), "is of torch.complex64, not"),
     "images of 20000 x 20000": (
         setting("data", height=20_000, width=20_000), "data.height=20000 data.width=20000"
     ),
@@ -292,6 +306,32 @@ def test_what_the_user_asks_for_is_the_users_choice(tmp_path: Path) -> None:
     setting("data", num_frames=3000, resize=20_000)(tmp_path / "a.ckpt")
     _, data, _ = rebuild(tmp_path / "a.ckpt", data={"num_frames": 3000, "resize": 20_000})
     assert data.reader.num_frames == 3000
+
+
+METHOD = {"_target_": "lightning_cam.RISE"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"masks": 10**9}, {"masks": 2, "cells": [1000, 1000, 1000]}, {"cells": [10**5, 1, 1]},
+        {"masks": 100_000, "cells": [16, 16, 16]}, {"masks": float("inf")}, {"deep": [{"p": 1e6}]},
+        {"_target_": "lightning_cam.IntegratedGradients", "steps": 100_000},
+        {"_target_": "lightning_cam.ExtremalPerturbation", "sigma": 10**6},
+        {"_target_": "lightning_cam.SmoothGrad", "samples": 10**10},
+        {"_target_": "lightning_cam.EdgeMap", "blur": 1e6},
+    ],
+)  # fmt: skip
+def test_methods_of_a_checkpoint_are_of_common_size(settings: dict[str, Any]) -> None:
+    """A small checkpoint remembers methods that ask for gigabytes, or for a million runs."""
+    with pytest.raises(CheckpointError, match=r"absurd size; choose .* explain=\[gradcam\]"):
+        trained_methods({"g": {**METHOD, **settings}}, ())
+
+
+def test_methods_that_come_with_the_package_are_of_common_size() -> None:
+    for name in ("rise", "step", "extremal_3d", "kernel_shap", "temporal_mask"):
+        node = yaml.safe_load((CONFIGS / "explain" / f"{name}.yaml").read_text())
+        sketch.check_method_costs({name: node, "seeded": {"seed": 2**62, "masks": 10_000}})
 
 
 @pytest.mark.parametrize("memory", [4, 24, 512])

@@ -97,6 +97,10 @@ class CentreMap(Baseline):
 
     sigma: float = 0.25
 
+    def __post_init__(self) -> None:
+        if not self.sigma > 0:
+            raise ValueError(f"sigma must be above 0, got {self.sigma}")
+
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         batch, _, frames, height, width = clip.shape
 

@@ -4,8 +4,8 @@ A method that knows how far its map is off says so by a number of each clip, the
 that is wrong or missing: RISE's estimated error, what integrated gradients fall short of their sum,
 by how much a mask misses its area. A map is doubtful where this is more than `LIMIT`, a half: then
 what is drawn differs from what it should be by more than half of it, or by a factor above two, and
-places in it that differ by as much cannot be told apart. Maps of a network whose weights or outputs
-are not finite are always doubtful.
+places in it that differ by as much cannot be told apart. Maps that are not finite, or of a network
+whose weights or outputs are not, are always doubtful.
 """
 
 from __future__ import annotations
@@ -41,21 +41,25 @@ class Doubt:
 
 
 def reasons(
-    doubts: Sequence[Doubt], numbers: Mapping[str, Tensor], outputs: Tensor, broken: Sequence[str]
+    doubts: Sequence[Doubt],
+    numbers: Mapping[str, Tensor],
+    finite: Mapping[str, Tensor],
+    broken: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Why the map of each of B clips is not to be trusted; "" where nothing speaks against it.
 
     Args:
         doubts: of the method.
         numbers: what it found out of each clip, name -> `(B,)`.
-        outputs: of the network, `(B, K)`.
+        finite: what has to be finite, by what it is called in the plural, each `(B, ...)`.
         broken: weights that are not finite, see `not_finite`.
     """
     values = {name: value.tolist() for name, value in numbers.items()}
+    sound = {name: value.isfinite().flatten(1).all(1).tolist() for name, value in finite.items()}
     found = []
-    for row, finite in enumerate(outputs.isfinite().all(1).tolist()):
+    for row, whole in enumerate(zip(*sound.values(), strict=True)):
         said = [f"the network's weights are not finite ({named(broken)})"] if broken else []
-        said += [] if finite else ["the network's outputs are not finite"]
+        said += [f"{w} are not finite" for w, good in zip(sound, whole, strict=True) if not good]
         of_clip = {name: value[row] for name, value in values.items()}
         said += [
             doubt.says.format(**of_clip)

@@ -6,7 +6,7 @@ component, a negative loss. A method gets column indices and never learns which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -134,7 +134,7 @@ class Explainable:
 
         Raises:
             UnknownNameError: if a name is not a module of the network.
-            ArgumentError: if there is no network, or text in place of a list of names.
+            ArgumentError: if there is no network, or anything but text in a list of names.
 
         Example:
             >>> net = torchvision.models.video.r3d_18()
@@ -145,17 +145,12 @@ class Explainable:
             kind = f"the class {module.__name__}" if isinstance(module, type) else type(module)
             raise ArgumentError(f"expected a network, an nn.Module, got {kind}")
         module = unwrap(module)
-        for key, names in (("layers", layers), ("outputs", outputs), ("attention", attention)):
-            if isinstance(names, str):
-                raise ArgumentError(
-                    f"{key} is the text {names!r}; names come as a list: [{names!r}]"
-                )
         return cls(
             module=module,
             forward=forward or module,
-            outputs=tuple(outputs or ()),
-            layers={name: find_module(module, name) for name in layers},
-            attention={name: find_module(module, name) for name in attention},
+            outputs=_names("outputs", () if outputs is None else outputs),
+            layers={name: find_module(module, name) for name in _names("layers", layers)},
+            attention={name: find_module(module, name) for name in _names("attention", attention)},
             steps=None if steps is None else find_module(module, steps),
             softmax=softmax,
             black=None if black is None else torch.tensor(black, dtype=torch.float32),
@@ -224,6 +219,11 @@ class Explainable:
                 )
             if target not in self.outputs:
                 raise UnknownNameError("target", target, self.outputs)
+            if (times := self.outputs.count(target)) > 1:
+                raise ArgumentError(
+                    f"target {target!r} names {times} columns; give the number of one, such as "
+                    f"{self.outputs.index(target)}"
+                )
             return self.outputs.index(target)
         if isinstance(target, bool) or not isinstance(target, int | np.integer):
             raise UserError(
@@ -297,3 +297,19 @@ class Explainable:
     def name(self, column: int) -> str:
         """Name of a column, its number where it has none."""
         return self.outputs[column] if self.outputs else f"output {column}"
+
+
+def _names(key: str, given: object) -> tuple[str, ...]:
+    """Names in an order, from what was given as `key`."""
+    if isinstance(given, str):
+        raise ArgumentError(f"{key} is the text {given!r}; names come as a list: [{given!r}]")
+    if not isinstance(given, Iterable) or isinstance(given, Set | nn.Module):
+        raise ArgumentError(
+            f"{key} is of type {type(given).__name__}; names come as a list, in an order: "
+            f"{key}=['NAME']"
+        )
+    names = tuple(given)
+    for name in names:
+        if isinstance(name, bool) or not isinstance(name, str | int):
+            raise ArgumentError(f"{key} has one of type {type(name).__name__}; a name is text")
+    return tuple(map(str, names))  # settings make a number of a name such as "2"

@@ -78,7 +78,8 @@ class Explanation:
 
         Images draw such a map faint, and say the reason.
         """
-        return reasons(self.method.doubts, self.numbers, self.outputs, self.broken)
+        finite = {"the network's outputs": self.outputs, "values of the map": self.heatmap}
+        return reasons(self.method.doubts, self.numbers, finite, self.broken)
 
     @property
     def evidence(self) -> Tensor:
@@ -104,7 +105,7 @@ def explain(
     hooks, RNG state and the clip are bit for bit what they were, also if the method raises.
 
     A network whose weights or outputs are not finite is explained all the same, with a warning, and
-    its maps are doubtful.
+    its maps are doubtful; so are maps that are not finite themselves.
 
     Args:
         model: what to explain, see `Explainable.of`.
@@ -132,11 +133,18 @@ def explain(
             target = model.columns(target, clip)
         first, attention = _run_first(model, method, clip)
         columns = model.resolve(target, first.outputs)
-        broken = _not_finite(model, first.outputs)
+        broken, sound = _not_finite(model, first.outputs)
         model = replace(model, first_run=FirstRun(method, clip, first))
         heatmap = _run_method(method, model, clip, columns)
     question = model.question_about("").strip()
     heatmap = model.without_padding(at_least_float32(heatmap.detach()))
+    if sound and not bool(heatmap.isfinite().all()):
+        warnings.warn(
+            f"{method.title} has values that are not finite, outputs of "
+            f"{type(model.module).__name__} are: its maps say nothing about the clip; a root or "
+            "logarithm of 0 has no gradient: add 1e-6 to it, or take RISE()",
+            stacklevel=2,
+        )
     return Explanation(
         heatmap=heatmap,
         target=columns,
@@ -151,19 +159,19 @@ def explain(
     )
 
 
-def _not_finite(model: Explainable, outputs: Tensor) -> tuple[str, ...]:
-    """The weights that are not finite; warns of them, and of outputs."""
+def _not_finite(model: Explainable, outputs: Tensor) -> tuple[tuple[str, ...], bool]:
+    """The weights that are not finite, and whether all weights and outputs are; warns if not."""
     broken, name = not_finite(model.module), type(model.module).__name__
     if broken:
         what = f"weights of {name} are not finite ({named(broken)})"
     elif not bool(outputs.isfinite().all()):
         what = f"outputs of {name} are not finite, its weights are"
     else:
-        return broken
+        return broken, True
     warnings.warn(
         f"{what}: its maps say nothing about the clip; explain an earlier checkpoint", stacklevel=3
     )
-    return broken
+    return broken, False
 
 
 def _run_first(
@@ -199,10 +207,14 @@ def _run_method(method: Attribution, model: Explainable, clip: Tensor, columns: 
                 f"of what was asked; let it work on {name}.clone()"
             )
     size = (len(clip), *clip.shape[2:])
-    if not isinstance(heatmap, Tensor):
+    dense = isinstance(heatmap, Tensor) and heatmap.layout == torch.strided
+    if not dense or heatmap.is_complex() or heatmap.is_meta:
+        got = type(heatmap).__name__
+        if isinstance(heatmap, Tensor):
+            got = f"{heatmap.dtype}, {heatmap.layout}, on {heatmap.device}"
         raise UserError(
-            f"{method.title} returned {type(heatmap).__name__}, expected a tensor (B, T, H, W) = "
-            f"{size}"
+            f"{method.title} returned {got}, expected a tensor (B, T, H, W) = {size}, dense and "
+            "of real numbers"
         )
     if tuple(heatmap.shape) != size:
         raise ValueError(

@@ -88,7 +88,8 @@ class SpectrumRelevance:
         alone, together = self.drop.clamp(min=0).sum(1), self.drop_all
         missed = torch.where(together > alone, 1 - alone / together, 0)
         said = "hiding spectra one by one misses {missed:.0%} of what hiding all of them costs"
-        return reasons((Doubt("missed", said),), {"missed": missed}, together[:, None], ())
+        outputs = {"the network's outputs": together[:, None]}
+        return reasons((Doubt("missed", said),), {"missed": missed}, outputs)
 
     @property
     def mixture(self) -> Tensor:

@@ -22,7 +22,7 @@ from lightning_cam.archive import load_tensors
 from lightning_cam.attribution import Attribution
 from lightning_cam.errors import CheckpointError, UserError
 from lightning_cam.training.build import PARTIAL, TARGET, build
-from lightning_cam.training.sketch import build_task, check_clip_memory
+from lightning_cam.training.sketch import build_task, check_clip_memory, check_method_costs
 
 KEY = "lightning_cam"
 SCHEMA = 1
@@ -149,8 +149,9 @@ def trained_methods(remembered: Mapping[str, Any], trust: Sequence[str]) -> dict
     """The methods that a checkpoint remembers, by name.
 
     Raises:
-        CheckpointError: one is not trusted, or is not a method.
+        CheckpointError: one is not trusted, is not a method, or is of absurd size.
     """
+    check_method_costs(remembered)
     return {
         name: build(node, (KEY, *trust), f"explain.{name}", Attribution)
         for name, node in remembered.items()

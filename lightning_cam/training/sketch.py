@@ -7,6 +7,7 @@ built for good only where the weights of the file fit it.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,11 @@ _GIB = 2**30
 _HD = 3 * 1280 * 720  # bytes of a frame as it is read
 _SIDES = (("resize", "resize"), ("crop", "crop"), ("height", "width"))  # of frames, in settings
 _LENGTHS = ("num_frames", "eval_frames", "snippet")
+_FASTEST = 10_000  # frames per second at which videos are read
+# What settings of methods may be at most: how often the network is run, other numbers, and the
+# cells of all masks.
+_RUNS = ("masks", "samples", "iterations")
+_MOST_RUNS, _MOST, _MOST_CELLS = 100_000, 1000, 2**27
 
 
 def build_task(
@@ -111,6 +117,49 @@ def _fill(task: LightningModule, state: Mapping[str, Tensor]) -> None:
         raise CheckpointError(
             f"its weights do not fit the model it remembers: {detail[:300]}"
         ) from e
+    for name, own in task.state_dict().items():  # torch casts them, and what was cut off is lost
+        given = state.get(name)
+        floating = isinstance(own, Tensor) and own.is_floating_point()
+        if given is not None and floating and not given.is_floating_point():
+            raise CheckpointError(
+                "its weights do not fit the model it remembers: "
+                f"{name} is of {given.dtype}, not {own.dtype}"
+            )
+
+
+def check_method_costs(remembered: Mapping[str, Any]) -> None:
+    """Whether the sizes in remembered settings of methods are such as people choose.
+
+    Methods that the user has chosen are the user's choice.
+
+    Args:
+        remembered: name -> settings.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    for name, node in remembered.items():
+        numbers = list(_numbers(node))
+        runs = max((n for key, n in numbers if key in _RUNS), default=1)
+        others = max((n for key, n in numbers if key not in _RUNS), default=1)
+        cells = math.prod(n for key, n in numbers if key == "cells")
+        if runs > _MOST_RUNS or others > _MOST or runs * cells > _MOST_CELLS:
+            raise CheckpointError(
+                f"refused: it remembers an explain.{name} of absurd size; choose methods yourself, "
+                "such as explain=[gradcam]"
+            )
+
+
+def _numbers(node: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """(key, amount) of every number in nested settings but seeds, which say nothing of size."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _numbers(value, name)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _numbers(value, key)
+    elif isinstance(node, int | float) and key != "seed":
+        yield key, float(min(abs(node), 2**63))
 
 
 def check_clip_memory(
@@ -130,6 +179,12 @@ def check_clip_memory(
         CheckpointError: they are not.
     """
     settings = {key: value for key, value in remembered.items() if key not in given}
+    fps = settings.get("fps")
+    if isinstance(fps, int | float) and not fps <= _FASTEST:
+        raise CheckpointError(
+            f"refused: it remembers videos of {fps:g} frames per second; if that is meant, add "
+            f"data.fps={fps}"
+        )
     sizes = {key: n for key, n in settings.items() if type(n) is int and n > 0}
     held = sum(tensor.nbytes for tensor in state.values())
     limit = min(_memory() / 8, _GIB + 64 * held)
