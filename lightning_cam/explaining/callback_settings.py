@@ -64,7 +64,7 @@ def named_methods(
     Raises:
         ArgumentError: there is none.
     """
-    if not methods:
+    if isinstance(methods, Mapping | Sequence) and not methods:
         raise ArgumentError("methods is empty; pass for example {'gradcam': GradCAM()}")
     if isinstance(methods, Mapping):
         return {name: as_attribution(method) for name, method in methods.items()}
