@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 from pathlib import Path
@@ -34,16 +33,6 @@ def real() -> Path:
     if not REAL.is_dir():
         pytest.skip(f"real videos are not at {REAL} (set LIGHTNING_CAM_REAL)")
     return REAL
-
-
-def pytest_collection_finish() -> None:
-    """Spare the collector the half million objects of the libraries and of the tests."""
-    gc.collect()
-    gc.freeze()
-
-
-def pytest_unconfigure() -> None:
-    gc.unfreeze()  # libraries in C++ call what is left at the end a leak
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
