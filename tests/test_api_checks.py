@@ -85,7 +85,6 @@ def test_a_model_of_a_wrong_kind(call: str, model: Any, words: str) -> None:
         (CLIP > 0, "of torch.bool"),
         (CLIP.to(torch.complex64), "of torch.complex64"),
         (CLIP.to_sparse(), "pass clip.to_dense()"),
-        (torch.nested.nested_tensor([CLIP[0], CLIP[0, :, :1]]), "pad its clips to one length"),
         (
             torch.nested.nested_tensor([CLIP[0], CLIP[0]], layout=torch.jagged),
             "pad its clips to one length",
