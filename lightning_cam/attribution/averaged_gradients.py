@@ -137,6 +137,7 @@ class IntegratedGradients(Attribution):
 
     title = "Integrated gradients"
     grainy = True
+    finds = ("incomplete",)
     doubts = (Doubt("incomplete", "the map misses {incomplete:.0%} of what it should add up to"),)
 
     steps: int = 50

@@ -55,8 +55,8 @@ class Cost(NamedTuple):
 class Attribution(ABC):
     """A method; its fields are its hyper-parameters.
 
-    A class that derives from it may replace `title`, `floating`, `grainy`, `baseline` and `doubts`
-    by class attributes, and `both_signs` where its maps keep the positive part alone.
+    A class that derives from it may replace `title`, `floating`, `grainy`, `baseline`, `finds` and
+    `doubts` by class attributes, and `both_signs` where its maps keep the positive part alone.
     """
 
     @property
@@ -86,6 +86,11 @@ class Attribution(ABC):
         single voxels if they are `grainy`, else 4 x 8 x 8 cells unless a method knows better.
         """
         return size if self.grainy else at_most(_SMOOTH, size)
+
+    @property
+    def finds(self) -> tuple[str, ...]:
+        """Names of all that it may write into `model.numbers`."""
+        return ()
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:

@@ -56,6 +56,7 @@ class SIDU(FeatureMaskAttribution):
     """
 
     title = "SIDU"
+    finds = ("lost",)
     doubts = (Doubt("lost", "every mask of the layer loses {lost:.0%} of the answer, or more"),)
 
     threshold: float | str = 0.5

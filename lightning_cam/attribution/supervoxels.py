@@ -78,6 +78,7 @@ class Supervoxels(PerturbationAttribution):
         >>> e.caption, e.numbers["r2"]
     """
 
+    finds = ("r2", "unexplained")
     doubts = (
         Doubt(
             "unexplained",

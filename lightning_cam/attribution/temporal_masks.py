@@ -63,6 +63,7 @@ class TemporalMask(PerturbationAttribution):
     """
 
     title = "Temporal mask"
+    finds = ("score", "score_freeze", "score_reverse", "frames")
 
     iterations: int = 300
     lr: float = 0.2
