@@ -235,7 +235,7 @@ def test_a_decoder_may_hang_crash_or_raise(
     assert time.monotonic() - start < 10
     assert list(map(found.pop, ["ok1", "ok2", "ok3", "ok4"])) == ["fine"] * 4
     assert found == {
-        "hang": "decoding took more than 1 s; remove it, or raise timeout=",
+        "hang": "decoding took more than 1 s; remove it, or set timeout=10",
         "crash": "the decoder crashed (SIGKILL); re-encode it or remove it",
         "crash2": "the decoder crashed (SIGKILL); re-encode it or remove it",
         "leave": "the decoder crashed (exit code 3); re-encode it or remove it",
@@ -499,7 +499,7 @@ def test_problems_that_cannot_be_written(check: Any, folder: Path, tmp_path: Pat
     done = check("data=folder", f"data.root={root}", "decode=false", f"out={out}")
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: cannot write {out}: Not a directory")
-    assert done.stderr.endswith("(out=FILE)\n")
+    assert done.stderr.endswith("; or choose out=FILE\n")
     assert "1 stray" in done.stdout  # the report is not lost
 
 

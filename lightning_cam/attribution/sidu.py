@@ -113,10 +113,11 @@ class SIDU(FeatureMaskAttribution):
             weights = (similar * unique[:, None]).to(features)
             if not bool((weights > 0).any()):
                 low, high = (float(v) for v in features[b].aminmax())
+                other = "explain.NAME.threshold=quantile:0.8"
+                remedy = f"try {other}" if self._quantile() is None else "choose another layer"
                 warnings.warn(
                     f"SIDU's map is 0: no mask of layer {model.notes['layer']!r} at {shown} stands "
-                    f"out; its features lie from {low:.3g} to {high:.3g}, try "
-                    "explain.NAME.threshold=quantile:0.8",
+                    f"out; its features lie from {low:.3g} to {high:.3g}, {remedy}",
                     stacklevel=2,
                 )
             weights = weights * of_clip.count[:, None] * 2 / of_clip.count.sum()

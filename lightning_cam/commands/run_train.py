@@ -220,7 +220,7 @@ def _fit(prepared: _Prepared) -> None:
     except MetricError as error:
         raise StoppedError(f"{error}; choose one: {go_on(run, 'monitor=NAME')}") from error
     except Exception as error:
-        if not (said := fault(error)):
+        if not (said := fault(error, training=True)):
             raise
         raise StoppedError(f"{said}; to go on: {go_on(run)}") from error
     finally:

@@ -47,7 +47,7 @@ def are_measures(measures: Mapping[str, Measure] | None) -> Mapping[str, Measure
     Raises:
         ConfigError: something else is among them.
     """
-    example = 'pass for example measures={"gini": GiniIndex()}'
+    example = 'pass a mapping such as {"gini": GiniIndex()}'
     if not isinstance(measures, Mapping | NoneType):
         raise ConfigError(f"measures is a {type(measures).__name__}, not a mapping; {example}")
     for name, each in (measures or {}).items():

@@ -189,7 +189,10 @@ class _Worker(Generic[ClipT]):
             return None
         else:
             self.stop()
-            why = f"decoding took more than {self.timeout:g} s; remove it, or raise timeout="
+            why = (
+                f"decoding took more than {self.timeout:g} s; remove it, or set "
+                f"timeout={10 * self.timeout:g}"
+            )
         return Finding(0, "unreadable", why)
 
     def stop(self) -> None:
