@@ -17,7 +17,7 @@ COMMANDS = {
     "explain": "show where a trained network looks",
     "check": "check a data set before training on it",
 }
-READABLE = "lightning_cam.readable"  # how text is encoded that may hold odd file names
+READABLE = "lightning_cam_readable"  # how text is encoded that may hold odd file names
 _JOINERS = "\u200c\u200d"  # of letters, in Persian and in Indian languages
 _SCRIPTS = ("train.py", "explain.py")  # at the top of a clone
 _INSTALLED = "lightning-cam-"  # followed by the command

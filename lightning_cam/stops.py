@@ -24,7 +24,7 @@ def exit_code(stop: KeyboardInterrupt) -> int:
 def orderly() -> Iterator[None]:
     """Within, SIGTERM raises like Ctrl-C instead of ending the process where it stands.
 
-    In the main thread alone: others get no signals. A training is left to Lightning.
+    In the main thread alone: others get no signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -34,6 +34,18 @@ def orderly() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def left_to_others() -> None:
+    """End `orderly` early, for who handles SIGTERM in a way of their own, as Lightning does."""
+    if signal.getsignal(signal.SIGTERM) is _terminate:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def left_to_parent() -> None:
+    """In a worker process: Ctrl-C is for the parent, and SIGTERM is how the parent ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _terminate(*_: object) -> NoReturn:

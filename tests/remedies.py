@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,15 +13,16 @@ import lightning_cam as lc
 
 PACKAGE = Path(lc.__file__).parent
 HOLE = "{}"  # what the program fills in when it prints
-_SAYS = re.compile(r"(Error|Problem|Warning|\bwarn|\bprint|\bsay|\.write)$")
+_NO_TEXT = re.compile(r"<[a-z]+\d? [a-z-]+=|</[a-z]|^ class=|\.\*")  # markup, regular expressions
 _CALL = re.compile(r"[\w.]*\w\((?:[^()]|\([^()]*\))*\)")  # Python, not a command line
 _WORD = re.compile(
-    r"(?<![\w.{}=/~-])(?P<key>[A-Za-z_{][\w.{}]*)=(?!=)"
+    r"(?<![\w.{}=/~-])(?P<new>\+?)(?P<key>[A-Za-z_{][\w.{}]*)=(?!=)"
     r"(?P<value>\[[^\]]*\]|'[^']*'|\"[^\"]*\"|[^\s;,()'\"]*)"
 )
 _LEAVE = re.compile(r"\b(leave out|without|drop|leave it out|or|another)\s*$")
 _VERB = re.compile(
-    r"\b(add|choose|did you mean|example|give|leave out|name|say|set|take|try|type|use)\b"
+    r"\b(add|allow|begin|choose|did you mean|example|give|leave out|name|say|set|take|train|try|"
+    r"type|use)\b"
 )
 COMMAND = re.compile(
     r"(?:python )?\b(train|explain)\.py\b|lightning-cam-(\w+)|-m lightning_cam (\w+)"
@@ -36,6 +38,7 @@ class Word(NamedTuple):
     value: str
     asked: bool  # the message says to type it, and not only how it is
     left_out: bool  # it says to leave it out
+    new: bool = False  # it is added, with a + before it
 
 
 def words(text: str) -> list[Word]:
@@ -46,19 +49,28 @@ def words(text: str) -> list[Word]:
         clause = re.split(r"[;:]\s", text[: match.start()])[-1]
         value = match["value"].rstrip(".:?")
         left_out = not value and _LEAVE.search(clause) is not None
-        found.append(Word(match["key"], value, _VERB.search(clause) is not None, left_out))
+        asked = _VERB.search(clause) is not None
+        found.append(Word(match["key"], value, asked, left_out, bool(match["new"])))
     return found
 
 
-def messages() -> Iterator[tuple[str, str]]:
-    """Where, and what is said: every string in what the package raises, warns of or prints."""
+@functools.cache
+def messages() -> tuple[tuple[str, str], ...]:
+    """Where, and what may be said: every string of the package but docstrings."""
+    return tuple(_read())
+
+
+def _read() -> Iterator[tuple[str, str]]:
     for file in sorted(PACKAGE.rglob("*.py")):
-        seen: set[int] = set()
-        for node in ast.walk(ast.parse(file.read_text())):
-            said = isinstance(node, ast.Raise) or (
-                isinstance(node, ast.Call) and _SAYS.search(ast.unparse(node.func))
-            )
-            for line, text in _strings(node, seen) if said else ():
+        tree = ast.parse(file.read_text())
+        with_docs = (ast.Module, ast.ClassDef, ast.FunctionDef)
+        seen = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, with_docs) and node.body and isinstance(node.body[0], ast.Expr)
+        }
+        for line, text in _strings(tree, seen):
+            if not _NO_TEXT.search(text):
                 yield f"{file.relative_to(PACKAGE.parent)}:{line}", text
 
 

@@ -11,10 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lightning_cam import RISE, GradCAM
 from lightning_cam.commands.train_settings import filled
 from lightning_cam.commands.trainer import check_monitor, monitored
 from lightning_cam.data.core.loading import EpochSampler
 from lightning_cam.errors import ConfigError
+from lightning_cam.metrics import DeletionArea, GiniIndex
 from lightning_cam.tasks import VideoClassification
 
 
@@ -122,6 +124,14 @@ class LogsMore(VideoClassification):
     """Its own metrics beside those of the class it is derived from."""
 
 
+class Own(GradCAM):
+    """Finds whatever it likes."""
+
+
+METHODS = {"gradcam": GradCAM(), "rise": RISE()}
+MEASURES = {"gini": GiniIndex(), "deletion": DeletionArea()}
+
+
 @pytest.mark.attack
 @pytest.mark.parametrize(
     ("metric", "near"),
@@ -132,7 +142,11 @@ class LogsMore(VideoClassification):
         ("val/depth/abs_rel", "val/acc"),
         ("loss", "val/loss"),
         ("test/acc", "val/acc"),
-        ("explain/gradcan/gini", "explain/gradcam"),
+        ("explain/gradcan/gini", "explain/gradcam/gini"),
+        ("explain/gradcam/gni", "explain/gradcam/gini"),
+        ("explain/gradcam/error", "explain/rise/error"),
+        ("explain/rise", "explain/rise/"),
+        ("explain/random/delete", "explain/random/deletion"),
     ],
 )
 def test_a_metric_that_will_not_exist_is_found_before_training(metric: str, near: str) -> None:
@@ -141,6 +155,8 @@ def test_a_metric_that_will_not_exist_is_found_before_training(metric: str, near
     with pytest.raises(
         ConfigError, match=f"no logged metric '{metric}'; nearest: .*{near}"
     ) as said:
-        check_monitor(task, metric, ["gradcam"])
+        check_monitor(task, metric, METHODS, MEASURES)
     assert str(said.value).endswith("; choose one with monitor=NAME")
-    check_monitor(LogsMore(Identity(), ["a", "b", "c"]), metric, ["gradcam"])  # nobody knows
+    check_monitor(task, near if near[-1] != "/" else f"{near}masks", METHODS, MEASURES)
+    other = {name: Own() for name in METHODS}
+    check_monitor(LogsMore(Identity(), ["a", "b", "c"]), metric, other, MEASURES)  # nobody knows

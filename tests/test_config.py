@@ -371,11 +371,11 @@ def refused(command: str, *words: str) -> str:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["measure.gini.foo=1"], "which is not chosen; choose it: measure=gini\n"),
-        (["measure=deletion", "measure.gini.foo=1"], "choose it: measure=[deletion,gini]\n"),
-        (["explain=[sidu]", "explain.rise.masks=3"], "choose it: explain=[sidu,rise]\n"),
+        (["measure.gini.foo=1"], "which is not chosen; add measure=gini\n"),
+        (["measure=deletion", "measure.gini.foo=1"], "add measure=[deletion,gini]\n"),
+        (["explain=[sidu]", "explain.rise.masks=3"], "add explain=[sidu,rise]\n"),
         (["measure=gini", "measure.gini.foo=1"], "no setting 'measure.gini.foo'; nearest"),
-        (["measure=null"], "none at all is measure=none"),
+        (["measure=null"], "none at all type measure=none"),
     ],
 )
 def test_settings_of_what_is_not_chosen_say_how_to_choose_it(words: list[str], said: str) -> None:

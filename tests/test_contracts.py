@@ -148,6 +148,7 @@ def check(e: lc.Explanation, shape: tuple[int, ...]) -> None:
     tensors = [e.heatmap, e.outputs, *e.numbers.values()]
     assert not any(tensor.requires_grad for tensor in tensors)
     assert all(value.shape == (shape[0],) for value in e.numbers.values())
+    assert e.numbers.keys() <= {*e.method.finds}, "a method names all that it finds"
     assert all(isinstance(text, str) and "\n" not in text for text in e.notes.values())
     assert e.caption == ", ".join([e.method.title, *e.notes.values()])
     if e.level is None:

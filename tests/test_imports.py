@@ -30,8 +30,8 @@ MAY = {
     "models": "errors archive interfaces",
     "viz": "errors files",
     "tasks": "errors files geometry interfaces attribution metrics models viz",
-    "data": "errors files interfaces",
-    "synthetic": "errors files progress data",
+    "data": "errors files stops interfaces",
+    "synthetic": "errors files progress stops data",
     "training": "errors archive files interfaces attribution",
     "explaining": "errors files progress stops interfaces attribution metrics viz data training",
     "study": "errors files progress stops interfaces attribution metrics viz data training "

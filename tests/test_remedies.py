@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import pkgutil
 import re
 import shlex
 import shutil
-from contextlib import redirect_stdout
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
-import layouts
 import pytest
 import torch
 from commands import ROOT, tiny, typed
+from data_sets import lay_out
+from enumerated import quick
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from remedies import COMMAND, DOTTED, HOLE, PIP, Word, messages, words
+from situations import NETS, NOT_RUN, SITUATIONS
 
 import lightning_cam as lc
+from lightning_cam.commands import entry, run_check, run_explain, run_train
 from lightning_cam.commands.search import choices, composed, groups
-from lightning_cam.errors import COMMANDS
+from lightning_cam.errors import COMMANDS, UserError
 from lightning_cam.tasks import VideoClassification
+from lightning_cam.training.build import build
 
 _TOGETHER = ("explain", "measure")  # groups of which several can be chosen at once
 
@@ -75,7 +85,7 @@ def faults(word: Word) -> list[str]:
     if not _exists(word.key):
         return [f"{typed}: no command has this setting"]
     if not word.value:
-        return [] if word.left_out else [f"{typed}: nothing to type after ="]
+        return [f"{typed}: nothing to type after ="] if word.asked and not word.left_out else []
     if word.value == "...":
         return [f"{typed}: say what to type, for example FOLDER"]
     if word.key in groups():
@@ -148,85 +158,171 @@ def test_wrong_suggestions_are_seen(text: str) -> None:
 # --- as typed -----------------------------------------------------------------------------------
 
 
+class PastError(BaseException):
+    """The work would begin."""
+
+
+def _past(*_: object, **__: object) -> None:
+    raise PastError
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder with a checkpoint `net.ckpt`, trained in seconds."""
+    """A working folder with a checkpoint `net.ckpt`, and data sets of all kinds."""
     place = tmp_path_factory.mktemp("remedies")
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
         patch.chdir(place)
-        typed(patch, "train", [*tiny(place / "data"), *SHORT, "explain=none", "name=net"])
-    (place / "said.txt").write_text(out.getvalue())
-    (found,) = place.glob("runs/net/*/checkpoints/last.ckpt")
-    shutil.copy(found, place / "net.ckpt")
-    layouts.ucf11(place / "ucf11")
+        short = ["trainer.max_epochs=1", "explain=none", "name=net"]
+        typed(patch, "train", [*tiny(place / "data"), *short])
+        (place / "said.txt").write_text(out.getvalue())
+        (found,) = place.glob("runs/net/*/checkpoints/last.ckpt")
+        shutil.copy(found, place / "net.ckpt")
+        lay_out(place)
     return place
 
 
-SHORT = ["trainer.max_epochs=1", "videos.clips=1"]
-TRAIN = "train data.root=data {tiny} explain=none"
-EXPLAIN = "explain clips=1 measure=none"
+@functools.cache
+def _composed(command: str, chosen: tuple[str, ...]) -> DictConfig:
+    return composed(command, chosen)
 
-# A command that fails, and what stands for the placeholders of its remedies.
-SITUATIONS: dict[str, tuple[str, dict[str, str]]] = {
-    "explain=as_trained": (f"{TRAIN} explain=as_trained", {}),
-    "measure without maps": (f"{TRAIN} measure=[gini]", {}),
-    "step loss": (
-        f"{TRAIN} model=r3d_small task.step_loss=0.5",
-        {},
+
+def _configured(command: str, settings: Sequence[str]) -> DictConfig:
+    """The configuration of a command; files of groups, which takes long, are read once."""
+    chosen = [word for word in settings if word.split("=")[0] in groups()]
+    config = copy.deepcopy(_composed(command, tuple(chosen)))
+    for word in settings:
+        if word not in chosen:
+            override = OverridesParser.create().parse_override(word)
+            value = override.value()
+            OmegaConf.update(config, override.key_or_group, value, force_add=override.is_add())
+    return config
+
+
+def _words(settings: Sequence[str]) -> None:
+    name, *given = settings
+    sys.argv[1:] = given
+    entry.command(lambda: composed(name, given), name)
+
+
+def _map(settings: Sequence[str]) -> None:
+    """Explain noise by the methods of `explain=`, with one of `NETS`."""
+    net, *settings = settings
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = lc.Explainable.of(NETS[net](), layers=["conv"])
+    chosen = [word for word in settings if not word.startswith("layer=")]
+    layer = next((word[6:] for word in settings if word not in chosen), None)
+    for method in build(_configured("train", chosen).explain, where="explain").values():
+        method = quick(method)
+        if layer is not None and hasattr(method, "layer"):
+            method = replace(method, layer=layer)
+        lc.explain(model, method, torch.randn(1, 3, 4, 8, 8, generator=torch.Generator()), 0)
+
+
+RUNS: dict[str, Callable[[Sequence[str]], object]] = {
+    "words": _words,
+    "map": _map,
+    "train": lambda settings: run_train.train(_configured("train", settings)),
+    "fit": lambda settings: run_train.train(
+        _configured("train", [*settings, "+trainer.fast_dev_run=true"])
     ),
-    "channels last": (f"{TRAIN} task.channels_last=true", {}),
-    "stem": (f"{TRAIN} model=r3d_small model.stem=zero_ir", {}),
-    "frames": (f"{TRAIN} model=pan_small model.segments=2 model.frames=2", {}),
-    "switch": (f"{TRAIN} --seed=3", {}),
-    "no data": (
-        "check data=folder data.root=absent decode=false out=null",
-        {"FOLDER": "ucf11/UCF11_updated_mpg"},
+    "check": lambda settings: run_check.check(
+        OmegaConf.to_container(_configured("check", settings), resolve=True)
     ),
-    "checkpoint as a word": (f"{EXPLAIN} explain=[gradcam] net.ckpt", {}),
-    "checkpoint missing": (f"{EXPLAIN} explain=[gradcam]", {"VALUE": "net.ckpt"}),
-    "device": (f"{EXPLAIN} explain=[gradcam] ckpt=net.ckpt device=cuda:77", {}),
-    "layers": (
-        f"{EXPLAIN} explain=[gradcam] ckpt=net.ckpt layers=all",
-        {"NAME": "trunk.conv3"},
-    ),
-    "no methods": (f"{EXPLAIN} ckpt=net.ckpt explain=none", {}),
-    "measure not chosen": (
-        f"{EXPLAIN} explain=[gradcam] ckpt=net.ckpt +measure.deletion.steps=4",
-        {},
-    ),
+    "explain": lambda settings: run_explain.explain_clips(_configured("explain", settings)),
 }
 
 
-def filled(text: str, fills: dict[str, str]) -> str:
-    return re.sub(r"\b[A-Z][A-Z_]+\b", lambda found: fills.get(found[0], found[0]), text)
+def attempt(line: Sequence[str]) -> str:
+    """Run a command up to where its work begins: what it says if it does not come there."""
+    name, *settings = line
+    shutil.rmtree("study", ignore_errors=True)  # begun by another line
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always")
+        patch.setattr(sys, "argv", ["lightning_cam", *settings])
+        if name != "fit":
+            patch.setattr(run_train, "_fit", _past)
+        patch.setattr("lightning_cam.synthetic.rendering._run", _past)
+        for module in ("explaining.clip_sources", "study.networks"):
+            patch.setattr(f"lightning_cam.{module}.compose_clips", _past)
+        patch.setattr("lightning_cam.explaining.explain_run.ExplainRun.explain", _past)
+        patch.setattr("lightning_cam.study.study_command.measure_cells", _past)
+        said = StringIO()
+        try:
+            with redirect_stdout(StringIO()), redirect_stderr(said):
+                RUNS[name](settings)
+        except PastError:
+            pass
+        except SystemExit:
+            return said.getvalue()
+        except (UserError, HydraException, OmegaConfBaseException) as error:
+            return f"error: {error}"
+    return "\n".join(str(each.message) for each in noted if words(str(each.message)))
+
+
+def pattern(part: str) -> re.Pattern[str]:
+    """What a part of a message looks like when it is printed."""
+    return re.compile(".*?".join(map(re.escape, part.split(HOLE))))
+
+
+def filled(text: str, fills: Mapping[str, str]) -> str:
+    return re.sub(r"\b[A-Z][A-Z_]*\b", lambda found: fills.get(found[0], found[0]), text)
+
+
+def changed(
+    line: Sequence[str],
+    word: Word,
+    fills: Mapping[str, str],
+    instead: Mapping[str, Sequence[str]],
+) -> list[str]:
+    """The command with what a message says to type, in place of what was typed for its key."""
+    head = 2 if line[0] in ("words", "map") else 1
+    keys = {word.key, *instead.get(word.key, ())}
+    stays = [w for w in line[head:] if "=" in w and w[0] != "-"]
+    stays = [w for w in stays if w.lstrip("+").split("=")[0] not in keys]
+    if not word.left_out:
+        stays.append(filled(f"{'+' * word.new}{word.key}={word.value}", fills))
+    return [*line[:head], *stays]
 
 
 @pytest.mark.attack
-@pytest.mark.slow
-@pytest.mark.parametrize("situation", SITUATIONS)
-def test_remedies_get_past_the_error(situation, place, monkeypatch, capfd) -> None:
+@pytest.mark.parametrize("part", SITUATIONS)
+def test_remedies_get_past_the_error(part, place, monkeypatch) -> None:
     """What messages suggest is typed, and gets past the error."""
-    line, fills = SITUATIONS[situation]
-    known = " ".join(s for s in (*tiny(Path("data"))[1:], *SHORT) if not s.startswith("model."))
-    command, *settings = line.replace("{tiny}", known).split()
     monkeypatch.chdir(place)
-    assert typed(monkeypatch, command, settings) == 2
-    message = capfd.readouterr().err
-    remedies = [
-        (word.key, filled(f"{word.key}={word.value}", fills))
+    typed_in, fills, said, instead = SITUATIONS[part]
+    line = typed_in.split()
+    message = attempt(line) if said is None else said()
+    assert pattern(part).search(message), message or "it does not fail"
+    proposed = [
+        word
         for word in words(message)
-        if word.asked and word.value and f"{word.key}={word.value}" not in settings
+        if word.asked and (word.value or word.left_out) and f"{word.key}={word.value}" not in line
     ]
-    assert remedies, message
-    for key, remedy in remedies:
-        stays = [
-            s for s in settings if s.split("=")[0] != key and "=" in s and not s.startswith("--")
-        ]
-        if key == "layer":  # instead of the list
-            stays = [s for s in stays if not s.startswith("layers=")]
-        code = typed(monkeypatch, command, [*stays, remedy])
-        said = capfd.readouterr().err
-        assert code == 0, f"{remedy}, after: {message}: {said}"
+    assert proposed, message
+    for word in proposed:
+        again = changed(line, word, fills, instead)
+        next_one = attempt(again)
+        assert not next_one, f"{again[-1]}, after: {message}: {next_one}"
+
+
+def test_every_message_with_a_remedy_is_run_or_says_why_not() -> None:
+    """A new message needs a row in `situations.py`, and a row that names no message is old."""
+    told = [
+        text
+        for _, text in messages()
+        if any(word.asked and (word.value or word.left_out) for word in words(text))
+        or PIP.search(text)
+        or (COMMAND.search(text) and " " in text)
+    ]
+    rows = [*SITUATIONS, *NOT_RUN]
+    unknown = [text for text in told if not any(row in text for row in rows)]
+    everything = "\n".join(text for _, text in messages())
+    old = [row for row in rows if row not in everything]
+    assert not unknown, "\n".join(unknown)
+    assert not old, "\n".join(old)
+    for file, _, test in (where[7:].partition("::") for where in NOT_RUN.values() if "::" in where):
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text(), test
 
 
 @pytest.mark.slow

@@ -128,6 +128,7 @@ class IntegratedGradients(Attribution):
 
     title = "Integrated gradients"
     grainy = True
+    finds = ("incomplete",)
     doubts = (Doubt("incomplete", "the map misses {incomplete:.0%} of what it should add up to"),)
 
     steps: Count = 50

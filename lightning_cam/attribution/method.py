@@ -56,9 +56,10 @@ class Cost(NamedTuple):
 class Attribution(ABC):
     """A method; its fields are its hyper-parameters.
 
-    A class that derives from it may replace `title`, `floating`, `grainy`, `baseline` and `doubts`
-    by class attributes, and `both_signs` where its maps keep the positive part alone. A class that
-    replaces `__post_init__` calls the one here first: it checks the fields, see `fields`.
+    A class that derives from it may replace `title`, `floating`, `grainy`, `baseline`, `finds` and
+    `doubts` by class attributes, and `both_signs` where its maps keep the positive part alone. A
+    class that replaces `__post_init__` calls the one here first: it checks the fields, see
+    `fields`.
     """
 
     def __post_init__(self) -> None:
@@ -91,6 +92,11 @@ class Attribution(ABC):
         single voxels if they are `grainy`, else 4 x 8 x 8 cells unless a method knows better.
         """
         return size if self.grainy else at_most(_SMOOTH, size)
+
+    @property
+    def finds(self) -> tuple[str, ...]:
+        """Names of all that it may write into `model.numbers`."""
+        return ()
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:

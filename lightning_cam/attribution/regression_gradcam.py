@@ -64,6 +64,7 @@ class RegressionGradCAM(LayerAttribution):
     """
 
     title = "Regression Grad-CAM"
+    finds = ("blank", "gradient_norm", "pull", "low_gradient")
     doubts = (
         Doubt(
             "low_gradient",

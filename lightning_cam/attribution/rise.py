@@ -81,6 +81,7 @@ class RISE(PerturbationAttribution):
 
     title = "RISE"
     floating = True  # a voxel that does not matter has the mean score
+    finds = ("error", "masks")
     doubts = (
         Doubt("error", "its estimated error is {error:.2g} of what it shows; take more masks"),
     )

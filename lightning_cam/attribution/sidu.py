@@ -57,6 +57,7 @@ class SIDU(FeatureMaskAttribution):
     """
 
     title = "SIDU"
+    finds = ("lost",)
     doubts = (Doubt("lost", "every mask of the layer loses {lost:.0%} of the answer, or more"),)
 
     threshold: float | str = 0.5
@@ -110,10 +111,11 @@ class SIDU(FeatureMaskAttribution):
             weights = (similar * unique[:, None]).to(features)
             if not bool((weights > 0).any()):
                 low, high = (float(v) for v in features[b].aminmax())
+                other = "explain.NAME.threshold=quantile:0.8"
+                remedy = f"try {other}" if self._quantile() is None else "choose another layer"
                 warnings.warn(
                     f"SIDU's map is 0: no mask of layer {model.notes['layer']!r} at {shown} stands "
-                    f"out; its features lie from {low:.3g} to {high:.3g}, try "
-                    "explain.NAME.threshold=quantile:0.8",
+                    f"out; its features lie from {low:.3g} to {high:.3g}, {remedy}",
                     stacklevel=2,
                 )
             weights = weights * of_clip.count[:, None] * 2 / of_clip.count.sum()

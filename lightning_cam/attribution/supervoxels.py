@@ -77,6 +77,7 @@ class Supervoxels(PerturbationAttribution):
         >>> e.caption, e.numbers["r2"]
     """
 
+    finds = ("r2", "unexplained")
     doubts = (
         Doubt(
             "unexplained",

@@ -64,6 +64,7 @@ class TemporalMask(PerturbationAttribution):
     """
 
     title = "Temporal mask"
+    finds = ("score", "score_freeze", "score_reverse", "frames")
 
     iterations: Count = 300
     lr: Positive = 0.2

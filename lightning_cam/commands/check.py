@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_cam.commands.entry import command, one_line_errors
 from lightning_cam.commands.search import CONFIGS
+from lightning_cam.stops import orderly
 
 
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="check")
 def _run(cfg: DictConfig) -> None:
-    with one_line_errors(), suppress(KeyboardInterrupt):
+    with one_line_errors(), orderly():
         from lightning_cam.commands.run_check import check  # torch loads here, not for --help
 
         sys.exit(check(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)))
-    sys.exit(130)
 
 
 def main() -> None:

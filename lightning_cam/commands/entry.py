@@ -179,7 +179,9 @@ def _check_groups(arguments: Sequence[str]) -> None:
         if value.startswith("_") and key in groups():
             raise UnknownNameError(key, value, choices(key))
         if value == "null" and key in groups() and "none" in choices(key):
-            raise ConfigError(f"{argument} must be a string or a list; none at all is {key}=none")
+            raise ConfigError(
+                f"{argument} must be a string or a list; for none at all type {key}=none"
+            )
         if re.match(r"\{\s*_target_\b", value) and key in groups():
             direct = f"task.model={value} or " if key == "model" else ""
             raise ConfigError(
@@ -192,7 +194,7 @@ def _explained(error: Exception, arguments: Sequence[str], name: str) -> str:
     """What went wrong in composing the configuration, and the remedy, in one line."""
     if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
-        return f"cannot read {error.override!r}; quote the value: {quoted(key, value)}"
+        return f"cannot read {error.override!r}; quote the value, type {quoted(key, value)}"
     if isinstance(error, MissingConfigException):
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
         if known := choices(group):
@@ -216,7 +218,7 @@ def _explained(error: Exception, arguments: Sequence[str], name: str) -> str:
             typed = [a.partition("=")[2] for a in arguments if a.startswith(f"{group}=")]
             asked = ",".join([*(word.strip("[]") for word in typed[-1:]), choice])
             return (
-                f"{key} is a setting of {group}.{choice}, which is not chosen; choose it: "
+                f"{key} is a setting of {group}.{choice}, which is not chosen; add "
                 f"{group}={f'[{asked}]' if typed else asked}"
             )
         parent = key.rpartition(".")[0]

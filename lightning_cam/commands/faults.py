@@ -18,19 +18,24 @@ _MEMORY = re.compile(
 )
 
 
-def fault(error: BaseException) -> str:
-    """What went wrong with the machine, with the remedy; "" for anything else."""
+def fault(error: BaseException, *, training: bool = False) -> str:
+    """What went wrong with the machine, with the remedy; "" for anything else.
+
+    Args:
+        error: that was raised.
+        training: whether it was a training, which can be set to need less.
+    """
     said = str(error)
     if isinstance(error, WriteError):
         return said
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which may not be loaded
-        return (
-            "the device's memory is full; end what else runs on it, or begin anew with a smaller "
-            "data.batch_size=N, or with trainer=cpu"
-        )
+        less = "begin anew with a smaller data.batch_size=N, or with trainer=cpu"
+        other = less if training else "take device=cpu"
+        return f"the device's memory is full; end what else runs on it, or {other}"
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, MemoryError) or number == errno.ENOMEM or _MEMORY.search(said):
-        return "the memory is full; end what else runs, or set data.num_workers=0 data.cache=false"
+        less = ", or set data.num_workers=0 data.cache=false" if training else ""
+        return f"the memory is full; end what else runs{less}"
     if number in _FILES or "Too many open files" in said:
         return "too many files are open; raise the limit, as with ulimit -n 4096"
     if isinstance(error, OSError) and number in (*_FULL, *_REFUSED):

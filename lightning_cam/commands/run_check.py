@@ -212,7 +212,7 @@ def _write(path: Path, problems: Sequence[Problem]) -> None:
         rows = [{"kind": p.kind, "what": p.what, "why": p.why} for p in problems]
         write_csv(path, rows, COLUMNS)
     except WriteError as error:
-        raise ConfigError(f"{error} (out=FILE)") from error
+        raise ConfigError(f"{error}; or choose out=FILE") from error
 
 
 def _clear(path: Path) -> None:

@@ -19,14 +19,13 @@ from lightning.pytorch import (
     seed_everything,
 )
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.syntax import Syntax
 
 from lightning_cam.commands.common import plain_settings, quiet, short
 from lightning_cam.commands.faults import fault
-from lightning_cam.commands.stopped import StoppedError, go_on, stopped_line
+from lightning_cam.commands.stopped import StoppedError, StopsByLightning, go_on, stopped_line
 from lightning_cam.commands.train_settings import (
     check_layers,
     check_settings,
@@ -54,7 +53,7 @@ from lightning_cam.interfaces import (
     check_task,
     is_offered,
 )
-from lightning_cam.stops import CTRL_C, TERMINATED
+from lightning_cam.stops import TERMINATED, exit_code
 from lightning_cam.training.build import build, rebuildable, strangers
 from lightning_cam.training.finite import FiniteLoss
 from lightning_cam.training.furthest import Length, furthest_first, progress_of
@@ -123,11 +122,11 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
     with owned(run.folder) if _writes() else nullcontext(), shared(run), quiet():
         try:
             prepared = _prepare(config, run, callbacks)
+            _fit(prepared)
         except BaseException:
             if _writes():
                 discard(run)
             raise
-        _fit(prepared)
         if prepared.trainer.is_global_zero:
             _print_summary(prepared)
             _check_finite(prepared)
@@ -190,11 +189,11 @@ def _prepare(config: dict[str, Any], run: Run, callbacks: Sequence[Callback]) ->
     measures = build_measures(config["measure"], EPOCH_COLUMNS)
     check_layers(task, methods)
     skipped, loss = SkippedClips(), FiniteLoss(to_try(config))
-    own = [skipped, loss, *callbacks]
+    own = [StopsByLightning(), skipped, loss, *callbacks]
     explained = {"methods": methods, "measures": measures} if methods else {}
     monitor = monitored(task, config)
     if not callbacks:  # which may log anything
-        check_monitor(task, monitor[0], methods)
+        check_monitor(task, monitor[0], methods, measures)
     trainer = make_trainer(config, explained, classes, monitor, run, own)
     if looks_first(task, monitor[0]) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
         trainer.num_sanity_val_steps = math.inf  # all validation clips
@@ -216,11 +215,12 @@ def _fit(prepared: _Prepared) -> None:
     except SystemExit as leaving:  # how Lightning leaves after either
         if _writes():
             say("", stopped_line(run))
-        sys.exit(TERMINATED if isinstance(leaving, SIGTERMException) else CTRL_C)
+        stop = leaving.__context__
+        sys.exit(exit_code(stop) if isinstance(stop, KeyboardInterrupt) else TERMINATED)
     except MetricError as error:
         raise StoppedError(f"{error}; choose one: {go_on(run, 'monitor=NAME')}") from error
     except Exception as error:
-        if not (said := fault(error)):
+        if not (said := fault(error, training=True)):
             raise
         raise StoppedError(f"{said}; to go on: {go_on(run)}") from error
     finally:

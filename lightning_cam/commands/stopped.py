@@ -5,14 +5,24 @@ from __future__ import annotations
 import shlex
 import sys
 
+from lightning.pytorch import Callback, LightningModule, Trainer
+
 from lightning_cam.commands.common import short
 from lightning_cam.errors import UserError, command_line, quoted
+from lightning_cam.stops import left_to_others
 from lightning_cam.training.furthest import furthest_first
 from lightning_cam.training.runs import Run
 
 
 class StoppedError(UserError):
     """A training that the machine stopped: a full disk, a killed process, no memory."""
+
+
+class StopsByLightning(Callback):
+    """From the first step on SIGTERM is Lightning's: it ends a training behind a batch."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        left_to_others()
 
 
 def go_on(run: Run, *changes: str) -> str:

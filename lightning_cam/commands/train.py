@@ -7,11 +7,12 @@ from omegaconf import DictConfig
 
 from lightning_cam.commands.entry import command, one_line_errors
 from lightning_cam.commands.search import CONFIGS
+from lightning_cam.stops import orderly
 
 
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
 def _run(cfg: DictConfig) -> None:
-    with one_line_errors():
+    with one_line_errors(), orderly():
         from lightning_cam.commands.run_train import train  # torch loads here, not for --help
 
         train(cfg)

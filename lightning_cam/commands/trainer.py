@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from lightning_cam.attribution import Attribution
 from lightning_cam.errors import ConfigError, UnknownNameError
+from lightning_cam.explaining.callback_settings import logged_names
 from lightning_cam.interfaces import Monitored, NamesMetrics, NamesOptionalMetrics, is_offered
 from lightning_cam.training.build import TARGET, build
 from lightning_cam.training.checkpoint import Remember
@@ -53,25 +55,36 @@ def monitored(task: object, settings: Mapping[str, Any]) -> tuple[str, str]:
     return str(metric), mode
 
 
-def check_monitor(task: object, metric: str, methods: Collection[str]) -> None:
+def check_monitor(
+    task: object,
+    metric: str,
+    methods: Mapping[str, Attribution],
+    measures: Mapping[str, Any],
+) -> None:
     """Find before training that no metric of this name will be logged, where that is known.
 
-    What a task of another class logs shows after its first epoch, which is saved. What depends on
-    the data shows in a pass over the validation clips before training, see `looks_first`.
+    What a task or a method of another package logs shows after its first epoch, which is saved.
+    What depends on the data shows in a pass over the validation clips before training, see
+    `looks_first`.
 
     Args:
         task: which may name its metrics.
         metric: to monitor.
-        methods: names of those that explain.
+        methods: those that explain, name -> method.
+        measures: what is measured of their maps, name -> measure.
 
     Raises:
         ConfigError: there will be none; the nearest names are named.
     """
-    if not is_offered(task, NamesMetrics) or "metric_names" not in vars(type(task)):
+    first, _, rest = metric.partition("/")
+    method = methods.get(rest.partition("/")[0]) if first == "explain" else None
+    offers = is_offered(task, NamesMetrics) and "metric_names" in vars(type(task))
+    own = task.metric_names if offers else None  # type: ignore[attr-defined]
+    ours = type(method).__module__.startswith("lightning_cam.")
+    if not (ours if method else own):
         return
-    known = [*task.metric_names, *(f"explain/{name}" for name in methods)]
-    of_method = "/".join(metric.split("/")[:2]) if metric.startswith("explain/") else metric
-    if of_method not in known:
+    known = [*(own or ()), *logged_names(methods, measures)]
+    if metric not in known:
         unknown = UnknownNameError("logged metric", metric, known)
         raise ConfigError(f"{unknown}; choose one with monitor=NAME")
 

@@ -9,6 +9,7 @@ from typing import Any
 from lightning_cam.attribution import Attribution
 from lightning_cam.attribution.method import as_attribution
 from lightning_cam.errors import ArgumentError, ConfigError
+from lightning_cam.explaining.measuring import compares
 from lightning_cam.metrics import Measure
 
 
@@ -46,7 +47,7 @@ def are_measures(measures: Mapping[str, Measure] | None) -> Mapping[str, Measure
     Raises:
         ConfigError: something else is among them.
     """
-    example = 'pass for example measures={"gini": GiniIndex()}'
+    example = 'pass a mapping such as {"gini": GiniIndex()}'
     if not isinstance(measures, Mapping | NoneType):
         raise ConfigError(f"measures is a {type(measures).__name__}, not a mapping; {example}")
     for name, each in (measures or {}).items():
@@ -75,3 +76,13 @@ def named_methods(
         name = type(method).__name__.lower()
         named[name if name not in named else f"{name}_{len(named) + 1}"] = method
     return named
+
+
+def logged_names(methods: Mapping[str, Attribution], measures: Mapping[str, Measure]) -> list[str]:
+    """All that the callback may log with these: "explain/METHOD/NUMBER"."""
+    found = {name: as_attribution(method).finds for name, method in methods.items()}
+    return [
+        *(f"explain/{of}/{what}" for of, finds in found.items() for what in finds),
+        *(f"explain/{of}/{what}" for of in methods for what in measures),
+        *(f"explain/random/{what}" for what in measures if compares(measures)),
+    ]

@@ -104,7 +104,7 @@ class Design:
         }
         measures = build_measures(measure, CELL_COLUMNS)
         if not measures:
-            raise ConfigError("measure is empty: name at least one, measure=[deletion,insertion]")
+            raise ConfigError("measure is empty: leave out measure= for those of the study")
         claims, rankings = _claims(given, (nodes, sweeps, measures))
         clips = whole_number(given["clips"], "study.clips")
         few = given["sweep_clips"]

@@ -115,10 +115,12 @@ def read_ranking_claim(
         if not isinstance(asked, list) or len(asked) != 2:
             raise ConfigError(f"{where}.agree={asked} must be two measures, [deletion,insertion]")
         return RankingClaim(says, "agree", _deciding(where, asked, measures), (), 0.0, below)
-    if kind == "value" and (above is None) == (below is None):
+    if kind == "value" and above is below is None:
         raise ConfigError(
-            f"{where} must say above or below which number the value lies: {where}.below=0.1"
+            f"{where} must say above or below which number the value lies; add +{where}.below=0.1"
         )
+    if kind == "value" and None not in (above, below):
+        raise ConfigError(f"{where} says above and below; leave one out")
     cells = tuple(nodes) if asked is True else tuple(asked if isinstance(asked, list) else [asked])
     for name in cells:
         _cell(show_value(name), nodes, where)
@@ -234,7 +236,8 @@ def _deciding(where: str, asked: Any, measures: Mapping[str, Measure]) -> tuple[
     chosen = tuple(asked) if isinstance(asked, list) else (asked,)
     for name in chosen:
         if name not in measures:
-            raise UnknownNameError(f"measure of {where},", name, measures)
+            unknown = UnknownNameError(f"measure of {where},", name, measures)
+            raise ConfigError(f"{unknown}; measure it as well, or set study.claims=null")
         if measures[name].better is None:
             raise ConfigError(
                 f"{where}.measures: {name} cannot decide a claim, neither high nor low values of "

@@ -112,7 +112,7 @@ def _finish(folder: Path, results: Results, networks: Sequence[Network], command
             for row in (*results.skipped, *results.rows)
         )
         names = ", ".join(results.design.measures)
-        none = f"no clip has a value of {names}; choose other measures, measure=[...]"
+        none = f"no clip has a value of {names}; choose other measures, measure=[deletion]"
         raise DataError(f"nothing could be measured: {next(filter(None, errors), none)}")
     page = write_study(folder, results, networks, command)
     for table in main_tables(results):

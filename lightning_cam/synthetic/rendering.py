@@ -7,7 +7,6 @@ import json
 import multiprocessing as mp
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
@@ -19,6 +18,7 @@ import cv2
 from lightning_cam.errors import DataError
 from lightning_cam.files import destination, write_text
 from lightning_cam.progress import progress
+from lightning_cam.stops import left_to_parent
 
 MANIFEST = "synth.json"
 UNFINISHED = MANIFEST + ".partial"  # what the manifest is called while rendering goes on
@@ -237,7 +237,7 @@ def _finished(ends: Iterable[Connection]) -> Iterator[None]:
 def _work(
     folder: Path, jobs: Sequence[Job], write: Callable[[Path, Job], None], send: Connection
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent ends its workers
+    left_to_parent()
     parent = mp.parent_process()
     try:
         for job in jobs:

@@ -135,6 +135,11 @@ class ExtremalPerturbation(PerturbationAttribution):
     tol: Positive | None = None
 
     @property
+    def finds(self) -> tuple[str, ...]:
+        of_each = (f"{n}_{area:g}" for area in self.areas for n in ("area", "score", "exact"))
+        return ("iterations", "off_area", *of_each)
+
+    @property
     def title(self) -> str:
         """For captions."""
         return _TITLES[self.variant]

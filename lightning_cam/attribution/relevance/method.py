@@ -77,6 +77,10 @@ class ExcitationBackprop(Attribution):
         return "Contrastive excitation backprop" if self.contrastive else "Excitation backprop"
 
     @property
+    def finds(self) -> tuple[str, ...]:
+        return () if self.contrastive else ("lost",)
+
+    @property
     def doubts(self) -> tuple[Doubt, ...]:
         lost = Doubt("lost", "{lost:.0%} of what was passed down got lost on the way")
         return () if self.contrastive else (lost,)  # a difference adds up to nothing known
@@ -130,6 +134,7 @@ class LRP(Attribution):
     """
 
     title = "LRP"
+    finds = ("relevance",)
 
     composite: Composite = "epsilon_plus"
     layer: str | None = None

@@ -26,6 +26,7 @@ from lightning_cam.data.video.frame_folders import numbers_missing, order_in_dou
 from lightning_cam.data.video.info import VideoInfo
 from lightning_cam.data.video.sampling import Indices
 from lightning_cam.errors import DataError, VideoReadError
+from lightning_cam.stops import left_to_parent
 
 ClipT = TypeVar("ClipT")
 _MEMORY = 2**27  # bytes of images held at a time, by each process
@@ -188,7 +189,10 @@ class _Worker(Generic[ClipT]):
             return None
         else:
             self.stop()
-            why = f"decoding took more than {self.timeout:g} s; remove it, or raise timeout="
+            why = (
+                f"decoding took more than {self.timeout:g} s; remove it, or set "
+                f"timeout={10 * self.timeout:g}"
+            )
         return Finding(0, "unreadable", why)
 
     def stop(self) -> None:
@@ -205,7 +209,7 @@ def _ending(exitcode: int) -> str:
 
 
 def _work(reader: Any, inspect: Callable[[Any, Any], Finding], pipe: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent ends its workers
+    left_to_parent()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):  # what decoders print
         os.dup2(nowhere, stream)

@@ -131,7 +131,7 @@ def find_lists(folder: Path, given: str | None = None) -> Path:
             return place
     raise DataError(
         f"no split lists at {str(places[0])!r}: unpack test_train_splits.rar there, or name their "
-        f"folder with data.splits_folder=.../{SPLITS_FOLDER}"
+        "folder with data.splits_folder=FOLDER"
     )
 
 
@@ -245,5 +245,5 @@ def _missing(row: SplitRow, folder: Path) -> Problem:
     elif (folder / f"{row.name}.rar").exists():
         why = f"still packed; unpack {row.name}.rar"
     else:
-        why = "its class folder is not there; unpack it, or choose others with data.classes=[...]"
+        why = "its class folder is not there; unpack it, or choose others with data.classes=[NAME]"
     return Problem("missing", f"{row.name}/{row.file}", why)

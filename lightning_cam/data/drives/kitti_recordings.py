@@ -112,7 +112,7 @@ def read_recordings(
     """
     found = {name: dict(images.numbered(folder / name / "data")) for name in cameras}
     for name in (name for name, rows in found.items() if not rows):
-        why = "it has no images; unpack the drive again, or choose others with data.cameras=[...]"
+        why = "it has no images; unpack the drive again, or choose others with data.cameras=[NAME]"
         problems.append(Problem("missing", str(folder / name / "data"), why, folder.name))
     everything = sorted(set().union(*found.values()))
     packets = kitti_oxts.read_packets(folder / "oxts" / "data", everything)

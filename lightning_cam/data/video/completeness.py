@@ -10,15 +10,17 @@ import mmap
 from pathlib import Path
 
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-_PACK, _END, _STUFFING = 0xBA, 0xB9, 0xBE  # start codes of an MPEG program stream
+_PACK, _END = 0xBA, 0xB9  # start codes of an MPEG program stream
+_VIDEO = range(0xE0, 0xF0)
+_START = b"\0\0\1"  # of a start code, in all that MPEG makes
 
 
 def bytes_missing(path: str | Path) -> int:
     """How many bytes a file lacks, at least, to be what its container says; 0 if none.
 
-    Understands AVI, Matroska and WebM, MP4 and MOV, and MPEG program streams (which have no total:
-    only a cut inside of a packet shows). Of everything else, and of a file whose headers make no
-    sense, it says 0.
+    Understands AVI, Matroska and WebM, MP4 and MOV. MPEG program and elementary streams have no
+    total: only a cut inside of a packet or of a start code shows. Of everything else, and of a file
+    whose headers make no sense, it says 0.
     """
     with Path(path).open("rb") as file:
         size = file.seek(0, 2)
@@ -31,8 +33,10 @@ def bytes_missing(path: str | Path) -> int:
                 end = _matroska_end(data)
             elif data[4:8] == b"ftyp":
                 end = _mp4_end(data)
-            elif data[:3] == b"\0\0\1" and data[3] == _PACK:
+            elif data[:3] == _START and data[3] == _PACK:
                 end = _program_end(data)
+            elif _START in data[:4]:  # an elementary stream
+                end = size + _stops_short(data, size)
             else:
                 end = 0
     return max(end - size, 0)
@@ -76,8 +80,8 @@ def _mp4_end(data: mmap.mmap) -> int:
 
 
 def _program_end(data: mmap.mmap) -> int:
-    at = 0
-    while at + 6 <= len(data) and data[at : at + 3] == b"\0\0\1":
+    at = video = 0  # the end of what was read, and of the images in it
+    while at + 6 <= len(data) and data[at : at + 3] == _START:
         code = data[at + 3]
         if code == _END:
             return at + 4
@@ -86,6 +90,12 @@ def _program_end(data: mmap.mmap) -> int:
             at += 14 + (data[at + 13 : at + 14] or b"\0")[0] % 8 if mpeg2 else 12
         elif code > _END:
             at += 6 + int.from_bytes(data[at + 4 : at + 6], "big")
+            video = at if code in _VIDEO else video
         else:
             return 0
-    return at
+    return max(at, len(data) + _stops_short(data, video))
+
+
+def _stops_short(data: mmap.mmap, end: int) -> bool:
+    """Whether coded images end within a start code, as whole ones never do."""
+    return data[max(end - 3, 0) : end] == _START

@@ -75,10 +75,11 @@ class VideoInfo:
             raise ConfigError(f"fps must be above 0, got {fps}")
         if not _SLOWEST <= self.fps <= _FASTEST:
             remedy = (
-                "give the rate at which its images were taken (data.rate=12), or take every frame "
-                "(data.fps=null)"
+                "give the rate at which its images were taken (data.rate=12), or train with every "
+                "frame (data.fps=null)"
                 if self.container == IMAGE_FOLDER
-                else "take every frame, whatever its time (data.fps=null), or get the video again"
+                else "train with every frame, whatever its time (data.fps=null), or get the video "
+                "again"
             )
             raise VideoReadError(
                 self.path,
