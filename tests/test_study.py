@@ -559,6 +559,17 @@ def test_a_function_is_a_method_of_a_study() -> None:
             method_cells({"own": node})
 
 
+@pytest.mark.attack
+def test_no_two_methods_of_a_study_have_one_title() -> None:
+    """Methods of one title, one of them named as another one is titled."""
+    target = {"cam": "lightning_cam.GradCAM", "rise": "lightning_cam.RISE"}
+    for names in ({"RISE": "cam", "x": "cam", "r": "rise"}, {"Grad-CAM": "cam", "y": "cam"}):
+        nodes = {name: {"_target_": target[kind]} for name, kind in names.items()}
+        titles = [cell.title for cell in method_cells(nodes).values()]
+        assert len(set(titles)) == len(titles), titles
+    assert method_cells({"RISE": {"_target_": target["rise"]}})["RISE"].title == "RISE"
+
+
 def paper(clips: int = 4) -> tuple[Design, list[Network]]:
     design = design_of(clips=clips)
     return design, [

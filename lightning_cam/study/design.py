@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -105,7 +105,8 @@ class Design:
         measures = build_measures(measure, CELL_COLUMNS)
         if not measures:
             raise ConfigError("measure is empty: name at least one, measure=[deletion,insertion]")
-        claims, rankings = _claims(given, (nodes, sweeps, measures))
+        main = [key for key in _methods(cells) if key in nodes]
+        claims, rankings = _claims(given, (nodes, sweeps, measures), main)
         clips = whole_number(given["clips"], "study.clips")
         few = given["sweep_clips"]
         swept = clips if few is None else min(clips, whole_number(few, "study.sweep_clips"))
@@ -156,11 +157,14 @@ class Design:
         return tuple(name for name, sign in self.signs.items() if sign)
 
     @property
+    def compared(self) -> tuple[str, ...]:
+        """Those of them by which maps beside the methods are measured, see `references`."""
+        return tuple(n for n in self.directed if "method" not in self.measures[n].needs)
+
+    @property
     def baselines(self) -> frozenset[str]:
         """Keys of the cells whose maps know nothing of the network."""
-        return frozenset(
-            key for key, cell in self.cells.items() if as_attribution(cell.method).baseline
-        )
+        return frozenset(self.cells).difference(_methods(self.cells))
 
     @property
     def parted(self) -> tuple[list[str], list[str]]:
@@ -192,17 +196,23 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
+def _methods(cells: Mapping[str, Cell]) -> list[str]:
+    """Keys of the cells whose maps know something of the network."""
+    return [key for key, cell in cells.items() if not as_attribution(cell.method).baseline]
+
+
 def _claims(
     given: Mapping[str, Any],
     known: tuple[Mapping[str, Any], Mapping[str, Sweep], Mapping[str, Measure]],
+    methods: Sequence[str],
 ) -> tuple[tuple[Claim, ...], tuple[RankingClaim, ...]]:
-    """The claims of both kinds; `known` are methods, sweeps and measures."""
+    """The claims of both kinds; `known` are all cells of the main table, sweeps and measures."""
     claims, rankings = [], []
     nodes, _, measures = known
     for name, part in kept(given["claims"], "study.claims").items():
         where = f"study.claims.{name}"
         node = mapping_setting(part, where)
-        ranking = read_ranking_claim(where, node, nodes, measures)
+        ranking = read_ranking_claim(where, node, (nodes, methods), measures)
         if ranking is None:
             claims.append(read_claim(where, node, known))
             continue

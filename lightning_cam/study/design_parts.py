@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -80,6 +81,7 @@ class RankingClaim:
             methods lies on one side of a bound.
         measures: which decide it; two that are compared.
         cells: keys of the methods.
+        number: what measures found beside their values, in place of these; "": the values.
         above: what intervals must lie above.
         below: what they must lie below, in place of that.
     """
@@ -90,15 +92,26 @@ class RankingClaim:
     cells: tuple[str, ...] = ()
     above: float = 0.0
     below: float | None = None
+    number: str = ""
 
 
 def read_ranking_claim(
-    where: str, node: Mapping[str, Any], nodes: Mapping[str, Any], measures: Mapping[str, Measure]
+    where: str,
+    node: Mapping[str, Any],
+    main: tuple[Mapping[str, Any], Sequence[str]],
+    measures: Mapping[str, Measure],
 ) -> RankingClaim | None:
-    """A claim about rankings; None if it is about differences of two cells."""
+    """A claim about rankings; None if it is about differences of two cells.
+
+    Args:
+        where: in the settings.
+        node: what they say there.
+        main: what is in the main table, by its name; the names of those that are no baselines.
+        measures: of the study.
+    """
     kinds: dict[str, tuple[str, ...]] = {
         "agree": ("below",), "best": ("measures",), "over_random": ("measures",),
-        "value": ("measures", "above", "below"),
+        "value": ("measures", "number", "above", "below"),
     }  # fmt: skip
     kind = next((kind for kind in kinds if kind in node), None)
     if kind is None:
@@ -119,7 +132,8 @@ def read_ranking_claim(
         raise ConfigError(
             f"{where} must say above or below which number the value lies: {where}.below=0.1"
         )
-    cells = tuple(nodes) if asked is True else tuple(asked if isinstance(asked, list) else [asked])
+    nodes, methods = main
+    cells = tuple(methods if asked is True else asked if isinstance(asked, list) else [asked])
     for name in cells:
         _cell(show_value(name), nodes, where)
     deciding = _deciding(where, node.get("measures"), measures)
@@ -128,8 +142,17 @@ def read_ranking_claim(
             raise ConfigError(f"{where}.best={asked} must be one method")
         return RankingClaim(says, "best", deciding, cells)
     if kind == "over_random":
-        return RankingClaim(says, "over_random", deciding, cells)
-    return RankingClaim(says, "value", deciding, cells, above or 0.0, below)
+        beside = tuple(name for name in deciding if "method" not in measures[name].needs)
+        if not beside or (beside != deciding and node.get("measures") is not None):
+            raise ConfigError(
+                f"{where}.measures: {', '.join(sorted({*deciding}.difference(beside)))} cannot be "
+                f"held against random maps; name others, {where}.measures=[deletion,insertion]"
+            )
+        return RankingClaim(says, "over_random", beside, cells)
+    number = node.get("number", "")
+    if not isinstance(number, str):
+        raise ConfigError(f"{where}.number={number} must be the name of a number, as excess_early")
+    return RankingClaim(says, "value", deciding, cells, above or 0.0, below, number)
 
 
 def _bound(where: str, key: str, value: Any) -> float | None:
@@ -144,7 +167,8 @@ def method_cells(nodes: Mapping[str, Any]) -> dict[str, Cell]:
         raise ConfigError("study.methods is empty: name at least one method")
     methods = {name: _method(node, f"study.methods.{name}") for name, node in nodes.items()}
     own = {name: method.title for name, method in methods.items()}
-    alone = {name for name, title in own.items() if title and [*own.values()].count(title) == 1}
+    taken = Counter([*own.values(), *own])  # a title, or another one's name
+    alone = {name for name, title in own.items() if title and taken[title] == 1 + (title == name)}
     return {
         name: Cell(name, own[name] if name in alone else name, method)
         for name, method in methods.items()
