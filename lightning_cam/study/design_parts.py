@@ -15,6 +15,10 @@ from lightning_cam.metrics import Measure
 from lightning_cam.training.build import TARGET, build
 
 
+class NotInStudyError(UnknownNameError):
+    """A claim or a sweep is about a method, a sweep or a measure that the study has not."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One method with its settings.
@@ -194,7 +198,7 @@ def read_sweep(
             raise UnknownNameError("setting", f"{where}.{key}", ["method", "setting", "values"])
     method, setting, values = (node.get(key) for key in ("method", "setting", "values"))
     if not isinstance(method, str) or method not in nodes:
-        raise UnknownNameError(f"method of {where},", method, nodes)
+        raise NotInStudyError(f"method of {where},", method, nodes)
     if not isinstance(setting, str) or setting == TARGET:
         raise ConfigError(f"{where}.setting={setting} must be the name of a setting of {method}")
     if not isinstance(values, list) or not values:
@@ -234,7 +238,7 @@ def read_claim(
     names: Mapping[str, str] = {name: name for name in nodes}
     if "sweep" in node:
         if node["sweep"] not in sweeps:
-            raise UnknownNameError(f"sweep of {where},", node["sweep"], sweeps)
+            raise NotInStudyError(f"sweep of {where},", node["sweep"], sweeps)
         names = sweeps[node["sweep"]].cells
     if within is not None:
         if type(within) not in (int, float) or not within > 0:
@@ -258,7 +262,7 @@ def _deciding(where: str, asked: Any, measures: Mapping[str, Measure]) -> tuple[
     chosen = tuple(asked) if isinstance(asked, list) else (asked,)
     for name in chosen:
         if name not in measures:
-            raise UnknownNameError(f"measure of {where},", name, measures)
+            raise NotInStudyError(f"measure of {where},", name, measures)
         if measures[name].better is None:
             raise ConfigError(
                 f"{where}.measures: {name} cannot decide a claim, neither high nor low values of "
@@ -269,7 +273,7 @@ def _deciding(where: str, asked: Any, measures: Mapping[str, Measure]) -> tuple[
 
 def _cell(name: str, names: Mapping[str, str] | Mapping[str, Any], where: str) -> str:
     if name not in names:
-        raise UnknownNameError(f"cell of {where},", name, names)
+        raise NotInStudyError(f"cell of {where},", name, names)
     return name if not isinstance(names[name], str) else names[name]
 
 
