@@ -209,6 +209,16 @@ def test_train_mode_gives_the_eval_mode_map_and_keeps_cudnn_s_rule() -> None:
     torch.testing.assert_close(trained.outputs, net(clip).detach())
 
 
+@pytest.mark.attack
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16])
+def test_a_map_of_whole_numbers_or_of_truth_values_is_a_map(dtype: torch.dtype) -> None:
+    """A method that returns a mask, or counts: all measures read its map as numbers."""
+    shown = clip_of(2, 3, 4, 8, 8)
+    e = lc.explain(network("3d"), lambda model, clip, target: (clip[:, 0] > 0).to(dtype), shown)
+    assert e.heatmap.dtype == torch.float32
+    assert torch.equal(e.heatmap, (shown[:, 0] > 0).float())
+
+
 def test_bfloat16_weights_are_explained_close_to_float32() -> None:
     model = network("folded")
     clip = clip_of(2, 3, 4, 8, 8)

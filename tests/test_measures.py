@@ -310,6 +310,20 @@ def test_what_fails_is_told_and_has_no_value(each: Measure) -> None:
     assert not {"gini"} & {*together.failed}
 
 
+@every
+@pytest.mark.attack
+def test_a_map_with_one_voxel_that_is_infinite_has_no_value(each: Measure) -> None:
+    """Maps with a single infinite voxel, which pointing, for one, would call a hit or a miss."""
+    shown = explained(classifier())
+    heatmap = shown.explanation.heatmap.clone()
+    heatmap[0, 0, 0, 0] = torch.inf
+    found = measure(
+        {"it": each}, replace(shown, explanation=replace(shown.explanation, heatmap=heatmap))
+    )
+    assert found.values["it"][0].isnan()
+    assert all(number[0].isnan() for number in found.beside.values())
+
+
 class Spoils(Measure):
     """Changes in place whatever it is given."""
 

@@ -202,7 +202,6 @@ def test_the_example_in_the_docs_is_a_study(tmp_path: Path) -> None:
         ({"methods": {}}, "at least one method"),
         ({"methods": {"a": {"_target_": "torch.nn.ReLU"}}}, "study.methods.a is not a method"),
         ({"methods": {"a": {"_target_": "lightning_cam.RISE", "mask": 3}}}, "study.methods.a"),
-        ({"sweeps": {"s": {"method": "rice", "setting": "p", "values": [1]}}}, "nearest: rise"),
         ({"sweeps": {"s": {"method": "rise", "setting": "q", "values": [1]}}}, "does not take"),
         ({"sweeps": {"s": {"method": "rise", "setting": "p", "values": []}}}, "values=[]"),
         (
@@ -210,16 +209,9 @@ def test_the_example_in_the_docs_is_a_study(tmp_path: Path) -> None:
             "p must be a number",
         ),
         ({"protocol": "rise"}, "no setting 'study.protocol'"),
-        (
-            {
-                "claims": {
-                    "c": {"says": "x", "better": "rise", "worse": "random", "measures": ["tied"]}
-                }
-            },
-            "no measure of study.claims.c, 'tied'",
-        ),
-        ({"claims": {"c": {"says": "x", "better": "rise", "worse": "sidu"}}}, "'sidu'"),
-        ({"claims": {"c": {"says": "x", "sweep": "masks", "better": 4, "worse": 5}}}, "'5'"),
+        ({"only": ["rice"]}, "no method of study.only 'rice'; nearest: rise"),
+        ({"only": "rise"}, "study.only=rise must be a list"),
+        ({"only": []}, "study.methods is empty"),
         ({"claims": {"c": {"better": "rise", "worse": "random"}}}, "says is missing"),
         ({"claims": {"c": {"says": "x", "sweep": "masks", "within": -1}}}, "above 0"),
         ({"retry": 3}, "study.retry=3"),
@@ -229,6 +221,32 @@ def test_mistakes_in_a_study_are_named(changes: dict[str, Any], words: str) -> N
     with pytest.raises(UserError) as caught:
         design_of(**changes)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_is_about_methods_and_measures_that_are_not_there_is_left_out_and_said() -> None:
+    says = {"says": "x", "better": "rise", "worse": "random"}
+    claims = {
+        "kept": says,
+        "measure": {**says, "measures": ["tied"]},
+        "method": {**says, "worse": "sidu"},
+        "sweep": {"says": "x", "sweep": "cells", "better": "2x2x2", "worse": "4x2x2"},
+        "value": {"says": "x", "sweep": "masks", "better": 4, "worse": 5},
+        "ranking": {"says": "x", "agree": ["deletion", "tied"]},
+    }
+    sweeps = {**STUDY["sweeps"], "rice": {"method": "rice", "setting": "p", "values": [1]}}
+    design = design_of(claims=claims, sweeps=sweeps)
+    assert [claim.says for claim in design.claims] == ["x", "x"] and not design.ranking_claims
+    assert [why.partition(";")[0] for why in design.left_out] == [
+        "no method of study.sweeps.rice, 'rice'",
+        "no measure of study.claims.measure, 'tied'",
+        "no cell of study.claims.method, 'sidu'",
+        "no cell of study.claims.value, '5'",
+        "no measure of study.claims.ranking, 'tied'",
+    ]
+    few = design_of(claims=claims, only=["random", "gradcam"])
+    assert few.methods == tuple(few.cells) == ("random", "gradcam") and not few.sweeps
+    assert len(few.left_out) == 2 + 6 and not few.claims
+    assert few.settings != design_of(only=None).settings == design_of().settings
 
 
 DELETION = MEASURES["deletion"]
@@ -560,6 +578,17 @@ def test_a_function_is_a_method_of_a_study() -> None:
     for node in ({"_target_": "torch.nn.ReLU"}, {"_target_": "pathlib.Path"}):
         with pytest.raises(ConfigError, match=r"study\.methods\.own is not a method"):
             method_cells({"own": node})
+
+
+@pytest.mark.attack
+def test_no_two_methods_of_a_study_have_one_title() -> None:
+    """Methods of one title, one of them named as another one is titled."""
+    target = {"cam": "lightning_cam.GradCAM", "rise": "lightning_cam.RISE"}
+    for names in ({"RISE": "cam", "x": "cam", "r": "rise"}, {"Grad-CAM": "cam", "y": "cam"}):
+        nodes = {name: {"_target_": target[kind]} for name, kind in names.items()}
+        titles = [cell.title for cell in method_cells(nodes).values()]
+        assert len(set(titles)) == len(titles), titles
+    assert method_cells({"RISE": {"_target_": target["rise"]}})["RISE"].title == "RISE"
 
 
 def paper(clips: int = 4) -> tuple[Design, list[Network]]:

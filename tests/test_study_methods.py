@@ -325,6 +325,20 @@ def test_random_maps_of_each_grain_stand_beside_the_methods(tmp_path: Path) -> N
     assert Counted.calls.total() == 1 and later.references == results.references
 
 
+def test_maps_that_are_made_again_have_no_random_ones_beside_them(tmp_path: Path) -> None:
+    again = {"again": {"_target_": "lightning_cam.metrics.MaxSensitivity", "samples": 1}}
+    of = design({**MEASURES, **again}, random_seeds=1)
+    results = run(tmp_path / "study", of, task=Masked())
+    rows = results.references.values()
+    assert rows and all(
+        set(row["measured"]) == {*of.digests.values()} - {of.digests["again"]} for row in rows
+    )
+    assert results.gains(results.groups[0], "gradcam", "again") == {}
+    assert results.values(results.groups[0], "gradcam", "again")
+    (table,) = gain_tables(results)
+    assert table.head == ("Method", "Deletion", "Insertion")
+
+
 def test_the_truth_as_a_map_says_whether_a_measure_can_tell(tmp_path: Path) -> None:
     of = design(MEASURES, clips=1, random_seeds=3)
     results = run(tmp_path / "study", of, task=Masked())
@@ -445,7 +459,7 @@ def test_every_method_is_in_a_study() -> None:
 
 @pytest.mark.parametrize(
     ("name", "methods", "measures"),
-    [("methods", 26, 8), ("methods_tiny", 26, 8), ("methods_sfm", 10, 3)],
+    [("methods", 26, 11), ("methods_tiny", 26, 11), ("methods_sfm", 10, 3)],
 )
 def test_the_studies_of_methods(name: str, methods: int, measures: int) -> None:
     config = composed("explain", "ckpt=x", f"study={name}")

@@ -72,5 +72,8 @@ def gradients(score: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Half precision becomes float32: sums over channels and pixels lose too much in 8-11 bits."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    """Half precision becomes float32: sums over channels and pixels lose too much in 8-11 bits.
+
+    So do whole numbers and truth values, in which there is no NaN.
+    """
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -33,7 +33,7 @@ from lightning_cam.attribution.guard import explaining
 from lightning_cam.metrics.deletion_insertion import Curve
 
 Direction = Literal["higher", "lower"]
-Need = Literal["model", "clip", "map", "truth", "other"]
+Need = Literal["model", "clip", "map", "truth", "other", "method"]
 _PART = "mask/"  # begins the batch's keys of the parts of the ground truth
 T = TypeVar("T")
 
@@ -151,7 +151,8 @@ class Measure(ABC):
 
         "map", "clip"; "model": the network is run, and maps that know nothing of it are measured
         as well; "truth": it is not called where no clip has ground truth; "other": another clip
-        of the same data, where there is one.
+        of the same data, where there is one; "method": that makes maps again, of changed clips or
+        networks. What is asked is then about the method, and no other map is compared with it.
         """
 
     @property
@@ -237,10 +238,13 @@ def number_column(measure: str, number: str) -> str:
 def measure(measures: Mapping[str, Measure], explained: Explained) -> Measured:
     """Measure explained clips; a measure that raises has no value, and the others go on.
 
+    A map that is not finite has no value by any measure.
+
     The network is guarded as in `explain`: measures leave it as it was. Each measure gets copies
     of the clip, the explanation and the batch, so that none can change what the next one sees.
     """
     none = torch.full((len(explained.clip),), torch.nan)
+    broken = ~explained.explanation.heatmap.isfinite().flatten(1).all(1).cpu()
     values: dict[str, Tensor] = {}
     numbers: dict[str, dict[str, Tensor]] = {}
     curves: dict[str, Curve] = {}
@@ -280,7 +284,8 @@ def measure(measures: Mapping[str, Measure], explained: Explained) -> Measured:
             except Exception as error:
                 failed[name] = error
                 continue
-            values[name], numbers[name] = value, beside
+            values[name] = torch.where(broken, torch.nan, value)
+            numbers[name] = {k: torch.where(broken, torch.nan, n) for k, n in beside.items()}
             taken.update(number_column(name, number) for number in beside)
             if curve is not None:
                 curves[name] = curve.cpu()

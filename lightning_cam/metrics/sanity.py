@@ -242,7 +242,7 @@ class WeightRandomisation(Measure):
 
     title = "Similarity under random weights"
     better: ClassVar[Direction] = "lower"
-    needs = frozenset({"model", "clip", "map", "other"})
+    needs = frozenset({"model", "clip", "map", "method", "other"})
     number_titles: ClassVar[Mapping[str, str]] = {
         "excess_early": "excess after head and last block",
         "excess_last": "excess after all stages",
@@ -263,8 +263,7 @@ class WeightRandomisation(Measure):
         except TooManyForwardsError:
             say_left_out(e.method, self.limit, "random_weights")
             return none
-        broken = ~e.heatmap.isfinite().flatten(1).all(1)
-        excess = found.excess.masked_fill(broken[:, None], torch.nan)
+        excess = found.excess
         explained.numbers.update(
             excess_early=excess[:, min(1, excess.shape[1] - 1)],
             excess_last=excess[:, -1],

@@ -87,7 +87,7 @@ class MaxSensitivity(Measure):
 
     title = "Max-sensitivity"
     better: ClassVar[Direction] = "lower"
-    needs = frozenset({"model", "clip", "map"})
+    needs = frozenset({"model", "clip", "map", "method"})
 
     @property
     def settings(self) -> str:

@@ -68,7 +68,8 @@ def ranked_by(results: Results, group: Group, measures: Sequence[str]) -> Ranked
 
 def _turned(results: Results, group: Group, key: str, name: str) -> dict[str, float]:
     design = results.design
-    if design.random_seeds and "model" in design.measures[name].needs:
+    runs = "model" in design.measures[name].needs and name in design.compared
+    if design.random_seeds and runs:
         return results.gains(group, key, name)
     values = results.values(group, key, name)
     return {clip: design.signs[name] * value for clip, value in values.items()}
@@ -126,13 +127,14 @@ def _place(group: Group) -> dict[str, Any]:
 def front_of(results: Results, group: Group) -> set[str]:
     """Methods that no other beats in faithfulness, localisation and seconds together.
 
-    Faithfulness is the mean rank by measures that run the network, localisation that by measures
-    that look at ground truth; what was not measured does not count.
+    Faithfulness is the mean rank by measures that run the network on changed clips, localisation
+    that by measures that look at ground truth; what was not measured does not count, nor do
+    measures that make maps again.
     """
     design, sides = results.design, []
     for need in ("model", "truth"):
         places: dict[str, list[float]] = {}
-        for name in design.directed:
+        for name in design.compared:
             if need in design.measures[name].needs:
                 methods, (values,) = ranked_by(results, group, [name])
                 found = mean_ranks(values) if values.size else []
@@ -220,8 +222,8 @@ def _matrix(results: Results, group: Group) -> Table:
     rows = [(design.titles[a], *(texts[a, b] for b in names)) for a in names]
     note = (
         "Kendall's tau-b between the rankings of methods by two measures and its 95% interval "
-        "(bootstrap over clips); in brackets where it contains 0. 1: alike, -1: opposite. Methods "
-        "that noise keeps apart no better than by chance make rankings look less alike."
+        "(bootstrap over clips, and wider by the share of pairs of methods whose order that is not "
+        "sure of); in brackets where it contains 0. 1: alike, -1: opposite."
     )
     head = ("", *(design.titles[name] for name in names))
     return Table(f"Do measures agree? {title_of(group)}", head, tuple(rows), notes=(note,))

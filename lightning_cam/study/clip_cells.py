@@ -98,9 +98,9 @@ def _reference(design: Design, reference: Reference, index: int, seen: SeenClip)
         nothing: dict[str, Any] = {"value": None, "numbers": {}, "error": ""}
         return {
             "error": "",
-            "measured": {design.digests[name]: nothing for name in design.directed},
+            "measured": {design.digests[name]: nothing for name in design.compared},
         }
     kept, found = make_map(design, method, seen)
     return (
-        found if kept is None else found | measure_map(design, method, seen, kept, design.directed)
+        found if kept is None else found | measure_map(design, method, seen, kept, design.compared)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -15,6 +15,7 @@ from lightning_cam.metrics import Measure, titles
 from lightning_cam.study.design_parts import (
     Cell,
     Claim,
+    NotInStudyError,
     RankingClaim,
     Sweep,
     kept,
@@ -29,7 +30,7 @@ from lightning_cam.study.kept_maps import MAP_SIZE
 
 _KEYS = (
     "name", "clips", "sweep_clips", "target", "columns", "map_size", "random_seeds", "retry",
-    "shown",
+    "shown", "only",
     "methods", "sweeps", "claims",
 )  # fmt: skip
 _SHOWN = 12  # clips on the page
@@ -63,6 +64,7 @@ class Design:
         ranking_claims: those about rankings and single values.
         retry: measure again what failed before.
         shown: how many clips of each network and input the page shows.
+        left_out: which claims and sweeps there are not, as they are about something else.
         settings: what makes a study the same one, plain.
     """
 
@@ -82,6 +84,7 @@ class Design:
     ranking_claims: tuple[RankingClaim, ...]
     retry: bool
     shown: int
+    left_out: tuple[str, ...]
     settings: Mapping[str, Any]
 
     @classmethod
@@ -97,15 +100,13 @@ class Design:
         """
         given = _checked(settings)
         nodes = kept(given["methods"], "study.methods")
-        cells = method_cells(nodes)
-        sweeps = {
-            name: read_sweep(name, mapping_setting(node, f"study.sweeps.{name}"), nodes, cells)
-            for name, node in kept(given["sweeps"], "study.sweeps").items()
-        }
+        cells, left_out = method_cells(nodes), list[str]()
+        sweeps = _sweeps(given, nodes, cells, left_out)
         measures = build_measures(measure, CELL_COLUMNS)
         if not measures:
             raise ConfigError("measure is empty: leave out measure= for those of the study")
-        claims, rankings = _claims(given, (nodes, sweeps, measures))
+        main = [key for key in _methods(cells) if key in nodes]
+        claims, rankings = _claims(given, (nodes, sweeps, measures), main, left_out)
         clips = whole_number(given["clips"], "study.clips")
         few = given["sweep_clips"]
         swept = clips if few is None else min(clips, whole_number(few, "study.sweep_clips"))
@@ -130,6 +131,7 @@ class Design:
             ranking_claims=rankings,
             retry=bool(given["retry"]),
             shown=_shown(given),
+            left_out=tuple(left_out),
             # claims are drawn from the rows, measures are taken of the kept maps
             settings={"study": facts},
         )
@@ -156,11 +158,14 @@ class Design:
         return tuple(name for name, sign in self.signs.items() if sign)
 
     @property
+    def compared(self) -> tuple[str, ...]:
+        """Those of them by which maps beside the methods are measured, see `references`."""
+        return tuple(n for n in self.directed if "method" not in self.measures[n].needs)
+
+    @property
     def baselines(self) -> frozenset[str]:
         """Keys of the cells whose maps know nothing of the network."""
-        return frozenset(
-            key for key, cell in self.cells.items() if as_attribution(cell.method).baseline
-        )
+        return frozenset(self.cells).difference(_methods(self.cells))
 
     @property
     def parted(self) -> tuple[list[str], list[str]]:
@@ -189,22 +194,64 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"study.name={name} must be text: it names the output folder")
     if type(retry) not in (bool, type(None)):
         raise ConfigError(f"study.retry={retry} must be true or false")
+    if given["only"] is not None:
+        nodes = kept(given["methods"], "study.methods")
+        if not isinstance(given["only"], list):
+            raise ConfigError(
+                f"study.only={given['only']} must be a list of methods, [gradcam,lrp]"
+            )
+        for only in given["only"]:
+            if only not in nodes:
+                raise UnknownNameError("method of study.only", only, nodes)
+        given["methods"] = {name: nodes[name] for name in given["only"]}
     return given
+
+
+def _sweeps(
+    given: Mapping[str, Any], nodes: Mapping[str, Any], cells: dict[str, Cell], left_out: list[str]
+) -> dict[str, Sweep]:
+    """The sweeps of the study's methods; `left_out` is told of others."""
+    found = {}
+    for name, node in kept(given["sweeps"], "study.sweeps").items():
+        try:
+            node = mapping_setting(node, f"study.sweeps.{name}")
+            found[name] = read_sweep(name, node, nodes, cells)
+        except NotInStudyError as error:
+            left_out.append(str(error))
+    return found
+
+
+def _methods(cells: Mapping[str, Cell]) -> list[str]:
+    """Keys of the cells whose maps know something of the network."""
+    return [key for key, cell in cells.items() if not as_attribution(cell.method).baseline]
 
 
 def _claims(
     given: Mapping[str, Any],
     known: tuple[Mapping[str, Any], Mapping[str, Sweep], Mapping[str, Measure]],
+    methods: Sequence[str],
+    left_out: list[str],
 ) -> tuple[tuple[Claim, ...], tuple[RankingClaim, ...]]:
-    """The claims of both kinds; `known` are methods, sweeps and measures."""
+    """The claims of both kinds about what is known; `left_out` is told of others.
+
+    Args:
+        given: the settings.
+        known: all cells of the main table, sweeps and measures.
+        methods: names of the cells that are no baselines.
+        left_out: takes why a claim is none of this study's.
+    """
     claims, rankings = [], []
     nodes, _, measures = known
     for name, part in kept(given["claims"], "study.claims").items():
         where = f"study.claims.{name}"
         node = mapping_setting(part, where)
-        ranking = read_ranking_claim(where, node, nodes, measures)
-        if ranking is None:
-            claims.append(read_claim(where, node, known))
+        try:
+            ranking = read_ranking_claim(where, node, (nodes, methods), measures)
+            if ranking is None:
+                claims.append(read_claim(where, node, known))
+                continue
+        except NotInStudyError as error:
+            left_out.append(str(error))
             continue
         if ranking.kind == "over_random" and not given["random_seeds"]:
             raise ConfigError(f"{where} needs random maps; set study.random_seeds=3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -12,6 +13,10 @@ from lightning_cam.attribution.method import as_attribution
 from lightning_cam.errors import ArgumentError, ConfigError, UnknownNameError
 from lightning_cam.metrics import Measure
 from lightning_cam.training.build import TARGET, build
+
+
+class NotInStudyError(UnknownNameError):
+    """A claim or a sweep is about a method, a sweep or a measure that the study has not."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ class RankingClaim:
             methods lies on one side of a bound.
         measures: which decide it; two that are compared.
         cells: keys of the methods.
+        number: what measures found beside their values, in place of these; "": the values.
         above: what intervals must lie above.
         below: what they must lie below, in place of that.
     """
@@ -90,15 +96,26 @@ class RankingClaim:
     cells: tuple[str, ...] = ()
     above: float = 0.0
     below: float | None = None
+    number: str = ""
 
 
 def read_ranking_claim(
-    where: str, node: Mapping[str, Any], nodes: Mapping[str, Any], measures: Mapping[str, Measure]
+    where: str,
+    node: Mapping[str, Any],
+    main: tuple[Mapping[str, Any], Sequence[str]],
+    measures: Mapping[str, Measure],
 ) -> RankingClaim | None:
-    """A claim about rankings; None if it is about differences of two cells."""
+    """A claim about rankings; None if it is about differences of two cells.
+
+    Args:
+        where: in the settings.
+        node: what they say there.
+        main: what is in the main table, by its name; the names of those that are no baselines.
+        measures: of the study.
+    """
     kinds: dict[str, tuple[str, ...]] = {
         "agree": ("below",), "best": ("measures",), "over_random": ("measures",),
-        "value": ("measures", "above", "below"),
+        "value": ("measures", "number", "above", "below"),
     }  # fmt: skip
     kind = next((kind for kind in kinds if kind in node), None)
     if kind is None:
@@ -121,7 +138,8 @@ def read_ranking_claim(
         )
     if kind == "value" and None not in (above, below):
         raise ConfigError(f"{where} says above and below; leave one out")
-    cells = tuple(nodes) if asked is True else tuple(asked if isinstance(asked, list) else [asked])
+    nodes, methods = main
+    cells = tuple(methods if asked is True else asked if isinstance(asked, list) else [asked])
     for name in cells:
         _cell(show_value(name), nodes, where)
     deciding = _deciding(where, node.get("measures"), measures)
@@ -130,8 +148,17 @@ def read_ranking_claim(
             raise ConfigError(f"{where}.best={asked} must be one method")
         return RankingClaim(says, "best", deciding, cells)
     if kind == "over_random":
-        return RankingClaim(says, "over_random", deciding, cells)
-    return RankingClaim(says, "value", deciding, cells, above or 0.0, below)
+        beside = tuple(name for name in deciding if "method" not in measures[name].needs)
+        if not beside or (beside != deciding and node.get("measures") is not None):
+            raise ConfigError(
+                f"{where}.measures: {', '.join(sorted({*deciding}.difference(beside)))} cannot be "
+                f"held against random maps; name others, {where}.measures=[deletion,insertion]"
+            )
+        return RankingClaim(says, "over_random", beside, cells)
+    number = node.get("number", "")
+    if not isinstance(number, str):
+        raise ConfigError(f"{where}.number={number} must be the name of a number, as excess_early")
+    return RankingClaim(says, "value", deciding, cells, above or 0.0, below, number)
 
 
 def _bound(where: str, key: str, value: Any) -> float | None:
@@ -146,7 +173,8 @@ def method_cells(nodes: Mapping[str, Any]) -> dict[str, Cell]:
         raise ConfigError("study.methods is empty: name at least one method")
     methods = {name: _method(node, f"study.methods.{name}") for name, node in nodes.items()}
     own = {name: method.title for name, method in methods.items()}
-    alone = {name for name, title in own.items() if title and [*own.values()].count(title) == 1}
+    taken = Counter([*own.values(), *own])  # a title, or another one's name
+    alone = {name for name, title in own.items() if title and taken[title] == 1 + (title == name)}
     return {
         name: Cell(name, own[name] if name in alone else name, method)
         for name, method in methods.items()
@@ -172,7 +200,7 @@ def read_sweep(
             raise UnknownNameError("setting", f"{where}.{key}", ["method", "setting", "values"])
     method, setting, values = (node.get(key) for key in ("method", "setting", "values"))
     if not isinstance(method, str) or method not in nodes:
-        raise UnknownNameError(f"method of {where},", method, nodes)
+        raise NotInStudyError(f"method of {where},", method, nodes)
     if not isinstance(setting, str) or setting == TARGET:
         raise ConfigError(f"{where}.setting={setting} must be the name of a setting of {method}")
     if not isinstance(values, list) or not values:
@@ -212,7 +240,7 @@ def read_claim(
     names: Mapping[str, str] = {name: name for name in nodes}
     if "sweep" in node:
         if node["sweep"] not in sweeps:
-            raise UnknownNameError(f"sweep of {where},", node["sweep"], sweeps)
+            raise NotInStudyError(f"sweep of {where},", node["sweep"], sweeps)
         names = sweeps[node["sweep"]].cells
     if within is not None:
         if type(within) not in (int, float) or not within > 0:
@@ -236,8 +264,7 @@ def _deciding(where: str, asked: Any, measures: Mapping[str, Measure]) -> tuple[
     chosen = tuple(asked) if isinstance(asked, list) else (asked,)
     for name in chosen:
         if name not in measures:
-            unknown = UnknownNameError(f"measure of {where},", name, measures)
-            raise ConfigError(f"{unknown}; measure it as well, or set study.claims=null")
+            raise NotInStudyError(f"measure of {where},", name, measures)
         if measures[name].better is None:
             raise ConfigError(
                 f"{where}.measures: {name} cannot decide a claim, neither high nor low values of "
@@ -248,7 +275,7 @@ def _deciding(where: str, asked: Any, measures: Mapping[str, Measure]) -> tuple[
 
 def _cell(name: str, names: Mapping[str, str] | Mapping[str, Any], where: str) -> str:
     if name not in names:
-        raise UnknownNameError(f"cell of {where},", name, names)
+        raise NotInStudyError(f"cell of {where},", name, names)
     return name if not isinstance(names[name], str) else names[name]
 
 

@@ -21,9 +21,9 @@ def gain_tables(results: Results) -> list[Table]:
         notes = [
             "Mean and 95% interval over clips, paired clip by clip, more than 0 is better than "
             f"random maps of the method's own grain ({design.random_seeds} for each clip).",
-            *(telling_text(results, group, name) for name in design.directed),
+            *(telling_text(results, group, name) for name in design.compared),
         ]
-        head = ("Method", *(design.titles[name] for name in design.directed))
+        head = ("Method", *(design.titles[name] for name in design.compared))
         title = f"Gain over random maps: {title_of(group)}"
         below = frozenset(range(len(methods), len(rows)))
         tables.append(Table(title, head, tuple(rows), notes=tuple(notes), baselines=below))
@@ -31,7 +31,7 @@ def gain_tables(results: Results) -> list[Table]:
 
 
 def _gain_texts(results: Results, group: Group, key: str) -> Iterator[str]:
-    for name in results.design.directed:
+    for name in results.design.compared:
         yield interval_text(mean_interval(results.gains(group, key, name).values()))
 
 

@@ -75,11 +75,16 @@ def _findings(results: Results, group: Group, claim: RankingClaim) -> Iterator[F
                 yield Finding(f"{where}, {design.cells[key].title}", "-", NO_MAP)
                 continue
             gains = claim.kind == "over_random"
-            found = (results.gains if gains else results.values)(group, key, name)
+            found = (
+                results.gains(group, key, name)
+                if gains
+                else results.values(group, key, name, claim.number)
+            )
             s = mean_interval(found.values())
             e = Estimate(s.mean, s.low, s.high)
             words = f"{where}, {design.cells[key].title}"
-            yield Finding(words, f"{'gain ' * gains}{_shown(e)}", _on_side(e, claim))
+            what = "gain" if gains else claim.number
+            yield Finding(words, f"{what} {_shown(e)}".strip(), _on_side(e, claim))
 
 
 def _best(results: Results, group: Group, key: str, name: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from lightning_cam.metrics import Statistics, Telling, mean_interval, telling
+from lightning_cam.metrics import Statistics, Telling, mean_interval, number_column, telling
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import CellKey, StudyRow, cell_key, named
 from lightning_cam.study.networks import Network
@@ -127,10 +127,15 @@ class Results:
         """Rows of a cell on clips where the method did not fail."""
         return [row for row in self.of_cell(group, cell, swept=swept) if not row["error"]]
 
-    def values(self, group: Group, cell: str, measure: str) -> dict[str, float]:
-        """Sequence -> value of a measure, where it has one."""
-        values = {row["sequence"]: row["values"][measure] for row in self.worked(group, cell)}
-        return {sequence: value for sequence, value in values.items() if value is not None}
+    def values(self, group: Group, cell: str, measure: str, number: str = "") -> dict[str, float]:
+        """Sequence -> value of a measure, or a number it found beside that, where it has one."""
+        found = {}
+        for row in self.worked(group, cell):
+            values = row["beside"] if number else row["values"]
+            value = values.get(number_column(measure, number) if number else measure)
+            if value is not None:
+                found[row["sequence"]] = value
+        return found
 
     def gains(self, group: Group, cell: str, measure: str) -> dict[str, float]:
         """Sequence -> how much better a map is than the mean of random maps of its own grain."""

@@ -45,6 +45,8 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
     check_study(config)
     compose = config["compose"]
     design = Design.of(_explained(config), config["measure"])
+    for why in design.left_out:
+        say(f"left out: {why}")
     device = _device(config["device"])
     paths = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
     trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]

@@ -88,4 +88,5 @@ def _basis(results: Results) -> str:
         parts.append(f"{failed} cells failed")
     if results.skipped:
         parts.append(f"{len({row['clip_id'] for row in results.skipped})} clips could not be read")
+    parts += [f"left out: {why}" for why in results.design.left_out]
     return f"{'; '.join(parts)}. {describe(results)}".strip()

@@ -59,7 +59,7 @@ def missing_work(
         return {}  # the clip cannot be read
     asked = dict.fromkeys(unit.cells, tuple(design.measures))
     for key in references_of(unit, done, design):
-        rows[key], asked[key] = done.get(unit.key(key)), design.directed
+        rows[key], asked[key] = done.get(unit.key(key)), design.compared
     lacking = {cell: _lacking(row, asked[cell], design, retry) for cell, row in rows.items()}
     return {cell: names for cell, names in lacking.items() if names}
 

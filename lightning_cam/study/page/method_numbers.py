@@ -72,7 +72,7 @@ def method_numbers(results: Results, group: Group) -> list[MethodNumbers]:
                 values={name: of_measure(rows, name) for name in design.measures},
                 gains={
                     name: mean_interval(results.gains(group, key, name).values())
-                    for name in design.directed
+                    for name in design.compared
                 },
                 ranks=ranks.get(key, {}),
                 first=frozenset(first.get(key, ())),
@@ -90,10 +90,10 @@ def chart_data(results: Results, methods: Sequence[MethodNumbers]) -> str:
         {"id": name, "label": title, "better": design.signs[name], "need": _need(results, name)}
         for name, title in design.titles.items()
     ]
-    if any(isfinite(m.gains[name].mean) for m in methods for name in design.directed):
+    if any(isfinite(m.gains[name].mean) for m in methods for name in design.compared):
         axes += [
             {"id": f"gain {name}", "label": f"{design.titles[name]}: gain over random", "better": 1}
-            for name in design.directed
+            for name in design.compared
         ]
     for name, label in (("seconds", "Seconds a clip"), ("forwards", "Forwards a clip")):
         axes.append({"id": name, "label": label, "better": -1, "log": True})

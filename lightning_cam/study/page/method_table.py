@@ -47,7 +47,7 @@ def method_table(
         "Bold: not told apart from the best by paired bootstrap over clips (5% for all together). "
         "★ Front: no other method is as good in faithfulness, localisation and seconds, and better "
         "in one. Baselines in italics know nothing of the network and are never the best.",
-        *(telling_text(results, group, n) for n in design.directed if design.random_seeds),
+        *(telling_text(results, group, n) for n in design.compared if design.random_seeds),
     ]
     return (
         f'<fieldset class="choices"><legend>Shown</legend>{choices}</fieldset>\n'
