@@ -1,8 +1,9 @@
 """Python programs in processes of their own, forked from one that has loaded the libraries.
 
 Loading torch, Lightning and the package takes most of the time of a short program: about 9 s of a
-processor. The settings are read and the program ends as any other does. This file is the client
-and, run as a script, the server, which forks a process for each request.
+processor, and taking them down at its end another 2 s. The settings are read; threads, functions
+of `atexit` and streams end as in any other program. This file is the client and, run as a script,
+the server, which forks a process for each request.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ LIBRARIES = ("lightning.pytorch", "torchvision", "torchmetrics.classification",
              "PIL.PngImagePlugin", "lightning_cam.commands.run_train",
              "lightning_cam.commands.run_explain", "lightning_cam.commands.run_check",
              "lightning_cam.synthetic.actions", "lightning_cam.viz.page")  # fmt: skip
+
+_exit_code: list[int] = []  # of a program that has come to its end
 
 
 class Process:
@@ -132,13 +135,22 @@ def _watch(ends: Sequence[int]) -> bool:
 
 
 def _execute(words: list[str], cwd: str, env: dict[str, str]) -> None:
-    atexit.register(gc.unfreeze)  # libraries in C++ call what is left at the end a leak
     # The server's streams take their pipes for what the server had: say anew what they are.
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
+    try:
+        _run(words, cwd)
+    except SystemExit as leaving:
+        code = leaving.code
+        _exit_code.append(code if isinstance(code, int) else int(code is not None))
+        raise
+    _exit_code.append(0)
+
+
+def _run(words: list[str], cwd: str) -> None:
     if words[0] == "-c":
         sys.argv, sys.path[0] = ["-c", *words[2:]], ""
         exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
@@ -150,5 +162,15 @@ def _execute(words: list[str], cwd: str, env: dict[str, str]) -> None:
         runpy.run_path(words[0], run_name="__main__")
 
 
+def _last_of_all() -> None:
+    """Leave the taking down of the libraries to the system, but after an exception or Ctrl-C."""
+    if _exit_code:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_exit_code[0])
+    gc.unfreeze()  # libraries in C++ call what is left at the end a leak
+
+
 if __name__ == "__main__":
+    atexit.register(_last_of_all)
     _serve(socket.socket(fileno=int(sys.argv[1])))
