@@ -11,7 +11,9 @@ from torchvision.models.video import mvit_v2_s, swin3d_t
 
 import lightning_cam as lc
 from lightning_cam.attribution.layout import Layout
+from lightning_cam.commands.search import composed
 from lightning_cam.errors import UserError
+from lightning_cam.tasks import VideoClassification
 
 SIZES = {"b": 2, "t": 3, "h": 4, "w": 5, "d": 6}
 
@@ -140,6 +142,30 @@ def test_a_layout_for_each_layer_and_tuples() -> None:
         wanted = (grad.mean((2, 3, 4), keepdim=True) * into).sum(1)
         found = lc.explain(model, lc.GradCAM(layer=layer, relu=False), clip, target).heatmap
         torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_a_task_takes_layouts_as_yaml_gives_them_and_lists_them() -> None:
+    node = composed(
+        "train",
+        [
+            'task.layout={tokens: "b (t h w) d", last: "t b h w d"}',
+            "task.grid=[4,5,6]",
+            "task.layers=[tokens,last]",
+        ],
+    ).task
+    task = VideoClassification(
+        Tokens(), classes=list("abcd"), layers=node.layers, layout=node.layout, grid=node.grid
+    )
+    model = task.explainable()
+    found = {layer.name: layer for layer in lc.list_layers(model, torch.randn(2, 3, 4, 5, 6))}
+    for name, layout in (("tokens", "b (t h w) d"), ("last", "t b h w d")):
+        assert found[name].shape == (2, 3, 4, 5, 6) and found[name].stride == (1, 1, 1)
+        assert model.laid_out(name) == Layout.of(layout, (4, 5, 6))
+
+
+def test_a_task_refuses_a_layout_at_once() -> None:
+    with pytest.raises(UserError, match="lacks the axis 'd'"):
+        VideoClassification(Tokens(), classes=list("abcd"), layers=["last"], layout="b t h w")
 
 
 @pytest.mark.slow

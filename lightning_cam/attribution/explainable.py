@@ -170,7 +170,7 @@ class Explainable:
             black=None if black is None else torch.tensor(black, dtype=torch.float32),
             frames=None if frames is None else find_module(module, frames),
             fold=fold,
-            layouts=_layouts(module, layout, grid),
+            layouts=layouts_of(module, layout, grid),
         )
 
     def layer(self, name: str | None) -> tuple[str, nn.Module]:
@@ -324,7 +324,7 @@ class Explainable:
         return self.outputs[column] if self.outputs else f"output {column}"
 
 
-def _layouts(
+def layouts_of(
     module: nn.Module, layout: str | Mapping[str, str] | None, grid: Sequence[int] | None
 ) -> dict[str, Layout]:
     """Layouts by layer; "" is all layers.
