@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.video import mvit_v2_s, swin3d_t
+from torchvision.models.video.swin_transformer import SwinTransformer3d
 
 import lightning_cam as lc
 from lightning_cam.attribution.layout import Layout
@@ -166,6 +170,55 @@ def test_a_task_takes_layouts_as_yaml_gives_them_and_lists_them() -> None:
 def test_a_task_refuses_a_layout_at_once() -> None:
     with pytest.raises(UserError, match="lacks the axis 'd'"):
         VideoClassification(Tokens(), classes=list("abcd"), layers=["last"], layout="b t h w")
+
+
+class ByFrames(nn.Module):
+    """A 2-D network on frames folded into the batch, or one by one."""
+
+    def __init__(self, trunk: nn.Module, looped: bool) -> None:
+        super().__init__()
+        self.trunk, self.looped = trunk, looped
+
+    def forward(self, clip: Tensor) -> Tensor:
+        frames = clip.transpose(1, 2)
+        if self.looped:
+            return torch.stack([self.trunk(frame) for frame in frames.unbind(1)], 1).mean(1)
+        return self.trunk(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).mean(1)
+
+
+def small_swin(kind: Callable[..., nn.Module], axes: int) -> nn.Module:
+    torch.manual_seed(0)
+    sizes = {"patch_size": [2] * axes, "window_size": [2] * axes}
+    return kind(embed_dim=8, depths=[2, 2], num_heads=[2, 2], num_classes=4, **sizes).eval()
+
+
+@pytest.mark.parametrize("kind", ["3-D", "folded", "looped"])
+@pytest.mark.parametrize("layer", [None, "features.0"])
+def test_swin_is_known_by_itself(kind: str, layer: str | None) -> None:
+    if kind == "3-D":
+        net, start = small_swin(SwinTransformer3d, 3), ""
+        layer = layer and "patch_embed"
+    else:
+        net, start = ByFrames(small_swin(SwinTransformer, 2), kind == "looped"), "trunk."
+    layer = layer and start + layer
+    clip, target = torch.randn(2, 3, 4, 16, 16), torch.tensor([1, 2])
+    kept: list[Tensor] = []
+    part = net.get_submodule(layer or start + "norm")
+    handle = part.register_forward_hook(lambda m, i, out: kept.append(out))
+    score = net(clip)[[0, 1], target].sum()
+    handle.remove()
+    found = torch.autograd.grad(score, kept)
+
+    def fold(calls: Sequence[Tensor]) -> Tensor:
+        rows = torch.stack(tuple(calls), 1) if kind == "looped" else calls[0]
+        return (rows.unflatten(0, (2, 4)) if kind == "folded" else rows).permute(0, 4, 1, 2, 3)
+
+    axes = (2, 3, 4) if kind == "3-D" else (3, 4)
+    small = (fold(found).mean(axes, keepdim=True) * fold(kept)).sum(1).detach()
+    wanted = nn.functional.interpolate(small[:, None], size=(4, 16, 16), mode="trilinear")[:, 0]
+    method = lc.GradCAM(layer=layer, relu=False)
+    heat = lc.explain(lc.Explainable.of(net), method, clip, target).heatmap
+    assert float((heat - wanted).norm() / wanted.norm()) < 1e-6
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lightning_cam.attribution.families import known
 from lightning_cam.attribution.guard import find_module, unwrap
 from lightning_cam.attribution.layout import Layout
 from lightning_cam.attribution.tensors import fold_frames, pick, resize_heatmap
@@ -110,7 +111,7 @@ class Explainable:
     def of(
         cls,
         module: nn.Module,
-        layers: Sequence[str],
+        layers: Sequence[str] = (),
         outputs: Sequence[str] | None = None,
         attention: Sequence[str] = (),
         *,
@@ -127,7 +128,8 @@ class Explainable:
 
         Args:
             module: the network; DDP and `torch.compile` wrappers are looked through.
-            layers: dotted module names; the first is the default target layer.
+            layers: dotted module names; the first is the default target layer. None named: those of
+                known networks, see `families.py`.
             outputs: K column names.
             attention: dotted names of modules whose output is attention weights `(B, T)`.
             steps: dotted name of the module whose output is the step outputs `(B, T, K)`.
@@ -137,7 +139,7 @@ class Explainable:
             frames: dotted name of the module that sees each frame on its own, if there is one.
             fold: reads an activation as `(B, D, t, h, w)`.
             layout: how the layers are laid out, such as `"b (1 + t h w) d"`, see `layout.py`; one
-                for all, or one for each by the layer's name.
+                for all, or one for each by the layer's name. None: that of known networks.
             grid: t, h, w of layers in which these axes are joined.
 
         Raises:
@@ -159,6 +161,8 @@ class Explainable:
                 raise ArgumentError(
                     f"{key} is the text {names!r}; names come as a list: [{names!r}]"
                 )
+        found, layouts = known(module) if layout is None and fold is fold_frames else ((), {})
+        layers = layers or found
         return cls(
             module=module,
             forward=forward or module,
@@ -170,7 +174,7 @@ class Explainable:
             black=None if black is None else torch.tensor(black, dtype=torch.float32),
             frames=None if frames is None else find_module(module, frames),
             fold=fold,
-            layouts=layouts_of(module, layout, grid),
+            layouts=layouts | layouts_of(module, layout, grid),
         )
 
     def layer(self, name: str | None) -> tuple[str, nn.Module]:
