@@ -340,8 +340,8 @@ def layouts_of(
     if layout is None:
         if grid is not None:
             raise ArgumentError(
-                f"grid={grid!r} is of use with a layout only; add for example "
-                'layout="b (1 + t h w) d"'
+                f"a grid, here {grid!r}, is of use with a layout only; add one, for example "
+                '"b (1 + t h w) d"'
             )
         return {}
     if not isinstance(layout, Mapping):

@@ -25,7 +25,7 @@ from torch import Tensor
 from lightning_cam.errors import ArgumentError
 
 _NEEDED = "bdhw"
-_EXAMPLE = 'write for example layout="b (1 + t h w) d"'
+_EXAMPLE = 'write for example "b (1 + t h w) d"'
 _PART = re.compile(r"\(\s*(?:(\d+)\s*\+)?((?:\s*[a-z])+)\s*\)|([a-z])(?![a-z])")
 
 
@@ -135,7 +135,7 @@ class Layout:
     def _unfit(self, layer: str, shape: tuple[int, ...], why: str) -> ArgumentError:
         return ArgumentError(
             f"layer {layer!r} returns {shape}, which does not fit layout {self.text!r} with grid "
-            f"{self.grid}: {why}; give Explainable.of the layout and grid=(t, h, w) of this layer"
+            f"{self.grid}: {why}; give the layout of this layer and its grid (t, h, w)"
         )
 
 
@@ -145,7 +145,7 @@ def _checked_grid(grid: Sequence[int] | None) -> tuple[int, int, int] | None:
     sizes = () if isinstance(grid, str | int) else tuple(grid)
     if len(sizes) != 3 or not all(type(n) is int and n > 0 for n in sizes):
         raise ArgumentError(
-            f"grid is {grid!r}; it is three positive numbers, for example grid=(8, 14, 14) for 8 "
+            f"grid is {grid!r}; it is three positive numbers, for example (8, 14, 14) for 8 "
             "steps of 14 x 14"
         )
     t, h, w = sizes

@@ -29,8 +29,8 @@ def fold_frames(activation: Tensor, batch: int) -> Tensor:
         return activation.unflatten(0, (batch, -1)).transpose(1, 2)  # (B, D, t, h, w)
     raise ArgumentError(
         f"expected an activation (B, D, t, h, w) or (B*t, D, h, w) with B={batch}, got {shape}; "
-        "choose a layer that still has height and width, or say how this one is laid out, for "
-        'example layout="b (1 + t h w) d", grid=(8, 14, 14)'
+        "choose a layer that still has height and width, or say how this one is laid out: the "
+        'layout "b (1 + t h w) d" with the grid (8, 14, 14), for example'
     )
 
 
