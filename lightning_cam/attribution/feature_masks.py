@@ -40,7 +40,8 @@ class FeatureMaskAttribution(LayerAttribution, PerturbationAttribution):
 
     def features(self, model: Explainable, clip: Tensor) -> Tensor:
         """The layer's features of the clip, `(B, D, t, h, w)`."""
-        return in_time(model, self.first(model, clip).captured["layer"], len(clip))
+        calls = self.first(model, clip).captured["layer"]
+        return in_time(model, calls, len(clip), self.layer)
 
     def under(
         self, model: Explainable, clip: Tensor, masks: Sequence[Tensor], *, stretched: bool

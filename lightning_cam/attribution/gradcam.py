@@ -52,7 +52,7 @@ class GradientCAM(LayerAttribution):
         return recorded_from(model, clip, self.layer)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
-        found = layer_map(model, self.first(model, clip), clip, target)
+        found = layer_map(model, self.first(model, clip), clip, target, self.layer)
         signed = self.signed(model, found)
         return model.resized(signed.relu() if self.relu else signed, clip)
 
@@ -77,8 +77,8 @@ class GradCAM(GradientCAM):
 
     Args:
         layer: target layer, a name in `model.layers` or any dotted module name; None: the first.
-        pool: `"space"`, `"spacetime"`, or None: `"space"` where the layer sees single frames,
-            `"spacetime"` for 5-D activations.
+        pool: `"space"`, `"spacetime"`, or None: `"space"` where the layer sees single frames (its
+            layout joins t to b), else `"spacetime"`.
         relu: keep the positive part; False returns the signed map.
         published: combine channels as the code of Bayer et al. (RRPR 2022) does: the sum of the
             gradient rather than its mean, and the positive part of each channel by itself, after
@@ -106,7 +106,7 @@ class GradCAM(GradientCAM):
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         if not self.published:
             return super().__call__(model, clip, target)
-        found = layer_map(model, self.first(model, clip), clip, target)
+        found = layer_map(model, self.first(model, clip), clip, target, self.layer)
         pool = pool_of(model, found, self.pool)
         weights = positions(found, pool) * pooled(found.gradient, pool, found.valid)
         channels = weights[..., None, None] * found.activation
@@ -157,7 +157,9 @@ def recorded_from(model: Explainable, clip: Tensor, layer: str | None) -> Forwar
     return Forward(outputs, {"layer": last_calls(model, name, calls, clip)})
 
 
-def layer_map(model: Explainable, forward: Forward, clip: Tensor, target: Tensor) -> LayerMap:
+def layer_map(
+    model: Explainable, forward: Forward, clip: Tensor, target: Tensor, layer: str | None
+) -> LayerMap:
     """A layer's features and their gradients, by the tail's backward.
 
     Args:
@@ -165,12 +167,14 @@ def layer_map(model: Explainable, forward: Forward, clip: Tensor, target: Tensor
         forward: of the clip, `recorded_from` the layer.
         clip: `(B, C, T, H, W)`.
         target: `(B,)`.
+        layer: as in `Explainable.layer`.
     """
     calls = forward.captured["layer"]
     score = model.score(forward.outputs, target)
-    gradient = in_time(model, gradients(score, calls), len(clip))
-    activation = in_time(model, calls, len(clip)).detach()
-    single = calls[0].ndim != 5
+    gradient = in_time(model, gradients(score, calls), len(clip), layer)
+    activation = in_time(model, calls, len(clip), layer).detach()
+    layout = model.laid_out(layer)
+    single = calls[0].ndim != 5 if layout is None else layout.single
     return LayerMap(activation, gradient, score.detach(), model.valid_for(clip), single)
 
 
@@ -218,14 +222,18 @@ def last_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor)
     a_frame, rest = divmod(len(calls), clip.shape[2])
     looped = calls[a_frame - 1 :: a_frame] if a_frame and not rest else []
     # A 5-D map with t=1 is not a single frame: a 3-D network has pooled time away.
-    one_frame = calls[-1].ndim != 5 and model.fold(calls[-1], len(clip)).shape[2] == 1
+    layout = model.laid_out(name)
+    frames = calls[-1].ndim != 5 if layout is None else layout.single
+    one_frame = frames and model.folded(calls[-1], len(clip), name).shape[2] == 1
     alike = len({call.shape for call in looped}) == 1
     return looped if one_frame and alike else calls[-1:]
 
 
-def in_time(model: Explainable, calls: list[Tensor], batch: int) -> Tensor:
+def in_time(
+    model: Explainable, calls: list[Tensor], batch: int, layer: str | None = None
+) -> Tensor:
     """One `(B, D, t, h, w)` of the whole clip, or of the frames one by one."""
-    return torch.cat([at_least_float32(model.fold(call, batch)) for call in calls], dim=2)
+    return torch.cat([at_least_float32(model.folded(call, batch, layer)) for call in calls], dim=2)
 
 
 def pooled(gradient: Tensor, pool: Pool, valid: Tensor | None = None) -> Tensor:

@@ -15,7 +15,9 @@ from lightning_cam.errors import UnknownNameError, UserError
 
 
 @contextmanager
-def capture(module: nn.Module, *, leaf: bool = False) -> Iterator[list[Tensor]]:
+def capture(
+    module: nn.Module, *, leaf: bool = False, alone: bool = False
+) -> Iterator[list[Tensor]]:
     """Collect every output of a module, in call order.
 
     Args:
@@ -23,9 +25,10 @@ def capture(module: nn.Module, *, leaf: bool = False) -> Iterator[list[Tensor]]:
         leaf: cut the graph here, so that nothing before the module is recorded and the cost of a
             gradient is the tail's backward alone. An output that already carries a graph (a layer
             whose later calls depend on earlier ones) stays on it.
+        alone: refuse a tuple or list, for what is captured is to be `replaced`.
 
-    The hook hands on a clone: an in-place ReLU behind the layer would otherwise overwrite what was
-    captured. It does not see what other threads run.
+    Of a tuple or list it is the first tensor. The hook hands on a clone: an in-place ReLU behind
+    the layer would otherwise overwrite what was captured. It does not see what other threads run.
     """
     calls: list[Tensor] = []
     thread = threading.get_ident()
@@ -33,21 +36,31 @@ def capture(module: nn.Module, *, leaf: bool = False) -> Iterator[list[Tensor]]:
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         if not is_mine(thread):
             return output
-        if not isinstance(output, Tensor):
+        first = first_tensor(output)
+        if first is None or (alone and first is not output):
             raise UserError(
                 f"layer of type {type(_module).__name__} returns {type(output).__name__}, not one "
                 "tensor; choose a layer that returns a tensor"
             )
-        if leaf and not output.requires_grad:
-            output = output.detach().requires_grad_()
-        calls.append(output)
-        return output.clone()
+        kept = first.detach().requires_grad_() if leaf and not first.requires_grad else first
+        calls.append(kept)
+        if first is output:
+            return kept.clone()
+        parts = [kept.clone() if part is first else part for part in output]
+        return output._make(parts) if hasattr(output, "_fields") else type(output)(parts)
 
     handle = module.register_forward_hook(hook)
     try:
         yield calls
     finally:
         handle.remove()
+
+
+def first_tensor(output: object) -> Tensor | None:
+    """What a module returns, or the first tensor of a tuple or list; None: there is none."""
+    if isinstance(output, tuple | list):
+        return next((part for part in output if isinstance(part, Tensor)), None)
+    return output if isinstance(output, Tensor) else None
 
 
 @contextmanager

@@ -68,8 +68,8 @@ class RecurrentGradCAM(LayerAttribution):
         calls = forward.captured["layer"]
         score = _score(model, forward, target, self.step)
         model.notes.update(_notes(self.step))
-        gradient = in_time(model, gradients(score, calls), len(clip))
-        cam = weighted_sum(in_time(model, calls, len(clip)), pooled(gradient, "space"))
+        gradient = in_time(model, gradients(score, calls), len(clip), self.layer)
+        cam = weighted_sum(in_time(model, calls, len(clip), self.layer), pooled(gradient, "space"))
         return model.resized(cam.relu() if self.relu else cam, clip)
 
 
@@ -133,9 +133,9 @@ class IntegratedRecurrentGradCAM(LayerAttribution):
         # The gradient to A of y(s·A) is s times the one wanted.
         mean = score.new_tensor(weights / (nodes + 1))
         gradient = gradients(mean @ score.unflatten(0, (self.nodes, -1)), last)
-        beta = pooled(in_time(model, gradient, len(clip)), "space")
+        beta = pooled(in_time(model, gradient, len(clip), self.layer), "space")
         model.notes.update(_notes(self.step), nodes=f"{self.nodes} nodes")
-        cam = weighted_sum(in_time(model, last, len(clip)), beta)
+        cam = weighted_sum(in_time(model, last, len(clip), self.layer), beta)
         return model.resized(cam.relu() if self.relu else cam, clip)
 
 
@@ -164,7 +164,7 @@ def step_maps(
         calls = forward.captured["layer"]
         columns = model.resolve(target, forward.outputs)
         scores = _step_scores(model, forward, columns)  # (B, T')
-        activation = in_time(model, calls, len(clip))
+        activation = in_time(model, calls, len(clip), layer)
         rows = []
         for step in range(scores.shape[1]):
             found = torch.autograd.grad(
@@ -173,7 +173,7 @@ def step_maps(
             gradient = [
                 torch.zeros_like(c) if g is None else g for c, g in zip(calls, found, strict=True)
             ]
-            beta = pooled(in_time(model, gradient, len(clip)), "space")
+            beta = pooled(in_time(model, gradient, len(clip), layer), "space")
             rows.append(weighted_sum(activation, beta))
         return torch.stack(rows, dim=1).detach()
 
@@ -198,7 +198,7 @@ def _run(model: Explainable, clip: Tensor, layer: str | None, step: Step, *, lea
     Captured are "all calls" of the layer, its `last_calls` as "layer", and "steps".
     """
     name, module = model.layer(layer)
-    with capture(module, leaf=leaf) as calls:
+    with capture(module, leaf=leaf, alone=not leaf) as calls:
         outputs, captured = _run_steps(model, clip, step)
     model.notes.update(layer=name)
     last = last_calls(model, name, calls, clip)

@@ -20,16 +20,17 @@ def fold_frames(activation: Tensor, batch: int) -> Tensor:
         batch: B, the number of clips.
 
     Raises:
-        ValueError: if the activation is not a map or its first axis is not a multiple of B.
+        ArgumentError: if the activation is not a map or its first axis is not a multiple of B.
     """
     shape = tuple(activation.shape)
     if activation.ndim == 5 and shape[0] == batch:
         return activation
     if activation.ndim == 4 and shape[0] % batch == 0:
         return activation.unflatten(0, (batch, -1)).transpose(1, 2)  # (B, D, t, h, w)
-    raise ValueError(
+    raise ArgumentError(
         f"expected an activation (B, D, t, h, w) or (B*t, D, h, w) with B={batch}, got {shape}; "
-        "choose a layer that still has height and width"
+        "choose a layer that still has height and width, or say how this one is laid out: the "
+        'layout "b (1 + t h w) d" with the grid (8, 14, 14), for example'
     )
 
 

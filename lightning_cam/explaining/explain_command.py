@@ -149,13 +149,19 @@ def _print_layers(task: Task, data: object, asked: str) -> None:
     blank = finished(collate([reader.missing(Clip(Path(), ""), "")]))
     model = task.explainable(blank)
     table = Table(title="target layers")
-    for heading in ("layer", "activation (D, t, h, w)", "stride (t, h, w)", ""):
+    told = ("layout",) if model.layouts else ()
+    for heading in ("layer", "activation (D, t, h, w)", "stride (t, h, w)", "", *told):
         table.add_column(heading, no_wrap=True)
     for layer in list_layers(model, blank["video"].to(task.device)):
         default = "default" if layer.name == next(iter(model.layers), None) else ""
         stride = ", ".join(f"{s:g}" for s in layer.stride)
+        layout = model.laid_out(layer.name)
         table.add_row(
-            escape(printable(layer.name)), " x ".join(map(str, layer.shape[1:])), stride, default
+            escape(printable(layer.name)),
+            " x ".join(map(str, layer.shape[1:])),
+            stride,
+            default,
+            *["" if layout is None else layout.text for _ in told],
         )
     # Names are there to be copied: rather wider than the terminal than cut.
     width = Console(width=1000).measure(table).maximum
