@@ -9,10 +9,11 @@ are far from y. So in the backward pass, and there alone,
     layer norm     the standard deviation is a constant:             y = g (x - mean(x)) / s + b
     GELU, SiLU     the factor behind x is a constant:                y = x f(x), f constant
 
-which makes of each a linear layer. Then R = x dy/dx, summed over the channels, of a voxel or a
-number of a target layer, is LRP with these rules, and without biases, positions and class token the
-sum of R is y. (RMS norm, as layer norm.) What is not caught: attention of softmaxes in compiled or
-scripted code, and activations and norms that are written by hand; these pass the plain gradient.
+which makes of each a linear layer (the paper has the first two; the third is of the same kind).
+Then R = x dy/dx of a voxel, summed over its channels, is LRP with these rules, and without biases,
+positions and class token the sum of R is y. RMS norm is as layer norm. Functions are caught where
+PyTorch is called, so that the network is not touched. Norms and activations written by hand are not
+caught, nor is what is in compiled or scripted parts: they pass the plain gradient.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class VideoViT(nn.Module):
         attention: fused (PyTorch's `scaled_dot_product_attention`, which shows no weights) or
             explicit (matrix products and a softmax). The numbers are the same up to rounding.
         stem: tubelets (one linear map, ViViT's), or convolutions (a 3-D convolution and ReLU at
-            half size in front of it: learns from few clips, Xiao et al., NeurIPS 2021).
+            half size in front of it, after Xiao et al., NeurIPS 2021).
         dropout: of the read-out and of what each block adds.
         in_channels: C.
 
