@@ -20,6 +20,7 @@ from .attribution import RISE as RISE
 from .attribution import SIDU as SIDU
 from .attribution import Attribution as Attribution
 from .attribution import CentreMap as CentreMap
+from .attribution import ConservativePropagation as ConservativePropagation
 from .attribution import Contrast as Contrast
 from .attribution import Cost as Cost
 from .attribution import EdgeMap as EdgeMap

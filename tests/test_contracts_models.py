@@ -33,6 +33,7 @@ from lightning_cam.training.build import build
 B, K, SIZE = 2, 5, 64
 NETWORKS = choices("model")
 LARGE = 10_000_000  # parameters
+SLOW = ("mvit_v2_s", "swin3d_t")  # large, and none smaller is of their classes
 SMALL = {"width": 4, "hidden": 16, "attention_size": 8, "segments": 4, "frames": 2}
 
 
@@ -41,6 +42,7 @@ def settings(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     given = {"weights": None, "num_outputs": K, "num_classes": K, "in_channels": 3}
+    given |= {"num_frames": 16, "size": SIZE}
     return {key: given.get(key, settings(value)) for key, value in node.items()}
 
 
@@ -182,7 +184,9 @@ def instead(name: str) -> list[str]:
     return [other for other in lesser if any(issubclass(c, tuple(size(other)[0])) for c in classes)]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in NETWORKS]
+)
 def test_numbers(name: str) -> None:
     """On two small clips; of a large network only where no smaller one is of its classes."""
     if smaller := instead(name):

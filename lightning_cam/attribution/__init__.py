@@ -15,6 +15,7 @@ from lightning_cam.attribution.cam_family import (
     LayerCAM,
     XGradCAM,
 )
+from lightning_cam.attribution.conservative import ConservativePropagation
 from lightning_cam.attribution.contrast import Contrast, explain_contrast
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.explanation import Explanation, explain
@@ -48,6 +49,7 @@ __all__ = [
     "SIDU",
     "Attribution",
     "CentreMap",
+    "ConservativePropagation",
     "Contrast",
     "Cost",
     "EdgeMap",
