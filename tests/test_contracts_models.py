@@ -14,6 +14,7 @@ from offered import offered
 from torch import Tensor, nn
 
 from lightning_cam import models
+from lightning_cam.attribution import Explainable
 from lightning_cam.attribution.tensors import fold_frames
 from lightning_cam.errors import ConfigError
 from lightning_cam.interfaces import (
@@ -129,8 +130,9 @@ def test_layers_give_maps_of_each_clip(name: str) -> None:
         return  # its layers are chosen by the user
     assert isinstance(net, ExplainsLayers) and net.explain_layers
     fold = net.explain_fold if isinstance(net, FoldsActivations) else fold_frames
+    model = Explainable.of(net, net.explain_layers, fold=fold)
     for layer in net.explain_layers:
-        folded = fold(parts[layer], B)
+        folded = model.folded(parts[layer], B, layer)
         assert folded.ndim == 5 and folded.shape[0] == B, layer
         assert clip.shape[2] % folded.shape[2] == 0, layer
     if isinstance(net, NamesFrames) and net.explain_frames:

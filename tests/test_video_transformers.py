@@ -40,7 +40,7 @@ def test_weights_of_torchvision_and_what_is_made_of_them(name: str, tmp_path: Pa
             if key.endswith("bias") or "pos_encoding" in key:
                 parameter.zero_()
         output = net(clip)[:, 1]
-    model = lc.Explainable.of(net, net.explain_layers, fold=net.explain_fold)
+    model = lc.Explainable.of(net, net.explain_layers)
     heat = lc.explain(model, lc.ConservativePropagation(), clip, 1).heatmap
     torch.testing.assert_close(heat.sum((1, 2, 3)), output, rtol=1e-3, atol=1e-4)
     assert lc.explain(model, lc.GradCAM(relu=False), clip, 1).heatmap.any()

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lightning_cam.attribution.families import known
+from lightning_cam.attribution.families import called, known
 from lightning_cam.attribution.guard import find_module, unwrap
 from lightning_cam.attribution.layout import Layout
 from lightning_cam.attribution.tensors import fold_frames, pick, resize_heatmap
@@ -156,10 +156,12 @@ class Explainable:
             kind = f"the class {module.__name__}" if isinstance(module, type) else type(module)
             raise ArgumentError(f"expected a network, an nn.Module, got {kind}")
         module = unwrap(module)
-        found, layouts = known(module) if layout is None and fold is fold_frames else ((), {})
+        found, layouts = known(module)
+        if isinstance(layout, str) or fold is not fold_frames:
+            layouts = {}  # what was said is for all layers
         return cls(
             module=module,
-            forward=forward or module,
+            forward=forward or called(module),
             outputs=_names("outputs", () if outputs is None else outputs),
             layers={name: find_module(module, name) for name in _names("layers", layers) or found},
             attention={name: find_module(module, name) for name in _names("attention", attention)},

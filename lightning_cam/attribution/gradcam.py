@@ -168,14 +168,32 @@ def layer_map(
         clip: `(B, C, T, H, W)`.
         target: `(B,)`.
         layer: as in `Explainable.layer`.
+
+    Raises:
+        UserError: no gradient comes back from the score to places of the layer.
     """
     calls = forward.captured["layer"]
     score = model.score(forward.outputs, target)
-    gradient = in_time(model, gradients(score, calls), len(clip), layer)
+    found = gradients(score, calls)
+    gradient = in_time(model, found, len(clip), layer)
+    if gradient.numel() < sum(g.numel() for g in found) and not bool(gradient.any()):
+        _check_leading(found, model.layer(layer)[0])
     activation = in_time(model, calls, len(clip), layer).detach()
-    layout = model.laid_out(layer)
-    single = calls[0].ndim != 5 if layout is None else layout.single
+    single = _single(model, calls[0], len(clip), layer)
     return LayerMap(activation, gradient, score.detach(), model.valid_for(clip), single)
+
+
+def _check_leading(found: list[Tensor], name: str) -> None:
+    """Whether a gradient of 0 at all places is one at leading tokens as well.
+
+    Raises:
+        UserError: leading tokens alone reach the outputs.
+    """
+    if any(bool(g.any()) for g in found):
+        raise UserError(
+            f"of layer {name!r} only the class token reaches the outputs, for it lies behind the "
+            "last attention; take the norm before that, or a layer further in front"
+        )
 
 
 def signed_map(model: Explainable, found: LayerMap, pool: Pool | Literal["none"] | None) -> Tensor:
@@ -221,12 +239,19 @@ def last_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor)
         raise UserError(f"layer {name!r} is not run by the model's forward; choose another")
     a_frame, rest = divmod(len(calls), clip.shape[2])
     looped = calls[a_frame - 1 :: a_frame] if a_frame and not rest else []
-    # A 5-D map with t=1 is not a single frame: a 3-D network has pooled time away.
-    layout = model.laid_out(name)
-    frames = calls[-1].ndim != 5 if layout is None else layout.single
+    frames = _single(model, calls[-1], len(clip), name)
     one_frame = frames and model.folded(calls[-1], len(clip), name).shape[2] == 1
     alike = len({call.shape for call in looped}) == 1
     return looped if one_frame and alike else calls[-1:]
+
+
+def _single(model: Explainable, call: Tensor, batch: int, layer: str | None) -> bool:
+    """Whether a layer sees single frames, by what it returned."""
+    if (layout := model.laid_out(layer)) is not None:
+        return layout.single
+    if call.ndim == 3:  # tokens, which a fold reads
+        return len(call) != batch or model.folded(call, batch, layer).shape[2] == 1
+    return call.ndim != 5  # one with t=1 is no frame: a 3-D network has pooled time away
 
 
 def in_time(

@@ -42,11 +42,17 @@ def capture(
                 f"layer of type {type(_module).__name__} returns {type(output).__name__}, not one "
                 "tensor; choose a layer that returns a tensor"
             )
-        kept = first.detach().requires_grad_() if leaf and not first.requires_grad else first
-        calls.append(kept)
+        with torch.inference_mode(False), torch.set_grad_enabled(leaf or torch.is_grad_enabled()):
+            if leaf and not first.requires_grad:  # also of a part that is run without a graph
+                kept = first.clone() if first.is_inference() else first.detach()
+                kept.requires_grad_()
+            else:
+                kept = first
+            calls.append(kept)
+            passed = kept.clone()
         if first is output:
-            return kept.clone()
-        parts = [kept.clone() if part is first else part for part in output]
+            return passed
+        parts = [passed if part is first else part for part in output]
         return output._make(parts) if hasattr(output, "_fields") else type(output)(parts)
 
     handle = module.register_forward_hook(hook)

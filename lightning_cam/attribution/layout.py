@@ -24,6 +24,8 @@ from torch import Tensor
 
 from lightning_cam.errors import ArgumentError
 
+Grid = tuple[int | None, int | None, int | None]  # t, h, w; None follows from the tensor
+
 _NEEDED = "bdhw"
 _EXAMPLE = 'write for example "b (1 + t h w) d"'
 _PART = re.compile(r"\(\s*(?:(\d+)\s*\+)?((?:\s*[a-z])+)\s*\)|([a-z])(?![a-z])")
@@ -36,13 +38,12 @@ class Layout:
     Attributes:
         text: as it was written.
         parts: of each axis of the tensor, the number of leading tokens and the axes joined in it.
-        grid: t, h, w where axes that are joined have to be told apart; None where their sizes
-            follow from the tensor.
+        grid: where axes that are joined have to be told apart.
     """
 
     text: str
     parts: tuple[tuple[int, str], ...]
-    grid: tuple[int, int, int] | None = None
+    grid: Grid | None = None
 
     @classmethod
     def of(cls, text: str, grid: Sequence[int] | None = None) -> Layout:
@@ -103,7 +104,7 @@ class Layout:
             raise self._unfit(layer, shape, f"it has {len(shape)} axes, not {len(self.parts)}")
         known = {"b": batch}
         if self.grid is not None:
-            known.update(zip("thw", self.grid, strict=True))
+            known.update({a: n for a, n in zip("thw", self.grid, strict=True) if n is not None})
         sizes: dict[str, int] = {}
         for axis, (lead, joined) in enumerate(self.parts):
             length = shape[axis] - lead
@@ -139,7 +140,7 @@ class Layout:
         )
 
 
-def _checked_grid(grid: Sequence[int] | None) -> tuple[int, int, int] | None:
+def _checked_grid(grid: Sequence[int] | None) -> Grid | None:
     if grid is None:
         return None
     sizes = () if isinstance(grid, str | int) else tuple(grid)

@@ -29,7 +29,7 @@ from lightning_cam.attribution.explainable import Explainable, Forward, Target
 from lightning_cam.attribution.gradcam import in_time, last_calls, pooled, weighted_sum
 from lightning_cam.attribution.guard import capture, replaced
 from lightning_cam.attribution.method import Cost, LayerAttribution
-from lightning_cam.attribution.tensors import gradients
+from lightning_cam.attribution.tensors import NoGradientError, gradients
 from lightning_cam.errors import UserError
 
 Step = int | Literal["sum"] | None
@@ -164,6 +164,8 @@ def step_maps(
         calls = forward.captured["layer"]
         columns = model.resolve(target, forward.outputs)
         scores = _step_scores(model, forward, columns)  # (B, T')
+        if not scores.requires_grad:
+            raise NoGradientError
         activation = in_time(model, calls, len(clip), layer)
         rows = []
         for step in range(scores.shape[1]):

@@ -20,7 +20,7 @@ class Swin3DT(nn.Module):
     last map of 768 x 16 x 7 x 7. Any length and size. Trained at 32 x 224 x 224, normalised with
     ImageNet's mean and std.
 
-    Activations within `trunk` are channels-last, (B, t, h, w, D); `explain_fold` reads them.
+    Activations within `trunk` are channels-last, (B, t, h, w, D).
 
     Args:
         num_outputs: K.
@@ -47,19 +47,6 @@ class Swin3DT(nn.Module):
         """Logits (B, K) of a clip (B, 3, T, H, W)."""
         check_channels(clip, 3)
         return self.head(self.dropout(self.trunk(clip)))
-
-    def explain_fold(self, activation: Tensor, batch: int) -> Tensor:
-        """Activations (B, t, h, w, D) as a map (B, D, t, h, w).
-
-        Raises:
-            ValueError: it is something else.
-        """
-        if activation.ndim != 5 or len(activation) != batch:
-            raise ValueError(
-                f"expected an activation (B, t, h, w, D) with B={batch}, got "
-                f"{tuple(activation.shape)}; choose a layer such as trunk.norm"
-            )
-        return activation.movedim(-1, 1)
 
 
 class MViTV2S(nn.Module):
@@ -120,19 +107,3 @@ class MViTV2S(nn.Module):
                 "model.num_frames and model.size as the data have them"
             )
         return self.head(self.dropout(self.trunk(clip)))
-
-    def explain_fold(self, activation: Tensor, batch: int) -> Tensor:
-        """Tokens (B, 1 + t*h*w, D) as a map (B, D, t, h, w), without the class token.
-
-        Raises:
-            ValueError: they are of no stage of the network.
-        """
-        _, frames, size, _ = self.clip
-        for stride in (4, 8, 16, 32):
-            t, cells = frames // 2, size // stride
-            if activation.ndim == 3 and activation.shape[:2] == (batch, 1 + t * cells**2):
-                return activation[:, 1:].transpose(1, 2).unflatten(2, (t, cells, cells))
-        raise ValueError(
-            f"expected tokens (B, 1 + t*h*w, D) with B={batch}, got {tuple(activation.shape)}; "
-            f"choose a layer such as {self.explain_layers[0]}"
-        )

@@ -17,6 +17,7 @@ from lightning_cam.attribution.relevance.functions import Functions
 from lightning_cam.attribution.relevance.recurrent import of_cell, of_layers
 from lightning_cam.attribution.relevance.rules import Rules
 from lightning_cam.attribution.relevance.trace import Trace, check, fold, starts, tensors
+from lightning_cam.attribution.tensors import NoGradientError
 from lightning_cam.attribution.threads import is_mine
 from lightning_cam.errors import UserError
 
@@ -106,6 +107,8 @@ def relevance(
     trace.active = True
     found = torch.autograd.grad(inputs, leaves, start(parts), allow_unused=True)
     check(trace, nodes)
+    if all(g is None for g in found):
+        raise NoGradientError
     if passed:
         model.notes.update(norms=f"{passed} batch norm{'s' * (passed > 1)} passed over")
     return [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)]
