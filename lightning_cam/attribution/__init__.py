@@ -15,6 +15,7 @@ from lightning_cam.attribution.cam_family import (
     LayerCAM,
     XGradCAM,
 )
+from lightning_cam.attribution.checkup import Checkup, LayerCheck, check
 from lightning_cam.attribution.conservative import ConservativePropagation
 from lightning_cam.attribution.contrast import Contrast, explain_contrast
 from lightning_cam.attribution.explainable import Explainable, Forward
@@ -49,6 +50,7 @@ __all__ = [
     "SIDU",
     "Attribution",
     "CentreMap",
+    "Checkup",
     "ConservativePropagation",
     "Contrast",
     "Cost",
@@ -69,6 +71,7 @@ __all__ = [
     "IntegratedRecurrentGradCAM",
     "LayerAttribution",
     "LayerCAM",
+    "LayerCheck",
     "LayerInfo",
     "MotionMap",
     "Occlusion",
@@ -82,6 +85,7 @@ __all__ = [
     "TemporalMask",
     "TruthMap",
     "XGradCAM",
+    "check",
     "explain",
     "explain_contrast",
     "list_layers",

@@ -22,6 +22,7 @@ parameters are frozen, and no gradient reaches a parameter.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -32,11 +33,12 @@ from torch.nn import functional as F
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.method import Cost, LayerAttribution
-from lightning_cam.attribution.tensors import at_least_float32, gradients
+from lightning_cam.attribution.tensors import at_least_float32, fold_frames, gradients
 from lightning_cam.errors import UserError
 
 Pool = Literal["space", "spacetime"]
 
+_NAMES = {4: '"(b t) d h w"', 5: '"b d t h w"'}  # as layers are taken without a layout
 _AT_ONCE = 2**22  # numbers of resized channels held at once (16 MB)
 
 
@@ -154,7 +156,7 @@ def recorded_from(model: Explainable, clip: Tensor, layer: str | None) -> Forwar
     with capture(module, leaf=True) as calls:
         outputs = model.forward(clip)
     model.notes.update(layer=name)
-    return Forward(outputs, {"layer": last_calls(model, name, calls, clip)})
+    return Forward(outputs, {"layer": map_calls(model, name, calls, clip)})
 
 
 def layer_map(
@@ -222,6 +224,31 @@ def check_pool(pool: str | None) -> None:
     """Raises ValueError for a pooling that there is not."""
     if pool not in ("space", "spacetime", None):
         raise ValueError(f'pool must be "space", "spacetime" or None, got {pool!r}')
+
+
+def map_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor) -> list[Tensor]:
+    """The `last_calls` of a layer, which make a map no finer than the clip.
+
+    Raises:
+        UserError: the map is finer: the layer's axes are others than they were taken for.
+    """
+    last = last_calls(model, name, calls, clip)
+    if model.laid_out(name) is None and model.fold is fold_frames:
+        t, h, w = fold_frames(last[0], len(clip)).shape[2:]
+        found = (t * len(last), h, w)
+        if finer(found, clip):
+            raise UserError(
+                f"layer {name!r} returns {tuple(last[0].shape)}: taken for {_NAMES[last[0].ndim]} "
+                f"its map of {found} is finer than the clip of {tuple(clip.shape[2:])}, so its "
+                'axes seem to be others; say which: layout="b t h w d", for example, or the same '
+                "text as here if they are right"
+            )
+    return last
+
+
+def finer(found: Sequence[int], clip: Tensor) -> bool:
+    """Whether a map (t, h, w) is finer than the clip `(B, C, T, H, W)`; padding adds a little."""
+    return any(n > most / 0.95 + 2 for n, most in zip(found, clip.shape[2:], strict=True))
 
 
 def last_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor) -> list[Tensor]:

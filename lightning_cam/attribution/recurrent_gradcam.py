@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lightning_cam.attribution.checks import ready
 from lightning_cam.attribution.explainable import Explainable, Forward, Target
-from lightning_cam.attribution.gradcam import in_time, last_calls, pooled, weighted_sum
+from lightning_cam.attribution.gradcam import in_time, map_calls, pooled, weighted_sum
 from lightning_cam.attribution.guard import capture, replaced
 from lightning_cam.attribution.method import Cost, LayerAttribution
 from lightning_cam.attribution.tensors import NoGradientError, gradients
@@ -197,13 +197,13 @@ def step_energy(
 def _run(model: Explainable, clip: Tensor, layer: str | None, step: Step, *, leaf: bool) -> Forward:
     """A run of which the layer's calls are captured, and the output steps where one is asked for.
 
-    Captured are "all calls" of the layer, its `last_calls` as "layer", and "steps".
+    Captured are "all calls" of the layer, its `map_calls` as "layer", and "steps".
     """
     name, module = model.layer(layer)
     with capture(module, leaf=leaf, alone=not leaf) as calls:
         outputs, captured = _run_steps(model, clip, step)
     model.notes.update(layer=name)
-    last = last_calls(model, name, calls, clip)
+    last = map_calls(model, name, calls, clip)
     return Forward(outputs, {**captured, "all calls": calls, "layer": last})
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cam.attribution.explainable import Explainable, Forward
-from lightning_cam.attribution.gradcam import last_calls
+from lightning_cam.attribution.gradcam import map_calls
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.relevance.functions import Functions
 from lightning_cam.attribution.relevance.recurrent import of_cell, of_layers
@@ -47,7 +47,7 @@ def run_with_rules(model: Explainable, rules: Rules, clip: Tensor, layer: str | 
         UserError: a part of the network is scripted.
 
     Returns:
-        The outputs, and what the graph starts at: as "clip", or as "layer" the `last_calls`.
+        The outputs, and what the graph starts at: as "clip", or as "layer" the `map_calls`.
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.module.modules()):
         raise UserError(
@@ -66,7 +66,7 @@ def run_with_rules(model: Explainable, rules: Rules, clip: Tensor, layer: str | 
         outputs = model.forward(clip if layer is not None else captured["clip"][0])
     if layer is not None:
         model.notes.update(layer=name)
-        captured = {"layer": last_calls(model, name, calls, clip)}
+        captured = {"layer": map_calls(model, name, calls, clip)}
     return Forward(outputs, captured)
 
 
