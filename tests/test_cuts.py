@@ -152,3 +152,24 @@ def test_a_dead_head_is_a_finding_and_no_error() -> None:
     net = Cut()
     nn.init.zeros_(net.head.weight)
     assert not lc.explain(lc.Explainable.of(net, ["trunk"]), lc.GradCAM(), _CLIP).heatmap.any()
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("made", [torch.jit.script, lambda m: torch.jit.trace(m, _CLIP)])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_layer_is_said_to_be_one(made: Callable[[nn.Module], nn.Module]) -> None:
+    """A layer that was scripted or traced, into which no hook can see."""
+    net = Cut()
+    net.trunk[0] = made(net.trunk[0])
+    net.trunk = made(net.trunk)
+    with pytest.raises(UserError, match="the layer was scripted or traced"):
+        lc.explain(lc.Explainable.of(net, ["trunk.0"]), lc.GradCAM(), _CLIP)
+    assert lc.explain(lc.Explainable.of(net), lc.Occlusion(), _CLIP).heatmap.any()
+
+
+@pytest.mark.attack
+def test_attention_that_is_not_a_weight_for_each_frame() -> None:
+    """A module named as attention whose output is something else."""
+    model = lc.Explainable.of(Cut(), ["trunk"], attention=["neck"])
+    with pytest.raises(UserError, match=r"attention 'neck' returns \(2, 4, 2, 4, 4\), expected"):
+        lc.explain(model, lc.GradCAM(), _CLIP)

@@ -29,6 +29,7 @@ from torch.autograd.function import Function, FunctionCtx
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from lightning_cam.attribution.cuts import no_checkpoints
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.gradient import input_gradient, recorded
 from lightning_cam.attribution.method import Attribution, Cost
@@ -75,9 +76,8 @@ class ConservativePropagation(Attribution):
         return Cost(1, 1)
 
     def run(self, model: Explainable, clip: Tensor) -> Forward:
-        with _Still() as mode:
+        with no_checkpoints(self.title, model.module), _Still() as mode:
             forward = recorded(model, clip)
-        met = ", ".join(f"{n} {name}" for name, n in mode.met.items())
         if not forward.outputs.requires_grad:
             raise UserError(
                 "conservative propagation holds every softmax still, and the outputs of "

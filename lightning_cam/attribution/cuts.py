@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
+from torch.utils.checkpoint import CheckpointError
 
 from lightning_cam.attribution.tensors import NoGradientError
 from lightning_cam.errors import UserError
@@ -18,13 +20,15 @@ from lightning_cam.errors import UserError
 _COMMON = (
     "no_grad, detach, inference_mode, a re-entrant checkpoint, a rounding, or what nothing uses"
 )
+_RECOMPUTED = "activation checkpointing"
 
 
 @contextmanager
 def naming_cuts(
     title: str, network: nn.Module, layer: str, again: Callable[[], object]
 ) -> Iterator[None]:
-    """Turn `NoGradientError` into an error that names where the gradient is lost.
+    """Turn `NoGradientError` into an error that names where the gradient is lost, and
+    `CheckpointError` into one that names the remedy.
 
     Args:
         title: of the method.
@@ -40,6 +44,31 @@ def naming_cuts(
             f"{_found(network, layer, again)}; take a layer behind that, or explain=occlusion, "
             "which needs none"
         ) from error
+    except CheckpointError as error:
+        raise _recomputed(title, network) from error
+
+
+@contextmanager
+def no_checkpoints(title: str, network: nn.Module) -> Iterator[None]:
+    """Refuse a forward that is recomputed in the backward, where rules of a method do not hold.
+
+    The gradient would be another one, without a word.
+    """
+    try:
+        with torch.autograd.graph.disable_saved_tensors_hooks(_RECOMPUTED):
+            yield
+    except RuntimeError as error:
+        if _RECOMPUTED not in str(error):
+            raise
+        raise _recomputed(title, network) from error
+
+
+def _recomputed(title: str, network: nn.Module) -> UserError:
+    return UserError(
+        f"{title} cannot follow what {type(network).__name__} computes once more in the backward "
+        "(activation checkpointing); switch that off while explaining, as "
+        "network.set_grad_checkpointing(False) does for timm's, or take explain=gradcam"
+    )
 
 
 def _found(network: nn.Module, layer: str, again: Callable[[], object]) -> str:

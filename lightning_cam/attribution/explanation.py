@@ -198,7 +198,18 @@ def _run_first(
             "captured)"
         )
     check_outputs(model, first.outputs, len(clip))
-    return first, {name: at_least_float32(c[0].detach()) for name, c in calls.items() if c}
+    return first, {name: _weights(name, c[0], clip) for name, c in calls.items() if c}
+
+
+def _weights(name: str, output: Tensor, clip: Tensor) -> Tensor:
+    """Attention weights `(B, T)`, checked."""
+    wanted = (len(clip), clip.shape[2])
+    if tuple(output.shape) != wanted:
+        raise UserError(
+            f"attention {name!r} returns {tuple(output.shape)}, expected one weight for each frame "
+            f"(B, T) = {wanted}; name the module that returns these, or none: attention=[]"
+        )
+    return at_least_float32(output.detach())
 
 
 def _again(method: Attribution, model: Explainable, clip: Tensor) -> None:

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_cam.attribution.explainable import Explainable, Forward
-from lightning_cam.attribution.guard import capture
+from lightning_cam.attribution.guard import SCRIPTED, capture
 from lightning_cam.attribution.method import Cost, LayerAttribution
 from lightning_cam.attribution.tensors import at_least_float32, fold_frames, gradients
 from lightning_cam.errors import UserError
@@ -262,6 +262,8 @@ def last_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor)
         UserError: if the forward did not run the layer.
         ValueError: if the calls are not maps.
     """
+    if not calls and isinstance(model.layer(name)[1], torch.jit.ScriptModule):
+        raise UserError(SCRIPTED)
     if not calls:
         raise UserError(f"layer {name!r} is not run by the model's forward; choose another")
     a_frame, rest = divmod(len(calls), clip.shape[2])

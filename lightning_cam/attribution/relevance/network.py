@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_cam.attribution.cuts import no_checkpoints
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.gradcam import map_calls
 from lightning_cam.attribution.guard import capture
@@ -56,6 +57,7 @@ def run_with_rules(model: Explainable, rules: Rules, clip: Tensor, layer: str | 
         )
     trace = Trace(rules, clip=layer is None)
     with ExitStack() as stack:
+        stack.enter_context(no_checkpoints(rules.title, model.module))
         if layer is None:
             captured = {"clip": [clip.detach().requires_grad_()]}
         else:
