@@ -207,7 +207,8 @@ def _weights(name: str, output: Tensor, clip: Tensor) -> Tensor:
     if tuple(output.shape) != wanted:
         raise UserError(
             f"attention {name!r} returns {tuple(output.shape)}, expected one weight for each frame "
-            f"(B, T) = {wanted}; name the module that returns these, or none: attention=[]"
+            f"(B, T) = {wanted}; name the module that returns these, or none: "
+            "Explainable.of(network, layers, attention=[])"
         )
     return at_least_float32(output.detach())
 

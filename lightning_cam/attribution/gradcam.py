@@ -240,8 +240,8 @@ def map_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor) 
             raise UserError(
                 f"layer {name!r} returns {tuple(last[0].shape)}: taken for {_NAMES[last[0].ndim]} "
                 f"its map of {found} is finer than the clip of {tuple(clip.shape[2:])}, so its "
-                'axes seem to be others; say which: layout="b t h w d", for example, or the same '
-                "text as here if they are right"
+                "axes seem to be others; say which, for example Explainable.of(network, layers, "
+                'layout="b t h w d"), or the same text as here if they are right'
             )
     return last
 
