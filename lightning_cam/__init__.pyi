@@ -18,6 +18,8 @@ from .attribution import CAM as CAM
 from .attribution import LRP as LRP
 from .attribution import RISE as RISE
 from .attribution import SIDU as SIDU
+from .attribution import AttentionRelevance as AttentionRelevance
+from .attribution import AttentionRollout as AttentionRollout
 from .attribution import Attribution as Attribution
 from .attribution import CentreMap as CentreMap
 from .attribution import Checkup as Checkup

@@ -1,5 +1,6 @@
 """Attribution methods: each maps a model, a clip and a target column to a heatmap."""
 
+from lightning_cam.attribution.attention_maps import AttentionRelevance, AttentionRollout
 from lightning_cam.attribution.averaged_gradients import IntegratedGradients, SmoothGrad
 from lightning_cam.attribution.baselines import (
     CentreMap,
@@ -48,6 +49,8 @@ __all__ = [
     "LRP",
     "RISE",
     "SIDU",
+    "AttentionRelevance",
+    "AttentionRollout",
     "Attribution",
     "CentreMap",
     "Checkup",

@@ -128,7 +128,7 @@ class _Still(TorchFunctionMode):
         return rule(func, *args, **(kwargs or {}))
 
 
-class _Swap(Function):
+class Swap(Function):
     """The value of one tensor with the gradient of another."""
 
     @staticmethod
@@ -150,27 +150,44 @@ def _fused(func: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **k
 
 
 def _multihead(func: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-    """nn.MultiheadAttention: its values, weighted by what it says its weights are."""
+    return of_multihead(func, args, kwargs, still=True)[0]
+
+
+def of_multihead(
+    func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, still: bool
+) -> tuple[tuple[Tensor, Tensor | None], Tensor]:
+    """nn.MultiheadAttention: its values, weighted by what it says its weights are.
+
+    Args:
+        func: `F.multi_head_attention_forward`.
+        args: what it is called with.
+        kwargs: likewise.
+        still: whether the weights are constants.
+
+    Returns:
+        What it returns, and the weights ([B,] heads, L, S).
+    """
     given = inspect.signature(F.multi_head_attention_forward).bind(*args, **kwargs)
     given.apply_defaults()
     a = given.arguments
     if a["bias_k"] is not None or a["add_zero_attn"] or a["static_v"] is not None:
         raise UserError(
-            "conservative propagation has no rule for an nn.MultiheadAttention with add_bias_kv or "
-            "add_zero_attn; take explain=gradient_x_input"
+            "an nn.MultiheadAttention with add_bias_kv or add_zero_attn has no rule here; take "
+            "explain=gradient_x_input"
         )
     value = a["value"]
     with torch.no_grad():
         out, shown = func(*args, **kwargs)
-        a.update(need_weights=True, average_attn_weights=False)
-        weights = func(*given.args, **given.kwargs)[1]  # ([B,] heads, L, S)
+    a.update(need_weights=True, average_attn_weights=False)
+    with torch.set_grad_enabled(not still):
+        weights = func(*given.args, **given.kwargs)[1]
     dim, bias = a["embed_dim_to_check"], a["in_proj_bias"]
     weight = a["v_proj_weight"] if a["use_separate_proj_weight"] else a["in_proj_weight"][2 * dim :]
     v = F.linear(value, weight, None if bias is None else bias[2 * dim :])  # (S, [B,] D)
     v = v.unflatten(-1, (a["num_heads"], -1)).movedim(0, -2)  # ([B,] heads, S, d)
     mixed = (weights @ v).movedim(-2, 0).flatten(-2)  # (L, [B,] D)
     surrogate = F.linear(mixed, a["out_proj_weight"], a["out_proj_bias"])
-    return _Swap.apply(out, surrogate), shown
+    return (Swap.apply(out, surrogate), shown), weights
 
 
 def _layer_norm(
@@ -188,7 +205,7 @@ def _layer_norm(
     centred = input - input.mean(axes, keepdim=True)
     scale = (centred.detach().square().mean(axes, keepdim=True) + eps).rsqrt()
     surrogate = centred * scale
-    return _Swap.apply(out, surrogate if weight is None else surrogate * weight)
+    return Swap.apply(out, surrogate if weight is None else surrogate * weight)
 
 
 def _rms_norm(
@@ -202,7 +219,7 @@ def _rms_norm(
     axes = tuple(range(-len(normalized_shape), 0))
     least = torch.finfo(input.dtype).eps if eps is None else eps
     scale = (input.detach().square().mean(axes, keepdim=True) + least).rsqrt()
-    return _Swap.apply(out, input * scale if weight is None else input * scale * weight)
+    return Swap.apply(out, input * scale if weight is None else input * scale * weight)
 
 
 def _activation(func: Any, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -212,7 +229,7 @@ def _activation(func: Any, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         x = input.detach()
         out = func(x.clone(), *args, **kwargs)
         factor = torch.where(x == 0, 0.5, out / x)
-    found = _Swap.apply(out, before * factor)
+    found = Swap.apply(out, before * factor)
     inplace = kwargs.get("inplace", False) or (args and args[0] is True)
     return input.copy_(found) if inplace else found
 
