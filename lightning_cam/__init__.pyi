@@ -18,8 +18,12 @@ from .attribution import CAM as CAM
 from .attribution import LRP as LRP
 from .attribution import RISE as RISE
 from .attribution import SIDU as SIDU
+from .attribution import AttentionRelevance as AttentionRelevance
+from .attribution import AttentionRollout as AttentionRollout
 from .attribution import Attribution as Attribution
 from .attribution import CentreMap as CentreMap
+from .attribution import Checkup as Checkup
+from .attribution import ConservativePropagation as ConservativePropagation
 from .attribution import Contrast as Contrast
 from .attribution import Cost as Cost
 from .attribution import EdgeMap as EdgeMap
@@ -39,6 +43,7 @@ from .attribution import IntegratedGradients as IntegratedGradients
 from .attribution import IntegratedRecurrentGradCAM as IntegratedRecurrentGradCAM
 from .attribution import LayerAttribution as LayerAttribution
 from .attribution import LayerCAM as LayerCAM
+from .attribution import LayerCheck as LayerCheck
 from .attribution import LayerInfo as LayerInfo
 from .attribution import MotionMap as MotionMap
 from .attribution import Occlusion as Occlusion
@@ -52,6 +57,7 @@ from .attribution import Supervoxels as Supervoxels
 from .attribution import TemporalMask as TemporalMask
 from .attribution import TruthMap as TruthMap
 from .attribution import XGradCAM as XGradCAM
+from .attribution import check as check
 from .attribution import explain as explain
 from .attribution import explain_contrast as explain_contrast
 from .attribution import list_layers as list_layers

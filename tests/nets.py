@@ -94,6 +94,24 @@ class Gap3d(nn.Module):
         return self.fc(self.drop(a.flatten(1) if self.flatten else a.mean((2, 3, 4))))
 
 
+class Attends(nn.Module):
+    """Tokens of a convolution that all attend to all, twice; the mean of all is read out."""
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(channels, 8, 3, padding=1)
+        self.qkv = nn.ModuleList(nn.Linear(8, 24) for _ in range(2))
+        self.layer, self.drop, self.fc = nn.Identity(), nn.Dropout(0.5), nn.Linear(8, 4)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        x = self.layer(self.conv(clip).flatten(2).transpose(1, 2))  # (B, t*h*w, 8)
+        for qkv in self.qkv:
+            q, k, v = qkv(x).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)  # (B, 2, N, 4)
+            mixed = nn.functional.scaled_dot_product_attention(q, k, v)
+            x = (x + mixed.transpose(1, 2).flatten(2)).tanh()
+        return self.fc(self.drop(x.mean(1)))
+
+
 class Touchy(Gap3d):
     """Draws random numbers and writes a buffer whenever it runs; raises on request."""
 
@@ -145,7 +163,7 @@ def assert_same(before: dict[str, Any], after: dict[str, Any]) -> None:
 
 def describe(net: nn.Module, *layers: str, **kwargs: object) -> lc.Explainable:
     """`Explainable.of` with the first map of each toy network as the target layer."""
-    default = "layer" if isinstance(net, Gap3d) else "trunk"
+    default = "layer" if isinstance(net, Gap3d | Attends) else "trunk"
     return lc.Explainable.of(net, layers or (default,), **kwargs)  # type: ignore[arg-type]
 
 

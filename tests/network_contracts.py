@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_cam.attribution import guard
+from lightning_cam.attribution import Explainable, guard
 from lightning_cam.attribution.tensors import fold_frames
 from lightning_cam.errors import ConfigError
 from lightning_cam.interfaces import ExplainsLayers, FoldsActivations, NamesFrames
@@ -54,10 +54,11 @@ def run(net: nn.Module, clips: Tensor, *valid: Tensor) -> Tensor:
 def folded(net: nn.Module, layer: str, clips: Tensor) -> Tensor:
     """A layer's activations (B, D, t, h, w), those of all its calls in a row."""
     fold = net.explain_fold if isinstance(net, FoldsActivations) else fold_frames
+    model = Explainable.of(net, [layer], fold=fold)
     with torch.no_grad(), guard.capture(net.get_submodule(layer)) as calls:
         net(clips.clone())
     assert calls, f"{layer} is never called"
-    return torch.cat([fold(call, len(clips)) for call in calls], 2)
+    return torch.cat([model.folded(call, len(clips), layer) for call in calls], 2)
 
 
 def layers(net: nn.Module) -> list[str]:

@@ -13,7 +13,17 @@ import enumerated
 import pytest
 import torch
 from enumerated import REASONS, configured_methods, method_classes, methods, variants
-from nets import FoldedLSTM, Gap3d, LoopedLSTM, Touchy, assert_same, clip_of, describe, state
+from nets import (
+    Attends,
+    FoldedLSTM,
+    Gap3d,
+    LoopedLSTM,
+    Touchy,
+    assert_same,
+    clip_of,
+    describe,
+    state,
+)
 from torch import Tensor, nn
 
 import lightning_cam as lc
@@ -34,19 +44,26 @@ each_method = pytest.mark.parametrize("name", METHODS)
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def network(kind: str, shape: tuple[int, ...] = SHAPE) -> lc.Explainable:
+def network(kind: str, shape: tuple[int, ...] = SHAPE, name: str = "") -> lc.Explainable:
     """Layer names are left to the network; "folded" and "looped" are the same network."""
     torch.manual_seed(0)
     if kind == "classifier":
-        model = describe(Gap3d(shape[1]))
+        model = described(name, shape)
     elif kind == "regressor":
-        model = describe(Gap3d(shape[1]), softmax=False, outputs=["a", "b", "loss", "d"])
+        model = described(name, shape, softmax=False, outputs=["a", "b", "loss", "d"])
         model = replace(model, default=DEFAULT)
     else:
         folded = FoldedLSTM(shape[1])
         looped = (LoopedLSTM(folded), "conv")
         model = describe(*((folded,) if kind == "folded" else looped), steps="head")
     return bound(model, shape)
+
+
+def described(name: str, shape: tuple[int, ...] = SHAPE, **more: Any) -> lc.Explainable:
+    """A network without memory that a method is for: with attention for methods of attention."""
+    if not isinstance(METHODS.get(name), lc.AttentionRollout | lc.AttentionRelevance):
+        return describe(Gap3d(shape[1]), **more)
+    return describe(Attends(shape[1]), **more, layout="b (t h w) d", grid=shape[2:])
 
 
 def bound(model: lc.Explainable, shape: tuple[int, ...] = SHAPE) -> lc.Explainable:
@@ -65,7 +82,7 @@ def clip() -> Tensor:
 def refusal(name: str, kind: str) -> str:
     """Why a method cannot explain a kind of network; "" where it can."""
     try:
-        lc.explain(network(kind), METHODS[name], clip())
+        lc.explain(network(kind, name=name), METHODS[name], clip())
     except UserError as error:
         if not any(reason in str(error) for reason in REASONS):
             raise
@@ -76,7 +93,7 @@ def refusal(name: str, kind: str) -> str:
 def applied(name: str, kind: str) -> tuple[lc.Explainable, lc.Attribution]:
     if why := refusal(name, kind):
         pytest.skip(why)
-    return network(kind), METHODS[name]
+    return network(kind, name=name), METHODS[name]
 
 
 @each_method
@@ -126,7 +143,7 @@ def test_every_public_method_is_found_and_has_a_yaml() -> None:
 
 @each_method
 def test_only_baselines_ignore_the_network(name: str) -> None:
-    one, other = bound(describe(Gap3d())), bound(describe(Gap3d()))
+    one, other = bound(described(name)), bound(described(name))
     maps = [lc.explain(model, METHODS[name], clip(), 1).heatmap for model in (one, other)]
     ignored = torch.equal(*maps)
     if name in BASELINES:
@@ -162,7 +179,7 @@ def check(e: lc.Explanation, shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("shape", [(1, 1, 4, 8, 8), (2, 2, 1, 9, 7), (2, 4, 3, 7, 12)])
 def test_shapes_types_and_words(name: str, kind: str, shape: tuple[int, ...]) -> None:
     _, method = applied(name, kind)
-    e = lc.explain(network(kind, shape), method, clip_of(*shape))
+    e = lc.explain(network(kind, shape, name), method, clip_of(*shape))
     check(e, shape)
     assert e.method == method
 
@@ -196,7 +213,7 @@ def test_without_a_target_the_map_is_that_of_the_default_target(name: str, kind:
     if kind == "regressor":
         assert torch.equal(lc.explain(model, method, clip(), "loss").heatmap, e.heatmap)
         assert not torch.equal(outputs.argmax(1), expected)  # else it would say nothing
-        if name not in BASELINES:
+        if name not in BASELINES and not isinstance(method, lc.AttentionRollout):
             assert not torch.equal(lc.explain(model, method, clip(), 0).heatmap, e.heatmap)
 
 
@@ -275,7 +292,8 @@ def test_nothing_is_left_behind(name: str, fail: bool) -> None:
 
 @each_method
 def test_the_global_generator_plays_no_part(name: str) -> None:
-    model, method = network("classifier" if refusal(name, "folded") else "folded"), METHODS[name]
+    kind = "classifier" if refusal(name, "folded") else "folded"
+    model, method = network(kind, name=name), METHODS[name]
     maps = []
     for seed in (1, 2):
         torch.manual_seed(seed)

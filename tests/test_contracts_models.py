@@ -14,6 +14,7 @@ from offered import offered
 from torch import Tensor, nn
 
 from lightning_cam import models
+from lightning_cam.attribution import Explainable
 from lightning_cam.attribution.tensors import fold_frames
 from lightning_cam.errors import ConfigError
 from lightning_cam.interfaces import (
@@ -33,6 +34,7 @@ from lightning_cam.training.build import build
 B, K, SIZE = 2, 5, 64
 NETWORKS = choices("model")
 LARGE = 10_000_000  # parameters
+SLOW = ("mvit_v2_s", "swin3d_t")  # large, and none smaller is of their classes
 SMALL = {"width": 4, "hidden": 16, "attention_size": 8, "segments": 4, "frames": 2}
 
 
@@ -41,6 +43,7 @@ def settings(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     given = {"weights": None, "num_outputs": K, "num_classes": K, "in_channels": 3}
+    given |= {"num_frames": 16, "size": SIZE}
     return {key: given.get(key, settings(value)) for key, value in node.items()}
 
 
@@ -127,8 +130,9 @@ def test_layers_give_maps_of_each_clip(name: str) -> None:
         return  # its layers are chosen by the user
     assert isinstance(net, ExplainsLayers) and net.explain_layers
     fold = net.explain_fold if isinstance(net, FoldsActivations) else fold_frames
+    model = Explainable.of(net, net.explain_layers, fold=fold)
     for layer in net.explain_layers:
-        folded = fold(parts[layer], B)
+        folded = model.folded(parts[layer], B, layer)
         assert folded.ndim == 5 and folded.shape[0] == B, layer
         assert clip.shape[2] % folded.shape[2] == 0, layer
     if isinstance(net, NamesFrames) and net.explain_frames:
@@ -182,7 +186,9 @@ def instead(name: str) -> list[str]:
     return [other for other in lesser if any(issubclass(c, tuple(size(other)[0])) for c in classes)]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in NETWORKS]
+)
 def test_numbers(name: str) -> None:
     """On two small clips; of a large network only where no smaller one is of its classes."""
     if smaller := instead(name):

@@ -195,13 +195,19 @@ def test_padded_frames_get_nothing(method) -> None:
 @pytest.mark.parametrize("method", SPECTRUM_MEASURES)
 def test_where_nothing_matters_all_is_zero(method) -> None:
     for rule in (
-        lambda tv, ir: torch.ones_like(tv[:, 0]),  # no gradient at all
         lambda tv, ir: 0 * (tv + ir).sum(1),
         lambda tv, ir: (tv + ir).sum(1) * torch.inf * 0,  # NaN
     ):
         found = lc.spectrum_relevance(made(rule), bright(2), SPECTRA, 0, method)
         assert all_finite(found) and all_finite(replace(found, share=found.mixture))
         assert (found.share == 0).all() and (found.total == 0).all()
+
+
+def test_no_gradient_at_all_is_an_error() -> None:
+    model = made(lambda tv, ir: torch.ones_like(tv[:, 0]))
+    with pytest.raises(lc.errors.UserError, match="has no gradient"):
+        lc.spectrum_relevance(model, bright(2), SPECTRA, 0, "gradient")
+    assert (lc.spectrum_relevance(model, bright(2), SPECTRA, 0, "perturbation").share == 0).all()
 
 
 def test_rounding_is_no_evidence() -> None:

@@ -1,5 +1,6 @@
 """Attribution methods: each maps a model, a clip and a target column to a heatmap."""
 
+from lightning_cam.attribution.attention_maps import AttentionRelevance, AttentionRollout
 from lightning_cam.attribution.averaged_gradients import IntegratedGradients, SmoothGrad
 from lightning_cam.attribution.baselines import (
     CentreMap,
@@ -15,6 +16,8 @@ from lightning_cam.attribution.cam_family import (
     LayerCAM,
     XGradCAM,
 )
+from lightning_cam.attribution.checkup import Checkup, LayerCheck, check
+from lightning_cam.attribution.conservative import ConservativePropagation
 from lightning_cam.attribution.contrast import Contrast, explain_contrast
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.explanation import Explanation, explain
@@ -46,8 +49,12 @@ __all__ = [
     "LRP",
     "RISE",
     "SIDU",
+    "AttentionRelevance",
+    "AttentionRollout",
     "Attribution",
     "CentreMap",
+    "Checkup",
+    "ConservativePropagation",
     "Contrast",
     "Cost",
     "EdgeMap",
@@ -67,6 +74,7 @@ __all__ = [
     "IntegratedRecurrentGradCAM",
     "LayerAttribution",
     "LayerCAM",
+    "LayerCheck",
     "LayerInfo",
     "MotionMap",
     "Occlusion",
@@ -80,6 +88,7 @@ __all__ = [
     "TemporalMask",
     "TruthMap",
     "XGradCAM",
+    "check",
     "explain",
     "explain_contrast",
     "list_layers",

@@ -65,7 +65,7 @@ class CAM(LayerAttribution):
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         outputs, captured = self.first(model, clip)
-        features = in_time(model, captured["layer"], len(clip)).detach()
+        features = in_time(model, captured["layer"], len(clip), self.layer).detach()
         weight = _head(model, features, outputs, clip)  # (K, D)
         columns = torch.einsum("kd,bdthw->bthwk", weight, features)
         # The score is linear in the columns, and so are its maps: y_a - y_b has that of W_a - W_b.

@@ -15,7 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lightning_cam.attribution.families import called, known
 from lightning_cam.attribution.guard import find_module, unwrap
+from lightning_cam.attribution.layout import Layout
 from lightning_cam.attribution.tensors import fold_frames, pick, resize_heatmap
 from lightning_cam.errors import ArgumentError, UnknownNameError, UserError
 
@@ -76,7 +78,8 @@ class Explainable:
             (B, T)`. See `contrast` and `counterfactual`.
         question: the score in words, with `{}` for the column's name.
         default: the column explained where none is asked for; None: each clip's highest.
-        fold: reads an activation as `(B, D, t, h, w)`; replace it for token or time-major layouts.
+        fold: reads an activation as `(B, D, t, h, w)` where `layouts` says nothing of its layer.
+        layouts: how layers are laid out, by name; "" is for all that are not named.
         notes: what a method writes down for `Explanation.notes`; `explain` hands out a fresh one.
         numbers: what a method writes down for `Explanation.numbers`; fresh as well.
         native: takes the grid (t, h, w) from which the heatmap was `resized`; fresh as well.
@@ -98,6 +101,7 @@ class Explainable:
     question: str = "{}"
     default: int | None = None
     fold: Callable[[Tensor, int], Tensor] = fold_frames
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict, compare=False)
     numbers: dict[str, Tensor] = field(default_factory=dict, compare=False)
     native: list[tuple[int, int, int]] = field(default_factory=list, compare=False)
@@ -107,7 +111,7 @@ class Explainable:
     def of(
         cls,
         module: nn.Module,
-        layers: Sequence[str],
+        layers: Sequence[str] = (),
         outputs: Sequence[str] | None = None,
         attention: Sequence[str] = (),
         *,
@@ -117,12 +121,15 @@ class Explainable:
         black: Sequence[float] | None = None,
         frames: str | None = None,
         fold: Callable[[Tensor, int], Tensor] = fold_frames,
+        layout: str | Mapping[str, str] | None = None,
+        grid: Sequence[int] | None = None,
     ) -> Explainable:
         """Describe any `nn.Module` that maps a clip `(B, C, T, H, W)` to `(B, K)`.
 
         Args:
             module: the network; DDP and `torch.compile` wrappers are looked through.
-            layers: dotted module names; the first is the default target layer.
+            layers: dotted module names; the first is the default target layer. None named: those of
+                known networks, see `families.py`.
             outputs: K column names.
             attention: dotted names of modules whose output is attention weights `(B, T)`.
             steps: dotted name of the module whose output is the step outputs `(B, T, K)`.
@@ -131,10 +138,14 @@ class Explainable:
             black: black in model space, a number per channel: -mean/std of the normalisation.
             frames: dotted name of the module that sees each frame on its own, if there is one.
             fold: reads an activation as `(B, D, t, h, w)`.
+            layout: how the layers are laid out, such as `"b (1 + t h w) d"`, see `layout.py`; one
+                for all, or one for each by the layer's name. None: that of known networks.
+            grid: t, h, w of layers in which these axes are joined.
 
         Raises:
             UnknownNameError: if a name is not a module of the network.
-            ArgumentError: if there is no network, or anything but text in a list of names.
+            ArgumentError: if there is no network, anything but text in a list of names, or a
+                layout cannot be read.
 
         Example:
             >>> net = torchvision.models.video.r3d_18()
@@ -145,17 +156,21 @@ class Explainable:
             kind = f"the class {module.__name__}" if isinstance(module, type) else type(module)
             raise ArgumentError(f"expected a network, an nn.Module, got {kind}")
         module = unwrap(module)
+        found, layouts = known(module)
+        if isinstance(layout, str) or fold is not fold_frames:
+            layouts = {}  # what was said is for all layers
         return cls(
             module=module,
-            forward=forward or module,
+            forward=forward or called(module),
             outputs=_names("outputs", () if outputs is None else outputs),
-            layers={name: find_module(module, name) for name in _names("layers", layers)},
+            layers={name: find_module(module, name) for name in _names("layers", layers) or found},
             attention={name: find_module(module, name) for name in _names("attention", attention)},
             steps=None if steps is None else find_module(module, steps),
             softmax=softmax,
             black=None if black is None else torch.tensor(black, dtype=torch.float32),
             frames=None if frames is None else find_module(module, frames),
             fold=fold,
+            layouts=layouts | layouts_of(module, layout, grid),
         )
 
     def layer(self, name: str | None) -> tuple[str, nn.Module]:
@@ -167,6 +182,21 @@ class Explainable:
         name = str(name)  # settings make a number of a name such as "2"
         found = self.layers.get(name)
         return name, find_module(self.module, name) if found is None else found
+
+    def laid_out(self, layer: str | None) -> Layout | None:
+        """What was said of a layer's layout, of the first for None."""
+        name = next(iter(self.layers), "") if layer is None else str(layer)
+        return self.layouts.get(name, self.layouts.get(""))
+
+    def folded(self, activation: Tensor, batch: int, layer: str | None) -> Tensor:
+        """One activation of a layer as `(B, D, t, h, w)`.
+
+        Raises:
+            ValueError: its shape is not that of the layer's layout.
+        """
+        if (layout := self.laid_out(layer)) is None:
+            return self.fold(activation, batch)
+        return layout.fold(activation, batch, str(layer or next(iter(self.layers), "")))
 
     def valid_for(self, rows: Tensor) -> Tensor | None:
         """`valid` on the device of a tensor of n·B rows, and as many: n copies of the batch."""
@@ -313,3 +343,26 @@ def _names(key: str, given: object) -> tuple[str, ...]:
         if isinstance(name, bool) or not isinstance(name, str | int):
             raise ArgumentError(f"{key} has one of type {type(name).__name__}; a name is text")
     return tuple(map(str, names))  # settings make a number of a name such as "2"
+
+
+def layouts_of(
+    module: nn.Module, layout: str | Mapping[str, str] | None, grid: Sequence[int] | None
+) -> dict[str, Layout]:
+    """Layouts by layer; "" is all layers.
+
+    Raises:
+        UnknownNameError: a layout is for a layer that the network has not.
+        ArgumentError: a layout cannot be read, or a grid comes without one.
+    """
+    if layout is None:
+        if grid is not None:
+            raise ArgumentError(
+                f"a grid, here {grid!r}, is of use with a layout only; add one, for example "
+                '"b (1 + t h w) d"'
+            )
+        return {}
+    if not isinstance(layout, Mapping):
+        return {"": Layout.of(layout, grid)}
+    for name in layout:
+        find_module(module, name)
+    return {str(name): Layout.of(text, grid) for name, text in layout.items()}

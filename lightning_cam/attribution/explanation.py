@@ -9,15 +9,22 @@ import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from lightning_cam.attribution.checks import check_model, check_outputs, ready
+from lightning_cam.attribution.cuts import naming_cuts
 from lightning_cam.attribution.doubt import named, not_finite, reasons
 from lightning_cam.attribution.explainable import Explainable, FirstRun, Forward, Target
 from lightning_cam.attribution.guard import capture
-from lightning_cam.attribution.method import Attribution, MapFunction, as_attribution
+from lightning_cam.attribution.method import (
+    Attribution,
+    LayerAttribution,
+    MapFunction,
+    as_attribution,
+)
 from lightning_cam.attribution.tensors import at_least_float32
 from lightning_cam.errors import UserError
 
@@ -118,8 +125,8 @@ def explain(
         ArgumentError: if the model, the method, the clip or the target is of a wrong kind, the clip
             has numbers that are not finite, or the network returns anything but `(B, K)`.
         ValueError: if the method's map does not have the clip's size.
-        UserError: if the network has not what the method needs, the method changes in place what it
-            is given, or another thread trains the network meanwhile.
+        UserError: if the network has not what the method needs, such as gradients, the method
+            changes in place what it is given, or another thread trains the network meanwhile.
 
     Example:
         >>> e = explain(model, GradCAM(), clip)
@@ -135,7 +142,9 @@ def explain(
         columns = model.resolve(target, first.outputs)
         broken, sound = _not_finite(model, first.outputs)
         model = replace(model, first_run=FirstRun(method, clip, first))
-        heatmap = _run_method(method, model, clip, columns)
+        layer, again = model.notes.get("layer", ""), partial(_again, method, model, clip)
+        with naming_cuts(method.title, model.module, layer, again):
+            heatmap = _run_method(method, model, clip, columns)
     question = model.question_about("").strip()
     heatmap = model.without_padding(at_least_float32(heatmap.detach()))
     if sound and not bool(heatmap.isfinite().all()):
@@ -189,7 +198,27 @@ def _run_first(
             "captured)"
         )
     check_outputs(model, first.outputs, len(clip))
-    return first, {name: at_least_float32(c[0].detach()) for name, c in calls.items() if c}
+    return first, {name: _weights(name, c[0], clip) for name, c in calls.items() if c}
+
+
+def _weights(name: str, output: Tensor, clip: Tensor) -> Tensor:
+    """Attention weights `(B, T)`, checked."""
+    wanted = (len(clip), clip.shape[2])
+    if tuple(output.shape) != wanted:
+        raise UserError(
+            f"attention {name!r} returns {tuple(output.shape)}, expected one weight for each frame "
+            f"(B, T) = {wanted}; name the module that returns these, or none: "
+            "Explainable.of(network, layers, attention=[])"
+        )
+    return at_least_float32(output.detach())
+
+
+def _again(method: Attribution, model: Explainable, clip: Tensor) -> None:
+    """A run with a graph from where the method wants its gradient."""
+    if isinstance(method, LayerAttribution):
+        method.run(model, clip)
+    else:
+        model.forward(clip.detach().requires_grad_())
 
 
 def _run_method(method: Attribution, model: Explainable, clip: Tensor, columns: Tensor) -> Tensor:

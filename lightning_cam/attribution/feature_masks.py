@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_cam.attribution.checks import ready
 from lightning_cam.attribution.explainable import Explainable, Forward
-from lightning_cam.attribution.gradcam import in_time, last_calls
+from lightning_cam.attribution.gradcam import in_time, map_calls
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.method import Cost, LayerAttribution
 from lightning_cam.attribution.perturbation import PerturbationAttribution, black
@@ -36,11 +36,12 @@ class FeatureMaskAttribution(LayerAttribution, PerturbationAttribution):
         with capture(layer) as calls:
             outputs = self.runner(model, clip).forward(clip)
         model.notes.update(layer=name)
-        return Forward(outputs, {"layer": last_calls(model, name, calls, clip)})
+        return Forward(outputs, {"layer": map_calls(model, name, calls, clip)})
 
     def features(self, model: Explainable, clip: Tensor) -> Tensor:
         """The layer's features of the clip, `(B, D, t, h, w)`."""
-        return in_time(model, self.first(model, clip).captured["layer"], len(clip))
+        calls = self.first(model, clip).captured["layer"]
+        return in_time(model, calls, len(clip), self.layer)
 
     def under(
         self, model: Explainable, clip: Tensor, masks: Sequence[Tensor], *, stretched: bool

@@ -22,6 +22,7 @@ parameters are frozen, and no gradient reaches a parameter.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -30,13 +31,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_cam.attribution.explainable import Explainable, Forward
-from lightning_cam.attribution.guard import capture
+from lightning_cam.attribution.guard import SCRIPTED, capture
 from lightning_cam.attribution.method import Cost, LayerAttribution
-from lightning_cam.attribution.tensors import at_least_float32, gradients
+from lightning_cam.attribution.tensors import at_least_float32, fold_frames, gradients
 from lightning_cam.errors import UserError
 
 Pool = Literal["space", "spacetime"]
 
+_NAMES = {4: '"(b t) d h w"', 5: '"b d t h w"'}  # as layers are taken without a layout
 _AT_ONCE = 2**22  # numbers of resized channels held at once (16 MB)
 
 
@@ -52,7 +54,7 @@ class GradientCAM(LayerAttribution):
         return recorded_from(model, clip, self.layer)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
-        found = layer_map(model, self.first(model, clip), clip, target)
+        found = layer_map(model, self.first(model, clip), clip, target, self.layer)
         signed = self.signed(model, found)
         return model.resized(signed.relu() if self.relu else signed, clip)
 
@@ -77,8 +79,8 @@ class GradCAM(GradientCAM):
 
     Args:
         layer: target layer, a name in `model.layers` or any dotted module name; None: the first.
-        pool: `"space"`, `"spacetime"`, or None: `"space"` where the layer sees single frames,
-            `"spacetime"` for 5-D activations.
+        pool: `"space"`, `"spacetime"`, or None: `"space"` where the layer sees single frames (its
+            layout joins t to b), else `"spacetime"`.
         relu: keep the positive part; False returns the signed map.
         published: combine channels as the code of Bayer et al. (RRPR 2022) does: the sum of the
             gradient rather than its mean, and the positive part of each channel by itself, after
@@ -103,7 +105,7 @@ class GradCAM(GradientCAM):
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         if not self.published:
             return super().__call__(model, clip, target)
-        found = layer_map(model, self.first(model, clip), clip, target)
+        found = layer_map(model, self.first(model, clip), clip, target, self.layer)
         pool = pool_of(model, found, self.pool)
         weights = positions(found, pool) * pooled(found.gradient, pool, found.valid)
         channels = weights[..., None, None] * found.activation
@@ -151,10 +153,12 @@ def recorded_from(model: Explainable, clip: Tensor, layer: str | None) -> Forwar
     with capture(module, leaf=True) as calls:
         outputs = model.forward(clip)
     model.notes.update(layer=name)
-    return Forward(outputs, {"layer": last_calls(model, name, calls, clip)})
+    return Forward(outputs, {"layer": map_calls(model, name, calls, clip)})
 
 
-def layer_map(model: Explainable, forward: Forward, clip: Tensor, target: Tensor) -> LayerMap:
+def layer_map(
+    model: Explainable, forward: Forward, clip: Tensor, target: Tensor, layer: str | None
+) -> LayerMap:
     """A layer's features and their gradients, by the tail's backward.
 
     Args:
@@ -162,13 +166,33 @@ def layer_map(model: Explainable, forward: Forward, clip: Tensor, target: Tensor
         forward: of the clip, `recorded_from` the layer.
         clip: `(B, C, T, H, W)`.
         target: `(B,)`.
+        layer: as in `Explainable.layer`.
+
+    Raises:
+        UserError: no gradient comes back from the score to places of the layer.
     """
     calls = forward.captured["layer"]
     score = model.score(forward.outputs, target)
-    gradient = in_time(model, gradients(score, calls), len(clip))
-    activation = in_time(model, calls, len(clip)).detach()
-    single = calls[0].ndim != 5
+    found = gradients(score, calls)
+    gradient = in_time(model, found, len(clip), layer)
+    if gradient.numel() < sum(g.numel() for g in found) and not bool(gradient.any()):
+        _check_leading(found, model.layer(layer)[0])
+    activation = in_time(model, calls, len(clip), layer).detach()
+    single = _single(model, calls[0], len(clip), layer)
     return LayerMap(activation, gradient, score.detach(), model.valid_for(clip), single)
+
+
+def _check_leading(found: list[Tensor], name: str) -> None:
+    """Whether a gradient of 0 at all places is one at leading tokens as well.
+
+    Raises:
+        UserError: leading tokens alone reach the outputs.
+    """
+    if any(bool(g.any()) for g in found):
+        raise UserError(
+            f"of layer {name!r} only the class token reaches the outputs, for it lies behind the "
+            "last attention; take the norm before that, or a layer further in front"
+        )
 
 
 def signed_map(model: Explainable, found: LayerMap, pool: Pool | Literal["none"] | None) -> Tensor:
@@ -193,6 +217,31 @@ def pool_of(model: Explainable, found: LayerMap, pool: Pool | None) -> Pool:
     return pool
 
 
+def map_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor) -> list[Tensor]:
+    """The `last_calls` of a layer, which make a map no finer than the clip.
+
+    Raises:
+        UserError: the map is finer: the layer's axes are others than they were taken for.
+    """
+    last = last_calls(model, name, calls, clip)
+    if model.laid_out(name) is None and model.fold is fold_frames:
+        t, h, w = fold_frames(last[0], len(clip)).shape[2:]
+        found = (t * len(last), h, w)
+        if finer(found, clip):
+            raise UserError(
+                f"layer {name!r} returns {tuple(last[0].shape)}: taken for {_NAMES[last[0].ndim]} "
+                f"its map of {found} is finer than the clip of {tuple(clip.shape[2:])}, so its "
+                "axes seem to be others; say which, for example Explainable.of(network, layers, "
+                'layout="b t h w d"), or the same text as here if they are right'
+            )
+    return last
+
+
+def finer(found: Sequence[int], clip: Tensor) -> bool:
+    """Whether a map (t, h, w) is finer than the clip `(B, C, T, H, W)`; padding adds a little."""
+    return any(n > most / 0.95 + 2 for n, most in zip(found, clip.shape[2:], strict=True))
+
+
 def last_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor) -> list[Tensor]:
     """The calls of a layer that make up its map of the clip.
 
@@ -204,19 +253,32 @@ def last_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor)
         UserError: if the forward did not run the layer.
         ValueError: if the calls are not maps.
     """
+    if not calls and isinstance(model.layer(name)[1], torch.jit.ScriptModule):
+        raise UserError(SCRIPTED)
     if not calls:
         raise UserError(f"layer {name!r} is not run by the model's forward; choose another")
     a_frame, rest = divmod(len(calls), clip.shape[2])
     looped = calls[a_frame - 1 :: a_frame] if a_frame and not rest else []
-    # A 5-D map with t=1 is not a single frame: a 3-D network has pooled time away.
-    one_frame = calls[-1].ndim != 5 and model.fold(calls[-1], len(clip)).shape[2] == 1
+    frames = _single(model, calls[-1], len(clip), name)
+    one_frame = frames and model.folded(calls[-1], len(clip), name).shape[2] == 1
     alike = len({call.shape for call in looped}) == 1
     return looped if one_frame and alike else calls[-1:]
 
 
-def in_time(model: Explainable, calls: list[Tensor], batch: int) -> Tensor:
+def _single(model: Explainable, call: Tensor, batch: int, layer: str | None) -> bool:
+    """Whether a layer sees single frames, by what it returned."""
+    if (layout := model.laid_out(layer)) is not None:
+        return layout.single
+    if call.ndim == 3:  # tokens, which a fold reads
+        return len(call) != batch or model.folded(call, batch, layer).shape[2] == 1
+    return call.ndim != 5  # one with t=1 is no frame: a 3-D network has pooled time away
+
+
+def in_time(
+    model: Explainable, calls: list[Tensor], batch: int, layer: str | None = None
+) -> Tensor:
     """One `(B, D, t, h, w)` of the whole clip, or of the frames one by one."""
-    return torch.cat([at_least_float32(model.fold(call, batch)) for call in calls], dim=2)
+    return torch.cat([at_least_float32(model.folded(call, batch, layer)) for call in calls], dim=2)
 
 
 def pooled(gradient: Tensor, pool: Pool, valid: Tensor | None = None) -> Tensor:

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lightning_cam.attribution.threads import Parts, holding, is_mine, process_wide, undisturbed
+from lightning_cam.attribution.threads import (
+    Parts,
+    holding,
+    in_backward,
+    is_mine,
+    process_wide,
+    undisturbed,
+)
 from lightning_cam.errors import UnknownNameError, UserError
+
+SCRIPTED = (
+    "the layer was scripted or traced, and cannot be watched any more; explain the network as it "
+    "was before, or take explain=occlusion, which needs no layer"
+)
 
 
 @contextmanager
-def capture(module: nn.Module, *, leaf: bool = False) -> Iterator[list[Tensor]]:
+def capture(
+    module: nn.Module, *, leaf: bool = False, alone: bool = False
+) -> Iterator[list[Tensor]]:
     """Collect every output of a module, in call order.
 
     Args:
@@ -23,31 +37,83 @@ def capture(module: nn.Module, *, leaf: bool = False) -> Iterator[list[Tensor]]:
         leaf: cut the graph here, so that nothing before the module is recorded and the cost of a
             gradient is the tail's backward alone. An output that already carries a graph (a layer
             whose later calls depend on earlier ones) stays on it.
+        alone: refuse a tuple or list, for what is captured is to be `replaced`.
 
-    The hook hands on a clone: an in-place ReLU behind the layer would otherwise overwrite what was
-    captured. It does not see what other threads run.
+    Of a tuple or list it is the first tensor. The hook hands on a clone: an in-place ReLU behind
+    the layer would otherwise overwrite what was captured. It does not see what other threads run.
+    Within `explaining` it stays for what a checkpoint recomputes in the backward, which has to go
+    as the forward went.
     """
     calls: list[Tensor] = []
     thread = threading.get_ident()
+    kept_in: list[Tensor] | None = calls  # None when the capture is over, so that nothing is held
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        if not is_mine(thread):
+        if not is_mine(thread) or (kept_in is None and not in_backward()):
             return output
-        if not isinstance(output, Tensor):
+        first = first_tensor(output)
+        if first is None or (alone and first is not output):
             raise UserError(
                 f"layer of type {type(_module).__name__} returns {type(output).__name__}, not one "
                 "tensor; choose a layer that returns a tensor"
             )
-        if leaf and not output.requires_grad:
-            output = output.detach().requires_grad_()
-        calls.append(output)
-        return output.clone()
+        with torch.inference_mode(False), torch.set_grad_enabled(leaf or torch.is_grad_enabled()):
+            if leaf and not first.requires_grad:  # also of a part that is run without a graph
+                kept = first.clone() if first.is_inference() else first.detach()
+                kept.requires_grad_()
+            else:
+                kept = first
+            if kept_in is not None:
+                kept_in.append(kept)
+            passed = kept.clone()
+        if first is output:
+            return passed
+        parts = [passed if part is first else part for part in output]
+        return output._make(parts) if hasattr(output, "_fields") else type(output)(parts)
 
-    handle = module.register_forward_hook(hook)
+    try:
+        handle = module.register_forward_hook(hook)
+    except RuntimeError as error:  # of ScriptModules
+        raise UserError(SCRIPTED) from error
     try:
         yield calls
     finally:
-        handle.remove()
+        kept_in = None
+        _outlive(thread, handle.remove)
+
+
+# Of each thread that explains, what its guards do at their end.
+_at_end: dict[int, list[Callable[[], None]]] = {}
+
+
+def _outlive(thread: int, undo: Callable[[], None]) -> None:
+    """Call it at the end of the thread's guard; now where there is none."""
+    if thread in _at_end:
+        _at_end[thread].append(undo)
+    else:
+        undo()
+
+
+@contextmanager
+def _undone_at_end() -> Iterator[None]:
+    thread = threading.get_ident()
+    outer = _at_end.get(thread)
+    _at_end[thread] = []
+    try:
+        yield
+    finally:
+        undo = _at_end.pop(thread)
+        if outer is not None:
+            _at_end[thread] = outer
+        for each in undo:
+            each()
+
+
+def first_tensor(output: object) -> Tensor | None:
+    """What a module returns, or the first tensor of a tuple or list; None: there is none."""
+    if isinstance(output, tuple | list):
+        return next((part for part in output if isinstance(part, Tensor)), None)
+    return output if isinstance(output, Tensor) else None
 
 
 @contextmanager
@@ -88,7 +154,7 @@ def explaining(module: nn.Module) -> Iterator[None]:
         UserError: another thread trained the network meanwhile, as far as that can be noticed.
     """
     parts = Parts.of(module)
-    with holding(parts), undisturbed(module, parts), _settled(parts):
+    with holding(parts), undisturbed(module, parts), _settled(parts), _undone_at_end():
         yield
 
 

@@ -50,7 +50,7 @@ class GuidedGradCAM(LayerAttribution):
         return recorded_from(model, clip, self.layer)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
-        found = layer_map(model, self.first(model, clip), clip, target)
+        found = layer_map(model, self.first(model, clip), clip, target, self.layer)
         cam = resize_heatmap(signed_map(model, found, self.pool).relu(), clip.shape[2:])
         gradient = input_gradient(model, guided(model, clip), target)
         return reduced(model, gradient * cam[:, None], self.reduce)

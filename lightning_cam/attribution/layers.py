@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lightning_cam.attribution.checks import ready
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.gradcam import in_time, last_calls
+from lightning_cam.attribution.guard import first_tensor
 from lightning_cam.attribution.threads import is_mine
 
 
@@ -44,7 +45,8 @@ def list_layers(model: Explainable, clip: Tensor) -> list[LayerInfo]:
 
     def watch(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if is_mine(thread) and isinstance(output, Tensor) and output.ndim in (4, 5):
+            output = first_tensor(output)
+            if is_mine(thread) and output is not None and (output.ndim in (4, 5) or model.layouts):
                 # A meta tensor keeps the shape and none of the memory.
                 seen.setdefault(name, []).append(torch.empty_like(output, device="meta"))
 
@@ -64,7 +66,7 @@ def list_layers(model: Explainable, clip: Tensor) -> list[LayerInfo]:
     found = []
     for name, calls in seen.items():
         try:
-            shape = in_time(model, last_calls(model, name, calls, clip), len(clip)).shape
+            shape = in_time(model, last_calls(model, name, calls, clip), len(clip), name).shape
         except ValueError:  # not a map of this batch (weights, tokens)
             continue
         if shape[3] * shape[4] > 1:

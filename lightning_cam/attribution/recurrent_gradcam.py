@@ -27,10 +27,10 @@ from torch import Tensor
 from lightning_cam.attribution.checks import ready
 from lightning_cam.attribution.explainable import Explainable, Forward, Target
 from lightning_cam.attribution.fields import Count
-from lightning_cam.attribution.gradcam import in_time, last_calls, pooled, weighted_sum
+from lightning_cam.attribution.gradcam import in_time, map_calls, pooled, weighted_sum
 from lightning_cam.attribution.guard import capture, replaced
 from lightning_cam.attribution.method import Cost, LayerAttribution
-from lightning_cam.attribution.tensors import gradients
+from lightning_cam.attribution.tensors import NoGradientError, gradients
 from lightning_cam.errors import UserError
 
 Step = int | Literal["sum"] | None
@@ -69,8 +69,8 @@ class RecurrentGradCAM(LayerAttribution):
         calls = forward.captured["layer"]
         score = _score(model, forward, target, self.step)
         model.notes.update(_notes(self.step))
-        gradient = in_time(model, gradients(score, calls), len(clip))
-        cam = weighted_sum(in_time(model, calls, len(clip)), pooled(gradient, "space"))
+        gradient = in_time(model, gradients(score, calls), len(clip), self.layer)
+        cam = weighted_sum(in_time(model, calls, len(clip), self.layer), pooled(gradient, "space"))
         return model.resized(cam.relu() if self.relu else cam, clip)
 
 
@@ -130,9 +130,9 @@ class IntegratedRecurrentGradCAM(LayerAttribution):
         # The gradient to A of y(s·A) is s times the one wanted.
         mean = score.new_tensor(weights / (nodes + 1))
         gradient = gradients(mean @ score.unflatten(0, (self.nodes, -1)), last)
-        beta = pooled(in_time(model, gradient, len(clip)), "space")
+        beta = pooled(in_time(model, gradient, len(clip), self.layer), "space")
         model.notes.update(_notes(self.step), nodes=f"{self.nodes} nodes")
-        cam = weighted_sum(in_time(model, last, len(clip)), beta)
+        cam = weighted_sum(in_time(model, last, len(clip), self.layer), beta)
         return model.resized(cam.relu() if self.relu else cam, clip)
 
 
@@ -161,7 +161,9 @@ def step_maps(
         calls = forward.captured["layer"]
         columns = model.resolve(target, forward.outputs)
         scores = _step_scores(model, forward, columns)  # (B, T')
-        activation = in_time(model, calls, len(clip))
+        if not scores.requires_grad:
+            raise NoGradientError
+        activation = in_time(model, calls, len(clip), layer)
         rows = []
         for step in range(scores.shape[1]):
             found = torch.autograd.grad(
@@ -170,7 +172,7 @@ def step_maps(
             gradient = [
                 torch.zeros_like(c) if g is None else g for c, g in zip(calls, found, strict=True)
             ]
-            beta = pooled(in_time(model, gradient, len(clip)), "space")
+            beta = pooled(in_time(model, gradient, len(clip), layer), "space")
             rows.append(weighted_sum(activation, beta))
         return torch.stack(rows, dim=1).detach()
 
@@ -192,13 +194,13 @@ def step_energy(
 def _run(model: Explainable, clip: Tensor, layer: str | None, step: Step, *, leaf: bool) -> Forward:
     """A run of which the layer's calls are captured, and the output steps where one is asked for.
 
-    Captured are "all calls" of the layer, its `last_calls` as "layer", and "steps".
+    Captured are "all calls" of the layer, its `map_calls` as "layer", and "steps".
     """
     name, module = model.layer(layer)
-    with capture(module, leaf=leaf) as calls:
+    with capture(module, leaf=leaf, alone=not leaf) as calls:
         outputs, captured = _run_steps(model, clip, step)
     model.notes.update(layer=name)
-    last = last_calls(model, name, calls, clip)
+    last = map_calls(model, name, calls, clip)
     return Forward(outputs, {**captured, "all calls": calls, "layer": last})
 
 

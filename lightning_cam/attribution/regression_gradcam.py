@@ -88,7 +88,7 @@ class RegressionGradCAM(LayerAttribution):
         return recorded_from(model, clip, self.layer)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
-        found = layer_map(model, self.first(model, clip), clip, target)
+        found = layer_map(model, self.first(model, clip), clip, target, self.layer)
         signed, gradient = signed_map(model, found, self.pool), found.gradient
         seen, driven = (x.flatten(3).any(-1).any(1) for x in (found.activation, gradient))  # (B, t)
         seen &= driven | ~driven.any(1, keepdim=True)  # padding and its neighbours drive no output

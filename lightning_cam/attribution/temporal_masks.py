@@ -34,7 +34,7 @@ from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.fields import Count, Positive, ZeroOrMore
 from lightning_cam.attribution.method import Cost
 from lightning_cam.attribution.perturbation import PerturbationAttribution, answers
-from lightning_cam.attribution.tensors import at_least_float32, gradients
+from lightning_cam.attribution.tensors import NoGradientError, at_least_float32, gradients
 from lightning_cam.progress import progress
 
 _LOW = 0.1  # of a frame that is reversed
@@ -146,6 +146,8 @@ class TemporalMask(PerturbationAttribution):
                     outputs = model.forward(freeze(clip, mask))
                 outputs = at_least_float32(outputs)
                 shown = model.score(outputs.softmax(1) if model.softmax else outputs, target) / unit
+                if clip.shape[2] > 1 and not shown.requires_grad:
+                    raise NoGradientError
                 steps = (mask[:, 1:] - mask[:, :-1]).abs() * (valid[:, 1:] & valid[:, :-1])
                 cubes = 2 * steps.pow(3).sum(1) - steps[:, :1].pow(3).sum(1)
                 cubes = cubes - _last_of(steps, valid).pow(3)

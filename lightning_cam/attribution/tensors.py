@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_cam.errors import ArgumentError
+from lightning_cam.errors import ArgumentError, UserError
 
 
 def fold_frames(activation: Tensor, batch: int) -> Tensor:
@@ -20,16 +20,17 @@ def fold_frames(activation: Tensor, batch: int) -> Tensor:
         batch: B, the number of clips.
 
     Raises:
-        ValueError: if the activation is not a map or its first axis is not a multiple of B.
+        ArgumentError: if the activation is not a map or its first axis is not a multiple of B.
     """
     shape = tuple(activation.shape)
     if activation.ndim == 5 and shape[0] == batch:
         return activation
     if activation.ndim == 4 and shape[0] % batch == 0:
         return activation.unflatten(0, (batch, -1)).transpose(1, 2)  # (B, D, t, h, w)
-    raise ValueError(
+    raise ArgumentError(
         f"expected an activation (B, D, t, h, w) or (B*t, D, h, w) with B={batch}, got {shape}; "
-        "choose a layer that still has height and width"
+        "choose a layer that still has height and width, or say how this one is laid out: the "
+        'layout "b (1 + t h w) d" with the grid (8, 14, 14), for example'
     )
 
 
@@ -59,15 +60,30 @@ def pick(outputs: Tensor, target: Tensor) -> Tensor:
     return outputs.gather(-1, index).squeeze(-1)
 
 
+class NoGradientError(UserError):
+    """A score has no gradient to what is explained; `explain` says where it is lost."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "what is explained has no gradient: no_grad, detach or the like cuts the network; take "
+            "a layer behind that, or explain=occlusion, which needs none"
+        )
+
+
 def gradients(score: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Gradient of `score.sum()` to each input, zeros where the score does not depend on it.
+    """Gradient of `score.sum()` to each input, zeros at those that the score does not depend on.
+
+    Raises:
+        NoGradientError: it depends on none of them.
 
     `torch.autograd.grad` leaves every `.grad` field alone. Rows of a batch do not mix in a network
     in eval mode, so one backward gives all rows' gradients.
     """
     if not score.requires_grad:
-        return [torch.zeros_like(x) for x in inputs]
+        raise NoGradientError
     found = torch.autograd.grad(score.sum(), inputs, allow_unused=True)
+    if all(g is None for g in found):
+        raise NoGradientError
     return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
 
 

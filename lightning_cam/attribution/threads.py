@@ -109,7 +109,12 @@ def _holder(thread: int) -> int | None:
 def is_mine(thread: int) -> bool:
     """Whether a thread's own forward runs here: in it, or recomputed by its backward."""
     # CUDA's backward, and what checkpointing recomputes in it, runs in a thread of autograd.
-    return threading.get_ident() == thread or torch._C._current_graph_task_id() != -1
+    return threading.get_ident() == thread or in_backward()
+
+
+def in_backward() -> bool:
+    """Whether this runs within a backward, which recomputes what was checkpointed."""
+    return torch._C._current_graph_task_id() != -1
 
 
 @contextmanager

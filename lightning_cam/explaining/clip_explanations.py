@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_cam.attribution import (
     Attribution,
     Explainable,
     Explanation,
+    LayerAttribution,
     SpectrumRelevance,
+    check,
     explain,
     explain_contrast,
     spectrum_relevance,
 )
 from lightning_cam.attribution.spectrum_relevance import SPECTRUM_MEASURES
+from lightning_cam.errors import why
 from lightning_cam.interfaces import HasSpectra, is_offered
 from lightning_cam.viz import frame_shares
 
 OnError = Callable[[str, Exception], None]
 Spectra = Mapping[str, SpectrumRelevance]  # measure -> what it found
+
+_checked: WeakSet[nn.Module] = WeakSet()  # networks, once each
 
 
 def explain_clip(
@@ -37,6 +44,8 @@ def explain_clip(
 ) -> dict[str, Explanation]:
     """Explain one clip `(1, C, T, H, W)` with several methods: method name -> explanation.
 
+    The first clip of a network is also used to `check` it; what is found is warned about.
+
     Args:
         model: bound to this clip's batch (`task.explainable(batch)`).
         methods: name -> method.
@@ -49,6 +58,7 @@ def explain_clip(
     """
     if against is not None and target is None:
         raise ValueError(f"against={against!r} needs a target to be compared with")
+    _check_once(model, methods, clip)
     explanations: dict[str, Explanation] = {}
     for name, method in methods.items():
         try:
@@ -61,6 +71,20 @@ def explain_clip(
                 raise
             on_error(name, error)
     return explanations
+
+
+def _check_once(model: Explainable, methods: Mapping[str, Attribution], clip: Tensor) -> None:
+    """Warn about what `check` finds at the target layers of methods, and they would not say."""
+    if model.module in _checked:
+        return
+    _checked.add(model.module)
+    try:
+        asked = [m.layer for m in methods.values() if isinstance(m, LayerAttribution)]
+        layers = dict.fromkeys(model.layer(layer)[0] for layer in asked)
+        for finding in check(model, clip, list(layers)).silent:
+            warnings.warn(finding, stacklevel=3)
+    except Exception as error:
+        warnings.warn(f"the network could not be checked: {why(error)}", stacklevel=3)
 
 
 def explain_spectra(

@@ -13,11 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 import lightning_cam
-from lightning_cam.attribution import Attribution, Explainable, LayerAttribution, list_layers
+from lightning_cam.attribution import Attribution, Explainable, LayerAttribution, check, list_layers
 from lightning_cam.attribution.guard import find_module
 from lightning_cam.data.core.clips import Clip, finished
 from lightning_cam.data.core.loading import collate
-from lightning_cam.errors import ConfigError, printable
+from lightning_cam.errors import ConfigError, printable, say
 from lightning_cam.explaining.clip_sources import find_clips
 from lightning_cam.explaining.explain_run import ExplainRun, open_folder, print_failures
 from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_explain, given_data
@@ -149,17 +149,26 @@ def _print_layers(task: Task, data: object, asked: str) -> None:
     blank = finished(collate([reader.missing(Clip(Path(), ""), "")]))
     model = task.explainable(blank)
     table = Table(title="target layers")
-    for heading in ("layer", "activation (D, t, h, w)", "stride (t, h, w)", ""):
+    told = ("layout",) if model.layouts else ()
+    for heading in ("layer", "activation (D, t, h, w)", "stride (t, h, w)", "", *told):
         table.add_column(heading, no_wrap=True)
     for layer in list_layers(model, blank["video"].to(task.device)):
         default = "default" if layer.name == next(iter(model.layers), None) else ""
         stride = ", ".join(f"{s:g}" for s in layer.stride)
+        layout = model.laid_out(layer.name)
         table.add_row(
-            escape(printable(layer.name)), " x ".join(map(str, layer.shape[1:])), stride, default
+            escape(printable(layer.name)),
+            " x ".join(map(str, layer.shape[1:])),
+            stride,
+            default,
+            *["" if layout is None else layout.text for _ in told],
         )
     # Names are there to be copied: rather wider than the terminal than cut.
     width = Console(width=1000).measure(table).maximum
     Console(width=max(Console().width, width)).print(table)
+    if model.layers:
+        noise = torch.randn(blank["video"].shape, generator=torch.Generator().manual_seed(0))
+        say(*str(check(model, noise.to(task.device))).splitlines())
 
 
 def _methods(

@@ -325,7 +325,7 @@ def _ends(
 
 def _watched(model: Explainable, runner: Runner, clip: Tensor) -> tuple[Tensor, Tensor]:
     """Outputs, and the features of single frames `(B, T, D, h, w)`."""
-    with capture(cast(nn.Module, model.frames)) as calls:
+    with capture(cast(nn.Module, model.frames), alone=True) as calls:
         outputs = runner.forward(clip.clone())  # it may work in place on what it is given
     return outputs, calls[0].unflatten(0, (len(clip), -1))
 

@@ -9,6 +9,8 @@ from lightning_cam.models.pan import PAN
 from lightning_cam.models.pose_nets import PoseNet, ResNetPose
 from lightning_cam.models.resnet3d import MC3_18, R3D18, R2Plus1D18, ResNet3D
 from lightning_cam.models.sfm import SfMLearner
+from lightning_cam.models.video_transformers import MViTV2S, Swin3DT
+from lightning_cam.models.video_vit import VideoViT
 
 __all__ = [
     "LRCN",
@@ -19,11 +21,14 @@ __all__ = [
     "FrameCNN",
     "InflatedResNet",
     "InflatedResNet50",
+    "MViTV2S",
     "PoseNet",
     "R2Plus1D18",
     "ResNet3D",
     "ResNetDepth",
     "ResNetPose",
     "SfMLearner",
+    "Swin3DT",
+    "VideoViT",
     "inflate",
 ]

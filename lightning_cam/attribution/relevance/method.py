@@ -113,7 +113,9 @@ class ExcitationBackprop(Attribution):
         found = relevance(model, forward, model.score(forward.outputs, target), start)
         if not self.contrastive:
             model.numbers["lost"] = 1 - _total(found, len(clip))
-        return _at_size(model, _summed(model, forward, found, len(clip)).relu(), clip, self.layer)
+        return _at_size(
+            model, _summed(model, forward, found, len(clip), self.layer).relu(), clip, self.layer
+        )
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ class LRP(Attribution):
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         forward = self.first(model, clip)
         found = relevance(model, forward, model.score(forward.outputs, target), lambda parts: parts)
-        heat = _summed(model, forward, found, len(clip))
+        heat = _summed(model, forward, found, len(clip), self.layer)
         model.notes.update(composite=self.composite.replace("_", " "))
         model.numbers["relevance"] = _total(found, len(clip))
         return _at_size(model, heat.relu() if self.relu else heat, clip, self.layer)
@@ -225,11 +227,13 @@ def _of_clips(part: Tensor, batch: int) -> Tensor:
     return part.unflatten(0, (batch, -1))
 
 
-def _summed(model: Explainable, forward: Forward, found: list[Tensor], batch: int) -> Tensor:
+def _summed(
+    model: Explainable, forward: Forward, found: list[Tensor], batch: int, layer: str | None
+) -> Tensor:
     """The sum over channels, `(B, t, h, w)`."""
     if "clip" in forward.captured:
         return at_least_float32(found[0]).sum(1)
-    return in_time(model, found, batch).sum(1)
+    return in_time(model, found, batch, layer).sum(1)
 
 
 def _at_size(model: Explainable, heat: Tensor, clip: Tensor, layer: str | None) -> Tensor:

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_cam.attribution.cuts import no_checkpoints
 from lightning_cam.attribution.explainable import Explainable, Forward
-from lightning_cam.attribution.gradcam import last_calls
+from lightning_cam.attribution.gradcam import map_calls
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.relevance.functions import Functions
 from lightning_cam.attribution.relevance.recurrent import of_cell, of_layers
 from lightning_cam.attribution.relevance.rules import Rules
 from lightning_cam.attribution.relevance.trace import Trace, check, fold, starts, tensors
+from lightning_cam.attribution.tensors import NoGradientError
 from lightning_cam.attribution.threads import is_mine
 from lightning_cam.errors import UserError
 
@@ -46,7 +48,7 @@ def run_with_rules(model: Explainable, rules: Rules, clip: Tensor, layer: str | 
         UserError: a part of the network is scripted.
 
     Returns:
-        The outputs, and what the graph starts at: as "clip", or as "layer" the `last_calls`.
+        The outputs, and what the graph starts at: as "clip", or as "layer" the `map_calls`.
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.module.modules()):
         raise UserError(
@@ -55,6 +57,7 @@ def run_with_rules(model: Explainable, rules: Rules, clip: Tensor, layer: str | 
         )
     trace = Trace(rules, clip=layer is None)
     with ExitStack() as stack:
+        stack.enter_context(no_checkpoints(rules.title, model.module))
         if layer is None:
             captured = {"clip": [clip.detach().requires_grad_()]}
         else:
@@ -65,7 +68,7 @@ def run_with_rules(model: Explainable, rules: Rules, clip: Tensor, layer: str | 
         outputs = model.forward(clip if layer is not None else captured["clip"][0])
     if layer is not None:
         model.notes.update(layer=name)
-        captured = {"layer": last_calls(model, name, calls, clip)}
+        captured = {"layer": map_calls(model, name, calls, clip)}
     return Forward(outputs, captured)
 
 
@@ -106,6 +109,8 @@ def relevance(
     trace.active = True
     found = torch.autograd.grad(inputs, leaves, start(parts), allow_unused=True)
     check(trace, nodes)
+    if all(g is None for g in found):
+        raise NoGradientError
     if passed:
         model.notes.update(norms=f"{passed} batch norm{'s' * (passed > 1)} passed over")
     return [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.explainable import Explainable, layouts_of
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.attribution.tensors import fold_frames
 from lightning_cam.errors import ConfigError
@@ -62,9 +62,13 @@ class VideoClassification(L.LightningModule):
             `torch.channels_last_3d`, which GPUs' tensor cores and oneDNN prefer.
         layers: dotted names of target layers under `model`, the first is the default. None takes
             the network's own `explain_layers`.
+        layout: how these layers are laid out, such as `"b (1 + t h w) d"`, see `Explainable.of`;
+            one for all, or one for each by its name.
+        grid: t, h, w of layers in which these axes are joined.
 
     Raises:
         ConfigError: settings the network cannot follow.
+        UserError: the layout cannot be read, or is for a layer that the network has not.
     """
 
     monitor = "val/acc", "max"  # by which the best checkpoint is chosen
@@ -81,6 +85,8 @@ class VideoClassification(L.LightningModule):
         layers: Sequence[str] | None = None,
         channels_last: bool = False,
         class_weights: Sequence[float] | None = None,
+        layout: str | Mapping[str, str] | None = None,
+        grid: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -94,6 +100,8 @@ class VideoClassification(L.LightningModule):
         check_network(net)
         own_layers = net.explain_layers if is_offered(net, ExplainsLayers) else ()
         self.layers = tuple(map(str, layers or own_layers))
+        self.layout, self.grid = layout, grid
+        layouts_of(net, layout, grid)  # raises now rather than after an epoch
         self.has_steps = is_offered(net, HasSteps)
         if step_loss is None:
             step_loss = 0.3 if self.has_steps else 0.0
@@ -291,7 +299,7 @@ class VideoClassification(L.LightningModule):
                 frames are valid, black is 0, and no truth is known.
 
         Raises:
-            UserError: a name in `layers` is not a module of the network.
+            UserError: a name in `layers` or `layout` is not a module of the network.
         """
         net = self.net
         valid = None if batch is None or not self.takes_valid else batch.get("valid")
@@ -312,6 +320,8 @@ class VideoClassification(L.LightningModule):
             forward=forward,
             fold=net.explain_fold if is_offered(net, FoldsActivations) else fold_frames,
             frames=net.explain_frames if is_offered(net, NamesFrames) else None,
+            layout=self.layout,
+            grid=self.grid,
         )
         if batch is None:
             return described

@@ -1,0 +1,298 @@
+"""Whether a network can be explained as it was described: measured, not believed.
+
+Three halves of the clip are replaced by noise, one after the other: its first frames, its upper
+rows, its left columns. A layer that is read rightly changes in that half of its map: the share of
+the change that lies there, *locality*, was .61 to 1.0 for right layouts and .45 to .52 for wrong
+ones. A layer that has mixed all places has .5 whatever its layout is. So a layout is called wrong
+only where another reading of the same tensor is local and the given one is not; where none is,
+nothing can be told, and an earlier layer of the same layout can be asked. One clip of the batch is
+replaced as well, and nothing but its map may change.
+
+The cost is five forwards and one backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import permutations
+
+import torch
+from torch import Tensor
+
+from lightning_cam.attribution.checks import ready
+from lightning_cam.attribution.cuts import naming_cuts
+from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.gradcam import finer, in_time, last_calls, recorded_from
+from lightning_cam.attribution.guard import capture
+from lightning_cam.attribution.layout import Layout
+from lightning_cam.attribution.tensors import NoGradientError, at_least_float32, fold_frames
+from lightning_cam.errors import UserError
+
+_LOCAL, _MARGIN = 0.62, 0.1  # of another reading, and how far it is above the given one
+_TOLD = 0.56  # above it the given reading is right
+_ONE_ROW = 0.99  # of the change, where one clip of the batch was changed
+_OTHERS = {
+    4: ("(t b) d h w", "(b t) h w d", "(t b) h w d"),
+    5: ("b t h w d", "b t d h w", "t b d h w", "t b h w d"),
+}
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """A target layer as it was measured.
+
+    Attributes:
+        name: dotted module name.
+        shape: its map, `(D, t, h, w)`; () where it could not be read.
+        calls: how often one forward runs it.
+        locality: the share of the change in the changed half by axis, "t", "h", "w", and "b" for
+            the changed clip; axes of one step are left out, and what changed nothing.
+        refused: why `explain` would refuse it, "" if it would not.
+        wrong: what would be wrong in its maps, with the remedy; "" where nothing was found.
+        told: whether the layout could be measured.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    calls: int
+    locality: dict[str, float]
+    refused: str
+    wrong: str
+    told: bool
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What `check` found; printed, it is a line for each thing.
+
+    Attributes:
+        layers: those that were asked for.
+        outputs: what is wrong with the network's outputs.
+        forwards: what it cost.
+    """
+
+    layers: tuple[LayerCheck, ...]
+    outputs: tuple[str, ...]
+    forwards: int
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """What is wrong and `explain` would not say, a sentence each with its remedy."""
+        return (*(layer.wrong for layer in self.layers if layer.wrong), *self.outputs)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """All that is wrong."""
+        return (*(layer.refused for layer in self.layers if layer.refused), *self.silent)
+
+    def __str__(self) -> str:
+        lines = [_line(layer) for layer in self.layers]
+        return "\n".join([*lines, *(self.findings or ("nothing wrong was found",))])
+
+
+def check(model: Explainable, clip: Tensor, layers: Sequence[str] | None = None) -> Checkup:
+    """Measure whether layers, layouts, gradients and outputs are what a model says they are.
+
+    Args:
+        model: what to look into.
+        clip: any clips `(B, C, T, H, W)` in model space; two or more for the order of the batch.
+        layers: dotted module names; None: the default target layer; none: the outputs alone.
+
+    Raises:
+        ArgumentError: the clip or what the network returns is of a wrong kind.
+        UnknownNameError: a layer is not there.
+    """
+    with ready(model, clip) as (model, clip):
+        model = replace(model, notes={}, numbers={}, native=[], first_run=None)
+        names = [model.layer(name)[0] for name in ([None] if layers is None else layers)]
+        outputs, plain = _run(model, clip, names, leaf=True)
+        cut = _cut(model, clip, outputs, plain)
+        plain = {name: [call.detach() for call in calls] for name, calls in plain.items()}
+        moved = {}
+        for axis, other in _changed(clip) if names else ():
+            with torch.no_grad():
+                _, calls = _run(model, other, names, leaf=False)
+            moved[axis] = {name: _apart(plain[name], calls[name]) for name in names}
+        found = tuple(
+            _layer(model, clip, name, plain[name], {a: m[name] for a, m in moved.items()}, cut)
+            for name in names
+        )
+    return Checkup(found, _of_outputs(model, outputs), 1 + len(moved))
+
+
+def _run(
+    model: Explainable, clip: Tensor, names: Sequence[str], *, leaf: bool
+) -> tuple[Tensor, dict[str, list[Tensor]]]:
+    """Outputs, and all that each layer returned."""
+    with ExitStack() as stack:
+        calls = {
+            name: stack.enter_context(capture(model.layer(name)[1], leaf=leaf)) for name in names
+        }
+        return model.forward(clip), calls
+
+
+def _changed(clip: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The clips with one half of an axis replaced by noise of the same spread, or their first."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(clip.shape, generator=generator).to(clip)
+    noise = noise * clip.std().clamp(min=0.1) + clip.mean()
+    for axis, at in (("t", 2), ("h", 3), ("w", 4), ("b", 0)):
+        size = clip.shape[at]
+        if size > 1:
+            half = torch.arange(size, device=clip.device) < (1 if axis == "b" else size // 2)
+            yield axis, torch.where(half.view(-1, *[1] * (clip.ndim - 1 - at)), noise, clip)
+
+
+def _apart(plain: list[Tensor], moved: list[Tensor]) -> list[Tensor]:
+    """How far each number moved; nothing where the layer was not run alike."""
+    if [call.shape for call in plain] != [call.shape for call in moved]:
+        return []
+    return [at_least_float32((b - a).abs()) for a, b in zip(plain, moved, strict=True)]
+
+
+def _cut(
+    model: Explainable, clip: Tensor, outputs: Tensor, plain: dict[str, list[Tensor]]
+) -> dict[str, str]:
+    """Of layers without a path of gradients from the highest columns, where it ends."""
+    flat = [call for calls in plain.values() for call in calls]
+    score = model.score(outputs, outputs.argmax(1)).sum()
+    found: tuple[Tensor | None, ...] = (None,) * len(flat)
+    if flat and score.requires_grad:
+        found = torch.autograd.grad(score, flat, allow_unused=True)
+    reached = {id(call) for call, g in zip(flat, found, strict=True) if g is not None}
+    wrong = {}
+    for name, calls in plain.items():
+        if calls and not any(id(call) in reached for call in calls):
+            again = partial(recorded_from, model, clip, name)
+            try:
+                with naming_cuts(f"Grad-CAM at layer {name!r}", model.module, name, again):
+                    raise NoGradientError
+            except UserError as error:
+                wrong[name] = str(error)
+    return wrong
+
+
+def _layer(
+    model: Explainable,
+    clip: Tensor,
+    name: str,
+    plain: list[Tensor],
+    moved: dict[str, list[Tensor]],
+    cut: dict[str, str],
+) -> LayerCheck:
+    refused = cut.get(name, "")
+    try:
+        calls = last_calls(model, name, plain, clip)
+        shape = tuple(in_time(model, calls, len(clip), name).shape[1:])
+    except (UserError, ValueError) as error:
+        return LayerCheck(name, (), len(plain), {}, refused or str(error), "", True)
+    kept = [k for k, call in enumerate(plain) if any(call is other for other in calls)]
+    change = {axis: [found[k] for k in kept] for axis, found in moved.items() if found}
+
+    def locality(reading: Explainable) -> dict[str, float]:
+        maps = {a: in_time(reading, parts, len(clip), name).sum(1) for a, parts in change.items()}
+        return {a: share for a, m in maps.items() if (share := _share(m, a)) is not None}
+
+    given = locality(model)
+    wrong = ""
+    too_fine = finer(shape[1:], clip)
+    told = _fits(given) and not too_fine
+    if not told:
+        best, text = max(_others(model, clip, name, calls, locality), default=(0.0, ""))
+        if best > max(_LOCAL, _least(given) + _MARGIN) or (too_fine and best > _LOCAL):
+            told = True
+            wrong = (
+                f"layer {name!r} is read wrongly: of what half a clip changes, {_percent(given)} "
+                f"lies in that half of its map, and at least {best:.0%} where it is read as "
+                f'layout="{text}"; say so: Explainable.of(network, layers, layout="{text}"), or '
+                f"task.layout"
+            )
+    return LayerCheck(name, shape, len(plain), given, refused, wrong, told)
+
+
+def _others(
+    model: Explainable,
+    clip: Tensor,
+    name: str,
+    calls: list[Tensor],
+    locality: Callable[[Explainable], dict[str, float]],
+) -> Iterator[tuple[float, str]]:
+    """How local other readings of the same tensor are, and their layouts."""
+    layout = model.laid_out(name)
+    if layout is None and model.fold is not fold_frames:
+        return  # of a fold by hand nothing is known
+    texts = _OTHERS.get(calls[0].ndim, ()) if layout is None else _reordered(layout.text)
+    for text in texts:
+        other = Layout.of(text) if layout is None else replace(Layout.of(text), grid=layout.grid)
+        reading = replace(model, layouts={name: other})
+        try:
+            shape = in_time(reading, calls, len(clip), name).shape
+        except UserError:
+            continue
+        if all(n <= most for n, most in zip(shape[2:], clip.shape[2:], strict=True)):
+            found = locality(reading)
+            if len(found) > 1 and found.get("b", 1) > _ONE_ROW:
+                yield _least(found), text
+
+
+def _reordered(text: str) -> Iterator[str]:
+    """The layout with t, h and w in other places, and frames before clips."""
+    for order in permutations("thw"):
+        for swapped in (text, text.replace("(b t)", "(t b)")):
+            other = swapped.translate(str.maketrans("thw", "".join(order)))
+            if other != text:
+                yield other
+
+
+def _share(change: Tensor, axis: str) -> float | None:
+    """What of a change `(B, t, h, w)` lies in the half where the clip was changed."""
+    along = change.movedim("bthw".index(axis), 0).flatten(1).double().sum(1)
+    total, size = float(along.sum()), len(along)
+    if size < 2 or not total > 0:
+        return None
+    if axis == "b":
+        return float(along[0]) / total
+    inside = float(along[: size // 2].sum()) + size % 2 * float(along[size // 2]) / 2
+    return inside / total
+
+
+def _fits(locality: dict[str, float]) -> bool:
+    rest = [share for axis, share in locality.items() if axis != "b"]
+    return locality.get("b", 1) > _ONE_ROW and all(share > _TOLD for share in rest)
+
+
+def _least(locality: dict[str, float]) -> float:
+    """0 where clips are mixed."""
+    rest = [share for axis, share in locality.items() if axis != "b"]
+    return min(rest, default=0.0) if locality.get("b", 1) > _ONE_ROW else 0.0
+
+
+def _percent(locality: dict[str, float]) -> str:
+    return ", ".join(f"{share:.0%} ({axis})" for axis, share in locality.items())
+
+
+def _of_outputs(model: Explainable, outputs: Tensor) -> tuple[str, ...]:
+    outputs = outputs.detach()
+    name = type(model.module).__name__
+    if not bool(outputs.isfinite().all()):
+        return (f"outputs of {name} are not finite; explain an earlier checkpoint",)
+    sums = outputs.sum(1)
+    likely = bool((outputs >= 0).all()) and bool(((sums - 1).abs() < 1e-4).all())
+    if model.softmax and likely:
+        return (
+            f"outputs of {name} are probabilities, of which a softmax is taken once more: explain "
+            "their logarithm, Explainable.of(network, layers, forward=lambda clip: "
+            "network(clip).log()), or the logits in front of its softmax",
+        )
+    return ()
+
+
+def _line(layer: LayerCheck) -> str:
+    if not layer.shape:
+        return f"{layer.name}: not a map"
+    told = _percent(layer.locality) or "one step along each axis"
+    said = "" if layer.told else "; all places are mixed: its layout cannot be told here"
+    return f"{layer.name}: map {layer.shape}, {layer.calls} calls, locality {told}{said}"

@@ -1,0 +1,164 @@
+"""`check` measures layouts, gradients and outputs: what is wrong is said, what is right is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torchvision
+from test_cuts import ClassToken, Cut
+from test_families import REAL, swin3d
+from test_layout import ByFrames
+from torch import Tensor, nn
+from torchvision.models.video import mc3_18, r2plus1d_18, r3d_18
+
+import lightning_cam as lc
+from lightning_cam.errors import UserError
+from lightning_cam.explaining.clip_explanations import explain_clip
+
+
+class Permuted(nn.Module):
+    """A convolution whose output goes through an identity in another order of axes."""
+
+    def __init__(self, there: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.seen, self.head = nn.Conv3d(3, 8, 3), nn.Identity(), nn.Linear(8, 4)
+        self.there, self.back = there, back
+
+    def forward(self, clip: Tensor) -> Tensor:
+        x = self.conv(clip).relu()
+        return self.head(self.back(self.seen(self.there(x))).mean((2, 3, 4)))
+
+
+CLIP = torch.randn(2, 3, 8, 14, 18)  # the convolution leaves 6 x 12 x 16
+ORDERS = {
+    "b t h w d": (
+        lambda x: x.permute(0, 2, 3, 4, 1), lambda x: x.permute(0, 4, 1, 2, 3), None),
+    "b t d h w": (
+        lambda x: x.permute(0, 2, 1, 3, 4), lambda x: x.permute(0, 2, 1, 3, 4), None),
+    "(t b) d h w": (
+        lambda x: x.permute(2, 0, 1, 3, 4).flatten(0, 1),
+        lambda x: x.unflatten(0, (6, 2)).permute(1, 2, 0, 3, 4), None),
+    "(b t) h w d": (
+        lambda x: x.permute(0, 2, 3, 4, 1).flatten(0, 1),
+        lambda x: x.unflatten(0, (2, 6)).permute(0, 4, 1, 2, 3), None),
+    "b (h w t) d": (
+        lambda x: x.permute(0, 3, 4, 2, 1).flatten(1, 3),
+        lambda x: x.unflatten(1, (12, 16, 6)).permute(0, 4, 3, 1, 2), "b (t h w) d"),
+    "b (1 + w h t) d": (
+        lambda x: nn.functional.pad(x.permute(0, 4, 3, 2, 1).flatten(1, 3), (0, 0, 1, 0)),
+        lambda x: x[:, 1:].unflatten(1, (16, 12, 6)).permute(0, 4, 3, 2, 1), "b (1 + t h w) d"),
+}  # fmt: skip
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("right", ORDERS)
+def test_a_wrong_layout_is_found_and_the_right_one_named(right: str) -> None:
+    """Layers whose axes are in another order than was said: check names the right layout."""
+    there, back, said = ORDERS[right]
+    net, grid = Permuted(there, back), (6, 12, 16)
+    wrong = lc.Explainable.of(net, ["seen"], layout=said, grid=grid if said else None)
+    found = lc.check(wrong, CLIP)
+    assert len(found.findings) == 1 and f'layout="{right}"' in found.findings[0], str(found)
+    mended = lc.Explainable.of(net, ["seen"], layout=right, grid=grid if said else None)
+    found = lc.check(mended, CLIP)
+    assert not found.findings and found.layers[0].told and found.forwards == 5
+    assert found.layers[0].locality["b"] == 1
+    assert min(found.layers[0].locality.values()) > 0.6
+
+
+@pytest.mark.attack
+def test_a_map_finer_than_the_clip_is_refused() -> None:
+    """Channels taken for columns: a map wider than the clip is an error of every layer method."""
+    net = nn.Sequential(nn.Conv3d(3, 64, 1), Last(), nn.Linear(64, 4), Mean())
+    model, clip = lc.Explainable.of(net, ["1"]), torch.randn(1, 3, 4, 8, 8)
+    for method in (lc.GradCAM(), lc.LayerCAM(), lc.ScoreCAM()):
+        with pytest.raises(UserError, match=r"\(1, 4, 8, 8, 64\).*finer than the clip"):
+            lc.explain(model, method, clip)
+    assert 'layout="b t h w d"' in lc.check(model, clip).findings[0]
+    model = lc.Explainable.of(net, ["1"], layout="b t h w d")
+    assert lc.explain(model, lc.GradCAM(relu=False), clip).heatmap.any()
+
+
+class Last(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 4, 1)
+
+
+class Mean(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((1, 2, 3))
+
+
+def test_no_path_and_probabilities_are_found() -> None:
+    model = lc.Explainable.of(Cut(head=torch.no_grad), ["trunk"])
+    [finding] = lc.check(model, torch.randn(1, 3, 4, 6, 6)).findings
+    assert "Grad-CAM at layer 'trunk' needs gradients" in finding and "in 'neck'" in finding
+
+    net = nn.Sequential(Permuted(lambda x: x, lambda x: x), nn.Softmax(1))
+    [finding] = lc.check(lc.Explainable.of(net, ["0.seen"]), CLIP).findings
+    assert "probabilities" in finding and ".log()" in finding
+    logs = lc.Explainable.of(net, ["0.seen"], forward=lambda clip: net(clip).log())
+    assert not lc.check(logs, CLIP).findings
+    assert not lc.check(lc.Explainable.of(net, ["0.seen"], softmax=False), CLIP).findings
+
+
+def test_what_cannot_be_told_is_said_to_be_so() -> None:
+    layouts = {"before": "b (t h w) d", "after": "b (1 + t h w) d"}
+    model = lc.Explainable.of(ClassToken(), ["before"], layout=layouts, grid=(4, 6, 6))
+    assert lc.check(model, torch.randn(2, 3, 4, 6, 6)).layers[0].told
+
+    class Mixes(ClassToken):
+        def forward(self, clip: Tensor) -> Tensor:
+            return super().forward(torch.ones_like(clip) * clip.mean((1, 2, 3, 4), keepdim=True))
+
+    found = lc.check(lc.Explainable.of(Mixes(), ["before"], layout=layouts, grid=(4, 6, 6)), CLIP_6)
+    assert not found.findings and not found.layers[0].told
+    assert "cannot be told" in str(found)
+
+
+CLIP_6 = torch.randn(2, 3, 4, 6, 6)
+
+
+def test_commands_and_callback_say_it_once() -> None:
+    """What both draw clips with warns at a network's first clip."""
+    there, back, said = ORDERS["b (h w t) d"]
+    model = lc.Explainable.of(Permuted(there, back), ["seen"], layout=said, grid=(6, 12, 16))
+    with pytest.warns(UserWarning, match=r'read as layout="b \(h w t\) d"'):
+        explain_clip(model, {"gradcam": lc.GradCAM()}, CLIP[:1])
+    assert explain_clip(model, {"gradcam": lc.GradCAM()}, CLIP[:1])  # warnings are errors here
+
+
+def test_it_disturbs_nothing() -> None:
+    net = swin3d().train()
+    clip = torch.randn(2, 3, 4, 16, 16)
+    kept, state = clip.clone(), {k: v.clone() for k, v in net.state_dict().items()}
+    lc.check(lc.Explainable.of(net), clip)
+    assert torch.equal(clip, kept) and net.training
+    assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
+    assert all(p.requires_grad and p.grad is None for p in net.parameters())
+
+
+OWN = {
+    "r3d_18": lambda: r3d_18(),
+    "mc3_18": lambda: mc3_18(),
+    "r2plus1d_18": lambda: r2plus1d_18(),
+    "by frames, looped": lambda: ByFrames(torchvision.models.resnet18(), looped=True),
+    "by frames, folded": lambda: ByFrames(torchvision.models.mobilenet_v3_small(), looped=False),
+}
+
+
+@pytest.mark.parametrize("name", [*OWN, *REAL])
+def test_no_false_alarm(name: str) -> None:
+    """Networks with their right layouts: every layer that has a map, and nothing is found."""
+    torch.manual_seed(0)
+    net = (OWN[name] if name in OWN else REAL[name].net)().eval()
+    size = REAL[name].clip if name in REAL else (8, 48, 48)
+    model, clip = lc.Explainable.of(net, []), torch.randn(2, 3, *size)
+    layers = [layer.name for layer in lc.list_layers(model, clip)]
+    known = [layer for layer in layers if name in OWN or model.laid_out(layer) is not None]
+    found = lc.check(model, clip, (known or layers)[:: max(1, len(known or layers) // 25)])
+    assert found.findings == ()
+    assert any(layer.told for layer in found.layers)
