@@ -66,6 +66,8 @@ def check_archive(path: Path, *, old: bool = False) -> None:
     Raises:
         CheckpointError: it does not, and must not be loaded.
     """
+    if path.exists() and not path.is_file():  # a pipe or a device may have no end
+        raise CheckpointError(f"{path}: not a file")
     try:
         with path.open("rb") as file:
             head = file.read(len(_OLD))

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -93,6 +94,22 @@ def whole_file(path: str | Path, *, sync: bool = False) -> Iterator[BinaryIO]:
         finally:
             part.unlink(missing_ok=True)
             os.close(lock)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def open_to_append(path: Path) -> FileIO:
+    """Open a file that grows, or make it; what is written is with the system at once.
+
+    Raises:
+        WriteError: it cannot be opened; or it is a link, for a folder from elsewhere could name
+            any file so, or something else than a file.
+    """
+    try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise OSError(errno.EINVAL, "there is something of this name that is not a file")
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        return FileIO(handle, "a+b")
     except OSError as error:
         raise cannot_write(path, error) from error
 

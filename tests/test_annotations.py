@@ -555,3 +555,23 @@ def test_what_is_no_annotation_is_said(root: Path, tmp_path: Path) -> None:
         _ = data_of(root, tmp_path / "other.pkl").listing
     with pytest.raises(ConfigError, match="must be a path or null"):
         VideoFolder(str(root), annotations=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\x80\x02}r\xff\xff\xff\x7f.", "has the number 2147483647"),
+        (b"\x80\x02}q\xff.", "has the number 255"),
+        (b"}p99999999\n.", "has the number 99999999"),
+        (b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b"a.", "expected 1099511627776 bytes"),
+        (b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"a.", "expected 1099511627776 bytes"),
+        (b"", "empty"),
+    ],
+)
+def test_a_pickle_of_some_bytes_takes_no_gigabytes(data: bytes, said: str, tmp_path: Path) -> None:
+    """Annotations of 10 bytes whose parts have the number 2**31, or claim a terabyte."""
+    path = tmp_path / "pyannot.pkl"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=said):
+        load_plain_pickle(path)

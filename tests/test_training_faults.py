@@ -59,7 +59,7 @@ def test_faults_of_the_machine_have_words() -> None:
         RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly")
     )
     assert "free some space" in fault(OSError(28, "No space left on device", "metrics.csv"))
-    assert "data.batch_size=N" in fault(torch.OutOfMemoryError("CUDA out of memory"))
+    assert "data.batch_size=N" in fault(torch.OutOfMemoryError("CUDA out of memory"), training=True)
     for full in (
         MemoryError(),
         OSError(12, "Cannot allocate memory"),

@@ -15,10 +15,10 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from lightning_cam.errors import ConfigError, DataError
-from lightning_cam.files import cannot_write, make_folder, write_text
+from lightning_cam.files import cannot_write, make_folder, open_to_append, write_text
 from lightning_cam.training.runs import leaves
 
 _FREE = "about."  # begins what may differ between a work and its continuation
@@ -39,10 +39,7 @@ class Journal:
 
     def __init__(self, folder: Path, rank: int = 0) -> None:
         self.path = folder / f"rows.rank{rank}.jsonl"
-        try:
-            self._file: BinaryIO = self.path.open("a+b", buffering=0)
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
+        self._file = open_to_append(self.path)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process
         except OSError as error:
@@ -96,7 +93,7 @@ class Journal:
 
 def journal_files(folder: Path) -> list[Path]:
     """The journals of all processes."""
-    return sorted(folder.glob("rows.rank*.jsonl"))
+    return sorted(path for path in folder.glob("rows.rank*.jsonl") if path.is_file())
 
 
 def journal_rows(folder: Path) -> Iterator[dict[str, Any]]:
@@ -145,6 +142,8 @@ def other_work(path: Path, facts: Mapping[str, Any]) -> str | None:
         ConfigError: the file cannot be read.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe or a device may have no end
+            raise ValueError("it is no file")
         there = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None

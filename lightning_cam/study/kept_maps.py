@@ -9,7 +9,7 @@ map by this rounding (2**-11 of a value) and, of maps finer than `map_size`, by 
 from __future__ import annotations
 
 import hashlib
-import zipfile
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from lightning_cam.attribution import Explanation
 from lightning_cam.attribution.tensors import resize_heatmap
+from lightning_cam.data.core.array_files import load_arrays
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.files import whole_file
 from lightning_cam.study.journal import CellKey
@@ -100,13 +101,15 @@ class KeptMap:
     def read(cls, path: Path) -> KeptMap | None:
         """The map of a file; None where there is none, or none that can be read."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                values, (base, scale, floating) = file["values"], file["facts"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            arrays = load_arrays(path)
+            values, facts = arrays["values"], arrays["facts"]
+            base, scale, floating = map(float, facts)
+        except (KeyError, TypeError, ValueError):
             return None
-        if values.dtype != np.float16 or values.ndim != 3:
+        finite = np.isfinite(values).all() and math.isfinite(base) and math.isfinite(scale)
+        if values.dtype != np.float16 or values.ndim != 3 or not values.size or not finite:
             return None
-        return cls(values, float(base), float(scale), bool(floating))
+        return cls(values, base, scale, bool(floating))
 
 
 def _before_resizing(heat: Tensor, grid: Sequence[int]) -> Tensor | None:

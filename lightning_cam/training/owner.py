@@ -20,7 +20,7 @@ from io import FileIO
 from pathlib import Path
 
 from lightning_cam.errors import ConfigError
-from lightning_cam.files import alive, cannot_write, machine, remove_leftovers
+from lightning_cam.files import alive, machine, open_to_append, remove_leftovers
 
 FILE = ".owner"
 
@@ -33,12 +33,8 @@ def owned(folder: Path) -> Iterator[None]:
         ConfigError: another process owns it, which is named.
         WriteError: nothing can be written there.
     """
-    path = folder / FILE
-    try:
-        file = path.open("a+b", buffering=0)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    with file:  # closing any other descriptor of the file would end the lock as well
+    # Closing any other descriptor of the file would end the lock as well.
+    with open_to_append(folder / FILE) as file:
         _take(file, folder)
         try:
             for inside in {part.parent for part in folder.rglob(".*.part")}:

@@ -342,7 +342,7 @@ def _written(file: Path) -> Any:
     environment, and text that names its own parts, or is long, is not unfolded.
     """
     try:
-        text = file.read_text() if file.stat().st_size < _LONGEST else ""
+        text = file.read_text() if file.is_file() and file.stat().st_size < _LONGEST else ""
         if is_too_deep(text) or any(isinstance(token, AliasToken) for token in yaml.scan(text)):
             return {}
         settings = OmegaConf.to_container(OmegaConf.create(text), resolve=False)

@@ -35,7 +35,7 @@ def annotated(clips: Sequence[Clip], path: Path) -> list[Clip]:
     Raises:
         DataError: there are none, they cannot be read, or none is of these clips.
     """
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):  # a pipe has no end
         raise DataError(f"no annotations at {str(path)!r}; set data.annotations=PATH to theirs")
     names = [video_name(clip.path) for clip in clips]
     for find in FORMATS.values():

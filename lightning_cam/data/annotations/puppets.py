@@ -90,7 +90,7 @@ def find(path: Path, names: Sequence[str]) -> dict[str, PuppetTruth] | None:
     """The masks of these videos; None if there is no `puppet_mask.mat` below the path."""
     if not path.is_dir():
         return None
-    files = {file.parent.name: file for file in path.glob(f"*/*/{_FILE}")}
+    files = {file.parent.name: file for file in path.glob(f"*/*/{_FILE}") if file.is_file()}
     if not files:
         return None
     return {name: PuppetTruth(files[name]) for name in names if name in files}

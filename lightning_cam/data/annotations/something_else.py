@@ -31,7 +31,8 @@ def find(path: Path, names: Sequence[str]) -> dict[str, BoxTruth] | None:
     Raises:
         DataError: one cannot be read, or is not as described above.
     """
-    files = sorted(path.glob("bounding_box_smthsmth*.json")) if path.is_dir() else [path]
+    parts = path.glob("bounding_box_smthsmth*.json") if path.is_dir() else [path]
+    files = sorted(file for file in parts if file.is_file())
     if not files or any(file.suffix.lower() != ".json" for file in files):
         return None
     wanted, found = set(names), {}

@@ -26,7 +26,7 @@ def load_array(path: Path) -> Array:
         ValueError: it cannot be read, or is not one array of numbers; says why in one line.
     """
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             return _read(file, path.stat().st_size)
     except Exception as error:  # NumPy's parser has its own of many kinds
         raise ValueError(_reason(error)) from error
@@ -40,7 +40,7 @@ def load_arrays(path: Path) -> dict[str, Array]:
             `MOST_BYTES`; says why in one line.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _opened(path) as whole, zipfile.ZipFile(whole) as archive:
             records = archive.infolist()
             size = sum(record.file_size for record in records)
             if size > MOST_BYTES or len(records) > _MOST_ARRAYS:
@@ -55,6 +55,12 @@ def load_arrays(path: Path) -> dict[str, Array]:
     except Exception as error:  # zip, zlib, NumPy and the system all have their own
         raise ValueError(_reason(error)) from error
     return arrays
+
+
+def _opened(path: Path) -> IO[bytes]:
+    if path.exists() and not path.is_file():  # a pipe or a device may have no end
+        raise ValueError("it is no file")
+    return path.open("rb")
 
 
 def _read(file: IO[bytes], size: int) -> Array:

@@ -254,6 +254,8 @@ def grey(folder: Path, name: str, limits: Sequence[float] | None = None) -> Pixe
 
 def whole(folder: Path, name: str) -> NDArray[Any]:
     """One image, whole or not at all. (H, W, 3) BGR of any depth"""
+    if (folder / name).exists() and not (folder / name).is_file():  # which may have no end
+        raise VideoReadError(folder, f"its image {name} is a folder or a device; remove it")
     try:
         data = (folder / name).read_bytes()
     except OSError as error:
@@ -279,6 +281,8 @@ def whole(folder: Path, name: str) -> NDArray[Any]:
 
 def claimed_size(file: Path | IO[bytes]) -> tuple[int, int]:
     """(width, height) by the head of an image, of which nothing is decoded; (0, 0) if unknown."""
+    if isinstance(file, Path) and not file.is_file():
+        return 0, 0
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the same concern, and of odd metadata
