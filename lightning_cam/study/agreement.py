@@ -193,7 +193,7 @@ def _rankings(results: Results, group: Group) -> Table:
         (design.cells[key].title, *(texts[key] for texts in columns), "yes" * (key in front))
         for key in keys
     ]
-    notes = (
+    notes: tuple[str, ...] = (
         "Mean rank over clips, 1 is the best, and its 95% interval. Bold: not told apart from the "
         "best by paired bootstrap over clips (5% for all together). Front: no other method is as "
         "good in faithfulness, localisation and seconds, and better in one. -: the method has "
