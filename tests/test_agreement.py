@@ -188,6 +188,7 @@ def test_a_method_that_the_network_refuses_is_not_ranked_and_costs_no_clip() -> 
     methods, (values,) = ranked_by(found, group, ["deletion"])
     assert methods == ["b", "c", "d", "e"] and values.shape == (4, 9)
     rankings, matrix = agreement_tables(found)
+    assert rankings.notes[-1].endswith("few): Deletion 9, Insertion 9, Inside 9 of 12.")
     assert rankings.rows[0] == ("a", "-", "-", "-", "")
     assert matrix.rows[0][2] == "(-)"  # four methods
 

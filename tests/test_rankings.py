@@ -79,8 +79,18 @@ def test_nobody_beats_what_is_on_the_front() -> None:
     assert pareto(points).tolist() == [True, True, True, False, True]
 
 
-def test_intervals_need_two_clips_and_draws_are_the_same_each_time() -> None:
-    assert all(np.isnan(e.low) for e in mean_ranks(RNG.random((3, 1))))
+@pytest.mark.attack
+@pytest.mark.parametrize("clips", [1, 2, 5])
+def test_a_handful_of_clips_ranks_nothing(clips: int) -> None:
+    """Rankings of studies of one, two and five clips, whose intervals would be wrong too often."""
+    values = np.arange(5.0)[:, None] + 0.01 * RNG.random((5, clips))
+    assert all(np.isnan(e.low) for e in mean_ranks(values)) and first_group(values).all()
+    assert np.isnan(agreement(values, values).low) and agreement(values, values).value == 1
+    more = np.tile(values, 6)
+    assert mean_ranks(more)[0].low == pytest.approx(5) and first_group(more).sum() == 1
+
+
+def test_draws_are_the_same_each_time() -> None:
     assert np.array_equal(draws(5), draws(5)) and np.allclose(draws(5).sum(1), 1)
     e = agreement(*RNG.random((2, 6, 20)))
     assert e.low <= e.value <= e.high
@@ -102,3 +112,25 @@ def test_intervals_of_mean_ranks_are_right_as_often_as_they_say() -> None:
     found = [mean_ranks(table(CLIPS)) for _ in range(SIMULATIONS)]
     right = [[e.low <= r <= e.high for e, r in zip(each, true, strict=True)] for each in found]
     assert 0.92 <= np.mean(right) <= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("gap", "order"), [(1.0, "alike"), (0.3, "alike"), (0.02, "alike"),
+    (0.3, "chance"), (1.0, "four alike"), (0.02, "four alike")])  # fmt: skip
+def test_intervals_of_tau_are_right_at_least_as_often_as_they_say(gap: float, order: str) -> None:
+    """Also of methods that hardly differ, whose order noise makes."""
+    rng = np.random.default_rng(2)
+    right = []
+    for _ in range(SIMULATIONS):
+        first = gap * np.arange(METHODS)
+        second = rng.permutation(first) if order == "chance" else first
+        if order == "four alike":  # and in truth in the other order by the second measure
+            first = np.r_[first[:4], 3 + np.arange(4.0)]
+            second = np.r_[first[3::-1], first[4:]]
+        a, b = (
+            quality[:, None] + rng.normal(0, 2, CLIPS) + rng.normal(0, 1, (METHODS, CLIPS))
+            for quality in (first, second)
+        )
+        e = agreement(a, b)
+        right.append(e.low - 1e-9 <= kendall(first, second) <= e.high + 1e-9)
+    assert np.mean(right) >= 0.92

@@ -414,11 +414,16 @@ def test_the_cost_is_said_before_and_the_time_after_the_first_clip(tmp_path: Pat
     journal = Journal(tmp_path)
     measure_cells(of, units, {}, journal, "cpu", say=said.append)
     journal.close()
-    assert len(said) == 1 and "the first clip took" in said[0] and "the rest takes about" in said[0]
+    assert len(said) == 1 and "a clip took" in said[0] and "the rest takes about" in said[0]
     done = read_journal(tmp_path)
     assert expected_cost(of, units, done) == ""
     forwards = [row["forwards"] for row in done.values() if row["cell"] != "counted"]
     assert sum(forwards) == 20
+    begun = {key: row for key, row in done.items() if key[3] == 0 and key[4] != "rise"}
+    (tmp_path / "again").mkdir()
+    said.clear()
+    measure_cells(of, units, begun, Journal(tmp_path / "again"), "cpu", say=said.append)
+    assert not said  # what was left of a clip says nothing of a whole one
     assert [duration(s) for s in (40, 720, 12600)] == ["40 s", "12 min", "3.5 h"]
 
 

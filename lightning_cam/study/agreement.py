@@ -15,6 +15,7 @@ import numpy as np
 
 from lightning_cam.metrics import mean_interval
 from lightning_cam.study.rankings import (
+    FEWEST_CLIPS,
     NOTHING,
     Estimate,
     Numbers,
@@ -192,7 +193,7 @@ def _rankings(results: Results, group: Group) -> Table:
         (design.cells[key].title, *(texts[key] for texts in columns), "yes" * (key in front))
         for key in keys
     ]
-    notes = (
+    notes: tuple[str, ...] = (
         "Mean rank over clips, 1 is the best, and its 95% interval. Bold: not told apart from the "
         "best by paired bootstrap over clips (5% for all together). Front: no other method is as "
         "good in faithfulness, localisation and seconds, and better in one. -: the method has "
@@ -200,8 +201,30 @@ def _rankings(results: Results, group: Group) -> Table:
         "Below each measure: how alike clips rank methods by it, as mean Spearman correlation and "
         "Krippendorff's alpha. Near 0 the ranking depends on the clip.",
     )
+    notes = tuple(filter(None, (*notes, ranked_clips(results, group))))
     title = f"Rankings: {title_of(group)}"
     return Table(title, (*heads, "Front"), tuple(rows), frozenset(best), notes)
+
+
+def ranked_clips(results: Results, group: Group) -> str:
+    """On how many clips methods are ranked, where these are few or not all; "" where they are."""
+    whole, titles = len(results.clips[group]), results.design.titles
+    counts = {
+        titles[name]: ranked_by(results, group, [name]).values[0].shape[1]
+        for name in results.design.directed
+    }
+    said = []
+    if few := [f"{title} {count}" for title, count in counts.items() if count < whole]:
+        said.append(
+            "Methods are ranked on the clips where each of them has a value (without those that "
+            f"have few): {', '.join(few)} of {whole}."
+        )
+    if min(counts.values(), default=FEWEST_CLIPS) < FEWEST_CLIPS:
+        said.append(
+            f"On fewer than {FEWEST_CLIPS} clips no rank has an interval, and no method is told "
+            "apart from another."
+        )
+    return " ".join(said)
 
 
 def _reliability(values: Numbers) -> str:

@@ -76,12 +76,13 @@ def measure_cells(
     networks = list(dict.fromkeys(unit.network.key for unit, _ in work))
     work.sort(key=lambda pair: networks.index(pair[0].network.key))
     named: set[str] = set()
-    begun, cells, left = time.monotonic(), 0, [unit for unit, missing in work if missing]
+    told = False
     with progress("study", sum(_methods(missing, design) for _, missing in work)) as advance:
         current: Any = None
-        for unit, missing in work:
+        for n, (unit, missing) in enumerate(work, 1):
             if not missing:
                 continue
+            begun = time.monotonic()
             if current is not unit.network.task:
                 if current is not None:
                     current.cpu()
@@ -97,13 +98,14 @@ def measure_cells(
                     say(f"skipped {row['clip_id']}: {row['error']}")
                     break
             else:
-                cells += len(missing)
-                if cells == len(missing) and unit is not left[-1]:
-                    each = (time.monotonic() - begun) / cells
-                    rest = sum(len(missing) for _, missing in work) - cells
+                cells, rest = len(missing), sum(len(missing) for _, missing in work[n:])
+                # what is left of a clip that was begun before says little: the maps beside its
+                # methods, which take as long, are not among its cells yet
+                if rest and not told and cells >= len(unit.cells):
+                    told, took = True, time.monotonic() - begun
                     say(
-                        f"the first clip took {duration(each * cells)}, the rest takes about "
-                        f"{duration(each * rest)}"
+                        f"a clip took {duration(took)}, the rest takes about "
+                        f"{duration(took / cells * rest)}"
                     )
 
 

@@ -12,7 +12,7 @@ from lightning_cam.metrics import mean_interval
 from lightning_cam.study.agreement import agree, ranked_by
 from lightning_cam.study.claims import FAILS, HOLDS, MISSING, OPEN
 from lightning_cam.study.design_parts import RankingClaim
-from lightning_cam.study.rankings import Estimate, first_group
+from lightning_cam.study.rankings import FEWEST_CLIPS, Estimate, first_group
 from lightning_cam.study.results import Group, Results, title_of
 from lightning_cam.study.tables import Table
 
@@ -24,7 +24,8 @@ does not hold if it is told apart from the best one. A claim about random maps o
 if the 95% interval lies on the claimed side for each method, and does not hold if one lies on the
 other side.
 A claim holds if it holds for all networks, inputs and measures, does not hold if it is refuted by
-one of them, and is undecided otherwise. Methods that explain none of a network's clips (it may lack
+one of them, and is undecided otherwise. It is missing where there is no interval: rankings need six
+clips, values two. Methods that explain none of a network's clips (it may lack
 what they need) are named, and do not decide."""
 
 NO_MAP = "no map"
@@ -89,7 +90,7 @@ def _findings(results: Results, group: Group, claim: RankingClaim) -> Iterator[F
 
 def _best(results: Results, group: Group, key: str, name: str) -> tuple[str, str]:
     methods, (values,) = ranked_by(results, group, [name])
-    if key not in methods or values.shape[1] < 2:
+    if key not in methods or values.shape[1] < FEWEST_CLIPS:
         return "-", MISSING
     first = [methods[n] for n in np.flatnonzero(first_group(values))]
     titles = ", ".join(results.design.cells[each].title for each in first)

@@ -4,7 +4,9 @@ All take values of M methods on C clips (by K measures), turned so that more is 
 drawn anew with replacement (bootstrap), all methods of a clip together: differences between methods
 are paired, however much clips differ. Intervals are percentiles, expanded for few clips as in
 Hesterberg, "What Teachers Should Know About the Bootstrap" (2015): at C = 40 the plain ones are
-a tenth of a standard error too narrow.
+a tenth of a standard error too narrow. Of fewer than six clips there are too few different draws:
+intervals of mean ranks held the truth in 47% of simulated studies of 2 clips, 75% of 3, 88% of 4
+and 5, 94% of 6 (150 studies of 6 methods). There nothing has an interval or is told apart.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from scipy import stats
 
 Numbers = NDArray[np.float64]
 DRAWS, SURE = 2000, 0.95
+FEWEST_CLIPS = 6  # that intervals are drawn from
 
 
 class Estimate(NamedTuple):
@@ -41,7 +44,7 @@ def draws(clips: int, seed: int = 0) -> Numbers:
 
 def percentiles(drawn: Numbers, clips: int) -> tuple[Numbers, Numbers]:
     """The ends of the 95% interval of what was drawn `(DRAWS, ...)`."""
-    if clips < 2:
+    if clips < FEWEST_CLIPS:
         nothing = np.full(drawn.shape[1:], np.nan)
         return nothing, nothing
     tail = float(stats.norm.cdf(-_wider(clips) * stats.norm.ppf((1 + SURE) / 2)))
@@ -70,7 +73,7 @@ def first_group(values: Numbers) -> NDArray[np.bool_]:
     best is chosen by the same clips, and of 12 equal methods some fell out in 20% of all studies.
     """
     means, clips = values.mean(1), values.shape[1]
-    if clips < 2 or len(values) < 2:
+    if clips < FEWEST_CLIPS or len(values) < 2:
         return np.ones(len(values), bool)
     first, second = np.triu_indices(len(values), 1)
     apart = values[first] - values[second]  # (pairs, C)
@@ -103,21 +106,32 @@ def kendall(a: Numbers, b: Numbers) -> Numbers:
 def agreement(a: Numbers, b: Numbers) -> Estimate:
     """Kendall's tau-b between the rankings of methods by two measures' means, `(M, C)` each.
 
-    The interval corrects the bootstrap's median bias (Efron, 1987): noise makes rankings less alike
-    than they are, and drawn ones less alike again.
+    Percentiles alone are too narrow: noise makes rankings less alike than they are, drawn ones less
+    alike again, and methods that hardly differ may in truth be in either order. So both ends are
+    moved outwards by the share of pairs of methods whose order draws do not agree on: of a pair
+    that is ordered one way in a share p of them by one measure and q by the other, it is
+    1 - |2p - 1| |2q - 1|. `benchmarks/tau.py` says how often other intervals are right.
     """
     clips = a.shape[1]
     tau = float(kendall(a.mean(1), b.mean(1)))
     shares = draws(clips)
-    drawn = kendall(shares @ a.T, shares @ b.T)
+    means = shares @ a.T, shares @ b.T  # (DRAWS, M) each
+    drawn = kendall(*means)
     drawn = drawn[~np.isnan(drawn)]
-    if clips < 2 or math.isnan(tau) or not len(drawn):
+    if clips < FEWEST_CLIPS or math.isnan(tau) or not len(drawn):
         return Estimate(tau, math.nan, math.nan)
-    below = ((drawn < tau).sum() + (drawn == tau).sum() / 2 + 0.5) / (len(drawn) + 1)
-    shift = 2 * stats.norm.ppf(below)
-    wide = _wider(clips) * stats.norm.ppf((1 + SURE) / 2)
-    low, high = np.quantile(drawn, stats.norm.cdf([shift - wide, shift + wide]))
-    return Estimate(tau, min(float(low), tau), max(float(high), tau))
+    low, high = percentiles(drawn, clips)
+    doubt = 1 - float(np.mean(_sureness(means[0]) * _sureness(means[1])))
+    return Estimate(
+        tau, max(-1.0, min(float(low) - doubt, tau)), min(1.0, max(float(high) + doubt, tau))
+    )
+
+
+def _sureness(means: Numbers) -> Numbers:
+    """How far draws `(DRAWS, M)` agree on the order of each pair: 0 to 1; 1 of those that tie."""
+    first, second = np.triu_indices(means.shape[1], 1)
+    order = np.sign(means[:, first] - means[:, second])
+    return np.where((order == 0).all(0), 1.0, np.abs(order.mean(0)))
 
 
 def spearman(a: Numbers, b: Numbers) -> Numbers:

@@ -12,7 +12,8 @@ from lightning_cam.study.results import Group, Results
 
 _NOTE = (
     "Kendall's tau between the rankings of methods by two measures, and its 95% interval over "
-    "clips. 1: alike, -1: opposite. Unsure: the interval contains 0."
+    "clips, which is wide where methods hardly differ. 1: alike, -1: opposite. Unsure: the "
+    "interval contains 0."
 )
 
 

@@ -7,6 +7,7 @@ from html import escape
 from math import isfinite, isnan
 
 from lightning_cam.metrics import format_number
+from lightning_cam.study.agreement import ranked_clips
 from lightning_cam.study.gain_tables import telling_text
 from lightning_cam.study.page.method_numbers import MethodNumbers
 from lightning_cam.study.results import Group, Results
@@ -47,13 +48,14 @@ def method_table(
         "Bold: not told apart from the best by paired bootstrap over clips (5% for all together). "
         "★ Front: no other method is as good in faithfulness, localisation and seconds, and better "
         "in one. Baselines in italics know nothing of the network and are never the best.",
+        ranked_clips(results, group),
         *(telling_text(results, group, n) for n in design.compared if design.random_seeds),
     ]
     return (
         f'<fieldset class="choices"><legend>Shown</legend>{choices}</fieldset>\n'
         '<div class="wide"><table class="numbers sortable" data-shown="value">'
         f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>{rows}</tbody></table></div>\n"
-        + "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
+        + "".join(f'<p class="note">{escape(note)}</p>' for note in notes if note)
     )
 
 
