@@ -6,6 +6,8 @@ UV ?= $(shell command -v uv)
 BIN := .venv/bin
 LOWEST := .venv-lowest
 # Tests share the cores; one more than there are, because some wait.
+# Where Python is told to write no bytecode, each of them would compile the tests again in every run.
+TESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 SHARED := -n $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 4) + 1)') --dist worksteal
 
 .PHONY: help train test quick lowest attack lint docs wheel bench clean
@@ -33,10 +35,10 @@ train: $(BIN)/.installed ## Train on the synthetic data (ARGS="experiment=... ke
 	$(BIN)/python train.py $(ARGS)
 
 test: $(BIN)/.installed ## Run all tests (ARGS="-k name")
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) $(ARGS)
+	$(TESTS) $(BIN)/python -m pytest $(SHARED) $(ARGS)
 
 quick: $(BIN)/.installed ## Run the quick tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) -m "not slow" $(ARGS)
+	$(TESTS) $(BIN)/python -m pytest $(SHARED) -m "not slow" $(ARGS)
 
 # uv alone can take the lowest versions; it comes along where it is not there.
 $(LOWEST)/.installed: pyproject.toml
@@ -48,7 +50,7 @@ $(LOWEST)/.installed: pyproject.toml
 	touch $@
 
 lowest: $(LOWEST)/.installed ## Run the quick tests with the lowest versions that pyproject.toml allows
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(SHARED) -m "not slow" $(ARGS)
+	$(TESTS) $(LOWEST)/bin/python -m pytest $(SHARED) -m "not slow" $(ARGS)
 
 attack: $(BIN)/.installed ## Attack the program and write docs/reliability.md
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/attack.py $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -18,6 +19,9 @@ REAL = Path(os.environ.get("LIGHTNING_CAM_REAL", Path(__file__).parents[2] / "sh
 # A shell that starts the tests in the background ignores Ctrl-C for them and all they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# While tests are collected none is dropped: the collector would look at thousands in vain.
+gc.disable()
+
 # OpenMP's spinning makes small tensors slower on two shared cores, and tests share them.
 torch.set_num_threads(1)
 
@@ -33,6 +37,10 @@ def real() -> Path:
     if not REAL.is_dir():
         pytest.skip(f"real videos are not at {REAL} (set LIGHTNING_CAM_REAL)")
     return REAL
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -182,7 +182,7 @@ def test_explain_clips_videos_and_folders(ckpt: Path, folder: Path, place: Path)
         assert playable(out / f"{stem}.mp4") == 16
         assert (out / f"{stem}.png").is_file()
         with np.load(out / f"{stem}.npz") as arrays:
-            assert arrays[f"heatmap/{row['method']}"].shape == (16, 64, 64)
+            assert arrays[f"heatmap/{row['method']}"].shape == (16, 32, 32)
             assert arrays["attention"].shape == arrays["frame_idx"].shape == (16,)
             assert abs(arrays["attention"].sum() - 1) < 1e-4
     page = (out / "index.html").read_text()
@@ -206,7 +206,7 @@ def test_explain_clips_videos_and_folders(ckpt: Path, folder: Path, place: Path)
         with np.load(place / "contrast" / f"{stem}.npz") as arrays:
             assert (int(arrays["target"]), int(arrays["against"])) == (0, 1)
             maps = [arrays[f"{what}/gradcam"] for what in ("heatmap", "heatmap_against")]
-            assert maps[0].shape == maps[1].shape == (16, 64, 64) and (maps[0] != maps[1]).any()
+            assert maps[0].shape == maps[1].shape == (16, 32, 32) and (maps[0] != maps[1]).any()
         with av.open(str(place / "contrast" / f"{stem}.mp4")) as container:
             assert container.streams.video[0].width == 4 * (256 + 16) + 16  # A, B and A - B
     assert "Grad-CAM for A - B, trunk.conv2" in (place / "contrast" / "index.html").read_text()
@@ -409,8 +409,8 @@ def test_layers_list(ckpt: Path, place: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if "trunk" in line]
     (default,) = [line for line in lines if "default" in line]
-    assert "48 x 16 x 8 x 8" in default and "1, 8, 8" in default
-    assert any("trunk.conv2" in line and "24 x 16 x 16 x 16" in line for line in lines)
+    assert "48 x 16 x 4 x 4" in default and "1, 8, 8" in default
+    assert any("trunk.conv2" in line and "24 x 16 x 8 x 8" in line for line in lines)
 
 
 # --- saying no ----------------------------------------------------------------------------------

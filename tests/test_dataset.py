@@ -124,7 +124,7 @@ class Mean(pl.LightningModule):
 @pytest.mark.slow
 def test_spawned_workers_train_the_same_network(folder: Path, tmp_path: Path) -> None:
     losses = []
-    for workers, context in ((0, None), (2, "spawn"), (2, "fork")):
+    for workers, context in ((0, None), (1, "spawn"), (2, "fork")):
         data = Videos(folder, num_workers=workers)
         data.context = context
         torch.manual_seed(0)

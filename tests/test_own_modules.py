@@ -58,7 +58,7 @@ def call(
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     monkeypatch.chdir(tmp_path)
     small = [word for word in tiny(rendered) if not word.startswith("model.")]
-    small += ["data.crop=32", "data.resize=32", "data.num_frames=4", "trainer.max_epochs=1"]
+    small += ["data.num_frames=4", "trainer.max_epochs=1"]
     small += ["+trainer.limit_train_batches=1", "explain=gradcam", "videos.clips=1", "name=own"]
 
     def run(name: str, *arguments: str) -> Path | None:
