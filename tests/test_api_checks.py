@@ -115,7 +115,7 @@ def returning(what: Callable[[Tensor], Any]) -> lc.Explainable:
     ("what", "words"),
     [
         (lambda y: (y, y), "got tuple from Wrapped; .*forward=lambda clip: network(clip)[0]"),
-        (lambda y: [y], "got list from Wrapped"),
+        (lambda y: [y, y], "got list from Wrapped"),
         (
             lambda y: {"scores": y, "loss": y.sum()},
             "got dict with 'scores', 'loss' from .*network(clip)['scores']",
@@ -143,8 +143,26 @@ def test_methods_of_other_kinds_say_the_same_of_a_network_that_returns_a_tuple(
     assert "forward=lambda clip" in message
 
 
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda y: {"logits": y, "features": y},
+        lambda y: {"scores": y},
+        lambda y: (y, None),
+        lambda y: [y],
+    ],
+)
+def test_logits_and_a_single_tensor_are_unwrapped(what: Callable[[Tensor], Any]) -> None:
+    torch.manual_seed(0)
+    wanted = lc.explain(returning(lambda y: y), lc.GradCAM(), CLIP)
+    torch.manual_seed(0)
+    found = lc.explain(returning(what), lc.GradCAM(), CLIP)
+    assert torch.equal(found.heatmap, wanted.heatmap)
+    assert torch.equal(found.outputs, wanted.outputs)
+
+
 def test_the_remedy_for_a_dict_works() -> None:
-    network = returning(lambda y: {"scores": y}).module
+    network = returning(lambda y: {"scores": y, "loss": y.sum()}).module
     model = lc.Explainable.of(
         network, layers=["layer"], forward=lambda clip: network(clip)["scores"]
     )

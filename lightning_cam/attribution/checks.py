@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ def ready(model: Explainable, clip: Tensor) -> Iterator[tuple[Explainable, Tenso
     forward = model.forward
 
     def checked(rows: Tensor) -> Tensor:
-        outputs = forward(rows.clone())  # the network may work in place on them
+        outputs = unwrapped(forward(rows.clone()))  # the network may work in place on them
         check_outputs(model, outputs, len(rows))
         return outputs
 
@@ -89,6 +90,23 @@ def check_clip(model: Explainable, clip: object) -> None:
     _check_devices(model.module, clip)
     if not bool(clip.isfinite().all()):
         raise ArgumentError(_where_not_finite(clip))
+
+
+def unwrapped(outputs: Any) -> Any:
+    """`.logits` of an output with names, or the one tensor of a dict, tuple or list; else itself.
+
+    Of several tensors none is chosen: which one is meant is for the user to say.
+    """
+    if isinstance(outputs, Mapping):
+        if isinstance(outputs.get("logits"), Tensor):
+            return outputs["logits"]
+        parts = list(outputs.values())
+    elif isinstance(outputs, tuple | list):
+        parts = list(outputs)
+    else:
+        return outputs
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    return tensors[0] if len(tensors) == 1 else outputs
 
 
 def check_outputs(model: Explainable, outputs: object, rows: int) -> None:
