@@ -375,11 +375,14 @@ SITUATIONS: dict[str, Situation] = {
         "explain ckpt=strange.ckpt explain=as_trained measure=none clips=1"
     ),
     # studies
-    "; measure it as well, or set study": Situation(f"{STUDY} measure=[deletion]"),
     "measure is empty: leave out": Situation(f"{STUDY} measure=none"),
     "needs random maps; set": Situation(f"{STUDY} study.random_seeds=0"),
     "must say above or below": Situation(
         f"{STUDY} +study.claims.a.says=x +study.claims.a.value=rise "
+    ),
+    "cannot be held against random maps": Situation(
+        f"{STUDY} +study.claims.a.says=x +study.claims.a.over_random=true "
+        "+study.claims.a.measures=[random_weights]"
     ),
     "so that no claim can be decided": Situation(
         f"{STUDY} measure=[energy_actor]", said=source("so that no claim can be decided")
@@ -404,6 +407,29 @@ SITUATIONS: dict[str, Situation] = {
     "has no rule for what torch.jit": Situation("map scripted explain=[lrp]"),
     "and a plain gradient in its place": Situation("map odd explain=[lrp]", {"NAME": "mid"}),
     "comes from no layer with weights": Situation("map plain explain=[lrp] layer=last"),
+    "is for joint attention, from all": Situation("map plain explain=[attention_rollout]"),
+    "is for joint attention, and": Situation(
+        "map plain explain=[attention_rollout]", said=source("is for joint attention, and")
+    ),
+    "takes all attentions of": Situation(
+        "map plain explain=[attention_rollout]", said=source("takes all attentions of")
+    ),
+    "holds every softmax still": Situation(
+        "map plain explain=[conservative_propagation]", said=source("holds every softmax still")
+    ),
+    "add_bias_kv or add_zero_attn": Situation(
+        "map plain explain=[conservative_propagation]", said=source("add_bias_kv or add_zero_attn")
+    ),
+    "needs gradients, and none come": Situation(
+        "map plain explain=[gradcam]", said=source("needs gradients, and none come")
+    ),
+    "computes once more in the backward": Situation(
+        "map plain explain=[lrp]", said=source("computes once more in the backward")
+    ),
+    "was scripted or traced": Situation(
+        "map plain explain=[gradcam]", said=source("was scripted or traced")
+    ),
+    "must be even in height": Situation(f"{TRAIN} model=video_vit model.tubelet=[2,1,8]"),
 }
 
 TRAINED = "needs a network that was trained for minutes"

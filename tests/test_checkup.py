@@ -126,7 +126,7 @@ def test_commands_and_callback_say_it_once() -> None:
     """What both draw clips with warns at a network's first clip."""
     there, back, said = ORDERS["b (h w t) d"]
     model = lc.Explainable.of(Permuted(there, back), ["seen"], layout=said, grid=(6, 12, 16))
-    with pytest.warns(UserWarning, match=r'read as layout="b \(h w t\) d"'):
+    with pytest.warns(UserWarning, match=r'read as "b \(h w t\) d"'):
         explain_clip(model, {"gradcam": lc.GradCAM()}, CLIP[:1])
     assert explain_clip(model, {"gradcam": lc.GradCAM()}, CLIP[:1])  # warnings are errors here
 

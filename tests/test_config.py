@@ -86,7 +86,7 @@ DATA = {
 NETWORKS = {
     "frame_cnn": "FrameCNN", "lrcn": "LRCN", "lrcn_attention": "LRCN", "small": "LRCN",
     "resnet50": "InflatedResNet50", "tiny": "InflatedResNet", "r3d18": "R3D18",
-    "r2plus1d18": "R2Plus1D18",
+    "r2plus1d18": "R2Plus1D18", "vit": "VideoViT",
 }  # fmt: skip
 
 
@@ -107,6 +107,8 @@ def test_experiments_are_what_their_names_say() -> None:
             attentive = network == "lrcn_attention"
             assert (config["model"]["readout"] == "attention") == attentive
         assert config["task"]["step_loss"] == (1 if network == "frame_cnn" else None)
+        if "weights" not in config["model"]:  # trained from scratch alone
+            continue
         assert config["model"]["weights"] == (None if synthetic else "DEFAULT")
         without = composed("train", f"experiment={name}", "model.weights=null")
         assert without["model"]["weights"] is None

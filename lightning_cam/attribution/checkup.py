@@ -207,7 +207,7 @@ def _layer(
             wrong = (
                 f"layer {name!r} is read wrongly: of what half a clip changes, {_percent(given)} "
                 f"lies in that half of its map, and at least {best:.0%} where it is read as "
-                f'layout="{text}"; say so: Explainable.of(network, layers, layout="{text}"), or '
+                f'"{text}"; say so: Explainable.of(network, layers, layout="{text}"), or '
                 f"task.layout"
             )
     return LayerCheck(name, shape, len(plain), given, refused, wrong, told)

@@ -41,8 +41,9 @@ class Rule:
 Count = Annotated[int, Rule("a whole number from 1 on", lambda n: n >= 1)]
 CountOrZero = Annotated[int, Rule("a whole number from 0 on", lambda n: n >= 0)]
 Seed = Annotated[int, Rule("a whole number below 2**63", lambda n: -(2**63) <= n < 2**63)]
-Positive = Annotated[float, Rule("a finite number above 0", lambda x: x > 0)]
-ZeroOrMore = Annotated[float, Rule("a finite number, 0 or more", lambda x: x >= 0)]
+Finite = Annotated[float, Rule("a finite number", math.isfinite)]
+Positive = Annotated[float, Rule("a finite number above 0", lambda x: 0 < x < math.inf)]
+ZeroOrMore = Annotated[float, Rule("a finite number, 0 or more", lambda x: 0 <= x < math.inf)]
 Share = Annotated[float, Rule("a number above 0, at most 1", lambda x: 0 < x <= 1)]
 Fraction = Annotated[float, Rule("a number between 0 and 1, both excluded", lambda x: 0 < x < 1)]
 Cells = Annotated[
@@ -96,8 +97,7 @@ def _fitted(value: Any, hint: Any) -> Any:
     if hint is int:
         return _if(isinstance(value, Integral) and not isinstance(value, bool), value)
     if hint is float:
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        return _if(number and math.isfinite(value), value)
+        return _if(isinstance(value, Real) and not isinstance(value, bool), value)
     if hint is str:  # a layer of an nn.Sequential is called by its number
         return str(_fitted(value, int)) if isinstance(value, Integral) else _if(
             isinstance(value, str), value)  # fmt: skip
@@ -142,7 +142,7 @@ def _words(hint: Any) -> str:
     if origin is tuple:
         inner = _words(args[0])
         return f"several of: {inner}" if args[-1] is Ellipsis else f"{len(args)} of: {inner}"
-    plain = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
+    plain = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     return plain.get(hint) or str(hint)
 
 

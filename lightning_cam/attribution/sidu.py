@@ -28,7 +28,7 @@ from torch import Tensor
 from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.feature_masks import FeatureMaskAttribution
-from lightning_cam.attribution.fields import Count, Positive
+from lightning_cam.attribution.fields import Count, Finite, Positive
 from lightning_cam.attribution.perturbation import answers
 
 
@@ -60,7 +60,7 @@ class SIDU(FeatureMaskAttribution):
     finds = ("lost",)
     doubts = (Doubt("lost", "every mask of the layer loses {lost:.0%} of the answer, or more"),)
 
-    threshold: float | str = 0.5
+    threshold: Finite | str = 0.5
     batch: Count | None = None
     sigma: Positive = 0.25
     sd: Literal["class", "vector"] = "class"
@@ -72,7 +72,7 @@ class SIDU(FeatureMaskAttribution):
         self._quantile()
 
     @classmethod
-    def bayer2022(cls, layer: str | None = None, threshold: float | str = 0.5) -> SIDU:
+    def bayer2022(cls, layer: str | None = None, threshold: Finite | str = 0.5) -> SIDU:
         """The published code of Bayer et al. for its 3D-ResNet: logits, features above 0.5."""
         return cls(layer, threshold, raw=True)
 

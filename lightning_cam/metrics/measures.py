@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from lightning_cam.attribution.fields import Count, CountOrZero, Seed
+from lightning_cam.attribution.fields import Count, CountOrZero, Finite, Seed
 from lightning_cam.metrics.deletion_insertion import Curve, Ends, deletion, insertion
 from lightning_cam.metrics.explained import CurveMeasure, Direction, Explained, Measure
 from lightning_cam.metrics.localisation import energy_inside, pointing_hits, temporal_iou
@@ -215,7 +215,7 @@ class ActionIoU(Measure):
         threshold: share of the strongest frame's energy from which on a frame counts.
     """
 
-    threshold: float = 0.5
+    threshold: Finite = 0.5
 
     title = "IoU with the action"
     better: ClassVar[Direction] = "higher"

@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.fields import Finite
 from lightning_cam.metrics.explained import Direction, Explained, Measure
 from lightning_cam.metrics.localisation import known
 
@@ -159,7 +160,7 @@ class MaskIoU(Measure):
     """
 
     region: str = "actor"
-    threshold: Literal["area"] | float = "area"
+    threshold: Literal["area"] | Finite = "area"
     per: Literal["clip", "frame"] = "clip"
 
     better: ClassVar[Direction] = "higher"
