@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import pkgutil
 import typing
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ import yaml
 
 import lightning_cam as lc
 import lightning_cam.attribution
+from lightning_cam import metrics
+from lightning_cam.metrics.explained import Measure
 from lightning_cam.training.build import TARGET, build
 
 # What a method may do many times, and how often a test lets it.
@@ -67,6 +70,13 @@ def method_classes() -> list[type[lc.Attribution]]:
         and cls.__module__.startswith(f"{package.__name__}.")
     )
     return sorted(found, key=lambda cls: cls.__name__)
+
+
+def measure_classes() -> list[type[Measure]]:
+    """Every class of measures that the package offers."""
+    offered = (getattr(metrics, name) for name in metrics.__all__)
+    classes = (each for each in offered if inspect.isclass(each) and not inspect.isabstract(each))
+    return [each for each in classes if issubclass(each, Measure)]
 
 
 def configured_methods() -> dict[str, lc.Attribution]:

@@ -85,6 +85,10 @@ def test_a_model_of_a_wrong_kind(call: str, model: Any, words: str) -> None:
         (CLIP > 0, "of torch.bool"),
         (CLIP.to(torch.complex64), "of torch.complex64"),
         (CLIP.to_sparse(), "pass clip.to_dense()"),
+        (
+            torch.nested.nested_tensor([CLIP[0], CLIP[0]], layout=torch.jagged),
+            "pad its clips to one length",
+        ),
         (CLIP.to("meta"), "the clip is on meta, Gap3d on cpu; pass clip.to('cpu')"),
         (holed(torch.nan), "clip 1 of the batch has NaN at frame 3, y 5, x 4, channel 2 (1 of"),
         (holed(torch.inf), "has inf at frame 3, y 5, x 4, channel 2"),

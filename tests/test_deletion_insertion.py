@@ -619,16 +619,22 @@ def test_protocols() -> None:
         ({"steps": 0}, "steps must be a whole number from 1 on, got 0"),
         ({"steps": 2.5}, "steps must be a whole number from 1 on, got 2.5"),
         ({"protocol": "rise", "unit": "frame"}, "voxels=224 is for single voxels; give steps"),
-        ({"unit": "pixel"}, r'unit must be "voxel", "frame" or \(t, h, w\)'),
-        ({"unit": (1, 0, 2)}, r'unit must be "voxel", "frame" or \(t, h, w\)'),
-        ({"order": "random"}, 'order must be "most" or "least"'),
-        ({"batch": 0}, "batch must be a whole number from 1 on, got 0"),
+        (
+            {"unit": "pixel"},
+            "unit must be one of voxel, frame or three whole numbers from 1 on, got",
+        ),
+        (
+            {"unit": (1, 0, 2)},
+            "unit must be one of voxel, frame or three whole numbers from 1 on, got",
+        ),
+        ({"order": "random"}, "order must be one of most, least, got 'random'"),
+        ({"batch": 0}, "batch must be a whole number from 1 on or None, got 0"),
         ({"unit": "frame"}, "steps=100 is more than the clip's 4 units; choose 4 or fewer"),
         (
             {"deleted": "grey"},
             "deleted must be one of black, mean, blur, rise, zoom, road, road_time, got 'grey'",
         ),
-        ({"unit": 5}, r'unit must be "voxel", "frame" or \(t, h, w\)'),
+        ({"unit": 5}, "unit must be one of voxel, frame or three whole numbers from 1 on, got"),
     ],
 )
 def test_wrong_settings_are_named_in_one_line(changes: dict[str, Any], words: str) -> None:

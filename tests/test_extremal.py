@@ -384,7 +384,7 @@ def test_a_tolerance_that_is_never_met_changes_no_bit() -> None:
     never = lc.explain(plain(Tube()), replace(steps, tol=1e-12), ones(), 0)
     assert torch.equal(plainly.heatmap, never.heatmap)
     assert never.numbers["iterations"].tolist() == [40] and "iterations" not in plainly.numbers
-    with pytest.raises(ValueError, match="tol must be above 0, got 0"):
+    with pytest.raises(ValueError, match="tol must be a finite number above 0 or None, got 0"):
         method(tol=0)
 
 
@@ -602,18 +602,21 @@ def test_a_mask_that_vanishes_is_told() -> None:
         ({"game": "keep"}, "game must be one of preserve, delete, dual"),
         ({"reference": "zoom"}, "reference must be one of blur, black, mean"),
         ({"area_on": "frame"}, "area_on must be one of crop, canvas"),
-        ({"areas": ()}, "areas must be shares between 0 and 1"),
-        ({"areas": (0.1, 1.0)}, "areas must be shares between 0 and 1"),
-        ({"areas": 0.1}, "areas must be shares between 0 and 1, got 0.1"),
+        ({"areas": ()}, "areas must be one share of the clip or more"),
+        ({"areas": (0.1, 1.0)}, "areas must be several of: a number between 0 and 1"),
+        (
+            {"areas": 0.1},
+            "areas must be several of: a number between 0 and 1, both excluded, got 0.1",
+        ),
         ({"areas": (0.1, 0.1)}, "areas must differ"),
         ({"iterations": 0}, "iterations must be a whole number from 1 on, got 0"),
-        ({"sigma": 2.5}, "sigma must be a whole number from 1 on, got 2.5"),
-        ({"step": 0}, "step must be a whole number from 1 on, got 0"),
+        ({"sigma": 2.5}, "sigma must be a whole number from 1 on or None, got 2.5"),
+        ({"step": 0}, "step must be a whole number from 1 on or None, got 0"),
         ({"sigma": 2, "step": 3}, "step must be at most sigma=2, got 3"),
-        ({"lr": 0}, "lr must be above 0"),
-        ({"data_weight": -1}, "data_weight must be 0 or more"),
+        ({"lr": 0}, "lr must be a finite number above 0"),
+        ({"data_weight": -1}, "data_weight must be a finite number, 0 or more"),
         ({"core": (7, 11)}, "core must be three whole numbers"),
-        ({"batch": 0}, "batch must be at least 1"),
+        ({"batch": 0}, "batch must be a whole number from 1 on"),
     ],
 )
 def test_wrong_settings_are_named(changes: dict[str, Any], words: str) -> None:

@@ -182,7 +182,7 @@ def test_methods_that_take_long_are_not_explained_again() -> None:
 def test_settings_are_checked_and_lists_are_taken() -> None:
     assert SensitivityN(shares=[0.1], unit=[1, 2, 2]) == SensitivityN((0.1,), unit=(1, 2, 2))  # type: ignore[arg-type]
     for shares in ((), (0,), (0.5, 1.5)):
-        with pytest.raises(ValueError, match="shares must lie between 0 and 1"):
+        with pytest.raises(ValueError, match="shares must be "):
             SensitivityN(shares)
 
 

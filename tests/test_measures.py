@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from typing import Any, get_args
 import lightning.pytorch as pl
 import pytest
 import torch
-from enumerated import noted
+from enumerated import measure_classes, noted
 from hydra import compose, initialize_config_dir
 from lightning.pytorch.loggers import CSVLogger
 from nets import FoldedLSTM, Gap3d, batch_of, clip_of, describe
@@ -75,12 +74,9 @@ def nodes() -> dict[str, Any]:
 
 def found() -> Iterator[tuple[str, Measure]]:
     """Every measure of the package and of the configurations, by where it was found."""
-    for name in metrics.__all__:
-        each = getattr(metrics, name)
-        concrete = inspect.isclass(each) and not inspect.isabstract(each)
-        if concrete and issubclass(each, Measure):
-            with noted(name, FAILED):
-                yield name, small(each())
+    for each in measure_classes():
+        with noted(each.__name__, FAILED):
+            yield each.__name__, small(each())
     for name, node in nodes().items():
         with noted(f"{name}.yaml", FAILED):
             yield f"{name}.yaml", small(build_measures({name: node}, ())[name])

@@ -279,7 +279,7 @@ def test_what_does_not_matter_is_zero() -> None:
     [
         (
             lambda: lc.Occlusion((2, 3)),
-            r"window must be three whole numbers from 1 on, got \(2, 3\)",
+            r"window must be three whole numbers from 1 on or None, got \(2, 3\)",
         ),
         (lambda: lc.Occlusion(stride=(0, 1, 1)), "stride must be three whole numbers"),
         (lambda: lc.Occlusion((2, 3, 4), (2, 4, 4)), "voxels between two windows would never"),

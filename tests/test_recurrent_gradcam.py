@@ -175,7 +175,7 @@ def test_wrong_settings_are_named() -> None:
         lc.explain(model, lc.RecurrentGradCAM(step=5), CLIP)
     with pytest.raises(lc.errors.UserError, match="no output steps"):
         lc.explain(describe(folded()), lc.RecurrentGradCAM(step=-1), CLIP)
-    with pytest.raises(ValueError, match="nodes must be at least 1"):
+    with pytest.raises(ValueError, match="nodes must be a whole number from 1 on, got 0"):
         lc.IntegratedRecurrentGradCAM(nodes=0)
 
 

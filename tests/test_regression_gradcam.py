@@ -239,10 +239,10 @@ def test_rows_do_not_mix(net: Regressor, method: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"pool": "time"}, 'pool must be "space", "spacetime", "none" or None'),
-        ({"sign": "negative"}, 'sign must be "pos", "neg" or "both", got'),
-        ({"low": -0.1}, "low must be 0 or more, got -0.1"),
-        ({"low": float("nan")}, "low must be 0 or more"),
+        ({"pool": "time"}, "pool must be one of space, spacetime, none, None, got 'time'"),
+        ({"sign": "negative"}, "sign must be one of pos, neg, both, got"),
+        ({"low": -0.1}, "low must be a finite number, 0 or more, got -0.1"),
+        ({"low": float("nan")}, "low must be a finite number, 0 or more"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(settings: dict[str, Any], said: str) -> None:

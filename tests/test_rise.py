@@ -499,13 +499,13 @@ def test_the_global_generator_is_neither_read_nor_moved() -> None:
     ("settings", "words"),
     [
         ({"masks": 0}, "masks must be a whole number from 1 on, got 0"),
-        ({"cells": (2, 8)}, "cells must be three numbers from 1 on"),
-        ({"cells": (2, 0, 8)}, "cells must be three numbers from 1 on"),
-        ({"p": 0}, "p must lie between 0 and 1, got 0"),
-        ({"p": 1.0}, "p must lie between 0 and 1"),
-        ({"norm": "mean"}, 'norm must be "count", "np", "center" or None'),
-        ({"tol": 0}, "tol must be above 0, got 0"),
-        ({"batch": 0}, "batch must be at least 1, got 0"),
+        ({"cells": (2, 8)}, "cells must be three whole numbers from 1 on"),
+        ({"cells": (2, 0, 8)}, "cells must be three whole numbers from 1 on"),
+        ({"p": 0}, "p must be a number between 0 and 1, both excluded, got 0"),
+        ({"p": 1.0}, "p must be a number between 0 and 1"),
+        ({"norm": "mean"}, "norm must be one of count, np, center, None"),
+        ({"tol": 0}, "tol must be a finite number above 0 or None, got 0"),
+        ({"batch": 0}, "batch must be a whole number from 1 on or None, got 0"),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], words: str) -> None:

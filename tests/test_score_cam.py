@@ -125,7 +125,7 @@ def test_score_cam_of_a_layer_that_marks_nothing_is_0_and_says_so() -> None:
         net.norm.weight.zero_()
     with pytest.warns(UserWarning, match="every channel of layer 'layer' is the same everywhere"):
         assert not heat(lc.ScoreCAM(), describe(net)).any()
-    with pytest.raises(ValueError, match='weights must be "softmax"'):
+    with pytest.raises(ValueError, match="weights must be one of softmax, score, None, got"):
         lc.ScoreCAM(weights="max")  # type: ignore[arg-type]
 
 

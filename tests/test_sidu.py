@@ -335,11 +335,11 @@ def test_padding_bfloat16_and_float64() -> None:
 @pytest.mark.parametrize(
     ("settings_", "words"),
     [
-        ({"sd": "norm"}, 'sd must be "class" or "vector"'),
-        ({"sigma": 0}, "sigma must be above 0"),
+        ({"sd": "norm"}, "sd must be one of class, vector"),
+        ({"sigma": 0}, "sigma must be a finite number above 0"),
         ({"threshold": "quantile:1"}, 'threshold must be a number or "quantile:q"'),
         ({"threshold": "otsu"}, 'threshold must be a number or "quantile:q"'),
-        ({"batch": 0}, "batch must be at least 1"),
+        ({"batch": 0}, "batch must be a whole number from 1 on"),
     ],
 )
 def test_wrong_settings_are_named(settings_: dict[str, Any], words: str) -> None:

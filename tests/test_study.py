@@ -205,7 +205,10 @@ def test_the_example_in_the_docs_is_a_study(tmp_path: Path) -> None:
         ({"sweeps": {"s": {"method": "rice", "setting": "p", "values": [1]}}}, "nearest: rise"),
         ({"sweeps": {"s": {"method": "rise", "setting": "q", "values": [1]}}}, "does not take"),
         ({"sweeps": {"s": {"method": "rise", "setting": "p", "values": []}}}, "values=[]"),
-        ({"sweeps": {"s": {"method": "rise", "setting": "p", "values": [2]}}}, "p must lie"),
+        (
+            {"sweeps": {"s": {"method": "rise", "setting": "p", "values": [2]}}},
+            "p must be a number",
+        ),
         ({"protocol": "rise"}, "no setting 'study.protocol'"),
         (
             {
@@ -923,7 +926,7 @@ def test_where_a_study_lies_and_what_it_refuses(place: Path, capfd) -> None:
         ("study.clips=2", "study.clips=3, not 2"),
         ("data.split=train", 'data.split="test", not "train"'),
         ("clips=3", "clips=3 says nothing in a study"),
-        ("study.methods.rise.p=2", "p must lie between 0 and 1"),
+        ("study.methods.rise.p=2", "p must be a number between 0 and 1"),
         (f"out={place / 'ir.ckpt'}/x", "cannot write to"),
     ):
         with pytest.raises(UserError) as caught:

@@ -230,10 +230,10 @@ def test_a_single_cell_has_all_of_the_score(kind: Any) -> None:
     ("changes", "message"),
     [
         ({"kind": "anchors"}, "kind must be one of shap, lime, banzhaf, got 'anchors'"),
-        ({"cells": [0, 5, 5]}, r"cells must be three numbers from 1 on, got \(0, 5, 5\)"),
-        ({"cells": 5}, "cells must be three numbers from 1 on, got 5"),
+        ({"cells": [0, 5, 5]}, r"cells must be three whole numbers from 1 on, got \[0, 5, 5\]"),
+        ({"cells": 5}, "cells must be three whole numbers from 1 on, got 5"),
         ({"masks": 0}, "masks must be a whole number from 1 on"),
-        ({"ridge": -1}, "ridge must be 0 or more"),
+        ({"ridge": -1}, "ridge must be a finite number, 0 or more"),
         ({"reference": "grey"}, "reference must be one of black"),
     ],
 )

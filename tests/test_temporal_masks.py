@@ -104,9 +104,9 @@ def test_f6_of_a_constant_network_nothing_is_left() -> None:
     ("changes", "message"),
     [
         ({"iterations": 0}, "iterations must be a whole number from 1 on"),
-        ({"lr": 0}, "lr must be above 0"),
-        ({"length": -1}, "length must be 0 or more"),
-        ({"roughness": float("nan")}, "roughness must be 0 or more"),
+        ({"lr": 0}, "lr must be a finite number above 0"),
+        ({"length": -1}, "length must be a finite number, 0 or more"),
+        ({"roughness": float("nan")}, "roughness must be a finite number, 0 or more"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(changes: dict, message: str) -> None:

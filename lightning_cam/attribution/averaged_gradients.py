@@ -32,10 +32,9 @@ from torch import Tensor
 
 from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.fields import Count, Seed, ZeroOrMore
 from lightning_cam.attribution.gradient import (
     Reduce,
-    check_reduce,
-    check_reference,
     input_gradient,
     recorded,
     reduced,
@@ -68,20 +67,12 @@ class SmoothGrad(Attribution):
     title = "SmoothGrad"
     grainy = True
 
-    samples: int = 25
-    sigma: float = 0.15
+    samples: Count = 25
+    sigma: ZeroOrMore = 0.15
     kind: Literal["mean", "square", "variance"] = "mean"
     reduce: Reduce = "abs_max"
-    seed: int = 0
-    batch: int | None = None
-
-    def __post_init__(self) -> None:
-        check_reduce(self.reduce)
-        _check_count("samples", self.samples)
-        if self.kind not in ("mean", "square", "variance"):
-            raise ValueError(f'kind must be "mean", "square" or "variance", got {self.kind!r}')
-        if not self.sigma >= 0:
-            raise ValueError(f"sigma must be 0 or more, got {self.sigma}")
+    seed: Seed = 0
+    batch: Count | None = None
 
     def cost(self, model: Explainable, clip: Tensor) -> Cost:
         return Cost(1 + self.samples, self.samples)
@@ -139,15 +130,10 @@ class IntegratedGradients(Attribution):
     grainy = True
     doubts = (Doubt("incomplete", "the map misses {incomplete:.0%} of what it should add up to"),)
 
-    steps: int = 50
+    steps: Count = 50
     reference: Reference = "black"
     reduce: Reduce = "sum"
-    batch: int | None = None
-
-    def __post_init__(self) -> None:
-        check_reduce(self.reduce)
-        check_reference(self.reference)
-        _check_count("steps", self.steps)
+    batch: Count | None = None
 
     def cost(self, model: Explainable, clip: Tensor) -> Cost:
         return Cost(2 + self.steps, self.steps)
@@ -222,8 +208,3 @@ def _range(model: Explainable, clip: Tensor) -> Tensor:
         low, high = clip.masked_fill(padded, torch.inf), clip.masked_fill(padded, -torch.inf)
     axes = (1, 2, 3, 4)
     return (high.amax(axes, keepdim=True) - low.amin(axes, keepdim=True)).clamp(min=0)
-
-
-def _check_count(name: str, value: int) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}")

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.fields import Cells, Positive, Seed, ZeroOrMore
 from lightning_cam.attribution.method import Attribution, Cost, at_most
 from lightning_cam.attribution.perturbation import blurred
 from lightning_cam.attribution.tensors import at_least_float32
@@ -56,18 +57,9 @@ class RandomMap(Baseline):
 
     title = "Random"
 
-    seed: int = 0
-    cells: tuple[int, int, int] | None = None
+    seed: Seed = 0
+    cells: Cells | None = None
     mode: Mode = "smooth"
-
-    def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise ValueError(f'mode must be "smooth" or "block", got {self.mode!r}')
-        if self.cells is None:
-            return
-        object.__setattr__(self, "cells", tuple(self.cells))  # a list, from a configuration
-        if len(self.cells) != 3 or not all(isinstance(n, int) and n > 0 for n in self.cells):
-            raise ValueError(f"cells must be three whole numbers from 1 on, got {self.cells}")
 
     def grain(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
         return size if self.cells is None else at_most(self.cells, size)
@@ -95,11 +87,7 @@ class CentreMap(Baseline):
 
     title = "Centre"
 
-    sigma: float = 0.25
-
-    def __post_init__(self) -> None:
-        if not self.sigma > 0:
-            raise ValueError(f"sigma must be above 0, got {self.sigma}")
+    sigma: Positive = 0.25
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         batch, _, frames, height, width = clip.shape
@@ -121,15 +109,12 @@ class BlurredMap(Baseline):
             4 pixels of 112); 0: none.
     """
 
-    blur: float = 0
+    blur: ZeroOrMore = 0
 
     @property
     def grainy(self) -> bool:
         """Whether single voxels stand out of the map."""
         return not self.blur
-
-    def __post_init__(self) -> None:
-        _check_blur(self.blur)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         return _soft(self.sharp(at_least_float32(clip)), self.blur)
@@ -197,10 +182,7 @@ class TruthMap(Baseline):
 
     title = "Ground truth"
 
-    blur: float = 1 / 16
-
-    def __post_init__(self) -> None:
-        _check_blur(self.blur)
+    blur: ZeroOrMore = 1 / 16
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         if model.truth is None or not bool(model.truth.any()):
@@ -216,8 +198,3 @@ class TruthMap(Baseline):
 def _soft(heat: Tensor, blur: float) -> Tensor:
     """A map `(B, T, H, W)` under a Gaussian, of a share of the shorter side."""
     return blurred(heat, blur * min(heat.shape[2:])) if blur else heat
-
-
-def _check_blur(blur: float) -> None:
-    if not blur >= 0:
-        raise ValueError(f"blur must be 0 or more, got {blur}")

@@ -38,7 +38,6 @@ from lightning_cam.attribution.gradcam import (
     GradientCAM,
     LayerMap,
     Pool,
-    check_pool,
     pool_of,
     pooled,
     positions,
@@ -108,9 +107,6 @@ class XGradCAM(GradientCAM):
     pool: Pool | None = None
     relu: bool = True
 
-    def __post_init__(self) -> None:
-        check_pool(self.pool)
-
     def signed(self, model: Explainable, found: LayerMap) -> Tensor:
         pool, features = pool_of(model, found, self.pool), found.activation
         total, size, spoken = (
@@ -140,9 +136,6 @@ class GradCAMPlusPlus(GradientCAM):
 
     pool: Pool | None = None
     relu: bool = True
-
-    def __post_init__(self) -> None:
-        check_pool(self.pool)
 
     def signed(self, model: Explainable, found: LayerMap) -> Tensor:
         pool, gradient = pool_of(model, found, self.pool), found.gradient

@@ -69,6 +69,10 @@ def check_clip(model: Explainable, clip: object) -> None:
             f"expected a clip as a tensor (B, C, T, H, W), got {_kind(clip)}; torch.from_numpy "
             "makes one of an array"
         )
+    if clip.is_nested:
+        raise ArgumentError(
+            "the clip is a nested tensor; pad its clips to one length, see Explainable.valid"
+        )
     shape = tuple(clip.shape)
     if clip.ndim != 5:
         hint = "; one clip is clip[None], a batch of one" if clip.ndim == 4 else ""

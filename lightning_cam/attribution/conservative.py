@@ -31,6 +31,7 @@ from torch.overrides import TorchFunctionMode
 
 from lightning_cam.attribution.cuts import no_checkpoints
 from lightning_cam.attribution.explainable import Explainable, Forward
+from lightning_cam.attribution.fields import Cells
 from lightning_cam.attribution.gradient import input_gradient, recorded
 from lightning_cam.attribution.method import Attribution, Cost
 from lightning_cam.errors import UserError
@@ -59,14 +60,7 @@ class ConservativePropagation(Attribution):
 
     title = "Conservative propagation"
 
-    patch: Sequence[int] | None = (2, 8, 8)
-
-    def __post_init__(self) -> None:
-        if self.patch is None:
-            return
-        if len(self.patch) != 3 or any(n < 1 for n in self.patch):
-            raise ValueError(f"patch must be three numbers of 1 or more, got {self.patch!r}")
-        object.__setattr__(self, "patch", tuple(self.patch))  # settings make a list
+    patch: Cells | None = (2, 8, 8)
 
     @property
     def grainy(self) -> bool:

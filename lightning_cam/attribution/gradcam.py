@@ -97,9 +97,6 @@ class GradCAM(GradientCAM):
     relu: bool = True
     published: bool = False
 
-    def __post_init__(self) -> None:
-        check_pool(self.pool)
-
     @classmethod
     def bayer2022(cls, layer: str | None = None) -> GradCAM:
         """The published code of Bayer et al. for its 3D-ResNet."""
@@ -218,12 +215,6 @@ def pool_of(model: Explainable, found: LayerMap, pool: Pool | None) -> Pool:
     pool = pool or ("space" if found.single else "spacetime")
     model.notes.update(pool=f"gradient pooled over {pool}")
     return pool
-
-
-def check_pool(pool: str | None) -> None:
-    """Raises ValueError for a pooling that there is not."""
-    if pool not in ("space", "spacetime", None):
-        raise ValueError(f'pool must be "space", "spacetime" or None, got {pool!r}')
 
 
 def map_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor) -> list[Tensor]:

@@ -29,7 +29,6 @@ from torch.overrides import TorchFunctionMode
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.gradient import (
     Reduce,
-    check_reduce,
     input_gradient,
     recorded,
     reduced,
@@ -56,9 +55,6 @@ class GuidedBackprop(Attribution):
     grainy = True
 
     reduce: Reduce = "abs_max"
-
-    def __post_init__(self) -> None:
-        check_reduce(self.reduce)
 
     def cost(self, model: Explainable, clip: Tensor) -> Cost:
         return Cost(1, 1)

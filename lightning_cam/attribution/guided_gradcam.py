@@ -16,12 +16,11 @@ from torch import Tensor
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.gradcam import (
     Pool,
-    check_pool,
     layer_map,
     recorded_from,
     signed_map,
 )
-from lightning_cam.attribution.gradient import Reduce, check_reduce, input_gradient, reduced
+from lightning_cam.attribution.gradient import Reduce, input_gradient, reduced
 from lightning_cam.attribution.guided_backprop import guided
 from lightning_cam.attribution.method import Cost, LayerAttribution
 from lightning_cam.attribution.tensors import resize_heatmap
@@ -43,10 +42,6 @@ class GuidedGradCAM(LayerAttribution):
 
     pool: Pool | None = None
     reduce: Reduce = "abs_max"
-
-    def __post_init__(self) -> None:
-        check_pool(self.pool)
-        check_reduce(self.reduce)
 
     def cost(self, model: Explainable, clip: Tensor) -> Cost:
         return Cost(2, 2)

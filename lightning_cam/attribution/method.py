@@ -33,6 +33,7 @@ from torch import Tensor
 
 from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable, Forward
+from lightning_cam.attribution.fields import check_fields
 from lightning_cam.errors import ArgumentError
 
 MapFunction = Callable[[Explainable, Tensor, Tensor], Tensor]  # (model, clip, target) -> heatmap
@@ -56,8 +57,12 @@ class Attribution(ABC):
     """A method; its fields are its hyper-parameters.
 
     A class that derives from it may replace `title`, `floating`, `grainy`, `baseline` and `doubts`
-    by class attributes, and `both_signs` where its maps keep the positive part alone.
+    by class attributes, and `both_signs` where its maps keep the positive part alone. A class that
+    replaces `__post_init__` calls the one here first: it checks the fields, see `fields`.
     """
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def title(self) -> str:

@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable, Forward
-from lightning_cam.attribution.gradient import check_reference, recorded
+from lightning_cam.attribution.fields import Cells, Count
+from lightning_cam.attribution.gradient import recorded
 from lightning_cam.attribution.method import Cost
 from lightning_cam.attribution.perturbation import (
     PerturbationAttribution,
@@ -37,6 +38,7 @@ from lightning_cam.attribution.perturbation import (
     reference,
 )
 from lightning_cam.attribution.tensors import at_least_float32, gradients
+from lightning_cam.errors import ArgumentError
 from lightning_cam.progress import progress
 
 
@@ -62,26 +64,18 @@ class Occlusion(PerturbationAttribution):
 
     title = "Occlusion"
 
-    window: tuple[int, int, int] | None = None
-    stride: tuple[int, int, int] | None = None
+    window: Cells | None = None
+    stride: Cells | None = None
     reference: Reference = "black"
-    batch: int | None = None
+    batch: Count | None = None
     raw: bool = False
     bf16: bool = False
     approximate: bool = False
 
     def __post_init__(self) -> None:
-        check_reference(self.reference)
-        for name in ("window", "stride"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            value = tuple(value)  # a list, from a configuration
-            if len(value) != 3 or not all(isinstance(n, int) and n > 0 for n in value):
-                raise ValueError(f"{name} must be three whole numbers from 1 on, got {value}")
-            object.__setattr__(self, name, value)
+        super().__post_init__()
         if self.window and self.stride and any(map(int.__gt__, self.stride, self.window)):
-            raise ValueError(
+            raise ArgumentError(
                 f"stride {self.stride} must not exceed the window {self.window}: voxels between "
                 "two windows would never be hidden"
             )

@@ -103,20 +103,6 @@ def rows_at_once(clip: Tensor, batch: int | None) -> int:
     return max(1, min(64, voxels // clip.numel()))
 
 
-def checked_cells(cells: object) -> tuple[int, int, int]:
-    """Cells of a grid in time, height and width; a list, from a configuration, as a tuple.
-
-    Raises:
-        ValueError: if they are anything but three whole numbers from 1 on.
-    """
-    cells = tuple(cells) if isinstance(cells, list) else cells
-    whole = isinstance(cells, tuple) and all(isinstance(n, int) for n in cells)
-    if not isinstance(cells, tuple) or not whole or len(cells) != 3 or min(cells) < 1:
-        raise ValueError(f"cells must be three numbers from 1 on, got {cells}")
-    t, h, w = cells
-    return t, h, w
-
-
 class Runner:
     """Runs perturbed copies of a batch of clips, as many at once as fit.
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from lightning_cam.attribution.checks import ready
 from lightning_cam.attribution.explainable import Explainable, Forward, Target
+from lightning_cam.attribution.fields import Count
 from lightning_cam.attribution.gradcam import in_time, map_calls, pooled, weighted_sum
 from lightning_cam.attribution.guard import capture, replaced
 from lightning_cam.attribution.method import Cost, LayerAttribution
@@ -93,16 +94,12 @@ class IntegratedRecurrentGradCAM(LayerAttribution):
     title = "Integrated recurrent Grad-CAM"
 
     step: Step = None
-    nodes: int = 5
+    nodes: Count = 5
     relu: bool = True
 
     @property
     def both_signs(self) -> IntegratedRecurrentGradCAM:
         return replace(self, relu=False)
-
-    def __post_init__(self) -> None:
-        if self.nodes < 1:
-            raise ValueError(f"nodes must be at least 1, got {self.nodes}")
 
     def cost(self, model: Explainable, clip: Tensor) -> Cost:
         return Cost(1 + self.nodes, self.nodes)

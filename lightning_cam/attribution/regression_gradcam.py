@@ -28,6 +28,7 @@ from torch import Tensor
 
 from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable, Forward
+from lightning_cam.attribution.fields import ZeroOrMore
 from lightning_cam.attribution.gradcam import Pool, layer_map, recorded_from, signed_map
 from lightning_cam.attribution.method import Cost, LayerAttribution
 from lightning_cam.attribution.perturbation import black
@@ -72,22 +73,12 @@ class RegressionGradCAM(LayerAttribution):
 
     pool: Pool | Literal["none"] | None = None
     sign: Sign = "both"
-    low: float = 0.01
+    low: ZeroOrMore = 0.01
 
     @property
     def grainy(self) -> bool:
         """Whether single voxels stand out of the map."""
         return self.pool == "none"
-
-    def __post_init__(self) -> None:
-        if self.pool not in ("space", "spacetime", "none", None):
-            raise ValueError(
-                f'pool must be "space", "spacetime", "none" or None, got {self.pool!r}'
-            )
-        if self.sign not in ("pos", "neg", "both"):
-            raise ValueError(f'sign must be "pos", "neg" or "both", got {self.sign!r}')
-        if not self.low >= 0:
-            raise ValueError(f"low must be 0 or more, got {self.low}")
 
     def cost(self, model: Explainable, clip: Tensor) -> Cost:
         return Cost(2 if self.low else 1, 1)

@@ -30,12 +30,12 @@ from torch import Tensor
 
 from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.fields import Cells, Count, Fraction, Positive, Seed
 from lightning_cam.attribution.method import Cost, at_most
 from lightning_cam.attribution.perturbation import (
     PerturbationAttribution,
     answers,
     black,
-    checked_cells,
 )
 from lightning_cam.attribution.tensors import at_least_float32
 from lightning_cam.progress import progress
@@ -85,13 +85,13 @@ class RISE(PerturbationAttribution):
         Doubt("error", "its estimated error is {error:.2g} of what it shows; take more masks"),
     )
 
-    masks: int = 2000
-    cells: tuple[int, int, int] = (2, 8, 8)
-    p: float = 0.5
-    seed: int = 0
-    batch: int | None = None
+    masks: Count = 2000
+    cells: Cells = (2, 8, 8)
+    p: Fraction = 0.5
+    seed: Seed = 0
+    batch: Count | None = None
     norm: Norm | None = None
-    tol: float | None = None
+    tol: Positive | None = None
     raw: bool = False
     published_grid: bool = False
     relu: bool | None = None
@@ -100,17 +100,6 @@ class RISE(PerturbationAttribution):
     @property
     def both_signs(self) -> RISE:
         return replace(self, relu=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "cells", checked_cells(self.cells))
-        if not isinstance(self.masks, int) or self.masks < 1:
-            raise ValueError(f"masks must be a whole number from 1 on, got {self.masks}")
-        if not 0 < self.p < 1:
-            raise ValueError(f"p must lie between 0 and 1, got {self.p}")
-        if self.norm not in (None, "count", "np", "center"):
-            raise ValueError(f'norm must be "count", "np", "center" or None, got {self.norm!r}')
-        if self.tol is not None and not self.tol > 0:
-            raise ValueError(f"tol must be above 0, got {self.tol}")
 
     def cost(self, model: Explainable, clip: Tensor) -> Cost:
         return Cost(1 + self.masks)

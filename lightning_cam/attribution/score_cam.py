@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.feature_masks import FeatureMaskAttribution, from_0_to_1
+from lightning_cam.attribution.fields import Count
 from lightning_cam.attribution.method import Cost
 from lightning_cam.attribution.perturbation import answers, black
 
@@ -56,16 +57,12 @@ class ScoreCAM(FeatureMaskAttribution):
     weights: Weights | None = None
     raw: bool = True
     relu: bool = True
-    batch: int | None = None
+    batch: Count | None = None
     bf16: bool = False
 
     @property
     def both_signs(self) -> ScoreCAM:
         return replace(self, relu=False)
-
-    def __post_init__(self) -> None:
-        if self.weights not in (None, *get_args(Weights)):
-            raise ValueError(f'weights must be "softmax", "score" or None, got {self.weights!r}')
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         features = self.features(model, clip)

@@ -28,6 +28,7 @@ from torch import Tensor
 from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.feature_masks import FeatureMaskAttribution
+from lightning_cam.attribution.fields import Count, Positive
 from lightning_cam.attribution.perturbation import answers
 
 
@@ -59,17 +60,14 @@ class SIDU(FeatureMaskAttribution):
     doubts = (Doubt("lost", "every mask of the layer loses {lost:.0%} of the answer, or more"),)
 
     threshold: float | str = 0.5
-    batch: int | None = None
-    sigma: float = 0.25
+    batch: Count | None = None
+    sigma: Positive = 0.25
     sd: Literal["class", "vector"] = "class"
     raw: bool = False
     bf16: bool = False
 
     def __post_init__(self) -> None:
-        if self.sd not in ("class", "vector"):
-            raise ValueError(f'sd must be "class" or "vector", got {self.sd!r}')
-        if not self.sigma > 0:
-            raise ValueError(f"sigma must be above 0, got {self.sigma}")
+        super().__post_init__()
         self._quantile()
 
     @classmethod

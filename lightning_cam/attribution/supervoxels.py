@@ -26,20 +26,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable
-from lightning_cam.attribution.gradient import check_reference
+from lightning_cam.attribution.fields import Cells, Count, Seed, ZeroOrMore
 from lightning_cam.attribution.method import Cost, at_most
 from lightning_cam.attribution.perturbation import (
     PerturbationAttribution,
     Reference,
     answers,
-    checked_cells,
     reference,
 )
 from lightning_cam.progress import progress
@@ -88,12 +87,12 @@ class Supervoxels(PerturbationAttribution):
     )
 
     kind: Kind = "shap"
-    cells: tuple[int, int, int] = (4, 5, 5)
-    masks: int = 1000
-    seed: int = 0
+    cells: Cells = (4, 5, 5)
+    masks: Count = 1000
+    seed: Seed = 0
     reference: Reference = "black"
-    ridge: float = 0.0
-    batch: int | None = None
+    ridge: ZeroOrMore = 0.0
+    batch: Count | None = None
     raw: bool = False
     bf16: bool = False
 
@@ -101,16 +100,6 @@ class Supervoxels(PerturbationAttribution):
     def title(self) -> str:
         """For captions."""
         return _TITLES[self.kind]
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind must be one of shap, lime, banzhaf, got {self.kind!r}")
-        object.__setattr__(self, "cells", checked_cells(self.cells))
-        if not isinstance(self.masks, int) or self.masks < 1:
-            raise ValueError(f"masks must be a whole number from 1 on, got {self.masks}")
-        if not self.ridge >= 0:
-            raise ValueError(f"ridge must be 0 or more, got {self.ridge}")
-        check_reference(self.reference)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         runner, outputs = self.runner(model, clip), self.first(model, clip).outputs

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.fields import Count, Positive, ZeroOrMore
 from lightning_cam.attribution.method import Cost
 from lightning_cam.attribution.perturbation import PerturbationAttribution, answers
 from lightning_cam.attribution.tensors import NoGradientError, at_least_float32, gradients
@@ -64,21 +65,12 @@ class TemporalMask(PerturbationAttribution):
 
     title = "Temporal mask"
 
-    iterations: int = 300
-    lr: float = 0.2
-    length: float = 0.01
-    roughness: float = 0.02
-    batch: int | None = None
+    iterations: Count = 300
+    lr: Positive = 0.2
+    length: ZeroOrMore = 0.01
+    roughness: ZeroOrMore = 0.02
+    batch: Count | None = None
     bf16: bool = False
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.iterations, int) or self.iterations < 1:
-            raise ValueError(f"iterations must be a whole number from 1 on, got {self.iterations}")
-        if not self.lr > 0:
-            raise ValueError(f"lr must be above 0, got {self.lr}")
-        for name in ("length", "roughness"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
 
     def cost(self, model: Explainable, clip: Tensor) -> Cost:
         return Cost(1 + _windows(clip.shape[2]) + self.iterations + 2, self.iterations)

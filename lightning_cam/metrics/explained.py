@@ -28,6 +28,7 @@ from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.explanation import Explanation
+from lightning_cam.attribution.fields import check_fields
 from lightning_cam.attribution.guard import explaining
 from lightning_cam.metrics.deletion_insertion import Curve
 
@@ -122,8 +123,12 @@ class Explained:
 class Measure(ABC):
     """How good a map is: a callable, usually a frozen dataclass whose fields are its settings.
 
-    The properties below are plain class attributes of most measures.
+    The properties below are plain class attributes of most measures. A class that replaces
+    `__post_init__` calls the one here first: it checks the fields, see `attribution.fields`.
     """
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     @abstractmethod

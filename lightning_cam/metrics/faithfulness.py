@@ -15,8 +15,10 @@ from torch import Tensor
 
 from lightning_cam.attribution.checks import ready
 from lightning_cam.attribution.explainable import Explainable, Target
+from lightning_cam.attribution.fields import Cells, Count, Fraction, Seed
 from lightning_cam.attribution.perturbation import Reference, Runner, answers, reference
 from lightning_cam.attribution.tensors import pick
+from lightning_cam.errors import ArgumentError
 from lightning_cam.metrics.explained import Direction, Explained, Measure
 from lightning_cam.metrics.ranks import pearson
 
@@ -73,7 +75,7 @@ def sensitivity_n(
     subsets: int = 100,
     unit: tuple[int, int, int] | None = None,
     hidden: Reference = "black",
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Tensor:
     """Sensitivity-n (Ancona et al., ICLR 2018): does a subset's heat tell what hiding it costs?
 
@@ -193,10 +195,10 @@ class Infidelity(Measure):
         seed: of the boxes.
     """
 
-    samples: int = 50
+    samples: Count = 50
     hidden: Reference = "black"
     normalised: bool = True
-    seed: int = 0
+    seed: Seed = 0
 
     title = "Infidelity"
     better: ClassVar[Direction] = "lower"
@@ -235,21 +237,20 @@ class SensitivityN(Measure):
         seed: of the subsets.
     """
 
-    shares: tuple[float, ...] = (0.01, 0.05, 0.1, 0.2, 0.5)
-    subsets: int = 100
-    unit: tuple[int, int, int] | None = None
+    shares: tuple[Fraction, ...] = (0.01, 0.05, 0.1, 0.2, 0.5)
+    subsets: Count = 100
+    unit: Cells | None = None
     hidden: Reference = "black"
-    seed: int = 0
+    seed: Seed = 0
 
     title = "Sensitivity-n"
     better: ClassVar[Direction] = "higher"
     needs = frozenset({"model", "clip", "map"})
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shares", tuple(self.shares))
-        object.__setattr__(self, "unit", None if self.unit is None else tuple(self.unit))
-        if not self.shares or not all(0 < share < 1 for share in self.shares):
-            raise ValueError(f"shares must lie between 0 and 1, got {list(self.shares)}")
+        super().__post_init__()
+        if not self.shares:
+            raise ArgumentError("shares must be one share of the clip or more, got ()")
 
     @property
     def settings(self) -> str:

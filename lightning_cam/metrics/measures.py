@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from lightning_cam.attribution.fields import Count, CountOrZero, Seed
 from lightning_cam.metrics.deletion_insertion import Curve, Ends, deletion, insertion
 from lightning_cam.metrics.explained import CurveMeasure, Direction, Explained, Measure
 from lightning_cam.metrics.localisation import energy_inside, pointing_hits, temporal_iou
@@ -22,13 +23,13 @@ class _Area(CurveMeasure):
 
     protocol: Protocol | str = "default"
     reference: Hiding | None = None
-    steps: int | None = None
+    steps: Count | None = None
     unit: PerturbationUnit | None = None
     order: Literal["most", "least"] | None = None
-    voxels: int | None = None
+    voxels: Count | None = None
     raw: bool | None = None
-    seed: int | None = None
-    batch: int | None = None
+    seed: Seed | None = None
+    batch: Count | None = None
     bf16: bool | None = None
     normalised: bool = False
 
@@ -37,6 +38,7 @@ class _Area(CurveMeasure):
     _which: ClassVar[Literal["deleted", "inserted"]]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.resolved  # noqa: B018 (says now what makes no sense)
 
     @cached_property
@@ -153,9 +155,9 @@ class PointingHit(Measure):
     """
 
     region: str = "actor"
-    tolerance: int = 0
+    tolerance: CountOrZero = 0
     per: Literal["clip", "frame"] = "clip"
-    tolerance_t: int = 0
+    tolerance_t: CountOrZero = 0
     shape: Literal["square", "disc"] = "square"
 
     better: ClassVar[Direction] = "higher"

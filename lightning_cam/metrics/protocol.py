@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from lightning_cam.attribution.fields import Cells, Count, Seed, check_fields
 from lightning_cam.attribution.perturbation import Reference
-from lightning_cam.errors import UnknownNameError
+from lightning_cam.errors import ArgumentError, UnknownNameError
 
 Hiding = Literal[Reference, "road", "road_time"]
 IMPUTED = ("road", "road_time")  # what stands for a voxel depends on what else is hidden
-PerturbationUnit = Literal["voxel", "frame"] | tuple[int, int, int]
+PerturbationUnit = Literal["voxel", "frame"] | Cells
 
 
 @dataclass(frozen=True)
@@ -34,39 +35,21 @@ class Protocol:
         bf16: run the network under bfloat16 autocast.
     """
 
-    steps: int = 100
+    steps: Count = 100
     deleted: Hiding = "black"
     inserted: Hiding = "blur"
     unit: PerturbationUnit = "voxel"
     order: Literal["most", "least"] = "most"
-    voxels: int | None = None
+    voxels: Count | None = None
     raw: bool = False
-    seed: int = 0
-    batch: int | None = None
+    seed: Seed = 0
+    batch: Count | None = None
     bf16: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.unit, list | tuple):
-            object.__setattr__(self, "unit", tuple(self.unit))
-        blocks = self.unit in ("voxel", "frame") or (
-            isinstance(self.unit, tuple)
-            and len(self.unit) == 3
-            and all(isinstance(n, int) and n > 0 for n in self.unit)
-        )
-        if not blocks:
-            raise ValueError(f'unit must be "voxel", "frame" or (t, h, w), got {self.unit!r}')
-        if self.order not in ("most", "least"):
-            raise ValueError(f'order must be "most" or "least", got {self.order!r}')
-        for name in ("deleted", "inserted"):
-            if getattr(self, name) not in get_args(Hiding):
-                names = ", ".join(get_args(Hiding))
-                raise ValueError(f"{name} must be one of {names}, got {getattr(self, name)!r}")
-        for name in ("steps", "voxels", "batch"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}")
+        check_fields(self)
         if self.voxels is not None and self.unit != "voxel":
-            raise ValueError(f"voxels={self.voxels} is for single voxels; give steps instead")
+            raise ArgumentError(f"voxels={self.voxels} is for single voxels; give steps instead")
 
     @classmethod
     def of(cls, protocol: Protocol | str, **changes: Any) -> Protocol:
@@ -74,7 +57,7 @@ class Protocol:
 
         Raises:
             UnknownNameError: there is no such protocol, or a protocol has no such setting.
-            ValueError: a setting makes no sense.
+            ArgumentError: a setting makes no sense.
         """
         known = [f.name for f in fields(cls)]
         for name in changes:
@@ -85,8 +68,10 @@ class Protocol:
                 raise UnknownNameError("protocol", protocol, PROTOCOLS)
             protocol = PROTOCOLS[protocol]
         if not isinstance(protocol, Protocol):
-            raise ValueError(f"protocol={protocol} must be one of {', '.join(PROTOCOLS)}")
-        if changes.get("steps") is not None:
+            raise ArgumentError(f"protocol={protocol} must be one of {', '.join(PROTOCOLS)}")
+        if changes.get("steps") is None:  # the protocol's
+            changes.pop("steps", None)
+        else:
             changes.setdefault("voxels", None)
         return replace(protocol, **changes)
 

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.fields import Count, Seed
 from lightning_cam.attribution.method import Attribution
 from lightning_cam.metrics.explained import Direction, Explained, Measure
 from lightning_cam.metrics.explaining_again import (
@@ -235,9 +236,9 @@ class WeightRandomisation(Measure):
             warning says so. None: any number.
     """
 
-    stages: int = 8
-    seed: int = 0
-    limit: int | None = 50
+    stages: Count = 8
+    seed: Seed = 0
+    limit: Count | None = 50
 
     title = "Similarity under random weights"
     better: ClassVar[Direction] = "lower"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.fields import Count, Positive, Seed
 from lightning_cam.attribution.method import Attribution
 from lightning_cam.metrics.explained import Direction, Explained, Measure
 from lightning_cam.metrics.explaining_again import TooManyForwardsError, map_again, say_left_out
@@ -79,10 +80,10 @@ class MaxSensitivity(Measure):
             so. None: any number.
     """
 
-    samples: int = 5
-    radius: float = 0.02
-    seed: int = 0
-    limit: int | None = 50
+    samples: Count = 5
+    radius: Positive = 0.02
+    seed: Seed = 0
+    limit: Count | None = 50
 
     title = "Max-sensitivity"
     better: ClassVar[Direction] = "lower"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lightning_cam.attribution.checks import ready
 from lightning_cam.attribution.explainable import Explainable, Target
+from lightning_cam.attribution.fields import Share
 from lightning_cam.attribution.perturbation import Reference, Runner, answers, reference
 from lightning_cam.attribution.tensors import pick
 from lightning_cam.metrics.deletion_insertion import Curve
@@ -134,15 +135,13 @@ class SufficientShare(InsertionArea):
         share: of the clip's own score.
     """
 
-    share: float = 0.5
+    share: Share = 0.5
 
     title = "Sufficient share"
     better: ClassVar[Direction] = "lower"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share must be within 0 (excluded) and 1, got {self.share}")
         if self.resolved.order != "most" or self.normalised:
             raise ValueError(
                 "the sufficient share is one of the clip's own score, hottest voxels first; leave "

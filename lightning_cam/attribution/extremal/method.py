@@ -33,7 +33,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -49,9 +49,11 @@ from lightning_cam.attribution.extremal.soft_masks import (
     hottest,
     ranking_loss,
 )
+from lightning_cam.attribution.fields import Cells, Count, Fraction, Positive, ZeroOrMore
 from lightning_cam.attribution.method import Cost
 from lightning_cam.attribution.perturbation import PerturbationAttribution, blurred
 from lightning_cam.attribution.tensors import at_least_float32
+from lightning_cam.errors import ArgumentError
 from lightning_cam.progress import progress
 
 Variant = Literal["step", "3d", "2d"]
@@ -113,24 +115,24 @@ class ExtremalPerturbation(PerturbationAttribution):
     doubts = (Doubt("off_area", "a mask's size differs from the area asked for by {off_area:.0%}"),)
 
     variant: Variant = "step"
-    areas: tuple[float, ...] = (0.1,)
-    iterations: int = 200
-    lr: float = 0.4
-    data_weight: float = 100
-    area_weight: float = 300
-    growth: float = 16
-    core_weight: float = 300
-    core: tuple[int, int, int] | None = None
-    sigma: int | None = None
-    step: int | None = None
+    areas: tuple[Fraction, ...] = (0.1,)
+    iterations: Count = 200
+    lr: Positive = 0.4
+    data_weight: ZeroOrMore = 100
+    area_weight: Positive = 300
+    growth: Positive = 16
+    core_weight: ZeroOrMore = 300
+    core: Cells | None = None
+    sigma: Count | None = None
+    step: Count | None = None
     game: Game = "preserve"
     reference: Hidden = "blur"
-    blur: float = 20
+    blur: Positive = 20
     area_on: Literal["crop", "canvas"] = "crop"
-    smooth: float = 0.09
-    batch: int | None = None
+    smooth: ZeroOrMore = 0.09
+    batch: Count | None = None
     bf16: bool = False
-    tol: float | None = None
+    tol: Positive | None = None
 
     @property
     def title(self) -> str:
@@ -138,38 +140,11 @@ class ExtremalPerturbation(PerturbationAttribution):
         return _TITLES[self.variant]
 
     def __post_init__(self) -> None:
-        for name in ("areas", "core"):
-            if isinstance(getattr(self, name), list):
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, known in (
-            ("variant", get_args(Variant)),
-            ("game", get_args(Game)),
-            ("reference", get_args(Hidden)),
-            ("area_on", ("crop", "canvas")),
-        ):
-            if getattr(self, name) not in known:
-                choices = ", ".join(known)
-                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
-        if not isinstance(self.areas, tuple) or not all(0 < a < 1 for a in self.areas or (0,)):
-            raise ValueError(f"areas must be shares between 0 and 1, got {self.areas!r}")
+        super().__post_init__()
+        if not self.areas:
+            raise ArgumentError("areas must be one share of the clip or more, got ()")
         if len(set(self.areas)) < len(self.areas):
-            raise ValueError(f"areas must differ, got {self.areas}")
-        for name in ("iterations", "sigma", "step"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name} must be a whole number from 1 on, got {value}")
-        for name in ("lr", "area_weight", "growth", "blur"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("data_weight", "core_weight", "smooth"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if self.tol is not None and not self.tol > 0:
-            raise ValueError(f"tol must be above 0, got {self.tol}")
-        core = self.core
-        if core is not None and (len(core) != 3 or not all(isinstance(n, int) for n in core)
-                                 or min(core) < 1):  # fmt: skip
-            raise ValueError(f"core must be three whole numbers from 1 on, got {core}")
+            raise ArgumentError(f"areas must differ, got {self.areas}")
 
     def cost(self, model: Explainable, clip: Tensor) -> Cost:
         descent = self.iterations * len(self.areas) * (2 if self.game == "dual" else 1)
