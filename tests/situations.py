@@ -46,8 +46,9 @@ class Situation(NamedTuple):
 
 
 TINY = (
-    "data.root=data data.groups=5 data.clips=2 data.size=64 data.actions=[blink,expand,move_left] "
+    "data.root=data data.groups=5 data.clips=2 data.size=32 data.actions=[blink,expand,move_left] "
     "data.train_groups=[1,2,3] data.val_groups=[4] data.test_groups=[5] data.batch_size=6 "
+    "data.resize=32 data.crop=32 "
     "trainer=cpu logger=none"
 )
 TRAIN = f"train {TINY} explain=none"
@@ -381,8 +382,7 @@ SITUATIONS: dict[str, Situation] = {
         f"{STUDY} +study.claims.a.says=x +study.claims.a.value=rise "
     ),
     "cannot be held against random maps": Situation(
-        f"{STUDY} +study.claims.a.says=x +study.claims.a.over_random=true "
-        "+study.claims.a.measures=[random_weights]"
+        f"{STUDY} study.claims.noise.measures=[random_weights]"
     ),
     "so that no claim can be decided": Situation(
         f"{STUDY} measure=[energy_actor]", said=source("so that no claim can be decided")
@@ -429,7 +429,9 @@ SITUATIONS: dict[str, Situation] = {
     "was scripted or traced": Situation(
         "map plain explain=[gradcam]", said=source("was scripted or traced")
     ),
-    "must be even in height": Situation(f"{TRAIN} model=video_vit model.tubelet=[2,1,8]"),
+    "must be even in height": Situation(
+        f"{TRAIN} model=video_vit model.size=32 model.tubelet=[2,1,8]"
+    ),
 }
 
 TRAINED = "needs a network that was trained for minutes"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 import lightning_cam as lc
 from lightning_cam.attribution.fields import (
@@ -91,7 +92,8 @@ def test_what_a_field_can_hold_is_taken_as_it_is() -> None:
 
 def test_lists_become_tuples_and_numbers_of_layers_names() -> None:
     """As configurations give them."""
-    made = Everything(cells=[1, 2, 3], fractions=[0.5], name=2)  # type: ignore[arg-type]
+    listed = OmegaConf.create([1, 2, 3])
+    made = Everything(cells=listed, fractions=[0.5], name=2)  # type: ignore[arg-type]
     assert (made.cells, made.fractions, made.name) == ((1, 2, 3), (0.5,), "2")
 
 

@@ -15,7 +15,7 @@ are checked in the same way. Other types than those below, and `int`, `float`, `
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from numbers import Integral, Real
@@ -122,7 +122,7 @@ def _first_that_fits(value: Any, hints: tuple[Any, ...]) -> Any:
 
 
 def _fitted_tuple(value: Any, hints: tuple[Any, ...]) -> Any:
-    _if(isinstance(value, list | tuple), value)
+    _if(isinstance(value, Sequence) and not isinstance(value, str), value)
     if len(hints) == 2 and hints[1] is Ellipsis:
         hints = (hints[0],) * len(value)
     _if(len(value) == len(hints), value)
