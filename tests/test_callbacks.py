@@ -553,8 +553,8 @@ def test_several_loaders_equal_names_and_a_full_disk(
 @pytest.mark.parametrize(
     ("measures", "match"),
     [
-        ({"m": len}, r"measures\['m'\] is a builtin_function_or_method.*measures=\{"),
-        ([len], r"measures is a list, not a mapping; .*measures=\{"),
+        ({"m": len}, r"measures\['m'\] is a builtin_function_or_method.*such as \{"),
+        ([len], r"measures is a list, not a mapping; .*such as \{"),
     ],
 )
 def test_what_is_not_a_measure_gets_advice_in_python(measures: Any, match: str) -> None:

@@ -75,7 +75,7 @@ def test_settings_and_their_names(settings: dict[str, Any], name: str) -> None:
         ({"stps": 3}, "does not take these settings: .*stps"),
         ({"steps": 0}, "steps must be a whole number from 1 on"),
         ({"unit": "pixel"}, "unit must be"),
-        ({"reference": "white"}, "deleted must be one of"),
+        ({"reference": "white"}, "reference must be one of black, mean"),
         ({"protocol": 7}, "protocol=7 must be one of default, bayer2022, rise"),
     ],
 )

@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 import torch
 from enumerated import REASONS, methods
-from nets import FoldedLSTM, Gap3d, LoopedLSTM, Touchy, assert_same, clip_of, describe, state
+from nets import (
+    Attends,
+    FoldedLSTM,
+    Gap3d,
+    LoopedLSTM,
+    Touchy,
+    assert_same,
+    clip_of,
+    describe,
+    state,
+)
 from torch import Tensor, nn
 
 import lightning_cam as lc
@@ -40,6 +50,7 @@ def networks() -> dict[str, lc.Explainable]:
         "3d": describe(Gap3d()),
         "folded": describe(folded, steps="head"),
         "looped": describe(looped, "conv", steps="head"),
+        "attends": describe(Attends(), layout="b (t h w) d", grid=(4, 8, 8)),
     }
 
 
@@ -67,8 +78,8 @@ def found(model: lc.Explainable, method: lc.Attribution, clip: Tensor) -> list[T
     return [e.heatmap, e.outputs, e.target, *e.numbers.values()]
 
 
-def test_four_threads_with_every_method_on_three_networks_equal_one() -> None:
-    """4 threads x all methods x 3 networks, two of which share parts: the maps of one thread."""
+def test_four_threads_with_every_method_on_four_networks_equal_one() -> None:
+    """4 threads x all methods x 4 networks, two of which share parts: the maps of one thread."""
     assert len(METHODS) >= 16
     models, clip = networks(), 3 * clip_of(2, 3, 4, 8, 8)
     for model in models.values():
