@@ -141,10 +141,16 @@ def ignores_padding(net: nn.Module, clips: Tensor) -> None:
     valid = torch.ones(B, clips.shape[2], dtype=torch.bool)
     same(run(net, clips, valid), run(net, clips))
     valid[1, -PADDED:] = False
-    other = clips.clone()
-    other[1, :, -PADDED:] += 1
-    before, after = run(net, clips, valid), run(net, other, valid)
-    assert (after - before).norm() < (run(net, other) - run(net, clips)).norm(), "padding counts"
+    before, plain, padded, seen = run(net, clips, valid), run(net, clips), 0.0, 0.0
+    for seed in range(8):  # one alone may matter little by chance
+        other = clips.clone()
+        other[1, :, -PADDED:] += torch.randn(
+            other[1, :, -PADDED:].shape, generator=torch.Generator().manual_seed(seed)
+        )
+        after = run(net, other, valid)
+        padded += float((after - before).norm())
+        seen += float((run(net, other) - plain).norm())
+    assert padded < seen, "padding counts"
     if isinstance(net, NamesFrames) and net.explain_frames:
         same(after, before)
 
