@@ -30,11 +30,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from lightning_cam.attribution.conservative import Swap, of_multihead
 from lightning_cam.attribution.cuts import no_checkpoints
 from lightning_cam.attribution.explainable import Explainable, Forward
+from lightning_cam.attribution.function_mode import FunctionMode
 from lightning_cam.attribution.gradient import recorded
 from lightning_cam.attribution.method import Cost, LayerAttribution
 from lightning_cam.attribution.tensors import NoGradientError
@@ -171,21 +171,16 @@ def _folded(
     return heat
 
 
-class _Weights(TorchFunctionMode):
+class _Weights(FunctionMode):
     """Keeps attention weights `(N, H, n, m)` on the graph, in the order of the blocks."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[Tensor] = []
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def called(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             return self._fused(func, *args, **kwargs)
         if func is F.multi_head_attention_forward:

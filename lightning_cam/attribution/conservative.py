@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function, FunctionCtx
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from lightning_cam.attribution.cuts import no_checkpoints
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.fields import Cells
+from lightning_cam.attribution.function_mode import FunctionMode
 from lightning_cam.attribution.gradient import input_gradient, recorded
 from lightning_cam.attribution.method import Attribution, Cost
 from lightning_cam.errors import UserError
@@ -98,7 +98,7 @@ def _in_blocks(heat: Tensor, patch: Sequence[int]) -> Tensor:
     return mean
 
 
-class _Still(TorchFunctionMode):
+class _Still(FunctionMode):
     """Inside it attention weights, norms' deviations and activations' factors are constants.
 
     Only the backward pass differs: what is returned is PyTorch's own result, to the bit.
@@ -108,18 +108,14 @@ class _Still(TorchFunctionMode):
         super().__init__()
         self.met: dict[str, int] = {}
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def called(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
         if func not in _RULES:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         name, rule = _RULES[func]
         self.met[name] = self.met.get(name, 0) + 1
-        return rule(func, *args, **(kwargs or {}))
+        return rule(func, *args, **kwargs)
 
 
 class Swap(Function):

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function, FunctionCtx
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from lightning_cam.attribution.explainable import Explainable, Forward
+from lightning_cam.attribution.function_mode import FunctionMode
 from lightning_cam.attribution.gradient import (
     Reduce,
     input_gradient,
@@ -76,24 +76,20 @@ def guided(model: Explainable, clip: Tensor) -> Forward:
     return forward
 
 
-class _Guided(TorchFunctionMode):
+class _Guided(FunctionMode):
     """Inside it every ReLU is a guided one."""
 
     def __init__(self) -> None:
         super().__init__()
         self.met = 0
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def called(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
         if func not in _RELUS:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         self.met += 1
-        return _RELUS[func](*args, **(kwargs or {}))
+        return _RELUS[func](*args, **kwargs)
 
 
 class _Rule(Function):

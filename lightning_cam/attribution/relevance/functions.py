@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
+from lightning_cam.attribution.function_mode import FunctionMode
 from lightning_cam.attribution.relevance.rules import Part, Rules, Term, added, linear
 from lightning_cam.attribution.relevance.trace import Trace, source
 
@@ -46,21 +46,17 @@ _GATES = ("Softmax", "Sigmoid", "Hardsigmoid")
 _INPLACE = ("__iadd__", "__isub__", "__imul__", "__itruediv__")
 
 
-class Functions(TorchFunctionMode):
+class Functions(FunctionMode):
     """Inside it every function outside of the layers with weights has its rule."""
 
     def __init__(self, trace: Trace) -> None:
         super().__init__()
         self.trace = trace
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def called(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        kwargs, name = kwargs or {}, func.__name__.strip("_")
+        name = func.__name__.strip("_")
         if self.trace.inside or name in _MOVES:
             return func(*args, **kwargs)
         rule = _RULES.get(name)
