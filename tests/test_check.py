@@ -304,6 +304,26 @@ def test_problems_are_counted_named_and_written(check: Any, folder: Path, tmp_pa
     assert not (tmp_path / "problems.csv").exists()
 
 
+def test_what_is_printed_does_not_depend_on_which_worker_is_first(
+    check: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(folder, tmp_path / "set"))
+    layouts.cut(root / "blink" / "b [1].webm")
+    (root / "move_left" / "a.mp4").write_bytes(b"not a video" * 10)
+    printed = []
+    for order in (1, -1):
+
+        def arriving(*args: Any, order: int = order, **kwargs: Any) -> Any:
+            return sorted(inspect_all(*args, **kwargs), key=lambda found: found[1].kind)[::order]
+
+        monkeypatch.setattr("lightning_cam.data.check.inspection.inspect_all", arriving)
+        printed.append(check("data=folder", f"data.root={root}", "out=null").stdout)
+    assert printed[0] == printed[1]
+    assert ["class", "train", "val", "test", "damaged", "unreadable", "short"] in [
+        line.split() for line in printed[0].splitlines()
+    ]
+
+
 def test_coverage_of_classes(check: Any, tmp_path: Path) -> None:
     root = layouts.kinetics(tmp_path / "k")
     for path in sorted((root / "train" / "drop_kicking").iterdir())[:2]:

@@ -83,9 +83,13 @@ def check(config: Any) -> int:
         held = inventory(data)
     start = f"{Path(data.root)}/"
     problems = [replace(p, what=p.what.removeprefix(start)) for p in held.problems]
-    tally = _tally(held, problems)
+    short: Counter[str] = Counter()
     if config["decode"]:
-        problems += _decode(held, data, config["processes"], config["timeout"], tally)
+        found, short = _decode(held, data, config["processes"], config["timeout"])
+        problems += found
+    tally = _tally(held, problems)
+    if config["decode"] and held.steps:
+        tally["short"] = short
     console = Console(highlight=False, markup=False, soft_wrap=True)
     table = _table(held, Counter(problem.kind for problem in problems), tally)
     # Rather than names or numbers cut in two: a line that is too long, which terminals wrap.
@@ -128,9 +132,9 @@ def _tally(held: Inventory, problems: Sequence[Problem]) -> ClassCounts:
 
 
 def _decode(
-    held: Inventory, data: Any, processes: int | None, timeout: float, tally: ClassCounts
-) -> list[Problem]:
-    """Open everything once: what is wrong, added to the tally together with short videos."""
+    held: Inventory, data: Any, processes: int | None, timeout: float
+) -> tuple[list[Problem], Counter[str]]:
+    """Open everything once: what is wrong, in the order of the items, and short videos of each."""
     from lightning_cam.data.check.inspection import inspect_all
     from lightning_cam.data.core.listing import Problem
     from lightning_cam.progress import progress
@@ -149,12 +153,9 @@ def _decode(
             _, name, path = held.items[number]
             if found.kind:
                 what = _below(path, data.root)
-                problems[number] = Problem(found.kind, what, found.why)
-                tally.setdefault(found.kind, Counter())[name] += 1
+                problems[number] = Problem(found.kind, what, found.why, name)
             short[name] += 0 < found.steps < held.steps
-    if held.steps:
-        tally["short"] = short
-    return [problems[number] for number in sorted(problems)]
+    return [problems[number] for number in sorted(problems)], short
 
 
 def _below(path: Path, root: str) -> str:
