@@ -1,16 +1,17 @@
 """The calls of a layer as one map: what each has seen of the clip is measured, see `runs`.
 
-The network is run once more for each frame, which is replaced by noise: the calls whose output
-changes have seen it. The first and the last frame come first; a layer all of whose calls have seen
-both has seen the whole clip in each, which is so for most. What was found is remembered for the
-layer, the size of the clip and the number of calls, so that this is paid once, and by layers that
-run several times alone.
+The network is run on noise, and once more for each frame, whose pixels are shuffled: the calls
+whose output changes have seen it. The first and the last frame come first; a layer all of whose
+calls have seen both alike has seen the whole clip in each, which is so for most. What was found is
+remembered for the layer, the size of the clip and the number of calls, so that this is paid once,
+and by layers that run several times alone: 3 forwards, or T + 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from typing import Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -23,7 +24,8 @@ from lightning_cam.attribution.runs import Frames, Runs
 from lightning_cam.attribution.tensors import at_least_float32
 from lightning_cam.errors import ArgumentError, UserError
 
-_SAME = 1e-6  # of a call's largest number, by which rounding may change it
+_SAME = 1e-5  # of a call's largest number, by which rounding may change it
+_MOVES = 0.2  # by which shares of the last frame differ, of calls that follow time
 
 _remembered: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Runs]] = WeakKeyDictionary()
 
@@ -100,45 +102,71 @@ def runs_of(model: Explainable, clip: Tensor, counts: Mapping[str, int]) -> dict
     known = {name: _remembered.setdefault(model.layer(name)[1], {}) for name in counts}
     keys = {name: (count, *clip.shape[1:]) for name, count in counts.items()}
     todo = {name: count for name, count in counts.items() if keys[name] not in known[name]}
-    found = _measured(model, clip, todo) if todo else {}
-    for name, (runs, sure) in found.items():
-        if sure:
-            known[name][keys[name]] = runs
-    return {name: found[name][0] if name in found else known[name][keys[name]] for name in counts}
+    found: dict[str, _Found] = {}
+    for shuffled in (True, False):
+        left = {n: c for n, c in todo.items() if n not in found or found[n].seen == "nothing"}
+        found |= _measured(model, clip, left, shuffled=shuffled) if left else {}
+    for name, each in found.items():
+        if each.seen == "all":
+            known[name][keys[name]] = each.runs
+    return {name: found[name].runs if name in found else known[name][keys[name]] for name in counts}
+
+
+class _Found(NamedTuple):
+    """Runs, and which of the calls have seen something; those of all are so of other clips."""
+
+    runs: Runs
+    seen: Literal["all", "some", "nothing"]
 
 
 def _measured(
-    model: Explainable, clip: Tensor, counts: Mapping[str, int]
-) -> dict[str, tuple[Runs, bool]]:
-    """Of each layer its runs, and whether that will be so of other clips."""
+    model: Explainable, clip: Tensor, counts: Mapping[str, int], *, shuffled: bool
+) -> dict[str, _Found]:
     length = clip.shape[2]
-    plain = _run(model, clip, counts)
+    noise, whole = _noise(clip), [frozenset(range(length))]
+    plain = _run(model, noise, counts)
     direct = {name: _direct(calls) for name, calls in plain.items()}
     plain = {name: [call.detach() for call in calls] for name, calls in plain.items()}
-    seen: dict[str, list[set[int]]] = {name: [set() for _ in plain[name]] for name in counts}
-    lost = {name for name, count in counts.items() if len(plain[name]) != count}
-    todo = set(counts) - lost
-    for number, (frame, changed) in enumerate(_changed(clip)):
+    moved: dict[str, list[dict[int, float]]] = {n: [{} for _ in plain[n]] for n in counts}
+    found = {
+        name: _Found(Runs.last(count, length), "some")
+        for name, count in counts.items()
+        if len(plain[name]) != count
+    }
+    for number, (frame, changed) in enumerate(_changed(noise, shuffled)):
         if number == 2:
-            ends = {0, length - 1}
-            whole = {name for name in todo if all(frames >= ends for frames in seen[name])}
-            for name in whole:
-                seen[name] = [set(range(length)) for _ in plain[name]]
-            todo -= whole
-        if not todo:
+            for name in set(counts) - set(found):
+                if all(all(ends.values()) for ends in moved[name]) and _alike(moved[name]):
+                    runs = Runs.of(whole * counts[name], direct[name], length)
+                    found[name] = _Found(runs, "all")
+        if not (todo := set(counts) - set(found)):
             break
-        moved = _run(model, changed, todo)
-        lost |= {name for name in todo if _shapes(moved[name]) != _shapes(plain[name])}
-        todo -= lost
-        for name in todo:
-            for frames, one, other in zip(seen[name], plain[name], moved[name], strict=True):
-                if _differ(one, other):
-                    frames.add(frame)
-    found = {name: (Runs.last(counts[name], length), False) for name in lost}
-    for name in set(counts) - lost:
-        sets = [frozenset(frames) for frames in seen[name]]
-        found[name] = Runs.of(sets, direct[name], length), all(sets)
+        for name, calls in _run(model, changed, todo).items():
+            if _shapes(calls) != _shapes(plain[name]):
+                found[name] = _Found(Runs.last(counts[name], length), "some")
+                continue
+            for each, one, other in zip(moved[name], plain[name], calls, strict=True):
+                each[frame] = _apart(one, other)
+    for name in set(counts) - set(found):
+        seen = [frozenset(i for i, change in each.items() if change) for each in moved[name]]
+        if seen == whole * counts[name] and not _alike(moved[name]):
+            middle = [_middle(each) for each in moved[name]]
+            runs = Runs.of_mixed(middle, direct[name], length)
+        else:
+            runs = Runs.of(seen, direct[name], length)
+        found[name] = _Found(runs, "all" if all(seen) else "some" if any(seen) else "nothing")
     return found
+
+
+def _alike(changes: Sequence[Mapping[int, float]]) -> bool:
+    """Whether all calls have seen as much of the clip's first frame as of its last."""
+    late = [each[max(each)] / (each[0] + each[max(each)]) for each in changes]
+    return max(late) - min(late) < _MOVES
+
+
+def _middle(changes: Mapping[int, float]) -> float:
+    """The mean number of the frames that a call has seen, by how much each changes it."""
+    return sum(i * change for i, change in changes.items()) / sum(changes.values())
 
 
 def _run(model: Explainable, clip: Tensor, names: Iterable[str]) -> dict[str, list[Tensor]]:
@@ -157,15 +185,26 @@ def _run(model: Explainable, clip: Tensor, names: Iterable[str]) -> dict[str, li
     return calls
 
 
-def _changed(clip: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Each frame's number, the outermost first, and the clips with noise in its place."""
+def _noise(clip: Tensor) -> Tensor:
+    """Noise in place of the clips, as large as what is in them."""
     generator = torch.Generator().manual_seed(0)
-    shape = (*clip.shape[:2], *clip.shape[3:])
-    noise = torch.randn(shape, generator=generator).to(clip) * clip.abs().max().clamp(min=0.1)
+    return torch.randn(clip.shape, generator=generator).to(clip) * clip.abs().max().clamp(min=0.1)
+
+
+def _changed(clip: Tensor, shuffled: bool) -> Iterator[tuple[int, Tensor]]:
+    """Each frame's number, the outermost first, and the clips with this frame changed.
+
+    Its pixels in another order leave means and variances as they are, by which a network may
+    normalise the whole clip; one that sees nothing but means sees them doubled.
+    """
+    generator = torch.Generator().manual_seed(1)
+    order = torch.randperm(clip.shape[3] * clip.shape[4], generator=generator).to(clip.device)
     last = clip.shape[2] - 1
     for frame in dict.fromkeys([0, last, *range(1, last)]):
         changed = clip.clone()
-        changed[:, :, frame] = noise
+        pixels = clip[:, :, frame].flatten(2)
+        pixels = pixels[..., order] if shuffled else 2 * pixels
+        changed[:, :, frame] = pixels.unflatten(2, clip.shape[3:])
         yield frame, changed
 
 
@@ -179,14 +218,14 @@ def _direct(calls: list[Tensor]) -> list[Frames]:
         todo = [] if call.grad_fn is None else list(call.grad_fn.next_functions)
         gone = set()
         while todo:
-            edge = todo.pop()
-            if edge[0] is None or edge in gone:
+            node, number = edge = todo.pop()
+            if node is None or edge in gone:
                 continue
             gone.add(edge)
-            if made.get(edge, k) < k:
-                below.add(made[edge])
+            if (made_by := made.get((node, number), k)) < k:
+                below.add(made_by)
             else:
-                todo += edge[0].next_functions
+                todo += node.next_functions
         found.append(frozenset(below))
     return found
 
@@ -195,6 +234,8 @@ def _shapes(calls: list[Tensor]) -> list[torch.Size]:
     return [call.shape for call in calls]
 
 
-def _differ(one: Tensor, other: Tensor) -> bool:
-    one, other = at_least_float32(one), at_least_float32(other)
-    return bool((one - other).abs().max() > _SAME * one.abs().max())
+def _apart(one: Tensor, other: Tensor) -> float:
+    """How much of it changed, on the mean; 0 where rounding may have done so."""
+    change = at_least_float32(other.detach() - one).abs()
+    rounding = _SAME * at_least_float32(one).abs().max()
+    return float(change.double().mean()) if bool(change.max() > rounding) else 0.0

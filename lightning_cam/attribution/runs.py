@@ -5,7 +5,8 @@ Two things tell: which frames each call has seen, and which call is computed fro
 - A call that is computed from others and has seen no frame that they have not (a ReLU shared in a
   block, a block run n times in depth) stands in their place: the last one counts.
 - Any other call stands for the frames that are new to it: a piece or a window of the clip; where
-  each call has seen all that came before (a recurrent cell, a running state), its newest frame.
+  each call has seen all that came before (a recurrent cell, a running state), its newest frame;
+  behind layers that mix frames in time, the frames in its middle.
 - Calls that stand for the same frames (siamese trunks, two crops) are summed: their channels lie
   side by side, so that each has weights of its own.
 - Maps of pieces are joined in time. Where windows overlap, lengths differ or frames are left out,
@@ -65,7 +66,7 @@ class Runs:
         if any(seen):
             standing = [k for k in standing if own[k]]  # what saw no frame says nothing about any
         groups: dict[Frames, list[int]] = {}
-        for k, frames in zip(standing, _new([own[k] for k in standing]), strict=True):
+        for k, frames in zip(standing, _stand_for([own[k] for k in standing], length), strict=True):
             groups.setdefault(frames or frozenset(range(length)), []).append(k)
         ordered = sorted(groups, key=lambda frames: (min(frames), max(frames)))
         return cls(
@@ -74,6 +75,27 @@ class Runs:
             tuple(tuple(sorted(frames)) for frames in ordered),
             length,
         )
+
+    @classmethod
+    def of_mixed(cls, middle: Sequence[float], direct: Sequence[Frames], length: int) -> Runs:
+        """The rule where each call has seen the whole clip: behind layers that mix all frames.
+
+        Args:
+            middle: of each call, the mean number of the frames that it has seen, each counted by
+                how much it changes the call. Calls that follow time go from one end to the other.
+            direct: as in `of`.
+            length: T.
+        """
+        runs = cls.of([frozenset(range(length))] * len(middle), direct, length)
+        a_frame = max(1, len(middle) // length)
+        calls = range(len(middle))
+        steps = runs.kept if len(runs.kept) > 1 else list(calls)[a_frame - 1 :: a_frame]
+        ways = {middle[a] < middle[b] for a, b in pairwise(steps)}
+        if len(ways) != 1 or len(steps) > length:
+            return runs
+        steps = steps if True in ways else steps[::-1]
+        pieces = [tuple(sorted(piece)) for piece in _pieces(len(steps), length)]
+        return cls(len(middle), tuple((k,) for k in steps), tuple(pieces), length)
 
     @property
     def kept(self) -> list[int]:
@@ -180,17 +202,45 @@ def _own(seen: Sequence[Frames], direct: Sequence[Frames]) -> tuple[list[Frames]
     return own, [k for k in range(len(seen)) if k not in replaced]
 
 
-def _new(own: Sequence[Frames]) -> Sequence[Frames]:
-    """The same sets; of what sees more and more of the clip, the frames new to each.
+def _stand_for(own: Sequence[Frames], length: int) -> Sequence[Frames]:
+    """The same sets; of runs that follow time, the frames that each adds to the map.
 
     Forwards, backwards, or both one after the other.
     """
     half = len(own) // 2
     for parts in ([own], [own[:half], own[half:]]):
-        found = [[frames.difference(*part[:k]) for k, frames in enumerate(part)] for part in parts]
-        nested = [sum(a < b for a, b in pairwise(part)) for part in parts]
-        # A memory that fades leaves old frames out in the end: half of the sets have to grow.
-        grow = all(2 * n >= len(part) - 1 > 0 for n, part in zip(nested, parts, strict=True))
-        if grow and all(all(new) for new in found):
-            return [frames for new in found for frames in new]
+        found = [_grown(part) or _centred(part, length) for part in parts]
+        if all(found):
+            return [frames for each in found for frames in each or ()]
     return own
+
+
+def _grown(part: Sequence[Frames]) -> Sequence[Frames] | None:
+    """The frames new to each, where each has seen what came before; None: that is not so."""
+    new = [frames.difference(*part[:k]) for k, frames in enumerate(part)]
+    nested = sum(a < b for a, b in pairwise(part))
+    # A memory that fades leaves old frames out in the end: half of the sets have to grow.
+    return new if 2 * nested >= len(part) - 1 > 0 and all(new) else None
+
+
+def _centred(part: Sequence[Frames], length: int) -> Sequence[Frames] | None:
+    """Equal pieces of the clip, where each has seen its own and some around it, as behind a
+    convolution in time; None: that is not so.
+
+    Windows that were cut out of the clip are alike; those around a step end where the clip does.
+    """
+    alike = len({len(frames) for frames in part}) == 1
+    same = len(set(part)) < 2
+    if same or length % len(part) or (alike and len(part) < length):
+        return None
+    pieces = _pieces(len(part), length)
+    for ordered in (pieces, pieces[::-1]):
+        if all(piece <= frames for piece, frames in zip(ordered, part, strict=True)):
+            return ordered
+    return None
+
+
+def _pieces(count: int, length: int) -> list[Frames]:
+    """The clip in pieces as equal as can be."""
+    ends = [round(k * length / count) for k in range(count + 1)]
+    return [frozenset(range(a, b)) for a, b in pairwise(ends)]
