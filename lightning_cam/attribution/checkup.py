@@ -93,18 +93,31 @@ class Checkup:
         """All that is wrong."""
         return (*(layer.refused for layer in self.layers if layer.refused), *self.silent)
 
+    @property
+    def summary(self) -> str:
+        """How much was found, and what it cost, in a line."""
+        count = len(self.findings)
+        found = f"{count} thing{'s' * (count > 1)} wrong" if count else "nothing wrong"
+        return f"network checked by {self.forwards} forwards: {found}"
+
     def __str__(self) -> str:
-        lines = [_line(layer) for layer in self.layers]
-        return "\n".join([*lines, *(self.findings or ("nothing wrong was found",))])
+        return "\n".join([*map(_line, self.layers), *self.findings, self.summary])
 
 
-def check(model: Explainable, clip: Tensor, layers: Sequence[str] | None = None) -> Checkup:
+def check(
+    model: Explainable,
+    clip: Tensor,
+    layers: Sequence[str] | None = None,
+    *,
+    gradients: bool = True,
+) -> Checkup:
     """Measure whether layers, layouts, gradients and outputs are what a model says they are.
 
     Args:
         model: what to look into.
         clip: any clips `(B, C, T, H, W)` in model space; two or more for the order of the batch.
         layers: dotted module names; None: the default target layer; none: the outputs alone.
+        gradients: whether the methods that are meant need gradients.
 
     Raises:
         ArgumentError: the clip or what the network returns is of a wrong kind.
@@ -115,7 +128,7 @@ def check(model: Explainable, clip: Tensor, layers: Sequence[str] | None = None)
         model, ran = _counted(model)
         names = [model.layer(name)[0] for name in ([None] if layers is None else layers)]
         outputs, plain = _run(model, clip, names, leaf=True)
-        cut = _cut(model, clip, outputs, plain)
+        cut = _cut(model, clip, outputs, plain) if gradients else {}
         plain = {name: [call.detach() for call in calls] for name, calls in plain.items()}
         moved = {}
         for axis, other in _changed(clip) if names else ():
