@@ -6,9 +6,10 @@ component, a negative loss. A method gets column indices and never learns which 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -58,8 +59,8 @@ class Explainable:
 
     Attributes:
         module: the network, unwrapped; it is guarded while explaining.
-        forward: clip `(B, C, T, H, W)` -> outputs `(B, K)`. May be given n·B rows: n copies of the
-            batch one after another.
+        forward: clip `(B, C, T, H, W)` and `inputs` -> outputs `(B, K)`. May be given n·B rows: n
+            copies of the batch one after another.
         outputs: the K column names; empty where they have none.
         layers: capture points by name, the first is the default. Their activations are
             `(B, D, t, h, w)`, or `(B*t, D, h, w)` with frames folded into the batch.
@@ -80,6 +81,8 @@ class Explainable:
         default: the column explained where none is asked for; None: each clip's highest.
         fold: reads an activation as `(B, D, t, h, w)` where `layouts` says nothing of its layer.
         layouts: how layers are laid out, by name; "" is for all that are not named.
+        inputs: what `forward` takes beside the clip, by name; tensors `(B, ...)` are repeated where
+            it is given n·B rows.
         notes: what a method writes down for `Explanation.notes`; `explain` hands out a fresh one.
         numbers: what a method writes down for `Explanation.numbers`; fresh as well.
         native: takes the grid (t, h, w) from which the heatmap was `resized`; fresh as well.
@@ -87,7 +90,7 @@ class Explainable:
     """
 
     module: nn.Module
-    forward: Callable[[Tensor], Tensor]
+    forward: Callable[..., Any]
     outputs: tuple[str, ...]
     layers: Mapping[str, nn.Module]
     attention: Mapping[str, nn.Module] = field(default_factory=dict)
@@ -102,6 +105,7 @@ class Explainable:
     default: int | None = None
     fold: Callable[[Tensor, int], Tensor] = fold_frames
     layouts: Mapping[str, Layout] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict, compare=False)
     numbers: dict[str, Tensor] = field(default_factory=dict, compare=False)
     native: list[tuple[int, int, int]] = field(default_factory=list, compare=False)
@@ -116,7 +120,8 @@ class Explainable:
         attention: Sequence[str] = (),
         *,
         steps: str | None = None,
-        forward: Callable[[Tensor], Tensor] | None = None,
+        forward: Callable[..., Any] | None = None,
+        inputs: Mapping[str, Any] | None = None,
         softmax: bool = True,
         black: Sequence[float] | None = None,
         frames: str | None = None,
@@ -134,6 +139,9 @@ class Explainable:
             attention: dotted names of modules whose output is attention weights `(B, T)`.
             steps: dotted name of the module whose output is the step outputs `(B, T, K)`.
             forward: replaces the call of the module, for example to unpack its output.
+            inputs: what it takes beside the clip, by name, such as `{"lengths": lengths}`. Tensors
+                have a row for each clip of the batch that is explained; all else, and tensors
+                without axes, is passed on as it is.
             softmax: False where the columns are not class logits.
             black: black in model space, a number per channel: -mean/std of the normalisation.
             frames: dotted name of the module that sees each frame on its own, if there is one.
@@ -143,7 +151,7 @@ class Explainable:
             grid: t, h, w of layers in which these axes are joined.
 
         Raises:
-            UnknownNameError: if a name is not a module of the network.
+            UnknownNameError: if a name is not a module of the network, or none of an input.
             ArgumentError: if there is no network, anything but text in a list of names, or a
                 layout cannot be read.
 
@@ -171,6 +179,7 @@ class Explainable:
             frames=None if frames is None else find_module(module, frames),
             fold=fold,
             layouts=layouts | layouts_of(module, layout, grid),
+            inputs=_taken(inputs or {}, forward or module.forward),
         )
 
     def layer(self, name: str | None) -> tuple[str, nn.Module]:
@@ -343,6 +352,23 @@ def _names(key: str, given: object) -> tuple[str, ...]:
         if isinstance(name, bool) or not isinstance(name, str | int):
             raise ArgumentError(f"{key} has one of type {type(name).__name__}; a name is text")
     return tuple(map(str, names))  # settings make a number of a name such as "2"
+
+
+def _taken(inputs: Mapping[str, Any], forward: Callable[..., Any]) -> dict[str, Any]:
+    """Inputs of a forward beside its first, the clip.
+
+    Raises:
+        UnknownNameError: it takes no input of a name.
+    """
+    if not inputs:
+        return {}
+    given = list(inspect.signature(forward).parameters.values())
+    known = [p.name for p in given[1:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    if not any(p.kind is p.VAR_KEYWORD for p in given):
+        for name in inputs:
+            if name not in known:
+                raise UnknownNameError("input of the network", name, known)
+    return dict(inputs)
 
 
 def layouts_of(

@@ -22,6 +22,7 @@ from lightning_cam.attribution import (
     explain_contrast,
     spectrum_relevance,
 )
+from lightning_cam.attribution.outputs import outputs_of
 from lightning_cam.attribution.spectrum_relevance import SPECTRUM_MEASURES
 from lightning_cam.errors import why
 from lightning_cam.interfaces import HasSpectra, is_offered
@@ -119,7 +120,7 @@ def explain_spectra(
 def network_outputs(model: Explainable, clip: Tensor) -> Tensor:
     """The network's outputs `(B, K)` for clips, without anything else."""
     with torch.no_grad():
-        return model.forward(clip).float()
+        return outputs_of(model, clip).float()
 
 
 def probabilities(model: Explainable, outputs: Tensor) -> list[tuple[str, float]]:
