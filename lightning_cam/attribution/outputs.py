@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable
@@ -23,7 +24,8 @@ def outputs_of(model: Explainable, rows: Tensor, batch: int | None = None) -> Te
         ArgumentError: `model.inputs` are not of this batch, or the network returns other things.
     """
     batch = len(rows) if batch is None else batch
-    outputs = unwrapped(model.forward(rows, **_repeated(model.inputs, len(rows), batch)))
+    found = model.forward(rows, **_repeated(model.inputs, len(rows), batch))
+    outputs = _joined(model, found) if model.heads else unwrapped(found)
     check_outputs(model, outputs, len(rows))
     return outputs
 
@@ -42,6 +44,44 @@ def _repeated(inputs: Mapping[str, Any], rows: int, batch: int) -> dict[str, Any
             )
         found[name] = given.detach().repeat(rows // batch, *[1] * (given.ndim - 1))
     return found
+
+
+def _joined(model: Explainable, outputs: Any) -> Any:
+    """The columns of all heads side by side, as `model.heads` names and orders them.
+
+    Raises:
+        ArgumentError: the network returns other heads.
+    """
+    if isinstance(outputs, Tensor):
+        return outputs
+    heads, network = list(model.heads), type(model.module).__name__
+    if isinstance(outputs, Mapping):
+        for head in heads:
+            if not isinstance(outputs.get(head), Tensor):
+                raise ArgumentError(
+                    f"{network} returns no tensor under {head!r}, but {_keys(outputs)}; name its "
+                    "heads as it does: Explainable.of(network, layers, outputs={HEAD: [NAME, ...]})"
+                )
+        parts = [outputs[head] for head in heads]
+    else:
+        some = outputs if isinstance(outputs, tuple | list) else ()
+        parts = [part for part in some if isinstance(part, Tensor)]
+        if len(parts) != len(heads):
+            raise ArgumentError(
+                f"{network} returns {kind_of(outputs)} of {len(parts)} tensors, and {len(heads)} "
+                f"heads are named ({', '.join(heads)}); name each, in this order"
+            )
+    for head, part in zip(heads, parts, strict=True):
+        if part.ndim < 2 or part.shape[-1] != model.heads[head]:
+            raise ArgumentError(
+                f"the head {head!r} has outputs {tuple(part.shape)}, and {model.heads[head]} "
+                "columns are named; name each"
+            )
+    return torch.cat(parts, -1)
+
+
+def _keys(outputs: Mapping[Any, Any]) -> str:
+    return ", ".join(map(repr, outputs))
 
 
 def unwrapped(outputs: Any) -> Any:
@@ -65,7 +105,7 @@ def check_outputs(model: Explainable, outputs: object, rows: int) -> None:
     """Raises ArgumentError unless a network returned columns `(B, K)`, named or not."""
     expected = f"expected outputs (B, K) with B={rows}"
     if not isinstance(outputs, Tensor):
-        keys = f" with {', '.join(map(repr, outputs))}" if isinstance(outputs, Mapping) else ""
+        keys = f" with {_keys(outputs)}" if isinstance(outputs, Mapping) else ""
         pick = f"[{next(iter(outputs), 'logits')!r}]" if isinstance(outputs, Mapping) else "[0]"
         raise ArgumentError(
             f"{expected}, got {kind_of(outputs)}{keys} from {type(model.module).__name__}; unpack "

@@ -83,7 +83,7 @@ def answers(model: Explainable, outputs: Tensor, *, raw: bool = False) -> Tensor
         raw: the columns, of a classifier as well: logits.
     """
     outputs = at_least_float32(outputs.detach())
-    return outputs.softmax(1) if model.softmax and not raw else outputs
+    return outputs if raw else model.probabilities(outputs)
 
 
 def rows_at_once(clip: Tensor, batch: int | None) -> int:

@@ -125,9 +125,9 @@ def network_outputs(model: Explainable, clip: Tensor) -> Tensor:
 
 def probabilities(model: Explainable, outputs: Tensor) -> list[tuple[str, float]]:
     """(class, probability) of one clip's outputs `(1, K)`; empty where columns are not classes."""
-    if not model.softmax:
+    if model.probability is None:
         return []
-    values = outputs[0].softmax(0).tolist()
+    values = model.probabilities(outputs)[0].tolist()
     return [(model.name(column), value) for column, value in enumerate(values)]
 
 
