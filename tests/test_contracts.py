@@ -50,7 +50,7 @@ def network(kind: str, shape: tuple[int, ...] = SHAPE, name: str = "") -> lc.Exp
     if kind == "classifier":
         model = described(name, shape)
     elif kind == "regressor":
-        model = described(name, shape, softmax=False, outputs=["a", "b", "loss", "d"])
+        model = described(name, shape, probability=None, outputs=["a", "b", "loss", "d"])
         model = replace(model, default=DEFAULT)
     else:
         folded = FoldedLSTM(shape[1])

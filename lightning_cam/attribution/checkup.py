@@ -36,6 +36,7 @@ from lightning_cam.errors import UserError
 
 _LOCAL, _MARGIN = 0.62, 0.1  # of another reading, and how far it is above the given one
 _TOLD = 0.56  # above it the given reading is right
+_MANY = 16  # numbers between 0 and 1 are no chance any more
 _ONE_ROW = 0.99  # of the change, where one clip of the batch was changed
 _OTHERS = {
     4: ("(t b) d h w", "(b t) h w d", "(t b) h w d"),
@@ -313,15 +314,29 @@ def _of_outputs(model: Explainable, outputs: Tensor) -> tuple[str, ...]:
     name = type(model.module).__name__
     if not bool(outputs.isfinite().all()):
         return (f"outputs of {name} are not finite; explain an earlier checkpoint",)
-    sums = outputs.sum(1)
-    likely = bool((outputs >= 0).all()) and bool(((sums - 1).abs() < 1e-4).all())
-    if model.softmax and likely:
+    heads = outputs.split(list(model.heads.values()) or outputs.shape[1], 1)
+    if (
+        model.probability == "sigmoid"
+        and outputs.numel() >= _MANY
+        and bool(((outputs >= 0) & (outputs <= 1)).all())
+    ):
+        return (
+            f"outputs of {name} lie between 0 and 1, as if they were probabilities, of which a "
+            "sigmoid is taken once more: explain the logits in front of its sigmoid, for example "
+            "Explainable.of(network, layers, forward=lambda clip: network(clip).logit(1e-6))",
+        )
+    if model.probability == "softmax" and any(map(_are_shares, heads)):
         return (
             f"outputs of {name} are probabilities, of which a softmax is taken once more: explain "
             "their logarithm, Explainable.of(network, layers, forward=lambda clip: "
             "network(clip).log()), or the logits in front of its softmax",
         )
     return ()
+
+
+def _are_shares(outputs: Tensor) -> bool:
+    """Whether rows are probabilities that sum to 1."""
+    return bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() < 1e-4).all())
 
 
 def _line(layer: LayerCheck) -> str:

@@ -247,7 +247,7 @@ class ExplainCallback(Callback):
                 "caption": f"{title}: {figure.target}",
                 "numbers": self._numbers(explanations),
                 "measured": self._measure(model, explanations, batch, title, other),
-                "softmax": model.softmax,
+                "classes": model.probability is not None,
             }
         ]
 
@@ -330,11 +330,11 @@ class ExplainCallback(Callback):
         if not any(measured for _, measured in clips):
             return {}
         epoch, step = trainer.current_epoch, trainer.global_step
-        softmax = records[0]["softmax"]
+        classes = records[0]["classes"]
         for name, why in without_values(self.measures, clips).items():
             if name not in self._failed:
                 self._warn(name, ConfigError(why))
-        means, figure = write_epoch(folder, epoch, clips, self.measures, softmax)
+        means, figure = write_epoch(folder, epoch, clips, self.measures, classes)
         for logger in trainer.loggers:
             try:
                 if means:

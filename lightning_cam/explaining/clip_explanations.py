@@ -24,6 +24,7 @@ from lightning_cam.attribution import (
     spectrum_relevance,
 )
 from lightning_cam.attribution.gradcam import GradientCAM
+from lightning_cam.attribution.outputs import outputs_of
 from lightning_cam.attribution.spectrum_relevance import SPECTRUM_MEASURES
 from lightning_cam.errors import why
 from lightning_cam.interfaces import HasSpectra, is_offered
@@ -138,14 +139,14 @@ def explain_spectra(
 def network_outputs(model: Explainable, clip: Tensor) -> Tensor:
     """The network's outputs `(B, K)` for clips, without anything else."""
     with torch.no_grad():
-        return model.forward(clip).float()
+        return outputs_of(model, clip).float()
 
 
 def probabilities(model: Explainable, outputs: Tensor) -> list[tuple[str, float]]:
     """(class, probability) of one clip's outputs `(1, K)`; empty where columns are not classes."""
-    if not model.softmax:
+    if model.probability is None:
         return []
-    values = outputs[0].softmax(0).tolist()
+    values = model.probabilities(outputs)[0].tolist()
     return [(model.name(column), value) for column, value in enumerate(values)]
 
 
