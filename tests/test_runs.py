@@ -136,6 +136,9 @@ CASES = {
     "every second frame": Case(
         lambda net, clip: mean([net.trunk(part) for part in clip.unbind(2)[1::2]]),
         "4 single frames, 4 frames seen by none"),
+    "slow and fast": Case(
+        lambda net, clip: net.trunk(clip) + net.trunk(clip[:, :, ::2]),
+        "2 windows of 7 to 8 frames, overlaps averaged"),
     "interleaved": Case(
         lambda net, clip: mean([net.trunk(clip[:, :, k::2]) for k in range(2)]),
         "2 pieces of 4 frames"),
@@ -389,6 +392,10 @@ def of(seen: str, direct: str = "") -> Runs:
         ("0 01 012 0123", "", "0 1 2 3", "0 1 2 3"),  # a layer behind a memory
         ("3 23 123 0123", "", "3 2 1 0", "0 1 2 3"),  # from the last frame on
         ("0 01 012 0123 3 23 123 0123", "", "07 16 25 34", "0 1 2 3"),  # both ways
+        ("01 012 0123 0123", "- 0 1 2", "0 1 2 3", "0 1 2 3"),  # a memory that sees ahead
+        ("01 012 0123 0123 23 123 0123 0123", "- 0 1 2 - 4 5 6", "07 16 25 34", "0 1 2 3"),
+        ("01 01 012 012 0123 0123 0123 0123", "- 0 1 2 3 4 5 6", "1 3 5 7", "0 1 2 3"),
+        ("0123 02", "", "1 0", "012 0123"),  # a slow view beside a fast one
         ("01 23 0123", "- - 01", "2", "0123"),  # pieces, then what was made of them
         ("01 23 0123 0123", "- - 01 2", "3", "0123"),  # and once more
         ("01 23 0123", "- - -", "0 2 1", "01 0123 23"),  # pieces, and a view of all

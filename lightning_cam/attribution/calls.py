@@ -172,8 +172,8 @@ def _middle(changes: Mapping[int, float]) -> float:
 def _run(model: Explainable, clip: Tensor, names: Iterable[str]) -> dict[str, list[Tensor]]:
     """What each layer returned, on a graph that starts at its first calls.
 
-    Random numbers are the same in every run, and none are used up. The graph is only looked at: what
-    a backward would need is not kept.
+    Random numbers are the same in every run, and none are used up. The graph is only looked at:
+    what a backward would need is not kept.
     """
     cards = [clip.device] if clip.device.type == "cuda" else []
     with ExitStack() as stack:

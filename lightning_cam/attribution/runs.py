@@ -62,19 +62,18 @@ class Runs:
             direct: of each call, those that it is computed from without another one between.
             length: T.
         """
-        own, standing = _own(seen, direct)
+        own, standing = _own(seen, direct, length)
         if any(seen):
             standing = [k for k in standing if own[k]]  # what saw no frame says nothing about any
         groups: dict[Frames, list[int]] = {}
-        for k, frames in zip(standing, _stand_for([own[k] for k in standing], length), strict=True):
-            groups.setdefault(frames or frozenset(range(length)), []).append(k)
-        ordered = sorted(groups, key=lambda frames: (min(frames), max(frames)))
-        return cls(
-            len(seen),
-            tuple(tuple(groups[frames]) for frames in ordered),
-            tuple(tuple(sorted(frames)) for frames in ordered),
-            length,
-        )
+        for k, each in zip(standing, _stand_for([own[k] for k in standing], length), strict=True):
+            groups.setdefault(each or frozenset(range(length)), []).append(k)
+        ordered = sorted(groups, key=lambda each: (min(each), max(each)))
+        frames = [tuple(sorted(each)) for each in ordered]
+        if len(frozenset[int]().union(*ordered)) < sum(map(len, ordered)):
+            # Where they overlap, one that leaves frames out, as a slow view does, stands for all.
+            frames = [tuple(range(min(each), max(each) + 1)) for each in ordered]
+        return cls(len(seen), tuple(tuple(groups[each]) for each in ordered), tuple(frames), length)
 
     @classmethod
     def of_mixed(cls, middle: Sequence[float], direct: Sequence[Frames], length: int) -> Runs:
@@ -186,7 +185,9 @@ def _frames(count: int) -> str:
     return f"{count} frame{'s' * (count > 1)}"
 
 
-def _own(seen: Sequence[Frames], direct: Sequence[Frames]) -> tuple[list[Frames], list[int]]:
+def _own(
+    seen: Sequence[Frames], direct: Sequence[Frames], length: int
+) -> tuple[list[Frames], list[int]]:
     """The frames that each call stands for, and the calls in whose place none stands."""
     own: list[Frames] = []
     below: list[Frames] = []  # all that each is computed from
@@ -199,7 +200,27 @@ def _own(seen: Sequence[Frames], direct: Sequence[Frames]) -> tuple[list[Frames]
             replaced |= nearest
             new = frozenset[int]().union(*(own[j] for j in nearest))
         own.append(new)
+    for chain in _chains(direct):
+        left = [k for k in chain if k not in replaced]
+        a_frame = max(1, len(chain) // length)
+        steps = chain[a_frame - 1 :: a_frame]
+        # A memory behind a convolution in time sees ahead, so that its last steps add no frames.
+        uneven = len({len(own[k]) for k in left}) > 1
+        if uneven and (centred := _centred([seen[k] for k in steps], length)):
+            replaced = (replaced | set(chain)) - set(steps)
+            for k, frames in zip(steps, centred, strict=True):
+                own[k] = frames
     return own, [k for k in range(len(seen)) if k not in replaced]
+
+
+def _chains(direct: Sequence[Frames]) -> list[list[int]]:
+    """The calls in parts of which none is computed from calls of another."""
+    chains: list[list[int]] = []
+    for k, near in enumerate(direct):
+        joined = [chain for chain in chains if near & set(chain)]
+        chains = [chain for chain in chains if chain not in joined]
+        chains.append(sorted([*(j for chain in joined for j in chain), k]))
+    return chains
 
 
 def _stand_for(own: Sequence[Frames], length: int) -> Sequence[Frames]:
