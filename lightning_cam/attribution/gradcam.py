@@ -33,6 +33,7 @@ from torch.nn import functional as F
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.guard import SCRIPTED, capture
 from lightning_cam.attribution.method import Cost, LayerAttribution
+from lightning_cam.attribution.steps import steps_of
 from lightning_cam.attribution.tensors import at_least_float32, fold_frames, gradients
 from lightning_cam.errors import UserError
 
@@ -291,14 +292,9 @@ def pooled(gradient: Tensor, pool: Pool, valid: Tensor | None = None) -> Tensor:
         return weights
     if valid is None or valid.all():
         return weights.mean(2, keepdim=True).expand_as(weights)
-    counts = counted(valid, weights.shape[2])[:, None].to(weights)  # (B, 1, t)
+    counts = steps_of(valid, weights.shape[2])[:, None].to(weights)  # (B, 1, t)
     mean = (weights * counts).sum(2, keepdim=True) / counts.sum(2, keepdim=True).clamp(min=1)
     return mean.expand_as(weights)
-
-
-def counted(valid: Tensor, steps: int) -> Tensor:
-    """Which of a layer's steps hold a valid frame, `(B, t)` bool, of frames `(B, T)`."""
-    return F.adaptive_avg_pool1d(valid.float(), steps) > 0
 
 
 def positions(found: LayerMap, pool: Pool) -> Tensor:
@@ -306,7 +302,7 @@ def positions(found: LayerMap, pool: Pool) -> Tensor:
     t, h, w = found.activation.shape[2:]
     if pool == "space" or found.valid is None:
         return found.activation.new_tensor(h * w * (1 if pool == "space" else t))
-    return h * w * counted(found.valid, t).sum(1)[:, None, None].to(found.activation)
+    return h * w * steps_of(found.valid, t).sum(1)[:, None, None].to(found.activation)
 
 
 def weighted_sum(activation: Tensor, weights: Tensor) -> Tensor:

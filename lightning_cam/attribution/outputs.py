@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.guard import capture
+from lightning_cam.attribution.steps import every_step, of_step
 from lightning_cam.errors import ArgumentError
 
 
@@ -24,10 +26,32 @@ def outputs_of(model: Explainable, rows: Tensor, batch: int | None = None) -> Te
         ArgumentError: `model.inputs` are not of this batch, or the network returns other things.
     """
     batch = len(rows) if batch is None else batch
-    found = model.forward(rows, **_repeated(model.inputs, len(rows), batch))
-    outputs = _joined(model, found) if model.heads else unwrapped(found)
+    outputs = _run(model, rows, _repeated(model.inputs, len(rows), batch))
+    if model.step is not None:
+        if not isinstance(outputs, Tensor) or outputs.ndim != 3:
+            raise ArgumentError(
+                f"at({model.step!r}) needs outputs at every step, (B, T, K), which "
+                f"{type(model.module).__name__} does not return; name the module that makes them: "
+                "Explainable.of(network, layers, steps=NAME)"
+            )
+        outputs = of_step(outputs, model.step, model.valid_for(rows))
     check_outputs(model, outputs, len(rows))
     return outputs
+
+
+def _run(model: Explainable, rows: Tensor, inputs: Mapping[str, Any]) -> Any:
+    """What the network returns, or its steps where one of them is asked for."""
+    if model.step is None or model.steps is None:
+        outputs = model.forward(rows, **inputs)
+        return _joined(model, outputs) if model.heads else unwrapped(outputs)
+    with capture(model.steps) as calls:
+        model.forward(rows, **inputs)
+    if not calls:
+        raise ArgumentError(
+            f"{type(model.steps).__name__}, whose outputs are the steps, is not run by the model's "
+            "forward; name another: Explainable.of(network, layers, steps=NAME)"
+        )
+    return every_step(calls)
 
 
 def _repeated(inputs: Mapping[str, Any], rows: int, batch: int) -> dict[str, Any]:
@@ -110,6 +134,11 @@ def check_outputs(model: Explainable, outputs: object, rows: int) -> None:
         raise ArgumentError(
             f"{expected}, got {kind_of(outputs)}{keys} from {type(model.module).__name__}; unpack "
             f"it: Explainable.of(network, layers, forward=lambda clip: network(clip){pick})"
+        )
+    if outputs.ndim == 3 and len(outputs) == rows:
+        raise ArgumentError(
+            f"{expected}, got {tuple(outputs.shape)}; of outputs at every step, (B, T, K), explain "
+            "one: model.at(3), model.at(-1) for each clip's last, or model.at('mean')"
         )
     if outputs.ndim != 2 or len(outputs) != rows:
         raise ArgumentError(
