@@ -15,7 +15,7 @@ from lightning_cam.errors import ArgumentError
 
 
 def outputs_of(model: Explainable, rows: Tensor, batch: int | None = None) -> Tensor:
-    """Outputs `(n*B, K)` of clips.
+    """Outputs `(n*B, K)` of clips; a number a clip is one column.
 
     Args:
         model: what to run.
@@ -35,6 +35,8 @@ def outputs_of(model: Explainable, rows: Tensor, batch: int | None = None) -> Te
                 "Explainable.of(network, layers, steps=NAME)"
             )
         outputs = of_step(outputs, model.step, model.valid_for(rows))
+    if isinstance(outputs, Tensor) and tuple(outputs.shape) == (len(rows),):
+        outputs = outputs[:, None]  # a number a clip
     check_outputs(model, outputs, len(rows))
     return outputs
 
