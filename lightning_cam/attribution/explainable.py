@@ -27,6 +27,7 @@ from lightning_cam.attribution.columns import (
 from lightning_cam.attribution.families import called, known
 from lightning_cam.attribution.guard import find_module, unwrap
 from lightning_cam.attribution.layout import Layout
+from lightning_cam.attribution.runs import Runs
 from lightning_cam.attribution.steps import Step, check_step, step_text
 from lightning_cam.attribution.tensors import fold_frames, pick, resize_heatmap
 from lightning_cam.errors import ArgumentError, UnknownNameError, UserError
@@ -99,6 +100,7 @@ class Explainable:
         notes: what a method writes down for `Explanation.notes`; `explain` hands out a fresh one.
         numbers: what a method writes down for `Explanation.numbers`; fresh as well.
         native: takes the grid (t, h, w) from which the heatmap was `resized`; fresh as well.
+        runs: takes which calls make up the map of a layer that runs several times; fresh as well.
         first_run: the run of the clip that `explain` has made, see `Attribution.first`.
     """
 
@@ -124,6 +126,7 @@ class Explainable:
     notes: dict[str, str] = field(default_factory=dict, compare=False)
     numbers: dict[str, Tensor] = field(default_factory=dict, compare=False)
     native: list[tuple[int, int, int]] = field(default_factory=list, compare=False)
+    runs: dict[str, Runs] = field(default_factory=dict, compare=False)
     first_run: FirstRun | None = field(default=None, compare=False)
 
     @classmethod

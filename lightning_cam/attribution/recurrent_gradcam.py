@@ -23,10 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.calls import in_time, on_frames
 from lightning_cam.attribution.checks import ready
 from lightning_cam.attribution.explainable import Explainable, Forward, Target
 from lightning_cam.attribution.fields import Count
-from lightning_cam.attribution.gradcam import in_time, map_calls, pooled, weighted_sum
+from lightning_cam.attribution.gradcam import map_calls, pooled, weighted_sum
 from lightning_cam.attribution.guard import capture, replaced
 from lightning_cam.attribution.method import Cost, LayerAttribution
 from lightning_cam.attribution.steps import Step, every_step, of_step, step_text
@@ -69,6 +70,7 @@ class RecurrentGradCAM(LayerAttribution):
         model.notes.update(_notes(self.step))
         gradient = in_time(model, gradients(score, calls), len(clip), self.layer)
         cam = weighted_sum(in_time(model, calls, len(clip), self.layer), pooled(gradient, "space"))
+        cam = on_frames(model, cam, self.layer)
         return model.resized(cam.relu() if self.relu else cam, clip)
 
 
@@ -131,6 +133,7 @@ class IntegratedRecurrentGradCAM(LayerAttribution):
         beta = pooled(in_time(model, gradient, len(clip), self.layer), "space")
         model.notes.update(_notes(self.step), nodes=f"{self.nodes} nodes")
         cam = weighted_sum(in_time(model, last, len(clip), self.layer), beta)
+        cam = on_frames(model, cam, self.layer)
         return model.resized(cam.relu() if self.relu else cam, clip)
 
 
@@ -171,7 +174,7 @@ def step_maps(
                 torch.zeros_like(c) if g is None else g for c, g in zip(calls, found, strict=True)
             ]
             beta = pooled(in_time(model, gradient, len(clip), layer), "space")
-            rows.append(weighted_sum(activation, beta))
+            rows.append(on_frames(model, weighted_sum(activation, beta), layer))
         return torch.stack(rows, dim=1).detach()
 
 
