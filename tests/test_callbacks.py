@@ -16,6 +16,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger
+from test_checkup import SoftmaxInEval
+from test_cuts import Cut
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -223,6 +225,30 @@ def test_training_is_bit_identical_with_the_callback(
         assert table.exists() == (measured is not None)
         if measured is not None:
             assert len(rows_of(table)) == 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("net", "says"),
+    [
+        (SoftmaxInEval(3), "their logarithm is explained\nnetwork checked by 5 forwards: nothing"),
+        (Cut(head=torch.no_grad), "Grad-CAM at layer 'trunk' needs gradients"),
+    ],
+    ids=["probabilities", "cut"],
+)
+def test_the_network_is_checked_before_the_first_step(
+    tmp_path: Path, net: torch.nn.Module, says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class FirstStep(Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            assert says in capfd.readouterr().out
+            raise KeyboardInterrupt  # no step is made
+
+    layer = "trunk" if isinstance(net, Cut) else "seen"
+    task = VideoClassification(net, list("abcd")[: net.head.out_features], layers=[layer])
+    callbacks = [ExplainCallback(lc.GradCAM(), clips=1), FirstStep()]
+    trainer = trainer_of(tmp_path, callbacks, num_sanity_val_steps=0)
+    with pytest.raises(SystemExit):
+        trainer.fit(task, Data())
 
 
 HOOKS = [

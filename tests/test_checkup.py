@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +17,11 @@ from torchvision.models.video import mc3_18, r2plus1d_18, r3d_18
 
 import lightning_cam as lc
 from lightning_cam.errors import UserError
-from lightning_cam.explaining.clip_explanations import explain_clip
+from lightning_cam.explaining.clip_explanations import (
+    explain_clip,
+    network_outputs,
+    probabilities,
+)
 
 
 class Permuted(nn.Module):
@@ -92,17 +98,48 @@ class Mean(nn.Module):
         return x.mean((1, 2, 3))
 
 
-def test_no_path_and_probabilities_are_found() -> None:
+def test_no_path_is_found() -> None:
     model = lc.Explainable.of(Cut(head=torch.no_grad), ["trunk"])
     [finding] = lc.check(model, torch.randn(1, 3, 4, 6, 6)).findings
     assert "Grad-CAM at layer 'trunk' needs gradients" in finding and "in 'neck'" in finding
 
-    net = nn.Sequential(Permuted(lambda x: x, lambda x: x), nn.Softmax(1))
-    [finding] = lc.check(lc.Explainable.of(net, ["0.seen"]), CLIP).findings
-    assert "probabilities" in finding and ".log()" in finding
-    logs = lc.Explainable.of(net, ["0.seen"], forward=lambda clip: net(clip).log())
-    assert not lc.check(logs, CLIP).findings
-    assert not lc.check(lc.Explainable.of(net, ["0.seen"], probability=None), CLIP).findings
+
+class SoftmaxInEval(Permuted):
+    """A head as SlowFast's: probabilities in eval mode, logits in training."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(lambda x: x, lambda x: x)
+        self.sizes = sizes or (4,)
+        self.head = nn.Linear(8, sum(self.sizes))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        parts = (5 * super().forward(clip)).split(self.sizes, 1)
+        return torch.cat([x if self.training else x.softmax(1) for x in parts], 1)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("heads", [{}, {"verb": "ab", "noun": "cd"}], ids=["one head", "two"])
+@pytest.mark.parametrize("training", [True, False])
+def test_probabilities_are_those_of_the_network(training: bool, heads: dict[str, str]) -> None:
+    """A head that takes a softmax in eval mode alone: its own probabilities are shown."""
+    net = SoftmaxInEval(*map(len, heads.values())).train(training)
+    names = {head: list(own) for head, own in heads.items()} or list("abcd")
+    model = lc.Explainable.of(net, ["seen"], names)
+    found = lc.check(model, CLIP)
+    assert not found.findings and "their logarithm is explained" in str(found)
+    own = copy.deepcopy(net).eval()(CLIP[:1])
+    [e] = explain_clip(model, {"gradcam": lc.GradCAM()}, CLIP[:1], 1).values()
+    shown = [value for _, value in probabilities(model, e.outputs)]
+    torch.testing.assert_close(torch.tensor(shown), own[0])
+    assert e.caption.startswith("Grad-CAM, logarithm of probabilities, seen")
+    if not training:
+        torch.testing.assert_close(network_outputs(model, CLIP[:1]), e.outputs)
+    # The map is that of the probability itself, but for its size.
+    plain = lc.explain(replace(model, probability=None), lc.GradCAM(), CLIP[:1], 1).heatmap
+    torch.testing.assert_close(e.heatmap * own[0, 1], plain)
+    score = lc.explain(model, lc.Occlusion((4, 7, 9)), CLIP[:1], 1).heatmap
+    none = lc.explain(replace(model, probability=None), lc.Occlusion((4, 7, 9)), CLIP[:1], 1)
+    torch.testing.assert_close(score, none.heatmap)
 
 
 def test_what_cannot_be_told_is_said_to_be_so() -> None:

@@ -95,6 +95,8 @@ def playable(path: Path) -> int:
 
 def test_training_says_where_things_are(trained, folder: Path, place: Path) -> None:
     assert trained.stderr == ""
+    before = trained.stdout.partition("epoch 1/2")[0]
+    assert before.count("network checked by 5 forwards: nothing wrong") == 1
     last = trained.stdout.splitlines()[-4:]
     assert last[0].startswith("best val/acc 0.") or last[0].startswith("best val/acc 1.")
     checkpoint = Path(last[1].split()[1])
@@ -168,6 +170,7 @@ def test_explain_clips_videos_and_folders(ckpt: Path, folder: Path, place: Path)
         assert page.name == "index.html" and page.is_file()
         assert name is None or page.parent == place / name
 
+    assert split.stdout.count("network checked by 4 forwards: nothing wrong") == 1
     out = folder / "explain_1"
     rows = list(csv.DictReader((out / "scores.csv").open()))
     assert len(rows) == 3 * 2  # as trained: two methods

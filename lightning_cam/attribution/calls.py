@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import get_gradient_edge
+from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import SCRIPTED, capture
@@ -172,12 +172,14 @@ def _middle(changes: Mapping[int, float]) -> float:
 def _run(model: Explainable, clip: Tensor, names: Iterable[str]) -> dict[str, list[Tensor]]:
     """What each layer returned, on a graph that starts at its first calls.
 
-    Random numbers are the same in every run, and none are used up.
+    Random numbers are the same in every run, and none are used up. The graph is only looked at: what
+    a backward would need is not kept.
     """
     cards = [clip.device] if clip.device.type == "cuda" else []
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(cards))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(saved_tensors_hooks(lambda _: None, lambda nothing: nothing))
         calls = {
             name: stack.enter_context(capture(model.layer(name)[1], leaf=True)) for name in names
         }

@@ -23,14 +23,15 @@ def ready(model: Explainable, clip: Tensor) -> Iterator[tuple[Explainable, Tenso
     """The guard around a model and clips that were checked.
 
     Yields:
-        The model, whose forward works on a copy of what it is given and gives `(B, K)`, and a copy
-        of the clips as the network can take them.
+        The model, whose forward works on a copy of what it is given and gives `(B, K)`, and into
+        which nothing is written down yet; a copy of the clips as the network can take them.
 
     Raises:
         ArgumentError: the model, the clips or what the network returns is of a wrong kind.
     """
     check_model(model)
     check_clip(model, clip)
+    model = replace(model, notes={}, numbers={}, native=[], runs={}, first_run=None)
 
     def checked(rows: Tensor) -> Tensor:
         return outputs_of(model, rows.clone(), len(clip))  # it may work in place on them

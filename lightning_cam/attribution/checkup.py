@@ -78,11 +78,13 @@ class Checkup:
         layers: those that were asked for.
         outputs: what is wrong with the network's outputs.
         forwards: what it cost.
+        notes: what is worth knowing, and not wrong.
     """
 
     layers: tuple[LayerCheck, ...]
     outputs: tuple[str, ...]
     forwards: int
+    notes: tuple[str, ...] = ()
 
     @property
     def silent(self) -> tuple[str, ...]:
@@ -102,7 +104,7 @@ class Checkup:
         return f"network checked by {self.forwards} forwards: {found}"
 
     def __str__(self) -> str:
-        return "\n".join([*map(_line, self.layers), *self.findings, self.summary])
+        return "\n".join([*map(_line, self.layers), *self.notes, *self.findings, self.summary])
 
 
 def check(
@@ -125,7 +127,6 @@ def check(
         UnknownNameError: a layer is not there.
     """
     with ready(model, clip) as (model, clip):
-        model = replace(model, notes={}, numbers={}, native=[], runs={}, first_run=None)
         model, ran = _counted(model)
         names = [model.layer(name)[0] for name in ([None] if layers is None else layers)]
         outputs, plain = _run(model, clip, names, leaf=True)
@@ -140,7 +141,11 @@ def check(
             _layer(model, clip, name, plain[name], {a: m[name] for a, m in moved.items()}, cut)
             for name in names
         )
-    return Checkup(found, _of_outputs(model, outputs), len(ran))
+    said: tuple[str, ...] = ()
+    if "outputs" in model.notes:
+        name = type(model.module).__name__
+        said = (f"outputs of {name} in eval mode are probabilities: their logarithm is explained",)
+    return Checkup(found, _of_outputs(model, outputs), len(ran), said)
 
 
 def _counted(model: Explainable) -> tuple[Explainable, list[None]]:
@@ -314,7 +319,6 @@ def _of_outputs(model: Explainable, outputs: Tensor) -> tuple[str, ...]:
     name = type(model.module).__name__
     if not bool(outputs.isfinite().all()):
         return (f"outputs of {name} are not finite; explain an earlier checkpoint",)
-    heads = outputs.split(list(model.heads.values()) or outputs.shape[1], 1)
     if (
         model.probability == "sigmoid"
         and outputs.numel() >= _MANY
@@ -325,18 +329,7 @@ def _of_outputs(model: Explainable, outputs: Tensor) -> tuple[str, ...]:
             "sigmoid is taken once more: explain the logits in front of its sigmoid, for example "
             "Explainable.of(network, layers, forward=lambda clip: network(clip).logit(1e-6))",
         )
-    if model.probability == "softmax" and any(map(_are_shares, heads)):
-        return (
-            f"outputs of {name} are probabilities, of which a softmax is taken once more: explain "
-            "their logarithm, Explainable.of(network, layers, forward=lambda clip: "
-            "network(clip).log()), or the logits in front of its softmax",
-        )
     return ()
-
-
-def _are_shares(outputs: Tensor) -> bool:
-    """Whether rows are probabilities that sum to 1."""
-    return bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() < 1e-4).all())
 
 
 def _line(layer: LayerCheck) -> str:

@@ -136,7 +136,6 @@ def explain(
     check_model(model)
     method = as_attribution(method)
     with ready(model, clip) as (model, clip):
-        model = replace(model, notes={}, numbers={}, native=[], runs={}, first_run=None)
         if target is not None:  # a wrong name shows before anything runs
             target = model.columns(target, clip)
         first, attention = _run_first(model, method, clip)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ class FeatureMaskAttribution(LayerAttribution, PerturbationAttribution):
     """A method that shows the network what a layer's features leave of the clip."""
 
     def cost(self, model: Explainable, clip: Tensor) -> Cost:
-        with ready(replace(model, notes={}, first_run=None), clip) as (quiet, shown):
+        with ready(model, clip) as (quiet, shown):
             masks = [self.masks_of(of_clip) for of_clip in self.features(quiet, shown)]
         return Cost(1 + max(map(len, masks)))
 

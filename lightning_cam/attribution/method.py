@@ -44,6 +44,8 @@ T = TypeVar("T", bound="LayerAttribution")
 class Cost(NamedTuple):
     """What a method runs to explain one clip, the run that tells the column included.
 
+    Not counted is what is measured once for a network whose layer runs several times, see `calls`.
+
     Attributes:
         forwards: runs of the network; of a part of it, behind a layer, as well.
         backwards: likewise, to a layer or to the clip.

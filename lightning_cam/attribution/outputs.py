@@ -15,7 +15,11 @@ from lightning_cam.errors import ArgumentError
 
 
 def outputs_of(model: Explainable, rows: Tensor, batch: int | None = None) -> Tensor:
-    """Outputs `(n*B, K)` of clips; a number a clip is one column.
+    """Outputs `(n*B, K)` of clips, of class probabilities the logarithm; a number a clip is one
+    column.
+
+    The softmax of the logarithm is the probability again, and its gradient that of the probability
+    times a number, so that maps are of what the network says. `model.notes` says so.
 
     Args:
         model: what to run.
@@ -38,7 +42,27 @@ def outputs_of(model: Explainable, rows: Tensor, batch: int | None = None) -> Te
     if isinstance(outputs, Tensor) and tuple(outputs.shape) == (len(rows),):
         outputs = outputs[:, None]  # a number a clip
     check_outputs(model, outputs, len(rows))
-    return outputs
+    return _logarithms(model, outputs) if model.probability == "softmax" else outputs
+
+
+def _logarithms(model: Explainable, outputs: Tensor) -> Tensor:
+    """Of heads whose outputs are probabilities their logarithm."""
+    heads = outputs.split(list(model.heads.values()) or outputs.shape[1], 1)
+    if not any(shares := [_are_shares(head) for head in heads]):
+        return outputs
+    model.notes.update(outputs="logarithm of probabilities")
+    tiny = torch.finfo(outputs.dtype).tiny
+    parts = zip(heads, shares, strict=True)
+    return torch.cat([head.clamp(min=tiny).log() if are else head for head, are in parts], 1)
+
+
+def _are_shares(outputs: Tensor) -> bool:
+    """Whether rows are probabilities that sum to 1, of several classes."""
+    if outputs.shape[1] < 2:
+        return False
+    apart = (outputs.detach().double().sum(1) - 1).abs()
+    rounding = max(1e-4, 4 * torch.finfo(outputs.dtype).eps)
+    return bool((outputs >= 0).all() & (apart < rounding).all())
 
 
 def _run(model: Explainable, rows: Tensor, inputs: Mapping[str, Any]) -> Any:

@@ -158,7 +158,7 @@ def step_maps(
         UserError: if the model names no output steps.
     """
     with ready(model, clip) as (model, clip):
-        forward = _run(replace(model, notes={}), clip, layer, "sum", leaf=True)
+        forward = _run(model, clip, layer, "sum", leaf=True)
         calls = forward.captured["layer"]
         columns = model.resolve(target, forward.outputs)
         scores = _step_scores(model, forward, columns)  # (B, T')

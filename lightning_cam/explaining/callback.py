@@ -138,7 +138,8 @@ class ExplainCallback(Callback):
             except Exception:  # batches of training may be others: those of validation will do
                 return
             if found := check_once(model, self.methods, given["video"]):
-                say(*(layer.refused for layer in found.layers if layer.refused), found.summary)
+                refused = [layer.refused for layer in found.layers if layer.refused]
+                say(*refused, *found.notes, found.summary)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:

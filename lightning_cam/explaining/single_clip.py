@@ -107,7 +107,7 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
         missing[name] = why(error)
 
     if found := check_once(model, request.methods, clip):
-        say(found.summary)
+        say(*found.notes, found.summary)
     explanations = explain_clip(
         model, request.methods, clip, target, on_error, against=request.against
     )
