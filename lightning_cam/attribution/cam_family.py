@@ -55,7 +55,7 @@ class HiResCAM(GradientCAM):
     adds to the column. Through other tails it is that to first order.
 
     Args:
-        layer: target layer, a name in `model.layers` or any dotted module name; None: the first.
+        layer: target layer, or several, see `GradCAM`; None: the first.
         relu: keep the positive part; False returns the signed map.
     """
 
@@ -75,7 +75,7 @@ class LayerCAM(GradientCAM):
     Made for early layers, whose gradients change from place to place: pooled, they say little.
 
     Args:
-        layer: target layer, a name in `model.layers` or any dotted module name; None: the first.
+        layer: target layer, or several, see `GradCAM`; None: the first.
         relu: keep the positive part; differs only where features are negative.
     """
 
@@ -97,7 +97,7 @@ class XGradCAM(GradientCAM):
     it does in HiResCAM. A channel that is 0, or whose values cancel out, gets 0.
 
     Args:
-        layer: target layer, a name in `model.layers` or any dotted module name; None: the first.
+        layer: target layer, or several, see `GradCAM`; None: the first.
         pool: what q runs over, see `GradCAM`.
         relu: keep the positive part; False returns the signed map.
     """
@@ -127,7 +127,7 @@ class GradCAMPlusPlus(GradientCAM):
     0 or below, where the formula means nothing: such positions get 0.
 
     Args:
-        layer: target layer, a name in `model.layers` or any dotted module name; None: the first.
+        layer: target layer, or several, see `GradCAM`; None: the first.
         pool: what q runs over, see `GradCAM`.
         relu: keep the positive part; False returns the signed map.
     """

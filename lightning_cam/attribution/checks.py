@@ -37,7 +37,9 @@ def ready(model: Explainable, clip: Tensor) -> Iterator[tuple[Explainable, Tenso
         return outputs_of(model, rows.clone(), len(clip))  # it may work in place on them
 
     with explaining(model.module):
-        yield replace(model, forward=checked, inputs={}), model_input(model.module, clip)
+        steps = model.steps if model.step is None else None  # one is chosen already
+        bare = replace(model, forward=checked, inputs={}, step=None, steps=steps)
+        yield bare, model_input(model.module, clip)
 
 
 def check_model(model: object) -> None:

@@ -101,9 +101,9 @@ def probabilities(
     sizes = list(heads.values()) if heads else [outputs.shape[1]]
     if 1 in sizes:
         raise ArgumentError(
-            "the softmax of one column is 1 whatever the network says; if the column is the logit "
-            'of yes or no: Explainable.of(network, layers, probability="sigmoid"), if it is a number '
-            "that is no class, the same with None"
+            "the softmax of one column is 1 whatever the network says; of the logit of yes or no "
+            'take Explainable.of(network, layers, probability="sigmoid"), of a number that is no '
+            "class the same with None"
         )
     parts = outputs.split(sizes, 1)
     return parts[0].softmax(1) if len(parts) == 1 else torch.cat([p.softmax(1) for p in parts], 1)

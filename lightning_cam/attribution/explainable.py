@@ -28,6 +28,7 @@ from lightning_cam.attribution.families import called, known
 from lightning_cam.attribution.guard import find_module, unwrap
 from lightning_cam.attribution.layout import Layout
 from lightning_cam.attribution.runs import Runs
+from lightning_cam.attribution.steps import Step, check_step, step_text
 from lightning_cam.attribution.tensors import fold_frames, pick, resize_heatmap
 from lightning_cam.errors import ArgumentError, UnknownNameError, UserError
 
@@ -77,7 +78,8 @@ class Explainable:
             `(B, D, t, h, w)`, or `(B*t, D, h, w)` with frames folded into the batch.
         attention: modules whose output is attention weights `(B, T)`.
         steps: the module whose output is the step outputs `(B, T, K)` (or `(B, K)` once a step);
-            None for networks without output steps.
+            None for networks without output steps, and where these are what `forward` returns.
+        step: which of them is explained, see `at`; None: the clip's own outputs.
         probability: what makes probabilities of the columns: `"softmax"` of class logits, the
             `"sigmoid"` where each column is true or not by itself; None: they are no classes.
         valid: which frames are not padding, `(B, T)` bool; None: all. `forward` knows it already,
@@ -108,6 +110,7 @@ class Explainable:
     layers: Mapping[str, nn.Module]
     attention: Mapping[str, nn.Module] = field(default_factory=dict)
     steps: nn.Module | None = None
+    step: Step | None = None
     probability: Probability | None = "softmax"
     valid: Tensor | None = None
     truth: Tensor | None = None
@@ -266,6 +269,22 @@ class Explainable:
             score=lambda outputs, target: -self.score(outputs, target),
             question=f"against {self.question}",
         )
+
+    def at(self, step: Step) -> Explainable:
+        """Ask about a step of a network with outputs at every step, by any method.
+
+        For networks whose forward returns `(B, T, K)`, and those whose `steps` are named.
+
+        Args:
+            step: its number (negative counts from each clip's last step that is not padding), or
+                "mean" or "sum" of all that are not padding.
+
+        Raises:
+            ArgumentError: it is neither.
+        """
+        check_step(step)
+        where = "at" if isinstance(step, int) else "in the"
+        return replace(self, step=step, question=f"{self.question} {where} {step_text(step)}")
 
     def column(self, target: int | str) -> int:
         """Index of a column given by name or number.

@@ -50,6 +50,10 @@ Cells = Annotated[
     tuple[int, int, int], Rule("three whole numbers from 1 on", lambda cells: min(cells) >= 1)
 ]
 
+Names = Annotated[
+    tuple[str, ...], Rule("different names", lambda names: 0 < len(names) == len(set(names)))
+]
+
 
 class _MisfitError(Exception):
     """A value is not what its type asks for."""
@@ -127,7 +131,8 @@ def _fitted_tuple(value: Any, hints: tuple[Any, ...]) -> Any:
         hints = (hints[0],) * len(value)
     _if(len(value) == len(hints), value)
     fitted = tuple(_fitted(v, hint) for v, hint in zip(value, hints, strict=True))
-    return value if fitted == value else fitted  # the same object where nothing was to be changed
+    same = isinstance(value, tuple) and fitted == value
+    return value if same else fitted  # the same object where nothing was to be changed
 
 
 def _words(hint: Any) -> str:

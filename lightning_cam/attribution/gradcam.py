@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -32,9 +33,11 @@ from torch.nn import functional as F
 
 from lightning_cam.attribution.calls import in_time, joined_by, on_frames, shape_of, told_apart
 from lightning_cam.attribution.explainable import Explainable, Forward
+from lightning_cam.attribution.fields import Names
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.method import Cost, LayerAttribution
-from lightning_cam.attribution.tensors import fold_frames, gradients
+from lightning_cam.attribution.steps import steps_of
+from lightning_cam.attribution.tensors import fold_frames, gradients_of_groups, resize_heatmap
 from lightning_cam.errors import UserError
 
 Pool = Literal["space", "spacetime"]
@@ -43,21 +46,44 @@ _NAMES = {4: '"(b t) d h w"', 5: '"b d t h w"'}  # as layers are taken without a
 _AT_ONCE = 2**22  # numbers of resized channels held at once (16 MB)
 
 
+@dataclass(frozen=True)
 class GradientCAM(LayerAttribution):
     """A method that makes its map of a layer's features and of the score's gradient to them.
 
-    One forward and the tail's backward. Its field `relu` keeps the positive part of the map.
+    One forward and the tail's backward. Its field `relu` keeps the positive part of the map. Of
+    several layers the signed maps are resized to the clip and summed before that.
     """
 
-    relu: bool
+    layer: str | Names | None = None  # type: ignore[assignment]  # `target_layers` has them
+
+    @property
+    @abstractmethod
+    def relu(self) -> bool: ...
+
+    @property
+    def target_layers(self) -> tuple[str | None, ...]:
+        return self.layer if isinstance(self.layer, tuple) else (self.layer,)
 
     def run(self, model: Explainable, clip: Tensor) -> Forward:
-        return recorded_from(model, clip, self.layer)
+        return recorded_from(model, clip, *self.target_layers)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
-        found = layer_map(model, self.first(model, clip), clip, target, self.layer)
-        signed = on_frames(model, self.signed(model, found), self.layer)
+        found = layer_maps(model, self.first(model, clip), clip, target, self.target_layers)
+        if len(found) > 1:
+            summed = self._summed(model, found, clip)
+            return summed.relu() if self.relu else summed
+        signed = on_frames(model, self.signed(model, found[0]), self.target_layers[0])
         return model.resized(signed.relu() if self.relu else signed, clip)
+
+    def _summed(self, model: Explainable, found: Sequence[LayerMap], clip: Tensor) -> Tensor:
+        maps: list[Tensor] = []
+        pools: dict[str | None, None] = {}
+        for layer, each in zip(self.target_layers, found, strict=True):
+            signed = on_frames(model, self.signed(model, each), layer)
+            maps.append(resize_heatmap(signed, clip.shape[2:]))
+            pools[model.notes.get("pool")] = None
+        model.notes.update(pool=" and ".join(filter(None, pools)))
+        return torch.stack(maps).sum(0)
 
     def cost(self, model: Explainable, clip: Tensor) -> Cost:
         return Cost(1, 1)
@@ -79,7 +105,8 @@ class GradCAM(GradientCAM):
     of the ReLU of a ResNet block the last one is explained, of pieces of the clip all are.
 
     Args:
-        layer: target layer, a name in `model.layers` or any dotted module name; None: the first.
+        layer: target layer, a name in `model.layers` or any dotted module name; None: the first; of
+            several, `["slow", "fast"]`, the signed maps are summed.
         pool: `"space"`, `"spacetime"`, or None: `"space"` where the layer sees single frames (its
             layout joins t to b), else `"spacetime"`.
         relu: keep the positive part; False returns the signed map.
@@ -106,15 +133,22 @@ class GradCAM(GradientCAM):
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         if not self.published:
             return super().__call__(model, clip, target)
-        found = layer_map(model, self.first(model, clip), clip, target, self.layer)
+        found = layer_maps(model, self.first(model, clip), clip, target, self.target_layers)
+        model.notes.update(published="each channel by itself")
+        each = zip(found, self.target_layers, strict=True)
+        maps = [self._published(model, of_layer, layer, clip) for of_layer, layer in each]
+        return torch.stack(maps).sum(0) if len(maps) > 1 else maps[0]
+
+    def _published(
+        self, model: Explainable, found: LayerMap, layer: str | None, clip: Tensor
+    ) -> Tensor:
         pool = pool_of(model, found, self.pool)
         weights = positions(found, pool) * pooled(found.gradient, pool, found.valid)
-        channels = on_frames(model, weights[..., None, None] * found.activation, self.layer)
+        channels = on_frames(model, weights[..., None, None] * found.activation, layer)
         size, heat = clip.shape[2:], channels.new_zeros(len(clip), *clip.shape[2:])
         for part in channels.split(max(1, _AT_ONCE // heat.numel()), 1):  # else all at this size
             large = F.interpolate(part, size=size, mode="trilinear", align_corners=True)
             heat += (large.relu() if self.relu else large).sum(1)
-        model.notes.update(published="each channel by itself")
         return heat
 
     def signed(self, model: Explainable, found: LayerMap) -> Tensor:
@@ -139,42 +173,82 @@ class LayerMap(NamedTuple):
     single: bool
 
 
-def recorded_from(model: Explainable, clip: Tensor, layer: str | None) -> Forward:
-    """A run whose graph starts at a layer.
+def recorded_from(model: Explainable, clip: Tensor, *layers: str | None) -> Forward:
+    """A run whose graph starts at a layer, or at several.
 
     Args:
         model: what to look into.
         clip: `(B, C, T, H, W)`.
-        layer: as in `Explainable.layer`.
+        layers: as in `Explainable.layer`.
 
     Returns:
-        The outputs, and as "layer" the layer's `map_calls`.
+        The outputs, and the layers' `map_calls`: of the first as "layer", then "layer 2", ...
     """
-    name, module = model.layer(layer)
-    with capture(module, leaf=True) as calls:
+    with ExitStack() as stack:
+        calls = {
+            name: stack.enter_context(capture(module, leaf=True))
+            for name, module in map(model.layer, layers)
+        }
         outputs = model.forward(clip)
-    model.notes.update(layer=name)
-    return Forward(outputs, {"layer": map_calls(model, name, calls, clip)})
+    model.notes.update(layer=" + ".join(calls))
+    kept = [map_calls(model, name, found, clip) for name, found in calls.items()]
+    if runs := dict.fromkeys(model.runs[name].text for name in calls if name in model.runs):
+        model.notes.update(runs=" and ".join(runs))
+    return Forward(outputs, {_key(number): found for number, found in enumerate(kept)})
+
+
+def _key(number: int) -> str:
+    return f"layer {number + 1}" if number else "layer"
 
 
 def layer_map(
     model: Explainable, forward: Forward, clip: Tensor, target: Tensor, layer: str | None
 ) -> LayerMap:
-    """A layer's features and their gradients, by the tail's backward.
+    """The `layer_maps` of one layer."""
+    return layer_maps(model, forward, clip, target, [layer])[0]
+
+
+def layer_maps(
+    model: Explainable,
+    forward: Forward,
+    clip: Tensor,
+    target: Tensor,
+    layers: Sequence[str | None],
+) -> list[LayerMap]:
+    """Layers' features and their gradients, by one backward of the tail.
 
     Args:
         model: what to look into.
-        forward: of the clip, `recorded_from` the layer.
+        forward: of the clip, `recorded_from` the layers.
         clip: `(B, C, T, H, W)`.
         target: `(B,)`.
-        layer: as in `Explainable.layer`.
+        layers: as in `Explainable.layer`.
 
     Raises:
-        UserError: no gradient comes back from the score to places of the layer.
+        UserError: no gradient comes back from the score to places of a layer.
     """
-    calls = forward.captured["layer"]
+    calls = [forward.captured[_key(number)] for number in range(len(layers))]
     score = model.score(forward.outputs, target)
-    found = gradients(score, calls)
+    found = gradients_of_groups(score, calls)
+    maps = []
+    for layer, of_layer, gradient in zip(layers, calls, found, strict=True):
+        if gradient is None:
+            raise UserError(
+                f"layer {layer!r} of {model.notes['layer']} has no gradient: the score does not "
+                "depend on it; leave it out, such as explain.gradcam.layer=null"
+            )
+        maps.append(_layer_map(model, layer, of_layer, gradient, score.detach(), clip))
+    return maps
+
+
+def _layer_map(
+    model: Explainable,
+    layer: str | None,
+    calls: list[Tensor],
+    found: list[Tensor],
+    score: Tensor,
+    clip: Tensor,
+) -> LayerMap:
     gradient = in_time(model, found, len(clip), layer)
     if gradient.numel() < sum(g.numel() for g in found) and not bool(gradient.any()):
         _check_leading(found, model.layer(layer)[0])
@@ -183,7 +257,7 @@ def layer_map(
     valid, runs = model.valid_for(clip), joined_by(model, layer)
     if valid is not None and runs is not None:
         valid = runs.valid(valid)
-    return LayerMap(activation, gradient, score.detach(), valid, single)
+    return LayerMap(activation, gradient, score, valid, single)
 
 
 def _check_leading(found: list[Tensor], name: str) -> None:
@@ -266,14 +340,9 @@ def pooled(gradient: Tensor, pool: Pool, valid: Tensor | None = None) -> Tensor:
         return weights
     if valid is None or valid.all():
         return weights.mean(2, keepdim=True).expand_as(weights)
-    counts = counted(valid, weights.shape[2])[:, None].to(weights)  # (B, 1, t)
+    counts = steps_of(valid, weights.shape[2])[:, None].to(weights)  # (B, 1, t)
     mean = (weights * counts).sum(2, keepdim=True) / counts.sum(2, keepdim=True).clamp(min=1)
     return mean.expand_as(weights)
-
-
-def counted(valid: Tensor, steps: int) -> Tensor:
-    """Which of a layer's steps hold a valid frame, `(B, t)` bool, of frames `(B, T)`."""
-    return F.adaptive_avg_pool1d(valid.float(), steps) > 0
 
 
 def positions(found: LayerMap, pool: Pool) -> Tensor:
@@ -281,7 +350,7 @@ def positions(found: LayerMap, pool: Pool) -> Tensor:
     t, h, w = found.activation.shape[2:]
     if pool == "space" or found.valid is None:
         return found.activation.new_tensor(h * w * (1 if pool == "space" else t))
-    return h * w * counted(found.valid, t).sum(1)[:, None, None].to(found.activation)
+    return h * w * steps_of(found.valid, t).sum(1)[:, None, None].to(found.activation)
 
 
 def weighted_sum(activation: Tensor, weights: Tensor) -> Tensor:

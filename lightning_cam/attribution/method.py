@@ -164,6 +164,11 @@ class LayerAttribution(Attribution):
 
     layer: str | None = None
 
+    @property
+    def target_layers(self) -> tuple[str | None, ...]:
+        """The layers it looks at, one for most methods; None: the network's first."""
+        return (self.layer,)
+
     def at(self: T, layer: str | None) -> T:
         """The same method at another layer."""
         return replace(self, layer=layer)

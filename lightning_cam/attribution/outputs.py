@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.guard import capture
+from lightning_cam.attribution.steps import every_step, of_step
 from lightning_cam.errors import ArgumentError
 
 
 def outputs_of(model: Explainable, rows: Tensor, batch: int | None = None) -> Tensor:
-    """Outputs `(n*B, K)` of clips, of class probabilities the logarithm.
+    """Outputs `(n*B, K)` of clips, of class probabilities the logarithm; a number a clip is one
+    column.
 
     The softmax of the logarithm is the probability again, and its gradient that of the probability
     times a number, so that maps are of what the network says. `model.notes` says so.
@@ -27,11 +30,23 @@ def outputs_of(model: Explainable, rows: Tensor, batch: int | None = None) -> Te
         ArgumentError: `model.inputs` are not of this batch, or the network returns other things.
     """
     batch = len(rows) if batch is None else batch
-    found = model.forward(rows, **_repeated(model.inputs, len(rows), batch))
-    outputs = _joined(model, found) if model.heads else unwrapped(found)
+    outputs = _run(model, rows, _repeated(model.inputs, len(rows), batch))
+    if model.step is not None:
+        if not isinstance(outputs, Tensor) or outputs.ndim != 3:
+            raise ArgumentError(
+                f"at({model.step!r}) needs outputs at every step, (B, T, K), which "
+                f"{type(model.module).__name__} does not return; name the module that makes them: "
+                "Explainable.of(network, layers, steps=NAME)"
+            )
+        outputs = of_step(outputs, model.step, model.valid_for(rows))
+    if isinstance(outputs, Tensor) and tuple(outputs.shape) == (len(rows),):
+        outputs = outputs[:, None]  # a number a clip
     check_outputs(model, outputs, len(rows))
-    if model.probability != "softmax":
-        return outputs
+    return _logarithms(model, outputs) if model.probability == "softmax" else outputs
+
+
+def _logarithms(model: Explainable, outputs: Tensor) -> Tensor:
+    """Of heads whose outputs are probabilities their logarithm."""
     heads = outputs.split(list(model.heads.values()) or outputs.shape[1], 1)
     if not any(shares := [_are_shares(head) for head in heads]):
         return outputs
@@ -48,6 +63,21 @@ def _are_shares(outputs: Tensor) -> bool:
     apart = (outputs.detach().double().sum(1) - 1).abs()
     rounding = max(1e-4, 4 * torch.finfo(outputs.dtype).eps)
     return bool((outputs >= 0).all() & (apart < rounding).all())
+
+
+def _run(model: Explainable, rows: Tensor, inputs: Mapping[str, Any]) -> Any:
+    """What the network returns, or its steps where one of them is asked for."""
+    if model.step is None or model.steps is None:
+        outputs = model.forward(rows, **inputs)
+        return _joined(model, outputs) if model.heads else unwrapped(outputs)
+    with capture(model.steps) as calls:
+        model.forward(rows, **inputs)
+    if not calls:
+        raise ArgumentError(
+            f"{type(model.steps).__name__}, whose outputs are the steps, is not run by the model's "
+            "forward; name another: Explainable.of(network, layers, steps=NAME)"
+        )
+    return every_step(calls)
 
 
 def _repeated(inputs: Mapping[str, Any], rows: int, batch: int) -> dict[str, Any]:
@@ -130,6 +160,11 @@ def check_outputs(model: Explainable, outputs: object, rows: int) -> None:
         raise ArgumentError(
             f"{expected}, got {kind_of(outputs)}{keys} from {type(model.module).__name__}; unpack "
             f"it: Explainable.of(network, layers, forward=lambda clip: network(clip){pick})"
+        )
+    if outputs.ndim == 3 and len(outputs) == rows:
+        raise ArgumentError(
+            f"{expected}, got {tuple(outputs.shape)}; of outputs at every step, (B, T, K), explain "
+            "one: model.at(3), model.at(-1) for each clip's last, or model.at('mean')"
         )
     if outputs.ndim != 2 or len(outputs) != rows:
         raise ArgumentError(

@@ -79,12 +79,31 @@ def gradients(score: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     `torch.autograd.grad` leaves every `.grad` field alone. Rows of a batch do not mix in a network
     in eval mode, so one backward gives all rows' gradients.
     """
+    [found] = gradients_of_groups(score, [inputs])
+    return found or []
+
+
+def gradients_of_groups(
+    score: Tensor, groups: Sequence[Sequence[Tensor]]
+) -> list[list[Tensor] | None]:
+    """`gradients` to groups of inputs, by one backward; None of groups without influence.
+
+    Raises:
+        NoGradientError: the score depends on none of them.
+    """
     if not score.requires_grad:
         raise NoGradientError
-    found = torch.autograd.grad(score.sum(), inputs, allow_unused=True)
-    if all(g is None for g in found):
+    inputs = [x for group in groups for x in group]
+    found = iter(torch.autograd.grad(score.sum(), inputs, allow_unused=True))
+    of_groups: list[list[Tensor] | None] = []
+    for group in groups:
+        pairs = [(x, next(found)) for x in group]
+        none = all(g is None for _, g in pairs)
+        each = [torch.zeros_like(x) if g is None else g for x, g in pairs]
+        of_groups.append(None if none else each)
+    if all(each is None for each in of_groups):
         raise NoGradientError
-    return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
+    return of_groups
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

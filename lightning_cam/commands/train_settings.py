@@ -93,7 +93,7 @@ def check_layers(task: Any, methods: Mapping[str, Attribution]) -> None:
     lacking = [
         name
         for name, method in methods.items()
-        if isinstance(method, LayerAttribution) and method.layer is None
+        if isinstance(method, LayerAttribution) and None in method.target_layers
     ]
     if lacking:
         network = unwrap(task.model)

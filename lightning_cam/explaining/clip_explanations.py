@@ -96,7 +96,8 @@ def check_once(
     _checked.add(model.module)
     try:
         asked = [m for m in methods.values() if isinstance(m, LayerAttribution)]
-        layers = dict.fromkeys(model.layer(method.layer)[0] for method in asked)
+        named = [layer for method in asked for layer in method.target_layers]
+        layers = dict.fromkeys(model.layer(name)[0] for name in named)
         gradients = any(isinstance(method, GradientCAM) for method in asked)
         found = check(model, clip, list(layers), gradients=gradients)
     except Exception as error:
