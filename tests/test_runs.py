@@ -317,6 +317,8 @@ def test_what_runs_have_seen_is_measured_once_for_a_network() -> None:
         assert ran(model, lc.GradCAM(), clip) == once
         assert ran(model, lc.GradCAM(), clip.flip(2)) == 1
         assert ran(model, lc.HiResCAM(), clip[:1]) == 1
+        assert lc.check(model, clip).once == 0
+        assert lc.check(model, clip[:, :, :6]).once == (1 + 6 if "pieces" in name else 3)
     assert (
         ran(
             lc.Explainable.of(Trunk("folded"), ["head"]),
@@ -370,6 +372,22 @@ def test_padding_within_windows_and_shorter_pieces() -> None:
             heat = lc.explain(replace(model, valid=some), lc.GradCAM(relu=False), clip, 0).heatmap
             assert (heat[~some] == 0).all() and heat[some].any()
         assert torch.equal(heat, plain)
+
+
+def test_frames_that_are_masked_are_padding_in_every_map() -> None:
+    valid = torch.arange(T)[None] < 5
+
+    def masked(net: Planted, clip: Tensor) -> Tensor:
+        frames = (clip * valid[:, None, :, None, None]).unbind(2)
+        return mean([net.trunk(frame) for frame in frames])
+
+    _, clip = planted("siamese")
+    model = replace(lc.Explainable.of(Planted(masked), ["seen"]), valid=valid)
+    assert ran(model, lc.GradCAM(), clip[:1]) == 2 + T
+    assert ran(model, lc.GradCAM(), clip[:1]) == 1
+    found = lc.explain(model, lc.GradCAM(), clip[:1], 0)
+    assert found.notes["runs"] == "5 single frames, 3 frames seen by none"
+    assert found.heatmap[0][EVENT].sum() > 0.6 * found.heatmap.sum() > 0
 
 
 def of(seen: str, direct: str = "") -> Runs:

@@ -100,14 +100,16 @@ def runs_of(model: Explainable, clip: Tensor, counts: Mapping[str, int]) -> dict
         counts: by layer, how often one forward of the clip runs it.
     """
     known = {name: _remembered.setdefault(model.layer(name)[1], {}) for name in counts}
-    keys = {name: (count, *clip.shape[1:]) for name, count in counts.items()}
+    valid = model.valid_for(clip)
+    padding = () if valid is None or bool(valid.all()) else tuple(valid.flatten().tolist())
+    keys = {name: (count, *clip.shape[1:], *padding) for name, count in counts.items()}
     todo = {name: count for name, count in counts.items() if keys[name] not in known[name]}
     found: dict[str, _Found] = {}
     for shuffled in (True, False):
         left = {n: c for n, c in todo.items() if n not in found or found[n].seen == "nothing"}
         found |= _measured(model, clip, left, shuffled=shuffled) if left else {}
     for name, each in found.items():
-        if each.seen == "all":
+        if each.seen == "all" or padding:  # which is seen by no call, where it is masked
             known[name][keys[name]] = each.runs
     return {name: found[name].runs if name in found else known[name][keys[name]] for name in counts}
 

@@ -24,13 +24,14 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution.calls import in_time, joined_by, on_frames, shape_of, told_apart
+from lightning_cam.attribution.calls import in_time, on_frames, runs_of, shape_of, told_apart
 from lightning_cam.attribution.checks import ready
 from lightning_cam.attribution.cuts import naming_cuts
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.gradcam import finer, recorded_from
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.layout import Layout
+from lightning_cam.attribution.runs import Runs
 from lightning_cam.attribution.tensors import NoGradientError, at_least_float32, fold_frames
 from lightning_cam.errors import UserError
 
@@ -78,12 +79,15 @@ class Checkup:
         layers: those that were asked for.
         outputs: what is wrong with the network's outputs.
         forwards: what it cost.
+        once: forwards more that told apart the runs of layers that run several times; that is
+            remembered.
         notes: what is worth knowing, and not wrong.
     """
 
     layers: tuple[LayerCheck, ...]
     outputs: tuple[str, ...]
     forwards: int
+    once: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -101,7 +105,8 @@ class Checkup:
         """How much was found, and what it cost, in a line."""
         count = len(self.findings)
         found = f"{count} thing{'s' * (count > 1)} wrong" if count else "nothing wrong"
-        return f"network checked by {self.forwards} forwards: {found}"
+        more = f" and {self.once} more that told runs apart" if self.once else ""
+        return f"network checked by {self.forwards} forwards{more}: {found}"
 
     def __str__(self) -> str:
         return "\n".join([*map(_line, self.layers), *self.notes, *self.findings, self.summary])
@@ -132,20 +137,26 @@ def check(
         outputs, plain = _run(model, clip, names, leaf=True)
         cut = _cut(model, clip, outputs, plain) if gradients else {}
         plain = {name: [call.detach() for call in calls] for name, calls in plain.items()}
+        so_far = len(ran)
+        runs = runs_of(model, clip, {n: len(calls) for n, calls in plain.items() if len(calls) > 1})
+        once = len(ran) - so_far
         moved = {}
         for axis, other in _changed(clip) if names else ():
             with torch.no_grad():
                 _, calls = _run(model, other, names, leaf=False)
             moved[axis] = {name: _apart(plain[name], calls[name]) for name in names}
         found = tuple(
-            _layer(model, clip, name, plain[name], {a: m[name] for a, m in moved.items()}, cut)
+            _layer(
+                model, clip, name, (plain[name], runs.get(name)),
+                {axis: of[name] for axis, of in moved.items()}, cut.get(name, ""),
+            )
             for name in names
-        )
+        )  # fmt: skip
     said: tuple[str, ...] = ()
     if "outputs" in model.notes:
         name = type(model.module).__name__
         said = (f"outputs of {name} in eval mode are probabilities: their logarithm is explained",)
-    return Checkup(found, _of_outputs(model, outputs), len(ran), said)
+    return Checkup(found, _of_outputs(model, outputs), len(ran) - once, once, said)
 
 
 def _counted(model: Explainable) -> tuple[Explainable, list[None]]:
@@ -215,17 +226,18 @@ def _layer(
     model: Explainable,
     clip: Tensor,
     name: str,
-    plain: list[Tensor],
+    ran: tuple[list[Tensor], Runs | None],
     moved: dict[str, list[Tensor]],
-    cut: dict[str, str],
+    refused: str,
 ) -> LayerCheck:
-    refused = cut.get(name, "")
+    """What was found of a layer, by what its runs returned, which of them count, and how far each
+    number moved."""
+    plain, runs = ran
     try:
-        calls = told_apart(model, name, plain, clip)
+        calls = told_apart(model, name, plain, clip, runs)
         shape = shape_of(model, name, calls, clip)[1:]
     except (UserError, ValueError) as error:
         return LayerCheck(name, (), len(plain), "", {}, refused or str(error), "", True)
-    runs = joined_by(model, name)
     kept = [0] if runs is None else runs.kept
     change = {axis: [found[k] for k in kept] for axis, found in moved.items() if found}
 
