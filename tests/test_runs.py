@@ -151,6 +151,12 @@ CASES = {
     "siamese": Case(
         lambda net, clip: net.trunk(clip) + net.trunk(clip.flip(1) * 0.5),
         "2 runs on the same frames summed"),
+    "a clip and its mirror image": Case(
+        lambda net, clip: net.trunk(clip) + net.trunk(clip.flip(4)),
+        "2 runs on the same frames summed, 1 of them mirrored back"),
+    "forwards and backwards, upside down": Case(
+        lambda net, clip: net.trunk(clip.flip(2)) + net.trunk(clip) + net.trunk(clip.flip(2, 3)),
+        "3 runs on the same frames summed, 2 of them mirrored back"),
     "siamese, by pieces": Case(
         lambda net, clip: mean([net.trunk(x * k) for x in clip.split(4, 2) for k in (1, 0.5)]),
         "2 pieces of 4 frames, 2 runs on the same frames summed"),
@@ -260,7 +266,8 @@ def test_it_is_grad_cam_of_each_run_by_hand(how: str, pool: str) -> None:
         joined = [a[:, :2], (a[:, 2:] + b[:, :2]) / 2, (b[:, 2:] + c[:, :2]) / 2, c[:, 2:]]
         expected = F.interpolate(torch.cat(joined, 1)[:, None], clip.shape[2:], mode="trilinear")
     else:
-        expected = F.interpolate(sum(maps)[:, None], clip.shape[2:], mode="trilinear")
+        summed = maps[0] + maps[1].flip(3)  # what the second has seen is mirrored
+        expected = F.interpolate(summed[:, None], clip.shape[2:], mode="trilinear")
     torch.testing.assert_close(heat, expected[:, 0], rtol=1e-9, atol=1e-12)
     assert heat.any()
 

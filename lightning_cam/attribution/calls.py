@@ -4,13 +4,15 @@ The network is run on noise, and once more for each frame, whose pixels are shuf
 whose output changes have seen it. The first and the last frame come first; a layer all of whose
 calls have seen both alike has seen the whole clip in each, which is so for most. What was found is
 remembered for the layer, the size of the clip and the number of calls, so that this is paid once,
-and by layers that run several times alone: 3 forwards, or T + 1.
+and by layers that run several times alone: 3 forwards, or T + 1. Where calls are summed, three more
+tell whether one has seen a mirror image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -20,14 +22,18 @@ from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import SCRIPTED, capture
+from lightning_cam.attribution.layout import Layout
 from lightning_cam.attribution.runs import Frames, Runs
 from lightning_cam.attribution.tensors import at_least_float32
 from lightning_cam.errors import ArgumentError, UserError
 
 _SAME = 1e-5  # of a call's largest number, by which rounding may change it
+_APART = 0.1  # by which shares of the change differ that lie in the half that was changed
 _MOVES = 0.2  # by which shares of the last frame differ, of calls that follow time
 
-_remembered: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Runs]] = WeakKeyDictionary()
+_remembered: WeakKeyDictionary[nn.Module, dict[tuple[Layout | int | None, ...], Runs]] = (
+    WeakKeyDictionary()
+)
 
 
 def told_apart(
@@ -102,7 +108,7 @@ def runs_of(model: Explainable, clip: Tensor, counts: Mapping[str, int]) -> dict
     known = {name: _remembered.setdefault(model.layer(name)[1], {}) for name in counts}
     valid = model.valid_for(clip)
     padding = () if valid is None or bool(valid.all()) else tuple(valid.flatten().tolist())
-    keys = {name: (count, *clip.shape[1:], *padding) for name, count in counts.items()}
+    keys = {n: (model.laid_out(n), c, *clip.shape[1:], *padding) for n, c in counts.items()}
     todo = {name: count for name, count in counts.items() if keys[name] not in known[name]}
     found: dict[str, _Found] = {}
     for shuffled in (True, False):
@@ -157,7 +163,43 @@ def _measured(
         else:
             runs = Runs.of(seen, direct[name], length)
         found[name] = _Found(runs, "all" if all(seen) else "some" if any(seen) else "nothing")
+    for name, (runs, seen_by) in found.items():
+        if len(runs.kept) > len(runs.groups) and is_map(model, name, plain[name], noise):
+            mirrored = _mirrored(model, noise, name, plain[name], runs.kept)
+            found[name] = _Found(replace(runs, mirrored=mirrored), seen_by)
     return found
+
+
+def _mirrored(
+    model: Explainable, noise: Tensor, name: str, plain: list[Tensor], kept: list[int]
+) -> tuple[tuple[int, ...], ...]:
+    """Of each call that counts, the axes along which it has seen the clip the other way round: what
+    one half of the clip changes lies in the other half of its map, and of another call's does not.
+    """
+    found: list[list[int]] = [[] for _ in kept]
+    for axis in (2, 3, 4):
+        size = noise.shape[axis]
+        half = (torch.arange(size) < size // 2).to(noise.device).view(-1, *[1] * (4 - axis))
+        calls = _run(model, torch.where(half, -noise, noise), [name])[name]
+        there = []
+        for k in kept:
+            change = model.folded((calls[k].detach() - plain[k]).abs(), len(noise), name)
+            along = at_least_float32(change).movedim(axis, 0).flatten(1).double().sum(1)
+            first, last = along[: len(along) // 2].sum(), along[(len(along) + 1) // 2 :].sum()
+            there.append(float(first / (first + last)) if first + last > 0 else 0.5)
+        for axes, each in zip(found, there, strict=True):
+            if each < 0.5 < max(there) and max(there) > each + _APART:
+                axes.append(axis)
+    return tuple(map(tuple, found)) if any(found) else ()
+
+
+def is_map(model: Explainable, name: str, calls: list[Tensor], clip: Tensor) -> bool:
+    """Whether a layer returns maps of this batch, rather than weights or tokens."""
+    try:
+        model.folded(calls[-1], len(clip), name)
+    except ValueError:
+        return False
+    return True
 
 
 def _alike(changes: Sequence[Mapping[int, float]]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_cam.attribution.calls import joined_by, runs_of, shape_of, told_apart
+from lightning_cam.attribution.calls import is_map, joined_by, runs_of, shape_of, told_apart
 from lightning_cam.attribution.checks import ready
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import first_tensor
@@ -68,7 +68,7 @@ def list_layers(model: Explainable, clip: Tensor) -> list[LayerInfo]:
             for handle in handles:
                 handle.remove()
         model = replace(model, runs={})
-        maps = {name: calls for name, calls in seen.items() if _is_map(model, name, calls, clip)}
+        maps = {name: calls for name, calls in seen.items() if is_map(model, name, calls, clip)}
         several = {name: len(calls) for name, calls in maps.items() if len(calls) > 1}
         runs = runs_of(model, clip, several)
     found = []
@@ -83,12 +83,3 @@ def list_layers(model: Explainable, clip: Tensor) -> list[LayerInfo]:
             said = "" if by is None else by.text
             found.append(LayerInfo(name, shape, (t, h, w), len(calls), said))
     return found
-
-
-def _is_map(model: Explainable, name: str, calls: list[Tensor], clip: Tensor) -> bool:
-    """Whether a layer returns maps of this batch, rather than weights or tokens."""
-    try:
-        model.folded(calls[-1], len(clip), name)
-    except ValueError:
-        return False
-    return True

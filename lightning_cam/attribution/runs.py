@@ -7,8 +7,8 @@ Two things tell: which frames each call has seen, and which call is computed fro
 - Any other call stands for the frames that are new to it: a piece or a window of the clip; where
   each call has seen all that came before (a recurrent cell, a running state), its newest frame;
   behind layers that mix frames in time, the frames in its middle.
-- Calls that stand for the same frames (siamese trunks, two crops) are summed: their channels lie
-  side by side, so that each has weights of its own.
+- Calls that stand for the same frames (siamese trunks, a clip and its mirror image) are summed:
+  their channels lie side by side, so that each has weights of its own.
 - Maps of pieces are joined in time. Where windows overlap, lengths differ or frames are left out,
   each map is placed on its own frames, and the mean is taken where several lie.
 """
@@ -39,6 +39,8 @@ class Runs:
         length: T, frames of the clip.
         steps: t of each group's map; () before maps are known.
         told: whether it could be told what each call has seen.
+        mirrored: of each of the `kept` calls, the axes of `(B, D, t, h, w)` along which it has seen
+            the clip the other way round; () if none has.
     """
 
     count: int
@@ -47,6 +49,7 @@ class Runs:
     length: int
     steps: tuple[int, ...] = ()
     told: bool = True
+    mirrored: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
     def last(cls, count: int, length: int) -> Runs:
@@ -114,6 +117,8 @@ class Runs:
 
     def joined(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps `(B, D, t, h, w)` of the `kept` calls as one: groups in time, calls by channels."""
+        if self.mirrored:
+            maps = [m.flip(axes) for m, axes in zip(maps, self.mirrored, strict=True)]
         return torch.cat([torch.cat(group, 1) for group in self._grouped(maps)], 2)
 
     def _grouped(self, maps: Sequence[Tensor]) -> list[list[Tensor]]:
@@ -162,7 +167,9 @@ class Runs:
         if len(self.groups) > 1:
             said.append(self._parts())
         if most > 1:
+            back = sum(map(bool, self.mirrored)) // len(self.groups)
             said.append(f"{most} runs on the same frames summed")
+            said += [f"{back} of them mirrored back"] if back else []
         depth = self.count // len(self.kept)
         if depth > 1:
             each = " each" if len(self.kept) > 1 else ""
