@@ -152,6 +152,15 @@ SITUATIONS: dict[str, Situation] = {
         f"{TRAIN} task.class_weights=balanced",
         said=says(filled, {"task": {"class_weights": "balanced"}, "data": {}}, ["a"], 3, object()),
     ),
+    "of one class a clip take task=classification": Situation(
+        f"{TRAIN} task=multilabel", said=source("of one class a clip take task=classification")
+    ),
+    "of several a clip take task=multilabel": Situation(
+        TRAIN, said=source("of several a clip take task=multilabel")
+    ),
+    "needs clips of one label each": Situation(
+        f"{TRAIN} data.balanced=true", said=source("needs clips of one label each")
+    ),
     "one for each class; or set task.class_weights": Situation(f"{TRAIN} task.class_weights=[1,2]"),
     "is more of": Situation(
         f"train {TINY} explain=[gradcam] measure=[gini] monitor=explain/gradcam/gini"

@@ -86,6 +86,8 @@ class Explainable:
             heatmaps are 0 on the others.
         truth: where the evidence is, as the data say, `(B, T, H, W)` bool, False throughout for
             clips of which they do not; None: of none.
+        positives: which columns are true of each clip, `(B, K)` bool: of these the highest is
+            explained where none is asked for; None: of all.
         black: black in model space, `(B, C)` or `(C,)`, by which perturbations hide; None: 0.
         frames: the module that sees each frame on its own, clip -> `(B*T, D, h, w)`, and through
             which alone the rest of the network sees them; None where there is no such module.
@@ -114,6 +116,7 @@ class Explainable:
     probability: Probability | None = "softmax"
     valid: Tensor | None = None
     truth: Tensor | None = None
+    positives: Tensor | None = None
     black: Tensor | None = None
     frames: nn.Module | None = None
     score: Callable[[Tensor, Tensor], Tensor] = pick
@@ -345,7 +348,8 @@ class Explainable:
         """The columns to explain, `(B,)` int64; this is the only rule about targets not given.
 
         Args:
-            target: as in `explain`; None: `default`, or each clip's `highest` column.
+            target: as in `explain`; None: `default`, or each clip's `highest` column, of the
+                `positives` where it has some.
             outputs: of the clips, `(B, K)`.
 
         Raises:
@@ -356,9 +360,16 @@ class Explainable:
         elif self.default is not None:
             found = self.columns(self.column(self.default), outputs)
         else:
-            found = self.highest(outputs)
+            found = self.highest(self._true_of(outputs))
         pick(outputs, found)  # raises for a column beyond the K
         return found
+
+    def _true_of(self, outputs: Tensor) -> Tensor:
+        """Outputs `(B, K)`, -inf where a column is not true of a clip of which others are."""
+        if self.positives is None:
+            return outputs
+        true = self.positives.to(outputs.device)
+        return outputs.masked_fill(~true & true.any(1, keepdim=True), -torch.inf)
 
     def highest(self, outputs: Tensor) -> Tensor:
         """Each clip's highest column `(B,)`; of several heads, that of the first."""

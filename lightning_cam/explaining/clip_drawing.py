@@ -17,6 +17,7 @@ from lightning_cam.explaining.clip_explanations import (
     clip_array,
     probabilities,
     true_label,
+    true_labels,
 )
 from lightning_cam.interfaces import Batch, HasViews, ShowsFrames, ShowsMore, is_offered
 from lightning_cam.viz import ClipFigure, Stack
@@ -75,6 +76,7 @@ def draw_clip(
     first = next(iter(explanations.values()))
     contrast = first if isinstance(first, Contrast) else None
     label, column = true_label(batch), int(first.target[0])
+    several = [] if label >= 0 else true_labels(batch)
     attention = next(iter(first.attention.values()), None)
     maps = _drawn_maps(explanations, frames.shape[:3])
     return ClipFigure(
@@ -83,6 +85,7 @@ def draw_clip(
         target=model.question_about(model.name(column)),
         value=float(first.outputs[0, column]) if model.probability is None else None,
         label=model.name(label) if label >= 0 else None,
+        labels=[model.name(k) for k in several],
         probabilities=probabilities(model, first.outputs),
         attention=None if attention is None else attention[0].cpu().numpy(),
         valid=clip_array(batch, "valid"),

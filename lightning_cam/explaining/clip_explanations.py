@@ -152,8 +152,15 @@ def probabilities(model: Explainable, outputs: Tensor) -> list[tuple[str, float]
 
 
 def true_label(batch: Mapping[str, Any]) -> int:
-    """The true class of one clip (B = 1), -1 where it has none or nobody knows."""
-    return int(batch["label"][0]) if "label" in batch else -1
+    """The true class of one clip (B = 1), -1 where it has none or several, or nobody knows."""
+    return int(batch["label"][0]) if "label" in batch and batch["label"].ndim == 1 else -1
+
+
+def true_labels(batch: Mapping[str, Any]) -> list[int]:
+    """All true classes of one clip (B = 1), of data with one or several a clip."""
+    if "label" not in batch or batch["label"].ndim == 1:
+        return [label] if (label := true_label(batch)) >= 0 else []
+    return (batch["label"][0] > 0).nonzero()[:, 0].tolist()
 
 
 def frame_relevance(explanation: Explanation, batch: Mapping[str, Any]) -> np.ndarray:

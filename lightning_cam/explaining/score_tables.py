@@ -14,7 +14,7 @@ from lightning_cam.explaining.clip_explanations import (
     Spectra,
     frame_relevance,
     probabilities,
-    true_label,
+    true_labels,
 )
 from lightning_cam.metrics import Measured
 
@@ -47,7 +47,7 @@ def score_rows(
     Raises:
         ConfigError: two of these would write the same column.
     """
-    label = true_label(batch)
+    labels = true_labels(batch)
     for name, e in each_class(explanations):
         ranked = probabilities(model, e.outputs)
         target = int(e.target[0])
@@ -55,7 +55,7 @@ def score_rows(
         row: dict[str, Any] = {
             "clip_id": batch["clip_id"][0],
             "path": batch["path"][0],
-            "label": model.name(label) if label >= 0 else "",
+            "label": "; ".join(map(model.name, labels)),
             "prediction": "" if best is None else ranked[best][0],
             "p_prediction": "" if best is None else f"{ranked[best][1]:.6f}",
             "target": model.name(target),

@@ -35,7 +35,8 @@ class Sample(_Video, total=False):
 class ClipSample(Sample, total=False):
     """One clip with a label. In evaluation it may have ground truth."""
 
-    label: Annotated[Tensor, "", "int64"]  # -1 where it is unknown
+    # -1 where it is unknown; of several labels a clip (K,): 1 where true, 0 where not, -1 unknown
+    label: Annotated[Tensor, "", "int64"]
     mask: Annotated[Tensor, "T H W", "bool"]  # where the evidence is
     action: Annotated[Tensor, "T", "bool"]  # when
     judged: Annotated[Tensor, "T", "bool"]  # frames where both are known; without it all

@@ -12,7 +12,12 @@ from torch import Tensor
 from lightning_cam.attribution import Explainable
 from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import UserError
-from lightning_cam.explaining.clip_explanations import network_outputs, probabilities, true_label
+from lightning_cam.explaining.clip_explanations import (
+    network_outputs,
+    probabilities,
+    true_label,
+    true_labels,
+)
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import StudyRow
 from lightning_cam.study.work_items import WorkItem
@@ -68,11 +73,12 @@ def see_clip(design: Design, unit: WorkItem, batch: Mapping[str, Any]) -> SeenCl
     if column is not None:
         target = model.columns(column, clip)
     elif design.target == "true":
-        if (label := true_label(batch)) < 0:
+        if not true_labels(batch):
             raise ValueError(
                 "the clip's true class is not known; study.target=predicted needs none"
             )
-        target = model.columns(label, clip)
+        label = true_label(batch)
+        target = model.columns(label, clip) if label >= 0 else model.resolve(None, outputs)
     else:
         target = model.highest(outputs)  # as the paper: what the network says, right or not
     asked = any("other" in each.needs for each in design.measures.values())

@@ -102,7 +102,8 @@ class ClipFigure:
         frames: (T, H, W, 3) uint8 RGB.
         heatmaps: caption -> (T, H, W) raw heatmap.
         target: name of the output column that the heatmaps explain, class A of a contrast.
-        label: true class, None where nobody knows.
+        label: true class, None where nobody knows, or a clip may have several.
+        labels: the true classes of such a clip.
         probabilities: (class, probability) pairs, in any order; empty for a regressor.
         attention: (T,) attention weights.
         valid: (T,) bool, False for padded frames.
@@ -134,6 +135,7 @@ class ClipFigure:
     heatmaps: Mapping[str, np.ndarray]
     target: str
     label: str | None = None
+    labels: Sequence[str] = ()
     probabilities: Sequence[tuple[str, float]] = ()
     attention: np.ndarray | None = None
     valid: np.ndarray | None = None

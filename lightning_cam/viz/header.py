@@ -58,6 +58,8 @@ def header(figure: ClipFigure, width: int) -> Canvas:
 def _statements(figure: ClipFigure) -> list[tuple[str, Color]]:
     """The lines below the clip's name, before they are wrapped."""
     said = [] if figure.label is None else [("true class: " + figure.label, INK)]
+    if figure.labels:
+        said.append(("true classes: " + ", ".join(figure.labels), INK))
     if figure.against is not None:
         chances = {name: f" ({percent(share)})" for name, share in figure.probabilities}
         for role, name, color in (
@@ -94,11 +96,12 @@ class _Predictions:
         widths = [text_width(line, 14) for lines in self.names for line in lines]
         bar_x0 = x0 + 20 + max(widths, default=0) + 12
         bar_x1 = x1 - 56
-        label = self.figure.label
+        figure = self.figure
+        labels = figure.labels if figure.label is None else [figure.label]
         for n, (name, probability) in enumerate(self.ranked):
-            hit = name == label
+            hit = name in labels
             color = RIGHT if hit else NEUTRAL
-            if label is None:
+            if not labels:
                 color = BLUE if n == 0 else NEUTRAL
             elif hit or n == 0:  # a wrong second guess is not a mistake
                 color = color if hit else WRONG

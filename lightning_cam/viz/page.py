@@ -212,6 +212,8 @@ def _cards(folder: Path, entries: Sequence[ReportEntry], groups: Sequence[str]) 
 def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
     verdict = {True: "right", False: "wrong", None: "unknown"}[entry.right]
     facts = {"true class": entry.label} if entry.label is not None else {}
+    if entry.labels:
+        facts["true classes"] = ", ".join(entry.labels)
     if entry.against is None:
         facts["explaining"] = column_text(entry.target, entry.value)
     else:
@@ -251,11 +253,11 @@ def _bars(entry: ReportEntry) -> str:
     shown = [
         pair
         for rank, pair in enumerate(entry.ranked)
-        if rank < _CLASSES or pair[0] in (entry.label, entry.target, entry.against)
+        if rank < _CLASSES or pair[0] in (entry.label, *entry.labels, entry.target, entry.against)
     ]
     rows = []
     for name, probability in shown:
-        kind = "hit" if name == entry.label else ""
+        kind = "hit" if name == entry.label or name in entry.labels else ""
         if name == entry.ranked[0][0] and entry.right is False:
             kind = "miss"
         share = float(np.clip(np.nan_to_num(probability), 0, 1))

@@ -21,6 +21,7 @@ class ReportEntry:
         fps: frames per second of the video.
         scores: more numbers about this clip, name -> text.
         curves: an image of measured curves, inside the report's folder.
+        labels: the true classes of a clip that may have several.
         broad: whether the video is too wide for a place beside the facts.
     """
 
@@ -47,6 +48,7 @@ class ReportEntry:
     )  # caption -> why it is not to be trusted
     value: float | None = None
     broad: bool = False
+    labels: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -82,6 +84,7 @@ class ReportEntry:
             doubts=figure.doubts,
             value=figure.value,
             broad=bool(figure.panels),
+            labels=figure.labels,
         )
 
     @property

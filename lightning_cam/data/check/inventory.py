@@ -70,10 +70,16 @@ def inventory(data: VideoDataModule | SnippetDataModule) -> Inventory:
 
 def _of_clips(listing: Listing, steps: int) -> Inventory:
     names = listing.classes
-    parts = {part: Counter(names[c.label] for c in listing.part(part)) for part in PARTS}
+    parts = {
+        part: Counter(names[label] for clip in listing.part(part) for label in clip.classes)
+        for part in PARTS
+    }
     # Once each: the validation part may serve for testing as well.
     clips = {clip.path: clip for part in PARTS for clip in listing.part(part)}
-    items = [Item(clip, names[clip.label], path) for path, clip in clips.items()]
+    items = [
+        Item(clip, ", ".join(names[label] for label in clip.classes), path)
+        for path, clip in clips.items()
+    ]
     return Inventory("class", names, parts, listing.problems, items, inspect_video, steps, True)
 
 

@@ -31,13 +31,38 @@ Seed = tuple[int, int, int]  # (seed, epoch, index)
 
 @dataclass(frozen=True)
 class Clip:
-    """One row of an index: a video file, its label, and the group that must not be split."""
+    """One row of an index: a video file, its label, and the group that must not be split.
+
+    A clip that may have several labels has `labels` in place of `label`: for each class 1 where it
+    is true, 0 where it is not, -1 where nobody knows.
+    """
 
     path: Path
     clip_id: str
     label: int = -1
     group: int = 0
     truth: Path | VideoTruth | None = None  # of a file, see `ground_truth.Truth`, or itself
+    labels: tuple[int, ...] = ()
+
+    @property
+    def classes(self) -> list[int]:
+        """The numbers of all classes that are true of it; [-1] where its one label is unknown."""
+        if not self.labels:
+            return [self.label]
+        return [k for k, label in enumerate(self.labels) if label > 0]
+
+    def mirrored(self, mirror: Sequence[int | None]) -> int | tuple[int, ...] | None:
+        """Its label or labels when mirrored, None where it must not be.
+
+        Args:
+            mirror: of each class, see `transforms.mirror_labels`.
+        """
+        if not self.labels:
+            return mirror[self.label]
+        images = [k for k in mirror if k is not None]
+        if len(images) < len(self.labels):
+            return None
+        return tuple(self.labels[k] for k in images)
 
 
 class Steps(NamedTuple):
@@ -112,7 +137,7 @@ class ClipReader:
         valid: Mask,
         truth: VideoTruth | None = None,
         seed: Seed | None = None,
-        image: int | None = None,
+        image: int | tuple[int, ...] | None = None,
     ) -> SampleDict:
         """Transform the steps of a clip into a raw sample.
 
@@ -122,7 +147,7 @@ class ClipReader:
             valid: (T,), False where padded.
             truth: adds its `names`: "mask", "mask/<part>", "action", "judged".
             seed: of the augmentation; None for the evaluation transform.
-            image: the label of the mirrored clip; None forbids flipping.
+            image: the label or labels of the mirrored clip; None forbids flipping.
         """
         known, stack = None, None
         if truth is not None:
@@ -141,7 +166,7 @@ class ClipReader:
             "colour": view.colour,  # (2, C)
             "grey": view.grey,
             "black": view.colour[1].clone(),  # (C,)
-            "label": torch.tensor(image if view.flipped else clip.label),
+            "label": torch.tensor(image if view.flipped else clip.labels or clip.label),
             "valid": torch.from_numpy(valid),  # (T,)
             "frame_idx": torch.from_numpy(steps.indices),  # (T,)
             "time_s": torch.from_numpy(seconds).float(),  # (T,)
@@ -186,7 +211,7 @@ class ClipReader:
             "colour": torch.zeros(2, channels),  # zeros stay what they are
             "grey": False,
             "black": normalisation(self.transform.mean, self.transform.std)[1].clone(),
-            "label": torch.tensor(-1),
+            "label": torch.tensor([-1] * len(clip.labels) or -1),
             # Not all padding: a softmax or mean over no steps would be NaN.
             "valid": torch.ones(steps, dtype=torch.bool),
             "frame_idx": torch.zeros(steps, dtype=torch.int64),

@@ -148,7 +148,7 @@ class ClipDataset(SampleDataset[Clip]):
                     f"ground truth of {clip.clip_id!r} {why}: it belongs to another copy of the "
                     "video; get that one"
                 )
-        image = self.mirror[clip.label] if self.train and self.mirror else None
+        image = clip.mirrored(self.mirror) if self.train and self.mirror else None
         sample = self.reader.sample(clip, steps, valid, truth, seed, image)
         return {**self.reader.no_truth(self.truths), **sample}
 

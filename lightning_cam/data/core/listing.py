@@ -86,7 +86,7 @@ def without_leaks(listing: Listing) -> Listing:
             key = identity(clip.path)
             at = kept.get(key) or copies.find(clip.path)
             copy = at is not None and key not in kept
-            if at is None or (copy and at[0] == part and at[1].label == clip.label):  # no harm
+            if at is None or (copy and at[0] == part and at[1].classes == clip.classes):  # no harm
                 kept[key] = (part, clip)
                 copies.add(clip.path, (part, clip))
                 parts[part].append(clip)
@@ -101,8 +101,9 @@ def _shared(clip: Clip, part: str, where: str, other: Clip, classes: Sequence[st
     if part != where:
         why = f"the same video as {str(other.path)!r} of the {where} part, where it stays"
         return Problem("leak", str(clip.path), f"{why}; remove one of them")
-    kind = "copy" if clip.label == other.label else "label"
-    why = f"the same video as {str(other.path)!r}, class {classes[other.label]!r}"
+    kind = "copy" if clip.classes == other.classes else "label"
+    names = ", ".join(repr(classes[label]) for label in other.classes)
+    why = f"the same video as {str(other.path)!r}, class {names or 'none'}"
     return Problem(kind, str(clip.path), f"{why}, which is taken; remove one of them")
 
 

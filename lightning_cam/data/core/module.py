@@ -157,11 +157,19 @@ class VideoDataModule(ClipDataModule):
     @property
     def class_counts(self) -> list[int]:
         """Training clips of each class, in the order of the labels."""
-        labels = [clip.label for clip in self.listing.part("train")]
+        labels = [label for clip in self.listing.part("train") for label in clip.classes]
         return [labels.count(label) for label in range(len(self.classes))]
 
     def _balanced_labels(self) -> Sequence[int] | None:
-        return [clip.label for clip in self.listing.part("train")] if self.balanced else None
+        if not self.balanced:
+            return None
+        clips = self.listing.part("train")
+        if any(clip.labels for clip in clips):
+            raise ConfigError(
+                "data.balanced=true needs clips of one label each, and these may have several; set "
+                "data.balanced=false"
+            )
+        return [clip.label for clip in clips]
 
     def mirror(self) -> list[int | None]:
         """For each class the class that its mirrored clips show, None where they show none."""
@@ -215,7 +223,7 @@ class VideoDataModule(ClipDataModule):
 
     def _absent(self, part: str) -> str:
         """Which classes have no clips in a part, in words; "" if all have some."""
-        present = {clip.label for clip in self.listing.part(part)}
+        present = {label for clip in self.listing.part(part) for label in clip.classes}
         absent = [name for label, name in enumerate(self.classes) if label not in present]
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         return f"no {part} clips of: {', '.join(absent[:5])}{more}" if absent else ""

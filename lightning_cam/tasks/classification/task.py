@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -113,10 +114,13 @@ class VideoClassification(L.LightningModule):
         self.class_weights: Tensor | None
         weights = None if class_weights is None else _checked_weights(class_weights, self.classes)
         self.register_buffer("class_weights", weights, persistent=False)
-        self.train_acc = Accuracy(len(self.classes))
-        self.val_scores = Scores(len(self.classes))
-        self.test_scores = Scores(len(self.classes))
+        self._add_metrics(len(self.classes))
         self.explainable()  # a wrong layer name shows here, not after the first epoch
+
+    def _add_metrics(self, num_classes: int) -> None:
+        self.train_acc = Accuracy(num_classes)
+        self.val_scores: nn.Module = Scores(num_classes)
+        self.test_scores: nn.Module = Scores(num_classes)
 
     def _check_settings(self) -> None:
         """Raise a ConfigError for what the network cannot follow."""
@@ -177,10 +181,11 @@ class VideoClassification(L.LightningModule):
         clip_loss = self._cross_entropy(logits, label)
         if not self.step_loss or steps is None:
             return clip_loss
-        step_label = label.unsqueeze(1).expand(steps.shape[:2])  # (B, T)
+        step_label = label.unsqueeze(1).expand(*steps.shape[:2], *label.shape[1:])  # (B, T, ...)
         if valid is not None:
-            step_label = step_label.masked_fill(~valid, IGNORED)
-        step_loss = self._cross_entropy(steps.flatten(0, 1), step_label.flatten())
+            padded = ~valid.view(*valid.shape, *[1] * (label.ndim - 1))
+            step_label = step_label.masked_fill(padded, IGNORED)
+        step_loss = self._cross_entropy(steps.flatten(0, 1), step_label.flatten(0, 1))
         return (1 - self.step_loss) * clip_loss + self.step_loss * step_loss
 
     def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
@@ -217,7 +222,16 @@ class VideoClassification(L.LightningModule):
                 f"the network's outputs have shape {tuple(logits.shape)}, expected (B, "
                 f"{len(self.classes)}) for {len(self.classes)} classes; set its number of outputs"
             )
+        self._check_labels(label, logits)
         return self.loss(logits, steps, label, valid), logits.detach().float()
+
+    def _check_labels(self, label: Tensor, logits: Tensor) -> None:
+        """Raise a ConfigError for labels of another kind of task."""
+        if label.ndim != 1:
+            raise ConfigError(
+                f"the labels have shape {tuple(label.shape)}, expected one a clip, ({len(label)},);"
+                " of several a clip take task=multilabel"
+            )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss, logits = self._shared_step(batch)
@@ -234,12 +248,12 @@ class VideoClassification(L.LightningModule):
         self._evaluation_step("test", self.test_scores, batch)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_confusion("val", self.val_scores)
+        self._log_epoch("val", self.val_scores)
 
     def on_test_epoch_end(self) -> None:
-        self._log_confusion("test", self.test_scores)
+        self._log_epoch("test", self.test_scores)
 
-    def _evaluation_step(self, stage: str, scores: Scores, batch: Batch) -> None:
+    def _evaluation_step(self, stage: str, scores: Any, batch: Batch) -> None:
         loss, logits = self._shared_step(batch)
         label = batch["label"]
         scores.update(logits, label)
@@ -248,7 +262,7 @@ class VideoClassification(L.LightningModule):
         self.log(f"{stage}/acc", scores.acc, prog_bar=True, batch_size=len(label))
         self.log(f"{stage}/top5", scores.top5, batch_size=len(label))
 
-    def _log_confusion(self, stage: str, scores: Scores) -> None:
+    def _log_epoch(self, stage: str, scores: Any) -> None:
         found = scores.per_class()
         counts = zip(found.matrix.diag().tolist(), found.clips.tolist(), strict=True)
         shares = [right / clips if clips else None for right, clips in counts]

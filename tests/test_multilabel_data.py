@@ -1,0 +1,130 @@
+"""Data of several labels a clip: a subclass of `VideoDataModule` whose clips have `labels`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import layouts
+import lightning as L
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lightning_cam as lc
+from lightning_cam.data.check.inventory import inventory
+from lightning_cam.data.core.clips import Clip, finished
+from lightning_cam.data.core.listing import Listing, without_leaks
+from lightning_cam.data.core.loading import collate
+from lightning_cam.data.core.module import VideoDataModule
+from lightning_cam.errors import ConfigError
+from lightning_cam.explaining.clips_by_outcome import check_classes
+from lightning_cam.study.seen_clip import class_facts, see_clip
+from lightning_cam.tasks import MultiLabelClassification
+
+CLASSES = ["left", "moves", "right"]
+ROWS = {"a": (1, 1, 0), "b": (0, 0, 0), "c": (0, 1, 1), "d": (0, -1, 1), "gone": (1, 0, 0)}
+
+
+class Labelled(VideoDataModule):
+    """Videos named in a table, with a label of each class."""
+
+    def list_clips(self) -> Listing:
+        clips = [Clip(Path(self.root) / f"{n}.mp4", n, labels=y) for n, y in ROWS.items()]
+        return Listing(CLASSES, clips[:2], clips[2:], clips[2:])
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("labelled")
+    for number, name in enumerate(list(ROWS)[:-1]):
+        layouts.encode(folder / f"{name}.mp4", layouts.frames("blink", number, 8))
+    return folder
+
+
+def data(root: Path, **settings: object) -> Labelled:
+    few = {"num_frames": 4, "fps": None, "resize": 32, "crop": 32, "batch_size": 2}
+    return Labelled(str(root), num_workers=0, **{**few, **settings})  # type: ignore[arg-type]
+
+
+class Small(nn.Sequential):
+    explain_layers = ("0",)
+
+    def __init__(self) -> None:
+        conv = nn.Conv3d(3, 4, 3, stride=2)
+        super().__init__(conv, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 3))
+
+
+def test_batches_have_a_label_of_each_class_and_unreadable_clips_none(root: Path) -> None:
+    part = data(root).evaluation("val")
+    found = {sample["clip_id"]: sample["label"].tolist() for sample in part}
+    assert found == {"c": [0, 1, 1], "d": [0, -1, 1], "gone": [-1, -1, -1]}
+
+
+def test_a_network_is_trained_and_explained_on_them(root: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    task, held = MultiLabelClassification(Small(), CLASSES), data(root)
+    trainer = L.Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match=r"no train clips of: right$"):
+        trainer.fit(task, held)
+    seen = {name for name in trainer.callback_metrics if name.startswith("val/ap/")}
+    assert seen == {"val/ap/moves", "val/ap/right"}  # of "left" there is no clip to be read
+    batch = finished(next(iter(held.val_dataloader())))
+    e = lc.explain(task.explainable(batch), lc.GradCAM(), batch["video"])
+    assert batch["label"].gather(1, e.target[:, None]).tolist() == [[1], [1]]
+
+
+@pytest.mark.parametrize(
+    ("mirror", "expected"),
+    [([0, 1, 2], (1, 1, 0)), ([2, 1, 0], (0, 1, 1)), ([0, None, 2], None)],
+)
+def test_labels_change_places_in_the_mirror(mirror: list[int | None], expected: object) -> None:
+    assert Clip(Path("a"), "a", labels=ROWS["a"]).mirrored(mirror) == expected
+
+
+def test_mirrored_clips_have_the_labels_of_the_mirror(root: Path) -> None:
+    """Half of the training clips are mirrored: these, and these alone, have them."""
+    held = data(root, hflip_pairs=[["left", "right"]], grey=0, contrast=0, offset=0)
+    part = held._dataset("train", train=True)
+    seen: set[tuple[int, ...]] = set()
+    for epoch in range(8):
+        seen.add(tuple(part[epoch, 0]["label"].tolist()))
+    assert seen == {(1, 1, 0), (0, 1, 1)}
+
+
+def test_classes_are_counted_by_all_their_clips(root: Path) -> None:
+    held = data(root)
+    assert held.class_counts == [1, 1, 0]
+    found = inventory(held)
+    assert found.parts["val"] == {"moves": 1, "right": 2, "left": 1}
+    assert {item.clip.clip_id: item.name for item in found.items}["c"] == "moves, right"
+    with pytest.raises(ConfigError, match=r"one label each.*set data\.balanced=false"):
+        data(root, balanced=True).train_dataloader()
+
+
+def test_a_copy_with_other_labels_is_said(root: Path) -> None:
+    clips = data(root).list_clips().train
+    again = replace(clips[0], clip_id="again", labels=(0, 0, 1))
+    [problem] = without_leaks(Listing(CLASSES, [*clips, again], [], [])).problems
+    assert problem.kind == "label" and "class 'left', 'moves', which is taken" in problem.why
+
+
+def test_who_is_right_cannot_be_asked(root: Path) -> None:
+    task = MultiLabelClassification(Small(), CLASSES)
+    with pytest.raises(ConfigError, match="needs a network whose outputs are classes, one a clip"):
+        check_classes(task, data(root).evaluation("val"), [0], "select=wrong")
+
+
+def test_the_true_class_of_a_study_is_the_highest_true_one(root: Path) -> None:
+    task = MultiLabelClassification(Small(), CLASSES).eval()
+    batch = collate([data(root).evaluation("val")[0]])
+    design = SimpleNamespace(target="true", measures={})
+    network = SimpleNamespace(task=task, columns={})
+    seen = see_clip(design, SimpleNamespace(network=network, input=""), batch)  # type: ignore[arg-type]
+    true: Tensor = batch["label"][0] > 0
+    assert int(seen.target) == int(seen.outputs[0].masked_fill(~true, -torch.inf).argmax())
+    assert class_facts(seen)["label"] == ""  # no single one, of which networks could be right
