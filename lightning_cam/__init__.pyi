@@ -61,6 +61,7 @@ from .attribution import check as check
 from .attribution import explain as explain
 from .attribution import explain_contrast as explain_contrast
 from .attribution import list_layers as list_layers
+from .attribution import similarity_to as similarity_to
 from .attribution import spectrum_relevance as spectrum_relevance
 from .attribution import step_energy as step_energy
 from .attribution import step_maps as step_maps

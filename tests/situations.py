@@ -426,6 +426,9 @@ SITUATIONS: dict[str, Situation] = {
     "computes once more in the backward": Situation(
         "map plain explain=[lrp]", said=source("computes once more in the backward")
     ),
+    "with maps of different sizes": Situation(
+        "map plain explain=[gradcam]", said=source("with maps of different sizes")
+    ),
     "was scripted or traced": Situation(
         "map plain explain=[gradcam]", said=source("was scripted or traced")
     ),

@@ -102,7 +102,7 @@ def test_no_path_and_probabilities_are_found() -> None:
     assert "probabilities" in finding and ".log()" in finding
     logs = lc.Explainable.of(net, ["0.seen"], forward=lambda clip: net(clip).log())
     assert not lc.check(logs, CLIP).findings
-    assert not lc.check(lc.Explainable.of(net, ["0.seen"], softmax=False), CLIP).findings
+    assert not lc.check(lc.Explainable.of(net, ["0.seen"], probability=None), CLIP).findings
 
 
 def test_what_cannot_be_told_is_said_to_be_so() -> None:

@@ -31,12 +31,12 @@ class Task:
 
     device = torch.device("cpu")
 
-    def __init__(self, softmax: bool = True) -> None:
-        self.softmax = softmax
+    def __init__(self, probability: str | None = "softmax") -> None:
+        self.probability = probability
 
     def explainable(self, batch: object = None) -> lc.Explainable:
         net = torch.nn.Flatten()
-        return lc.Explainable.of(net, [], NAMES, softmax=self.softmax)
+        return lc.Explainable.of(net, [], NAMES, probability=self.probability)
 
 
 class Clips(torch.utils.data.Dataset):
@@ -144,7 +144,7 @@ def test_without_true_classes_there_is_nothing_to_select():
     with pytest.raises(ConfigError, match="select=wrong needs true classes"):
         select_clips(Task(), Clips([-1], np.zeros((1, 4))), [0], ["wrong"], 1)
     with pytest.raises(ConfigError, match="outputs are classes"):
-        select_clips(Task(softmax=False), random_clips(), [0], ["wrong"], 1)
+        select_clips(Task(probability=None), random_clips(), [0], ["wrong"], 1)
 
 
 # --- which clips are meant -------------------------------------------------------------------

@@ -259,7 +259,11 @@ def test_what_the_network_does_not_see_is_left_out(
 @pytest.mark.parametrize(
     ("kind", "changes", "words"),
     [
-        ("joined", {"softmax": False}, "compose=joined needs a network whose outputs are classes"),
+        (
+            "joined",
+            {"probability": None},
+            "compose=joined needs a network whose outputs are classes",
+        ),
         ("mosaic_full", {"forward": None}, "takes no mosaic_full clips.*choose compose=joined"),
     ],
 )

@@ -150,7 +150,7 @@ def test_clips_are_selected_by_finished_ones(folder: Path) -> None:
         def explainable(self, batch: SampleDict | None = None) -> lc.Explainable:
             seen.extend([] if batch is None else [batch["video"]])
             net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool3d(1), torch.nn.Flatten())
-            return lc.Explainable.of(net, [], ["a", "b", "c"], softmax=True)
+            return lc.Explainable.of(net, [], ["a", "b", "c"], probability="softmax")
 
     found = select_clips(Task(), data.val_set, range(6), ["correct"], None)
     assert found.unreadable == [2]

@@ -558,7 +558,7 @@ def test_normalised_area() -> None:
     inserted = replace(curve, clip_first=False)
     torch.testing.assert_close(inserted.normalised_auc[1], torch.tensor((0 + 1 + 2 + 3) / 6 / 3))
     torch.testing.assert_close(curve.auc[0], torch.tensor(5 / 3))
-    model, clip = describe(Gap3d(), softmax=False), clip_of(1, 3, 4, 8, 8)
+    model, clip = describe(Gap3d(), probability=None), clip_of(1, 3, 4, 8, 8)
     for f, flag in ((lc.deletion, True), (lc.insertion, False)):
         assert f(model, clip, clip_of(1, 4, 8, 8), 0, 4).clip_first is flag
 
@@ -568,7 +568,7 @@ def test_regressors_and_raw_are_scored_by_their_column() -> None:
     net = Gap3d().eval()
     clip, heat = clip_of(2, 3, 4, 8, 8), clip_of(2, 4, 8, 8)
     raw = lc.deletion(describe(net), clip, heat, 1, 5, raw=True)
-    columns = lc.deletion(describe(net, softmax=False), clip, heat, 1, 5)
+    columns = lc.deletion(describe(net, probability=None), clip, heat, 1, 5)
     assert torch.equal(raw.score, columns.score)
     torch.testing.assert_close(raw.score[:, 0], net(clip)[:, 1].detach())
 

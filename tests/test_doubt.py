@@ -113,7 +113,7 @@ def test_spectra_that_stand_in_for_each_other_are_doubtful() -> None:
             return torch.stack([seen.amax(1), 0 * seen[:, 0]], 1)
 
     def found(clip: Tensor) -> lc.SpectrumRelevance:
-        model = lc.Explainable.of(Either(), ["layer"], softmax=False)
+        model = lc.Explainable.of(Either(), ["layer"], probability=None)
         return lc.spectrum_relevance(model, clip, {"a": [0], "b": [1]}, 0, "perturbation")
 
     both = torch.ones(1, 2, 4, 8, 8)

@@ -239,7 +239,7 @@ def test_the_cost_of_classes() -> None:
 
 @pytest.mark.parametrize(("factor", "offset"), [(1.0, 0.0), (1e-4, 30.0), (2e5, -7.0)])
 def test_the_cost_of_columns_has_no_unit(factor: float, offset: float) -> None:
-    model = plain(Raw(factor, offset).double(), softmax=False)
+    model = plain(Raw(factor, offset).double(), probability=None)
     answer = answer_of(model, ones().double(), [0], "preserve")
     for r in (0.0, 0.5, 1.0, 1.7, -3.0):
         outputs = torch.tensor([[factor * r + offset]], dtype=torch.float64)
@@ -296,7 +296,7 @@ def test_a_column_is_explained_like_a_class(variant: Any) -> None:
     classes = lc.explain(plain(Tube().double()), method(variant), ones().double(), 0)
     for factor, offset in ((1e-3, 0.0), (-3e4, 12.0)):
         net = Raw(factor, offset).double()
-        model = plain(net, softmax=False)
+        model = plain(net, probability=None)
         asked = model if factor > 0 else model.counterfactual()
         e = lc.explain(asked, method(variant), ones().double(), 0)
         torch.testing.assert_close(e.heatmap, classes.heatmap, rtol=1e-4, atol=1e-5)
@@ -475,7 +475,7 @@ def test_rows_and_forwards(batch: int | None, rows: int) -> None:
         assert max(net.rows) == rows
         assert sum(net.rows) == 2 * (1 + 3 * 3 + 6)
         net.rows.clear()
-        lc.explain(plain(net, softmax=False), steps, ones(2))
+        lc.explain(plain(net, probability=None), steps, ones(2))
         assert sum(net.rows) == 2 * (1 + 8 + 3 * 3 + 6) and max(net.rows) <= max(rows, 16)
 
 
@@ -588,9 +588,9 @@ def test_a_mask_that_vanishes_is_told() -> None:
         def forward(self, clip: Tensor) -> Tensor:
             return 0 * clip.mean((1, 2, 3, 4))[:, None] + torch.tensor([[1.0, 2.0]])
 
-    for softmax in (True, False):
+    for probability in ("softmax", None):
         with pytest.warns(UserWarning, match=r"of area 0.1 masks of .* came out; a weak answer"):
-            e = lc.explain(plain(Constant(), softmax=softmax),
+            e = lc.explain(plain(Constant(), probability=probability),
                            method(iterations=2, areas=(0.1,)), ones(), 0)  # fmt: skip
         assert e.heatmap.isfinite().all()
 

@@ -446,7 +446,7 @@ def test_rows_are_copies_of_the_batch(method: Any) -> None:
         of_row = weight.repeat(len(rows) // len(weight), 1, 1, 1, 1)
         return (rows * of_row).flatten(1).sum(1, keepdim=True)
 
-    heat = lc.explain(plain(bound, softmax=False), method, clip).heatmap
+    heat = lc.explain(plain(bound, probability=None), method, clip).heatmap
     size = weight.abs().amax(1)
     if getattr(method, "kind", "") == "variance":
         size = torch.zeros_like(size)

@@ -99,7 +99,7 @@ def recurrent() -> lc.Explainable:
 
 def regressor() -> lc.Explainable:
     """Its columns are not classes, and one is explained where none is asked for."""
-    return replace(classifier(), softmax=False, default=2)
+    return replace(classifier(), probability=None, default=2)
 
 
 networks = pytest.mark.parametrize("model", [classifier, recurrent, regressor])

@@ -48,7 +48,7 @@ def plain(net: nn.Module, **changes: Any) -> lc.Explainable:
 def additive(*size: int, **changes: Any) -> tuple[lc.Explainable, Tensor, Tensor]:
     """A model, a batch of two clips, and what each voxel has of the fall `(2, T, H, W)`."""
     weight, clip = double(3, *size, seed=1), double(2, 3, *size)
-    model = plain(Additive(weight), softmax=False, black=BLACK, **changes)
+    model = plain(Additive(weight), probability=None, black=BLACK, **changes)
     return model, clip, (weight * (clip - reference(model, clip, "black"))).sum(1)
 
 
@@ -117,7 +117,7 @@ def test_windows_in_time_alone_say_which_frames_matter() -> None:
 def test_windows_are_an_eighth_of_the_clip_and_overlap_by_half() -> None:
     clip = clip_of(1, 1, 16, 24, 40)
     net = Additive(clip_of(1, 16, 24, 40))
-    e = lc.explain(plain(net, softmax=False), lc.Occlusion(), clip)
+    e = lc.explain(plain(net, probability=None), lc.Occlusion(), clip)
     count = 15 * 22 * 19  # of 2 x 3 x 5, every 1, 1 and 2
     assert e.caption == f"Occlusion, {count} windows of 2x3x5, black"
     assert sum(net.rows) == count + 1
@@ -248,7 +248,7 @@ def test_rows_are_copies_of_the_batch() -> None:
         of_row = weight.repeat(len(rows) // len(weight), 1, 1, 1, 1)
         return (rows * of_row).flatten(1).sum(1, keepdim=True)
 
-    model = replace(plain(nn.Identity(), softmax=False), forward=bound)
+    model = replace(plain(nn.Identity(), probability=None), forward=bound)
     window = (2, 3, 3)
     heat = lc.explain(model, lc.Occlusion(window, window), clip).heatmap
     pooled = torch.nn.functional.avg_pool3d((weight * clip).sum(1), window) * math.prod(window)
@@ -269,7 +269,7 @@ def test_what_does_not_matter_is_zero() -> None:
         def forward(self, clip: Tensor) -> Tensor:
             return super().forward(clip * torch.tensor([1.0, 1, 0, 0]).view(4, 1, 1))
 
-    model = plain(Deaf(clip_of(3, 4, 8, 8)), softmax=False)
+    model = plain(Deaf(clip_of(3, 4, 8, 8)), probability=None)
     heat = lc.explain(model, lc.Occlusion((1, 4, 4)), clip_of(2, 3, 4, 8, 8)).heatmap
     assert heat[:, :2].all() and not heat[:, 2:].any()
 

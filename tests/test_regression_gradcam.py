@@ -53,7 +53,7 @@ def with_loss(
         of = loss(y)
         return torch.stack([-of, of, *y.unbind(1)], 1)
 
-    return lc.Explainable.of(net, [layer], forward=columns, softmax=False, **more)
+    return lc.Explainable.of(net, [layer], forward=columns, probability=None, **more)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_re2_the_pose_network_s_last_layer() -> None:
         return -loss(sfm(rows), snippets).total.sum()[None, None]
 
     model = lc.Explainable.of(
-        sfm, ["pose.conv7"], forward=columns, softmax=False, fold=sfm.explain_fold
+        sfm, ["pose.conv7"], forward=columns, probability=None, fold=sfm.explain_fold
     )
     with capture(sfm.pose.conv7) as calls:
         views = sfm(clip)
@@ -211,7 +211,7 @@ def test_not_pooled_is_hirescam(net: Regressor) -> None:
         each = (a.unflatten(0, (len(clip), -1)) * weight).square()
         return -each.sum((1, 2, 3, 4))[:, None]
 
-    model = lc.Explainable.of(net, ["relu"], forward=columns, softmax=False)
+    model = lc.Explainable.of(net, ["relu"], forward=columns, probability=None)
     e = lc.explain(model, lc.RegressionGradCAM(pool="none"), CLIP)
     a = activation(net)
     w = weight.transpose(0, 1)
@@ -262,7 +262,7 @@ def signs(values: list[list[float]], valid: Tensor | None = None) -> lc.Explaina
         a = net(clip.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(clip), -1))
         return (a.mean((2, 3, 4)) * weights).sum(1)[:, None]
 
-    model = lc.Explainable.of(net, ["0"], forward=columns, softmax=False)
+    model = lc.Explainable.of(net, ["0"], forward=columns, probability=None)
     return model if valid is None else lc.Explainable(**{**model.__dict__, "valid": valid})
 
 
@@ -319,7 +319,7 @@ def mean_of(clip: Tensor, loss: Callable[[Tensor], Tensor], **more: Any) -> lc.E
         a = net(rows.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(rows), -1))
         return -loss(a.mean((1, 2, 3, 4)))[:, None]
 
-    return lc.Explainable.of(net, ["0"], forward=columns, softmax=False, **more)
+    return lc.Explainable.of(net, ["0"], forward=columns, probability=None, **more)
 
 
 @pytest.mark.parametrize("apart", [0.1, 0.01, 0.002])

@@ -113,7 +113,7 @@ def test_r4_a_constant_score() -> None:
     assert torch.equal(count.heatmap, probability.expand(2, 4, 9, 7))
     assert count.caption.endswith("error 0")
     center = lc.RISE(50, norm="center", relu=False)
-    assert not lc.explain(plain(Constant(3.0)), center, clip).heatmap.any()
+    assert not lc.explain(plain(Constant(3.0), probability=None), center, clip).heatmap.any()
 
 
 @pytest.mark.parametrize(("p", "times"), [(0.5, 1), (0.25, 3)])
@@ -128,7 +128,7 @@ def test_r2_all_masks_enumerated(p: float, times: int, monkeypatch: pytest.Monke
     monkeypatch.setattr(rise._Masks, "_make", lambda _, part: table[part])
     weight = clip_of(2, 2, 6, 10, dtype=torch.float64)
     clip = clip_of(1, 2, 2, 6, 10, seed=1, dtype=torch.float64)
-    model = plain(Linear(weight, bias=0.7), softmax=False)
+    model = plain(Linear(weight, bias=0.7), probability=None)
 
     def run(norm: rise.Norm) -> Tensor:
         method = lc.RISE(len(table), (1, 2, 2), p, norm=norm, relu=False, batch=5)
@@ -362,7 +362,7 @@ def test_count_and_center_are_what_a_plain_loop_gives() -> None:
     method = replace(method, norm="center")
     masks, scores = loop(net, clip, method, 1, torch.tensor(BLACK))
     expected = torch.einsum("n,nthw->thw", scores - scores.mean(), masks) / (40 * 0.4 * 0.6)
-    model = describe(net, black=BLACK, softmax=False)
+    model = describe(net, black=BLACK, probability=None)
     signed = lc.explain(model, lc.RISE(40, (3, 4, 2), p=0.4, seed=8, relu=False), clip, 1)
     torch.testing.assert_close(signed.heatmap[0], expected, rtol=1e-4, atol=1e-6)
     assert (signed.heatmap < 0).any()
@@ -372,8 +372,8 @@ def test_count_and_center_are_what_a_plain_loop_gives() -> None:
     positive = lc.explain(model, kept, clip, 1).heatmap
     assert torch.equal(positive, signed.heatmap.relu())
     logits = lc.RISE(40, (3, 4, 2), p=0.4, seed=8, raw=True)  # of a classifier
-    torch.testing.assert_close(lc.explain(replace(model, softmax=True), logits, clip, 1).heatmap,
-                               positive)  # fmt: skip
+    classifier = replace(model, probability="softmax")
+    torch.testing.assert_close(lc.explain(classifier, logits, clip, 1).heatmap, positive)
 
 
 def test_each_clip_has_its_own_black() -> None:

@@ -82,7 +82,7 @@ def test_score_cam_is_its_formula(weights: Any, raw: bool) -> None:
     default = lc.ScoreCAM(raw=raw, relu=False)
     same = torch.equal(heat(default, describe(net, black=BLACK)), found)
     assert same is (weights == "softmax")  # of a classifier; of other columns the score
-    same = torch.equal(heat(default, describe(net, black=BLACK, softmax=False)), found)
+    same = torch.equal(heat(default, describe(net, black=BLACK, probability=None)), found)
     assert same is (weights == "score" and raw)
 
 

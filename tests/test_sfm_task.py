@@ -491,7 +491,7 @@ def test_columns_equal_those_by_hand(snippet: int) -> None:
             expected.append(torch.tensor(rows).mean(0))
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-6)
     assert found.shape[1] == len(model.outputs)
-    assert not model.softmax
+    assert model.probability is None
     if snippet == 3:
         assert model.outputs == NAMES
     both = found[:, 1:snippet].sum(1)  # over scales and sources

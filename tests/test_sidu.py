@@ -291,7 +291,7 @@ def test_a_quantile_shows_the_same_share_in_every_mask() -> None:
 def test_regressors_answers_have_no_unit() -> None:
     """Columns are compared in units of their change: their scale plays no part."""
     net, clip = net3d(), clip_of(1, 3, 4, 8, 8)
-    model = describe(net, softmax=False, black=BLACK)
+    model = describe(net, probability=None, black=BLACK)
     method = lc.SIDU(threshold=0.3)
     heat = lc.explain(model, method, clip, 1).heatmap
     assert heat.max() > 0.001

@@ -58,8 +58,8 @@ class Made(nn.Module):
         return torch.stack([column, torch.zeros_like(column)], 1)
 
 
-def made(rule: object, softmax: bool = False) -> lc.Explainable:
-    return lc.Explainable.of(Made(rule), [], ["yes", "no"], softmax=softmax, black=BLACK)
+def made(rule: object, probability: str | None = None) -> lc.Explainable:
+    return lc.Explainable.of(Made(rule), [], ["yes", "no"], probability=probability, black=BLACK)
 
 
 def bright(batch: int = 1, frames: int = 8) -> Tensor:
@@ -80,10 +80,10 @@ def all_finite(found: lc.SpectrumRelevance) -> bool:
 
 
 @pytest.mark.parametrize("method", SPECTRUM_MEASURES)
-@pytest.mark.parametrize("softmax", [True, False])
+@pytest.mark.parametrize("probability", ["softmax", "sigmoid", None])
 @pytest.mark.parametrize("only", [0, 1])
-def test_a_network_that_reads_one_spectrum_has_all_of_it_there(method, softmax, only) -> None:
-    model = made(lambda *both: both[only].mean(1), softmax)
+def test_a_network_that_reads_one_spectrum_has_all_of_it_there(method, probability, only) -> None:
+    model = made(lambda *both: both[only].mean(1), probability)
     found = lc.spectrum_relevance(model, bright(2), SPECTRA, "yes", method)
     assert found.spectra == ("tv", "ir") and found.share.shape == (2, 2, 8)
     assert found.total[:, only].tolist() == [1, 1]  # exactly
@@ -146,7 +146,7 @@ def test_a_spectrum_that_speaks_against_the_column_has_no_share_but_a_negative_d
 @pytest.mark.parametrize("method", SPECTRUM_MEASURES)
 @pytest.mark.parametrize("when", [0, 5, 15])
 def test_the_curve_peaks_where_the_evidence_is(method, when) -> None:
-    model = made(lambda tv, ir: ir[:, when] + 0.01 * tv.mean(1), softmax=True)
+    model = made(lambda tv, ir: ir[:, when] + 0.01 * tv.mean(1), probability="softmax")
     found = lc.spectrum_relevance(model, bright(frames=16), SPECTRA, 0, method)
     curve = found.share[0, 1]
     assert curve[when] == curve.max()
@@ -157,7 +157,7 @@ def test_the_curve_peaks_where_the_evidence_is(method, when) -> None:
 def test_the_drop_is_that_of_the_probability() -> None:
     clip = bright()
     tv, ir = (e.mean(1) for e in evidence(clip))
-    model = made(lambda tv, ir: 2 * tv.mean(1) + ir.mean(1), softmax=True)
+    model = made(lambda tv, ir: 2 * tv.mean(1) + ir.mean(1), probability="softmax")
     found = lc.spectrum_relevance(model, clip, SPECTRA, "no", "perturbation")
     p = torch.sigmoid(-torch.stack([2 * tv + ir, ir, 2 * tv, 0 * tv]))
     assert found.drop is not None and found.drop_all is not None
@@ -216,7 +216,7 @@ def test_rounding_is_no_evidence() -> None:
             return super().forward(clip) + 1e-7 * len(clip)  # as if kernels depended on the batch
 
     net = Rounding(lambda tv, ir: 0.3 + 0 * tv.mean(1))
-    model = lc.Explainable.of(net, [], softmax=False, black=BLACK)
+    model = lc.Explainable.of(net, [], probability=None, black=BLACK)
     found = lc.spectrum_relevance(model, bright().float(), SPECTRA, 0, "perturbation", batch=3)
     assert found.drop is not None and (found.drop != 0).any()
     assert (found.total == 0).all() and (found.share == 0).all()
@@ -314,7 +314,7 @@ def test_half_precision_networks() -> None:
 
 
 def test_a_question_is_answered_by_its_own_score() -> None:
-    model = made(lambda tv, ir: tv.mean(1) - ir.mean(1), softmax=True)
+    model = made(lambda tv, ir: tv.mean(1) - ir.mean(1), probability="softmax")
     plain = lc.spectrum_relevance(model, bright(), SPECTRA, "yes", "perturbation")
     against = lc.spectrum_relevance(
         model.counterfactual(), bright(), SPECTRA, "yes", "perturbation"

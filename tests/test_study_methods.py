@@ -219,7 +219,7 @@ class Regressor(Task):
     """Its four columns are no classes."""
 
     def explainable(self, batch: Any = None) -> lc.Explainable:
-        return describe(self.net, outputs=["depth/mean", "pose/ry", "c", "d"], softmax=False)
+        return describe(self.net, outputs=["depth/mean", "pose/ry", "c", "d"], probability=None)
 
 
 def test_columns_that_are_no_classes_are_studied_each_as_an_input(tmp_path: Path) -> None:

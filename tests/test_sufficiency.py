@@ -71,7 +71,7 @@ class Counted(nn.Module):
 
 def test_set_alike_the_share_is_read_off_insertion_s_curve() -> None:
     net = Counted()
-    model = lc.Explainable.of(net, [], softmax=False)
+    model = lc.Explainable.of(net, [], probability=None)
     clip = clip_of(2, 3, 4, 8, 8).abs()
     e = lc.explain(model, lc.CentreMap(), clip, 1)
     explained = Explained(model, clip, e)
@@ -107,7 +107,7 @@ def test_set_alike_the_share_is_read_off_insertion_s_curve() -> None:
     ],
 )
 def test_drop_in_closed_form(heat: list[float], drop: float, increase: float, mean: float) -> None:
-    model = lc.Explainable.of(Counted(), [], softmax=False)
+    model = lc.Explainable.of(Counted(), [], probability=None)
     clip = torch.ones(1, 3, 2, 4, 4)
     heatmap = torch.tensor(heat)[None, :, None, None].expand(1, 2, 4, 4)
     found = average_drop(model, clip, heatmap, 0)
@@ -121,7 +121,7 @@ def test_drop_in_closed_form(heat: list[float], drop: float, increase: float, me
 
 def test_padding_is_no_part_of_the_map() -> None:
     clip = torch.ones(1, 3, 4, 4, 4)
-    model = lc.Explainable.of(Counted(), [], softmax=False)
+    model = lc.Explainable.of(Counted(), [], probability=None)
     model = replace(model, valid=torch.tensor([[True, True, False, False]]))
     heatmap = torch.tensor([5, 3, 0, 0.0])[None, :, None, None].expand(1, 4, 4, 4)
     found = average_drop(model, clip, heatmap, 1)
@@ -150,7 +150,7 @@ def test_a_probability_is_what_a_classifier_loses(planted: Planted) -> None:
 
 
 def test_what_hides_can_be_chosen() -> None:
-    model = lc.Explainable.of(Counted(), [], softmax=False, black=[-2, -2, -2])
+    model = lc.Explainable.of(Counted(), [], probability=None, black=[-2, -2, -2])
     heatmap = torch.tensor([1, 0.0])[None, :, None, None].expand(1, 2, 4, 4)
     clip = torch.ones(1, 3, 2, 4, 4)
     for hidden, drop in (("black", 300), ("mean", 100), ("blur", 0)):

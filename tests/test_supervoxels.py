@@ -35,7 +35,7 @@ class Game(nn.Module):
 
 
 def game(value: Callable[[Tensor], Tensor]) -> lc.Explainable:
-    return lc.Explainable.of(Game(value), [], softmax=False)
+    return lc.Explainable.of(Game(value), [], probability=None)
 
 
 def ones(*size: int) -> Tensor:

@@ -40,6 +40,7 @@ from lightning_cam.attribution.relevance import LRP, ExcitationBackprop
 from lightning_cam.attribution.rise import RISE
 from lightning_cam.attribution.score_cam import ScoreCAM
 from lightning_cam.attribution.sidu import SIDU
+from lightning_cam.attribution.similarity import similarity_to
 from lightning_cam.attribution.spectrum_relevance import SpectrumRelevance, spectrum_relevance
 from lightning_cam.attribution.supervoxels import Supervoxels
 from lightning_cam.attribution.temporal_masks import TemporalMask
@@ -92,6 +93,7 @@ __all__ = [
     "explain",
     "explain_contrast",
     "list_layers",
+    "similarity_to",
     "spectrum_relevance",
     "step_energy",
     "step_maps",

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_cam.attribution.calls import in_time, on_frames
 from lightning_cam.attribution.explainable import Explainable, Forward
-from lightning_cam.attribution.gradcam import in_time, recorded_from
+from lightning_cam.attribution.gradcam import recorded_from
 from lightning_cam.attribution.method import Cost, LayerAttribution
 from lightning_cam.attribution.tensors import at_least_float32
 from lightning_cam.errors import UserError
@@ -70,6 +71,7 @@ class CAM(LayerAttribution):
         columns = torch.einsum("kd,bdthw->bthwk", weight, features)
         # The score is linear in the columns, and so are its maps: y_a - y_b has that of W_a - W_b.
         cam = model.score(columns.flatten(1, 3), target).unflatten(1, columns.shape[1:4])
+        cam = on_frames(model, cam, self.layer)
         return model.resized(cam.relu() if self.relu else cam, clip)
 
 

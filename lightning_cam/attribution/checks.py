@@ -5,16 +5,16 @@ Costs one reduction over the clip (and on a GPU one wait for it): whether its nu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import explaining, model_input
+from lightning_cam.attribution.outputs import kind_of, outputs_of
 from lightning_cam.errors import ArgumentError
 
 
@@ -31,15 +31,14 @@ def ready(model: Explainable, clip: Tensor) -> Iterator[tuple[Explainable, Tenso
     """
     check_model(model)
     check_clip(model, clip)
-    forward = model.forward
 
     def checked(rows: Tensor) -> Tensor:
-        outputs = unwrapped(forward(rows.clone()))  # the network may work in place on them
-        check_outputs(model, outputs, len(rows))
-        return outputs
+        return outputs_of(model, rows.clone(), len(clip))  # it may work in place on them
 
     with explaining(model.module):
-        yield replace(model, forward=checked), model_input(model.module, clip)
+        steps = model.steps if model.step is None else None  # one is chosen already
+        bare = replace(model, forward=checked, inputs={}, step=None, steps=steps)
+        yield bare, model_input(model.module, clip)
 
 
 def check_model(model: object) -> None:
@@ -52,7 +51,7 @@ def check_model(model: object) -> None:
             "Explainable.of(network, layers=[NAME]), of a task here task.explainable(batch)"
         )
     raise ArgumentError(
-        f"expected an Explainable first, got {_kind(model)}; the order is explain(model, method, "
+        f"expected an Explainable first, got {kind_of(model)}; the order is explain(model, method, "
         "clip, target) with a model such as Explainable.of(network, layers=[NAME])"
     )
 
@@ -66,7 +65,7 @@ def check_clip(model: Explainable, clip: object) -> None:
     """
     if not isinstance(clip, Tensor):
         raise ArgumentError(
-            f"expected a clip as a tensor (B, C, T, H, W), got {_kind(clip)}; torch.from_numpy "
+            f"expected a clip as a tensor (B, C, T, H, W), got {kind_of(clip)}; torch.from_numpy "
             "makes one of an array"
         )
     if clip.is_nested:
@@ -90,50 +89,6 @@ def check_clip(model: Explainable, clip: object) -> None:
     _check_devices(model.module, clip)
     if not bool(clip.isfinite().all()):
         raise ArgumentError(_where_not_finite(clip))
-
-
-def unwrapped(outputs: Any) -> Any:
-    """`.logits` of an output with names, or the one tensor of a dict, tuple or list; else itself.
-
-    Of several tensors none is chosen: which one is meant is for the user to say.
-    """
-    if isinstance(outputs, Mapping):
-        if isinstance(outputs.get("logits"), Tensor):
-            return outputs["logits"]
-        parts = list(outputs.values())
-    elif isinstance(outputs, tuple | list):
-        parts = list(outputs)
-    else:
-        return outputs
-    tensors = [part for part in parts if isinstance(part, Tensor)]
-    return tensors[0] if len(tensors) == 1 else outputs
-
-
-def check_outputs(model: Explainable, outputs: object, rows: int) -> None:
-    """Raises ArgumentError unless a network returned columns `(B, K)`, named or not."""
-    expected = f"expected outputs (B, K) with B={rows}"
-    if not isinstance(outputs, Tensor):
-        keys = f" with {', '.join(map(repr, outputs))}" if isinstance(outputs, Mapping) else ""
-        pick = f"[{next(iter(outputs), 'logits')!r}]" if isinstance(outputs, Mapping) else "[0]"
-        raise ArgumentError(
-            f"{expected}, got {_kind(outputs)}{keys} from {type(model.module).__name__}; unpack "
-            f"it: Explainable.of(network, layers, forward=lambda clip: network(clip){pick})"
-        )
-    if outputs.ndim != 2 or len(outputs) != rows:
-        raise ArgumentError(
-            f"{expected}, got {tuple(outputs.shape)}; unpack what the module returns with "
-            "Explainable.of(network, layers, forward=...)"
-        )
-    if not outputs.is_floating_point():
-        raise ArgumentError(
-            f"{expected} of floating-point numbers, got {outputs.dtype}; explain logits or losses "
-            "rather than decisions"
-        )
-    if model.outputs and len(model.outputs) != outputs.shape[1]:
-        raise ArgumentError(
-            f"the model names {len(model.outputs)} outputs, the network has {outputs.shape[1]}; "
-            "name each or none"
-        )
 
 
 def _check_devices(module: nn.Module, clip: Tensor) -> None:
@@ -161,9 +116,3 @@ def _where_not_finite(clip: Tensor) -> str:
         f"{clip.numel()} numbers are not finite), which the network would spread over the map; "
         "mend the clip, or its reader's normalisation (a std of 0?)"
     )
-
-
-def _kind(given: object) -> str:
-    if isinstance(given, type):
-        return f"the class {given.__name__}"
-    return f"the text {given!r}" if isinstance(given, str) else type(given).__name__

@@ -8,7 +8,9 @@ only where another reading of the same tensor is local and the given one is not;
 nothing can be told, and an earlier layer of the same layout can be asked. One clip of the batch is
 replaced as well, and nothing but its map may change.
 
-The cost is five forwards and one backward.
+The cost is five forwards and one backward; one forward more for a layer that no gradient reaches.
+What each run of a layer that runs several times has seen is measured once for a network, see
+`calls`.
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.calls import in_time, joined_by, on_frames, shape_of, told_apart
 from lightning_cam.attribution.checks import ready
 from lightning_cam.attribution.cuts import naming_cuts
 from lightning_cam.attribution.explainable import Explainable
-from lightning_cam.attribution.gradcam import finer, in_time, last_calls, recorded_from
+from lightning_cam.attribution.gradcam import finer, recorded_from
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.layout import Layout
 from lightning_cam.attribution.tensors import NoGradientError, at_least_float32, fold_frames
@@ -33,6 +36,7 @@ from lightning_cam.errors import UserError
 
 _LOCAL, _MARGIN = 0.62, 0.1  # of another reading, and how far it is above the given one
 _TOLD = 0.56  # above it the given reading is right
+_MANY = 16  # numbers between 0 and 1 are no chance any more
 _ONE_ROW = 0.99  # of the change, where one clip of the batch was changed
 _OTHERS = {
     4: ("(t b) d h w", "(b t) h w d", "(t b) h w d"),
@@ -48,6 +52,7 @@ class LayerCheck:
         name: dotted module name.
         shape: its map, `(D, t, h, w)`; () where it could not be read.
         calls: how often one forward runs it.
+        runs: which of several calls are explained, in words; "" where there is one.
         locality: the share of the change in the changed half by axis, "t", "h", "w", and "b" for
             the changed clip; axes of one step are left out, and what changed nothing.
         refused: why `explain` would refuse it, "" if it would not.
@@ -58,6 +63,7 @@ class LayerCheck:
     name: str
     shape: tuple[int, ...]
     calls: int
+    runs: str
     locality: dict[str, float]
     refused: str
     wrong: str
@@ -88,28 +94,42 @@ class Checkup:
         """All that is wrong."""
         return (*(layer.refused for layer in self.layers if layer.refused), *self.silent)
 
+    @property
+    def summary(self) -> str:
+        """How much was found, and what it cost, in a line."""
+        count = len(self.findings)
+        found = f"{count} thing{'s' * (count > 1)} wrong" if count else "nothing wrong"
+        return f"network checked by {self.forwards} forwards: {found}"
+
     def __str__(self) -> str:
-        lines = [_line(layer) for layer in self.layers]
-        return "\n".join([*lines, *(self.findings or ("nothing wrong was found",))])
+        return "\n".join([*map(_line, self.layers), *self.findings, self.summary])
 
 
-def check(model: Explainable, clip: Tensor, layers: Sequence[str] | None = None) -> Checkup:
+def check(
+    model: Explainable,
+    clip: Tensor,
+    layers: Sequence[str] | None = None,
+    *,
+    gradients: bool = True,
+) -> Checkup:
     """Measure whether layers, layouts, gradients and outputs are what a model says they are.
 
     Args:
         model: what to look into.
         clip: any clips `(B, C, T, H, W)` in model space; two or more for the order of the batch.
         layers: dotted module names; None: the default target layer; none: the outputs alone.
+        gradients: whether the methods that are meant need gradients.
 
     Raises:
         ArgumentError: the clip or what the network returns is of a wrong kind.
         UnknownNameError: a layer is not there.
     """
     with ready(model, clip) as (model, clip):
-        model = replace(model, notes={}, numbers={}, native=[], first_run=None)
+        model = replace(model, notes={}, numbers={}, native=[], runs={}, first_run=None)
+        model, ran = _counted(model)
         names = [model.layer(name)[0] for name in ([None] if layers is None else layers)]
         outputs, plain = _run(model, clip, names, leaf=True)
-        cut = _cut(model, clip, outputs, plain)
+        cut = _cut(model, clip, outputs, plain) if gradients else {}
         plain = {name: [call.detach() for call in calls] for name, calls in plain.items()}
         moved = {}
         for axis, other in _changed(clip) if names else ():
@@ -120,7 +140,18 @@ def check(model: Explainable, clip: Tensor, layers: Sequence[str] | None = None)
             _layer(model, clip, name, plain[name], {a: m[name] for a, m in moved.items()}, cut)
             for name in names
         )
-    return Checkup(found, _of_outputs(model, outputs), 1 + len(moved))
+    return Checkup(found, _of_outputs(model, outputs), len(ran))
+
+
+def _counted(model: Explainable) -> tuple[Explainable, list[None]]:
+    """The model, and one entry for each forward that it runs."""
+    ran: list[None] = []
+
+    def forward(rows: Tensor) -> Tensor:
+        ran.append(None)
+        return model.forward(rows)
+
+    return replace(model, forward=forward), ran
 
 
 def _run(
@@ -185,15 +216,17 @@ def _layer(
 ) -> LayerCheck:
     refused = cut.get(name, "")
     try:
-        calls = last_calls(model, name, plain, clip)
-        shape = tuple(in_time(model, calls, len(clip), name).shape[1:])
+        calls = told_apart(model, name, plain, clip)
+        shape = shape_of(model, name, calls, clip)[1:]
     except (UserError, ValueError) as error:
-        return LayerCheck(name, (), len(plain), {}, refused or str(error), "", True)
-    kept = [k for k, call in enumerate(plain) if any(call is other for other in calls)]
+        return LayerCheck(name, (), len(plain), "", {}, refused or str(error), "", True)
+    runs = joined_by(model, name)
+    kept = [0] if runs is None else runs.kept
     change = {axis: [found[k] for k in kept] for axis, found in moved.items() if found}
 
     def locality(reading: Explainable) -> dict[str, float]:
-        maps = {a: in_time(reading, parts, len(clip), name).sum(1) for a, parts in change.items()}
+        joined = {a: in_time(reading, parts, len(clip), name) for a, parts in change.items()}
+        maps = {a: on_frames(reading, both.sum(1), name) for a, both in joined.items()}
         return {a: share for a, m in maps.items() if (share := _share(m, a)) is not None}
 
     given = locality(model)
@@ -201,7 +234,7 @@ def _layer(
     too_fine = finer(shape[1:], clip)
     told = _fits(given) and not too_fine
     if not told:
-        best, text = max(_others(model, clip, name, calls, locality), default=(0.0, ""))
+        best, text = max(_others(model, clip, name, plain, locality), default=(0.0, ""))
         if best > max(_LOCAL, _least(given) + _MARGIN) or (too_fine and best > _LOCAL):
             told = True
             wrong = (
@@ -210,7 +243,8 @@ def _layer(
                 f'"{text}"; say so: Explainable.of(network, layers, layout="{text}"), or '
                 f"task.layout"
             )
-    return LayerCheck(name, shape, len(plain), given, refused, wrong, told)
+    said = "" if runs is None else runs.text
+    return LayerCheck(name, shape, len(plain), said, given, refused, wrong, told)
 
 
 def _others(
@@ -227,9 +261,10 @@ def _others(
     texts = _OTHERS.get(calls[0].ndim, ()) if layout is None else _reordered(layout.text)
     for text in texts:
         other = Layout.of(text) if layout is None else replace(Layout.of(text), grid=layout.grid)
-        reading = replace(model, layouts={name: other})
+        reading = replace(model, layouts={name: other}, runs={})
         try:
-            shape = in_time(reading, calls, len(clip), name).shape
+            kept = told_apart(reading, name, calls, clip, model.runs.get(name))
+            shape = shape_of(reading, name, kept, clip)
         except UserError:
             continue
         if all(n <= most for n, most in zip(shape[2:], clip.shape[2:], strict=True)):
@@ -279,9 +314,18 @@ def _of_outputs(model: Explainable, outputs: Tensor) -> tuple[str, ...]:
     name = type(model.module).__name__
     if not bool(outputs.isfinite().all()):
         return (f"outputs of {name} are not finite; explain an earlier checkpoint",)
-    sums = outputs.sum(1)
-    likely = bool((outputs >= 0).all()) and bool(((sums - 1).abs() < 1e-4).all())
-    if model.softmax and likely:
+    heads = outputs.split(list(model.heads.values()) or outputs.shape[1], 1)
+    if (
+        model.probability == "sigmoid"
+        and outputs.numel() >= _MANY
+        and bool(((outputs >= 0) & (outputs <= 1)).all())
+    ):
+        return (
+            f"outputs of {name} lie between 0 and 1, as if they were probabilities, of which a "
+            "sigmoid is taken once more: explain the logits in front of its sigmoid, for example "
+            "Explainable.of(network, layers, forward=lambda clip: network(clip).logit(1e-6))",
+        )
+    if model.probability == "softmax" and any(map(_are_shares, heads)):
         return (
             f"outputs of {name} are probabilities, of which a softmax is taken once more: explain "
             "their logarithm, Explainable.of(network, layers, forward=lambda clip: "
@@ -290,9 +334,15 @@ def _of_outputs(model: Explainable, outputs: Tensor) -> tuple[str, ...]:
     return ()
 
 
+def _are_shares(outputs: Tensor) -> bool:
+    """Whether rows are probabilities that sum to 1."""
+    return bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() < 1e-4).all())
+
+
 def _line(layer: LayerCheck) -> str:
     if not layer.shape:
         return f"{layer.name}: not a map"
     told = _percent(layer.locality) or "one step along each axis"
     said = "" if layer.told else "; all places are mixed: its layout cannot be told here"
-    return f"{layer.name}: map {layer.shape}, {layer.calls} calls, locality {told}{said}"
+    runs = f"{layer.calls} runs ({layer.runs})" if layer.runs else "one run"
+    return f"{layer.name}: map {layer.shape}, {runs}, locality {told}{said}"

@@ -6,18 +6,29 @@ component, a negative loss. A method gets column indices and never learns which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lightning_cam.attribution.columns import (
+    Probability,
+    check_probability,
+    column_named,
+    columns_named,
+    names_of,
+    probabilities,
+)
 from lightning_cam.attribution.families import called, known
 from lightning_cam.attribution.guard import find_module, unwrap
 from lightning_cam.attribution.layout import Layout
+from lightning_cam.attribution.runs import Runs
+from lightning_cam.attribution.steps import Step, check_step, step_text
 from lightning_cam.attribution.tensors import fold_frames, pick, resize_heatmap
 from lightning_cam.errors import ArgumentError, UnknownNameError, UserError
 
@@ -58,15 +69,19 @@ class Explainable:
 
     Attributes:
         module: the network, unwrapped; it is guarded while explaining.
-        forward: clip `(B, C, T, H, W)` -> outputs `(B, K)`. May be given n·B rows: n copies of the
-            batch one after another.
+        forward: clip `(B, C, T, H, W)` and `inputs` -> outputs `(B, K)`. May be given n·B rows: n
+            copies of the batch one after another.
         outputs: the K column names; empty where they have none.
+        heads: how many of the columns each head has, where the network returns several tensors:
+            under these names, or in this order. Empty: it returns one.
         layers: capture points by name, the first is the default. Their activations are
             `(B, D, t, h, w)`, or `(B*t, D, h, w)` with frames folded into the batch.
         attention: modules whose output is attention weights `(B, T)`.
         steps: the module whose output is the step outputs `(B, T, K)` (or `(B, K)` once a step);
-            None for networks without output steps.
-        softmax: the columns are class logits, so their softmax is a probability.
+            None for networks without output steps, and where these are what `forward` returns.
+        step: which of them is explained, see `at`; None: the clip's own outputs.
+        probability: what makes probabilities of the columns: `"softmax"` of class logits, the
+            `"sigmoid"` where each column is true or not by itself; None: they are no classes.
         valid: which frames are not padding, `(B, T)` bool; None: all. `forward` knows it already,
             heatmaps are 0 on the others.
         truth: where the evidence is, as the data say, `(B, T, H, W)` bool, False throughout for
@@ -80,19 +95,23 @@ class Explainable:
         default: the column explained where none is asked for; None: each clip's highest.
         fold: reads an activation as `(B, D, t, h, w)` where `layouts` says nothing of its layer.
         layouts: how layers are laid out, by name; "" is for all that are not named.
+        inputs: what `forward` takes beside the clip, by name; tensors `(B, ...)` are repeated where
+            it is given n·B rows.
         notes: what a method writes down for `Explanation.notes`; `explain` hands out a fresh one.
         numbers: what a method writes down for `Explanation.numbers`; fresh as well.
         native: takes the grid (t, h, w) from which the heatmap was `resized`; fresh as well.
+        runs: takes which calls make up the map of a layer that runs several times; fresh as well.
         first_run: the run of the clip that `explain` has made, see `Attribution.first`.
     """
 
     module: nn.Module
-    forward: Callable[[Tensor], Tensor]
+    forward: Callable[..., Any]
     outputs: tuple[str, ...]
     layers: Mapping[str, nn.Module]
     attention: Mapping[str, nn.Module] = field(default_factory=dict)
     steps: nn.Module | None = None
-    softmax: bool = True
+    step: Step | None = None
+    probability: Probability | None = "softmax"
     valid: Tensor | None = None
     truth: Tensor | None = None
     black: Tensor | None = None
@@ -102,9 +121,12 @@ class Explainable:
     default: int | None = None
     fold: Callable[[Tensor, int], Tensor] = fold_frames
     layouts: Mapping[str, Layout] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    heads: Mapping[str, int] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict, compare=False)
     numbers: dict[str, Tensor] = field(default_factory=dict, compare=False)
     native: list[tuple[int, int, int]] = field(default_factory=list, compare=False)
+    runs: dict[str, Runs] = field(default_factory=dict, compare=False)
     first_run: FirstRun | None = field(default=None, compare=False)
 
     @classmethod
@@ -112,12 +134,13 @@ class Explainable:
         cls,
         module: nn.Module,
         layers: Sequence[str] = (),
-        outputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
         attention: Sequence[str] = (),
         *,
         steps: str | None = None,
-        forward: Callable[[Tensor], Tensor] | None = None,
-        softmax: bool = True,
+        forward: Callable[..., Any] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        probability: Probability | None = "softmax",
         black: Sequence[float] | None = None,
         frames: str | None = None,
         fold: Callable[[Tensor, int], Tensor] = fold_frames,
@@ -130,11 +153,16 @@ class Explainable:
             module: the network; DDP and `torch.compile` wrappers are looked through.
             layers: dotted module names; the first is the default target layer. None named: those of
                 known networks, see `families.py`.
-            outputs: K column names.
+            outputs: K column names; of a network with several heads those of each,
+                `{"verb": ["open", ...], "noun": [...]}`: its columns are "verb/open", ...
             attention: dotted names of modules whose output is attention weights `(B, T)`.
             steps: dotted name of the module whose output is the step outputs `(B, T, K)`.
             forward: replaces the call of the module, for example to unpack its output.
-            softmax: False where the columns are not class logits.
+            inputs: what it takes beside the clip, by name, such as `{"lengths": lengths}`. Tensors
+                have a row for each clip of the batch that is explained; all else, and tensors
+                without axes, is passed on as it is.
+            probability: `"softmax"` of class logits, `"sigmoid"` where each column is true or not
+                by itself (several labels a clip), None where columns are not classes.
             black: black in model space, a number per channel: -mean/std of the normalisation.
             frames: dotted name of the module that sees each frame on its own, if there is one.
             fold: reads an activation as `(B, D, t, h, w)`.
@@ -143,7 +171,7 @@ class Explainable:
             grid: t, h, w of layers in which these axes are joined.
 
         Raises:
-            UnknownNameError: if a name is not a module of the network.
+            UnknownNameError: if a name is not a module of the network, or none of an input.
             ArgumentError: if there is no network, anything but text in a list of names, or a
                 layout cannot be read.
 
@@ -155,6 +183,8 @@ class Explainable:
         if not isinstance(module, nn.Module):
             kind = f"the class {module.__name__}" if isinstance(module, type) else type(module)
             raise ArgumentError(f"expected a network, an nn.Module, got {kind}")
+        check_probability(probability)
+        columns, heads = columns_named(outputs)
         module = unwrap(module)
         found, layouts = known(module)
         if isinstance(layout, str) or fold is not fold_frames:
@@ -162,15 +192,21 @@ class Explainable:
         return cls(
             module=module,
             forward=forward or called(module),
-            outputs=_names("outputs", () if outputs is None else outputs),
-            layers={name: find_module(module, name) for name in _names("layers", layers) or found},
-            attention={name: find_module(module, name) for name in _names("attention", attention)},
+            outputs=columns,
+            heads=heads,
+            layers={
+                name: find_module(module, name) for name in names_of("layers", layers) or found
+            },
+            attention={
+                name: find_module(module, name) for name in names_of("attention", attention)
+            },
             steps=None if steps is None else find_module(module, steps),
-            softmax=softmax,
+            probability=probability,
             black=None if black is None else torch.tensor(black, dtype=torch.float32),
             frames=None if frames is None else find_module(module, frames),
             fold=fold,
             layouts=layouts | layouts_of(module, layout, grid),
+            inputs=_taken(inputs or {}, forward or module.forward),
         )
 
     def layer(self, name: str | None) -> tuple[str, nn.Module]:
@@ -234,6 +270,22 @@ class Explainable:
             question=f"against {self.question}",
         )
 
+    def at(self, step: Step) -> Explainable:
+        """Ask about a step of a network with outputs at every step, by any method.
+
+        For networks whose forward returns `(B, T, K)`, and those whose `steps` are named.
+
+        Args:
+            step: its number (negative counts from each clip's last step that is not padding), or
+                "mean" or "sum" of all that are not padding.
+
+        Raises:
+            ArgumentError: it is neither.
+        """
+        check_step(step)
+        where = "at" if isinstance(step, int) else "in the"
+        return replace(self, step=step, question=f"{self.question} {where} {step_text(step)}")
+
     def column(self, target: int | str) -> int:
         """Index of a column given by name or number.
 
@@ -242,19 +294,7 @@ class Explainable:
             UserError: if it is neither, or a name where the columns have none.
         """
         if isinstance(target, str):
-            if not self.outputs:
-                raise UserError(
-                    f"no target {target!r}: the outputs of this model have no names; give the "
-                    "column's number, or name them: Explainable.of(model, outputs=[...])"
-                )
-            if target not in self.outputs:
-                raise UnknownNameError("target", target, self.outputs)
-            if (times := self.outputs.count(target)) > 1:
-                raise ArgumentError(
-                    f"target {target!r} names {times} columns; give the number of one, such as "
-                    f"{self.outputs.index(target)}"
-                )
-            return self.outputs.index(target)
+            return column_named(target, self.outputs, self.heads)
         if isinstance(target, bool) or not isinstance(target, int | np.integer):
             raise UserError(
                 f"target {target!r} is of type {type(target).__name__}; give a column's number or "
@@ -305,7 +345,7 @@ class Explainable:
         """The columns to explain, `(B,)` int64; this is the only rule about targets not given.
 
         Args:
-            target: as in `explain`; None: `default`, or each clip's highest column.
+            target: as in `explain`; None: `default`, or each clip's `highest` column.
             outputs: of the clips, `(B, K)`.
 
         Raises:
@@ -316,9 +356,17 @@ class Explainable:
         elif self.default is not None:
             found = self.columns(self.column(self.default), outputs)
         else:
-            found = outputs.argmax(1)
+            found = self.highest(outputs)
         pick(outputs, found)  # raises for a column beyond the K
         return found
+
+    def highest(self, outputs: Tensor) -> Tensor:
+        """Each clip's highest column `(B,)`; of several heads, that of the first."""
+        return outputs[:, : next(iter(self.heads.values()), None)].argmax(1)
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Probabilities `(N, K)` of outputs `(N, K)`; the outputs where they are no classes."""
+        return probabilities(outputs, self.probability, self.heads)
 
     def question_about(self, name: str) -> str:
         """The question about a column, in words."""
@@ -329,20 +377,21 @@ class Explainable:
         return self.outputs[column] if self.outputs else f"output {column}"
 
 
-def _names(key: str, given: object) -> tuple[str, ...]:
-    """Names in an order, from what was given as `key`."""
-    if isinstance(given, str):
-        raise ArgumentError(f"{key} is the text {given!r}; names come as a list: [{given!r}]")
-    if not isinstance(given, Iterable) or isinstance(given, Set | nn.Module):
-        raise ArgumentError(
-            f"{key} is of type {type(given).__name__}; names come as a list, in an order: "
-            f"{key}=['NAME']"
-        )
-    names = tuple(given)
-    for name in names:
-        if isinstance(name, bool) or not isinstance(name, str | int):
-            raise ArgumentError(f"{key} has one of type {type(name).__name__}; a name is text")
-    return tuple(map(str, names))  # settings make a number of a name such as "2"
+def _taken(inputs: Mapping[str, Any], forward: Callable[..., Any]) -> dict[str, Any]:
+    """Inputs of a forward beside its first, the clip.
+
+    Raises:
+        UnknownNameError: it takes no input of a name.
+    """
+    if not inputs:
+        return {}
+    given = list(inspect.signature(forward).parameters.values())
+    known = [p.name for p in given[1:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    if not any(p.kind is p.VAR_KEYWORD for p in given):
+        for name in inputs:
+            if name not in known:
+                raise UnknownNameError("input of the network", name, known)
+    return dict(inputs)
 
 
 def layouts_of(

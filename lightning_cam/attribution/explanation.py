@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution.checks import check_model, check_outputs, ready
+from lightning_cam.attribution.checks import check_model, ready
 from lightning_cam.attribution.cuts import naming_cuts
 from lightning_cam.attribution.doubt import named, not_finite, reasons
 from lightning_cam.attribution.explainable import Explainable, FirstRun, Forward, Target
@@ -25,6 +25,7 @@ from lightning_cam.attribution.method import (
     MapFunction,
     as_attribution,
 )
+from lightning_cam.attribution.outputs import check_outputs
 from lightning_cam.attribution.tensors import at_least_float32
 from lightning_cam.errors import UserError
 
@@ -135,7 +136,7 @@ def explain(
     check_model(model)
     method = as_attribution(method)
     with ready(model, clip) as (model, clip):
-        model = replace(model, notes={}, numbers={}, native=[], first_run=None)
+        model = replace(model, notes={}, numbers={}, native=[], runs={}, first_run=None)
         if target is not None:  # a wrong name shows before anything runs
             target = model.columns(target, clip)
         first, attention = _run_first(model, method, clip)

@@ -86,7 +86,7 @@ def _name_of(layer: str | Callable[[Any], str], net: nn.Module) -> str:
     return layer if isinstance(layer, str) else layer(net)
 
 
-def called(module: nn.Module) -> Callable[[Tensor], Any]:
+def called(module: nn.Module) -> Callable[..., Any]:
     """How the network is called with clips `(B, C, T, H, W)`."""
     origins = [f"{k.__module__}.{k.__qualname__}" for k in type(module).__mro__]
     for origin, call in _CALLS:
@@ -95,16 +95,16 @@ def called(module: nn.Module) -> Callable[[Tensor], Any]:
     return module
 
 
-def _logits(net: nn.Module) -> Callable[[Tensor], Any]:
+def _logits(net: nn.Module) -> Callable[..., Any]:
     """Hugging Face's: frames before channels, and an output with names."""
 
-    def forward(clip: Tensor) -> Any:
-        return net(clip.transpose(1, 2)).logits
+    def forward(clip: Tensor, **inputs: Any) -> Any:
+        return net(clip.transpose(1, 2), **inputs).logits
 
     return forward
 
 
-def _paths(net: Any) -> Callable[[Tensor], Any]:
+def _paths(net: Any) -> Callable[..., Any]:
     """pytorchvideo's; SlowFast takes a list of every n-th frame, and of all."""
     stem = next(net.blocks.children())
     if not hasattr(stem, "multipathway_fusion"):

@@ -9,9 +9,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.calls import in_time, on_frames
 from lightning_cam.attribution.checks import ready
 from lightning_cam.attribution.explainable import Explainable, Forward
-from lightning_cam.attribution.gradcam import in_time, map_calls
+from lightning_cam.attribution.gradcam import map_calls
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.method import Cost, LayerAttribution
 from lightning_cam.attribution.perturbation import PerturbationAttribution, black
@@ -41,7 +42,7 @@ class FeatureMaskAttribution(LayerAttribution, PerturbationAttribution):
     def features(self, model: Explainable, clip: Tensor) -> Tensor:
         """The layer's features of the clip, `(B, D, t, h, w)`."""
         calls = self.first(model, clip).captured["layer"]
-        return in_time(model, calls, len(clip), self.layer)
+        return on_frames(model, in_time(model, calls, len(clip), self.layer), self.layer)
 
     def under(
         self, model: Explainable, clip: Tensor, masks: Sequence[Tensor], *, stretched: bool

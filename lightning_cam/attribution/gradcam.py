@@ -30,10 +30,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lightning_cam.attribution.calls import in_time, joined_by, on_frames, shape_of, told_apart
 from lightning_cam.attribution.explainable import Explainable, Forward
-from lightning_cam.attribution.guard import SCRIPTED, capture
+from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.method import Cost, LayerAttribution
-from lightning_cam.attribution.tensors import at_least_float32, fold_frames, gradients
+from lightning_cam.attribution.steps import steps_of
+from lightning_cam.attribution.tensors import fold_frames, gradients
 from lightning_cam.errors import UserError
 
 Pool = Literal["space", "spacetime"]
@@ -55,7 +57,7 @@ class GradientCAM(LayerAttribution):
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         found = layer_map(model, self.first(model, clip), clip, target, self.layer)
-        signed = self.signed(model, found)
+        signed = on_frames(model, self.signed(model, found), self.layer)
         return model.resized(signed.relu() if self.relu else signed, clip)
 
     def cost(self, model: Explainable, clip: Tensor) -> Cost:
@@ -74,8 +76,8 @@ class GradientCAM(LayerAttribution):
 class GradCAM(GradientCAM):
     """Grad-CAM for 3-D networks and for frames folded into the batch, or run one by one.
 
-    Of a layer that one forward runs several times (the ReLU of a ResNet block), the last run is
-    explained, see `last_calls`.
+    Of a layer that one forward runs several times it is told what each run has seen, see `runs`:
+    of the ReLU of a ResNet block the last one is explained, of pieces of the clip all are.
 
     Args:
         layer: target layer, a name in `model.layers` or any dotted module name; None: the first.
@@ -108,7 +110,7 @@ class GradCAM(GradientCAM):
         found = layer_map(model, self.first(model, clip), clip, target, self.layer)
         pool = pool_of(model, found, self.pool)
         weights = positions(found, pool) * pooled(found.gradient, pool, found.valid)
-        channels = weights[..., None, None] * found.activation
+        channels = on_frames(model, weights[..., None, None] * found.activation, self.layer)
         size, heat = clip.shape[2:], channels.new_zeros(len(clip), *clip.shape[2:])
         for part in channels.split(max(1, _AT_ONCE // heat.numel()), 1):  # else all at this size
             large = F.interpolate(part, size=size, mode="trilinear", align_corners=True)
@@ -127,7 +129,7 @@ class LayerMap(NamedTuple):
         activation: `(B, D, t, h, w)`.
         gradient: of the score, alike.
         score: `(B,)`, what was explained of the columns.
-        valid: `(B, T)` bool, which frames are not padding; None: all.
+        valid: `(B, T)` or `(B, t)` bool, which frames or steps are not padding; None: all.
         single: whether the layer sees single frames.
     """
 
@@ -147,7 +149,7 @@ def recorded_from(model: Explainable, clip: Tensor, layer: str | None) -> Forwar
         layer: as in `Explainable.layer`.
 
     Returns:
-        The outputs, and as "layer" the layer's `last_calls`.
+        The outputs, and as "layer" the layer's `map_calls`.
     """
     name, module = model.layer(layer)
     with capture(module, leaf=True) as calls:
@@ -179,7 +181,10 @@ def layer_map(
         _check_leading(found, model.layer(layer)[0])
     activation = in_time(model, calls, len(clip), layer).detach()
     single = _single(model, calls[0], len(clip), layer)
-    return LayerMap(activation, gradient, score.detach(), model.valid_for(clip), single)
+    valid, runs = model.valid_for(clip), joined_by(model, layer)
+    if valid is not None and runs is not None:
+        valid = runs.valid(valid)
+    return LayerMap(activation, gradient, score.detach(), valid, single)
 
 
 def _check_leading(found: list[Tensor], name: str) -> None:
@@ -218,51 +223,29 @@ def pool_of(model: Explainable, found: LayerMap, pool: Pool | None) -> Pool:
 
 
 def map_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor) -> list[Tensor]:
-    """The `last_calls` of a layer, which make a map no finer than the clip.
+    """The `told_apart` calls of a layer, which make a map no finer than the clip.
 
     Raises:
         UserError: the map is finer: the layer's axes are others than they were taken for.
     """
-    last = last_calls(model, name, calls, clip)
+    kept = told_apart(model, name, calls, clip)
+    if (runs := joined_by(model, name)) is not None:
+        model.notes.update(runs=runs.text)
     if model.laid_out(name) is None and model.fold is fold_frames:
-        t, h, w = fold_frames(last[0], len(clip)).shape[2:]
-        found = (t * len(last), h, w)
+        found = shape_of(model, name, kept, clip)[2:]
         if finer(found, clip):
             raise UserError(
-                f"layer {name!r} returns {tuple(last[0].shape)}: taken for {_NAMES[last[0].ndim]} "
+                f"layer {name!r} returns {tuple(kept[0].shape)}: taken for {_NAMES[kept[0].ndim]} "
                 f"its map of {found} is finer than the clip of {tuple(clip.shape[2:])}, so its "
                 "axes seem to be others; say which, for example Explainable.of(network, layers, "
                 'layout="b t h w d"), or the same text as here if they are right'
             )
-    return last
+    return kept
 
 
 def finer(found: Sequence[int], clip: Tensor) -> bool:
     """Whether a map (t, h, w) is finer than the clip `(B, C, T, H, W)`; padding adds a little."""
     return any(n > most / 0.95 + 2 for n, most in zip(found, clip.shape[2:], strict=True))
-
-
-def last_calls(model: Explainable, name: str, calls: list[Tensor], clip: Tensor) -> list[Tensor]:
-    """The calls of a layer that make up its map of the clip.
-
-    A loop over the T frames runs a layer on `(B, D, h, w)`, k times a frame: that is the last of
-    each k calls, to be joined in time. Any other layer has seen the whole clip in every call: that
-    is the last one, of a ReLU shared within a ResNet block the block's output.
-
-    Raises:
-        UserError: if the forward did not run the layer.
-        ValueError: if the calls are not maps.
-    """
-    if not calls and isinstance(model.layer(name)[1], torch.jit.ScriptModule):
-        raise UserError(SCRIPTED)
-    if not calls:
-        raise UserError(f"layer {name!r} is not run by the model's forward; choose another")
-    a_frame, rest = divmod(len(calls), clip.shape[2])
-    looped = calls[a_frame - 1 :: a_frame] if a_frame and not rest else []
-    frames = _single(model, calls[-1], len(clip), name)
-    one_frame = frames and model.folded(calls[-1], len(clip), name).shape[2] == 1
-    alike = len({call.shape for call in looped}) == 1
-    return looped if one_frame and alike else calls[-1:]
 
 
 def _single(model: Explainable, call: Tensor, batch: int, layer: str | None) -> bool:
@@ -272,13 +255,6 @@ def _single(model: Explainable, call: Tensor, batch: int, layer: str | None) -> 
     if call.ndim == 3:  # tokens, which a fold reads
         return len(call) != batch or model.folded(call, batch, layer).shape[2] == 1
     return call.ndim != 5  # one with t=1 is no frame: a 3-D network has pooled time away
-
-
-def in_time(
-    model: Explainable, calls: list[Tensor], batch: int, layer: str | None = None
-) -> Tensor:
-    """One `(B, D, t, h, w)` of the whole clip, or of the frames one by one."""
-    return torch.cat([at_least_float32(model.folded(call, batch, layer)) for call in calls], dim=2)
 
 
 def pooled(gradient: Tensor, pool: Pool, valid: Tensor | None = None) -> Tensor:
@@ -291,14 +267,9 @@ def pooled(gradient: Tensor, pool: Pool, valid: Tensor | None = None) -> Tensor:
         return weights
     if valid is None or valid.all():
         return weights.mean(2, keepdim=True).expand_as(weights)
-    counts = counted(valid, weights.shape[2])[:, None].to(weights)  # (B, 1, t)
+    counts = steps_of(valid, weights.shape[2])[:, None].to(weights)  # (B, 1, t)
     mean = (weights * counts).sum(2, keepdim=True) / counts.sum(2, keepdim=True).clamp(min=1)
     return mean.expand_as(weights)
-
-
-def counted(valid: Tensor, steps: int) -> Tensor:
-    """Which of a layer's steps hold a valid frame, `(B, t)` bool, of frames `(B, T)`."""
-    return F.adaptive_avg_pool1d(valid.float(), steps) > 0
 
 
 def positions(found: LayerMap, pool: Pool) -> Tensor:
@@ -306,7 +277,7 @@ def positions(found: LayerMap, pool: Pool) -> Tensor:
     t, h, w = found.activation.shape[2:]
     if pool == "space" or found.valid is None:
         return found.activation.new_tensor(h * w * (1 if pool == "space" else t))
-    return h * w * counted(found.valid, t).sum(1)[:, None, None].to(found.activation)
+    return h * w * steps_of(found.valid, t).sum(1)[:, None, None].to(found.activation)
 
 
 def weighted_sum(activation: Tensor, weights: Tensor) -> Tensor:

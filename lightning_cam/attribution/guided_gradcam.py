@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lightning_cam.attribution.calls import on_frames
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.gradcam import (
     Pool,
@@ -51,6 +52,7 @@ class GuidedGradCAM(LayerAttribution):
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         found = layer_map(model, self.first(model, clip), clip, target, self.layer)
-        cam = resize_heatmap(signed_map(model, found, self.pool).relu(), clip.shape[2:])
+        signed = on_frames(model, signed_map(model, found, self.pool), self.layer)
+        cam = resize_heatmap(signed.relu(), clip.shape[2:])
         gradient = input_gradient(model, guided(model, clip), target)
         return reduced(model, gradient * cam[:, None], self.reduce)

@@ -131,7 +131,7 @@ class Occlusion(PerturbationAttribution):
         """The same from the gradient: sums of gradient x (clip - reference) within windows."""
         outputs, captured = self.first(model, clip)
         outputs = at_least_float32(outputs)
-        asked = outputs.softmax(1) if model.softmax and not self.raw else outputs
+        asked = outputs if self.raw else model.probabilities(outputs)
         [gradient] = gradients(model.score(asked, target), captured["clip"])
         hidden = reference(model, clip, self.reference)
         share = (at_least_float32(gradient) * at_least_float32(clip - hidden)).sum(1)

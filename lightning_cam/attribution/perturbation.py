@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.method import Attribution
+from lightning_cam.attribution.outputs import outputs_of
 from lightning_cam.attribution.tensors import at_least_float32
 
 Reference = Literal["black", "mean", "blur", "rise", "zoom"]
@@ -82,7 +83,7 @@ def answers(model: Explainable, outputs: Tensor, *, raw: bool = False) -> Tensor
         raw: the columns, of a classifier as well: logits.
     """
     outputs = at_least_float32(outputs.detach())
-    return outputs.softmax(1) if model.softmax and not raw else outputs
+    return outputs if raw else model.probabilities(outputs)
 
 
 def rows_at_once(clip: Tensor, batch: int | None) -> int:
@@ -156,7 +157,7 @@ class Runner:
     def forward(self, rows: Tensor) -> Tensor:
         """The network's outputs, without a graph."""
         with torch.no_grad(), self._precision():
-            return self.model.forward(rows)
+            return outputs_of(self.model, rows, len(self.clip))
 
     def _precision(self) -> AbstractContextManager:
         return torch.autocast(self.clip.device.type, torch.bfloat16, enabled=self.bf16)

@@ -18,22 +18,21 @@ head alone it costs one forward and one batched pass of the tail.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.calls import in_time, on_frames
 from lightning_cam.attribution.checks import ready
 from lightning_cam.attribution.explainable import Explainable, Forward, Target
 from lightning_cam.attribution.fields import Count
-from lightning_cam.attribution.gradcam import in_time, map_calls, pooled, weighted_sum
+from lightning_cam.attribution.gradcam import map_calls, pooled, weighted_sum
 from lightning_cam.attribution.guard import capture, replaced
 from lightning_cam.attribution.method import Cost, LayerAttribution
+from lightning_cam.attribution.steps import Step, every_step, of_step, step_text
 from lightning_cam.attribution.tensors import NoGradientError, gradients
 from lightning_cam.errors import UserError
-
-Step = int | Literal["sum"] | None
 
 
 @dataclass(frozen=True)
@@ -43,15 +42,15 @@ class RecurrentGradCAM(LayerAttribution):
     Args:
         layer: the frame CNN's target layer, see `GradCAM`.
         step: the output step t' (negative counts from each clip's last step that is not padding,
-            the paper's t'=T is -1), `"sum"` for the sum over all of these, or None for the clip's
+            the paper's t'=T is -1), `"sum"` or `"mean"` over all of these, or None for the clip's
             own column: what the network's read-out makes of its steps (for a last-step read-out
-            the same as -1).
+            the same as -1). `model.at(step)` asks the same of every method.
         relu: keep the positive part.
     """
 
     title = "Recurrent Grad-CAM"
 
-    step: Step = None
+    step: Step | None = None
     relu: bool = True
 
     @property
@@ -71,6 +70,7 @@ class RecurrentGradCAM(LayerAttribution):
         model.notes.update(_notes(self.step))
         gradient = in_time(model, gradients(score, calls), len(clip), self.layer)
         cam = weighted_sum(in_time(model, calls, len(clip), self.layer), pooled(gradient, "space"))
+        cam = on_frames(model, cam, self.layer)
         return model.resized(cam.relu() if self.relu else cam, clip)
 
 
@@ -93,7 +93,7 @@ class IntegratedRecurrentGradCAM(LayerAttribution):
 
     title = "Integrated recurrent Grad-CAM"
 
-    step: Step = None
+    step: Step | None = None
     nodes: Count = 5
     relu: bool = True
 
@@ -133,6 +133,7 @@ class IntegratedRecurrentGradCAM(LayerAttribution):
         beta = pooled(in_time(model, gradient, len(clip), self.layer), "space")
         model.notes.update(_notes(self.step), nodes=f"{self.nodes} nodes")
         cam = weighted_sum(in_time(model, last, len(clip), self.layer), beta)
+        cam = on_frames(model, cam, self.layer)
         return model.resized(cam.relu() if self.relu else cam, clip)
 
 
@@ -173,7 +174,7 @@ def step_maps(
                 torch.zeros_like(c) if g is None else g for c, g in zip(calls, found, strict=True)
             ]
             beta = pooled(in_time(model, gradient, len(clip), layer), "space")
-            rows.append(weighted_sum(activation, beta))
+            rows.append(on_frames(model, weighted_sum(activation, beta), layer))
         return torch.stack(rows, dim=1).detach()
 
 
@@ -191,7 +192,9 @@ def step_energy(
     return step_maps(model, clip, target, layer).relu().sum((3, 4))
 
 
-def _run(model: Explainable, clip: Tensor, layer: str | None, step: Step, *, leaf: bool) -> Forward:
+def _run(
+    model: Explainable, clip: Tensor, layer: str | None, step: Step | None, *, leaf: bool
+) -> Forward:
     """A run of which the layer's calls are captured, and the output steps where one is asked for.
 
     Captured are "all calls" of the layer, its `map_calls` as "layer", and "steps".
@@ -204,46 +207,34 @@ def _run(model: Explainable, clip: Tensor, layer: str | None, step: Step, *, lea
     return Forward(outputs, {**captured, "all calls": calls, "layer": last})
 
 
-def _run_steps(model: Explainable, clip: Tensor, step: Step) -> Forward:
+def _run_steps(model: Explainable, clip: Tensor, step: Step | None) -> Forward:
     """A run of which the output steps are captured as "steps", where one is asked for."""
     if step is None:
         return Forward(model.forward(clip))
     if model.steps is None:
         raise UserError(
-            "this model has no output steps; set explain.NAME.step=null (the clip's own output)"
+            "this model has no output steps, or one was chosen by `at`; set explain.NAME.step=null "
+            "(the clip's own output)"
         )
     with capture(model.steps) as calls:
         return Forward(model.forward(clip), {"steps": calls})
 
 
-def _score(model: Explainable, forward: Forward, target: Tensor, step: Step) -> Tensor:
+def _score(model: Explainable, forward: Forward, target: Tensor, step: Step | None) -> Tensor:
     """Score `(B,)` of an output step, or of the clip."""
     if step is None:
         return model.score(forward.outputs, target)
     scores = _step_scores(model, forward, target)
-    valid = model.valid_for(scores)
-    if valid is None:
-        valid = torch.ones_like(scores, dtype=torch.bool)
-    if step == "sum":
-        return (scores * valid).sum(1)
-    length = valid.sum(1)
-    index = length + step if step < 0 else torch.full_like(length, step)
-    if not 0 <= int(index.min()) <= int(index.max()) < scores.shape[1]:
-        steps = int(length.min())
-        raise ValueError(f"step must lie in -{steps}..{steps - 1}, got {step}")
-    return scores.gather(1, index[:, None])[:, 0]
+    return of_step(scores, step, model.valid_for(scores))
 
 
 def _step_scores(model: Explainable, forward: Forward, target: Tensor) -> Tensor:
     """Scores `(B, T')` of all output steps."""
-    calls = forward.captured["steps"]
-    # (B, T', K) at once, or (B, K) once a step
-    steps = calls[0] if calls[0].ndim == 3 else torch.stack(calls, dim=1)
-    return model.score(steps, target)
+    return model.score(every_step(forward.captured["steps"]), target)
 
 
-def _notes(step: Step) -> dict[str, str]:
+def _notes(step: Step | None) -> dict[str, str]:
     said = {"pool": "gradient pooled over space"}
     if step is not None:
-        said["step"] = "sum over output steps" if step == "sum" else f"output step {step}"
+        said["step"] = step_text(step)
     return said

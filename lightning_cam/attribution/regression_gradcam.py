@@ -26,6 +26,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.calls import on_frames
 from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.fields import ZeroOrMore
@@ -103,6 +104,7 @@ class RegressionGradCAM(LayerAttribution):
             scale = torch.maximum((found.score - hidden).abs(), _STEADY * found.score.abs())
             pull = reach / scale.clamp(min=torch.finfo(reach.dtype).tiny)
             model.numbers.update(pull=pull, low_gradient=pull < self.low)
+        signed = on_frames(model, signed, self.layer)
         if self.sign != "both":
             signed = signed.relu() if self.sign == "pos" else (-signed).relu()
             model.notes.update(sign=f"{'positive' if self.sign == 'pos' else 'negative'} part")

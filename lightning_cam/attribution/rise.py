@@ -162,7 +162,7 @@ class RISE(PerturbationAttribution):
                 done = stop
                 if done == self.masks or (self.tol is not None and done % _CHECK == 0):
                     result.take_converged(sums, done)
-        positive = model.softmax if self.relu is None else self.relu
+        positive = model.probability is not None if self.relu is None else self.relu
         cells = "x".join(map(str, self.cells))
         model.notes.update(masks=f"{result.mask_count} masks of {cells} cells", p=f"p={self.p:g}")
         model.notes.update(error=result.note)
@@ -173,7 +173,7 @@ class RISE(PerturbationAttribution):
         return torch.stack([model.without_padding(m) for m in maps.unbind(1)], 1)
 
     def _norm(self, model: Explainable) -> Norm:
-        return self.norm or ("count" if model.softmax and not self.raw else "center")
+        return self.norm or ("center" if model.probability is None or self.raw else "count")
 
 
 class _Masks:

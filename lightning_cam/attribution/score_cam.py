@@ -98,7 +98,7 @@ class ScoreCAM(FeatureMaskAttribution):
         return _Channels(features).masks
 
     def _weights(self, model: Explainable) -> Weights:
-        return self.weights or ("softmax" if model.softmax else "score")
+        return self.weights or ("score" if model.probability is None else "softmax")
 
     def _scores(self, model: Explainable, outputs: Tensor, target: Tensor) -> Tensor:
         """Scores `(M, B)` of outputs `(M, B, K)`."""

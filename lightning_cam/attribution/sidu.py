@@ -146,7 +146,7 @@ class SIDU(FeatureMaskAttribution):
         self, model: Explainable, answer: Tensor, score: Tensor, count: Tensor
     ) -> tuple[Tensor, Tensor]:
         """SD `(M, R)`, U `(M,)` of masks; answers `(1 + M, K)`, scores `(1 + M, R)`, P_0 first."""
-        if not model.softmax:
+        if model.probability is None:
             answer, score = answer / _change(answer, count), score / _change(score, count)
         found = answer[1:]
         distance = torch.cdist(found, found, compute_mode="donot_use_mm_for_euclid_dist")

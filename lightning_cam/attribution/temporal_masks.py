@@ -124,7 +124,7 @@ class TemporalMask(PerturbationAttribution):
         for mask, fall in zip(masks, falls, strict=True):
             going &= (fall >= _KEPT * falls[0]) & (mask.sum(1) > 0)
             best = torch.where(going[:, None], mask, best)
-        unit = torch.ones_like(whole) if model.softmax else falls[0].abs()
+        unit = falls[0].abs() if model.probability is None else torch.ones_like(whole)
         return best, torch.where(unit > 0, unit, 1)
 
     def _descend(
@@ -145,7 +145,7 @@ class TemporalMask(PerturbationAttribution):
                 with torch.autocast(clip.device.type, torch.bfloat16, enabled=self.bf16):
                     outputs = model.forward(freeze(clip, mask))
                 outputs = at_least_float32(outputs)
-                shown = model.score(outputs.softmax(1) if model.softmax else outputs, target) / unit
+                shown = model.score(model.probabilities(outputs), target) / unit
                 if clip.shape[2] > 1 and not shown.requires_grad:
                     raise NoGradientError
                 steps = (mask[:, 1:] - mask[:, :-1]).abs() * (valid[:, 1:] & valid[:, :-1])

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lightning_cam.attribution import Attribution, Explainable, Explanation
 from lightning_cam.attribution.checks import check_clip
-from lightning_cam.errors import ConfigError
+from lightning_cam.errors import ConfigError, say
 from lightning_cam.explaining.callback_logging import attention_table, log_media, mean_numbers
 from lightning_cam.explaining.callback_settings import (
     are_measures,
@@ -26,7 +26,7 @@ from lightning_cam.explaining.callback_settings import (
     named_methods,
 )
 from lightning_cam.explaining.clip_drawing import clip_extras, clip_frames, clip_views, draw_clip
-from lightning_cam.explaining.clip_explanations import explain_clip, explain_spectra
+from lightning_cam.explaining.clip_explanations import check_once, explain_clip, explain_spectra
 from lightning_cam.explaining.clip_files import file_name, write_clip
 from lightning_cam.explaining.measured_files import EPOCH_COLUMNS, write_epoch
 from lightning_cam.explaining.measuring import (
@@ -67,6 +67,8 @@ class ExplainCallback(Callback):
 
     What a method finds out beside its maps (`Explanation.numbers`: how often Grad-CAM of a loss is
     blank) also becomes a curve, the mean over clips as `explain/METHOD/NAME`.
+
+    The network is checked at the first batch, see `check`.
 
     Training is bit for bit what it would be without it. A clip or a method that fails is warned
     about once and training goes on; so is a measure that has no value of these clips, as one of
@@ -112,6 +114,7 @@ class ExplainCallback(Callback):
         # clip -> epoch -> weights; plain containers, for it travels in checkpoints
         self.history: dict[str, dict[int, list[float]]] = {}
         self._batches: dict[str, list[tuple[str, Any]]] = {}  # split -> (title, batch of one)
+        self._looked = False  # at the first batch of training
         self._warned: set[str] = set()
         self._failed: set[str] = set()  # measures that are named already
 
@@ -119,6 +122,23 @@ class ExplainCallback(Callback):
         check_task(pl_module, offers.SHOWN_OF_TASK)
         as_explained(pl_module)
         check_data(trainer.datamodule, offers.SHOWN_OF_DATA)  # type: ignore[attr-defined]
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Check the network on the first clips, before an epoch is spent on what is wrong."""
+        if self._looked or not trainer.is_global_zero:
+            return
+        self._looked = True
+        with isolate_rng(), no_progress():
+            try:
+                given = batch_as_mapping(batch)
+                model = as_explained(pl_module).explainable(given)
+                check_clip(model, given["video"])
+            except Exception:  # batches of training may be others: those of validation will do
+                return
+            if found := check_once(model, self.methods, given["video"]):
+                say(*(layer.refused for layer in found.layers if layer.refused), found.summary)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
@@ -227,7 +247,7 @@ class ExplainCallback(Callback):
                 "caption": f"{title}: {figure.target}",
                 "numbers": self._numbers(explanations),
                 "measured": self._measure(model, explanations, batch, title, other),
-                "softmax": model.softmax,
+                "classes": model.probability is not None,
             }
         ]
 
@@ -310,11 +330,11 @@ class ExplainCallback(Callback):
         if not any(measured for _, measured in clips):
             return {}
         epoch, step = trainer.current_epoch, trainer.global_step
-        softmax = records[0]["softmax"]
+        classes = records[0]["classes"]
         for name, why in without_values(self.measures, clips).items():
             if name not in self._failed:
                 self._warn(name, ConfigError(why))
-        means, figure = write_epoch(folder, epoch, clips, self.measures, softmax)
+        means, figure = write_epoch(folder, epoch, clips, self.measures, classes)
         for logger in trainer.loggers:
             try:
                 if means:

@@ -81,7 +81,7 @@ def draw_clip(
         frames=frames,
         heatmaps=maps.heatmaps,
         target=model.question_about(model.name(column)),
-        value=None if model.softmax else float(first.outputs[0, column]),
+        value=float(first.outputs[0, column]) if model.probability is None else None,
         label=model.name(label) if label >= 0 else None,
         probabilities=probabilities(model, first.outputs),
         attention=None if attention is None else attention[0].cpu().numpy(),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lightning_cam.attribution import (
     Attribution,
+    Checkup,
     Explainable,
     Explanation,
     LayerAttribution,
@@ -22,6 +23,8 @@ from lightning_cam.attribution import (
     explain_contrast,
     spectrum_relevance,
 )
+from lightning_cam.attribution.gradcam import GradientCAM
+from lightning_cam.attribution.outputs import outputs_of
 from lightning_cam.attribution.spectrum_relevance import SPECTRUM_MEASURES
 from lightning_cam.errors import why
 from lightning_cam.interfaces import HasSpectra, is_offered
@@ -44,7 +47,7 @@ def explain_clip(
 ) -> dict[str, Explanation]:
     """Explain one clip `(1, C, T, H, W)` with several methods: method name -> explanation.
 
-    The first clip of a network is also used to `check` it; what is found is warned about.
+    The first clip of a network is also used to check it, see `check_once`.
 
     Args:
         model: bound to this clip's batch (`task.explainable(batch)`).
@@ -58,7 +61,7 @@ def explain_clip(
     """
     if against is not None and target is None:
         raise ValueError(f"against={against!r} needs a target to be compared with")
-    _check_once(model, methods, clip)
+    check_once(model, methods, clip)
     explanations: dict[str, Explanation] = {}
     for name, method in methods.items():
         try:
@@ -73,18 +76,35 @@ def explain_clip(
     return explanations
 
 
-def _check_once(model: Explainable, methods: Mapping[str, Attribution], clip: Tensor) -> None:
-    """Warn about what `check` finds at the target layers of methods, and they would not say."""
+def check_once(
+    model: Explainable, methods: Mapping[str, Attribution], clip: Tensor
+) -> Checkup | None:
+    """Check a network at the target layers of methods, unless that was done before.
+
+    What would be wrong in their maps without a word is warned about.
+
+    Args:
+        model: what to look into.
+        methods: name -> method.
+        clip: `(B, C, T, H, W)`; two or more for the order of the batch.
+
+    Returns:
+        What was found; None: it was checked before, or could not be.
+    """
     if model.module in _checked:
-        return
+        return None
     _checked.add(model.module)
     try:
-        asked = [m.layer for m in methods.values() if isinstance(m, LayerAttribution)]
-        layers = dict.fromkeys(model.layer(layer)[0] for layer in asked)
-        for finding in check(model, clip, list(layers)).silent:
-            warnings.warn(finding, stacklevel=3)
+        asked = [m for m in methods.values() if isinstance(m, LayerAttribution)]
+        layers = dict.fromkeys(model.layer(method.layer)[0] for method in asked)
+        gradients = any(isinstance(method, GradientCAM) for method in asked)
+        found = check(model, clip, list(layers), gradients=gradients)
     except Exception as error:
         warnings.warn(f"the network could not be checked: {why(error)}", stacklevel=3)
+        return None
+    for finding in found.silent:
+        warnings.warn(finding, stacklevel=3)
+    return found
 
 
 def explain_spectra(
@@ -119,14 +139,14 @@ def explain_spectra(
 def network_outputs(model: Explainable, clip: Tensor) -> Tensor:
     """The network's outputs `(B, K)` for clips, without anything else."""
     with torch.no_grad():
-        return model.forward(clip).float()
+        return outputs_of(model, clip).float()
 
 
 def probabilities(model: Explainable, outputs: Tensor) -> list[tuple[str, float]]:
     """(class, probability) of one clip's outputs `(1, K)`; empty where columns are not classes."""
-    if not model.softmax:
+    if model.probability is None:
         return []
-    values = outputs[0].softmax(0).tolist()
+    values = model.probabilities(outputs)[0].tolist()
     return [(model.name(column), value) for column, value in enumerate(values)]
 
 

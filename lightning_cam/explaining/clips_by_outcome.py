@@ -92,8 +92,9 @@ def check_classes(task: Task, dataset: SampleDataset[Any], order: Sequence[int],
     Raises:
         ConfigError: the data know no true classes, or the network's columns are not classes.
     """
-    if not task.explainable().softmax:
-        raise ConfigError(f"{key} needs a network whose outputs are classes")
+    model = task.explainable()
+    if model.probability != "softmax" or model.heads:
+        raise ConfigError(f"{key} needs a network whose outputs are classes, one a clip")
     if all(dataset.clips[i].label < 0 for i in order):
         raise ConfigError(f"{key} needs true classes, which these clips do not have")
 

@@ -177,7 +177,8 @@ def _recognised(task: Task, one: ComposedDataset, kind: str) -> bool:
         return False
     try:
         model = task.explainable(batch)
-        answer = network_outputs(model, batch["video"].to(task.device)).softmax(1)
+        outputs = network_outputs(model, batch["video"].to(task.device))
+        answer = model.probabilities(outputs)
     except Exception as error:
         raise ConfigError(
             f"the network takes no {kind} clips ({why(error)}); choose compose=joined"

@@ -149,10 +149,12 @@ def _print_layers(task: Task, data: object, asked: str) -> None:
     blank = finished(collate([reader.missing(Clip(Path(), ""), "")]))
     model = task.explainable(blank)
     table = Table(title="target layers")
+    found = list_layers(model, blank["video"].to(task.device))
+    several = ("runs",) if any(layer.runs for layer in found) else ()
     told = ("layout",) if model.layouts else ()
-    for heading in ("layer", "activation (D, t, h, w)", "stride (t, h, w)", "", *told):
+    for heading in ("layer", "activation (D, t, h, w)", "stride (t, h, w)", "", *several, *told):
         table.add_column(heading, no_wrap=True)
-    for layer in list_layers(model, blank["video"].to(task.device)):
+    for layer in found:
         default = "default" if layer.name == next(iter(model.layers), None) else ""
         stride = ", ".join(f"{s:g}" for s in layer.stride)
         layout = model.laid_out(layer.name)
@@ -161,6 +163,7 @@ def _print_layers(task: Task, data: object, asked: str) -> None:
             " x ".join(map(str, layer.shape[1:])),
             stride,
             default,
+            *[layer.runs for _ in several],
             *["" if layout is None else layout.text for _ in told],
         )
     # Names are there to be copied: rather wider than the terminal than cut.

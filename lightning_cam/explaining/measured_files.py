@@ -48,14 +48,14 @@ class ClipNumbers:
         curves: method -> measure -> curve of the class explained (of a contrast, class A).
         failed: why a measure failed -> on which map.
         any: whether a measure has a value.
-        softmax: whether the network's columns are classes.
+        classes: whether the network's columns are classes.
     """
 
     points: Sequence[Mapping[str, Any]] = ()
     curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
     any: bool = False
-    softmax: bool = True
+    classes: bool = True
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,9 @@ class RunMeasurements:
         )
         drawn = draw_measured(
             figure, self.measures, {name: [each] for name, each in curves.items()}, BASELINES,
-            title=title, softmax=model.softmax, column=model.name(target),
+            title=title, classes=model.probability is not None, column=model.name(target),
         )  # fmt: skip
-        kept = ClipNumbers(points, curves, failed, valued, model.softmax)
+        kept = ClipNumbers(points, curves, failed, valued, model.probability is not None)
         return MeasuredClip(compared, found, kept, drawn)
 
     def write_points(self, folder: Path, clips: Sequence[ClipNumbers]) -> list[Path]:
@@ -152,7 +152,7 @@ class RunMeasurements:
             return None
         return draw_measured(
             folder / "curves.png", self.measures, shown, BASELINES,
-            title="all clips", softmax=clips[-1].softmax,
+            title="all clips", classes=clips[-1].classes,
         )  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def write_epoch(
     epoch: int,
     clips: Sequence[tuple[str, Mapping[str, Measured]]],
     measures: Mapping[str, Measure],
-    softmax: bool,
+    classes: bool,
 ) -> tuple[dict[str, float], Path | None]:
     """Write `measures.csv` and, where there are curves, `curves.png` of clips seen in training.
 
@@ -191,7 +191,7 @@ def write_epoch(
         epoch: its number.
         clips: (title, method -> what was measured).
         measures: by which.
-        softmax: whether the network's columns are classes.
+        classes: whether the network's columns are classes.
 
     Returns:
         What loggers get: "explain/METHOD/MEASURE" -> mean of the clips that have a value, and the
@@ -212,7 +212,7 @@ def write_epoch(
     curves = {method: [m.curves for m in found] for method, found in methods.items()}
     figure = draw_measured(
         folder / "curves.png", measures, curves, BASELINES,
-        title=f"epoch {epoch}", softmax=softmax,
+        title=f"epoch {epoch}", classes=classes,
     )  # fmt: skip
     return {name: s.mean for name, s in means.items() if s.clips}, figure
 
@@ -249,7 +249,7 @@ def draw_measured(
     baselines: Collection[str],
     *,
     title: str,
-    softmax: bool,
+    classes: bool,
     column: str | None = None,
 ) -> Path | None:
     """Draw the mean curves of methods, a diagram for each measure; None where there are none.
@@ -260,10 +260,10 @@ def draw_measured(
         found: method -> of each clip, measure -> curve.
         baselines: methods that know nothing of the network.
         title: stands above, behind the measures' names.
-        softmax: whether the network's columns are classes.
+        classes: whether the network's columns are classes.
         column: the name of the column, where all clips have the same.
     """
-    column = column or ("the explained class" if softmax else "the explained output")
+    column = column or ("the explained class" if classes else "the explained output")
     panels = []
     for name, measure in measures.items():
         if not isinstance(measure, CurveMeasure):
@@ -274,7 +274,7 @@ def draw_measured(
             if (curves := [of_clip[name] for of_clip in clips if name in of_clip])
         }
         if lines:
-            scored = measure.scored(softmax, column)
+            scored = measure.scored(classes, column)
             panels.append(CurvePanel(name, measure.better, scored, measure.axis, lines))
     if not panels:
         return None

@@ -64,7 +64,7 @@ def score_rows(
         }
         row |= dict.fromkeys(("peak_frame", "peak_time_s"), "") | _peak(e, batch)
         measured = found[name, target].texts() if found and (name, target) in found else {}
-        value = {} if model.softmax else {"value": f"{float(e.outputs[0, target]):.6g}"}
+        value = {"value": f"{float(e.outputs[0, target]):.6g}"} if model.probability is None else {}
         yield one_row(
             ("scores.csv", row),
             ("a measure", measured),

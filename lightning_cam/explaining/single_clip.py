@@ -12,9 +12,10 @@ import torch
 
 from lightning_cam.attribution import Attribution, Explainable
 from lightning_cam.attribution.checks import check_clip
-from lightning_cam.errors import ArgumentError, VideoReadError, WriteError, why
+from lightning_cam.errors import ArgumentError, VideoReadError, WriteError, say, why
 from lightning_cam.explaining.clip_drawing import clip_extras, clip_frames, clip_views, draw_clip
 from lightning_cam.explaining.clip_explanations import (
+    check_once,
     explain_clip,
     explain_spectra,
     network_outputs,
@@ -105,6 +106,8 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
     def on_error(name: str, error: Exception) -> None:
         missing[name] = why(error)
 
+    if found := check_once(model, request.methods, clip):
+        say(found.summary)
     explanations = explain_clip(
         model, request.methods, clip, target, on_error, against=request.against
     )

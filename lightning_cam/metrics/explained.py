@@ -186,14 +186,14 @@ class CurveMeasure(Measure):
         """`(B,)`, the value that stands for a curve."""
         return curve.auc
 
-    def scored(self, softmax: bool, column: str) -> str:
+    def scored(self, classes: bool, column: str) -> str:
         """What the curve shows of a column, in words.
 
         Args:
-            softmax: whether the columns are classes.
+            classes: whether the columns are classes.
             column: its name, or "the explained class".
         """
-        return f"probability of {column}" if softmax else column
+        return f"probability of {column}" if classes else column
 
     def __call__(self, explained: Explained) -> Tensor:
         return self.area(self.curve(explained))

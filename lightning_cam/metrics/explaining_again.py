@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
@@ -34,13 +35,13 @@ def map_again(
     """
     rows_left = None if limit is None else limit * len(clip)
 
-    def forward(rows: Tensor) -> Tensor:
+    def forward(rows: Tensor, **inputs: Any) -> Any:
         nonlocal rows_left
         if rows_left is not None:
             rows_left -= len(rows)
             if rows_left < 0:
                 raise TooManyForwardsError
-        return model.forward(rows)
+        return model.forward(rows, **inputs)
 
     with warnings.catch_warnings():  # outputs of a changed network may be said not to be finite
         warnings.simplefilter("ignore")

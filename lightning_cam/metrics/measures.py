@@ -84,10 +84,10 @@ class _Area(CurveMeasure):
     def area(self, curve: Curve) -> Tensor:
         return curve.normalised_auc if self.normalised else curve.auc
 
-    def scored(self, softmax: bool, column: str) -> str:
-        if softmax and self.resolved.raw:
+    def scored(self, classes: bool, column: str) -> str:
+        if classes and self.resolved.raw:
             return f"score of {column}"
-        return super().scored(softmax, column)
+        return super().scored(classes, column)
 
     @property
     def axis(self) -> str:

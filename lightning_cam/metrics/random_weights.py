@@ -19,6 +19,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import explaining
+from lightning_cam.attribution.outputs import outputs_of
 
 
 class Stage(NamedTuple):
@@ -79,7 +80,7 @@ def _in_order(model: Explainable, clip: Tensor) -> list[tuple[str, tuple[str, ..
     with explaining(model.module), torch.no_grad():
         handles = [module.register_forward_pre_hook(note) for _, module in named]
         try:
-            model.forward(clip.clone())
+            outputs_of(model, clip.clone())
         finally:
             for handle in handles:
                 handle.remove()

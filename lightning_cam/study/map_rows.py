@@ -31,10 +31,10 @@ def make_map(
     """A method's map, and what its row says; of one that fails, why."""
     rows = 0
 
-    def counted(clip: Tensor) -> Tensor:
+    def counted(clip: Tensor, **inputs: Any) -> Any:
         nonlocal rows
         rows += len(clip)
-        return seen.model.forward(clip)
+        return seen.model.forward(clip, **inputs)
 
     model = replace(seen.model, forward=counted)
     with warnings.catch_warnings(record=True) as caught:

@@ -185,7 +185,7 @@ def _check_columns(path: str, model: Explainable, design: Design) -> None:
     """
     for name in design.columns:
         model.column(name)
-    if not design.columns and not model.softmax:
+    if not design.columns and model.probability is None:
         some = ",".join(model.outputs[:2])
         raise ConfigError(
             f"{path}: its outputs are no classes; say which to explain, study.columns=[{some}] "

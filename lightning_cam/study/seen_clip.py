@@ -74,7 +74,7 @@ def see_clip(design: Design, unit: WorkItem, batch: Mapping[str, Any]) -> SeenCl
             )
         target = model.columns(label, clip)
     else:
-        target = outputs.argmax(1)  # as the paper: what the network says, right or not
+        target = model.highest(outputs)  # as the paper: what the network says, right or not
     asked = any("other" in each.needs for each in design.measures.values())
     return SeenClip(model, clip, batch, outputs, target, _other_clip(unit) if asked else None)
 

@@ -47,7 +47,7 @@ class Answer:
         self.deletions = {"preserve": (False,), "delete": (True,), "dual": (False, True)}[game]
         # Both (B,).
         self.low, self.range = (
-            self._classes(outputs.shape[1]) if model.softmax else self._appearances()
+            self._appearances() if model.probability is None else self._classes(outputs.shape[1])
         )
 
     def gradient(self, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,20 +91,22 @@ class Answer:
 
     def cost(self, outputs: Tensor, deletion: bool = False) -> Tensor:
         """D `(n*B,)` of outputs `(n*B, K)`; of a deletion -log(1 - p)."""
-        outputs, copies = outputs.double(), len(outputs) // len(self.target)
-        if self.model.softmax:  # 1 - p has no digits left in float32
-            outputs = outputs.softmax(1)
+        copies = len(outputs) // len(self.target)
+        outputs = self.model.probabilities(outputs.double())  # 1 - p has no digits in float32
         score = self.model.score(outputs, self.target.repeat(copies))
         share = (score - self.low.repeat(copies)) / self.range.repeat(copies)
-        if not self.model.softmax:
+        if self.model.probability is None:
             odds = _SHARP * (share - 0.5)
             return F.softplus(odds if deletion else -odds)
         return -(1 - share if deletion else share).clamp(min=1e-30).log()
 
     def _classes(self, columns: int) -> tuple[Tensor, Tensor]:
-        """Lowest score of any probabilities and how far it is to the highest: one class is sure."""
-        sure = torch.eye(columns, dtype=torch.float64, device=self.target.device)
-        scores = torch.stack([self.model.score(sure, c.expand(columns)) for c in self.target])
+        """Lowest score of any probabilities and how far it is to the highest: one class is sure,
+        or none, where each is true or not by itself.
+        """
+        none = self.model.probability == "sigmoid"
+        sure = torch.eye(columns + none, columns, dtype=torch.float64, device=self.target.device)
+        scores = torch.stack([self.model.score(sure, c.expand(len(sure))) for c in self.target])
         low, high = scores.aminmax(dim=1)
         return low, torch.where(high > low, high - low, 1)
 

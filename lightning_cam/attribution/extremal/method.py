@@ -153,7 +153,7 @@ class ExtremalPerturbation(PerturbationAttribution):
 
     def cost(self, model: Explainable, clip: Tensor) -> Cost:
         descent = self.iterations * len(self.areas) * (2 if self.game == "dual" else 1)
-        appearing = 0 if model.softmax else APPEARANCES
+        appearing = APPEARANCES if model.probability is None else 0
         return Cost(1 + appearing + descent + 2 * len(self.areas), descent)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:

@@ -40,9 +40,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lightning_cam.attribution.calls import in_time, on_frames
 from lightning_cam.attribution.doubt import Doubt
 from lightning_cam.attribution.explainable import Explainable, Forward
-from lightning_cam.attribution.gradcam import in_time
 from lightning_cam.attribution.method import Attribution, Cost
 from lightning_cam.attribution.relevance.network import relevance, run_with_rules
 from lightning_cam.attribution.relevance.rules import Rules, not_0
@@ -233,7 +233,7 @@ def _summed(
     """The sum over channels, `(B, t, h, w)`."""
     if "clip" in forward.captured:
         return at_least_float32(found[0]).sum(1)
-    return in_time(model, found, batch, layer).sum(1)
+    return on_frames(model, in_time(model, found, batch, layer).sum(1), layer)
 
 
 def _at_size(model: Explainable, heat: Tensor, clip: Tensor, layer: str | None) -> Tensor:

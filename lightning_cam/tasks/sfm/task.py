@@ -278,7 +278,7 @@ class StructureFromMotion(L.LightningModule):
             layers=self.layers,
             outputs=self.columns,
             forward=columns,
-            softmax=False,
+            probability=None,
             fold=self.net.explain_fold,
         )
         described = replace(described, default=0)

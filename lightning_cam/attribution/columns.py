@@ -1,0 +1,109 @@
+"""The columns of an output matrix: their names, the heads they belong to, their probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cam.errors import ArgumentError, UnknownNameError, UserError
+
+Probability = Literal["softmax", "sigmoid"]
+
+
+def names_of(key: str, given: object) -> tuple[str, ...]:
+    """Names in an order, from what was given as `key`."""
+    if isinstance(given, str):
+        raise ArgumentError(f"{key} is the text {given!r}; names come as a list: [{given!r}]")
+    if not isinstance(given, Iterable) or isinstance(given, Set | nn.Module):
+        raise ArgumentError(
+            f"{key} is of type {type(given).__name__}; names come as a list, in an order: "
+            f"{key}=['NAME']"
+        )
+    names = tuple(given)
+    for name in names:
+        if isinstance(name, bool) or not isinstance(name, str | int):
+            raise ArgumentError(f"{key} has one of type {type(name).__name__}; a name is text")
+    return tuple(map(str, names))  # settings make a number of a name such as "2"
+
+
+def columns_named(
+    outputs: Sequence[str] | Mapping[str, Sequence[str]] | None,
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Names of all columns, "HEAD/NAME" where they are of heads, and each head's number of them.
+
+    Raises:
+        ArgumentError: they are not names, or a head has none.
+    """
+    if not isinstance(outputs, Mapping):
+        return names_of("outputs", () if outputs is None else outputs), {}
+    heads = {str(head): names_of(f"outputs[{head!r}]", own) for head, own in outputs.items()}
+    for head, own in heads.items():
+        if not own:
+            raise ArgumentError(
+                f"outputs names no column of the head {head!r}; name each of its columns"
+            )
+    names = tuple(f"{head}/{name}" for head, own in heads.items() for name in own)
+    return names, {head: len(own) for head, own in heads.items()}
+
+
+def column_named(name: str, outputs: Sequence[str], heads: Mapping[str, int]) -> int:
+    """The column of a name; the head may be left out where no other has the same.
+
+    Raises:
+        UnknownNameError: no column has this name.
+        UserError: columns have no names, or several have this one.
+    """
+    if not outputs:
+        raise UserError(
+            f"no target {name!r}: the outputs of this model have no names; give the "
+            "column's number, or name them: Explainable.of(model, outputs=[...])"
+        )
+    found = [k for k, other in enumerate(outputs) if other == name]
+    if not found:
+        of_heads = [head for head, size in heads.items() for _ in range(size)]
+        found = [k for k, head in enumerate(of_heads) if outputs[k] == f"{head}/{name}"]
+    if not found:
+        raise UnknownNameError("target", name, outputs)
+    if len(found) > 1:
+        full = outputs[found[0]] != name
+        which = repr(outputs[found[0]]) if full else f"the number of one, such as {found[0]}"
+        raise ArgumentError(
+            f"target {name!r} names {len(found)} columns; give "
+            f"{'one with its head, such as ' if full else ''}{which}"
+        )
+    return found[0]
+
+
+def check_probability(given: object) -> None:
+    """Raises ArgumentError unless it is a `Probability` or None."""
+    if given is not None and given not in get_args(Probability):
+        raise ArgumentError(
+            f'probability={given!r} must be "softmax" (one class a clip), "sigmoid" (each column '
+            "by itself) or None (columns that are no classes)"
+        )
+
+
+def probabilities(
+    outputs: Tensor, kind: Probability | None, heads: Mapping[str, int] | None = None
+) -> Tensor:
+    """Probabilities `(N, K)` of outputs `(N, K)`, a softmax within each head; else the outputs.
+
+    Raises:
+        ArgumentError: one column has a softmax, which is 1 whatever the network says.
+    """
+    if kind is None:
+        return outputs
+    if kind == "sigmoid":
+        return outputs.sigmoid()
+    sizes = list(heads.values()) if heads else [outputs.shape[1]]
+    if 1 in sizes:
+        raise ArgumentError(
+            "the softmax of one column is 1 whatever the network says; of the logit of yes or no "
+            'take Explainable.of(network, layers, probability="sigmoid"), of a number that is no '
+            "class the same with None"
+        )
+    parts = outputs.split(sizes, 1)
+    return parts[0].softmax(1) if len(parts) == 1 else torch.cat([p.softmax(1) for p in parts], 1)
