@@ -46,7 +46,6 @@ class Told:
         net: the network.
         clip: (B, 3, T, H, W).
         target: (B,), the columns.
-        softmax: whether a column's score is a probability where clips are perturbed.
     """
 
     case: Case
@@ -60,15 +59,17 @@ class Told:
     def scores(self, clip: Tensor) -> Tensor:
         with torch.no_grad():
             outputs = self.case.call(self.net, clip)
-            said = outputs.softmax(1) if self.case.softmax else outputs
-        return said.gather(1, self.target[:, None])[:, 0]
+        if self.case.probability is not None:
+            outputs = outputs.softmax(1) if self.case.probability == "softmax" else outputs.sigmoid()
+        return outputs.gather(1, self.target[:, None])[:, 0]
 
 
 def gradcam(told: Told, pool: str) -> Tensor:
     kept: list[Tensor] = []
 
-    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+    def keep(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         kept.append(output if isinstance(output, Tensor) else output[0])
+        return output.clone() if isinstance(output, Tensor) else output  # a ReLU may overwrite it
 
     handle = told.net.get_submodule(told.case.layer).register_forward_hook(keep)
     score = told.columns(told.clip.clone()).sum()
@@ -126,10 +127,10 @@ def rise(told: Told, seen: list[Tensor]) -> Tensor:
         mask = (row / told.clip).mean(1)
         found.append((told.scores(row), mask))
         weight += mask
-    mean = torch.stack([score for score, _ in found]).mean(0) if not told.case.softmax else 0
+    mean = torch.stack([score for score, _ in found]).mean(0) if told.case.probability is None else 0
     for score, mask in found:
         total += (score - mean)[:, None, None, None] * mask
-    return total / weight if told.case.softmax else total / (len(found) * 0.25)
+    return total / (len(found) * 0.25) if told.case.probability is None else total / weight
 
 
 METHODS: Mapping[str, tuple[Callable[[Told], lc.Attribution], Callable[..., Tensor]]] = {

@@ -37,7 +37,7 @@ class Case:
         model: how it is described.
         seen: the clip that it was given, of its arguments.
         outputs: K.
-        softmax: whether perturbations are scored by probabilities.
+        probability: by which perturbations are scored.
     """
 
     net: Callable[[], nn.Module]
@@ -48,7 +48,7 @@ class Case:
     model: Callable[[nn.Module], lc.Explainable] = lc.Explainable.of
     seen: Callable[[tuple[Any, ...], Mapping[str, Any]], Tensor] = lambda args, kwargs: args[0]
     outputs: int = 4
-    softmax: bool = True
+    probability: str | None = "softmax"
 
 
 def _case(real: Real) -> Case:
@@ -174,6 +174,76 @@ class Dense(nn.Module):
         return self.head(self.trunk(clip).mean((3, 4)).transpose(1, 2))
 
 
+class Packed(nn.Module):
+    """A packed LSTM, which takes the lengths of the clips."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv3d(3, 6, 3, padding=1), nn.ReLU())
+        self.lstm, self.head = nn.LSTM(6, 8, batch_first=True), nn.Linear(8, 4)
+
+    def forward(self, clip: Tensor, lengths: Tensor) -> Tensor:
+        features = self.trunk(clip).mean((3, 4)).transpose(1, 2)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            features, lengths, batch_first=True, enforce_sorted=False
+        )
+        return self.head(self.lstm(packed)[1][0][-1])
+
+
+class Pieces(nn.Module):
+    """A 3-D CNN on pieces of the clip, then an LSTM."""
+
+    def __init__(self, stride: int = 2) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv3d(3, 6, 3, padding=1), nn.ReLU())
+        self.lstm, self.head, self.stride = nn.LSTM(6, 8, batch_first=True), nn.Linear(8, 4), stride
+
+    def forward(self, clip: Tensor) -> Tensor:
+        starts = range(0, clip.shape[2] - 1, self.stride)
+        seen = [self.trunk(clip[:, :, i : i + 2]).mean((2, 3, 4)) for i in starts]
+        return self.head(self.lstm(torch.stack(seen, 1))[0][:, -1])
+
+
+class Siamese(nn.Module):
+    """One trunk on the clip and on its mirror image in colour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv3d(3, 6, 3, padding=1), nn.ReLU())
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        seen = [self.trunk(x).mean((2, 3, 4)) for x in (clip, clip.flip(1))]
+        return self.head(torch.cat(seen, 1))
+
+
+class Tied(nn.Module):
+    """One block, run as often in depth as there are frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.block = nn.Conv3d(3, 6, 1), nn.Conv3d(6, 6, 3, padding=1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        x = self.stem(clip)
+        for _ in range(clip.shape[2]):
+            x = self.block(x.relu())
+        return self.head(x.mean((2, 3, 4)))
+
+
+class Gap(nn.Module):
+    """A 3-D CNN whose features are averaged, with K outputs, or one number a clip."""
+
+    def __init__(self, outputs: int = 4) -> None:
+        super().__init__()
+        self.trunk, self.head = Conv(), nn.Linear(6, outputs)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        outputs = self.head(self.trunk(clip).mean((2, 3, 4)))
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+
 class InPlace(nn.Module):
     """A network that normalises its input in place."""
 
@@ -198,6 +268,7 @@ class ChannelsLast(nn.Module):
 
 
 _SMALL = (4, 16, 16)
+_LENGTHS = torch.tensor([3, 4])
 _LARGE = {
     "torchvision MC3-18": Case(lambda: mc3_18(num_classes=4), (8, 32, 32), "layer4"),
     "torchvision R(2+1)D-18": Case(lambda: r2plus1d_18(num_classes=4), (8, 32, 32), "layer4"),
@@ -220,14 +291,26 @@ _OWN = {
     "ConvLSTM": Case(
         ConvLSTM, _SMALL, "gates", lambda calls: torch.stack(calls, 2), model=at("gates")),
     "two streams as channels": Case(TwoStream, _SMALL, "rgb", model=at("rgb")),
+    "packed LSTM": Case(
+        Packed, _SMALL, "trunk", call=lambda net, clip: net(clip, _LENGTHS.repeat(len(clip) // B)),
+        model=at("trunk", inputs={"lengths": _LENGTHS})),
+    "3-D CNN on pieces + LSTM": Case(
+        Pieces, _SMALL, "trunk", lambda calls: torch.cat(calls, 2), model=at("trunk")),
+    "siamese trunk": Case(
+        Siamese, _SMALL, "trunk", lambda calls: torch.cat(calls, 1), model=at("trunk")),
+    "block tied in depth": Case(
+        Tied, _SMALL, "block", lambda calls: calls[-1], model=at("block")),
     "two heads in a dictionary": Case(
-        Dictionary, _SMALL, "trunk", call=lambda net, clip: net(clip)["noun"], outputs=3,
-        model=lambda net: lc.Explainable.of(
-            net, ["trunk"], forward=lambda clip: net(clip)["noun"])),
+        Dictionary, _SMALL, "trunk", call=lambda net, clip: net(clip)["verb"],
+        model=at("trunk", outputs={"verb": list("abcd"), "noun": list("xyz")})),
     "outputs at each frame": Case(
         Dense, _SMALL, "trunk", call=lambda net, clip: net(clip)[:, 2],
-        model=lambda net: lc.Explainable.of(
-            net, ["trunk"], forward=lambda clip: net(clip)[:, 2])),
+        model=lambda net: at("trunk")(net).at(2)),
+    "several labels a clip": Case(
+        Gap, _SMALL, "trunk", model=at("trunk", probability="sigmoid"), probability="sigmoid"),
+    "one number a clip": Case(
+        lambda: Gap(1), _SMALL, "trunk", call=lambda net, clip: net(clip)[:, None], outputs=1,
+        model=at("trunk", probability=None), probability=None),
     "input normalised in place": Case(
         InPlace, _SMALL, "trunk", call=lambda net, clip: net(clip.clone()), model=at("trunk")),
     "channels last, told by a layout": Case(
