@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from nets import FoldedLSTM, LoopedLSTM
-from test_families import REAL, ByFrames, Real, frames, hugging_face, logits, two_paths
+from test_families import REAL, Real, frames, logits, two_paths
 from torch import Tensor, nn
 from torchvision.models.video import mc3_18, r2plus1d_18, s3d
 
@@ -278,7 +278,8 @@ _OWN = {
     "CNN + LSTM, frames folded": Case(
         FoldedLSTM, _SMALL, "trunk", lambda calls: frames(calls[0]), model=at("trunk")),
     "CNN + LSTM, a loop over frames": Case(
-        lambda: LoopedLSTM(FoldedLSTM()), _SMALL, "conv", lambda calls: torch.stack(calls, 2), model=at("conv")),
+        lambda: LoopedLSTM(FoldedLSTM()), _SMALL, "conv", lambda calls: torch.stack(calls, 2),
+        model=at("conv")),
     "CNN + GRU": Case(
         lambda: Recurrent("GRU"), _SMALL, "trunk", lambda calls: frames(calls[0]),
         model=at("trunk")),
