@@ -31,13 +31,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_cam.attribution.conservative import Swap, of_multihead
 from lightning_cam.attribution.cuts import no_checkpoints
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.function_mode import FunctionMode
 from lightning_cam.attribution.gradient import recorded
 from lightning_cam.attribution.method import Cost, LayerAttribution
 from lightning_cam.attribution.tensors import NoGradientError
+from lightning_cam.attribution.transformer_rules import Swap, of_multihead
 from lightning_cam.errors import UserError
 
 
@@ -184,7 +184,7 @@ class _Weights(FunctionMode):
         if func is F.scaled_dot_product_attention:
             return self._fused(func, *args, **kwargs)
         if func is F.multi_head_attention_forward:
-            out, weights = of_multihead(func, args, kwargs, still=False)
+            out, weights = of_multihead(func, args, kwargs)
             self.found.append(weights)
             return out
         out = func(*args, **kwargs)

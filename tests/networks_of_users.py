@@ -1,0 +1,322 @@
+"""Networks as people write them, and how each is read by hand: what `benchmarks/networks.py` runs.
+
+Those of the libraries stand in test_families.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from nets import FoldedLSTM, LoopedLSTM
+from test_families import REAL, Real, frames, logits, two_paths
+from torch import Tensor, nn
+from torchvision.models.video import mc3_18, r2plus1d_18, s3d
+
+import lightning_cam as lc
+
+B = 2
+
+
+def first(calls: list[Tensor]) -> Tensor:
+    return calls[0]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, and what is known of it without this package.
+
+    Attributes:
+        net: makes it, with random weights.
+        clip: T, H, W.
+        layer: the target layer.
+        join: what the layer returned, call by call, as (B, D, t, h, w).
+        call: its columns (B, K) of a clip.
+        model: how it is described.
+        seen: the clip that it was given, of its arguments.
+        outputs: K.
+        probability: by which perturbations are scored.
+    """
+
+    net: Callable[[], nn.Module]
+    clip: tuple[int, int, int]
+    layer: str
+    join: Callable[[list[Tensor]], Tensor] = first
+    call: Callable[[nn.Module, Tensor], Tensor] = lambda net, clip: net(clip)
+    model: Callable[[nn.Module], lc.Explainable] = lc.Explainable.of
+    seen: Callable[[tuple[Any, ...], Mapping[str, Any]], Tensor] = lambda args, kwargs: args[0]
+    outputs: int = 4
+    probability: str | None = "softmax"
+
+
+def _case(real: Real) -> Case:
+    def seen(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+        given = args[0] if args else next(iter(kwargs.values()))
+        if real.call is two_paths:
+            return given[1]
+        return given.transpose(1, 2) if real.call is logits else given
+
+    return Case(
+        real.net, real.clip, real.layer, lambda calls: real.fold(calls[0]), real.call, seen=seen
+    )
+
+
+def at(layer: str, **more: Any) -> Callable[[nn.Module], lc.Explainable]:
+    return lambda net: lc.Explainable.of(net, [layer], **more)
+
+
+class Conv(nn.Sequential):
+    """A small 3-D CNN."""
+
+    def __init__(self, channels: int = 3, features: int = 6) -> None:
+        super().__init__(nn.Conv3d(channels, features, 3, (1, 2, 2), 1), nn.ReLU(inplace=True))
+
+
+class Recurrent(nn.Module):
+    """A CNN by frames, then a recurrent network, read out at its last step."""
+
+    def __init__(self, kind: str, **more: Any) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(inplace=True))
+        self.rnn = getattr(nn, kind)(6, 8, batch_first=True, **more)
+        self.head = nn.Linear(16 if more else 8, 4)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        features = self.trunk(clip.transpose(1, 2).flatten(0, 1)).mean((2, 3))
+        return self.head(self.rnn(features.unflatten(0, (len(clip), -1)))[0][:, -1])
+
+
+class FrameEncoder(nn.Module):
+    """A CNN by frames, then a transformer over the frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        features = self.trunk(clip.transpose(1, 2).flatten(0, 1)).mean((2, 3))
+        return self.head(self.encoder(features.unflatten(0, (len(clip), -1))).mean(1))
+
+
+class Shifted(nn.Module):
+    """TSM (Lin et al., ICCV 2019): a 2-D CNN whose channels are shifted along time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 1, 1)
+        self.relu = nn.ReLU()
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        x = self.one(clip.transpose(1, 2).flatten(0, 1)).relu().unflatten(0, (len(clip), -1))
+        shifted = torch.cat([x[:, :, :2].roll(1, 1), x[:, :, 2:4].roll(-1, 1), x[:, :, 4:]], 2)
+        x = self.relu(self.two(shifted.flatten(0, 1)))
+        return self.head(x.mean((2, 3)).unflatten(0, (len(clip), -1)).mean(1))
+
+
+class ConvLSTM(nn.Module):
+    """Convolutional LSTM (Shi et al., NeurIPS 2015) over frames, the last state read out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Conv2d(3, 6, 3, 2, 1)
+        self.gates = nn.Conv2d(6 + 6, 4 * 6, 3, 1, 1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        x = self.trunk(clip.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(clip), -1))
+        h = c = torch.zeros_like(x[:, 0])
+        for frame in x.unbind(1):
+            i, f, o, g = self.gates(torch.cat([frame, h], 1)).chunk(4, 1)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+        return self.head(h.mean((2, 3)))
+
+
+class TwoStream(nn.Module):
+    """Two streams of equal size as channels of one clip: frames, and their differences."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rgb, self.flow = Conv(2), Conv(1)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        streams = [self.rgb(clip[:, :2]), self.flow(clip[:, 2:])]
+        return self.head(torch.cat([x.mean((2, 3, 4)) for x in streams], 1))
+
+
+class Dictionary(nn.Module):
+    """Outputs in a dictionary, of two heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.verb, self.noun = Conv(), nn.Linear(6, 4), nn.Linear(6, 3)
+
+    def forward(self, clip: Tensor) -> dict[str, Tensor]:
+        x = self.trunk(clip).mean((2, 3, 4))
+        return {"verb": self.verb(x), "noun": self.noun(x)}
+
+
+class Dense(nn.Module):
+    """Outputs at each frame, (B, T, K)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.head = Conv(), nn.Linear(6, 4)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.head(self.trunk(clip).mean((3, 4)).transpose(1, 2))
+
+
+class Packed(nn.Module):
+    """A packed LSTM, which takes the lengths of the clips."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv3d(3, 6, 3, padding=1), nn.ReLU())
+        self.lstm, self.head = nn.LSTM(6, 8, batch_first=True), nn.Linear(8, 4)
+
+    def forward(self, clip: Tensor, lengths: Tensor) -> Tensor:
+        features = self.trunk(clip).mean((3, 4)).transpose(1, 2)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            features, lengths, batch_first=True, enforce_sorted=False
+        )
+        return self.head(self.lstm(packed)[1][0][-1])
+
+
+class Pieces(nn.Module):
+    """A 3-D CNN on pieces of the clip, then an LSTM."""
+
+    def __init__(self, stride: int = 2) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv3d(3, 6, 3, padding=1), nn.ReLU())
+        self.lstm, self.head, self.stride = nn.LSTM(6, 8, batch_first=True), nn.Linear(8, 4), stride
+
+    def forward(self, clip: Tensor) -> Tensor:
+        starts = range(0, clip.shape[2] - 1, self.stride)
+        seen = [self.trunk(clip[:, :, i : i + 2]).mean((2, 3, 4)) for i in starts]
+        return self.head(self.lstm(torch.stack(seen, 1))[0][:, -1])
+
+
+class Siamese(nn.Module):
+    """One trunk on the clip and on its mirror image in colour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv3d(3, 6, 3, padding=1), nn.ReLU())
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        seen = [self.trunk(x).mean((2, 3, 4)) for x in (clip, clip.flip(1))]
+        return self.head(torch.cat(seen, 1))
+
+
+class Tied(nn.Module):
+    """One block, run as often in depth as there are frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.block = nn.Conv3d(3, 6, 1), nn.Conv3d(6, 6, 3, padding=1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        x = self.stem(clip)
+        for _ in range(clip.shape[2]):
+            x = self.block(x.relu())
+        return self.head(x.mean((2, 3, 4)))
+
+
+class Gap(nn.Module):
+    """A 3-D CNN whose features are averaged, with K outputs, or one number a clip."""
+
+    def __init__(self, outputs: int = 4) -> None:
+        super().__init__()
+        self.trunk, self.head = Conv(), nn.Linear(6, outputs)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        outputs = self.head(self.trunk(clip).mean((2, 3, 4)))
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+
+class InPlace(nn.Module):
+    """A network that normalises its input in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.head = Conv(), nn.Linear(6, 4)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        clip.sub_(0.3).div_(1.7)
+        return self.head(self.trunk(clip).mean((2, 3, 4)))
+
+
+class ChannelsLast(nn.Module):
+    """Tokens behind a permute, (B, T, H, W, D), of which the program is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.tokens, self.head = Conv(), nn.Identity(), nn.Linear(6, 4)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.head(self.tokens(self.trunk(clip).permute(0, 2, 3, 4, 1)).mean((1, 2, 3)))
+
+
+_SMALL = (4, 16, 16)
+_LENGTHS = torch.tensor([3, 4])
+_LARGE = {
+    "torchvision MC3-18": Case(lambda: mc3_18(num_classes=4), (8, 32, 32), "layer4"),
+    "torchvision R(2+1)D-18": Case(lambda: r2plus1d_18(num_classes=4), (8, 32, 32), "layer4"),
+    "torchvision S3D": Case(lambda: s3d(num_classes=4), (16, 224, 224), "features"),
+}
+_OWN = {
+    "CNN + LSTM, frames folded": Case(
+        FoldedLSTM, _SMALL, "trunk", lambda calls: frames(calls[0]), model=at("trunk")),
+    "CNN + LSTM, a loop over frames": Case(
+        lambda: LoopedLSTM(FoldedLSTM()), _SMALL, "conv", lambda calls: torch.stack(calls, 2),
+        model=at("conv")),
+    "CNN + GRU": Case(
+        lambda: Recurrent("GRU"), _SMALL, "trunk", lambda calls: frames(calls[0]),
+        model=at("trunk")),
+    "CNN + bidirectional LSTM": Case(
+        lambda: Recurrent("LSTM", bidirectional=True), _SMALL, "trunk",
+        lambda calls: frames(calls[0]), model=at("trunk")),
+    "CNN + TransformerEncoder": Case(
+        FrameEncoder, _SMALL, "trunk", lambda calls: frames(calls[0]), model=at("trunk")),
+    "TSM": Case(Shifted, _SMALL, "relu", lambda calls: frames(calls[0]), model=at("relu")),
+    "ConvLSTM": Case(
+        ConvLSTM, _SMALL, "gates", lambda calls: torch.stack(calls, 2), model=at("gates")),
+    "two streams as channels": Case(TwoStream, _SMALL, "rgb", model=at("rgb")),
+    "packed LSTM": Case(
+        Packed, _SMALL, "trunk", call=lambda net, clip: net(clip, _LENGTHS.repeat(len(clip) // B)),
+        model=at("trunk", inputs={"lengths": _LENGTHS})),
+    "3-D CNN on pieces + LSTM": Case(
+        Pieces, _SMALL, "trunk", lambda calls: torch.cat(calls, 2), model=at("trunk")),
+    "siamese trunk": Case(
+        Siamese, _SMALL, "trunk", lambda calls: torch.cat(calls, 1), model=at("trunk")),
+    "block tied in depth": Case(
+        Tied, _SMALL, "block", lambda calls: calls[-1], model=at("block")),
+    "two heads in a dictionary": Case(
+        Dictionary, _SMALL, "trunk", call=lambda net, clip: net(clip)["verb"],
+        model=at("trunk", outputs={"verb": list("abcd"), "noun": list("xyz")})),
+    "outputs at each frame": Case(
+        Dense, _SMALL, "trunk", call=lambda net, clip: net(clip)[:, 2],
+        model=lambda net: at("trunk")(net).at(2)),
+    "several labels a clip": Case(
+        Gap, _SMALL, "trunk", model=at("trunk", probability="sigmoid"), probability="sigmoid"),
+    "one number a clip": Case(
+        lambda: Gap(1), _SMALL, "trunk", call=lambda net, clip: net(clip)[:, None], outputs=1,
+        model=at("trunk", probability=None), probability=None),
+    "input normalised in place": Case(
+        InPlace, _SMALL, "trunk", call=lambda net, clip: net(clip.clone()), model=at("trunk")),
+    "channels last, told by a layout": Case(
+        ChannelsLast, _SMALL, "tokens", lambda calls: calls[0].permute(0, 4, 1, 2, 3),
+        model=at("tokens", layout="b t h w d")),
+}  # fmt: skip
+
+CASES: dict[str, Case] = {name: _case(real) for name, real in REAL.items()} | _LARGE | _OWN
