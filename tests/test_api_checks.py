@@ -114,8 +114,11 @@ def returning(what: Callable[[Tensor], Any]) -> lc.Explainable:
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        (lambda y: (y, y), "got tuple from Wrapped; .*forward=lambda clip: network(clip)[0]"),
-        (lambda y: [y, y], "got list from Wrapped"),
+        (
+            lambda y: (y, y),
+            "got tuple of tensors .* from Wrapped; .*forward=lambda clip: network(clip)[0]",
+        ),
+        (lambda y: [y, y], "got list of tensors .* from Wrapped"),
         (
             lambda y: {"scores": y, "loss": y.sum()},
             "got dict with 'scores', 'loss' from .*network(clip)['scores']",

@@ -105,7 +105,7 @@ def test_one_head_of_several_is_chosen_by_naming_it() -> None:
     ("form", "outputs", "said"),
     [
         ("dict", None, r"got dict with 'loss', 'noun', 'verb' from Heads"),
-        ("tuple", None, r"got tuple from Heads"),
+        ("tuple", None, r"got tuple of tensors \(2, 2\), \(2, 3\) from Heads; unpack it"),
         ("dict", HEADS | {"tool": ["a"]}, r"no tensor under 'tool', but 'loss', 'noun', 'verb'"),
         ("tuple", HEADS | {"tool": ["a"]}, r"tuple of 2 tensors, and 3 heads are named"),
         ("dict", {"verb": ["open"]}, r"head 'verb' has outputs \(2, 2\), and 1 columns are named"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Literal, get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -75,6 +76,37 @@ def column_named(name: str, outputs: Sequence[str], heads: Mapping[str, int]) ->
             f"{'one with its head, such as ' if full else ''}{which}"
         )
     return found[0]
+
+
+def columns_asked(target: Any, rows: Tensor, column: Callable[[Any], int]) -> Tensor:
+    """`Explainable.columns`.
+
+    Args:
+        target: one column for all clips, or one for each.
+        rows: of B clips.
+        column: the number of a column given by name or number.
+    """
+    batch = len(rows)
+    given = target.tolist() if isinstance(target, np.ndarray) else target
+    if isinstance(given, Tensor):
+        columns = given.detach()
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        if len(given) != batch:
+            raise ArgumentError(
+                f"expected a target for each of {batch} clips, got {len(given)}; a number or "
+                "a name alone is for all"
+            )
+        columns = torch.tensor([column(each) for each in given], dtype=torch.int64)
+    else:
+        columns = torch.full((batch,), column(given), dtype=torch.int64)
+    whole = not (columns.dtype == torch.bool or columns.is_floating_point())
+    if not whole or columns.is_complex() or tuple(columns.shape) != (batch,):
+        raise ArgumentError(
+            f"expected target as an integer tensor ({batch},), got {columns.dtype} "
+            f"{tuple(columns.shape)}; it holds each clip's column, by number"
+        )
+    # A clone: index tensors born in inference mode cannot take part in a graph.
+    return columns.clone().to(rows.device, torch.int64)
 
 
 def check_probability(given: object) -> None:

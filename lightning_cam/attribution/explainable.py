@@ -6,7 +6,6 @@ component, a negative loss. A method gets column indices and never learns which 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -20,12 +19,14 @@ from lightning_cam.attribution.columns import (
     Probability,
     check_probability,
     column_named,
+    columns_asked,
     columns_named,
     names_of,
     probabilities,
 )
 from lightning_cam.attribution.families import called, known
 from lightning_cam.attribution.guard import find_module, unwrap
+from lightning_cam.attribution.inputs import taken
 from lightning_cam.attribution.layout import Layout
 from lightning_cam.attribution.runs import Runs
 from lightning_cam.attribution.steps import Step, check_step, step_text
@@ -209,7 +210,7 @@ class Explainable:
             frames=None if frames is None else find_module(module, frames),
             fold=fold,
             layouts=layouts | layouts_of(module, layout, grid),
-            inputs=_taken(inputs or {}, forward or module.forward),
+            inputs=taken(inputs or {}, forward or module.forward),
         )
 
     def layer(self, name: str | None) -> tuple[str, nn.Module]:
@@ -322,27 +323,7 @@ class Explainable:
             UserError: if it is neither a number nor a name.
             ArgumentError: if there are not B of them, or a tensor is not of integers.
         """
-        batch = len(rows)
-        given = target.tolist() if isinstance(target, np.ndarray) else target
-        if isinstance(given, Tensor):
-            columns = given.detach()
-        elif isinstance(given, Sequence) and not isinstance(given, str):
-            if len(given) != batch:
-                raise ArgumentError(
-                    f"expected a target for each of {batch} clips, got {len(given)}; a number or "
-                    "a name alone is for all"
-                )
-            columns = torch.tensor([self.column(each) for each in given], dtype=torch.int64)
-        else:
-            columns = torch.full((batch,), self.column(given), dtype=torch.int64)
-        whole = not (columns.dtype == torch.bool or columns.is_floating_point())
-        if not whole or columns.is_complex() or tuple(columns.shape) != (batch,):
-            raise ArgumentError(
-                f"expected target as an integer tensor ({batch},), got {columns.dtype} "
-                f"{tuple(columns.shape)}; it holds each clip's column, by number"
-            )
-        # A clone: index tensors born in inference mode cannot take part in a graph.
-        return columns.clone().to(rows.device, torch.int64)
+        return columns_asked(target, rows, self.column)
 
     def resolve(self, target: Target | None, outputs: Tensor) -> Tensor:
         """The columns to explain, `(B,)` int64; this is the only rule about targets not given.
@@ -386,23 +367,6 @@ class Explainable:
     def name(self, column: int) -> str:
         """Name of a column, its number where it has none."""
         return self.outputs[column] if self.outputs else f"output {column}"
-
-
-def _taken(inputs: Mapping[str, Any], forward: Callable[..., Any]) -> dict[str, Any]:
-    """Inputs of a forward beside its first, the clip.
-
-    Raises:
-        UnknownNameError: it takes no input of a name.
-    """
-    if not inputs:
-        return {}
-    given = list(inspect.signature(forward).parameters.values())
-    known = [p.name for p in given[1:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    if not any(p.kind is p.VAR_KEYWORD for p in given):
-        for name in inputs:
-            if name not in known:
-                raise UnknownNameError("input of the network", name, known)
-    return dict(inputs)
 
 
 def layouts_of(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import capture
+from lightning_cam.attribution.inputs import repeated
 from lightning_cam.attribution.steps import every_step, of_step
 from lightning_cam.errors import ArgumentError
 
@@ -30,7 +31,7 @@ def outputs_of(model: Explainable, rows: Tensor, batch: int | None = None) -> Te
         ArgumentError: `model.inputs` are not of this batch, or the network returns other things.
     """
     batch = len(rows) if batch is None else batch
-    outputs = _run(model, rows, _repeated(model.inputs, len(rows), batch))
+    outputs = _run(model, rows, repeated(model.inputs, len(rows), batch))
     if model.step is not None:
         if not isinstance(outputs, Tensor) or outputs.ndim != 3:
             raise ArgumentError(
@@ -80,22 +81,6 @@ def _run(model: Explainable, rows: Tensor, inputs: Mapping[str, Any]) -> Any:
     return every_step(calls)
 
 
-def _repeated(inputs: Mapping[str, Any], rows: int, batch: int) -> dict[str, Any]:
-    """Further inputs for n*B rows; what the network changes in place are copies."""
-    found = dict(inputs)
-    for name, given in inputs.items():
-        if not isinstance(given, Tensor) or not given.ndim:
-            continue
-        if len(given) != batch:
-            raise ArgumentError(
-                f"input {name!r} is of {len(given)} clips {tuple(given.shape)}, the batch of "
-                f"{batch}; give a row for each clip, and what is the same for all of them within "
-                "Explainable.of(network, layers, forward=...)"
-            )
-        found[name] = given.detach().repeat(rows // batch, *[1] * (given.ndim - 1))
-    return found
-
-
 def _joined(model: Explainable, outputs: Any) -> Any:
     """The columns of all heads side by side, as `model.heads` names and orders them.
 
@@ -130,6 +115,16 @@ def _joined(model: Explainable, outputs: Any) -> Any:
     return torch.cat(parts, -1)
 
 
+def _inside(outputs: object) -> str:
+    """What is in a dict, tuple or list, for a message."""
+    if isinstance(outputs, Mapping):
+        return f" with {_keys(outputs)}"
+    if not isinstance(outputs, tuple | list):
+        return ""
+    sizes = [str(tuple(part.shape)) for part in outputs if isinstance(part, Tensor)]
+    return f" of tensors {', '.join(sizes)}" if sizes else ""
+
+
 def _keys(outputs: Mapping[Any, Any]) -> str:
     return ", ".join(map(repr, outputs))
 
@@ -155,16 +150,18 @@ def check_outputs(model: Explainable, outputs: object, rows: int) -> None:
     """Raises ArgumentError unless a network returned columns `(B, K)`, named or not."""
     expected = f"expected outputs (B, K) with B={rows}"
     if not isinstance(outputs, Tensor):
-        keys = f" with {_keys(outputs)}" if isinstance(outputs, Mapping) else ""
         pick = f"[{next(iter(outputs), 'logits')!r}]" if isinstance(outputs, Mapping) else "[0]"
         raise ArgumentError(
-            f"{expected}, got {kind_of(outputs)}{keys} from {type(model.module).__name__}; unpack "
-            f"it: Explainable.of(network, layers, forward=lambda clip: network(clip){pick})"
+            f"{expected}, got {kind_of(outputs)}{_inside(outputs)} from "
+            f"{type(model.module).__name__}; unpack it: Explainable.of(network, layers, "
+            f"forward=lambda clip: network(clip){pick}), or name the columns of each head: "
+            "Explainable.of(network, layers, outputs={HEAD: [NAME, ...]})"
         )
     if outputs.ndim == 3 and len(outputs) == rows:
         raise ArgumentError(
             f"{expected}, got {tuple(outputs.shape)}; of outputs at every step, (B, T, K), explain "
-            "one: model.at(3), model.at(-1) for each clip's last, or model.at('mean')"
+            "one: model.at(3), model.at(-1) for each clip's last, or model.at('mean'); unpack "
+            "others with Explainable.of(network, layers, forward=...)"
         )
     if outputs.ndim != 2 or len(outputs) != rows:
         raise ArgumentError(
