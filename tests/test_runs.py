@@ -157,6 +157,9 @@ CASES = {
     "forwards and backwards, upside down": Case(
         lambda net, clip: net.trunk(clip.flip(2)) + net.trunk(clip) + net.trunk(clip.flip(2, 3)),
         "3 runs on the same frames summed, 2 of them mirrored back"),
+    "two crops": Case(
+        lambda net, clip: net.trunk(clip[..., :8]) + net.trunk(clip[..., -8:]),
+        "2 runs on the same frames summed, not all of the whole image", 0.2),
     "siamese, by pieces": Case(
         lambda net, clip: mean([net.trunk(x * k) for x in clip.split(4, 2) for k in (1, 0.5)]),
         "2 pieces of 4 frames, 2 runs on the same frames summed"),

@@ -4,8 +4,8 @@ The network is run on noise, and once more for each frame, whose pixels are shuf
 whose output changes have seen it. The first and the last frame come first; a layer all of whose
 calls have seen both alike has seen the whole clip in each, which is so for most. What was found is
 remembered for the layer, the size of the clip and the number of calls, so that this is paid once,
-and by layers that run several times alone: 3 forwards, or T + 1. Where calls are summed, three more
-tell whether one has seen a mirror image.
+and by layers that run several times alone: 3 forwards, or T + 1. Where calls are summed, seven more
+tell whether one has seen a mirror image, or a part of the image.
 """
 
 from __future__ import annotations
@@ -166,7 +166,8 @@ def _measured(
     for name, (runs, seen_by) in found.items():
         if len(runs.kept) > len(runs.groups) and is_map(model, name, plain[name], noise):
             mirrored = _mirrored(model, noise, name, plain[name], runs.kept)
-            found[name] = _Found(replace(runs, mirrored=mirrored), seen_by)
+            cropped = _cropped(model, noise, name, plain[name], runs.kept)
+            found[name] = _Found(replace(runs, mirrored=mirrored, cropped=cropped), seen_by)
     return found
 
 
@@ -191,6 +192,21 @@ def _mirrored(
             if each < 0.5 < max(there) and max(there) > each + _APART:
                 axes.append(axis)
     return tuple(map(tuple, found)) if any(found) else ()
+
+
+def _cropped(
+    model: Explainable, noise: Tensor, name: str, plain: list[Tensor], kept: list[int]
+) -> bool:
+    """Whether one of the calls that count has not seen all four borders of the image."""
+    for axis in (3, 4):
+        size = noise.shape[axis]
+        for border in (slice(0, -(-size // 4)), slice(size * 3 // 4, size)):
+            changed = noise.clone()
+            changed.movedim(axis, 0)[border] *= -1
+            calls = _run(model, changed, [name])[name]
+            if not all(_apart(plain[k], calls[k]) for k in kept):
+                return True
+    return False
 
 
 def is_map(model: Explainable, name: str, calls: list[Tensor], clip: Tensor) -> bool:

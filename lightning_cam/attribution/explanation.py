@@ -38,7 +38,7 @@ class Explanation:
         heatmap: `(B, T, H, W)` float32 (float64 for a float64 network), higher is more important,
             not normalised.
         target: `(B,)` int64, the explained columns.
-        outputs: `(B, K)`, the network's outputs.
+        outputs: `(B, K)`, the network's outputs; of class probabilities the logarithm.
         attention: name -> `(B, T)` weights.
         method: what made the map.
         notes: the choices it made, in words: `{"layer": "layer4", ...}`. "question": what was asked

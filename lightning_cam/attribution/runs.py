@@ -41,6 +41,7 @@ class Runs:
         told: whether it could be told what each call has seen.
         mirrored: of each of the `kept` calls, the axes of `(B, D, t, h, w)` along which it has seen
             the clip the other way round; () if none has.
+        cropped: whether some of the calls that are summed have seen a part of the image alone.
     """
 
     count: int
@@ -50,6 +51,7 @@ class Runs:
     steps: tuple[int, ...] = ()
     told: bool = True
     mirrored: tuple[tuple[int, ...], ...] = ()
+    cropped: bool = False
 
     @classmethod
     def last(cls, count: int, length: int) -> Runs:
@@ -170,6 +172,7 @@ class Runs:
             back = sum(map(bool, self.mirrored)) // len(self.groups)
             said.append(f"{most} runs on the same frames summed")
             said += [f"{back} of them mirrored back"] if back else []
+            said += ["not all of the whole image"] if self.cropped else []
         depth = self.count // len(self.kept)
         if depth > 1:
             each = " each" if len(self.kept) > 1 else ""
