@@ -9,6 +9,7 @@ from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "offline")
 
+import kept_settings
 import pytest
 import torch
 from hypothesis import settings
@@ -24,6 +25,8 @@ gc.disable()
 
 # OpenMP's spinning makes small tensors slower on two shared cores, and tests share them.
 torch.set_num_threads(1)
+
+kept_settings.keep()
 
 # The same examples in every run, and no deadline on a busy machine;
 # HYPOTHESIS_PROFILE=default looks for others.
@@ -41,6 +44,11 @@ def real() -> Path:
 
 def pytest_collection_finish() -> None:
     gc.enable()
+    gc.freeze()  # whoever collects garbage need not look at all tests and libraries
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # libraries in C++ call what is left at the end a leak
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -97,6 +97,11 @@ def _server() -> socket.socket:
 def _serve(connection: socket.socket) -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
+    kept_settings = importlib.import_module("kept_settings")
+    kept_settings.keep()
+    composed = importlib.import_module("lightning_cam.commands.search").composed
+    for command in ("train", "explain"):
+        composed(command)
     gc.collect()
     gc.freeze()  # a program need not go through all of these objects again and again
     while True:

@@ -201,7 +201,7 @@ def _configured(command: str, settings: Sequence[str]) -> DictConfig:
 def _words(settings: Sequence[str]) -> None:
     name, *given = settings
     sys.argv[1:] = given
-    entry.command(lambda: composed(name, given), name)
+    entry.command(lambda cfg=None: cfg or composed(name, given), name)
 
 
 def _map(settings: Sequence[str]) -> None:

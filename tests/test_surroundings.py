@@ -32,7 +32,7 @@ def left(main: Callable[[], Any], patch: pytest.MonkeyPatch, *arguments: str) ->
     """The exit code of a command with this body."""
     patch.setattr(sys, "argv", ["train.py", *arguments])
     try:
-        command(main, "train")
+        command(lambda *_: main(), "train")
     except SystemExit as leaving:
         return leaving.code
     return 0

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 from commands import ENVIRONMENT, run, tiny
-from wandb.errors import WandbCoreNotAvailableError
-from wandb.util import get_core_path
 
 from lightning_cam.errors import UnknownNameError
 from lightning_cam.training.loggers import make_logger, wandb_mode
@@ -23,6 +21,9 @@ EPOCHS, STEPS = 2, 3  # 18 training clips in batches of 6
 
 def read_back(folder: Path) -> list[dict[str, Any]]:
     """The records of a run's transaction log, through `wandb leet inspect`."""
+    from wandb.errors import WandbCoreNotAvailableError  # its import takes seconds
+    from wandb.util import get_core_path
+
     try:
         get_core_path()
     except WandbCoreNotAvailableError as error:

@@ -21,6 +21,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from lightning_cam.commands.faults import fault
 from lightning_cam.commands.help import help_text
 from lightning_cam.commands.search import choices, composed, groups
+from lightning_cam.commands.single_run import single_run, without_internals
 from lightning_cam.errors import (
     READABLE,
     ConfigError,
@@ -36,7 +37,7 @@ _SWITCHES = {"--cfg", "-c", "--resolve", "--package", "-p", "--info", "-i", "--m
 _SWITCHES |= {"--config-dir", "-cd", "--config-name", "-cn", "--hydra-help", "--version"}
 
 
-def command(main: Callable[[], Any], name: str) -> None:
+def command(main: Callable[..., Any], name: str) -> None:
     """Run a Hydra main function the way a command should behave.
 
     `--help` prints the settings with their comments; errors of the user become one line on stderr
@@ -59,7 +60,11 @@ def command(main: Callable[[], Any], name: str) -> None:
                 return
             _check_shape(arguments)
             _check_groups(arguments)
-            main()
+            if (cfg := single_run(name, arguments)) is None:
+                main()
+            else:
+                with without_internals(cfg) as settings:
+                    main(settings)
         except (HydraException, OmegaConfBaseException, YAMLError) as error:
             raise ConfigError(_explained(error, arguments, name)) from error
         except ValueError as error:

@@ -12,6 +12,7 @@ and 5, 94% of 6 (150 studies of 6 methods). There nothing has an interval or is 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -34,12 +35,18 @@ class Estimate(NamedTuple):
 NOTHING = Estimate(math.nan, math.nan, math.nan)
 
 
+@lru_cache(8)
 def draws(clips: int, seed: int = 0) -> Numbers:
-    """How often each clip is drawn, as shares: `(DRAWS, C)`, rows of sum 1."""
+    """How often each clip is drawn, as shares: `(DRAWS, C)`, rows of sum 1; not to be written to.
+
+    Kept, because every pair of measures is compared on the same draws.
+    """
     if not clips:
         return np.zeros((DRAWS, 0))
     counts = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), DRAWS)
-    return np.asarray(counts / clips, np.float64)
+    found = np.asarray(counts / clips, np.float64)
+    found.flags.writeable = False
+    return found
 
 
 def percentiles(drawn: Numbers, clips: int) -> tuple[Numbers, Numbers]:
