@@ -10,7 +10,8 @@ import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from types import ModuleType
+from typing import Any, Literal, TypeVar
 
 import yaml
 
@@ -31,6 +32,7 @@ REASONS = (
     "is for joint attention",
 )
 
+Kind = TypeVar("Kind")
 FAILED: dict[str, str] = {}  # file or class that no test runs on -> why
 
 
@@ -52,7 +54,16 @@ def configs() -> Path:
 
 def method_classes() -> list[type[lc.Attribution]]:
     """Every class of methods that a module of the package defines."""
-    package = lightning_cam.attribution
+    return classes_of(lightning_cam.attribution, lc.Attribution)
+
+
+def measure_classes() -> list[type[Measure]]:
+    """Every class of measures that a module of the package defines."""
+    return classes_of(metrics, Measure)
+
+
+def classes_of(package: ModuleType, kind: type[Kind]) -> list[type[Kind]]:
+    """Classes of a kind that can be made, by name, from all modules of a package."""
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         with noted(module.name, FAILED):
             importlib.import_module(module.name)
@@ -64,19 +75,12 @@ def method_classes() -> list[type[lc.Attribution]]:
 
     found = dict.fromkeys(
         cls
-        for cls in below(lc.Attribution)
-        if not cls.__abstractmethods__
+        for cls in below(kind)
+        if not inspect.isabstract(cls)
         and not cls.__name__.startswith("_")
         and cls.__module__.startswith(f"{package.__name__}.")
     )
     return sorted(found, key=lambda cls: cls.__name__)
-
-
-def measure_classes() -> list[type[Measure]]:
-    """Every class of measures that the package offers."""
-    offered = (getattr(metrics, name) for name in metrics.__all__)
-    classes = (each for each in offered if inspect.isclass(each) and not inspect.isabstract(each))
-    return [each for each in classes if issubclass(each, Measure)]
 
 
 def configured_methods() -> dict[str, lc.Attribution]:

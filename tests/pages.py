@@ -76,11 +76,16 @@ def typed() -> list[Typed]:
 
 def python() -> list[tuple[str, str]]:
     """Page and source of every Python block."""
+    return blocks("python")
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """Page and text of every fenced block of a language."""
     return [
         (page, re.sub(rf"^{indent}", "", body, flags=re.MULTILINE))
         for page, text in pages().items()
         for indent, kind, body in _FENCE.findall(text)
-        if kind == "python"
+        if kind == language
     ]
 
 

@@ -434,6 +434,29 @@ def test_untrusted_package_is_not_imported(save, tmp_path: Path, monkeypatch) ->
     refused(save(memory), "cannot find|refused", trust=["stranger"])
 
 
+def test_what_to_trust_is_complete_in_the_end(save, tmp_path: Path, monkeypatch) -> None:
+    """A network and a data set of one's own: each remedy keeps what was trusted."""
+    (tmp_path / "owned.py").write_text(
+        "from lightning_cam.models import LRCN\n"
+        "from lightning_cam.synthetic import SyntheticActions\n"
+        "class Net(LRCN):\n    pass\n"
+        "class Data(SyntheticActions):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    memory = remembered()
+    memory["task"]["model"]["_target_"] = "owned.Net"
+    memory["data"]["_target_"] = "owned.Data"
+    path, trust = save(memory), []
+    for name in ("owned.Net", "owned.Data"):
+        with pytest.raises(CheckpointError) as caught:
+            rebuild(path, trust=trust)
+        (listed,) = re.findall(r"add trust=\[(.*)\]$", str(caught.value))
+        assert listed.split(",") == [*trust, name]
+        trust = listed.split(",")
+    task, data, _ = rebuild(path, trust=trust)
+    assert (type(task.model).__name__, type(data).__name__) == ("Net", "Data")
+
+
 @pytest.mark.attack
 def test_endless_nesting_is_one_line(save) -> None:
     """Settings that hold themselves."""

@@ -19,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
+from pages import blocks
 
 from lightning_cam.commands.entry import command
 from lightning_cam.commands.help import help_text
@@ -250,6 +251,17 @@ def uncommented(file: Path) -> Iterator[str]:
 def test_every_key_has_a_comment() -> None:
     found = {str(file.relative_to(CONFIGS)): [*uncommented(file)] for file in FILES}
     assert not {name: lines for name, lines in found.items() if lines}
+
+
+def test_files_that_the_documentation_shows_are_commented_as_ours(tmp_path: Path) -> None:
+    """Who copies one into the package has a file that passes the test above."""
+    shown = [(page, text) for page, text in blocks("yaml") if re.search("^ *_target_:", text, re.M)]
+    assert len(shown) > 5
+    wrong = []
+    for page, text in shown:
+        (file := tmp_path / "shown.yaml").write_text(text)
+        wrong += [(page, line) for line in uncommented(file)]
+    assert not wrong
 
 
 def test_unknown_keys_fail() -> None:

@@ -50,7 +50,7 @@ class Layout:
         """Read a string.
 
         Raises:
-            ArgumentError: it is no layout, or the grid is not three positive numbers.
+            ArgumentError: it is not a layout, or the grid is not three positive numbers.
         """
         if not isinstance(text, str):
             raise ArgumentError(

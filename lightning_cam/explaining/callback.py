@@ -354,7 +354,7 @@ class ExplainCallback(Callback):
 
 
 def _weights_by_epoch(remembered: Any) -> dict[str, dict[int, list[float]]]:
-    """The attention of earlier epochs that a checkpoint remembers; of another form it is none."""
+    """The attention of earlier epochs that a checkpoint remembers; left out in another form."""
     if not isinstance(remembered, Mapping):
         return {}
     return {

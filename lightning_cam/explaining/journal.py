@@ -143,7 +143,7 @@ def other_work(path: Path, facts: Mapping[str, Any]) -> str | None:
     """
     try:
         if path.exists() and not path.is_file():  # a pipe or a device may have no end
-            raise ValueError("it is no file")
+            raise ValueError("it is not a file")
         there = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None

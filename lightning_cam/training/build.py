@@ -128,10 +128,11 @@ def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> An
     if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
         raise _refusal(trust, f"{where}: {name!r} is not a dotted name")
     if trust is not None and not _inside(name, trust):
+        asked = ",".join([*(known for known in trust if known not in _OWN), name])
         raise _refusal(
             trust,
             f"{where}: refused to import {name!r}: it is not in a trusted package "
-            f"({', '.join(trust)}); if you trust the file and this class, add trust=[{name}]",
+            f"({', '.join(trust)}); if you trust the file and this class, add trust=[{asked}]",
         )
     if trust is not None and name not in trust and re.search(r"(^|\.)_", name):
         raise _refusal(trust, f"{where}: refused to import {name!r}: the name is private")

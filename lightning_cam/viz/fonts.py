@@ -162,7 +162,7 @@ def _warn(script: str, code: str) -> None:
         return
     _warned.add(script)
     warnings.warn(
-        f"no font here has {script} characters of names: pictures show them as {code}; install "
+        f"no font here has {script} characters of names: images show them as {code}; install "
         "one, for example of Noto Sans",
         stacklevel=2,
     )

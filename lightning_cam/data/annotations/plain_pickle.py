@@ -28,7 +28,7 @@ def load_plain_pickle(path: Path) -> Any:
     Arrays are `PickledArray`. Text of Python 2 is read as Latin-1.
 
     Raises:
-        ValueError: it is no pickle, or holds anything else; says why in one line.
+        ValueError: it is not a pickle, or holds anything else; says why in one line.
     """
     try:
         with (

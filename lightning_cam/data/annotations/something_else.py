@@ -64,7 +64,7 @@ def _videos(text: str) -> Iterator[tuple[str, Any]]:
 
 
 def _blank(text: str, at: int) -> int:
-    """Where the next sign is that is no blank."""
+    """Where the next character is that is not a blank."""
     while text[at : at + 1].isspace():
         at += 1
     return at

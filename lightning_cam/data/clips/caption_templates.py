@@ -30,7 +30,7 @@ def load_groups(groups: str | Mapping[str, Any] | None) -> dict[str, list[str]] 
             that begin so and no entries at all the template of that name. None for no groups.
 
     Raises:
-        ConfigError: there is no such list, or it is no such mapping.
+        ConfigError: there is no such list, or it is not such a mapping.
     """
     if groups is None:
         return None

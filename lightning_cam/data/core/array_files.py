@@ -59,7 +59,7 @@ def load_arrays(path: Path) -> dict[str, Array]:
 
 def _opened(path: Path) -> IO[bytes]:
     if path.exists() and not path.is_file():  # a pipe or a device may have no end
-        raise ValueError("it is no file")
+        raise ValueError("it is not a file")
     return path.open("rb")
 
 
