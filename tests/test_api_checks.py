@@ -267,6 +267,8 @@ def test_weights_in_half_precision_on_the_cpu_are_explained() -> None:
         (lambda: lc.Explainable.of(NET, None), "layers is of type NoneType; names come as a list"),  # type: ignore[arg-type]
         (lambda: lc.Explainable.of(NET, NET), "layers is of type Gap3d; names come as a list"),  # type: ignore[arg-type]
         (lambda: lc.Explainable.of(NET, [NET]), "of type Gap3d; a name is text"),  # type: ignore[list-item]
+        (lambda: lc.explain(MODEL, lc.GradCAM(), CLIP, b"\0\1"), "is of type bytes"),  # type: ignore[arg-type]
+        (lambda: lc.explain(MODEL, lc.GradCAM(), CLIP, bytearray(2)), "is of type bytearray"),  # type: ignore[arg-type]
         (lambda: lc.Explainable.of(NET, ["layer"], {"a", "b"}), "outputs is of type set"),  # type: ignore[arg-type]
         (
             lambda: lc.Explainable.of(NET, ["layer"], [None, "b"]),
@@ -287,6 +289,21 @@ def test_weights_in_half_precision_on_the_cpu_are_explained() -> None:
             lambda: lc.explain(describe(NET.__class__().to("meta")), lc.GradCAM(), CLIP),
             "weights on the meta device",
         ),
+        (
+            lambda: lc.explain(
+                lc.Explainable.of(torch.jit.script(NET), ["layer"]), lc.GradCAM(), CLIP
+            ),
+            "explain the network as it was before",
+        ),
+        (
+            lambda: lc.explain(
+                lc.Explainable.of(torch.jit.script(NET), ["layer"]), lc.RISE(masks=2), CLIP
+            ),
+            "explain the network as it was before",
+        ),
+        (lambda: ExplainCallback({3: lc.GradCAM()}), "methods has the name 3"),  # type: ignore[dict-item]
+        (lambda: ExplainCallback({None: lc.GradCAM()}), "methods has the name None"),  # type: ignore[dict-item]
+        (lambda: ExplainCallback({"": lc.GradCAM()}), "methods has the name ''"),
         (lambda: lc.deletion(MODEL, CLIP, HEAT.numpy()), "heatmap as a tensor (2, 4, 8, 8), got"),  # type: ignore[arg-type]
         (lambda: lc.insertion(MODEL, CLIP, HEAT[0]), "its heatmap (2, 4, 8, 8), got"),
         (lambda: lc.deletion(MODEL, CLIP, HEAT / 0), "the heatmap is not finite"),

@@ -464,7 +464,7 @@ def test_every_method_is_in_a_study() -> None:
 
 @pytest.mark.parametrize(
     ("name", "methods", "measures"),
-    [("methods", 29, 11), ("methods_tiny", 29, 11), ("methods_sfm", 10, 3)],
+    [("methods", 30, 11), ("methods_tiny", 30, 11), ("methods_sfm", 10, 3)],
 )
 def test_the_studies_of_methods(name: str, methods: int, measures: int) -> None:
     config = composed("explain", "ckpt=x", f"study={name}")

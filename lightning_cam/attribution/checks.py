@@ -87,12 +87,17 @@ def check_clip(model: Explainable, clip: object) -> None:
         )
     if clip.layout != torch.strided:
         raise ArgumentError(f"the clip is of {clip.layout}; pass clip.to_dense()")
-    _check_devices(model.module, clip)
+    _check_network(model.module, clip)
     if not bool(clip.isfinite().all()):
         raise ArgumentError(_where_not_finite(clip))
 
 
-def _check_devices(module: nn.Module, clip: Tensor) -> None:
+def _check_network(module: nn.Module, clip: Tensor) -> None:
+    if isinstance(module, torch.jit.RecursiveScriptModule):  # which takes no hooks
+        raise ArgumentError(
+            "the network was made by torch.jit.script or torch.jit.load, into which nothing can "
+            "see; explain the network as it was before"
+        )
     devices = {p.device for p in module.parameters()}
     if torch.device("meta") in devices:
         raise ArgumentError(

@@ -106,7 +106,8 @@ class Checkup:
         count = len(self.findings)
         found = f"{count} thing{'s' * (count > 1)} wrong" if count else "nothing wrong"
         more = f" and {self.once} more that told runs apart" if self.once else ""
-        return f"network checked by {self.forwards} forwards{more}: {found}"
+        cost = f"{self.forwards} forward{'s' * (self.forwards > 1)}"
+        return f"network checked by {cost}{more}: {found}"
 
     def __str__(self) -> str:
         return "\n".join([*map(_line, self.layers), *self.notes, *self.findings, self.summary])

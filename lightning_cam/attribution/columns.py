@@ -13,6 +13,8 @@ from lightning_cam.errors import ArgumentError, UnknownNameError, UserError
 
 Probability = Literal["softmax", "sigmoid"]
 
+_NO_LIST = (str, bytes, bytearray, memoryview)  # sequences that list no columns
+
 
 def names_of(key: str, given: object) -> tuple[str, ...]:
     """Names in an order, from what was given as `key`."""
@@ -90,7 +92,7 @@ def columns_asked(target: Any, rows: Tensor, column: Callable[[Any], int]) -> Te
     given = target.tolist() if isinstance(target, np.ndarray) else target
     if isinstance(given, Tensor):
         columns = given.detach()
-    elif isinstance(given, Sequence) and not isinstance(given, str):
+    elif isinstance(given, Sequence) and not isinstance(given, _NO_LIST):
         if len(given) != batch:
             raise ArgumentError(
                 f"expected a target for each of {batch} clips, got {len(given)}; a number or "

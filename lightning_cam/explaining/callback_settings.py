@@ -63,11 +63,14 @@ def named_methods(
     """Name -> method; methods without names go by their types.
 
     Raises:
-        ArgumentError: there is none.
+        ArgumentError: there is none, or a name is not text.
     """
     if isinstance(methods, Mapping | Sequence) and not methods:
         raise ArgumentError("methods is empty; pass for example {'gradcam': GradCAM()}")
     if isinstance(methods, Mapping):
+        for name in methods:
+            if not isinstance(name, str) or not name:
+                raise ArgumentError(f"methods has the name {name!r}; a name is text: 'gradcam'")
         return {name: as_attribution(method) for name, method in methods.items()}
     named: dict[str, Attribution] = {}
     listed = isinstance(methods, Sequence) and not isinstance(methods, str)
