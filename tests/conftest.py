@@ -44,11 +44,6 @@ def real() -> Path:
 
 def pytest_collection_finish() -> None:
     gc.enable()
-    gc.freeze()  # whoever collects garbage need not look at all tests and libraries
-
-
-def pytest_sessionfinish() -> None:
-    gc.unfreeze()  # libraries in C++ call what is left at the end a leak
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
