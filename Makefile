@@ -5,10 +5,10 @@ PYTHON ?= python3
 UV ?= $(shell command -v uv)
 BIN := .venv/bin
 LOWEST := .venv-lowest
-# Tests share the cores; one more than there are, because some wait.
+# Tests share the cores; two more than there are, because some wait.
 # Where Python is told to write no bytecode, each of them would compile the tests again in every run.
 TESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
-SHARED := -n $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 4) + 1)') --dist worksteal
+SHARED := -n $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 4) + 2)') --dist worksteal
 
 .PHONY: help train test quick lowest attack lint docs wheel bench clean
 .DEFAULT_GOAL := help
