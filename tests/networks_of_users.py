@@ -1,6 +1,5 @@
-"""Networks as people write them, and how each is read by hand: what `benchmarks/networks.py` runs.
-
-Those of the libraries stand in test_families.py.
+"""Networks as people write them, and how each is read by hand; those of libraries stand in
+test_families.py. `benchmarks/networks.py` runs all, test_networks_of_users.py the small ones.
 """
 
 from __future__ import annotations
@@ -274,7 +273,7 @@ _LARGE = {
     "torchvision R(2+1)D-18": Case(lambda: r2plus1d_18(num_classes=4), (8, 32, 32), "layer4"),
     "torchvision S3D": Case(lambda: s3d(num_classes=4), (16, 224, 224), "features"),
 }
-_OWN = {
+OWN = {
     "CNN + LSTM, frames folded": Case(
         FoldedLSTM, _SMALL, "trunk", lambda calls: frames(calls[0]), model=at("trunk")),
     "CNN + LSTM, a loop over frames": Case(
@@ -319,4 +318,4 @@ _OWN = {
         model=at("tokens", layout="b t h w d")),
 }  # fmt: skip
 
-CASES: dict[str, Case] = {name: _case(real) for name, real in REAL.items()} | _LARGE | _OWN
+CASES: dict[str, Case] = {name: _case(real) for name, real in REAL.items()} | _LARGE | OWN
