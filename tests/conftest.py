@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from itertools import chain, groupby, islice
 from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -40,6 +41,25 @@ def real() -> Path:
     if not REAL.is_dir():
         pytest.skip(f"real videos are not at {REAL} (set LIGHTNING_CAM_REAL)")
     return REAL
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = slow_files_first(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def slow_files_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """The tests in `workers` shares of one size, each with its share of the slow files in front.
+
+    xdist gives every worker such a share and lets those that are done early take from the others'
+    ends: quick tests there leave no worker alone with a slow one.
+    """
+    files = [list(of_one) for _, of_one in groupby(items, lambda item: item.path)]
+    slow = [file for file in files if any(item.get_closest_marker("slow") for item in file)]
+    quick = chain.from_iterable(file for file in files if file not in slow)
+    size = -(-len(items) // workers)
+    shares = [list(chain.from_iterable(slow[turn::workers])) for turn in range(workers)]
+    filled = [share + list(islice(quick, max(size - len(share), 0))) for share in shares]
+    return [*chain.from_iterable(filled), *quick]
 
 
 def pytest_collection_finish() -> None:
