@@ -10,7 +10,7 @@ LOWEST := .venv-lowest
 TESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 SHARED := -n $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 4) + 2)') --dist worksteal
 
-.PHONY: help train test quick lowest attack lint docs wheel bench clean
+.PHONY: help train test quick lowest attack lint docs wheel bench cuda clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -68,6 +68,9 @@ wheel: $(BIN)/.installed ## Build the wheel and use it in an empty environment (
 
 bench: $(BIN)/.installed ## Measure what explanations cost
 	$(BIN)/python benchmarks/cost.py
+
+cuda: $(BIN)/.installed ## Check on a machine with a GPU what only a GPU can show (ARGS=--dry: on the CPU)
+	$(BIN)/python benchmarks/on_gpu.py $(ARGS)
 
 clean: ## Remove the environment, caches, runs and rendered data
 	rm -rf .venv $(LOWEST) build dist *.egg-info site .pytest_cache .mypy_cache .ruff_cache .hypothesis
