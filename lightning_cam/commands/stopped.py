@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-
-from lightning.pytorch import Callback, LightningModule, Trainer
+from typing import NoReturn
 
 from lightning_cam.commands.common import short
-from lightning_cam.errors import UserError, command_line, quoted
-from lightning_cam.stops import left_to_others
+from lightning_cam.errors import UserError, command_line, quoted, say
+from lightning_cam.stops import TerminatedError, exit_code, ignore
 from lightning_cam.training.furthest import furthest_first
+from lightning_cam.training.preemption import PreemptedError
+from lightning_cam.training.requeue import requeued, slurm_job
 from lightning_cam.training.runs import Run
 
 
@@ -18,11 +19,22 @@ class StoppedError(UserError):
     """A training that the machine stopped: a full disk, a killed process, no memory."""
 
 
-class StopsByLightning(Callback):
-    """From the first step on SIGTERM is Lightning's: it ends a training behind a batch."""
+def leave(run: Run, stop: KeyboardInterrupt, first: bool) -> NoReturn:
+    """End a training that was stopped: its SLURM job starts again, or its command is printed.
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        left_to_others()
+    Args:
+        run: that was stopped.
+        stop: by what.
+        first: whether this is rank 0, which speaks for all where they have left together.
+    """
+    together = isinstance(stop, PreemptedError)
+    if isinstance(stop, TerminatedError) and slurm_job() is not None:
+        ignore()
+        if (together and not first) or requeued(str(stop) if together else "after training"):
+            sys.exit(0)
+    if first:
+        say("", stopped_line(run))
+    sys.exit(exit_code(stop))
 
 
 def go_on(run: Run, *changes: str) -> str:

@@ -7,15 +7,22 @@ from omegaconf import DictConfig
 
 from lightning_cam.commands.entry import command, one_line_errors
 from lightning_cam.commands.search import CONFIGS
-from lightning_cam.stops import orderly
+from lightning_cam.stops import TerminatedError, ignore, orderly
+from lightning_cam.training.requeue import requeued, slurm_job
 
 
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
 def _run(cfg: DictConfig) -> None:
     with one_line_errors(), orderly():
-        from lightning_cam.commands.run_train import train  # torch loads here, not for --help
+        try:
+            from lightning_cam.commands.run_train import train  # torch loads here, not for --help
 
-        train(cfg)
+            train(cfg)
+        except TerminatedError:
+            if not requeued("outside of training"):
+                raise
+        if slurm_job() is not None:
+            ignore()  # or a signal, which all processes of a job get, would end it as a failure
 
 
 def main() -> None:

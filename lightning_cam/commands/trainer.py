@@ -18,6 +18,7 @@ from lightning_cam.interfaces import Monitored, NamesMetrics, NamesOptionalMetri
 from lightning_cam.training.build import TARGET, build
 from lightning_cam.training.checkpoint import Remember
 from lightning_cam.training.checkpoint_io import AtomicCheckpointIO
+from lightning_cam.training.preemption import Preemption, Within
 from lightning_cam.training.reproducible import EpochLines, ReseedEpochs
 from lightning_cam.training.resuming import CheckedResume
 from lightning_cam.training.runs import Run
@@ -138,6 +139,7 @@ def make_trainer(
     """
     options = {key: value for key, value in config["trainer"].items() if value is not None}
     logs = config["logger"].get("kind") != "none" and not options.get("fast_dev_run")
+    last = LastCheckpoint(run.checkpoints)
     node = {
         TARGET: "lightning.pytorch.Trainer",
         **options,
@@ -149,9 +151,10 @@ def make_trainer(
             TQDMProgressBar() if sys.stdout.isatty() else EpochLines(),
             _remember(config, classes),
             BestCheckpoint(run.checkpoints, *monitor),
-            LastCheckpoint(run.checkpoints),
+            last,
             *([LearningRateMonitor("step")] if logs else []),
             *([_explainer(config["videos"], explained)] if explained else []),
+            Preemption(last, Within(**config["checkpoint"])),
         ],
         "plugins": [AtomicCheckpointIO(run.checkpoints)],
         "default_root_dir": str(run.folder),
