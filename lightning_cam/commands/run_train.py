@@ -212,14 +212,14 @@ def _fit(prepared: _Prepared) -> None:
     """
     run, trainer = prepared.run, prepared.trainer
     preemption = next(c for c in trainer.callbacks if isinstance(c, Preemption))  # type: ignore[attr-defined]
-    stop: BaseException | None = None
+    stop: KeyboardInterrupt | None = None
     with answered(preemption.ask):
         try:
             trainer.fit(prepared.task, prepared.data, ckpt_path=run.resume and str(run.resume))
         except SystemExit as leaving:  # how Lightning leaves after Ctrl-C and what is like it
-            stop = leaving.__context__
-            if not isinstance(stop, KeyboardInterrupt):
+            if not isinstance(leaving.__context__, KeyboardInterrupt):
                 raise
+            stop = leaving.__context__
         except MetricError as error:
             raise StoppedError(f"{error}; choose one: {go_on(run, 'monitor=NAME')}") from error
         except Exception as error:

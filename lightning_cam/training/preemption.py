@@ -108,7 +108,7 @@ class Preemption(Callback):
         asked, due = self._largest(trainer, self.asked, self._is_due(trainer))
         if asked:
             self._leave(trainer, self.last.save_within(trainer))
-        if due:
+        if due and not trainer.fit_loop.epoch_loop._num_ready_batches_reached():
             self.last.save_within(trainer)
             self._note_saved(trainer)
 

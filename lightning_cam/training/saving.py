@@ -152,7 +152,7 @@ class LastCheckpoint(ModelCheckpoint):
         """Save within an epoch, on all ranks together; whether the weights are finite."""
         if trainer.fast_dev_run or weights_not_finite(trainer):  # type: ignore[attr-defined]
             return False
-        trainer.save_checkpoint(Path(str(self.dirpath)) / LAST)
+        self._save_checkpoint(trainer, str(Path(str(self.dirpath)) / LAST))
         return True
 
     def state_dict(self) -> dict[str, Any]:
