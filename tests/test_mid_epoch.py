@@ -123,10 +123,8 @@ class Task(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.parameters(), lr=0.01)
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.9)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": plateau, "monitor": "val/loss"},
-        }
+        schedule = {"scheduler": plateau, "monitor": "val/loss", "strict": False}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
 class Rows(Logger):

@@ -50,7 +50,7 @@ class MidEpoch(Callback):
         self._open_validation(trainer, checkpoint["loops"]["fit_loop"])
         self._take_up_logged(trainer)
         used = dict(used_metrics(pl_module))
-        if trainer.validating:
+        if trainer.validating and trainer.fit_loop.epoch_loop.val_loop.batch_progress.current.ready:
             used = {name: used[name] for name in self._of_training if name in used}
         own = {
             "metrics": {name: state_of(metric) for name, metric in used.items()},

@@ -160,9 +160,9 @@ class ClipDataModule(LightningDataModule):
         workers = self.num_workers
         return ClipLoader(
             dataset,
-            sampler,
             self.trainer,
             batch_size=self.batch_size,
+            sampler=sampler,
             num_workers=workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),

@@ -105,20 +105,18 @@ class ClipLoader(DataLoader[SampleDict]):
 
     Args:
         dataset: of clips.
-        sampler: their order.
         trainer: that says which epoch and batch it is at; None for a loop of one's own, where the
             batches that were handed out are finished and the sampler says the epoch.
-        options: of `DataLoader`.
+        options: of `DataLoader`; its `sampler` is an `EpochSampler`.
     """
 
     def __init__(
         self,
         dataset: Dataset[SampleDict],
-        sampler: EpochSampler,
         trainer: Trainer | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(dataset, sampler=sampler, **options)
+        super().__init__(dataset, **options)
         self.trainer = trainer
         self._epoch = self._given = 0  # batches that were handed out of this epoch
         self._loaded: tuple[int, int] | None = None  # the same, of which the next iterator goes on
