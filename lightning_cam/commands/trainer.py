@@ -18,8 +18,9 @@ from lightning_cam.interfaces import Monitored, NamesMetrics, NamesOptionalMetri
 from lightning_cam.training.build import TARGET, build
 from lightning_cam.training.checkpoint import Remember
 from lightning_cam.training.checkpoint_io import AtomicCheckpointIO
+from lightning_cam.training.mid_epoch import MidEpoch
 from lightning_cam.training.preemption import Preemption, Within
-from lightning_cam.training.reproducible import EpochLines, ReseedEpochs
+from lightning_cam.training.reproducible import EpochLines, ReseedBatches
 from lightning_cam.training.resuming import CheckedResume
 from lightning_cam.training.runs import Run
 from lightning_cam.training.saving import BestCheckpoint, LastCheckpoint
@@ -147,7 +148,8 @@ def make_trainer(
         "callbacks": [
             CheckedResume(),
             *more,
-            ReseedEpochs(config["seed"]),
+            ReseedBatches(config["seed"]),
+            MidEpoch(),
             TQDMProgressBar() if sys.stdout.isatty() else EpochLines(),
             _remember(config, classes),
             BestCheckpoint(run.checkpoints, *monitor),

@@ -161,6 +161,7 @@ class ClipDataModule(LightningDataModule):
         workers = self.num_workers
         return ClipLoader(
             dataset,
+            self.trainer,
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=workers,

@@ -1,0 +1,263 @@
+"""A training goes on in the middle of an epoch as if it had never stopped."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kills import MOMENTS
+from lightning.pytorch.loggers import Logger
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassRecall
+
+from lightning_cam.data.core.base import ClipDataModule
+from lightning_cam.data.core.clips import SampleDict, Seed
+from lightning_cam.data.core.dataset import SampleDataset
+from lightning_cam.data.core.loading import ClipLoader
+from lightning_cam.errors import CheckpointError
+from lightning_cam.training.mid_epoch import MidEpoch
+from lightning_cam.training.reproducible import ReseedBatches
+
+CLIPS, BATCH = 21, 2  # 11 batches, the last of one clip
+BATCHES, EPOCHS = 11, 2
+
+
+class Noise(SampleDataset[int]):
+    """Clips of noise, which an augmentation changes from epoch to epoch."""
+
+    def _sample(self, index: int, seed: Seed | None) -> SampleDict:
+        clip = np.random.default_rng(index).standard_normal((3, 2, 2, 2), np.float32)
+        if seed is not None:
+            clip += np.random.default_rng(seed).standard_normal((3, 1, 1, 1), np.float32)
+        return {
+            "video": torch.from_numpy(clip), "label": torch.tensor(index % 3), "index": index,
+            "error": "",
+        }  # fmt: skip
+
+    def _missing(self, index: int, error: str) -> SampleDict:
+        raise AssertionError(error)
+
+
+class Data(ClipDataModule):
+    def __init__(self, *, clips: int = CLIPS, balanced: bool = False, **options: Any) -> None:
+        options = {"batch_size": BATCH, "num_workers": 0, "seed": 3, **options}
+        super().__init__("", mean=[0] * 3, std=[1] * 3, cache=False, **options)
+        self.clips, self.balanced = clips, balanced
+
+    @cached_property
+    def listing(self) -> Any:
+        raise AssertionError
+
+    def _dataset(self, part: str, *, train: bool = False) -> Noise:
+        return Noise(range(self.clips if train else 5), train=train, seed=self.seed)
+
+    def _require(self, part: str) -> None: ...
+
+    def _balanced_labels(self) -> Sequence[int] | None:
+        return [min(n % 5, 2) for n in range(self.clips)] if self.balanced else None
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
+        if self.trainer is not None and self.trainer.training:  # as people augment on the GPU
+            batch["video"] = batch["video"] + 0.1 * torch.randn(3, 1, 1, 1)
+        return batch
+
+
+class Task(pl.LightningModule):
+    """Dropout, batch norm, a schedule, and metrics logged in every way there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.Sequential(
+            nn.Conv3d(3, 8, 1), nn.BatchNorm3d(8), nn.ReLU(), nn.AdaptiveAvgPool3d(1),
+            nn.Flatten(), nn.Dropout(), nn.Linear(8, 3),
+        )  # fmt: skip
+        self.acc = MulticlassAccuracy(3)
+        self.several = MetricCollection([MulticlassAccuracy(3), MulticlassRecall(3)])
+        self.curve = MulticlassAUROC(3, thresholds=None)  # keeps all it has seen
+        self.by_hand = MeanMetric()
+        self.val_acc, self.val_by_hand = MulticlassAccuracy(3), MeanMetric()
+        self.seen: list[int] = []
+
+    def training_step(self, batch: SampleDict, batch_idx: int) -> Tensor:
+        self.seen += batch["index"]
+        logits, label = self.model(batch["video"]), batch["label"]
+        loss = nn.functional.cross_entropy(logits, label)
+        self.by_hand.update(loss.detach())
+        self.acc(logits, label)
+        self.log("train/acc", self.acc, on_step=False, on_epoch=True)
+        self.several(logits, label)
+        self.log_dict(self.several, on_step=False, on_epoch=True)
+        self.curve(logits.softmax(1), label)
+        self.log("train/auroc", self.curve, on_step=False, on_epoch=True)
+        for how in ("mean", "sum", "min", "max"):
+            self.log(f"train/{how}", loss.detach(), on_step=True, on_epoch=True, reduce_fx=how,
+                     batch_size=len(label))  # fmt: skip
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/by_hand", self.by_hand.compute())
+        self.by_hand.reset()
+
+    def validation_step(self, batch: SampleDict, batch_idx: int) -> None:
+        torch.rand(1)  # as careless code does
+        logits = self.model(batch["video"])
+        self.val_acc(logits, batch["label"])
+        self.log("val/acc", self.val_acc)
+        self.val_by_hand.update(logits.mean())
+        self.log("val/loss", nn.functional.cross_entropy(logits, batch["label"]), batch_size=1)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val/by_hand", self.val_by_hand.compute())
+        self.val_by_hand.reset()
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(self.parameters(), lr=0.01)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.9)
+        schedule = {"scheduler": plateau, "monitor": "val/loss", "strict": False}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+class Rows(Logger):
+    """Everything that is logged, in order."""
+
+    name, version = "rows", 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[int | None, dict[str, float]]] = []
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None: ...
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.rows.append((step, dict(metrics)))
+
+
+class StoppedHereError(Exception):
+    pass
+
+
+class Stop(pl.Callback):
+    """Saves and stops: behind the n-th batch of training, or at a moment of the n-th validation."""
+
+    def __init__(self, where: str, number: int, file: Path) -> None:
+        self.where, self.number, self.file, self.count = where, number, file, 0
+
+    def _at(self, where: str, trainer: pl.Trainer) -> None:
+        if where != self.where or trainer.sanity_checking:
+            return
+        self.count += 1
+        if self.count == self.number:
+            trainer.save_checkpoint(self.file)
+            raise StoppedHereError
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        self._at("batch", trainer)
+
+    def on_validation_start(self, trainer: Any, *_: Any) -> None:
+        self._at("validation begins", trainer)
+
+    def on_validation_batch_end(self, trainer: Any, *_: Any) -> None:
+        self._at("validation", trainer)
+
+    def on_validation_epoch_end(self, trainer: Any, *_: Any) -> None:
+        self._at("explanation", trainer)
+
+    def on_validation_end(self, trainer: Any, *_: Any) -> None:
+        self._at("validated", trainer)
+
+    def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
+        self._at("epoch", trainer)
+
+
+class Result:
+    """What a training, in one go or in several, leaves."""
+
+    def __init__(
+        self,
+        stops: Sequence[tuple[str, int]],
+        place: Path,
+        data: dict[str, Any] | None = None,
+        last: Sequence[pl.Callback] = (),
+        **options: Any,
+    ) -> None:
+        self.seen: list[int] = []
+        self.rows: list[tuple[int | None, dict[str, float]]] = []
+        resume = None
+        for n, stop in enumerate([*stops, None]):
+            torch.manual_seed(0)
+            task, logger = Task(), Rows()
+            file = place / f"{n}.ckpt"
+            stopping = [Stop(*stop, file)] if stop else []
+            trainer = pl.Trainer(
+                **{
+                    "max_epochs": EPOCHS, "accelerator": "cpu", "logger": logger,
+                    "log_every_n_steps": 1, "enable_progress_bar": False,
+                    "enable_model_summary": False, "enable_checkpointing": False,
+                    "default_root_dir": place, "num_sanity_val_steps": 0,
+                    "callbacks": [*stopping, ReseedBatches(5), MidEpoch()], **options,
+                }
+            )  # fmt: skip
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                warnings.filterwarnings("error", ".*not resumable.*")
+                warnings.filterwarnings("error", ".*its value is lost.*")
+                try:
+                    trainer.fit(task, Data(**data or {}), ckpt_path=resume)
+                except StoppedHereError:
+                    resume = file
+            self.seen += task.seen
+            self.rows += logger.rows
+        self.weights = task.state_dict()
+        self.optimizer = trainer.optimizers[0].state_dict()
+        self.step = trainer.global_step
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return torch.equal(one, other) if isinstance(one, Tensor) else one == other
+
+
+def ends_alike(straight: Result, stopped: Result) -> None:
+    assert stopped.seen == straight.seen
+    assert stopped.step == straight.step
+    assert same(straight.weights, stopped.weights)
+    assert same(straight.optimizer, stopped.optimizer)
+    # A stop behind a batch comes before its row is logged.
+    missing = [row for row in straight.rows if row not in stopped.rows]
+    assert all("train/mean_step" in row for _, row in missing), missing
+    added = [row for row in stopped.rows if row not in straight.rows]
+    assert not added, (added, straight.rows)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory):
+    """The training that nothing stopped, with some settings; each is done once."""
+    kept: dict[str, Result] = {}
+
+    def of(**options: Any) -> Result:
+        key = repr(sorted(options.items()))
+        if key not in kept:
+            kept[key] = Result([], tmp_path_factory.mktemp("straight"), **options)
+        return kept[key]
+
+    return of
+
+
+@pytest.mark.parametrize("number", [1, 5, 11])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_batch(straight, tmp_path, number, accumulate):
+    options = {"accumulate_grad_batches": accumulate}
+    ends_alike(straight(**options), Result([("batch", number)], tmp_path, **options))
