@@ -51,8 +51,9 @@ def answered(answer: Callable[[], object]) -> Iterator[None]:
         answer()
 
     before = {number: signal.signal(number, handle) for number in ASKING}
-    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)  # one may have come already
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

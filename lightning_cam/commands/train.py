@@ -13,11 +13,12 @@ from lightning_cam.training.requeue import requeued, slurm_job
 
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
 def _run(cfg: DictConfig) -> None:
-    with one_line_errors(), orderly():
+    with one_line_errors():
         try:
-            from lightning_cam.commands.run_train import train  # torch loads here, not for --help
+            with orderly():
+                from lightning_cam.commands.run_train import train  # not for --help: torch is slow
 
-            train(cfg)
+                train(cfg)
         except TerminatedError:
             if not requeued("outside of training"):
                 raise
