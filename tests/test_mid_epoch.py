@@ -256,8 +256,60 @@ def straight(tmp_path_factory: pytest.TempPathFactory):
     return of
 
 
-@pytest.mark.parametrize("number", [1, 5, 11])
-@pytest.mark.parametrize("accumulate", [1, 3])
-def test_batch(straight, tmp_path, number, accumulate):
-    options = {"accumulate_grad_batches": accumulate}
-    ends_alike(straight(**options), Result([("batch", number)], tmp_path, **options))
+WORKERS = {"data": {"num_workers": 2}}
+
+
+@pytest.mark.parametrize(
+    ("stops", "options"),
+    [
+        ([("batch", 5)], {}),
+        ([("batch", 3), ("batch", 4), ("batch", 15)], {}),  # twice in an epoch, and in the next
+        ([("batch", 5)], WORKERS),
+        ([("batch", 5), ("batch", 3)], {"accumulate_grad_batches": 3}),  # between optimiser steps
+        ([("batch", 6)], {"data": {"balanced": True}}),
+        ([("batch", 11)], {}),  # behind the last batch: validation is due
+        ([("batch", 11)], {"check_val_every_n_epoch": 2}),  # and not
+        ([("batch", 7)], {"limit_train_batches": 7}),
+        ([("batch", 4), ("validation", 1), ("explanation", 1)], {"val_check_interval": 4}),
+        ([("validation begins", 1), ("validation", 2), ("validated", 1)], {}),
+        ([("validated", 1), ("validated", 1)], {"val_check_interval": 4}),
+        ([("batch", 6), ("batch", 6)], {"max_steps": 19, "max_epochs": -1}),
+        ([("batch", 2)], {"overfit_batches": 5}),
+    ],
+    ids=str,
+)
+@pytest.mark.attack
+def test_it_ends_as_if_it_had_never_stopped(
+    straight: Any, tmp_path: Path, stops: list[tuple[str, int]], options: dict[str, Any]
+) -> None:
+    """Stopped behind a batch, in a validation or between optimiser steps: all ends bit for bit."""
+    ends_alike(straight(**options), Result(stops, tmp_path, **options))
+
+
+@pytest.mark.attack
+@pytest.mark.slow
+@settings(max_examples=2 * MOMENTS)
+@given(data=st.data())
+def test_wherever_it_stops(
+    straight: Any, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Random stops x loader workers x accumulation x validation: every clip once, all bits."""
+    options = {
+        "accumulate_grad_batches": data.draw(st.sampled_from([1, 3])),
+        "val_check_interval": data.draw(st.sampled_from([1.0, 3])),
+        "data": {
+            "num_workers": data.draw(st.sampled_from([0, 2])),
+            "balanced": data.draw(st.booleans()),
+        },
+    }
+    left, stops = EPOCHS * BATCHES, []
+    while len(stops) < 3 and left:
+        stops.append(("batch", data.draw(st.integers(1, left))))
+        left -= stops[-1][1]
+    place = tmp_path_factory.mktemp("stopped")
+    stopped = Result(stops, place, **options)
+    ends_alike(straight(**options), stopped)
+    if not options["data"]["balanced"]:
+        for epoch in range(EPOCHS):
+            seen = stopped.seen[epoch * CLIPS : (epoch + 1) * CLIPS]
+            assert sorted(seen) == list(range(CLIPS))

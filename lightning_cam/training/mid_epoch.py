@@ -54,7 +54,7 @@ class MidEpoch(Callback):
             used = {name: used[name] for name in self._of_training if name in used}
         own = {
             "metrics": {name: state_of(metric) for name, metric in used.items()},
-            "logged": logged_of(trainer),
+            "logged": {**self._logged, **logged_of(trainer)},
             "gradients": _gradients_of(trainer, pl_module),
         }
         checkpoint[KEY] = gather(trainer, [own])
