@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kills import MOMENTS
+from lightning.pytorch.callbacks import OnExceptionCheckpoint
 from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
@@ -23,10 +25,15 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, Mul
 from lightning_cam.data.core.base import ClipDataModule
 from lightning_cam.data.core.clips import SampleDict, Seed
 from lightning_cam.data.core.dataset import SampleDataset
-from lightning_cam.data.core.loading import ClipLoader
 from lightning_cam.errors import CheckpointError
-from lightning_cam.training.mid_epoch import MidEpoch
+from lightning_cam.training.mid_epoch import KEY, MidEpoch
 from lightning_cam.training.reproducible import ReseedBatches
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:No (positive|negative) samples",  # of a class, in a batch of two
+    "ignore:The 'train_dataloader' does not have many workers",
+    "ignore:The 'val_dataloader' does not have many workers",
+)
 
 CLIPS, BATCH = 21, 2  # 11 batches, the last of one clip
 BATCHES, EPOCHS = 11, 2
@@ -35,7 +42,11 @@ BATCHES, EPOCHS = 11, 2
 class Noise(SampleDataset[int]):
     """Clips of noise, which an augmentation changes from epoch to epoch."""
 
+    careless = False
+
     def _sample(self, index: int, seed: Seed | None) -> SampleDict:
+        if self.careless:
+            torch.rand(1)  # of the process that trains, or of a worker
         clip = np.random.default_rng(index).standard_normal((3, 2, 2, 2), np.float32)
         if seed is not None:
             clip += np.random.default_rng(seed).standard_normal((3, 1, 1, 1), np.float32)
@@ -49,17 +60,21 @@ class Noise(SampleDataset[int]):
 
 
 class Data(ClipDataModule):
-    def __init__(self, *, clips: int = CLIPS, balanced: bool = False, **options: Any) -> None:
+    def __init__(
+        self, *, clips: int = CLIPS, balanced: bool = False, careless: bool = False, **options: Any
+    ) -> None:
         options = {"batch_size": BATCH, "num_workers": 0, "seed": 3, **options}
         super().__init__("", mean=[0] * 3, std=[1] * 3, cache=False, **options)
-        self.clips, self.balanced = clips, balanced
+        self.clips, self.balanced, self.careless = clips, balanced, careless
 
     @cached_property
     def listing(self) -> Any:
         raise AssertionError
 
     def _dataset(self, part: str, *, train: bool = False) -> Noise:
-        return Noise(range(self.clips if train else 5), train=train, seed=self.seed)
+        noise = Noise(range(self.clips if train else 5), train=train, seed=self.seed)
+        noise.careless = self.careless
+        return noise
 
     def _require(self, part: str) -> None: ...
 
@@ -67,7 +82,9 @@ class Data(ClipDataModule):
         return [min(n % 5, 2) for n in range(self.clips)] if self.balanced else None
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
-        if self.trainer is not None and self.trainer.training:  # as people augment on the GPU
+        if (
+            self.trainer is not None and self.trainer.training and not self.careless
+        ):  # as people augment on the GPU
             batch["video"] = batch["video"] + 0.1 * torch.randn(3, 1, 1, 1)
         return batch
 
@@ -85,6 +102,9 @@ class Task(pl.LightningModule):
         self.several = MetricCollection([MulticlassAccuracy(3), MulticlassRecall(3)])
         self.curve = MulticlassAUROC(3, thresholds=None)  # keeps all it has seen
         self.by_hand = MeanMetric()
+        self.grouped = MetricCollection(
+            [MulticlassAccuracy(3), MulticlassRecall(3)], prefix="by_hand/"
+        )
         self.val_acc, self.val_by_hand = MulticlassAccuracy(3), MeanMetric()
         self.seen: list[int] = []
 
@@ -93,6 +113,7 @@ class Task(pl.LightningModule):
         logits, label = self.model(batch["video"]), batch["label"]
         loss = nn.functional.cross_entropy(logits, label)
         self.by_hand.update(loss.detach())
+        self.grouped.update(logits, label)
         self.acc(logits, label)
         self.log("train/acc", self.acc, on_step=False, on_epoch=True)
         self.several(logits, label)
@@ -107,6 +128,8 @@ class Task(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         self.log("train/by_hand", self.by_hand.compute())
         self.by_hand.reset()
+        self.log_dict(self.grouped.compute())
+        self.grouped.reset()
 
     def validation_step(self, batch: SampleDict, batch_idx: int) -> None:
         torch.rand(1)  # as careless code does
@@ -197,14 +220,17 @@ class Result:
             torch.manual_seed(0)
             task, logger = Task(), Rows()
             file = place / f"{n}.ckpt"
-            stopping = [Stop(*stop, file)] if stop else []
+            # Others save before these callbacks are called, and behind them.
+            callbacks = [ReseedBatches(5), MidEpoch()]
+            if stop:
+                callbacks.insert(2 if stop[0] == "validated" else 0, Stop(*stop, file))
             trainer = pl.Trainer(
                 **{
                     "max_epochs": EPOCHS, "accelerator": "cpu", "logger": logger,
                     "log_every_n_steps": 1, "enable_progress_bar": False,
                     "enable_model_summary": False, "enable_checkpointing": False,
                     "default_root_dir": place, "num_sanity_val_steps": 0,
-                    "callbacks": [*stopping, ReseedBatches(5), MidEpoch()], **options,
+                    "callbacks": callbacks, **options,
                 }
             )  # fmt: skip
             with warnings.catch_warnings():
@@ -235,11 +261,13 @@ def ends_alike(straight: Result, stopped: Result) -> None:
     assert stopped.step == straight.step
     assert same(straight.weights, stopped.weights)
     assert same(straight.optimizer, stopped.optimizer)
+    assert _epoch_rows(stopped) == _epoch_rows(straight)
     # A stop behind a batch comes before its row is logged.
-    missing = [row for row in straight.rows if row not in stopped.rows]
-    assert all("train/mean_step" in row for _, row in missing), missing
-    added = [row for row in stopped.rows if row not in straight.rows]
-    assert not added, (added, straight.rows)
+    assert [row for row in stopped.rows if row not in straight.rows] == []
+
+
+def _epoch_rows(result: Result) -> list[Any]:
+    return [row for row in result.rows if "train/mean_step" not in row[1]]
 
 
 @pytest.fixture(scope="module")
@@ -256,8 +284,184 @@ def straight(tmp_path_factory: pytest.TempPathFactory):
     return of
 
 
-@pytest.mark.parametrize("number", [1, 5, 11])
-@pytest.mark.parametrize("accumulate", [1, 3])
-def test_batch(straight, tmp_path, number, accumulate):
-    options = {"accumulate_grad_batches": accumulate}
-    ends_alike(straight(**options), Result([("batch", number)], tmp_path, **options))
+WORKERS = {"data": {"num_workers": 2}}
+
+
+@pytest.mark.parametrize(
+    ("stops", "options"),
+    [
+        ([("batch", 5)], {}),
+        ([("batch", 3), ("batch", 4), ("batch", 15)], {}),  # twice in an epoch, and in the next
+        ([("batch", 5)], WORKERS),
+        ([("batch", 5), ("batch", 3)], {"accumulate_grad_batches": 3}),  # between optimiser steps
+        ([("batch", 6)], {"data": {"balanced": True}}),
+        ([("batch", 11)], {}),  # behind the last batch: validation is due
+        ([("batch", 11)], {"check_val_every_n_epoch": 2}),  # and not
+        ([("batch", 7)], {"limit_train_batches": 7}),
+        ([("batch", 4), ("validation", 1), ("explanation", 1)], {"val_check_interval": 4}),
+        ([("validation begins", 1), ("validation", 2), ("validated", 1)], {}),
+        ([("validated", 1), ("validated", 1)], {"val_check_interval": 4}),
+        ([("validation", 2), ("validated", 1)], {"val_check_interval": 4}),
+        ([("batch", 6), ("batch", 6)], {"max_steps": 19, "max_epochs": -1}),
+        ([("batch", 2)], {"overfit_batches": 5}),
+    ],
+    ids=str,
+)
+@pytest.mark.attack
+def test_it_ends_as_if_it_had_never_stopped(
+    straight: Any, tmp_path: Path, stops: list[tuple[str, int]], options: dict[str, Any]
+) -> None:
+    """Stopped behind a batch, in a validation or between optimiser steps: all ends bit for bit."""
+    ends_alike(straight(**options), Result(stops, tmp_path, **options))
+
+
+def test_dropout_is_the_same_however_many_workers_fetch(straight: Any) -> None:
+    one, other = (straight(data={"careless": True, "num_workers": n}) for n in (0, 2))
+    assert same(one.weights, other.weights)
+
+
+@pytest.mark.attack
+@pytest.mark.slow
+@settings(max_examples=2 * MOMENTS)
+@given(data=st.data())
+def test_wherever_it_stops(
+    straight: Any, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Random stops x loader workers x accumulation x validation: every clip once, all bits."""
+    options = {
+        "accumulate_grad_batches": data.draw(st.sampled_from([1, 3])),
+        "val_check_interval": data.draw(st.sampled_from([1.0, 3])),
+        "data": {
+            "num_workers": data.draw(st.sampled_from([0, 2])),
+            "balanced": data.draw(st.booleans()),
+        },
+    }
+    left, stops = EPOCHS * BATCHES, []
+    while len(stops) < 3 and left:
+        stops.append(("batch", data.draw(st.integers(1, left))))
+        left -= stops[-1][1]
+    place = tmp_path_factory.mktemp("stopped")
+    stopped = Result(stops, place, **options)
+    ends_alike(straight(**options), stopped)
+    if not options["data"]["balanced"]:
+        for epoch in range(EPOCHS):
+            seen = stopped.seen[epoch * CLIPS : (epoch + 1) * CLIPS]
+            assert sorted(seen) == list(range(CLIPS))
+
+
+def plain(
+    place: Path, data: pl.LightningDataModule, *callbacks: pl.Callback, **options: Any
+) -> Any:
+    """A trainer as people make it, with one of our data modules."""
+    task = Task()
+    trainer = pl.Trainer(
+        max_epochs=EPOCHS, accelerator="cpu", logger=False, default_root_dir=place,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=list(callbacks),
+        enable_checkpointing=bool(callbacks), num_sanity_val_steps=0,
+    )  # fmt: skip
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("error", ".*not resumable.*")
+            trainer.fit(task, data, **options)
+    except StoppedHereError:
+        pass
+    return task.seen
+
+
+class Breaks(pl.Callback):
+    """Raises in the middle of a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_before_zero_grad(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.fit_loop.total_batch_idx == self.step:
+            raise StoppedHereError
+
+
+@pytest.mark.parametrize("step", [5, 10])  # the last of the epoch
+@pytest.mark.parametrize("more", [[], [MidEpoch()]], ids=["plain", "ours"])
+def test_a_batch_in_hand_is_not_finished(tmp_path: Path, step: int, more: list[Any]) -> None:
+    """A plain Trainer saves in the middle of a step: that batch is trained on again, no other."""
+    saves = OnExceptionCheckpoint(tmp_path, "broken")
+    first = plain(tmp_path, Data(), *more, saves, Breaks(step))
+    rest = plain(tmp_path, Data(), *more, ckpt_path=tmp_path / "broken.ckpt")
+    done = step * BATCH
+    order = [i for epoch in range(EPOCHS) for i in in_order(epoch)]
+    assert first[:done] + rest == order
+    assert len(first) > done
+
+
+def in_order(epoch: int) -> list[int]:
+    loader = Data().train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return [i for batch in loader for i in batch["index"]]
+
+
+def test_what_workers_fetched_ahead_is_not_finished() -> None:
+    """A loop of one's own, without a trainer: as with any loader that has a state."""
+    loader = Data(num_workers=2).train_dataloader()
+    batches = iter(loader)
+    whole = [next(batches)["index"] for _ in range(3)]
+    state = loader.state_dict()
+    whole += [batch["index"] for batch in batches]
+    again = Data().train_dataloader()
+    again.load_state_dict(state)
+    assert again.state_dict() == state
+    assert [batch["index"] for batch in again] == whole[3:]
+    assert [batch["index"] for batch in again] == whole  # the next epoch is whole
+
+
+def test_an_epoch_in_another_order_is_refused(tmp_path: Path) -> None:
+    state = Data().train_dataloader().state_dict() | {"batches": 5}
+    said = "within an epoch of 21 clips in batches of 2 on 1 process (seed 3), and now there are "
+    for now, what in (
+        ({"batch_size": 3}, "21 clips in batches of 3 on 1 process (seed 3)"),
+        ({"clips": 20}, "20 clips in batches of 2 on 1 process (seed 3)"),
+        ({"seed": 4}, "21 clips in batches of 2 on 1 process (seed 4)"),
+        ({"balanced": True}, "21 clips in batches of 2 on 1 process (seed 3, balanced)"),
+    ):
+        with pytest.raises(CheckpointError, match=re.escape(said + what)):
+            Data(**now).train_dataloader().load_state_dict(state)
+    loader = Data().train_dataloader()
+    state["ranks"] = 2
+    with pytest.raises(CheckpointError, match="on 2 processes"):
+        loader.load_state_dict(state)
+
+
+@pytest.mark.attack
+def test_a_loader_believes_no_state_of_another_form() -> None:
+    """A checkpoint says of the order of an epoch what is no count, or names other things."""
+    loader = Data().train_dataloader()
+    good = loader.state_dict()
+    odd: list[Any] = [3, {}, good | {"batches": -1}, good | {"batches": True}, good | {"a": 1}]
+    odd += [good | {"epoch": "x"}, good | {"seed": 1.0}, good | {"batches": torch.ones(1)}]
+    for state in odd:
+        with pytest.raises(CheckpointError, match="is none"):
+            loader.load_state_dict(state)
+    loader.load_state_dict(good | {"batches": 10**18})  # beyond the end: nothing is left
+    assert list(loader) == []
+
+
+@pytest.mark.parametrize("options", [{}, {"max_epochs": -1, "max_steps": 16}], ids=str)
+def test_with_other_processes_the_epoch_begins_again(
+    straight: Any, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    Result([("batch", 5)], tmp_path, **options)
+    file = tmp_path / "0.ckpt"
+    checkpoint = torch.load(file, weights_only=True)
+    checkpoint[KEY] *= 2
+    checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]["ranks"] = 2
+    torch.save(checkpoint, file)
+    task = Task()
+    trainer = pl.Trainer(
+        **{"max_epochs": 1, **options}, accelerator="cpu", logger=False, num_sanity_val_steps=0,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        callbacks=[MidEpoch()], default_root_dir=tmp_path,
+    )  # fmt: skip
+    said = "within epoch 1 with a world size of 2, which is 1 now: the epoch begins again"
+    with pytest.warns(UserWarning, match=re.escape(said)):
+        trainer.fit(task, Data(), ckpt_path=file)
+    assert task.seen == straight().seen[:CLIPS]
+    assert trainer.global_step == 5 + BATCHES

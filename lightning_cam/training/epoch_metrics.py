@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 _HOW = ("fx", "name", "prog_bar", "logger", "on_step", "on_epoch", "metric_attribute")
+_FORM = {"how", "reduce", "sync", "rank_zero_only", "value", "size"}
+_REDUCE = ("mean", "sum", "min", "max")
 
 
 def kept(value: Tensor) -> Tensor:
@@ -77,6 +79,24 @@ def logged_of(trainer: Trainer) -> dict[str, Any]:
         for key, place in trainer.fit_loop.epoch_loop._results.items()
         if place.meta.on_epoch and not place.has_reset
     }
+
+
+def checked_logged(module: nn.Module, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says was logged, as `logged_of` writes it.
+
+    Raises:
+        KeyError, TypeError, AttributeError: it is none.
+    """
+    for key, held in given.items():
+        value, metric = held["value"], held["how"]["metric_attribute"]
+        if metric is None:
+            sound = isinstance(value, Tensor) and value.ndim == 0
+        else:
+            sound = value is None and isinstance(module.get_submodule(metric), Metric)
+        form = held.keys() == _FORM and held["how"].keys() == set(_HOW)
+        if not sound or not form or held["reduce"] not in _REDUCE or type(held["size"]) is not int:
+            raise TypeError(f"{key} was not logged so")
+    return dict(given)
 
 
 def add_logged(trainer: Trainer, key: str, held: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ steps, and takes a validation that was stopped for one that is over.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from lightning_cam.errors import CheckpointError
 from lightning_cam.training.epoch_metrics import (
     add_logged,
+    checked_logged,
     kept,
     log_again,
     logged_of,
@@ -34,6 +36,8 @@ class MidEpoch(Callback):
       batches make; each of every rank.
     - A validation that is due or going on is done again, whole, where Lightning would leave it out.
       So is the end of an epoch whose batches are all done.
+    - With another number of processes, which share its clips otherwise, the epoch begins again, and
+      this is said.
     """
 
     def __init__(self) -> None:
@@ -54,7 +58,7 @@ class MidEpoch(Callback):
             used = {name: used[name] for name in self._of_training if name in used}
         own = {
             "metrics": {name: state_of(metric) for name, metric in used.items()},
-            "logged": logged_of(trainer),
+            "logged": {**self._logged, **logged_of(trainer)},
             "gradients": _gradients_of(trainer, pl_module),
         }
         checkpoint[KEY] = gather(trainer, [own])
@@ -65,8 +69,17 @@ class MidEpoch(Callback):
         ranks = checkpoint.get(KEY, [])
         if not isinstance(ranks, list):
             raise CheckpointError("what it holds of its epoch is none")
-        if len(ranks) == trainer.world_size:  # else the loader refuses
-            self._given = ranks[trainer.global_rank]
+        if not ranks or len(ranks) == trainer.world_size:
+            self._given = ranks[trainer.global_rank] if ranks else None
+            return
+        epoch = _begin_again(checkpoint["loops"]["fit_loop"])
+        if trainer.is_global_zero:
+            warnings.warn(
+                f"{trainer.ckpt_path} was saved within epoch {epoch + 1} with a world size of "
+                f"{len(ranks)}, which is {trainer.world_size} now: the epoch begins again, and "
+                f"some of its clips are trained on twice; go on with {len(ranks)} to have each once",
+                stacklevel=2,
+            )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._given is None:
@@ -74,7 +87,7 @@ class MidEpoch(Callback):
         try:
             set_metrics(pl_module, self._given["metrics"])
             _set_gradients(pl_module, self._given["gradients"])
-            self._logged = dict(self._given["logged"])
+            self._logged = checked_logged(pl_module, self._given["logged"])
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             said = f"{type(error).__name__}: {error}"
             raise CheckpointError(
@@ -139,6 +152,20 @@ def _within_epoch(trainer: Trainer) -> bool:
     batches = trainer.fit_loop.epoch_loop.batch_progress.current
     going_on = epochs.started > epochs.processed and batches.processed > 0
     return trainer.state.fn == "fit" and not trainer.sanity_checking and going_on
+
+
+def _begin_again(counts: dict[str, Any]) -> int:
+    """Change counts so that an epoch that was going on begins again; returns its number."""
+    counts["state_dict"] = {}  # of the loaders
+    for name, progress in counts.items():
+        if name.startswith("epoch_loop.") and "current" in progress:
+            progress["current"] = dict.fromkeys(progress["current"], 0)
+    batches, epochs = counts["epoch_loop.batch_progress"], counts["epoch_progress"]
+    batches["is_last_batch"] = False
+    _all_completed(batches["total"])
+    for part in ("total", "current"):
+        _all_completed(epochs[part])
+    return int(epochs["current"]["processed"])
 
 
 def _all_completed(counts: dict[str, int]) -> None:
