@@ -126,7 +126,6 @@ class MidEpoch(Callback):
         validation = counts["epoch_loop.val_loop.batch_progress"]
         done, ready = batches["current"]["processed"], batches["current"]["ready"]
         if ready > done:  # in the middle of a step, which is done again
-            batches["is_last_batch"] = False
             return
         due = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
         if due and self._validated != (trainer.current_epoch, done):
