@@ -78,7 +78,8 @@ class Preemption(Callback):
     def __init__(self, last: LastCheckpoint, within: Within = _NEVER) -> None:
         self.last, self.within = last, within
         self.asked = False
-        self._begun = False  # a batch of training is done
+        self._there = False  # there is a training: its epoch and step are known
+        self._new = False  # something has been trained that no checkpoint has
         self._saved_at, self._saved_step = 0.0, 0
         self._common = 0  # batches of validation that every rank has yet to come to
         self._group: Any = None
@@ -95,6 +96,7 @@ class Preemption(Callback):
         self.look(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._there = trainer.ckpt_path is not None
         self._note_saved(trainer)
         self.look(trainer)
 
@@ -104,7 +106,7 @@ class Preemption(Callback):
         self._note_saved(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        self._begun = True
+        self._there = self._new = True
         asked, due = self._largest(trainer, self.asked, self._is_due(trainer))
         if asked:
             self._leave(trainer, self.last.save_within(trainer))
@@ -131,7 +133,7 @@ class Preemption(Callback):
         """
         if trainer.state.fn != "fit" or not self._largest(trainer, self.asked)[0]:
             return
-        self._leave(trainer, self._begun and self.last.save_within(trainer))
+        self._leave(trainer, self.last.save_within(trainer) if self._new else self._there)
 
     def _is_due(self, trainer: Trainer) -> bool:
         since = (
@@ -144,7 +146,7 @@ class Preemption(Callback):
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def _leave(self, trainer: Trainer, saved: bool) -> NoReturn:
-        epoch = trainer.current_epoch + 1 if self._begun else 0
+        epoch = trainer.current_epoch + 1 if self._there else 0
         raise PreemptedError(epoch, trainer.global_step, saved)
 
     def _largest(self, trainer: Trainer, *own: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Trainings on two nodes of a SLURM, preempted in a phase of one's choice, and what comes of them."""
+"""Trainings on two nodes of a SLURM that are preempted in a phase of choice."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from slurm.cluster import Cluster, Job
 
 HERE = Path(__file__).parent
@@ -79,9 +80,7 @@ class Training:
     ) -> None:
         self.place = place
         shutil.copy(HERE / "probed_train.py", place / "train.py")
-        self.job: Job = cluster.submit(
-            SCRIPT, *settings(data, *more), cwd=place, options=options
-        )
+        self.job: Job = cluster.submit(SCRIPT, *settings(data, *more), cwd=place, options=options)
 
     def marks(self, rank: int = 0) -> list[tuple[str, int]]:
         """(phase, pid) of all phases of a rank so far, of all starts of the job."""
