@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import warnings
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from commands import tiny
+from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kills import MOMENTS
@@ -22,6 +25,8 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassRecall
 
+from lightning_cam.commands.run_train import train
+from lightning_cam.commands.search import PACKAGE
 from lightning_cam.data.core.base import ClipDataModule
 from lightning_cam.data.core.clips import SampleDict, Seed
 from lightning_cam.data.core.dataset import SampleDataset
@@ -92,8 +97,9 @@ class Data(ClipDataModule):
 class Task(pl.LightningModule):
     """Dropout, batch norm, a schedule, and metrics logged in every way there is."""
 
-    def __init__(self) -> None:
+    def __init__(self, scheduled: bool = False) -> None:
         super().__init__()
+        self.scheduled = scheduled
         self.model = nn.Sequential(
             nn.Conv3d(3, 8, 1), nn.BatchNorm3d(8), nn.ReLU(), nn.AdaptiveAvgPool3d(1),
             nn.Flatten(), nn.Dropout(), nn.Linear(8, 3),
@@ -145,6 +151,13 @@ class Task(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.parameters(), lr=0.01)
+        if self.scheduled:  # over all steps, as the tasks do
+            steps = self.trainer.estimated_stepping_batches
+            linear = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=int(steps))
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": linear, "interval": "step"},
+            }
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.9)
         schedule = {"scheduler": plateau, "monitor": "val/loss", "strict": False}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
@@ -210,7 +223,7 @@ class Result:
         stops: Sequence[tuple[str, int]],
         place: Path,
         data: dict[str, Any] | None = None,
-        last: Sequence[pl.Callback] = (),
+        scheduled: bool = False,
         **options: Any,
     ) -> None:
         self.seen: list[int] = []
@@ -218,7 +231,7 @@ class Result:
         resume = None
         for n, stop in enumerate([*stops, None]):
             torch.manual_seed(0)
-            task, logger = Task(), Rows()
+            task, logger = Task(scheduled), Rows()
             file = place / f"{n}.ckpt"
             # Others save before these callbacks are called, and behind them.
             callbacks = [ReseedBatches(5), MidEpoch()]
@@ -304,6 +317,7 @@ WORKERS = {"data": {"num_workers": 2}}
         ([("validation", 2), ("validated", 1)], {"val_check_interval": 4}),
         ([("batch", 6), ("batch", 6)], {"max_steps": 19, "max_epochs": -1}),
         ([("batch", 2)], {"overfit_batches": 5}),
+        ([("batch", 3), ("batch", 4), ("batch", 11)], {"scheduled": True}),
     ],
     ids=str,
 )
@@ -465,3 +479,52 @@ def test_with_other_processes_the_epoch_begins_again(
         trainer.fit(task, Data(), ckpt_path=file)
     assert task.seen == straight().seen[:CLIPS]
     assert trainer.global_step == 5 + BATCHES
+
+
+def command(place: Path, data: Path, *more: str, stop: Stop | None = None) -> Path:
+    """`train` with the network and the explanations it has by default, on small clips."""
+    small = [*tiny(data), "model.hidden=4", "data.num_frames=4", "data.batch_size=4", "seed=0"]
+    small += ["videos.clips=1", "trainer.max_epochs=2", "logger=csv", f"runs={place}", *more]
+    with initialize_config_dir(str(PACKAGE), version_base="1.3"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", ".*not resumable.*")
+        return train(compose("train", small), [stop] if stop else [])
+
+
+def numbers(folder: Path) -> list[dict[str, str]]:
+    """What is logged at the ends of epochs."""
+    rows: list[dict[str, str]] = []
+    for log in sorted(folder.rglob("metrics.csv")):
+        with log.open() as file:
+            rows += [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
+    return [row for row in rows if "train/acc" in row or "val/acc" in row]
+
+
+@pytest.mark.attack
+@pytest.mark.slow
+def test_a_run_that_goes_on_within_an_epoch(tmp_path: Path) -> None:
+    """`resume=last` of a checkpoint within an epoch: weights, maps, attention and metrics alike."""
+    straight = command(tmp_path / "straight", tmp_path / "data")
+    for number, resume in ((2, []), (1, ["resume=last"]), (6, ["resume=last"])):
+        stop = Stop("batch", number, tmp_path / "saved.ckpt")
+        with pytest.raises(StoppedHereError):
+            command(tmp_path / "stopped", tmp_path / "data", *resume, stop=stop)
+        (run,) = (tmp_path / "stopped" / "default").iterdir()
+        (run / "checkpoints").mkdir(exist_ok=True)
+        stop.file.rename(run / "checkpoints" / "last.ckpt")
+    stopped = command(tmp_path / "stopped", tmp_path / "data", "resume=last")
+    assert stopped == run
+    one, two = (
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+        for folder in (straight, stopped)
+    )
+    assert one["callbacks"]["ExplainCallback"]["history"]
+    for part in ("state_dict", "optimizer_states", "global_step", "epoch"):
+        assert same(one[part], two[part]), part
+    assert one["callbacks"]["ExplainCallback"] == two["callbacks"]["ExplainCallback"]
+    assert numbers(straight) == numbers(stopped)
+    maps = sorted(file.relative_to(straight) for file in straight.rglob("*.npz"))
+    assert maps
+    for file in maps:
+        with np.load(straight / file) as here, np.load(stopped / file) as there:
+            assert all(np.array_equal(here[key], there[key]) for key in here.files)

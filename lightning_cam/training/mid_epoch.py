@@ -77,11 +77,13 @@ class MidEpoch(Callback):
             warnings.warn(
                 f"{trainer.ckpt_path} was saved within epoch {epoch + 1} with a world size of "
                 f"{len(ranks)}, which is {trainer.world_size} now: the epoch begins again, and "
-                f"some of its clips are trained on twice; go on with {len(ranks)} to have each once",
+                "some of its clips are trained on twice; to have each once, go on with "
+                f"{len(ranks)}",
                 stacklevel=2,
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.fit_loop._load_combined_loader_states()  # the loader would, at its first batch
         if self._given is None:
             return
         try:

@@ -122,6 +122,9 @@ class ClipLoader(DataLoader[SampleDict]):
         self._loaded: tuple[int, int] | None = None  # the same, of which the next iterator goes on
 
     def __iter__(self) -> Any:
+        if self.trainer is not None:
+            # Lightning forgets it where a schedule has asked for the number of all steps.
+            self.trainer.fit_loop._load_combined_loader_states()
         epoch, given = self._loaded or (0, 0)
         self._loaded, self._epoch = None, self._current_epoch()
         self._given = left_out = given if epoch == self._epoch else 0
