@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import warnings
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from commands import run_python, tiny
+from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kills import MOMENTS
@@ -22,12 +25,15 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassRecall
 
+from lightning_cam.commands.run_train import train
+from lightning_cam.commands.search import PACKAGE
 from lightning_cam.data.core.base import ClipDataModule
 from lightning_cam.data.core.clips import SampleDict, Seed
 from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.errors import CheckpointError
 from lightning_cam.training.mid_epoch import KEY, MidEpoch
 from lightning_cam.training.reproducible import ReseedBatches
+from lightning_cam.training.resuming import CheckedResume
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:No (positive|negative) samples",  # of a class, in a batch of two
@@ -92,8 +98,9 @@ class Data(ClipDataModule):
 class Task(pl.LightningModule):
     """Dropout, batch norm, a schedule, and metrics logged in every way there is."""
 
-    def __init__(self) -> None:
+    def __init__(self, scheduled: bool = False) -> None:
         super().__init__()
+        self.scheduled = scheduled
         self.model = nn.Sequential(
             nn.Conv3d(3, 8, 1), nn.BatchNorm3d(8), nn.ReLU(), nn.AdaptiveAvgPool3d(1),
             nn.Flatten(), nn.Dropout(), nn.Linear(8, 3),
@@ -145,6 +152,13 @@ class Task(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.parameters(), lr=0.01)
+        if self.scheduled:  # over all steps, as the tasks do
+            steps = self.trainer.estimated_stepping_batches
+            linear = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=int(steps))
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": linear, "interval": "step"},
+            }
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.9)
         schedule = {"scheduler": plateau, "monitor": "val/loss", "strict": False}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
@@ -210,7 +224,7 @@ class Result:
         stops: Sequence[tuple[str, int]],
         place: Path,
         data: dict[str, Any] | None = None,
-        last: Sequence[pl.Callback] = (),
+        scheduled: bool = False,
         **options: Any,
     ) -> None:
         self.seen: list[int] = []
@@ -218,7 +232,7 @@ class Result:
         resume = None
         for n, stop in enumerate([*stops, None]):
             torch.manual_seed(0)
-            task, logger = Task(), Rows()
+            task, logger = Task(scheduled), Rows()
             file = place / f"{n}.ckpt"
             # Others save before these callbacks are called, and behind them.
             callbacks = [ReseedBatches(5), MidEpoch()]
@@ -304,6 +318,7 @@ WORKERS = {"data": {"num_workers": 2}}
         ([("validation", 2), ("validated", 1)], {"val_check_interval": 4}),
         ([("batch", 6), ("batch", 6)], {"max_steps": 19, "max_epochs": -1}),
         ([("batch", 2)], {"overfit_batches": 5}),
+        ([("batch", 3), ("batch", 4), ("batch", 11)], {"scheduled": True}),
     ],
     ids=str,
 )
@@ -465,3 +480,142 @@ def test_with_other_processes_the_epoch_begins_again(
         trainer.fit(task, Data(), ckpt_path=file)
     assert task.seen == straight().seen[:CLIPS]
     assert trainer.global_step == 5 + BATCHES
+
+
+class Keep(pl.Callback):
+    """Saves within the first epoch and stops, or writes at the end what each rank has."""
+
+    def __init__(self, place: Path, stop: int = 0) -> None:
+        self.place, self.stop = place, stop
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step and trainer.fit_loop.total_batch_idx + 1 == self.stop:
+            trainer.save_checkpoint(self.place / "saved.ckpt")
+            trainer.should_stop, trainer.limit_val_batches = True, 0
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        kept = {
+            "seen": pl_module.seen, "weights": pl_module.state_dict(),
+            "optimizer": trainer.optimizers[0].state_dict(), "metrics": trainer.callback_metrics,
+        }  # fmt: skip
+        torch.save(kept, self.place / f"{trainer.global_rank}.pt")
+
+
+def on_two_ranks(place: Path) -> None:
+    """Three trainings over gloo: in one go, until the fifth batch, and from there on."""
+    kept = []
+    for name, stop, resume in (
+        ("straight", 0, None),
+        ("stopped", 5, None),
+        ("resumed", 0, place / "stopped" / "saved.ckpt"),
+    ):
+        (place / name).mkdir()
+        torch.manual_seed(0)
+        trainer = pl.Trainer(
+            max_epochs=2, accelerator="cpu", devices=2, strategy="ddp_fork", logger=False,
+            use_distributed_sampler=False, accumulate_grad_batches=3, enable_progress_bar=False,
+            enable_model_summary=False, enable_checkpointing=False, default_root_dir=place,
+            callbacks=[Keep(place / name, stop), ReseedBatches(5), MidEpoch()],
+        )  # fmt: skip
+        trainer.fit(Task(), Data(), ckpt_path=resume)
+        kept.append([torch.load(place / name / f"{rank}.pt") for rank in range(2)])
+    for one, first, rest in zip(*kept, strict=True):
+        assert len(first["seen"]) == 5 * BATCH
+        assert first["seen"] + rest["seen"] == one["seen"]
+        for part in ("weights", "optimizer", "metrics"):
+            assert same(one[part], rest[part]), part
+    assert {*kept[0][0]["seen"]} | {*kept[0][1]["seen"]} == {*range(CLIPS)}
+
+
+@pytest.mark.attack
+@pytest.mark.slow
+def test_two_ranks_go_on_between_two_optimiser_steps(tmp_path: Path) -> None:
+    """Two processes stop behind batch 5, accumulation 3: each goes on with its own, all bits."""
+    call = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import pathlib; "
+    call += (
+        f"from test_mid_epoch import on_two_ranks; on_two_ranks(pathlib.Path({str(tmp_path)!r}))"
+    )
+    done = run_python("-c", call, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def command(place: Path, data: Path, *more: str, stop: Stop | None = None) -> Path:
+    """`train` with the network and the explanations it has by default, on small clips."""
+    small = [*tiny(data), "model.hidden=4", "data.num_frames=4", "data.batch_size=4", "seed=0"]
+    small += ["videos.clips=1", "trainer.max_epochs=2", "logger=csv", f"runs={place}", *more]
+    with initialize_config_dir(str(PACKAGE), version_base="1.3"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", ".*not resumable.*")
+        return train(compose("train", small), [stop] if stop else [])
+
+
+def numbers(folder: Path) -> list[dict[str, str]]:
+    """What is logged at the ends of epochs."""
+    rows: list[dict[str, str]] = []
+    for log in sorted(folder.rglob("metrics.csv")):
+        with log.open() as file:
+            rows += [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
+    return [row for row in rows if "train/acc" in row or "val/acc" in row]
+
+
+@pytest.mark.attack
+@pytest.mark.slow
+def test_a_run_that_goes_on_within_an_epoch(tmp_path: Path) -> None:
+    """`resume=last` of a checkpoint within an epoch: weights, maps, attention and metrics alike."""
+    straight = command(tmp_path / "straight", tmp_path / "data")
+    for number, resume in ((2, []), (1, ["resume=last"]), (6, ["resume=last"])):
+        stop = Stop("batch", number, tmp_path / "saved.ckpt")
+        with pytest.raises(StoppedHereError):
+            command(tmp_path / "stopped", tmp_path / "data", *resume, stop=stop)
+        (run,) = (tmp_path / "stopped" / "default").iterdir()
+        (run / "checkpoints").mkdir(exist_ok=True)
+        stop.file.rename(run / "checkpoints" / "last.ckpt")
+    stopped = command(tmp_path / "stopped", tmp_path / "data", "resume=last")
+    assert stopped == run
+    one, two = (
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+        for folder in (straight, stopped)
+    )
+    assert one["callbacks"]["ExplainCallback"]["history"]
+    for part in ("state_dict", "optimizer_states", "global_step", "epoch"):
+        assert same(one[part], two[part]), part
+    assert one["callbacks"]["ExplainCallback"] == two["callbacks"]["ExplainCallback"]
+    assert numbers(straight) == numbers(stopped)
+    maps = sorted(file.relative_to(straight) for file in straight.rglob("*.npz"))
+    assert maps
+    for file in maps:
+        with np.load(straight / file) as here, np.load(stopped / file) as there:
+            assert all(np.array_equal(here[key], there[key]) for key in here.files)
+
+
+def other(state: Any, **changes: Any) -> Any:
+    return [{**state[0], **changes}]
+
+
+@pytest.mark.attack
+def test_what_a_checkpoint_holds_of_its_epoch(tmp_path: Path) -> None:
+    """Metrics, gradients and logged values of an epoch that are none, or of another network."""
+    Result([("batch", 5)], tmp_path, accumulate_grad_batches=3)
+    file = tmp_path / "0.ckpt"
+    saved = torch.load(file, weights_only=True)
+    good = saved[KEY]
+    assert good[0]["gradients"] and good[0]["metrics"] and good[0]["logged"]
+    mean = good[0]["logged"]["training_step.train/mean"]
+    for odd in (
+        3, [3], [{}], other(good, metrics={"nothing": {"state": {}, "updates": 1}}),
+        other(good, metrics={"model.0": {"state": {}, "updates": 1}}),
+        other(good, metrics={"acc": {"state": {"tp": 3}, "updates": 1}}),
+        other(good, gradients={"model.0.weight": torch.ones(9)}), other(good, gradients={"x": 1}),
+        other(good, logged={"a": {"value": torch.ones(2)}}), other(good, logged=[3]),
+        other(good, logged={"a": {**mean, "reduce": "exec"}}),
+        other(good, logged={"a": {**mean, "how": {**mean["how"], "x": 1}}}),
+    ):  # fmt: skip
+        torch.save({**saved, KEY: odd}, file)
+        task, quiet = Task(), {"logger": False, "enable_checkpointing": False}
+        trainer = pl.Trainer(
+            max_epochs=1, accelerator="cpu", enable_progress_bar=False, default_root_dir=tmp_path,
+            enable_model_summary=False, callbacks=[MidEpoch(), CheckedResume()], **quiet,
+        )  # fmt: skip
+        with pytest.raises(CheckpointError, match=r"0\.ckpt: this training cannot go on from it"):
+            trainer.fit(task, Data(), ckpt_path=file)
+        assert not task.seen

@@ -146,10 +146,10 @@ def make_trainer(
         **options,
         "logger": False,
         "callbacks": [
+            MidEpoch(),  # what it takes up, the next one answers for
             CheckedResume(),
             *more,
             ReseedBatches(config["seed"]),
-            MidEpoch(),
             TQDMProgressBar() if sys.stdout.isatty() else EpochLines(),
             _remember(config, classes),
             BestCheckpoint(run.checkpoints, *monitor),

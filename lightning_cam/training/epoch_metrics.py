@@ -117,21 +117,28 @@ def add_logged(trainer: Trainer, key: str, held: Mapping[str, Any]) -> None:
 
 def log_again(trainer: Trainer, module: nn.Module, key: str, held: Mapping[str, Any]) -> None:
     """Log what nothing has logged since."""
-    results, name = trainer.fit_loop.epoch_loop._results, held["how"]["metric_attribute"]
-    value = held["value"] if name is None else module.get_submodule(name)
+    results, metric = trainer.fit_loop.epoch_loop._results, held["how"]["metric_attribute"]
+    of_metric = metric is not None
+    value = (
+        module.get_submodule(metric)
+        if of_metric
+        else held["value"].to(trainer.strategy.root_device)
+    )
     results.log(
         **held["how"],
-        value=value if name else value.to(trainer.strategy.root_device),
+        value=value,
         reduce_fx=held["reduce"],
         sync_dist=held["sync"],
         sync_dist_fn=trainer.strategy.reduce,
         rank_zero_only=held["rank_zero_only"],
         batch_size=1,
     )
-    if name is None:
-        results[key].value = value.to(results[key].value)
+    if not of_metric:
+        results[key].value = value
     if _is_mean(results[key]):
-        results[key].cumulated_batch_size = torch.tensor(held["size"]).to(value.device)
+        results[key].cumulated_batch_size = torch.tensor(held["size"]).to(
+            trainer.strategy.root_device
+        )
 
 
 def _is_mean(place: Any) -> bool:

@@ -77,11 +77,13 @@ class MidEpoch(Callback):
             warnings.warn(
                 f"{trainer.ckpt_path} was saved within epoch {epoch + 1} with a world size of "
                 f"{len(ranks)}, which is {trainer.world_size} now: the epoch begins again, and "
-                f"some of its clips are trained on twice; go on with {len(ranks)} to have each once",
+                "some of its clips are trained on twice; to have each once, go on with "
+                f"{len(ranks)}",
                 stacklevel=2,
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.fit_loop._load_combined_loader_states()  # the loader would, at its first batch
         if self._given is None:
             return
         try:
@@ -103,10 +105,9 @@ class MidEpoch(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            fit = trainer.fit_loop
-            self._validated = trainer.current_epoch, fit.epoch_loop.batch_progress.current.processed
-            # There are metrics again, of which a learning rate may depend.
-            fit._restarting = False
+            self._validated = trainer.current_epoch, _done(trainer)
+            # There are metrics again, on which a learning rate may depend.
+            trainer.fit_loop._restarting = False
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._take_up_logged(trainer)
@@ -127,7 +128,7 @@ class MidEpoch(Callback):
         done, ready = batches["current"]["processed"], batches["current"]["ready"]
         if ready > done:  # in the middle of a step, which is done again
             return
-        due = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
+        due = _validation_follows(trainer)
         if due and self._validated != (trainer.current_epoch, done):
             for part in ("total", "current"):
                 _all_completed(batches[part])
@@ -145,12 +146,28 @@ class MidEpoch(Callback):
                 counts["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
 
 
+def _done(trainer: Trainer) -> int:
+    """How many batches of the epoch are done."""
+    batches = trainer.fit_loop.epoch_loop.batch_progress.current
+    return batches.processed  # type: ignore[attr-defined]
+
+
 def _within_epoch(trainer: Trainer) -> bool:
     """Whether some of the epoch's batches are done, and its end has not come."""
     epochs = trainer.fit_loop.epoch_progress.current
-    batches = trainer.fit_loop.epoch_loop.batch_progress.current
-    going_on = epochs.started > epochs.processed and batches.processed > 0
-    return trainer.state.fn == "fit" and not trainer.sanity_checking and going_on
+    going_on: bool = epochs.started > epochs.processed  # type: ignore[attr-defined]
+    fits = trainer.state.fn == "fit" and not trainer.sanity_checking
+    return fits and going_on and _done(trainer) > 0
+
+
+def _validation_follows(trainer: Trainer) -> bool:
+    """Whether the newest batch is one behind which a training that goes on validates."""
+    fetcher, stops = trainer.fit_loop._data_fetcher, trainer.should_stop
+    trainer.should_stop = False  # for which Lightning validates once more
+    try:
+        return fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+    finally:
+        trainer.should_stop = stops
 
 
 def _begin_again(counts: dict[str, Any]) -> int:
@@ -174,8 +191,8 @@ def _all_completed(counts: dict[str, int]) -> None:
 
 def _gradients_of(trainer: Trainer, module: LightningModule) -> dict[str, Tensor]:
     """Gradients to which the next batch adds its own; none where an optimiser step is done."""
-    batches = trainer.fit_loop.epoch_loop.batch_progress.current
-    if batches.ready > batches.processed or not trainer.fit_loop._should_accumulate():
+    in_step = trainer.fit_loop.epoch_loop.batch_progress.current.ready > _done(trainer)
+    if in_step or not trainer.fit_loop._should_accumulate():
         return {}
     return {name: kept(p.grad) for name, p in module.named_parameters() if p.grad is not None}
 

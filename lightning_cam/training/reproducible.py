@@ -42,8 +42,8 @@ class ReseedBatches(Callback):
         self._fetch(trainer, pl_module)
 
     def _fetch(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        batches = trainer.fit_loop.epoch_loop.batch_progress.current.processed
-        self._set(trainer, pl_module, batches, 0)
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current
+        self._set(trainer, pl_module, batches.processed, 0)  # type: ignore[attr-defined]
 
     def _set(self, trainer: Trainer, pl_module: LightningModule, batch: int, stage: int) -> None:
         words = (self.seed, trainer.current_epoch, batch, trainer.global_rank, stage)

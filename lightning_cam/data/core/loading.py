@@ -122,6 +122,9 @@ class ClipLoader(DataLoader[SampleDict]):
         self._loaded: tuple[int, int] | None = None  # the same, of which the next iterator goes on
 
     def __iter__(self) -> Any:
+        if self.trainer is not None:
+            # Lightning forgets it where a schedule has asked for the number of all steps.
+            self.trainer.fit_loop._load_combined_loader_states()
         epoch, given = self._loaded or (0, 0)
         self._loaded, self._epoch = None, self._current_epoch()
         self._given = left_out = given if epoch == self._epoch else 0
@@ -160,27 +163,26 @@ class ClipLoader(DataLoader[SampleDict]):
 
     def _order(self) -> dict[str, int]:
         """What the order of an epoch depends on."""
-        sampler = self.sampler
-        own = isinstance(sampler, EpochSampler)
-        return {
-            "clips": len(self.dataset),  # type: ignore[arg-type]
-            "batch_size": cast(int, self.batch_size),
-            "ranks": sampler.num_replicas if own else 1,
-            "seed": sampler.seed if own else 0,
-            "balanced": int(own and sampler.labels is not None),
-        }
+        order = {"ranks": 1, "seed": 0, "balanced": 0}
+        if isinstance(sampler := self.sampler, EpochSampler):
+            order["ranks"], order["seed"] = sampler.num_replicas, sampler.seed
+            order["balanced"] = int(sampler.labels is not None)
+        clips = len(self.dataset)  # type: ignore[arg-type]
+        return {"clips": clips, "batch_size": cast(int, self.batch_size), **order}
 
     def _current_epoch(self) -> int:
         if self.trainer is not None:
-            return self.trainer.fit_loop.epoch_progress.current.processed
+            epochs = self.trainer.fit_loop.epoch_progress.current
+            return epochs.processed  # type: ignore[attr-defined]
         return self.sampler.epoch if isinstance(self.sampler, EpochSampler) else 0
 
     def _in_hand(self) -> int:
         """How many batches the trainer has taken and not finished."""
-        fetcher = None if self.trainer is None else self.trainer.fit_loop._data_fetcher
-        if self.trainer is None or fetcher is None:
+        if self.trainer is None or self.trainer.fit_loop._data_fetcher is None:
             return 0
-        return fetcher.fetched - self.trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        taken = self.trainer.fit_loop._data_fetcher.fetched
+        return taken - batches.processed  # type: ignore[attr-defined]
 
 
 def _described(state: Mapping[str, int]) -> str:
