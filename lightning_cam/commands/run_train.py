@@ -18,7 +18,6 @@ from lightning.pytorch import (
     Trainer,
     seed_everything,
 )
-from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.syntax import Syntax
@@ -54,21 +53,17 @@ from lightning_cam.interfaces import (
     is_offered,
 )
 from lightning_cam.stops import TERMINATED, exit_code
+from lightning_cam.training.agreeing import Run, shared
+from lightning_cam.training.artefacts import keep_checkpoint
 from lightning_cam.training.build import build, rebuildable, strangers
 from lightning_cam.training.finite import FiniteLoss
 from lightning_cam.training.furthest import Length, furthest_first, progress_of
 from lightning_cam.training.loggers import make_logger
 from lightning_cam.training.owner import owned
-from lightning_cam.training.runs import (
-    Run,
-    built_as_before,
-    discard,
-    open_run,
-    same_as_before,
-    shared,
-)
+from lightning_cam.training.runs import built_as_before, discard, open_run, same_as_before
 from lightning_cam.training.saving import LAST, BestCheckpoint, LastCheckpoint, MetricError
 from lightning_cam.training.skipped_clips import SkippedClips
+from lightning_cam.training.wandb_logger import SegmentedWandbLogger
 
 _KEYS = (
     "model", "task", "data", "trainer", "logger", "explain", "measure", "name", "seed", "resume",
@@ -99,6 +94,15 @@ class _Prepared:
     skipped: SkippedClips
     loss: FiniteLoss
     finished: str
+
+    @property
+    def best(self) -> BestCheckpoint:
+        return next(c for c in self.trainer.callbacks if isinstance(c, BestCheckpoint))  # type: ignore[attr-defined]
+
+    @property
+    def best_file(self) -> Path:
+        """The best checkpoint; the last one where none is known to be."""
+        return Path(self.best.best_model_path or self.run.checkpoints / LAST)
 
 
 def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
@@ -212,9 +216,11 @@ def _fit(prepared: _Prepared) -> None:
     run, trainer = prepared.run, prepared.trainer
     try:
         trainer.fit(prepared.task, prepared.data, ckpt_path=run.resume and str(run.resume))
+        _keep_checkpoint(prepared)
     except SystemExit as leaving:  # how Lightning leaves after either
         if _writes():
             say("", stopped_line(run))
+            _say_sync(prepared)
         stop = leaving.__context__
         sys.exit(exit_code(stop) if isinstance(stop, KeyboardInterrupt) else TERMINATED)
     except MetricError as error:
@@ -224,10 +230,17 @@ def _fit(prepared: _Prepared) -> None:
             raise
         raise StoppedError(f"{said}; to go on: {go_on(run)}") from error
     finally:
-        if isinstance(trainer.logger, WandbLogger):
-            import wandb
+        if isinstance(trainer.logger, SegmentedWandbLogger):
+            trainer.logger.finish()
 
-            wandb.finish()
+
+def _keep_checkpoint(prepared: _Prepared) -> None:
+    """Give W&B the checkpoint that `logger.checkpoint` names."""
+    logger, which = prepared.trainer.logger, prepared.config["logger"].get("checkpoint")
+    if isinstance(logger, SegmentedWandbLogger) and which in ("best", "last"):
+        found = prepared.best_file if which == "best" else prepared.run.checkpoints / LAST
+        if found.is_file():
+            keep_checkpoint(logger.experiment, found, which)
 
 
 def _show(config: dict[str, Any], run: Run) -> None:
@@ -240,8 +253,7 @@ def _show(config: dict[str, Any], run: Run) -> None:
 def _print_summary(prepared: _Prepared) -> None:
     """The last lines: what came out, where it lies, and what to run next."""
     config, run, data = prepared.config, prepared.run, prepared.data
-    best = next(c for c in prepared.trainer.callbacks if isinstance(c, BestCheckpoint))  # type: ignore[attr-defined]
-    found = Path(best.best_model_path or run.checkpoints / LAST)
+    best, found = prepared.best, prepared.best_file
     say("")
     if prepared.finished:
         say(prepared.finished)
@@ -267,6 +279,14 @@ def _print_summary(prepared: _Prepared) -> None:
     more = [f"trust=[{','.join(trust)}]"] if trust else []
     more += [] if config["explain"] else ["explain=[gradcam]"]
     say(f"next         {command_line('explain', quoted('ckpt', found), *more)}")
+    _say_sync(prepared)
+
+
+def _say_sync(prepared: _Prepared) -> None:
+    """The command that uploads a run which W&B has offline."""
+    logger = prepared.trainer.logger
+    if isinstance(logger, SegmentedWandbLogger) and logger.sync_command:
+        say(f"upload       {logger.sync_command}")
 
 
 def _check_finite(prepared: _Prepared) -> None:

@@ -10,8 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_cam.commands.common import short
 from lightning_cam.errors import UserError, command_line, quoted
 from lightning_cam.stops import left_to_others
+from lightning_cam.training.agreeing import Run
 from lightning_cam.training.furthest import furthest_first
-from lightning_cam.training.runs import Run
 
 
 class StoppedError(UserError):
