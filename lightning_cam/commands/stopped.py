@@ -4,37 +4,33 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import NoReturn
 
 from lightning_cam.commands.common import short
-from lightning_cam.errors import UserError, command_line, quoted, say
-from lightning_cam.stops import TerminatedError, exit_code, ignore
+from lightning_cam.errors import UserError, command_line, quoted
+from lightning_cam.stops import TerminatedError, ignore
+from lightning_cam.training.agreeing import Run
 from lightning_cam.training.furthest import furthest_first
 from lightning_cam.training.preemption import PreemptedError
-from lightning_cam.training.requeue import requeued, slurm_job
-from lightning_cam.training.runs import Run
+from lightning_cam.training.ranks import slurm_job
+from lightning_cam.training.requeue import requeued
 
 
 class StoppedError(UserError):
     """A training that the machine stopped: a full disk, a killed process, no memory."""
 
 
-def leave(run: Run, stop: KeyboardInterrupt, first: bool) -> NoReturn:
-    """End a training that was stopped: its SLURM job starts again, or its command is printed.
+def starts_again(stop: KeyboardInterrupt, first: bool) -> bool:
+    """Whether a training that was stopped is in a SLURM job that starts again, which is seen to.
 
     Args:
-        run: that was stopped.
-        stop: by what.
-        first: whether this is rank 0, which speaks for all where they have left together.
+        stop: what stopped it.
+        first: whether this is rank 0, which acts for all where they have left together.
     """
+    if not isinstance(stop, TerminatedError) or slurm_job() is None:
+        return False
+    ignore()
     together = isinstance(stop, PreemptedError)
-    if isinstance(stop, TerminatedError) and slurm_job() is not None:
-        ignore()
-        if (together and not first) or requeued(str(stop) if together else "after training"):
-            sys.exit(0)
-    if first:
-        say("", stopped_line(run))
-    sys.exit(exit_code(stop))
+    return (together and not first) or requeued(str(stop) if together else "after training")
 
 
 def go_on(run: Run, *changes: str) -> str:

@@ -8,7 +8,8 @@ from omegaconf import DictConfig
 from lightning_cam.commands.entry import command, one_line_errors
 from lightning_cam.commands.search import CONFIGS
 from lightning_cam.stops import TerminatedError, ignore, orderly
-from lightning_cam.training.requeue import requeued, slurm_job
+from lightning_cam.training.ranks import slurm_job
+from lightning_cam.training.requeue import requeued
 
 
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")

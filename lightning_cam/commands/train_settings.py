@@ -18,6 +18,7 @@ from lightning_cam.interfaces import HasClassCounts, HasClasses, is_offered
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.tasks.schedules import build_schedule
 from lightning_cam.training.build import TARGET, build
+from lightning_cam.training.loggers import check_logger
 from lightning_cam.training.preemption import Within
 
 
@@ -56,6 +57,7 @@ def check_settings(config: dict[str, Any]) -> None:
             f"measure={','.join(config['measure'])} measures maps, and explain=none makes none; "
             "leave it out, or choose methods, for example explain=[gradcam]"
         )
+    check_logger(config["logger"])
     check_clips(config["videos"].get("clips"), "videos.clips")
     check_fps(config["videos"].get("fps"), "videos.fps")
     within = {TARGET: f"{Within.__module__}.{Within.__name__}", **config["checkpoint"]}

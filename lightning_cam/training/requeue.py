@@ -7,23 +7,11 @@ import subprocess
 
 from lightning_cam.errors import say
 from lightning_cam.stops import ignore
+from lightning_cam.training.ranks import slurm_job
 
 
 class RequeueError(Exception):
     """SLURM does not start this job again; says why."""
-
-
-def slurm_job() -> str | None:
-    """The number of the SLURM job that this command is part of, `70_3` of an array's task.
-
-    None outside of one, and in an interactive shell; Lightning leaves out shells by the same names.
-    """
-    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    if interactive or not {"SLURM_JOB_ID", "SLURM_NTASKS"} <= os.environ.keys():
-        return None
-    if {"SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"} <= os.environ.keys():
-        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    return os.environ["SLURM_JOB_ID"]
 
 
 def requeued(where: str) -> bool:
@@ -39,11 +27,11 @@ def requeued(where: str) -> bool:
         return False
     ignore()
     try:
-        requeue(job)
+        requeue(job.number)
     except RequeueError as reason:
         say(f"preempted {where}, not requeued: {reason}")
         return False
-    say(f"preempted {where}, requeued as {job}")
+    say(f"preempted {where}, requeued as {job.number}")
     return True
 
 
