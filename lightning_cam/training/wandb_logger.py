@@ -82,14 +82,19 @@ class SegmentedWandbLogger(WandbLogger):
             return
         if self._journal is not None:
             self._journal.note(**_noted(kind, step, new))
-        self._define(new)
         if kind == "metrics":
             keep_best(self._best, new)
-        made = {key: _made(kind, value) for key, value in new.items()}
+        with self._outlasted():
+            self._log(kind, step, new)
+
+    def _log(self, kind: str, step: int | None, data: Mapping[str, Any]) -> None:
+        if self._gone:
+            return
+        self._define(data)
+        made = {key: _made(kind, value) for key, value in data.items()}
         given = {key: value for key, value in made.items() if value is not None}
-        if given and not self._gone:
-            with self._outlasted():
-                self.experiment.log(given if step is None else {**given, _STEP: step})
+        if given:
+            self.experiment.log(given if step is None else {**given, _STEP: step})
 
     @contextmanager
     def _outlasted(self) -> Iterator[None]:
@@ -99,16 +104,18 @@ class SegmentedWandbLogger(WandbLogger):
         """
         try:
             yield
-        except ConnectionError as error:
+        except Exception as error:
+            if not _is_gone(error):
+                raise
             self._gone = True
             warnings.warn(
-                f"W&B's process has ended ({error}); what is logged from now on comes when this "
-                "run goes on",
+                f"W&B's process has ended ({type(error).__name__}); what is logged from now on "
+                "comes when this run goes on",
                 stacklevel=4,
             )
             import wandb
 
-            with suppress(ConnectionError):
+            with suppress(Exception):
                 wandb.teardown()  # or it would, when Python ends, with a traceback
 
     def _define(self, keys: Iterable[str]) -> None:
@@ -142,6 +149,11 @@ class SegmentedWandbLogger(WandbLogger):
                 self._experiment.summary[key] = {better(key): value}
             self._experiment.finish()
             self._journal.note(end=end)
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether W&B's process does not answer any more; one of its errors has no public name."""
+    return isinstance(error, ConnectionError) or type(error).__name__ == "MailboxClosedError"
 
 
 def sync_command(home: Path) -> str:

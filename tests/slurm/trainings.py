@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,10 +119,11 @@ class Training:
         self.job.until(reached, seconds)
         time.sleep(pause)
         sent = time.monotonic()
-        if to in ("0", "1"):
-            os.kill(self.marks(int(to))[-1][1], getattr(signal, f"SIG{name}"))
-        else:
-            self.job.signal(name, *(["--batch"] if to == "script" else []))
+        with suppress(RuntimeError, ProcessLookupError):  # it has ended in this moment
+            if to in ("0", "1"):
+                os.kill(self.marks(int(to))[-1][1], getattr(signal, f"SIG{name}"))
+            else:
+                self.job.signal(name, *(["--batch"] if to == "script" else []))
         self.job.until(lambda: self.job.restarts > restarts or self.ended, seconds)
         if self.job.restarts > restarts:
             found.seconds = time.monotonic() - sent
