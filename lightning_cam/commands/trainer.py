@@ -20,7 +20,9 @@ from lightning_cam.training.better import better
 from lightning_cam.training.build import TARGET, build
 from lightning_cam.training.checkpoint import Remember
 from lightning_cam.training.checkpoint_io import AtomicCheckpointIO
-from lightning_cam.training.reproducible import EpochLines, ReseedEpochs
+from lightning_cam.training.mid_epoch import MidEpoch
+from lightning_cam.training.preemption import Preemption, Within
+from lightning_cam.training.reproducible import EpochLines, ReseedBatches
 from lightning_cam.training.resuming import CheckedResume
 from lightning_cam.training.saving import BestCheckpoint, LastCheckpoint
 from lightning_cam.training.throughput import Throughput
@@ -138,20 +140,23 @@ def make_trainer(
     """
     options = {key: value for key, value in config["trainer"].items() if value is not None}
     logs = config["logger"].get("kind") != "none" and not options.get("fast_dev_run")
+    last = LastCheckpoint(run.checkpoints)
     node = {
         TARGET: "lightning.pytorch.Trainer",
         **options,
         "logger": False,
         "callbacks": [
+            MidEpoch(),  # what it takes up, the next one answers for
             CheckedResume(),
             *more,
-            ReseedEpochs(config["seed"]),
+            ReseedBatches(config["seed"]),
             TQDMProgressBar() if sys.stdout.isatty() else EpochLines(),
             _remember(config, classes),
             BestCheckpoint(run.checkpoints, *monitor),
-            LastCheckpoint(run.checkpoints),
+            last,
             *([LearningRateMonitor("step"), Throughput()] if logs else []),
             *([_explainer(config["videos"], explained)] if explained else []),
+            Preemption(last, Within(**config["checkpoint"])),
         ],
         "plugins": [AtomicCheckpointIO(run.checkpoints)],
         "default_root_dir": str(run.folder),

@@ -52,6 +52,7 @@ from lightning_cam.interfaces import (
 )
 from lightning_cam.metrics import Measure, Measured
 from lightning_cam.progress import no_progress
+from lightning_cam.training.preemption import look_between_clips
 from lightning_cam.training.skipped_clips import batch_as_mapping, gather
 from lightning_cam.viz import draw_attention, save_png
 
@@ -123,6 +124,7 @@ class ExplainCallback(Callback):
         # clip -> epoch -> weights; plain containers, for it travels in checkpoints
         self.history: dict[str, dict[int, list[float]]] = {}
         self._batches: dict[str, list[tuple[str, Any]]] = {}  # split -> (title, batch of one)
+        self._rounds: dict[str, int] = {}  # split -> clips of the rank that has most
         self._sized = False  # whether it was said how much is logged
         self._looked = False  # at the first batch of training
         self._warned: set[str] = set()
@@ -174,7 +176,11 @@ class ExplainCallback(Callback):
         with isolate_rng(), no_progress():
             records = []
             clips = self._fixed_clips(trainer, split)
-            for n, (title, batch) in enumerate(clips):
+            for n in range(self._rounds[split]):
+                look_between_clips(trainer)
+                if n >= len(clips):  # another rank has one more
+                    continue
+                title, batch = clips[n]
                 other = clips[(n + 1) % len(clips)][1]["video"] if len(clips) > 1 else None
                 try:
                     records += self._explain(trainer, task, title, (batch, other), folder)
@@ -204,7 +210,8 @@ class ExplainCallback(Callback):
             wanted = self.clips
             if isinstance(wanted, int):
                 wanted = np.linspace(0, size - 1, min(wanted, size)).round().astype(int).tolist()
-            for index in list(wanted)[trainer.global_rank :: trainer.world_size]:
+            self._rounds[split] = len(wanted[:: trainer.world_size])
+            for index in wanted[trainer.global_rank :: trainer.world_size]:
                 try:
                     batch = batch_as_mapping(loader.collate_fn([loader.dataset[index]]))
                     if any(batch.get("error", ())):

@@ -19,14 +19,19 @@ class Job:
     """A part of a SLURM job that runs commands one after the other.
 
     Attributes:
-        name: of the job, `slurm-77`; of a task of an array `slurm-70_3`.
+        number: of the job, `77`; of a task of an array `70_3`.
         step: number of the step that srun has started; None in the batch script itself.
         restart: how often the job has been requeued.
     """
 
-    name: str
+    number: str
     step: int | None
     restart: int
+
+    @property
+    def name(self) -> str:
+        """Of the folder of its first command."""
+        return f"slurm-{self.number}"
 
     def folder(self, turn: int) -> str:
         """The name of the folder of its n-th command, n from 1 on."""
@@ -50,7 +55,7 @@ def slurm_job() -> Job | None:
         number = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     step = int(os.environ.get("SLURM_STEP_ID", _NO_STEP))
     restart = int(os.environ.get("SLURM_RESTART_COUNT", 0))
-    return Job(f"slurm-{number}", step if step < _NO_STEP else None, restart)
+    return Job(number, step if step < _NO_STEP else None, restart)
 
 
 def by_torchrun() -> bool:

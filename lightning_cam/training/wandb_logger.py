@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ class SegmentedWandbLogger(WandbLogger):
         self._known, self._best = earlier.known, earlier.best
         self._defined: set[str] = set()
         self._journal: Journal | None = None
+        self._gone = False  # W&B's process has ended
         if experiment.disabled:
             return
         begin = earlier.begin if experiment.offline else experiment.step
@@ -79,13 +82,41 @@ class SegmentedWandbLogger(WandbLogger):
             return
         if self._journal is not None:
             self._journal.note(**_noted(kind, step, new))
-        self._define(new)
         if kind == "metrics":
             keep_best(self._best, new)
-        made = {key: _made(kind, value) for key, value in new.items()}
+        with self._outlasted():
+            self._log(kind, step, new)
+
+    def _log(self, kind: str, step: int | None, data: Mapping[str, Any]) -> None:
+        if self._gone:
+            return
+        self._define(data)
+        made = {key: _made(kind, value) for key, value in data.items()}
         given = {key: value for key, value in made.items() if value is not None}
         if given:
             self.experiment.log(given if step is None else {**given, _STEP: step})
+
+    @contextmanager
+    def _outlasted(self) -> Iterator[None]:
+        """Go on when W&B's process has ended: SIGTERM for a whole job reaches it as well.
+
+        What it does not take is in the journal, for the next start of this run.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not _is_gone(error):
+                raise
+            self._gone = True
+            warnings.warn(
+                f"W&B's process has ended ({type(error).__name__}); what is logged from now on "
+                "comes when this run goes on",
+                stacklevel=4,
+            )
+            import wandb
+
+            with suppress(Exception):
+                wandb.teardown()  # or it would, when Python ends, with a traceback
 
     def _define(self, keys: Iterable[str]) -> None:
         """Of what validation measures W&B's tables of runs show the best value, not the last."""
@@ -110,13 +141,19 @@ class SegmentedWandbLogger(WandbLogger):
     @rank_zero_only
     def finish(self) -> None:
         """End the segment: what was handed over is in its file, or with the server."""
-        if self._experiment is None or self._journal is None:
+        if self._experiment is None or self._journal is None or self._gone:
             return
-        end = self._experiment.step
-        for key, value in self._best.items():  # W&B knows the best value of this segment alone
-            self._experiment.summary[key] = {better(key): value}
-        self._experiment.finish()
-        self._journal.note(end=end)
+        with self._outlasted():
+            end = self._experiment.step
+            for key, value in self._best.items():  # W&B knows the best value of this segment alone
+                self._experiment.summary[key] = {better(key): value}
+            self._experiment.finish()
+            self._journal.note(end=end)
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether W&B's process does not answer any more; one of its errors has no public name."""
+    return isinstance(error, ConnectionError) or type(error).__name__ == "MailboxClosedError"
 
 
 def sync_command(home: Path) -> str:
