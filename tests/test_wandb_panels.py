@@ -1,4 +1,4 @@
-"""What W&B's page of a run shows: few curves, each clip by itself, as `docs/cluster.md` lists it."""
+"""What W&B's page of a run shows: few curves, each clip by itself, as `docs/cluster.md` says."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Data(pl.LightningDataModule):
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What W&B is given by two epochs of a training of 174 classes, two of whose clips are shown."""
+    """What W&B is given by two epochs of a training of 174 classes with two explained clips."""
     pytest.importorskip("wandb")
     folder = tmp_path_factory.mktemp("run")
     experiment = Experiment(folder / "wandb" / "offline-run-1-a")
