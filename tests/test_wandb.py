@@ -44,8 +44,13 @@ def test_offline_run_is_read_back(tmp_path: Path) -> None:
     done = run("train", *settings, f"trainer.max_epochs={EPOCHS}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # neither a prompt nor advice
+    assert "each time: videos.log_every_n_epochs" in done.stdout
     (folder,) = (tmp_path / "runs" / "w").iterdir()
     (log,) = (folder / "wandb").glob("offline-run-*")
+    upload = (
+        f"for run in runs/w/{folder.name}/wandb/offline-run-*; do WANDB_RESUME=allow wandb sync"
+    )
+    assert done.stdout.splitlines()[-1].startswith(f"upload       {upload}")
     records = read_back(log)
 
     (begun,) = [record["run"] for record in records if record["type"] == "run"]

@@ -27,6 +27,9 @@ class SegmentedWandbLogger(WandbLogger):
         folder: of the run.
         experiment: W&B's run, just begun.
         earlier: the segments that the run has.
+
+    Attributes:
+        sync_command: what to type to upload this run if it is logged offline, else "".
     """
 
     def __init__(self, folder: Path, experiment: Any, earlier: Earlier) -> None:
@@ -35,10 +38,13 @@ class SegmentedWandbLogger(WandbLogger):
         self._defined: set[str] = set()
         self._journal: Journal | None = None
         self._gone = False  # W&B's process has ended
+        self.sync_command = ""
         if experiment.disabled:
             return
         begin = earlier.begin if experiment.offline else experiment.step
         segment = Path(experiment.dir).parent
+        if experiment.offline:
+            self.sync_command = sync_command(segment.parent)
         self._journal = Journal(segment / JOURNAL, begin)
         if experiment.offline and begin:
             experiment.log({}, step=begin, commit=False)  # no row: the next one has this number
@@ -130,13 +136,6 @@ class SegmentedWandbLogger(WandbLogger):
         if self._journal is not None:
             self._journal.note(saved=checkpoint_callback._last_global_step_saved)
         super().after_save_checkpoint(checkpoint_callback)
-
-    @property
-    def sync_command(self) -> str:
-        """What to type to upload this run if it was logged offline, else ""."""
-        if self._journal is None or not self.experiment.offline:
-            return ""
-        return sync_command(Path(self.experiment.dir).parents[1])
 
     @rank_zero_only
     def finish(self) -> None:

@@ -39,7 +39,7 @@ def log_per_class(
     short, name = what
     tabled = any(isinstance(logger, LogsTables) for logger in task.trainer.loggers)
     for label, value in values.items():
-        task.log(f"{stage}/{short}/{label}", value, logger=not tabled)
+        task.log(f"{stage}/{short}/{label}", value, logger=False if tabled else None)
     if not tabled or not values or not draws_images(task.trainer):
         return
     rows = [[label, value, clips[label]] for label, value in values.items()]

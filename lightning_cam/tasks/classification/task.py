@@ -245,10 +245,13 @@ class VideoClassification(L.LightningModule):
         return loss
 
     def _log_loss(self, loss: Tensor, rows: int) -> None:
-        """The batch's, of the first process, and the epoch's, of all."""
+        """The batch's, of the first process; the epoch's, of all, comes at its end."""
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=rows)
         self.train_loss.update(loss.detach(), rows)
-        self.log("train/loss_epoch", self.train_loss, on_step=False, on_epoch=True, batch_size=rows)
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/loss_epoch", self.train_loss.compute())
+        self.train_loss.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluation_step("val", self.val_scores, batch)

@@ -175,12 +175,15 @@ class StructureFromMotion(L.LightningModule):
         rows = int(counted.sum())
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=rows)
         self.train_loss.update(loss.detach(), rows)
-        self.log("train/loss_epoch", self.train_loss, on_step=False, on_epoch=True, batch_size=rows)
         terms = losses._asdict()
         for name in ("view_synthesis", "mask", "smooth", "geometry"):
             value = _mean(terms[name].detach(), counted)
             self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=rows)
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/loss_epoch", self.train_loss.compute())  # of all processes
+        self.train_loss.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluation_step("val", self.val_scores, batch)
