@@ -37,6 +37,7 @@ from lightning_cam.training.resuming import CheckedResume
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:No (positive|negative) samples",  # of a class, in a batch of two
+    "ignore:The ``compute`` method of metric",  # whose state is lost
     "ignore:The 'train_dataloader' does not have many workers",
     "ignore:The 'val_dataloader' does not have many workers",
 )
@@ -255,11 +256,22 @@ class Result:
                     trainer.fit(task, Data(**data or {}), ckpt_path=resume)
                 except StoppedHereError:
                     resume = file
+                    belongs_together(torch.load(file, weights_only=True))
             self.seen += task.seen
             self.rows += logger.rows
         self.weights = task.state_dict()
         self.optimizer = trainer.optimizers[0].state_dict()
         self.step = trainer.global_step
+
+
+def belongs_together(checkpoint: dict[str, Any]) -> None:
+    """Nothing in a checkpoint is of another step: it was not written in the middle of one."""
+    done = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
+    weights = checkpoint["state_dict"]
+    counts = {int(v) for name, v in weights.items() if name.endswith("num_batches_tracked")}
+    assert counts == {done}
+    moments = checkpoint["optimizer_states"][0]["state"].values()
+    assert {int(moment["step"]) for moment in moments} <= {checkpoint["global_step"]}
 
 
 def same(one: Any, other: Any) -> bool:
@@ -431,6 +443,7 @@ def test_what_workers_fetched_ahead_is_not_finished() -> None:
 def test_an_epoch_in_another_order_is_refused(tmp_path: Path) -> None:
     state = Data().train_dataloader().state_dict() | {"batches": 5}
     said = "within an epoch of 21 clips in batches of 2 on 1 process (seed 3), and now there are "
+    Data(clips=9).train_dataloader().load_state_dict(state | {"batches": 11})  # all are done
     for now, what in (
         ({"batch_size": 3}, "21 clips in batches of 3 on 1 process (seed 3)"),
         ({"clips": 20}, "20 clips in batches of 2 on 1 process (seed 3)"),
@@ -459,27 +472,59 @@ def test_a_loader_believes_no_state_of_another_form() -> None:
     assert list(loader) == []
 
 
-@pytest.mark.parametrize("options", [{}, {"max_epochs": -1, "max_steps": 16}], ids=str)
-def test_with_other_processes_the_epoch_begins_again(
-    straight: Any, tmp_path: Path, options: dict[str, Any]
-) -> None:
-    Result([("batch", 5)], tmp_path, **options)
-    file = tmp_path / "0.ckpt"
+def with_two_ranks(stop: tuple[str, int], place: Path, **options: Any) -> Path:
+    """A checkpoint as two processes would have written it."""
+    Result([stop], place, **options)
+    file = place / "0.ckpt"
     checkpoint = torch.load(file, weights_only=True)
     checkpoint[KEY] *= 2
     checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]["ranks"] = 2
     torch.save(checkpoint, file)
-    task = Task()
-    trainer = pl.Trainer(
-        **{"max_epochs": 1, **options}, accelerator="cpu", logger=False, num_sanity_val_steps=0,
-        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
-        callbacks=[MidEpoch()], default_root_dir=tmp_path,
+    return file
+
+
+def ours(place: Path, **options: Any) -> pl.Trainer:
+    return pl.Trainer(
+        accelerator="cpu", logger=False, num_sanity_val_steps=0, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, default_root_dir=place,
+        callbacks=[MidEpoch(), CheckedResume()], **options,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_epochs": 1}, {"max_epochs": -1, "max_steps": 16}], ids=str
+)
+def test_with_other_processes_the_epoch_begins_again(
+    straight: Any, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    file = with_two_ranks(("batch", 5), tmp_path, **options)
+    task, trainer = Task(), ours(tmp_path, **options)
     said = "within epoch 1 with a world size of 2, which is 1 now: the epoch begins again"
     with pytest.warns(UserWarning, match=re.escape(said)):
         trainer.fit(task, Data(), ckpt_path=file)
     assert task.seen == straight().seen[:CLIPS]
     assert trainer.global_step == 5 + BATCHES
+
+
+@pytest.mark.parametrize(
+    ("stop", "options"),
+    [
+        (("batch", BATCHES), {}),
+        (("batch", BATCHES), {"check_val_every_n_epoch": 2}),
+        (("validated", 1), {}),
+    ],
+    ids=str,
+)
+def test_with_other_processes_no_epoch_begins_again_that_is_done(
+    straight: Any, tmp_path: Path, stop: tuple[str, int], options: dict[str, Any]
+) -> None:
+    """As the best checkpoint, which is saved when the validation behind the last batch is over."""
+    file = with_two_ranks(stop, tmp_path, **options)
+    task, trainer = Task(), ours(tmp_path, max_epochs=EPOCHS, **options)
+    with pytest.warns(UserWarning, match="its metrics of training are lost"):
+        trainer.fit(task, Data(), ckpt_path=file)
+    assert task.seen == straight().seen[CLIPS:]
+    assert trainer.global_step == EPOCHS * BATCHES
 
 
 class Keep(pl.Callback):
@@ -611,11 +656,7 @@ def test_what_a_checkpoint_holds_of_its_epoch(tmp_path: Path) -> None:
         other(good, logged={"a": {**mean, "how": {**mean["how"], "x": 1}}}),
     ):  # fmt: skip
         torch.save({**saved, KEY: odd}, file)
-        task, quiet = Task(), {"logger": False, "enable_checkpointing": False}
-        trainer = pl.Trainer(
-            max_epochs=1, accelerator="cpu", enable_progress_bar=False, default_root_dir=tmp_path,
-            enable_model_summary=False, callbacks=[MidEpoch(), CheckedResume()], **quiet,
-        )  # fmt: skip
+        task, trainer = Task(), ours(tmp_path, max_epochs=1)
         with pytest.raises(CheckpointError, match=r"0\.ckpt: this training cannot go on from it"):
             trainer.fit(task, Data(), ckpt_path=file)
         assert not task.seen

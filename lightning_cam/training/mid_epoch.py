@@ -37,7 +37,7 @@ class MidEpoch(Callback):
     - A validation that is due or going on is done again, whole, where Lightning would leave it out.
       So is the end of an epoch whose batches are all done.
     - With another number of processes, which share its clips otherwise, the epoch begins again, and
-      this is said.
+      this is said. Where its batches are all done only its metrics of training are lost.
     """
 
     def __init__(self) -> None:
@@ -72,13 +72,20 @@ class MidEpoch(Callback):
         if not ranks or len(ranks) == trainer.world_size:
             self._given = ranks[trainer.global_rank] if ranks else None
             return
-        epoch = _begin_again(checkpoint["loops"]["fit_loop"])
+        counts = checkpoint["loops"]["fit_loop"]
+        epoch = counts["epoch_progress"]["current"]["processed"] + 1
+        batches = counts["epoch_loop.batch_progress"]
+        in_step = batches["current"]["ready"] > batches["current"]["processed"]
+        if batches["is_last_batch"] and not in_step:
+            what = "its metrics of training are lost, and its batches are all done"
+        else:
+            _begin_again(counts)
+            what = "the epoch begins again, and some of its clips are trained on twice"
         if trainer.is_global_zero:
             warnings.warn(
-                f"{trainer.ckpt_path} was saved within epoch {epoch + 1} with a world size of "
-                f"{len(ranks)}, which is {trainer.world_size} now: the epoch begins again, and "
-                "some of its clips are trained on twice; to have each once, go on with "
-                f"{len(ranks)}",
+                f"{trainer.ckpt_path} was saved within epoch {epoch} with a world size of "
+                f"{len(ranks)}, which is {trainer.world_size} now: {what}; to go on with it as it "
+                f"was, take a world size of {len(ranks)}",
                 stacklevel=2,
             )
 
@@ -170,8 +177,8 @@ def _validation_follows(trainer: Trainer) -> bool:
         trainer.should_stop = stops
 
 
-def _begin_again(counts: dict[str, Any]) -> int:
-    """Change counts so that an epoch that was going on begins again; returns its number."""
+def _begin_again(counts: dict[str, Any]) -> None:
+    """Change counts so that an epoch that was going on begins again."""
     counts["state_dict"] = {}  # of the loaders
     for name, progress in counts.items():
         if name.startswith("epoch_loop.") and "current" in progress:
@@ -181,12 +188,10 @@ def _begin_again(counts: dict[str, Any]) -> int:
     _all_completed(batches["total"])
     for part in ("total", "current"):
         _all_completed(epochs[part])
-    return int(epochs["current"]["processed"])
 
 
 def _all_completed(counts: dict[str, int]) -> None:
-    counts.update(ready=counts["processed"], started=counts["processed"])
-    counts["completed"] = counts["processed"]
+    counts.update(dict.fromkeys(("ready", "started", "completed"), counts["processed"]))
 
 
 def _gradients_of(trainer: Trainer, module: LightningModule) -> dict[str, Tensor]:

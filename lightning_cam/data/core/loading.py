@@ -154,6 +154,10 @@ class ClipLoader(DataLoader[SampleDict]):
             raise CheckpointError("its place in the order of an epoch is none")
         if self.trainer is not None and state["epoch"] != self._current_epoch():
             return
+        seen = state["batches"] * state["batch_size"] * state["ranks"]
+        if seen >= state["clips"]:  # nothing is left of the epoch, in whatever order
+            self._loaded = state["epoch"], len(self)
+            return
         if any(state[key] != value for key, value in self._order().items()):
             raise CheckpointError(
                 f"it was saved within an epoch of {_described(state)}, and now there are "
