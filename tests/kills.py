@@ -28,15 +28,15 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 AT_EPOCH = """
-from lightning_cam.training.reproducible import ReseedEpochs
-begin = ReseedEpochs.on_train_epoch_start
+from lightning_cam.training.reproducible import ReseedBatches
+begin = ReseedBatches.on_train_epoch_start
 
 def limited(self, trainer, module):
     if trainer.current_epoch == {epoch}:
         {what}
     begin(self, trainer, module)
 
-ReseedEpochs.on_train_epoch_start = limited
+ReseedBatches.on_train_epoch_start = limited
 """
 
 

@@ -321,10 +321,12 @@ def test_what_it_writes_and_logs(tmp_path: Path) -> None:
         assert arrays["attention"][3] == 0  # the padded frame of odd clips
         assert int(arrays["label"]) == 0
     steps = [4 * 2, 4 * 4]  # optimiser steps after epochs 1 and 3
+    drawn = "+".join(METHODS)
     for kind, key, each in (
-        ("video", "explain/video", 2),
-        ("image", "explain/sheet", 2),
-        ("image", "explain/attention_epochs", 2),
+        ("video", f"explain/video/clip_0/{drawn}", 1),
+        ("video", f"explain/video/clip_3/{drawn}", 1),
+        ("image", f"explain/sheet/clip_3/{drawn}", 1),
+        ("image", "explain/attention_epochs/clip_3", 1),
         ("table", "explain/attention", 2 * 4),
     ):
         logged = [(len(v), s) for k, name, v, s in recorder.media if (k, name) == (kind, key)]

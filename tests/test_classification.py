@@ -183,6 +183,10 @@ def test_confusion_image_reaches_wandb(tmp_path, monkeypatch):
         "log_image",
         lambda _self, key, images, step: logged.append((key, images, step)),
     )
+    tables = []
+    monkeypatch.setattr(
+        WandbLogger, "log_table", lambda _self, key, columns, rows, step: tables.append((key, rows))
+    )
     logger = WandbLogger(save_dir=tmp_path, offline=True)
     monkeypatch.setattr(WandbLogger, "experiment", property(lambda _self: None))
     for name in ("log_metrics", "log_hyperparams", "log_graph", "finalize", "save"):
@@ -190,10 +194,14 @@ def test_confusion_image_reaches_wandb(tmp_path, monkeypatch):
     task = VideoClassification(FrameCNN(3), CLASSES)
     trainer = trainer_of(tmp_path, logger=logger, max_epochs=1)
     trainer.fit(task, batches([0, 1, 2, 0]), batches([0, 1]))
-    ((key, (path,), step),) = logged  # once: the sanity check draws nothing
-    assert (key, step) == ("val/confusion", 2)
-    assert path == str(tmp_path / "confusion" / "val_epoch_000.png")
-    assert Image.open(path).format == "PNG"
+    drawn = {key: (path, step) for key, (path,), step in logged}
+    assert len(drawn) == len(logged) == 2  # once: the sanity check draws nothing
+    for key, folder in (("val/confusion", "confusion"), ("val/per_class_chart", "per_class")):
+        assert drawn[key] == (str(tmp_path / folder / "val_epoch_000.png"), 2)
+        assert Image.open(drawn[key][0]).format == "PNG"
+    ((key, rows),) = tables
+    assert key == "val/per_class"
+    assert [name for name, _, clips in rows if clips] == CLASSES[:2]
 
 
 # Optimiser and schedule ---------------------------------------------------------------------------

@@ -18,10 +18,11 @@ from lightning_cam.commands.run_train import train
 from lightning_cam.commands.search import PACKAGE
 from lightning_cam.errors import CheckpointError, UserError
 from lightning_cam.explaining import ExplainCallback
+from lightning_cam.training.agreeing import Run
 from lightning_cam.training.checkpoint_io import AtomicCheckpointIO
 from lightning_cam.training.loggers import _is_id
 from lightning_cam.training.resuming import check_optimizer
-from lightning_cam.training.runs import Run, _written, same_as_before
+from lightning_cam.training.runs import _written, same_as_before
 
 pytestmark = pytest.mark.attack
 

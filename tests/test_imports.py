@@ -32,7 +32,7 @@ MAY = {
     "tasks": "errors files geometry interfaces attribution metrics models viz",
     "data": "errors files stops interfaces",
     "synthetic": "errors files progress stops data",
-    "training": "errors archive files interfaces attribution",
+    "training": "errors archive files stops interfaces attribution",
     "explaining": "errors files progress stops interfaces attribution metrics viz data training",
     "study": "errors files progress stops interfaces attribution metrics viz data training "
     "explaining",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,24 +14,21 @@ from test_checkpoint import remembered
 
 from lightning_cam.commands import run_train
 from lightning_cam.errors import CheckpointError, ConfigError, UserError
+from lightning_cam.training import agreeing
+from lightning_cam.training.agreeing import TOLD, Run, shared
 from lightning_cam.training.checkpoint import KEY
-from lightning_cam.training.runs import (
-    FOLDER_VARIABLE,
-    RESUME_VARIABLE,
-    Run,
-    discard,
-    open_run,
-    same_as_before,
-    shared,
-)
+from lightning_cam.training.runs import FOLDER, discard, open_run, same_as_before
 
 # --- finding the run ----------------------------------------------------------------------------
+
+
+_LAUNCHED = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", TOLD, FOLDER)
 
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch) -> None:
     for name in list(os.environ):
-        if name.startswith("SLURM") or name in ("LOCAL_RANK", FOLDER_VARIABLE, RESUME_VARIABLE):
+        if name.startswith(("SLURM", "TORCHELASTIC")) or name in _LAUNCHED:
             monkeypatch.delenv(name)
 
 
@@ -142,69 +141,221 @@ def test_a_path_goes_on_in_its_own_folder(tmp_path: Path) -> None:
     assert open_run(tmp_path, "b", str(path)) == Run(tmp_path / "a" / "run", path)
 
 
-@pytest.fixture
-def job(monkeypatch) -> None:
-    monkeypatch.setenv("SLURM_JOB_ID", "77")
-    monkeypatch.setenv("SLURM_NTASKS", "4")
+# --- several processes ---------------------------------------------------------------------------
+
+Environment = dict[str, str]
 
 
-def test_slurm_job_keeps_its_folder_when_requeued(tmp_path: Path, job, monkeypatch) -> None:
-    monkeypatch.setenv("SLURM_STEP_ID", "0")
-    first = open_run(tmp_path, "a")
-    assert first == Run(tmp_path / "a" / "slurm-77")
-    checkpoint(first.checkpoints / "last.ckpt", age=100)
-    requeued = checkpoint(first.folder / "hpc_ckpt_1.ckpt", age=10)
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert open_run(tmp_path, "a").resume == requeued
-    monkeypatch.setenv("SLURM_JOB_NAME", "bash")  # a shell inside an allocation is not a job
-    assert "slurm" not in open_run(tmp_path, "a").folder.name
+def of_job(step: int | None = 0, rank: int = 0, restart: int = 0, **more: str) -> Environment:
+    """What SLURM tells a task of job 77."""
+    step_id = {} if step is None else {"SLURM_STEP_ID": str(step)}
+    return {
+        "SLURM_JOB_ID": "77", "SLURM_NTASKS": "4", "SLURM_PROCID": str(rank), **step_id,
+        "SLURM_RESTART_COUNT": str(restart), **more,
+    }  # fmt: skip
 
 
-def test_steps_of_a_slurm_job_are_runs_of_their_own(tmp_path: Path, job, monkeypatch) -> None:
-    last = {}
-    for step in ("0", "1"):  # one after the other, the first has saved when the second begins
-        monkeypatch.setenv("SLURM_STEP_ID", step)
-        ranks = [open_run(tmp_path, "a") for _ in range(4)]
-        assert ranks == [ranks[0]] * 4
-        assert ranks[0].resume is None
-        last[step] = checkpoint(ranks[0].checkpoints / "last.ckpt", age=1)
-        assert open_run(tmp_path, "a").resume is None  # a late rank
-    assert last["0"] != last["1"]
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
-    for step, path in last.items():
-        monkeypatch.setenv("SLURM_STEP_ID", step)
-        assert [open_run(tmp_path, "a").resume for _ in range(4)] == [path] * 4
+def ranks(environment: Callable[[int], Environment], count: int, *given: object) -> list[Run | str]:
+    """What each of several processes comes to, whichever is first: a run, or an error's words."""
+    ends = []
+    for rank in range(count):
+        reading, writing = os.pipe()
+        if os.fork() == 0:
+            os.environ.update(environment(rank))
+            time.sleep(0.05 * (rank == 0))  # the others ask before there is an answer
+            try:
+                said = open_run(*given).to_json()  # type: ignore[arg-type]
+            except UserError as error:
+                said = str(error)
+            os.write(writing, said.encode())
+            os._exit(0)
+        os.close(writing)
+        ends.append(reading)
+    told = [os.fdopen(end).read() for end in ends]
+    for _ in ends:
+        os.wait()
+    return [Run.from_json(text) if text.startswith("{") else text for text in told]
 
 
-@pytest.mark.parametrize("step", [None, str(2**32 - 5)])
-def test_commands_of_a_slurm_script_take_turns(tmp_path: Path, job, monkeypatch, step) -> None:
-    if step:  # the number of the batch script itself
-        monkeypatch.setenv("SLURM_STEP_ID", step)
-    runs = [open_run(tmp_path, "a") for _ in range(3)]
-    assert len({run.folder for run in runs}) == 3
-    assert all(run.resume is None for run in runs)
-    last = [checkpoint(run.checkpoints / "last.ckpt", age=1) for run in runs]
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert [open_run(tmp_path, "a").resume for _ in range(3)] == last
-    fresh = open_run(tmp_path, "a")  # the script has grown
-    assert fresh.resume is None and fresh.folder not in {run.folder for run in runs}
-    monkeypatch.setenv("LOCAL_RANK", "0")  # torchrun's processes could not agree
-    with pytest.raises(ConfigError, match="srun"):
+def one(runs: list[Run | str]) -> Run:
+    """That to which all have come."""
+    assert all(run == runs[0] for run in runs), runs
+    assert isinstance(runs[0], Run), runs[0]
+    return runs[0]
+
+
+def test_all_ranks_of_a_step_go_where_the_first_says(tmp_path: Path) -> None:
+    """Steps, and the commands or the sweep of one, are runs of their own, and so when requeued."""
+    seen = {}
+    for restart in (0, 1, 3):  # once the job was killed before a rank had said anything
+        found = {
+            (step, turn): one(
+                ranks(lambda rank, at=(step, restart): of_job(at[0], rank, at[1]), 3, tmp_path, "a")  # type: ignore[misc]
+            )
+            for step in (0, 1)
+            for turn in (1, 2)
+        }
+        assert len({run.folder for run in found.values()}) == 4
+        assert found[0, 1].folder == tmp_path / "a" / "slurm-77"
+        assert [run.resume for run in found.values()] == [seen.get(key) for key in found]
+        for n, (key, run) in enumerate(found.items()):
+            seen[key] = checkpoint(run.checkpoints / "last.ckpt", age=100 * n + 10 - restart)
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {
+        ".slurm-77", "slurm-77", "slurm-77-1", "slurm-77-0-turn-2", "slurm-77-1-turn-2",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["alone", "in its run", "last"])
+def test_a_requeued_job_goes_on_in_its_folder_whatever_it_was_told_to_resume(
+    tmp_path: Path, where: str
+) -> None:
+    given = checkpoint(tmp_path / "old" / "checkpoints" / "last.ckpt", age=500)
+    if where != "alone":
+        (tmp_path / "old" / "config.yaml").touch()
+    name, resume = ("old", "last") if where == "last" else ("a", str(given))
+    root = tmp_path.parent if where == "last" else tmp_path
+    name = tmp_path.name if where == "last" else name
+
+    def start(restart: int) -> Run:
+        return one(ranks(lambda rank: of_job(0, rank, restart), 4, root, name, resume))
+
+    first = start(0)
+    assert first.resume == given
+    assert (first.folder == tmp_path / "old") == (where != "alone")
+    assert start(1) == replace(first, note="", restart=1)  # killed before it had saved anything
+    newer = checkpoint(first.checkpoints / "last.ckpt", age=100)
+    other = checkpoint(root / name / "another" / "checkpoints" / "last.ckpt", age=1)
+    assert start(2).resume == newer != other
+    assert start(2).folder != first.folder or where != "alone"  # a second command of the step
+
+
+def test_what_the_first_cannot_do_none_does(tmp_path: Path) -> None:
+    said = ranks(lambda rank: of_job(0, rank), 4, tmp_path, "a", str(tmp_path / "no.ckpt"))
+    assert len(set(said)) == 1 and str(said[0]).startswith("no checkpoint at")
+    assert one(ranks(lambda rank: of_job(0, rank, 1), 3, tmp_path, "a")).resume is None
+
+
+def test_only_the_first_rank_reads_checkpoints(tmp_path: Path, monkeypatch) -> None:
+    checkpoint(tmp_path / "a" / "slurm-77" / "checkpoints" / "last.ckpt", age=1)
+    first = one(ranks(lambda rank: of_job(0, rank), 1, tmp_path, "a", "last"))
+    monkeypatch.setattr("lightning_cam.training.checkpoint.load", None)
+    assert one(ranks(lambda rank: of_job(0, rank + 1), 3, tmp_path, "a", "last")) == first
+
+
+def test_a_rank_that_hears_nothing_says_what_is_missing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(agreeing, "PATIENCE", 0.0)
+    for name, value in of_job(0, 1).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r"first process of slurm-77 .* set runs=DIR"):
         open_run(tmp_path, "a")
 
 
-def test_processes_of_one_run_agree(tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("step", [None, 2**32 - 5])
+def test_commands_of_a_slurm_script_take_turns(tmp_path: Path, step: int | None) -> None:
+    def start(restart: int) -> Run:
+        return one(ranks(lambda _: of_job(step, 0, restart), 1, tmp_path, "a"))
+
+    runs = [start(0) for _ in range(3)]
+    assert len({run.folder for run in runs}) == 3
+    assert all(run.resume is None for run in runs)
+    last = [checkpoint(run.checkpoints / "last.ckpt", age=1) for run in runs]
+    assert [start(1).resume for _ in range(3)] == last
+    fresh = start(1)  # the script has grown
+    assert fresh.resume is None and fresh.folder not in {run.folder for run in runs}
+
+
+def test_a_task_of_an_array_is_found_by_its_numbers(tmp_path: Path) -> None:
+    def task(n: int) -> Environment:
+        numbers = {"SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": str(n)}
+        return of_job(0, 0, SLURM_JOB_ID=str(77 + n), SLURM_NTASKS="1", **numbers)
+
+    folders = [one(ranks(lambda _, n=n: task(n), 1, tmp_path, "a")).folder.name for n in (0, 3)]  # type: ignore[misc]
+    assert folders == ["slurm-70_0", "slurm-70_3"]
+
+
+def test_shells_of_any_name_and_old_jobs_keep_their_checkpoints(tmp_path: Path) -> None:
+    """salloc and srun --pty zsh: each command has its folder. Numbers of jobs may begin anew."""
+    assert "slurm" not in one(
+        ranks(lambda _: of_job(0, 0, SLURM_JOB_NAME="bash"), 1, tmp_path, "a")
+    ).folder.name  # fmt: skip
+    old = checkpoint(tmp_path / "a" / "slurm-77" / "checkpoints" / "last.ckpt", age=1)
+    shell = of_job(0, 0, SLURM_JOB_NAME="zsh", SLURM_NTASKS="1")
+    runs = [one(ranks(lambda _: shell, 1, tmp_path, "a")) for _ in range(2)]
+    assert len({run.folder for run in runs} | {old.parents[1]}) == 3
+    assert all(run.resume is None for run in runs)
+    again = one(ranks(lambda _: shell, 1, tmp_path, "a", str(old.parent)))
+    assert again.resume == old
+
+
+def torchrun() -> Callable[..., Environment]:
+    """What one torchrun tells its processes; its store lives as long as this is known."""
+    from torch.distributed import TCPStore
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+    def environment(rank: int, restart: int = 0, **more: str) -> Environment:
+        return {
+            "TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_RESTART_COUNT": str(restart),
+            "TORCHELASTIC_USE_AGENT_STORE": "True", "RANK": str(rank), "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), **more,
+        }  # fmt: skip
+
+    return environment
+
+
+def test_torchrun_needs_no_folder_and_goes_on_when_it_starts_anew(tmp_path: Path) -> None:
+    agent = torchrun()
+    run = one(ranks(agent, 3, tmp_path, "a"))
+    last = checkpoint(run.checkpoints / "last.ckpt", age=1)
+    again = one(ranks(lambda rank: agent(rank, 1), 3, tmp_path, "a", str(tmp_path / "gone")))
+    assert again == Run(run.folder, last, restart=1)
+
+
+def test_torchrun_in_a_slurm_job_goes_on_when_the_job_is_requeued(tmp_path: Path) -> None:
+    def start(restart: int) -> Run:
+        agent = torchrun()
+        return one(ranks(lambda rank: of_job(0, 0, restart) | agent(rank), 3, tmp_path, "a"))
+
+    run = start(0)
+    assert run.folder == tmp_path / "a" / "slurm-77"
+    last = checkpoint(run.checkpoints / "last.ckpt", age=1)
+    assert start(1) == Run(run.folder, last, restart=1)
+
+
+def test_torchrun_in_a_named_folder_resumes_or_refuses(tmp_path: Path) -> None:
+    home = tmp_path / "mine"
+
+    def start(*resume: object) -> Run | str:
+        agent = torchrun()
+        told = ranks(lambda rank: agent(rank, **{FOLDER: str(home)}), 3, tmp_path, "a", *resume)
+        assert len({str(run) for run in told}) == 1
+        return told[0]
+
+    outside = checkpoint(tmp_path / "b" / "checkpoints" / "last.ckpt", age=500)
+    assert start(str(outside)) == Run(home, outside)
+    own = checkpoint(home / "checkpoints" / "last.ckpt", age=1)
+    assert start("last") == start(str(home)) == start(str(own)) == Run(home, own)
+    assert f"to go on add resume={home}" in str(start())
+    assert "has checkpoints of its own" in str(start(str(outside)))
+
+
+def test_processes_that_lightning_starts_are_told(tmp_path: Path, monkeypatch) -> None:
     run = Run(tmp_path / "a", tmp_path / "a" / "last.ckpt")
     with shared(run):
         monkeypatch.setenv("LOCAL_RANK", "1")
         assert open_run(tmp_path, "other") == run
         with shared(run):
             pass
-        assert FOLDER_VARIABLE in os.environ  # a child leaves what its parent set
+        assert TOLD in os.environ  # a child leaves what its parent set
         monkeypatch.delenv("LOCAL_RANK")
-    assert FOLDER_VARIABLE not in os.environ
+    assert TOLD not in os.environ
     monkeypatch.setenv("LOCAL_RANK", "1")
-    with pytest.raises(ConfigError, match="started by torchrun"):
+    with pytest.raises(ConfigError, match="started by a launcher that is not known"):
+        open_run(tmp_path, "other")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="--standalone"):
         open_run(tmp_path, "other")
 
 

@@ -21,7 +21,7 @@ from kills import AT_EPOCH, MOMENTS, moments, start_limited
 from preloaded import Process
 
 from lightning_cam.training.checkpoint import KEY
-from lightning_cam.training.reproducible import ReseedEpochs
+from lightning_cam.training.reproducible import ReseedBatches
 
 pytestmark = [pytest.mark.attack, pytest.mark.slow]
 
@@ -160,15 +160,15 @@ def test_sigterm_prints_a_command_that_works(
     data: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
     """SIGTERM within an epoch, as of SLURM or a container: its command ends bit for bit alike."""
-    begin = ReseedEpochs.on_train_epoch_start
+    begin = ReseedBatches.on_train_epoch_start
     before = signal.getsignal(signal.SIGTERM)
 
-    def terminated(self: ReseedEpochs, trainer: Any, module: Any) -> None:
+    def terminated(self: ReseedBatches, trainer: Any, module: Any) -> None:
         if trainer.current_epoch == 1 and not trainer.ckpt_path:
             os.kill(os.getpid(), signal.SIGTERM)
         begin(self, trainer, module)
 
-    monkeypatch.setattr(ReseedEpochs, "on_train_epoch_start", terminated)
+    monkeypatch.setattr(ReseedBatches, "on_train_epoch_start", terminated)
     monkeypatch.chdir(tmp_path)
     assert typed(monkeypatch, "train", settings(data)) == 143
     out, err = capfd.readouterr()

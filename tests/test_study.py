@@ -45,7 +45,7 @@ from lightning_cam.study.results import Results
 from lightning_cam.study.work_items import missing_work, work_items
 from lightning_cam.training.build import build
 from lightning_cam.training.checkpoint import KEY, Remember, rebuild
-from lightning_cam.training.runs import processes
+from lightning_cam.training.ranks import processes
 
 STUDY: dict[str, Any] = {
     "name": "small",

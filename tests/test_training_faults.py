@@ -26,9 +26,10 @@ from lightning_cam.errors import ConfigError, UserError, WriteError
 from lightning_cam.files import whole_file
 from lightning_cam.synthetic import SyntheticActions
 from lightning_cam.tasks.epoch_images import never_fatal
+from lightning_cam.training.agreeing import Run
 from lightning_cam.training.furthest import Length, Progress, furthest_first
 from lightning_cam.training.owner import FILE, owned
-from lightning_cam.training.runs import Run, built_as_before, open_run, same_as_before, writable
+from lightning_cam.training.runs import built_as_before, open_run, same_as_before, writable
 from lightning_cam.training.saving import BestCheckpoint
 
 pytestmark = pytest.mark.attack

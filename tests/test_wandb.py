@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from commands import ENVIRONMENT, run, tiny
 
-from lightning_cam.errors import UnknownNameError
-from lightning_cam.training.loggers import make_logger, wandb_mode
-from lightning_cam.training.runs import Run
+from lightning_cam.errors import UserError
+from lightning_cam.training.agreeing import Run
+from lightning_cam.training.loggers import check_logger, make_logger, wandb_mode
 
 EPOCHS, STEPS = 2, 3  # 18 training clips in batches of 6
 
@@ -44,8 +44,13 @@ def test_offline_run_is_read_back(tmp_path: Path) -> None:
     done = run("train", *settings, f"trainer.max_epochs={EPOCHS}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # neither a prompt nor advice
+    assert "each time: videos.log_every_n_epochs" in done.stdout
     (folder,) = (tmp_path / "runs" / "w").iterdir()
     (log,) = (folder / "wandb").glob("offline-run-*")
+    upload = (
+        f"for run in runs/w/{folder.name}/wandb/offline-run-*; do WANDB_RESUME=allow wandb sync"
+    )
+    assert done.stdout.splitlines()[-1].startswith(f"upload       {upload}")
     records = read_back(log)
 
     (begun,) = [record["run"] for record in records if record["type"] == "run"]
@@ -54,6 +59,9 @@ def test_offline_run_is_read_back(tmp_path: Path) -> None:
     config = begun["config"]["update"]
     assert config["trainer"]["max_epochs"] == EPOCHS
     assert config["task"]["classes"] == ["blink", "expand", "move_left"]
+    assert config["run"] == {"path": str(folder), "job": None, "restart": 0}
+    printed = "".join(r["output_raw"]["line"] for r in records if r["type"] == "output_raw")
+    assert "epoch 2/2" in printed
 
     found: dict[str, dict[int, Any]] = defaultdict(dict)  # key -> trainer's step -> value
     for record in records:
@@ -65,33 +73,43 @@ def test_offline_run_is_read_back(tmp_path: Path) -> None:
     # Lightning counts from 0: an epoch's numbers belong to its last step. Media are made behind it.
     ends = [STEPS * n - 1 for n in range(1, EPOCHS + 1)]
     behind = [STEPS * n for n in range(1, EPOCHS + 1)]
-    for key in ("val/acc", "val/loss", "val/top5", "val/acc/blink", "train/acc"):
+    speed = ("speed/clips_per_s", "speed/data_wait")
+    for key in ("val/acc", "val/loss", "val/top5", "train/acc", "train/loss_epoch", *speed):
         assert sorted(found[key]) == ends, key
+    assert not [key for key in found if key.startswith("val/acc/")]
+    losses = [found["train/loss"][step] for step in range(STEPS)]
+    assert abs(found["train/loss_epoch"][STEPS - 1] - sum(losses) / STEPS) < 1e-5
     assert sorted(found["train/loss"]) == list(range(STEPS * EPOCHS))
     assert all(0 <= value <= 1 for value in found["val/acc"].values())
 
+    methods = "recurrent_gradcam+integrated_recurrent_gradcam"
+    clips = {key.split("/")[2] for key in found if key.startswith("explain/video/")}
+    assert len(clips) == 2
     for step in behind:
-        videos = found["explain/video.videos"][step]
-        assert len(videos) == 2
-        for video in videos:
+        for clip in clips:
+            (video,) = found[f"explain/video/{clip}/{methods}.videos"][step]
             file = log / "files" / video["path"]
             assert file.suffix == ".mp4" and file.stat().st_size == video["size"]
-        for method in ("recurrent_gradcam", "integrated_recurrent_gradcam", "random"):
+            for key in (f"sheet/{clip}/{methods}", f"attention_epochs/{clip}"):
+                (image,) = found[f"explain/{key}.filenames"][step]
+                assert (log / "files" / image).is_file(), key
+        for method in (*methods.split("+"), "random"):
             for kind in ("deletion", "insertion"):
                 assert 0 <= found[f"explain/{method}/{kind}"][step] <= 1
-        shown = {"explain/sheet": 2, "explain/attention_epochs": 2, "explain/curves": 1}
-        for key, count in shown.items():
-            images = found[f"{key}.filenames"][step]
-            assert len(images) == count
-            assert all((log / "files" / figure).is_file() for figure in images)
-        assert (log / "files" / found["val/confusion.filenames"][step][0]).is_file()
+        for key in ("explain/curves", "val/confusion", "val/per_class_chart"):
+            (image,) = found[f"{key}.filenames"][step]
+            assert (log / "files" / image).is_file(), key
+        table = json.loads((log / "files" / found["val/per_class.path"][step]).read_text())
+        assert table["columns"] == ["class", "accuracy", "clips"]
+        assert [row[0] for row in table["data"]] == ["blink", "expand", "move_left"]
+        mean = sum(row[1] for row in table["data"]) / 3
+        assert abs(mean - found["val/macro_acc"][step - 1]) < 1e-6
         table = json.loads((log / "files" / found["explain/attention.path"][step]).read_text())
         assert table["columns"] == ["epoch", "clip", "frame", "attention"]
         assert len(table["data"]) == found["explain/attention.nrows"][step] == 2 * 16
         assert {row[0] for row in table["data"]} == {step // STEPS - 1}
         for clip in {row[1] for row in table["data"]}:
             assert abs(sum(row[3] for row in table["data"] if row[1] == clip) - 1) < 1e-4
-    assert set(found["explain/video.videos"]) == set(behind)
 
     again = run("train", *settings, "trainer.max_epochs=3", "resume=last", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
@@ -166,8 +184,27 @@ def test_other_loggers(tmp_path: Path) -> None:
     assert make_logger({"kind": "none"}, Run(tmp_path), "n", {}) is None
     csv = make_logger({"kind": "csv"}, Run(tmp_path), "n", {})
     assert Path(csv.log_dir).parent == tmp_path / "csv"  # type: ignore[union-attr]
-    with pytest.raises(UnknownNameError, match=r"no logger\.kind 'tensorboard'"):
-        make_logger({"kind": "tensorboard"}, Run(tmp_path), "n", {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"kind": "tensorboard"}, r"no logger\.kind 'tensorboard'; have: wandb, csv, none"),
+        ({"grup": "x"}, r"no setting of logger=wandb 'logger\.grup'; nearest: logger\.group"),
+        ({"kind": "csv", "group": "x"}, r"no setting of logger=csv 'logger\.group'"),
+        ({"mode": "off"}, r"no logger\.mode 'off'; nearest: offline"),
+        ({"checkpoint": "all"}, r"no logger\.checkpoint 'all'"),
+        ({"tags": "pilot"}, r"logger\.tags=pilot must be a list of words"),
+        ({"tags": ["a", 3]}, "must be a list of words"),
+        ({"group": ["a"]}, r"logger\.group=\['a'\] must be text"),
+        ({"code": "yes"}, r"logger\.code=yes must be true or false"),
+    ],
+)
+def test_settings_of_loggers_that_make_no_sense_are_refused(
+    settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        check_logger({"kind": "wandb", **settings})
 
 
 def test_half_an_id_is_never_left(tmp_path: Path, monkeypatch) -> None:

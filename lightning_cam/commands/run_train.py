@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning.pytorch import (
     Callback,
@@ -18,14 +18,13 @@ from lightning.pytorch import (
     Trainer,
     seed_everything,
 )
-from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.syntax import Syntax
 
 from lightning_cam.commands.common import plain_settings, quiet, short
 from lightning_cam.commands.faults import fault
-from lightning_cam.commands.stopped import StoppedError, StopsByLightning, go_on, stopped_line
+from lightning_cam.commands.stopped import StoppedError, go_on, starts_again, stopped_line
 from lightning_cam.commands.train_settings import (
     check_layers,
     check_settings,
@@ -53,26 +52,23 @@ from lightning_cam.interfaces import (
     check_task,
     is_offered,
 )
-from lightning_cam.stops import TERMINATED, exit_code
+from lightning_cam.stops import TerminatedError, answered, exit_code, held_back
+from lightning_cam.training.agreeing import Run, shared
+from lightning_cam.training.artefacts import keep_checkpoint
 from lightning_cam.training.build import build, rebuildable, strangers
 from lightning_cam.training.finite import FiniteLoss
 from lightning_cam.training.furthest import Length, furthest_first, progress_of
 from lightning_cam.training.loggers import make_logger
 from lightning_cam.training.owner import owned
-from lightning_cam.training.runs import (
-    Run,
-    built_as_before,
-    discard,
-    open_run,
-    same_as_before,
-    shared,
-)
+from lightning_cam.training.preemption import Preemption
+from lightning_cam.training.runs import built_as_before, discard, open_run, same_as_before
 from lightning_cam.training.saving import LAST, BestCheckpoint, LastCheckpoint, MetricError
 from lightning_cam.training.skipped_clips import SkippedClips
+from lightning_cam.training.wandb_logger import SegmentedWandbLogger
 
 _KEYS = (
     "model", "task", "data", "trainer", "logger", "explain", "measure", "name", "seed", "resume",
-    "runs", "videos", "monitor", "monitor_mode",
+    "runs", "videos", "checkpoint", "monitor", "monitor_mode",
 )  # fmt: skip
 
 
@@ -99,6 +95,15 @@ class _Prepared:
     skipped: SkippedClips
     loss: FiniteLoss
     finished: str
+
+    @property
+    def best(self) -> BestCheckpoint:
+        return next(c for c in self.trainer.callbacks if isinstance(c, BestCheckpoint))  # type: ignore[attr-defined]
+
+    @property
+    def best_file(self) -> Path:
+        """The best checkpoint; the last one where none is known to be."""
+        return Path(self.best.best_model_path or self.run.checkpoints / LAST)
 
 
 def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
@@ -189,7 +194,7 @@ def _prepare(config: dict[str, Any], run: Run, callbacks: Sequence[Callback]) ->
     measures = build_measures(config["measure"], EPOCH_COLUMNS)
     check_layers(task, methods)
     skipped, loss = SkippedClips(), FiniteLoss(to_try(config))
-    own = [StopsByLightning(), skipped, loss, *callbacks]
+    own = [skipped, loss, *callbacks]
     explained = {"methods": methods, "measures": measures} if methods else {}
     monitor = monitored(task, config)
     if not callbacks:  # which may log anything
@@ -199,35 +204,60 @@ def _prepare(config: dict[str, Any], run: Run, callbacks: Sequence[Callback]) ->
         trainer.num_sanity_val_steps = math.inf  # all validation clips
     trainer.logger = None
     if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-        trainer.logger = make_logger(config["logger"], run, config["name"], config, _writes())
+        with held_back():  # W&B starts a process, which shall outlast what stops this one
+            trainer.logger = make_logger(config["logger"], run, config["name"], config, _writes())
     return _Prepared(config, run, task, data, trainer, skipped, loss, finished)
 
 
 def _fit(prepared: _Prepared) -> None:
-    """Train; after Ctrl-C or SIGTERM print the command that goes on, and leave.
+    """Train; when it is stopped, see that it can go on, and leave.
 
     Raises:
         StoppedError: the machine stopped it.
     """
     run, trainer = prepared.run, prepared.trainer
-    try:
-        trainer.fit(prepared.task, prepared.data, ckpt_path=run.resume and str(run.resume))
-    except SystemExit as leaving:  # how Lightning leaves after either
-        if _writes():
-            say("", stopped_line(run))
-        stop = leaving.__context__
-        sys.exit(exit_code(stop) if isinstance(stop, KeyboardInterrupt) else TERMINATED)
-    except MetricError as error:
-        raise StoppedError(f"{error}; choose one: {go_on(run, 'monitor=NAME')}") from error
-    except Exception as error:
-        if not (said := fault(error, training=True)):
-            raise
-        raise StoppedError(f"{said}; to go on: {go_on(run)}") from error
-    finally:
-        if isinstance(trainer.logger, WandbLogger):
-            import wandb
+    preemption = next(c for c in trainer.callbacks if isinstance(c, Preemption))  # type: ignore[attr-defined]
+    stop: KeyboardInterrupt | None = None
+    with answered(preemption.ask):
+        try:
+            trainer.fit(prepared.task, prepared.data, ckpt_path=run.resume and str(run.resume))
+            _keep_checkpoint(prepared)
+        except SystemExit as leaving:  # how Lightning leaves after Ctrl-C and what is like it
+            if not isinstance(leaving.__context__, KeyboardInterrupt):
+                raise
+            stop = leaving.__context__
+        except MetricError as error:
+            raise StoppedError(f"{error}; choose one: {go_on(run, 'monitor=NAME')}") from error
+        except Exception as error:
+            if not (said := fault(error, training=True)):
+                raise
+            raise StoppedError(f"{said}; to go on: {go_on(run)}") from error
+        finally:
+            if isinstance(trainer.logger, SegmentedWandbLogger):
+                trainer.logger.finish()
+        if stop is None and preemption.asked:
+            stop = TerminatedError()
+        if stop is not None:
+            _leave(prepared, stop)
 
-            wandb.finish()
+
+def _leave(prepared: _Prepared, stop: KeyboardInterrupt) -> NoReturn:
+    """End a training that was stopped: its SLURM job starts again, or its command is printed."""
+    if starts_again(stop, _writes()):
+        sys.exit(0)
+    if _writes():
+        say("", stopped_line(prepared.run))
+        _say_sync(prepared)
+    sys.exit(exit_code(stop))
+
+
+def _keep_checkpoint(prepared: _Prepared) -> None:
+    """Give W&B the checkpoint that `logger.checkpoint` names."""
+    logger, which = prepared.trainer.logger, prepared.config["logger"].get("checkpoint")
+    if isinstance(logger, SegmentedWandbLogger) and which in ("best", "last"):
+        found = prepared.best_file if which == "best" else prepared.run.checkpoints / LAST
+        if found.is_file():
+            keep_checkpoint(logger.experiment, found, which)
 
 
 def _show(config: dict[str, Any], run: Run) -> None:
@@ -240,8 +270,7 @@ def _show(config: dict[str, Any], run: Run) -> None:
 def _print_summary(prepared: _Prepared) -> None:
     """The last lines: what came out, where it lies, and what to run next."""
     config, run, data = prepared.config, prepared.run, prepared.data
-    best = next(c for c in prepared.trainer.callbacks if isinstance(c, BestCheckpoint))  # type: ignore[attr-defined]
-    found = Path(best.best_model_path or run.checkpoints / LAST)
+    best, found = prepared.best, prepared.best_file
     say("")
     if prepared.finished:
         say(prepared.finished)
@@ -267,6 +296,14 @@ def _print_summary(prepared: _Prepared) -> None:
     more = [f"trust=[{','.join(trust)}]"] if trust else []
     more += [] if config["explain"] else ["explain=[gradcam]"]
     say(f"next         {command_line('explain', quoted('ckpt', found), *more)}")
+    _say_sync(prepared)
+
+
+def _say_sync(prepared: _Prepared) -> None:
+    """The command that uploads a run which W&B has offline."""
+    logger = prepared.trainer.logger
+    if isinstance(logger, SegmentedWandbLogger) and logger.sync_command:
+        say(f"upload       {logger.sync_command}")
 
 
 def _check_finite(prepared: _Prepared) -> None:

@@ -5,24 +5,32 @@ from __future__ import annotations
 import shlex
 import sys
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-
 from lightning_cam.commands.common import short
 from lightning_cam.errors import UserError, command_line, quoted
-from lightning_cam.stops import left_to_others
+from lightning_cam.stops import TerminatedError, ignore
+from lightning_cam.training.agreeing import Run
 from lightning_cam.training.furthest import furthest_first
-from lightning_cam.training.runs import Run
+from lightning_cam.training.preemption import PreemptedError
+from lightning_cam.training.ranks import slurm_job
+from lightning_cam.training.requeue import requeued
 
 
 class StoppedError(UserError):
     """A training that the machine stopped: a full disk, a killed process, no memory."""
 
 
-class StopsByLightning(Callback):
-    """From the first step on SIGTERM is Lightning's: it ends a training behind a batch."""
+def starts_again(stop: KeyboardInterrupt, first: bool) -> bool:
+    """Whether a training that was stopped is in a SLURM job that starts again, which is seen to.
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        left_to_others()
+    Args:
+        stop: what stopped it.
+        first: whether this is rank 0, which acts for all where they have left together.
+    """
+    if not isinstance(stop, TerminatedError) or slurm_job() is None:
+        return False
+    ignore()
+    together = isinstance(stop, PreemptedError)
+    return (together and not first) or requeued(str(stop) if together else "after training")
 
 
 def go_on(run: Run, *changes: str) -> str:

@@ -18,13 +18,15 @@ from lightning_cam.interfaces import HasClassCounts, HasClasses, is_offered
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.tasks.schedules import build_schedule
 from lightning_cam.training.build import TARGET, build
+from lightning_cam.training.loggers import check_logger
+from lightning_cam.training.preemption import Within
 
 
 def check_settings(config: dict[str, Any]) -> None:
     """What must be right before there is a folder."""
     config["explain"] = config.get("explain") or {}
     config["measure"] = config.get("measure") or {}
-    for key in ("task", "data", "trainer", "logger", "explain", "measure", "videos"):
+    for key in ("task", "data", "trainer", "logger", "explain", "measure", "videos", "checkpoint"):
         if not isinstance(config.get(key), dict):
             raise ConfigError(f"{key}={config.get(key)} must be one of the choices or a mapping")
     for key, node in (
@@ -55,8 +57,11 @@ def check_settings(config: dict[str, Any]) -> None:
             f"measure={','.join(config['measure'])} measures maps, and explain=none makes none; "
             "leave it out, or choose methods, for example explain=[gradcam]"
         )
+    check_logger(config["logger"])
     check_clips(config["videos"].get("clips"), "videos.clips")
     check_fps(config["videos"].get("fps"), "videos.fps")
+    within = {TARGET: f"{Within.__module__}.{Within.__name__}", **config["checkpoint"]}
+    build(within, where="checkpoint")
 
 
 def sweeping() -> bool:

@@ -15,16 +15,18 @@ from lightning_cam.attribution import Attribution
 from lightning_cam.errors import ConfigError, UnknownNameError
 from lightning_cam.explaining.callback_settings import logged_names
 from lightning_cam.interfaces import Monitored, NamesMetrics, NamesOptionalMetrics, is_offered
+from lightning_cam.training.agreeing import Run
+from lightning_cam.training.better import better
 from lightning_cam.training.build import TARGET, build
 from lightning_cam.training.checkpoint import Remember
 from lightning_cam.training.checkpoint_io import AtomicCheckpointIO
-from lightning_cam.training.reproducible import EpochLines, ReseedEpochs
+from lightning_cam.training.mid_epoch import MidEpoch
+from lightning_cam.training.preemption import Preemption, Within
+from lightning_cam.training.reproducible import EpochLines, ReseedBatches
 from lightning_cam.training.resuming import CheckedResume
-from lightning_cam.training.runs import Run
 from lightning_cam.training.saving import BestCheckpoint, LastCheckpoint
+from lightning_cam.training.throughput import Throughput
 
-# What is better of metrics, by what their names hold.
-_BETTER = ((r"loss$|error$|_rel$|rmse|/ate$", "min"), (r"acc$|/acc/|/top5$", "max"))
 _DEVICE = r"\b(accelerator|backend|cuda|gpus?)\b|xla"
 
 
@@ -49,7 +51,7 @@ def monitored(task: object, settings: Mapping[str, Any]) -> tuple[str, str]:
         raise ConfigError(f"monitor_mode={mode} must be max or min")
     if metric is None or metric == own[0]:
         return own[0], mode or own[1]
-    mode = mode or next((best for end, best in _BETTER if re.search(end, str(metric))), None)
+    mode = mode or better(str(metric))
     if mode is None:
         raise ConfigError(f"is more of {metric} better, or less? add monitor_mode=max (or min)")
     return str(metric), mode
@@ -138,20 +140,23 @@ def make_trainer(
     """
     options = {key: value for key, value in config["trainer"].items() if value is not None}
     logs = config["logger"].get("kind") != "none" and not options.get("fast_dev_run")
+    last = LastCheckpoint(run.checkpoints)
     node = {
         TARGET: "lightning.pytorch.Trainer",
         **options,
         "logger": False,
         "callbacks": [
+            MidEpoch(),  # what it takes up, the next one answers for
             CheckedResume(),
             *more,
-            ReseedEpochs(config["seed"]),
+            ReseedBatches(config["seed"]),
             TQDMProgressBar() if sys.stdout.isatty() else EpochLines(),
             _remember(config, classes),
             BestCheckpoint(run.checkpoints, *monitor),
-            LastCheckpoint(run.checkpoints),
-            *([LearningRateMonitor("step")] if logs else []),
+            last,
+            *([LearningRateMonitor("step"), Throughput()] if logs else []),
             *([_explainer(config["videos"], explained)] if explained else []),
+            Preemption(last, Within(**config["checkpoint"])),
         ],
         "plugins": [AtomicCheckpointIO(run.checkpoints)],
         "default_root_dir": str(run.folder),

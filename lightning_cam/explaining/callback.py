@@ -18,7 +18,13 @@ from torch import Tensor
 from lightning_cam.attribution import Attribution, Explainable, Explanation
 from lightning_cam.attribution.checks import check_clip
 from lightning_cam.errors import ConfigError, say
-from lightning_cam.explaining.callback_logging import attention_table, log_media, mean_numbers
+from lightning_cam.explaining.callback_logging import (
+    attention_table,
+    log_media,
+    mean_numbers,
+    media_size,
+    takes_media,
+)
 from lightning_cam.explaining.callback_settings import (
     are_measures,
     check_numbers,
@@ -46,6 +52,7 @@ from lightning_cam.interfaces import (
 )
 from lightning_cam.metrics import Measure, Measured
 from lightning_cam.progress import no_progress
+from lightning_cam.training.preemption import look_between_clips
 from lightning_cam.training.skipped_clips import batch_as_mapping, gather
 from lightning_cam.viz import draw_attention, save_png
 
@@ -82,6 +89,8 @@ class ExplainCallback(Callback):
         fps: of the videos.
         folder: where to write; None: `explain` in the trainer's `default_root_dir`.
         measures: name -> measure, such as `{"deletion": DeletionArea(steps=20)}`.
+        log_every_n_epochs: hand videos, sheets and attention to loggers after every n-th epoch, of
+            those that are explained; the numbers are logged always.
 
     Raises:
         ArgumentError: settings that make no sense.
@@ -103,17 +112,20 @@ class ExplainCallback(Callback):
         fps: float = 8,
         folder: str | Path | None = None,
         measures: Mapping[str, Measure] | None = None,
+        log_every_n_epochs: int = 1,
     ) -> None:
         self.methods = named_methods(methods)
         self.clips = chosen_clips(clips)
-        check_numbers(every_n_epochs, fps)
-        self.every_n_epochs = every_n_epochs
+        check_numbers(fps, every_n_epochs=every_n_epochs, log_every_n_epochs=log_every_n_epochs)
+        self.every_n_epochs, self.log_every_n_epochs = every_n_epochs, log_every_n_epochs
         self.fps = fps
         self.folder = None if folder is None else Path(folder)
         self.measures = check_measures(are_measures(measures), EPOCH_COLUMNS, "measures")
         # clip -> epoch -> weights; plain containers, for it travels in checkpoints
         self.history: dict[str, dict[int, list[float]]] = {}
         self._batches: dict[str, list[tuple[str, Any]]] = {}  # split -> (title, batch of one)
+        self._rounds: dict[str, int] = {}  # split -> clips of the rank that has most
+        self._sized = False  # whether it was said how much is logged
         self._looked = False  # at the first batch of training
         self._warned: set[str] = set()
         self._failed: set[str] = set()  # measures that are named already
@@ -164,7 +176,11 @@ class ExplainCallback(Callback):
         with isolate_rng(), no_progress():
             records = []
             clips = self._fixed_clips(trainer, split)
-            for n, (title, batch) in enumerate(clips):
+            for n in range(self._rounds[split]):
+                look_between_clips(trainer)
+                if n >= len(clips):  # another rank has one more
+                    continue
+                title, batch = clips[n]
                 other = clips[(n + 1) % len(clips)][1]["video"] if len(clips) > 1 else None
                 try:
                     records += self._explain(trainer, task, title, (batch, other), folder)
@@ -194,7 +210,8 @@ class ExplainCallback(Callback):
             wanted = self.clips
             if isinstance(wanted, int):
                 wanted = np.linspace(0, size - 1, min(wanted, size)).round().astype(int).tolist()
-            for index in list(wanted)[trainer.global_rank :: trainer.world_size]:
+            self._rounds[split] = len(wanted[:: trainer.world_size])
+            for index in wanted[trainer.global_rank :: trainer.world_size]:
                 try:
                     batch = batch_as_mapping(loader.collate_fn([loader.dataset[index]]))
                     if any(batch.get("error", ())):
@@ -299,29 +316,38 @@ class ExplainCallback(Callback):
         Returns:
             The means of the numbers: "explain/METHOD/NUMBER" -> value.
         """
-        strips = self._strips(trainer.current_epoch, records, folder) if remember else []
+        if remember:
+            self._draw_strips(trainer.current_epoch, records, folder)
         means = mean_numbers([record["numbers"] for record in records])
         table = attention_table(trainer.current_epoch, records)
+        due = not remember or (trainer.current_epoch + 1) % self.log_every_n_epochs == 0
         for logger in trainer.loggers:
             try:
                 if means:
                     logger.log_metrics(means, trainer.global_step)
-                log_media(logger, records, strips, table, trainer.global_step)
+                if due and takes_media(logger):
+                    self._say_size(records)
+                    log_media(logger, records, self.methods, table, trainer.global_step)
             except Exception as error:
                 self._warn(f"logging to {type(logger).__name__}", error)
         return means
 
-    def _strips(self, epoch: int, records: list[dict[str, Any]], folder: Path) -> list[Path]:
+    def _say_size(self, records: Sequence[Mapping[str, Any]]) -> None:
+        if not self._sized:
+            self._sized = True
+            size = media_size(records) / 1e6
+            say(f"{size:.1f} MB of explained clips are logged each time: videos.log_every_n_epochs")
+
+    def _draw_strips(self, epoch: int, records: list[dict[str, Any]], folder: Path) -> None:
         """Remember this epoch's attention weights, and draw each clip's over all epochs."""
-        strips = []
         for record in records:
             title = record["clip"]
             for weights in record["attention"].values():
                 self.history.setdefault(title, {})[epoch] = weights
                 rows = self.history[title]
                 strip = draw_attention(np.array(list(rows.values())), list(rows), title)
-                strips.append(save_png(folder / f"{file_name(title)}.attention.png", strip))
-        return strips
+                file = folder / f"{file_name(title)}.attention.png"
+                record["strip"] = str(save_png(file, strip))
 
     def _log_measured(
         self, trainer: pl.Trainer, records: list[dict[str, Any]], folder: Path

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +29,46 @@ def attention_table(epoch: int, records: Sequence[Mapping[str, Any]]) -> list[li
     ]
 
 
+def takes_media(logger: Logger) -> bool:
+    """Whether a logger takes anything of explained clips but numbers."""
+    return isinstance(logger, LogsVideos | LogsImages | LogsTables)
+
+
 def log_media(
     logger: Logger,
     records: Sequence[Mapping[str, Any]],
-    strips: Sequence[Path],
+    methods: Iterable[str],
     table: list[list[Any]],
     step: int,
 ) -> None:
-    """What a logger takes of videos, sheets, attention strips and the attention table."""
-    captions = [record["caption"] for record in records]
-    if isinstance(logger, LogsVideos):
-        videos = [record["video"] for record in records]
-        kinds = ["mp4"] * len(videos)
-        logger.log_video("explain/video", videos, step, caption=captions, format=kinds)
-    if isinstance(logger, LogsImages):
-        sheets = [record["sheet"] for record in records]
-        logger.log_image("explain/sheet", sheets, step, caption=captions)
-        if strips:
-            logger.log_image("explain/attention_epochs", list(strips), step)
+    """What a logger takes of videos, sheets, attention strips and the attention table.
+
+    Each clip has keys of its own, `explain/video/CLIP/METHOD+METHOD`, so that it can be followed
+    through the epochs: W&B has a slider for the values of one key.
+    """
+    drawn = "+".join(methods)
+    for record in records:
+        clip, caption = _in_key(record["clip"]), [record["caption"]]
+        if isinstance(logger, LogsVideos):
+            key, more = f"explain/video/{clip}/{drawn}", {"caption": caption, "format": ["mp4"]}
+            logger.log_video(key, [record["video"]], step, **more)
+        if isinstance(logger, LogsImages):
+            key = f"explain/sheet/{clip}/{drawn}"
+            logger.log_image(key, [record["sheet"]], step, caption=caption)
+            if "strip" in record:
+                logger.log_image(f"explain/attention_epochs/{clip}", [record["strip"]], step)
     if isinstance(logger, LogsTables) and table:
         columns = ["epoch", "clip", "frame", "attention"]
         logger.log_table("explain/attention", columns, table, step=step)
+
+
+def _in_key(title: str) -> str:
+    """A clip's title as a part of a key: a dot would begin a mapping, a slash another part."""
+    return re.sub(r"[./\\\s]+", "_", title) or "clip"
+
+
+def media_size(records: Sequence[Mapping[str, Any]]) -> int:
+    """How many bytes of videos and images are logged of these clips."""
+    kinds = ("video", "sheet", "strip")
+    names = [record[kind] for record in records for kind in kinds if kind in record]
+    return sum(Path(name).stat().st_size for name in names)

@@ -27,16 +27,19 @@ def chosen_clips(clips: int | Sequence[int]) -> int | list[int]:
     return clips if isinstance(clips, int) else indices
 
 
-def check_numbers(every_n_epochs: Any, fps: Any) -> None:
+def check_numbers(fps: Any, **epochs: Any) -> None:
     """Whether the callback's numbers make sense.
+
+    Args:
+        fps: of the videos.
+        epochs: settings that are numbers of epochs, by their names.
 
     Raises:
         ArgumentError: one does not.
     """
-    if type(every_n_epochs) is not int or every_n_epochs < 1:
-        raise ArgumentError(
-            f"every_n_epochs must be at least 1, a whole number, got {every_n_epochs!r}"
-        )
+    for name, number in epochs.items():
+        if type(number) is not int or number < 1:
+            raise ArgumentError(f"{name} must be at least 1, a whole number, got {number!r}")
     if type(fps) not in (int, float) or not 0 < fps < float("inf"):
         raise ArgumentError(f"fps must be above 0, got {fps!r}")
 

@@ -19,6 +19,7 @@ from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.clip_explanations import network_outputs, probabilities
 from lightning_cam.interfaces import Batch, Task
 from lightning_cam.progress import progress
+from lightning_cam.stops import left_to_parent
 from lightning_cam.viz import outcome
 
 _BATCH = 4  # little is read in vain when enough clips are found
@@ -111,7 +112,11 @@ def looks_at(
         workers: loader processes.
     """
     loader = DataLoader(
-        Subset(dataset, list(order)), _BATCH, num_workers=workers, collate_fn=collate
+        Subset(dataset, list(order)),
+        _BATCH,
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=left_to_parent,
     )
     batches = iter(loader)
     for first in range(0, len(order), _BATCH):

@@ -26,7 +26,8 @@ from lightning_cam.study.networks import Network, open_networks
 from lightning_cam.study.results import Results
 from lightning_cam.study.study_files import write_study
 from lightning_cam.study.work_items import WorkItem, missing_work, shared_out, work_items
-from lightning_cam.training.runs import processes, run_folder, writable
+from lightning_cam.training.ranks import processes
+from lightning_cam.training.runs import run_folder, writable
 
 
 def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:

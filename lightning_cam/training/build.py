@@ -92,12 +92,13 @@ def _called(
     """
     try:
         signature = inspect.signature(target)
-        if lazy:
-            signature.bind_partial(**items)
-            return partial(target, **items)
-        signature.bind(**items)
-    except (TypeError, ValueError) as e:  # ValueError: it has no signature
+        (signature.bind_partial if lazy else signature.bind)(**items)
+    except TypeError as e:
         raise error(f"{where}: {name} does not take these settings: {e}") from e
+    except ValueError:  # it has no signature, as datetime.timedelta: the call itself will tell
+        pass
+    if lazy:
+        return partial(target, **items)
     try:
         return target(**items)
     except UserError as e:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,20 +12,46 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_cam.errors import say
 
 
-class ReseedEpochs(Callback):
-    """Sets torch's generators at each training epoch from (seed, epoch, rank).
+class ReseedBatches(Callback):
+    """Sets torch's generators for each batch of training from (seed, epoch, batch, rank).
 
-    So dropout in epoch 7 is the same whether the run came there in one go or was resumed: a run
-    resumed from an epoch boundary ends bit for bit like an uninterrupted one, and no generator
-    state has to be saved.
+    So dropout of batch 7 is the same whether the run came there in one go or was resumed, from the
+    end of an epoch or from within one, and no generator's state has to be saved. They are set twice
+    for a batch, before it is fetched and before its step, so that dropout is the same however many
+    workers fetch.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._fetch(trainer, pl_module)  # a run resumed within an epoch has no epoch start
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        words = (self.seed, trainer.current_epoch, trainer.global_rank)
-        torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))
+        self._set(trainer, pl_module, 0, 0)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._set(trainer, pl_module, batch_idx, 1)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self._fetch(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._fetch(trainer, pl_module)
+
+    def _fetch(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current
+        self._set(trainer, pl_module, batches.processed, 0)  # type: ignore[attr-defined]
+
+    def _set(self, trainer: Trainer, pl_module: LightningModule, batch: int, stage: int) -> None:
+        words = (self.seed, trainer.current_epoch, batch, trainer.global_rank, stage)
+        seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
+        if pl_module.device.type == "cpu":  # the next line takes 100 times longer where no GPU is
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
 
 class EpochLines(Callback):

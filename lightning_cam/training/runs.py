@@ -2,16 +2,15 @@
 
     runs/<name>/<date-time>/  config.yaml  checkpoints/{last,epoch_007}.ckpt  explain/  wandb/
 
-Hydra's clock is not used: every process of a distributed run, and a requeued SLURM job, must come
-to the same folder.
+The first process of a command looks, and tells the others, see `agreeing`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,22 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import AliasToken, YAMLError
 
-from lightning_cam.errors import CheckpointError, ConfigError, UnknownNameError, UserError
+from lightning_cam.errors import (
+    CheckpointError,
+    ConfigError,
+    UnknownNameError,
+    UserError,
+    quoted,
+)
 from lightning_cam.files import is_too_deep, make_folder
 from lightning_cam.training import checkpoint, owner
+from lightning_cam.training.agreeing import Command, Run, agreed
 from lightning_cam.training.finite import lost_weight
 from lightning_cam.training.furthest import UNKNOWN, Length, Progress, furthest_first
+from lightning_cam.training.ranks import by_torchrun
 from lightning_cam.training.saving import has_best
 
-# How the first process tells the others of a DDP run where it works.
-FOLDER_VARIABLE, RESUME_VARIABLE = "LIGHTNING_CAM_RUN", "LIGHTNING_CAM_RESUME"
-
-# SLURM gives its own steps, such as the batch script, numbers from here on.
-_NO_STEP = 2**31
+FOLDER = "LIGHTNING_CAM_RUN"  # the run's folder, for those who start torchrun
 
 _LONGEST = 2**22  # bytes of the settings of a run
 
@@ -44,23 +47,13 @@ _ENDLESS = Length()
 _PLACE = "runs=DIR or name=NAME"
 
 
-@dataclass(frozen=True)
-class Run:
-    """Where a run works, and the checkpoint it goes on from."""
-
-    folder: Path
-    resume: Path | None = None
-    note: str = ""
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
-
-
 def open_run(
     root: str | Path, name: str, resume: str | None = None, length: Length = _ENDLESS
 ) -> Run:
-    """Make or find the folder of a run.
+    """Make or find the folder of a run, the same in all processes of a command.
+
+    A command that SLURM or torchrun starts anew goes on in its own folder from the furthest
+    checkpoint there, whatever it is asked to resume.
 
     Args:
         root: where runs are kept.
@@ -70,58 +63,51 @@ def open_run(
         length: when a run is finished.
 
     Raises:
-        CheckpointError, ConfigError: nothing to resume.
+        CheckpointError, ConfigError: nothing to resume, or checkpoints that would be lost.
         WriteError: the folder cannot be made.
     """
-    told = os.environ.get(FOLDER_VARIABLE)
-    if told and "LOCAL_RANK" in os.environ:
-        path = os.environ.get(RESUME_VARIABLE)
-        return Run(Path(told), Path(path) if path else None)
     runs = Path(root) / name
-    if resume == "last":
-        return _furthest(runs, length)
-    if resume is not None:
-        return _named(Path(resume), runs)
-    step = int(os.environ.get("SLURM_STEP_ID", _NO_STEP))
-    in_step = _in_slurm() and step < _NO_STEP
-    if "LOCAL_RANK" in os.environ and not in_step:
+
+    def decide(command: Command) -> Run:
+        if command.before is not None:
+            run = _again(command.before)
+        elif by_torchrun() and (told := os.environ.get(FOLDER)):
+            run = _in_told(Path(told), resume)
+        elif resume == "last":
+            run = _furthest(runs, length)
+        elif resume is not None:
+            run = _named(Path(resume), runs, command.name)
+        else:
+            run = Run(_fresh(runs, command.name))
+        return replace(run, restart=command.restart)
+
+    return agreed(runs, decide)
+
+
+def _again(before: Run) -> Run:
+    """A run that was started before goes on from what it has saved, or begins as it did then."""
+    newest = _newest_in(make_folder(before.folder, _PLACE))
+    return replace(newest, resume=newest.resume or before.resume)
+
+
+def _in_told(folder: Path, resume: str | None) -> Run:
+    """A run in a folder that its user has named."""
+    make_folder(folder, f"{FOLDER}=DIR")
+    inside = any(folder.rglob("*.ckpt"))
+    if resume is None and not inside:
+        return Run(folder)
+    if resume is None:
         raise ConfigError(
-            f"started by torchrun: set {FOLDER_VARIABLE}=runs/NAME for all processes, or use "
-            "trainer=ddp, which starts them itself, or srun"
+            f"{FOLDER}={folder} has checkpoints, which a new run would write over: to go on add "
+            f"{quoted('resume', folder)}, or name another folder"
         )
-    return _in_job(runs, step if in_step else None) if _in_slurm() else Run(_fresh(runs))
-
-
-def _in_slurm() -> bool:
-    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    return "SLURM_JOB_ID" in os.environ and "SLURM_NTASKS" in os.environ and not interactive
-
-
-def _in_job(runs: Path, step: int | None) -> Run:
-    """The run of this command of a SLURM job; a requeued job goes on where it was stopped.
-
-    A command started by srun is a step of the job, and all its ranks know its number: slurm-77,
-    slurm-77-1, ... Commands of the batch script itself have none. They are single processes, which
-    take the job's folders in turn, the same after a requeue: slurm-77-batch-1, ...
-    """
-    job = runs / f"slurm-{os.environ['SLURM_JOB_ID']}"
-    restart = int(os.environ.get("SLURM_RESTART_COUNT", 0))
-    if step is None:
-        folder = _next_in_turn(job, restart)
-    else:
-        folder = job.with_name(f"{job.name}-{step}") if step else job
-        make_folder(folder, _PLACE)
-    return _newest_in(folder) if restart else Run(folder)
-
-
-def _next_in_turn(job: Path, restart: int) -> Path:
-    for n in range(1, 1000):
-        folder = job.with_name(f"{job.name}-batch-{n}")
-        make_folder(folder, _PLACE)
-        with suppress(FileExistsError):  # taken by an earlier command since the (re)start
-            (folder / f".restart-{restart}").touch(exist_ok=False)
-            return folder
-    raise ConfigError(f"cannot make a new folder beside {job}")
+    file, note = _checkpoint_at(folder if resume == "last" else Path(resume))
+    if inside and run_folder(file).resolve() != folder.resolve():
+        raise ConfigError(
+            f"{FOLDER}={folder} has checkpoints of its own, which a run that goes on from {file} "
+            "would write over: name another folder"
+        )
+    return Run(folder, file, note)
 
 
 def run_folder(ckpt: str | Path) -> Path:
@@ -147,45 +133,25 @@ def writable(folder: Path) -> Path:
     return folder
 
 
-def processes() -> tuple[int, int]:
-    """(rank, how many) of the processes that torchrun or srun has started for this command."""
-    if {"RANK", "WORLD_SIZE"} <= os.environ.keys():
-        return _rank("RANK", "WORLD_SIZE")
-    # The batch script itself has a rank as well, but no other processes beside it.
-    if _in_slurm() and int(os.environ.get("SLURM_STEP_ID", _NO_STEP)) < _NO_STEP:
-        return _rank("SLURM_PROCID", "SLURM_NTASKS")
-    return 0, 1
-
-
-def _rank(*names: str) -> tuple[int, int]:
-    try:
-        rank, count = (int(os.environ[name]) for name in names)
-    except (KeyError, ValueError):
-        rank, count = -1, 0
-    if not 0 <= rank < count:
-        raise ConfigError(f"{' and '.join(names)} must say which of how many processes this is")
-    return rank, count
-
-
-def _fresh(runs: Path) -> Path:
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+def _fresh(runs: Path, name: str = "") -> Path:
+    """A new folder, of this name or of the time; one that has checkpoints is never begun anew."""
+    stem = name or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for n in range(1, 1000):
-        folder = runs / (stamp if n == 1 else f"{stamp}-{n}")
+        folder = runs / (stem if n == 1 else f"{stem}-anew-{n}" if name else f"{stem}-{n}")
         try:
             return make_folder(folder, _PLACE, new=True)
-        except FileExistsError:
-            continue  # another run began in this second
+        except FileExistsError:  # another run began in this second, or an older job had this number
+            if name and not any(folder.rglob("*.ckpt")):
+                return folder
     raise ConfigError(f"cannot make a new folder in {runs}")
 
 
 def _furthest(runs: Path, length: Length) -> Run:
     folders: list[Path] = []
     with suppress(OSError):  # none of this name, or no name for a folder
-        folders = [f for f in runs.iterdir() if f.is_dir()]
+        folders = _folders_in(runs)
     if not folders:
-        names = (
-            [f.name for f in runs.parent.iterdir() if f.is_dir()] if runs.parent.is_dir() else []
-        )
+        names = [f.name for f in _folders_in(runs.parent)] if runs.parent.is_dir() else []
         if names:
             raise UnknownNameError("run", runs.name, sorted(names))
         raise ConfigError(f"no run to resume in {runs.parent}; leave resume out")
@@ -202,6 +168,11 @@ def _furthest(runs: Path, length: Length) -> Run:
         notes.append(f"{folder} has no checkpoint")
     newest = max(folders, key=lambda folder: folder.name)  # its date and time, or job
     return Run(newest, None, "; ".join([*notes, f"starting from the beginning in {newest}"]))
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """Those of runs, or of their names; what begins with a dot is by whom a job's ranks agree."""
+    return [f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")]
 
 
 def _furthest_runs(folders: Sequence[Path], length: Length) -> list[Path]:
@@ -237,20 +208,24 @@ def _check_sound(file: Path) -> None:
         raise CheckpointError(f"{file}: {lost}; take another checkpoint")
 
 
-def _named(path: Path, runs: Path) -> Run:
-    note = ""
-    if path.is_dir():  # a run's, the one of its checkpoints, or one of several runs
-        newest = _newest_in(path)
-        if newest.resume is None:
-            raise CheckpointError(f"no readable checkpoint in {path}")
-        path, note = newest.resume, newest.note
-    else:
+def _checkpoint_at(path: Path) -> tuple[Path, str]:
+    """A checkpoint, or the furthest in a folder, and what the user is told of the choice."""
+    if not path.is_dir():
         _check_sound(path)
-    folder = run_folder(path)
+        return path, ""
+    newest = _newest_in(path)  # of a run, of its checkpoints, or of several runs
+    if newest.resume is None:
+        raise CheckpointError(f"no readable checkpoint in {path}")
+    return newest.resume, newest.note
+
+
+def _named(path: Path, runs: Path, name: str) -> Run:
+    file, note = _checkpoint_at(path)
+    folder = run_folder(file)
     if (folder / "config.yaml").exists():
-        return Run(folder, path, note)
-    alone = f"{path} lies in no run folder: going on in a new one"
-    return Run(_fresh(runs), path, "; ".join(filter(None, (note, alone))))
+        return Run(folder, file, note)
+    alone = f"{file} lies in no run folder: going on in a new one"
+    return Run(_fresh(runs, name), file, "; ".join(filter(None, (note, alone))))
 
 
 def discard(run: Run) -> None:
@@ -262,22 +237,6 @@ def discard(run: Run) -> None:
                 (run.folder / name).unlink(missing_ok=True)
             run.folder.rmdir()
             run.folder.parent.rmdir()  # if this was the first run of its name
-
-
-@contextmanager
-def shared(run: Run) -> Iterator[None]:
-    """Tell processes that are started meanwhile about the run."""
-    values = {FOLDER_VARIABLE: str(run.folder.absolute())}
-    if run.resume is not None:
-        values[RESUME_VARIABLE] = str(run.resume.absolute())
-    if "LOCAL_RANK" in os.environ:  # this is one of those processes
-        values = {}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for key in values:
-            os.environ.pop(key, None)
 
 
 def same_as_before(run: Run, config: Mapping[str, Any]) -> None:

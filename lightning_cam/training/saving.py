@@ -148,6 +148,13 @@ class LastCheckpoint(ModelCheckpoint):
             self._finite = not outputs
             super().on_train_epoch_end(trainer, pl_module)
 
+    def save_within(self, trainer: Trainer) -> bool:
+        """Save within an epoch, on all ranks together; whether the weights are finite."""
+        if trainer.fast_dev_run or weights_not_finite(trainer):  # type: ignore[attr-defined]
+            return False
+        self._save_checkpoint(trainer, str(Path(str(self.dirpath)) / LAST))
+        return True
+
     def state_dict(self) -> dict[str, Any]:
         return {"finite": self._finite}
 

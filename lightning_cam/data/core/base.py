@@ -22,6 +22,7 @@ from lightning_cam.data.core.listing import Divided, Problem
 from lightning_cam.data.core.loading import ClipLoader, EpochSampler, collate
 from lightning_cam.errors import ConfigError, DataError, command_line
 from lightning_cam.interfaces import Batch
+from lightning_cam.stops import left_to_parent
 
 PARTS = {"train": "training", "val": "validation", "test": "testing"}
 
@@ -160,6 +161,7 @@ class ClipDataModule(LightningDataModule):
         workers = self.num_workers
         return ClipLoader(
             dataset,
+            self.trainer,
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=workers,
@@ -167,6 +169,7 @@ class ClipDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             timeout=120 if workers else 0,  # a decoder that hangs must not hang the run
             persistent_workers=workers > 0,
+            worker_init_fn=left_to_parent,
             generator=torch.Generator(),  # or making an iterator would draw from the global one
         )
 

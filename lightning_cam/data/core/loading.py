@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, cast
 
 import numpy as np
+from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
 from lightning_cam.data.core.clips import SampleDict
-from lightning_cam.errors import DataError
+from lightning_cam.errors import CheckpointError, DataError
 from lightning_cam.interfaces import Batch
 
 
@@ -31,6 +33,9 @@ class EpochSampler(DistributedSampler[SampleDict]):
         labels: in training, the class of every index, to have every class equally often; None for
             every index once.
 
+    Attributes:
+        start: how many of this rank's indices the next iterator leaves out; `len` counts them.
+
     Raises:
         DataError: a rank would have nothing to evaluate.
     """
@@ -48,6 +53,7 @@ class EpochSampler(DistributedSampler[SampleDict]):
         super().__init__(dataset, num_replicas, rank, shuffle=train, seed=seed)
         self.length = len(dataset)  # type: ignore[arg-type]
         self.labels = None if labels is None else np.asarray(labels)
+        self.start = 0
         if not train and self.length < num_replicas:
             raise DataError(
                 f"{self.length} clips to evaluate are too few for {num_replicas} processes: give "
@@ -63,7 +69,8 @@ class EpochSampler(DistributedSampler[SampleDict]):
             else:
                 order = balanced_order(self.labels, random)
             order = np.resize(order, self.num_samples * self.num_replicas)
-        return iter([(self.epoch, int(i)) for i in order[self.rank :: self.num_replicas]])
+        own = order[self.rank :: self.num_replicas][self.start :]
+        return iter([(self.epoch, int(i)) for i in own])
 
     def __len__(self) -> int:
         if self.shuffle:
@@ -87,14 +94,108 @@ def balanced_order(labels: NDArray[np.int64], random: np.random.Generator) -> ND
 
 
 class ClipLoader(DataLoader[SampleDict]):
-    """A DataLoader whose iterator starts at its first batch, not when it is made.
+    """A DataLoader that goes on in the middle of an epoch.
 
-    Lightning makes the first iterator before it tells the sampler the epoch; with workers, which
-    fetch ahead, a resumed run would begin with batches of epoch 0.
+    Lightning saves its state in every checkpoint: the epoch, and how many of its batches are
+    finished. What workers have fetched ahead does not count, nor the batch that the trainer is at.
+
+    Its iterator starts at its first batch, not when it is made: Lightning makes the first iterator
+    before it tells the sampler the epoch; with workers, which fetch ahead, a resumed run would
+    begin with batches of epoch 0.
+
+    Args:
+        dataset: of clips.
+        trainer: that says which epoch and batch it is at; None for a loop of one's own, where the
+            batches that were handed out are finished and the sampler says the epoch.
+        options: of `DataLoader`; its `sampler` is an `EpochSampler`.
     """
 
+    def __init__(
+        self,
+        dataset: Dataset[SampleDict],
+        trainer: Trainer | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(dataset, **options)
+        self.trainer = trainer
+        self._epoch = self._given = 0  # batches that were handed out of this epoch
+        self._loaded: tuple[int, int] | None = None  # the same, of which the next iterator goes on
+
     def __iter__(self) -> Any:
-        yield from super().__iter__()
+        if self.trainer is not None:
+            # Lightning forgets it where a schedule has asked for the number of all steps.
+            self.trainer.fit_loop._load_combined_loader_states()
+        epoch, given = self._loaded or (0, 0)
+        self._loaded, self._epoch = None, self._current_epoch()
+        self._given = left_out = given if epoch == self._epoch else 0
+        if isinstance(self.sampler, EpochSampler):  # not Lightning's own, to overfit a few batches
+            self.sampler.start = left_out * cast(int, self.batch_size)
+            left_out = 0
+        for batch in islice(super().__iter__(), left_out, None):
+            self._given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, how many of its batches are finished, and what their order depends on."""
+        epoch, done = self._loaded or (self._epoch, self._given - self._in_hand())
+        return {"epoch": epoch, "batches": done, **self._order()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next iterator go on behind the batches that a checkpoint says are finished.
+
+        The next epoch begins as ever where that one is over.
+
+        Raises:
+            CheckpointError: the state is none, or the epoch has its clips in another order now.
+        """
+        now = self.state_dict()
+        fits = isinstance(state, Mapping) and state.keys() == now.keys()
+        if not fits or any(type(n) is not int or n < 0 for n in state.values()):
+            raise CheckpointError("its place in the order of an epoch is none")
+        if self.trainer is not None and state["epoch"] != self._current_epoch():
+            return
+        seen = state["batches"] * state["batch_size"] * state["ranks"]
+        if seen >= state["clips"]:  # nothing is left of the epoch, in whatever order
+            self._loaded = state["epoch"], len(self)
+            return
+        if any(state[key] != value for key, value in self._order().items()):
+            raise CheckpointError(
+                f"it was saved within an epoch of {_described(state)}, and now there are "
+                f"{_described(now)}: go on with the former, or from a checkpoint of a whole epoch"
+            )
+        self._loaded = state["epoch"], state["batches"]
+
+    def _order(self) -> dict[str, int]:
+        """What the order of an epoch depends on."""
+        order = {"ranks": 1, "seed": 0, "balanced": 0}
+        if isinstance(sampler := self.sampler, EpochSampler):
+            order["ranks"], order["seed"] = sampler.num_replicas, sampler.seed
+            order["balanced"] = int(sampler.labels is not None)
+        clips = len(self.dataset)  # type: ignore[arg-type]
+        return {"clips": clips, "batch_size": cast(int, self.batch_size), **order}
+
+    def _current_epoch(self) -> int:
+        if self.trainer is not None:
+            epochs = self.trainer.fit_loop.epoch_progress.current
+            return epochs.processed  # type: ignore[attr-defined]
+        return self.sampler.epoch if isinstance(self.sampler, EpochSampler) else 0
+
+    def _in_hand(self) -> int:
+        """How many batches the trainer has taken and not finished."""
+        if self.trainer is None or self.trainer.fit_loop._data_fetcher is None:
+            return 0
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        taken = self.trainer.fit_loop._data_fetcher.fetched
+        return taken - batches.processed  # type: ignore[attr-defined]
+
+
+def _described(state: Mapping[str, int]) -> str:
+    """The order of an epoch in words."""
+    more = ", balanced" if state["balanced"] else ""
+    return (
+        f"{state['clips']} clips in batches of {state['batch_size']} on {state['ranks']} "
+        f"process{'es' * (state['ranks'] > 1)} (seed {state['seed']}{more})"
+    )
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:

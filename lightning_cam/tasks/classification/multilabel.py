@@ -16,6 +16,7 @@ from torchmetrics.utilities import dim_zero_cat
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.errors import ConfigError
 from lightning_cam.interfaces import Batch
+from lightning_cam.tasks.classification.per_class import log_per_class
 from lightning_cam.tasks.classification.scores import IGNORED
 from lightning_cam.tasks.classification.task import VideoClassification
 
@@ -24,6 +25,9 @@ class AveragePrecision(Metric):
     """Average precision of each class; NaN of one that no clip has.
 
     Rows whose outputs are not finite are ranked as wrongly as can be.
+
+    Attributes:
+        clips: how many clips of all ranks have each class, when it is computed.
     """
 
     scores: list[Tensor]
@@ -31,6 +35,7 @@ class AveragePrecision(Metric):
 
     def __init__(self) -> None:
         super().__init__()
+        self.clips: list[int] = []
         self.add_state("scores", [], dist_reduce_fx="cat")
         self.add_state("labels", [], dist_reduce_fx="cat")
 
@@ -44,6 +49,7 @@ class AveragePrecision(Metric):
     def compute(self) -> Tensor:
         """(K,)"""
         scores, labels = dim_zero_cat(self.scores), dim_zero_cat(self.labels)
+        self.clips = (labels > 0).sum(0).tolist()
         found = scores.new_full(scores.shape[1:], torch.nan)
         for k in range(len(found)):
             known = labels[:, k] != IGNORED
@@ -80,7 +86,7 @@ class MultiLabelClassification(VideoClassification):
 
     @property
     def metric_names(self) -> list[str]:
-        return ["train/loss", "val/loss", "val/map", *self.optional_metrics]
+        return ["train/loss", "train/loss_epoch", "val/loss", "val/map", *self.optional_metrics]
 
     @property
     def optional_metrics(self) -> list[str]:
@@ -111,7 +117,7 @@ class MultiLabelClassification(VideoClassification):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss, logits = self._shared_step(batch)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(logits))
+        self._log_loss(loss, len(logits))
         return loss
 
     def _evaluation_step(self, stage: str, scores: Any, batch: Batch) -> None:
@@ -123,10 +129,10 @@ class MultiLabelClassification(VideoClassification):
 
     def _log_epoch(self, stage: str, scores: Any) -> None:
         found: Sequence[float] = scores.precision.compute().tolist()
+        clips = dict(zip(self.classes, scores.precision.clips, strict=True))
         scores.precision.reset()
         known = {n: p for n, p in zip(self.classes, found, strict=True) if p == p}
-        for name, precision in known.items():
-            self.log(f"{stage}/ap/{name}", precision)
+        log_per_class(self, stage, ("ap", "average precision"), known, clips)
         if known:
             self.log(f"{stage}/map", sum(known.values()) / len(known), prog_bar=True)
 

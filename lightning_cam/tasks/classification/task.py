@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
 
 from lightning_cam.attribution.explainable import Explainable, layouts_of
 from lightning_cam.attribution.guard import unwrap
@@ -33,6 +34,7 @@ from lightning_cam.interfaces import (
     is_offered,
 )
 from lightning_cam.tasks.classification.confusion import save_confusion
+from lightning_cam.tasks.classification.per_class import log_per_class
 from lightning_cam.tasks.classification.scores import IGNORED, Accuracy, PerClass, Scores
 from lightning_cam.tasks.epoch_images import draws_images, never_fatal
 from lightning_cam.tasks.schedules import scheduled, trainable
@@ -114,6 +116,7 @@ class VideoClassification(L.LightningModule):
         self.class_weights: Tensor | None
         weights = None if class_weights is None else _checked_weights(class_weights, self.classes)
         self.register_buffer("class_weights", weights, persistent=False)
+        self.train_loss = MeanMetric(nan_strategy="disable")
         self._add_metrics(len(self.classes))
         self.explainable()  # a wrong layer name shows here, not after the first epoch
 
@@ -150,8 +153,8 @@ class VideoClassification(L.LightningModule):
     @property
     def metric_names(self) -> list[str]:
         """What training and validation may log."""
-        whole = ["train/loss", "train/acc", "val/loss", "val/acc", "val/top5", "val/macro_acc"]
-        return [*whole, *self.optional_metrics]
+        train = ["train/loss", "train/loss_epoch", "train/acc"]
+        return [*train, "val/loss", "val/acc", "val/top5", "val/macro_acc", *self.optional_metrics]
 
     @property
     def optional_metrics(self) -> list[str]:
@@ -237,9 +240,18 @@ class VideoClassification(L.LightningModule):
         loss, logits = self._shared_step(batch)
         self.train_acc.update(logits, batch["label"])
         rows = len(logits)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=rows)
+        self._log_loss(loss, rows)
         self.log("train/acc", self.train_acc, on_step=False, on_epoch=True, batch_size=rows)
         return loss
+
+    def _log_loss(self, loss: Tensor, rows: int) -> None:
+        """The batch's, of the first process; the epoch's, of all, comes at its end."""
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=rows)
+        self.train_loss.update(loss.detach(), rows)
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/loss_epoch", self.train_loss.compute())
+        self.train_loss.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluation_step("val", self.val_scores, batch)
@@ -264,13 +276,12 @@ class VideoClassification(L.LightningModule):
 
     def _log_epoch(self, stage: str, scores: Any) -> None:
         found = scores.per_class()
-        counts = zip(found.matrix.diag().tolist(), found.clips.tolist(), strict=True)
-        shares = [right / clips if clips else None for right, clips in counts]
-        for name, share in zip(self.classes, shares, strict=True):
-            if share is not None:  # a class without clips has no accuracy
-                self.log(f"{stage}/acc/{name}", share)
-        if known := [share for share in shares if share is not None]:
-            self.log(f"{stage}/macro_acc", sum(known) / len(known))
+        clips = dict(zip(self.classes, found.clips.tolist(), strict=True))
+        rights = zip(clips.items(), found.matrix.diag().tolist(), strict=True)
+        known = {name: right / count for (name, count), right in rights if count}
+        log_per_class(self, stage, ("acc", "accuracy"), known, clips)
+        if known:
+            self.log(f"{stage}/macro_acc", sum(known.values()) / len(known))
         if draws_images(self.trainer) and known:
             with never_fatal(f"{stage} confusion matrix"):
                 self._draw_confusion(stage, found)

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import unwrap
@@ -94,6 +95,7 @@ class StructureFromMotion(L.LightningModule):
         for name, of in (("mean", mean), ("std", std)):  # (3, 1, 1, 1), to be where images are
             self.register_buffer(name, torch.tensor(list(of)).view(-1, 1, 1, 1), persistent=False)
         self.columns = column_names(model.snippet - 1)
+        self.train_loss = MeanMetric(nan_strategy="disable")
         self.val_scores = OdometryScores(model.snippet, depth_cap, depth_crop)
         self.test_scores = OdometryScores(model.snippet, depth_cap, depth_crop)
         self.explainable()  # a wrong layer name shows here, not after the first epoch
@@ -108,6 +110,7 @@ class StructureFromMotion(L.LightningModule):
         """What training and validation may log."""
         losses = ["loss", "view_synthesis"]
         return [
+            "train/loss_epoch",
             *(f"train/{name}" for name in (*losses, "mask", "smooth", "geometry")),
             *(f"val/{name}" for name in (*losses, "warp_error", "identity_error")),
             *self.optional_metrics,
@@ -171,11 +174,16 @@ class StructureFromMotion(L.LightningModule):
         loss = _mean(losses.total, counted)
         rows = int(counted.sum())
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=rows)
+        self.train_loss.update(loss.detach(), rows)
         terms = losses._asdict()
         for name in ("view_synthesis", "mask", "smooth", "geometry"):
             value = _mean(terms[name].detach(), counted)
             self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=rows)
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/loss_epoch", self.train_loss.compute())  # of all processes
+        self.train_loss.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluation_step("val", self.val_scores, batch)
