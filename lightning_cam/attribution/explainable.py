@@ -6,7 +6,7 @@ component, a negative loss. A method gets column indices and never learns which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -98,13 +98,14 @@ class Explainable:
         default: the column explained where none is asked for; None: each clip's highest.
         fold: reads an activation as `(B, D, t, h, w)` where `layouts` says nothing of its layer.
         layouts: how layers are laid out, by name; "" is for all that are not named.
-        inputs: what `forward` takes beside the clip, by name; tensors `(B, ...)` are repeated where
-            it is given n·B rows.
+        inputs: what `forward` takes beside the clip, by name; tensors `(B, ...)` and lists of B
+            are repeated where it is given n·B rows.
         notes: what a method writes down for `Explanation.notes`; `explain` hands out a fresh one.
         numbers: what a method writes down for `Explanation.numbers`; fresh as well.
         native: takes the grid (t, h, w) from which the heatmap was `resized`; fresh as well.
         runs: takes which calls make up the map of a layer that runs several times; fresh as well.
         first_run: the run of the clip that `explain` has made, see `Attribution.first`.
+        way: by which what was measured of `forward` and `inputs` is remembered, see `identity`.
     """
 
     module: nn.Module
@@ -132,6 +133,7 @@ class Explainable:
     native: list[tuple[int, int, int]] = field(default_factory=list, compare=False)
     runs: dict[str, Runs] = field(default_factory=dict, compare=False)
     first_run: FirstRun | None = field(default=None, compare=False)
+    way: Hashable = field(default=None, compare=False)
 
     @classmethod
     def of(
@@ -163,8 +165,8 @@ class Explainable:
             steps: dotted name of the module whose output is the step outputs `(B, T, K)`.
             forward: replaces the call of the module, for example to unpack its output.
             inputs: what it takes beside the clip, by name, such as `{"lengths": lengths}`. Tensors
-                have a row for each clip of the batch that is explained; all else, and tensors
-                without axes, is passed on as it is.
+                have a row and lists an item for each clip of the batch that is explained, also
+                within dicts; all else, and tensors without axes, is passed on as it is.
             probability: `"softmax"` of class logits, `"sigmoid"` where each column is true or not
                 by itself (several labels a clip), None where columns are not classes.
             black: black in model space, a number per channel: -mean/std of the normalisation.

@@ -16,11 +16,10 @@ from lightning_cam.errors import ArgumentError
 
 
 def outputs_of(model: Explainable, rows: Tensor, batch: int | None = None) -> Tensor:
-    """Outputs `(n*B, K)` of clips, of class probabilities the logarithm; a number a clip is one
-    column.
+    """Outputs `(n*B, K)` of clips; a number a clip is one column.
 
-    The softmax of the logarithm is the probability again, and its gradient that of the probability
-    times a number, so that maps are of what the network says. `model.notes` says so.
+    Where the network has taken the softmax or the sigmoid already, it is undone by the logarithm or
+    the logit, so that the probability is the network's, and its map as well. `model.notes` says so.
 
     Args:
         model: what to run.
@@ -33,12 +32,7 @@ def outputs_of(model: Explainable, rows: Tensor, batch: int | None = None) -> Te
     batch = len(rows) if batch is None else batch
     outputs = _run(model, rows, repeated(model.inputs, len(rows), batch))
     if model.step is not None:
-        if not isinstance(outputs, Tensor) or outputs.ndim != 3:
-            raise ArgumentError(
-                f"at({model.step!r}) needs outputs at every step, (B, T, K), which "
-                f"{type(model.module).__name__} does not return; name the module that makes them: "
-                "Explainable.of(network, layers, steps=NAME)"
-            )
+        _check_steps(model, outputs, rows)
         outputs = of_step(outputs, model.step, model.valid_for(rows))
     if isinstance(outputs, Tensor) and tuple(outputs.shape) == (len(rows),):
         outputs = outputs[:, None]  # a number a clip
@@ -55,6 +49,31 @@ def _logarithms(model: Explainable, outputs: Tensor) -> Tensor:
     tiny = torch.finfo(outputs.dtype).tiny
     parts = zip(heads, shares, strict=True)
     return torch.cat([head.clamp(min=tiny).log() if are else head for head, are in parts], 1)
+
+
+def _check_steps(model: Explainable, outputs: object, rows: Tensor) -> None:
+    """Raises ArgumentError unless these are outputs `(B, T, K)` of a network of several steps."""
+    name, frames = type(model.module).__name__, rows.shape[2]
+    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else ()
+    if len(shape) == 2 and shape[0] == len(rows) * frames and frames > 1:
+        remedy = "network(clip).unflatten(0, (len(clip), -1))"
+    elif len(shape) == 3 and shape[0] != len(rows) == shape[1]:
+        remedy = "network(clip).transpose(0, 1)"
+    elif len(shape) == 3 and shape[1] != frames == shape[2] and not model.outputs:
+        remedy = "network(clip).transpose(1, 2)"
+    elif len(shape) == 3:
+        return
+    else:
+        raise ArgumentError(
+            f"at({model.step!r}) needs outputs at every step, (B, T, K), which {name} does not "
+            "return; name the module that makes them: Explainable.of(network, layers, steps=NAME)"
+        )
+    raise ArgumentError(
+        f"at({model.step!r}) needs outputs at every step, (B, T, K), and {name} returns {shape} of "
+        f"B={len(rows)} clips of T={frames} frames; put its axes in order: Explainable.of(network, "
+        f"layers, forward=lambda clip: {remedy}), or name its columns, if these are right: "
+        "Explainable.of(network, layers, outputs=[NAME, ...])"
+    )
 
 
 def _are_shares(outputs: Tensor) -> bool:
@@ -118,11 +137,21 @@ def _joined(model: Explainable, outputs: Any) -> Any:
 def _inside(outputs: object) -> str:
     """What is in a dict, tuple or list, for a message."""
     if isinstance(outputs, Mapping):
-        return f" with {_keys(outputs)}"
+        sizes = [f" {tuple(v.shape)}" if isinstance(v, Tensor) else "" for v in outputs.values()]
+        return " with " + ", ".join(f"{k!r}{size}" for k, size in zip(outputs, sizes, strict=True))
     if not isinstance(outputs, tuple | list):
         return ""
     sizes = [str(tuple(part.shape)) for part in outputs if isinstance(part, Tensor)]
     return f" of tensors {', '.join(sizes)}" if sizes else ""
+
+
+def _columns_of(outputs: object) -> Any:
+    """The key of what may be columns, for an example: that of the last tensor of two axes."""
+    parts = dict(enumerate(outputs)) if isinstance(outputs, tuple | list) else outputs
+    if not isinstance(parts, Mapping):
+        return 0
+    fitting = [k for k, part in parts.items() if isinstance(part, Tensor) and part.ndim == 2]
+    return (fitting or list(parts) or ["logits"])[-1 if isinstance(outputs, Mapping) else 0]
 
 
 def _keys(outputs: Mapping[Any, Any]) -> str:
@@ -150,7 +179,7 @@ def check_outputs(model: Explainable, outputs: object, rows: int) -> None:
     """Raises ArgumentError unless a network returned columns `(B, K)`, named or not."""
     expected = f"expected outputs (B, K) with B={rows}"
     if not isinstance(outputs, Tensor):
-        pick = f"[{next(iter(outputs), 'logits')!r}]" if isinstance(outputs, Mapping) else "[0]"
+        pick = f"[{_columns_of(outputs)!r}]"
         raise ArgumentError(
             f"{expected}, got {kind_of(outputs)}{_inside(outputs)} from "
             f"{type(model.module).__name__}; unpack it: Explainable.of(network, layers, "
