@@ -158,7 +158,8 @@ def check(
     said: tuple[str, ...] = ()
     if "outputs" in model.notes:
         name = type(model.module).__name__
-        said = (f"outputs of {name} in eval mode are probabilities: their logarithm is explained",)
+        what = model.notes["outputs"].removesuffix(" of probabilities")
+        said = (f"outputs of {name} in eval mode are probabilities: their {what} is explained",)
     wrong = (*_of_outputs(model, outputs), *_strays(model, outputs, again))
     return Checkup(found, wrong, len(ran) - once, once, said)
 
@@ -345,10 +346,13 @@ def _of_outputs(model: Explainable, outputs: Tensor) -> tuple[str, ...]:
     name = type(model.module).__name__
     if not bool(outputs.isfinite().all()):
         return (f"outputs of {name} are not finite; explain an earlier checkpoint",)
-    if (
-        model.probability == "sigmoid"
-        and outputs.numel() >= _MANY
-        and bool(((outputs >= 0) & (outputs <= 1)).all())
+    heads = model.heads_of(outputs)
+    parts = zip(heads, outputs.split([head.size for head in heads], 1), strict=True)
+    if any(
+        head.probability == "sigmoid"
+        and part.numel() >= _MANY
+        and bool(((part >= 0) & (part <= 1)).all())
+        for head, part in parts
     ):
         return (
             f"outputs of {name} lie between 0 and 1, as if they were probabilities, of which a "

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.columns import Head
 from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.function_mode import FunctionMode
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.inputs import repeated
 from lightning_cam.attribution.steps import every_step, of_step
 from lightning_cam.errors import ArgumentError
+
+_SIGMOIDS = (
+    torch.sigmoid,
+    torch.sigmoid_,
+    torch.special.expit,
+    Tensor.sigmoid,
+    Tensor.sigmoid_,
+)
 
 
 def outputs_of(model: Explainable, rows: Tensor, batch: int | None = None) -> Tensor:
@@ -30,25 +42,63 @@ def outputs_of(model: Explainable, rows: Tensor, batch: int | None = None) -> Te
         ArgumentError: `model.inputs` are not of this batch, or the network returns other things.
     """
     batch = len(rows) if batch is None else batch
-    outputs = _run(model, rows, repeated(model.inputs, len(rows), batch))
+    with _Sigmoids() if _any_sigmoid(model) else nullcontext(_Sigmoids()) as mode:
+        parts = _run(model, rows, repeated(model.inputs, len(rows), batch))
+    taken = [isinstance(part, Tensor) and mode.made(part) for part in parts]
+    outputs = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
     if model.step is not None:
         _check_steps(model, outputs, rows)
         outputs = of_step(outputs, model.step, model.valid_for(rows))
     if isinstance(outputs, Tensor) and tuple(outputs.shape) == (len(rows),):
         outputs = outputs[:, None]  # a number a clip
     check_outputs(model, outputs, len(rows))
-    return _logarithms(model, outputs) if model.probability == "softmax" else outputs
+    heads = model.heads_of(outputs)
+    columns = outputs.split([head.size for head in heads], 1)
+    taken = taken if len(taken) == len(heads) else taken * len(heads)
+    found = [
+        _undone(model, part, head, done)
+        for part, head, done in zip(columns, heads, taken, strict=True)
+    ]
+    changed = any(a is not b for a, b in zip(found, columns, strict=True))
+    return torch.cat(found, 1) if changed else outputs
 
 
-def _logarithms(model: Explainable, outputs: Tensor) -> Tensor:
-    """Of heads whose outputs are probabilities their logarithm."""
-    heads = outputs.split(list(model.heads.values()) or outputs.shape[1], 1)
-    if not any(shares := [_are_shares(head) for head in heads]):
-        return outputs
-    model.notes.update(outputs="logarithm of probabilities")
-    tiny = torch.finfo(outputs.dtype).tiny
-    parts = zip(heads, shares, strict=True)
-    return torch.cat([head.clamp(min=tiny).log() if are else head for head, are in parts], 1)
+def _undone(model: Explainable, outputs: Tensor, head: Head, sigmoid: bool) -> Tensor:
+    """The logarithm or the logit of a head's outputs that are probabilities; else as they are."""
+    info = torch.finfo(outputs.dtype)
+    if head.probability == "softmax" and _are_shares(outputs):
+        model.notes.update(outputs="logarithm of probabilities")
+        return outputs.clamp(min=info.tiny).log()
+    if head.probability == "sigmoid" and sigmoid:
+        model.notes.update(outputs="logit of probabilities")
+        return outputs.clamp(info.tiny, 1 - info.eps).logit()
+    return outputs
+
+
+def _any_sigmoid(model: Explainable) -> bool:
+    heads = [head.probability for head in model.heads.values()] or [model.probability]
+    return "sigmoid" in heads
+
+
+class _Sigmoids(FunctionMode):
+    """Knows what a sigmoid returned; numbers between 0 and 1 may be logits by chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.returned: list[weakref.ref[Tensor]] = []
+
+    def called(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        found = func(*args, **kwargs)
+        if func in _SIGMOIDS:
+            self.returned.append(weakref.ref(found))
+        return found
+
+    def made(self, outputs: Tensor) -> bool:
+        """Whether these are what a sigmoid returned, or a view of it."""
+        there = [ref() for ref in self.returned]
+        return any(x is outputs or (x is not None and x is outputs._base) for x in there)
 
 
 def _check_steps(model: Explainable, outputs: object, rows: Tensor) -> None:
@@ -85,11 +135,11 @@ def _are_shares(outputs: Tensor) -> bool:
     return bool((outputs >= 0).all() & (apart < rounding).all())
 
 
-def _run(model: Explainable, rows: Tensor, inputs: Mapping[str, Any]) -> Any:
-    """What the network returns, or its steps where one of them is asked for."""
+def _run(model: Explainable, rows: Tensor, inputs: Mapping[str, Any]) -> list[Any]:
+    """What the network returns by head, or its steps where one of them is asked for."""
     if model.step is None or model.steps is None:
         outputs = model.forward(rows, **inputs)
-        return _joined(model, outputs) if model.heads else unwrapped(outputs)
+        return _of_heads(model, outputs) if model.heads else [unwrapped(outputs)]
     with capture(model.steps) as calls:
         model.forward(rows, **inputs)
     if not calls:
@@ -97,17 +147,17 @@ def _run(model: Explainable, rows: Tensor, inputs: Mapping[str, Any]) -> Any:
             f"{type(model.steps).__name__}, whose outputs are the steps, is not run by the model's "
             "forward; name another: Explainable.of(network, layers, steps=NAME)"
         )
-    return every_step(calls)
+    return [every_step(calls)]
 
 
-def _joined(model: Explainable, outputs: Any) -> Any:
-    """The columns of all heads side by side, as `model.heads` names and orders them.
+def _of_heads(model: Explainable, outputs: Any) -> list[Tensor]:
+    """The tensors of all heads, as `model.heads` names and orders them; one that holds all.
 
     Raises:
         ArgumentError: the network returns other heads.
     """
     if isinstance(outputs, Tensor):
-        return outputs
+        return [outputs]
     heads, network = list(model.heads), type(model.module).__name__
     if isinstance(outputs, Mapping):
         for head in heads:
@@ -126,12 +176,12 @@ def _joined(model: Explainable, outputs: Any) -> Any:
                 f"heads are named ({', '.join(heads)}); name each, in this order"
             )
     for head, part in zip(heads, parts, strict=True):
-        if part.ndim < 2 or part.shape[-1] != model.heads[head]:
+        if part.ndim < 2 or part.shape[-1] != model.heads[head].size:
             raise ArgumentError(
-                f"the head {head!r} has outputs {tuple(part.shape)}, and {model.heads[head]} "
+                f"the head {head!r} has outputs {tuple(part.shape)}, and {model.heads[head].size} "
                 "columns are named; name each"
             )
-    return torch.cat(parts, -1)
+    return parts
 
 
 def _inside(outputs: object) -> str:
