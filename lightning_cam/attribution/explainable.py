@@ -345,7 +345,8 @@ class Explainable:
         elif self.default is not None:
             found = self.columns(self.column(self.default), outputs)
         else:
-            found = self.highest(self._true_of(outputs))
+            true = self._true_of(outputs)
+            found = self.highest(outputs) if true is outputs else true.argmax(1)
         pick(outputs, found)  # raises for a column beyond the K
         return found
 

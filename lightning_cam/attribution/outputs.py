@@ -139,7 +139,9 @@ def _run(model: Explainable, rows: Tensor, inputs: Mapping[str, Any]) -> list[An
     """What the network returns by head, or its steps where one of them is asked for."""
     if model.step is None or model.steps is None:
         outputs = model.forward(rows, **inputs)
-        return _of_heads(model, outputs) if model.heads else [unwrapped(outputs)]
+        if model.heads:
+            return _of_heads(model.heads, outputs, type(model.module).__name__)
+        return [unwrapped(outputs)]
     with capture(model.steps) as calls:
         model.forward(rows, **inputs)
     if not calls:
@@ -150,15 +152,30 @@ def _run(model: Explainable, rows: Tensor, inputs: Mapping[str, Any]) -> list[An
     return [every_step(calls)]
 
 
-def _of_heads(model: Explainable, outputs: Any) -> list[Tensor]:
-    """The tensors of all heads, as `model.heads` names and orders them; one that holds all.
+def joined(heads: Mapping[str, Head], outputs: Any, network: str) -> Tensor:
+    """The columns of all heads side by side, as they are named and ordered.
+
+    Args:
+        heads: by name.
+        outputs: what the network returned.
+        network: its name, for the error.
+
+    Raises:
+        ArgumentError: the network returns other heads.
+    """
+    parts = _of_heads(heads, outputs, network)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+
+def _of_heads(named: Mapping[str, Head], outputs: Any, network: str) -> list[Tensor]:
+    """The tensors of all heads, as they are named and ordered; one that holds all.
 
     Raises:
         ArgumentError: the network returns other heads.
     """
     if isinstance(outputs, Tensor):
         return [outputs]
-    heads, network = list(model.heads), type(model.module).__name__
+    heads = list(named)
     if isinstance(outputs, Mapping):
         for head in heads:
             if not isinstance(outputs.get(head), Tensor):
@@ -176,15 +193,15 @@ def _of_heads(model: Explainable, outputs: Any) -> list[Tensor]:
                 f"heads are named ({', '.join(heads)}); name each, in this order"
             )
     for head, part in zip(heads, parts, strict=True):
-        if part.ndim < 2 or part.shape[-1] != model.heads[head].size:
+        if part.ndim < 2 or part.shape[-1] != named[head].size:
             raise ArgumentError(
-                f"the head {head!r} has outputs {tuple(part.shape)}, and {model.heads[head].size} "
+                f"the head {head!r} has outputs {tuple(part.shape)}, and {named[head].size} "
                 "columns are named; name each"
             )
     return parts
 
 
-def _inside(outputs: object) -> str:
+def inside(outputs: object) -> str:
     """What is in a dict, tuple or list, for a message."""
     if isinstance(outputs, Mapping):
         sizes = [f" {tuple(v.shape)}" if isinstance(v, Tensor) else "" for v in outputs.values()]
@@ -231,7 +248,7 @@ def check_outputs(model: Explainable, outputs: object, rows: int) -> None:
     if not isinstance(outputs, Tensor):
         pick = f"[{_columns_of(outputs)!r}]"
         raise ArgumentError(
-            f"{expected}, got {kind_of(outputs)}{_inside(outputs)} from "
+            f"{expected}, got {kind_of(outputs)}{inside(outputs)} from "
             f"{type(model.module).__name__}; unpack it: Explainable.of(network, layers, "
             f"forward=lambda clip: network(clip){pick}), or name the columns of each head: "
             "Explainable.of(network, layers, outputs={HEAD: [NAME, ...]})"
