@@ -31,6 +31,10 @@ class ArgumentError(UserError, ValueError):
     """What was given to a function of the Python API is of a wrong kind."""
 
 
+class NetworkError(UserError, RuntimeError):
+    """A network cannot be run on the clips that it was given."""
+
+
 class ConfigError(UserError):
     """A setting is unknown, missing or contradictory."""
 

@@ -266,6 +266,34 @@ class ChannelsLast(nn.Module):
         return self.head(self.tokens(self.trunk(clip).permute(0, 2, 3, 4, 1)).mean((1, 2, 3)))
 
 
+class Last(nn.Module):
+    """A transformer over tubelets whose class token stands behind the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.token = nn.Conv3d(3, 8, (2, 8, 8), (2, 8, 8)), nn.Parameter(torch.randn(8))
+        self.place, self.norm = nn.Parameter(torch.randn(9, 8)), nn.LayerNorm(8)
+        self.attention, self.head = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 4)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        tokens = self.patch(clip).flatten(2).transpose(1, 2)
+        x = torch.cat([tokens, self.token.expand(len(clip), 1, 8)], 1) + self.place
+        y = self.norm(x)
+        return self.head((x + self.attention(y, y, y, need_weights=False)[0])[:, -1])
+
+
+class TimeMajor(Recurrent):
+    """Frames folded into the batch time-major, then an LSTM."""
+
+    def __init__(self) -> None:
+        super().__init__("LSTM")
+        self.rnn.batch_first = False
+
+    def forward(self, clip: Tensor) -> Tensor:
+        features = self.trunk(clip.permute(2, 0, 1, 3, 4).flatten(0, 1)).mean((2, 3))
+        return self.head(self.rnn(features.unflatten(0, (-1, len(clip))))[0][-1])
+
+
 _SMALL = (4, 16, 16)
 _LENGTHS = torch.tensor([3, 4])
 _LARGE = {
@@ -316,6 +344,14 @@ OWN = {
     "channels last, told by a layout": Case(
         ChannelsLast, _SMALL, "tokens", lambda calls: calls[0].permute(0, 4, 1, 2, 3),
         model=at("tokens", layout="b t h w d")),
+    "class token behind the others": Case(
+        Last, _SMALL, "norm",
+        lambda calls: calls[0][:, :-1].transpose(1, 2).unflatten(2, (2, 2, 2)),
+        model=at("norm", layout="b (t h w + 1) d", grid=(2, 2, 2))),
+    "CNN + LSTM, time-major": Case(
+        TimeMajor, _SMALL, "trunk",
+        lambda calls: calls[0].unflatten(0, (-1, B)).permute(1, 2, 0, 3, 4),
+        model=at("trunk", layout="(t b) d h w")),
 }  # fmt: skip
 
 CASES: dict[str, Case] = {name: _case(real) for name, real in REAL.items()} | _LARGE | OWN

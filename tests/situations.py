@@ -432,6 +432,9 @@ SITUATIONS: dict[str, Situation] = {
     "needs gradients, and none come": Situation(
         "map plain explain=[gradcam]", said=source("needs gradients, and none come")
     ),
+    "do not come through re-entrant checkpoints": Situation(
+        "map plain explain=[gradient]", said=source("do not come through re-entrant checkpoints")
+    ),
     "computes once more in the backward": Situation(
         "map plain explain=[lrp]", said=source("computes once more in the backward")
     ),

@@ -511,3 +511,21 @@ def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch) -> None:
 
 def test_load_returns_everything(save) -> None:
     assert load(save())["epoch"] == 3
+
+
+@pytest.mark.attack
+def test_settings_of_hugging_face_are_built_where_they_are_trusted() -> None:
+    """A checkpoint with a Hugging Face network, whose settings name code to be downloaded."""
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    names = ("transformers.VivitForVideoClassification", "transformers.VivitConfig")
+    sizes = {"image_size": 16, "num_frames": 4, "tubelet_size": [2, 8, 8], "hidden_size": 8,
+             "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}  # fmt: skip
+    config = {"_target_": names[1], **sizes}
+    node = {"_target_": names[0], "config": config}
+    rebuildable(node)
+    assert build(node, names).config.num_frames == 4
+    with pytest.raises(CheckpointError, match=r"refused to import 'transformers\.VivitConfig'"):
+        build(node, names[:1])
+    config["attn_implementation"] = "owner/kernel"
+    with pytest.raises(CheckpointError, match="would be downloaded and run"):
+        build(node, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -200,5 +201,83 @@ def test_no_false_alarm(name: str) -> None:
     layers = [layer.name for layer in lc.list_layers(model, clip)]
     known = [layer for layer in layers if name in OWN or model.laid_out(layer) is not None]
     found = lc.check(model, clip, (known or layers)[:: max(1, len(known or layers) // 12)])
-    assert found.findings == ()
+    behind = "only the class token"  # a layer that has no map, and that is true
+    assert [each for each in found.findings if behind not in each] == []
     assert any(layer.told for layer in found.layers)
+
+
+class Remembers(nn.Module):
+    """Adds to its outputs what it has seen before, or random numbers, or those of other clips."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.net, self.what, self.before = Cut(), what, torch.zeros(3)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        y = self.net(clip)
+        if self.what == "memory":
+            self.before = self.before + y.detach().sum(0)
+            return y + self.before
+        return y + (torch.rand_like(y) if self.what == "dice" else clip.roll(1, 0)[:, :, 0, 0, 0])
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("what", "clips"), [("memory", 1), ("memory", 2), ("dice", 1), ("dice", 2), ("others", 2)]
+)
+def test_outputs_that_are_of_more_than_the_clip(what: str, clips: int) -> None:
+    """A network that remembers earlier runs, throws dice in eval mode, or mixes its clips."""
+    model = lc.Explainable.of(Remembers(what), ["net.trunk"])
+    found = lc.check(model, CLIP[:clips])
+    assert found.forwards == 5 and "outputs of Remembers of the same clip change" in str(found)
+
+
+@pytest.mark.attack
+def test_a_layer_that_only_the_class_token_leaves_is_found_before_it_is_explained() -> None:
+    """check on a norm behind the last attention, of which the class token alone is read out."""
+    layouts = {"before": "b (t h w) d", "after": "b (1 + t h w) d"}
+    model = lc.Explainable.of(ClassToken(), ["before"], layout=layouts, grid=(4, 6, 6))
+    found = lc.check(model, torch.randn(2, 3, 4, 6, 6), ["before", "after"])
+    assert len(found.findings) == 1 and "of layer 'after' only the class" in found.findings[0]
+
+
+class Asks(nn.Module):
+    """Wants its clip under a name, with frames before channels, or with something beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Cut()
+
+
+class ByName(Asks):
+    def forward(self, *, pixels: Tensor) -> Tensor:
+        return self.net(pixels)
+
+
+class FramesFirst(Asks):
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.net(clip.transpose(1, 2))
+
+
+class Beside(Asks):
+    def forward(self, clip: Tensor, speed: Tensor) -> Tensor:
+        return self.net(clip) * speed
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("net", "way"),
+    [
+        (ByName(), "forward=lambda clip: network(pixels=clip)"),
+        (FramesFirst(), "forward=lambda clip: network(clip.transpose(1, 2))"),
+        (Beside(), "inputs={'speed': speed}"),
+    ],
+)
+def test_a_network_that_fails_on_the_clip_is_told_how_to_be_called(net: Asks, way: str) -> None:
+    """Networks that want frames before channels, the clip by name, or something beside it."""
+    with pytest.raises(UserError, match=f"fails on clips .*{re.escape(way)}") as refused:
+        lc.explain(lc.Explainable.of(net, ["net.trunk"]), lc.GradCAM(), CLIP)
+    assert refused.value.__cause__ is not None
+    given = {"network": net, "layers": ["net.trunk"], "speed": torch.ones(2, 1)}
+    of = eval(f"Explainable.of(network, layers, {way})", given | {"Explainable": lc.Explainable})
+    assert lc.explain(of, lc.GradCAM(relu=False), CLIP).heatmap.any()

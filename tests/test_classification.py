@@ -419,11 +419,11 @@ class Wrapped(Table):
 
 
 @pytest.mark.parametrize(
-    ("wrap", "kind"), [(lambda y: {"out": y}, "dict"), (lambda y: (y, y), "tuple")]
+    ("wrap", "kind"), [(lambda y: {"a": y, "b": y}, "dict"), (lambda y: (y, y), "tuple")]
 )
 def test_a_network_that_returns_no_tensor_is_named(wrap, kind):
     task = VideoClassification(Wrapped(wrap), CLASSES)
-    with pytest.raises(ConfigError, match=rf"^Wrapped returns a {kind}, .*\(B, 3\); wrap the"):
+    with pytest.raises(ConfigError, match=rf"^Wrapped returns a {kind} .*\(B, 3\); name their"):
         task.training_step(next(iter(batches([0, 1]))), 0)
 
 

@@ -87,7 +87,7 @@ DATA = {
 NETWORKS = {
     "frame_cnn": "FrameCNN", "lrcn": "LRCN", "lrcn_attention": "LRCN", "small": "LRCN",
     "resnet50": "InflatedResNet50", "tiny": "InflatedResNet", "r3d18": "R3D18",
-    "r2plus1d18": "R2Plus1D18", "vit": "VideoViT",
+    "r2plus1d18": "R2Plus1D18", "vit": "VideoViT", "mvit": "MViTV2S", "multilabel": "ResNet3D",
 }  # fmt: skip
 
 
@@ -101,7 +101,8 @@ def test_experiments_are_what_their_names_say() -> None:
         assert config["name"] == name
         data, _, network = name.partition("_")
         synthetic = data == "synthetic" or network in ("small", "tiny")
-        kind = "SyntheticSomething" if network == "tiny" else DATA[data]
+        kinds = {"tiny": "SyntheticSomething", "multilabel": "SyntheticActionPairs"}
+        kind = kinds.get(network, DATA[data])
         assert config["data"][TARGET].endswith(f".{kind}")
         assert config["model"][TARGET].endswith(f".{NETWORKS[network]}")
         if "readout" in config["model"] and network != "small":

@@ -173,3 +173,15 @@ def test_attention_that_is_not_a_weight_for_each_frame() -> None:
     model = lc.Explainable.of(Cut(), ["trunk"], attention=["neck"])
     with pytest.raises(UserError, match=r"attention 'neck' returns \(2, 4, 2, 4, 4\), expected"):
         lc.explain(model, lc.GradCAM(), _CLIP)
+
+
+@pytest.mark.attack
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_re_entrant_checkpoints_are_named() -> None:
+    """torch.utils.checkpoint with use_reentrant=True, and methods of gradients to the clip."""
+    net = Cut(between=lambda x: checkpoint(torch.tanh, x, use_reentrant=True))
+    for method in (lc.Gradient(), lc.IntegratedGradients(2), lc.ConservativePropagation()):
+        with pytest.raises(
+            UserError, match=r"re-entrant checkpoints of Cut; .*use_reentrant=False"
+        ):
+            lc.explain(lc.Explainable.of(net, ["trunk"]), method, _CLIP)

@@ -124,6 +124,35 @@ def test_an_input_that_the_network_does_not_take_is_named(
         lc.Explainable.of(net, inputs=inputs)
 
 
+class Boxes(Gap3d):
+    """Looks into a part of each clip, which is said in one way or another."""
+
+    def forward(self, clip: Tensor, boxes: Any) -> Tensor:
+        parts = boxes["of"] if isinstance(boxes, dict) else boxes
+        shown = [
+            x[..., int(a) : int(b)].mean(3, keepdim=True)
+            for x, (a, b) in zip(clip, parts, strict=True)
+        ]
+        return super().forward(torch.stack(shown).expand_as(clip))
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("form", ["list of tensors", "list", "tensor in a dict"])
+def test_lists_and_dicts_beside_the_clip_follow_its_rows(form: str) -> None:
+    """Boxes of each clip as a list, or within a dict, and a method that runs many copies."""
+    rows = torch.tensor([[0, 3], [2, 8]])
+    given = {"list of tensors": list(rows), "list": rows.tolist(), "tensor in a dict": {"of": rows}}
+    net = Boxes().eval()
+    model = lc.Explainable.of(net, ["conv"], inputs={"boxes": given[form]})
+    by_hand = lc.Explainable.of(
+        net, ["conv"], forward=lambda clip: net(clip, rows.repeat(len(clip) // 2, 1))
+    )
+    found, expected = (lc.explain(m, lc.Occlusion(), clips(), 1).heatmap for m in (model, by_hand))
+    assert torch.equal(found, expected)
+    with pytest.raises(ArgumentError, match=r"input 'boxes(\.of)?' is of 2 clips"):
+        lc.explain(model, lc.Occlusion(), clips()[:1])
+
+
 @pytest.mark.attack
 @pytest.mark.parametrize("lengths", [torch.tensor([3]), torch.tensor([1, 2, 3, 4])])
 def test_inputs_of_another_batch_are_refused(net: Packed, lengths: Tensor) -> None:

@@ -31,21 +31,24 @@ def test_any_order_and_grouping_is_undone_exactly(order: list[str], data: st.Dat
     groups = [order[0]]
     for axis, cut in zip(order[1:], cuts, strict=True):
         groups = [*groups, axis] if cut else [*groups[:-1], groups[-1] + axis]
-    text, shape, leads = [], [], []
+    text, shape, around = [], [], []
     for group in groups:
-        lead = 0 if "b" in group else data.draw(st.integers(0, 2))
-        inner = (f"{lead} + " if lead else "") + " ".join(group)
-        text.append(f"({inner})" if lead or len(group) > 1 else inner)
+        lead, trail = (0 if "b" in group else data.draw(st.integers(0, 2)) for _ in range(2))
+        inner = (f"{lead} + " if lead else "") + " ".join(group) + (f" + {trail}" if trail else "")
+        text.append(f"({inner})" if lead or trail or len(group) > 1 else inner)
         shape.append(int(torch.tensor([SIZES[axis] for axis in group]).prod()))
-        leads.append(lead)
+        around.append((lead, trail))
     given_ = given_.reshape(shape)
-    for axis, lead in enumerate(leads):
-        extra = given_.new_full([lead if i == axis else n for i, n in enumerate(given_.shape)], -1)
-        given_ = torch.cat([extra, given_], axis)
+    for axis, sizes in enumerate(around):
+        before, behind = (
+            given_.new_full([size if i == axis else n for i, n in enumerate(given_.shape)], -1)
+            for size in sizes
+        )
+        given_ = torch.cat([before, given_, behind], axis)
     given_.requires_grad_()
     found = Layout.of(" ".join(text), (3, 4, 5)).fold(given_, 2, "x")
     assert torch.equal(found, wanted)
-    found.sum().backward()  # 1 where a place of the map lies, 0 at leading tokens
+    found.sum().backward()  # 1 where a place of the map lies, 0 at other tokens
     assert given_.grad is not None and torch.equal(given_.grad, (given_ >= 0).double())
 
 
@@ -73,7 +76,8 @@ def test_t_joined_to_b_is_single_frames(text: str, single: bool) -> None:
         ("b c t h w d", None, "the axis 'c'"),
         ("b (t h w d", None, r"from '\(t h w d' on"),
         ("b ((t h) w) d", None, "cannot be read"),
-        ("b (t h w + 1) d", None, "cannot be read"),
+        ("b (t h w + ) d", None, "cannot be read"),
+        ("(b t + 1) h w d", None, "among the clips"),
         ("bthwd", None, "cannot be read"),
         ("", None, "lacks the axis"),
         (5, None, "a layout is a text"),

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import layouts
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ from lightning_cam.data.core.module import VideoDataModule
 from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.clips_by_outcome import check_classes
 from lightning_cam.study.seen_clip import class_facts, see_clip
+from lightning_cam.synthetic import SyntheticActionPairs
+from lightning_cam.synthetic.actions.files import CLASSES as CLASSES_OF_ACTIONS
+from lightning_cam.synthetic.actions.files import PAIRS, ActionKey, draw_action
 from lightning_cam.tasks import MultiLabelClassification
 
 CLASSES = ["left", "moves", "right"]
@@ -128,3 +132,30 @@ def test_the_true_class_of_a_study_is_the_highest_true_one(root: Path) -> None:
     true: Tensor = batch["label"][0] > 0
     assert int(seen.target) == int(seen.outputs[0].masked_fill(~true, -torch.inf).argmax())
     assert class_facts(seen)["label"] == ""  # no single one, of which networks could be right
+
+
+def test_two_synthetic_actions_at_once_have_two_labels(tmp_path: Path) -> None:
+    """Opposites are never acted together; one action alone is the clip that it always was."""
+    few = {"groups": 3, "clips": 1, "size": 32, "num_frames": 4, "resize": 32, "crop": 32}
+    held = SyntheticActionPairs(
+        str(tmp_path), actions=["move_right", "expand", "move_left"], num_workers=0, **few
+    )
+    held.prepare_data()
+    found = {clip.path.parents[1].name: clip.labels for clip in held.listing.train}
+    assert held.classes == ["expand", "move_left", "move_right"]
+    assert found == {
+        "expand": (1, 0, 0), "move_left": (0, 1, 0), "move_right": (0, 0, 1),
+        "expand+move_left": (1, 1, 0), "expand+move_right": (1, 0, 1),
+    }  # fmt: skip
+    assert held.mirror() == [0, 2, 1] and held.class_counts == [3, 2, 2]
+    assert set(held.evaluation("val")[0]) >= {"video", "label", "mask", "action"}
+
+
+def test_both_laws_of_a_pair_act_in_its_interval() -> None:
+    """x falls and the radius grows by a factor from the first frame of the action to the last."""
+    key = ActionKey(len(CLASSES_OF_ACTIONS) + PAIRS.index("expand+move_left"), 1, 1)
+    track = draw_action(key, size=32)[2]
+    start, end = track.cuts
+    for state, sign in ((track.cx, -1), (np.log(track.radius), 1)):
+        steps = sign * np.diff(state[start:end])
+        assert (steps > 0).all() and np.allclose(steps, steps[0], rtol=0.2)

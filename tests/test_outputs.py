@@ -104,7 +104,7 @@ def test_one_head_of_several_is_chosen_by_naming_it() -> None:
 @pytest.mark.parametrize(
     ("form", "outputs", "said"),
     [
-        ("dict", None, r"got dict with 'loss', 'noun', 'verb' from Heads"),
+        ("dict", None, r"dict with 'loss', 'noun' \(2, 3\), 'verb' \(2, 2\) from.*\['verb'\]"),
         ("tuple", None, r"got tuple of tensors \(2, 2\), \(2, 3\) from Heads; unpack it"),
         ("dict", HEADS | {"tool": ["a"]}, r"no tensor under 'tool', but 'loss', 'noun', 'verb'"),
         ("tuple", HEADS | {"tool": ["a"]}, r"tuple of 2 tensors, and 3 heads are named"),
@@ -211,7 +211,7 @@ def test_what_makes_probabilities_is_one_of_three(given: object) -> None:
 def test_the_check_says_where_probabilities_would_be_made_twice() -> None:
     net, many = Gap3d().eval(), clip_of(4, 3, 4, 8, 8)
     forms = {
-        "sigmoid": lambda clip: net(clip).sigmoid(),
+        "sigmoid": lambda clip: 1 / (1 + (-net(clip)).exp()),  # by hand, which nobody can know
         "softmax": lambda clip: net(clip).softmax(1),
     }
     for kind, forward in forms.items():
@@ -223,6 +223,62 @@ def test_the_check_says_where_probabilities_would_be_made_twice() -> None:
     assert not lc.check(describe(net, probability="sigmoid"), many, []).outputs
     heads = Heads(lambda verb, noun: (verb, noun.softmax(1)))
     assert "their logarithm" in lc.check(describe(heads, outputs=HEADS), many, []).notes[0]
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "made", [nn.Sigmoid(), torch.sigmoid, Tensor.sigmoid, lambda y: y.sigmoid()[:, :4]]
+)
+def test_a_sigmoid_within_the_network_is_not_taken_twice(made: Callable[[Tensor], Tensor]) -> None:
+    """A network of several labels that ends in a sigmoid already, by any method."""
+    net = Gap3d(outputs=4).eval()
+    inside = describe(net, forward=lambda clip: made(net(clip)), probability="sigmoid")
+    outside = describe(net, probability="sigmoid")
+    for method in (lc.Occlusion(window=(2, 4, 4)), lc.GradCAM(), lc.RISE(8)):
+        found, expected = (lc.explain(m, method, clips(), 1) for m in (inside, outside))
+        torch.testing.assert_close(found.heatmap, expected.heatmap, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(found.outputs, expected.outputs)
+        assert found.notes["outputs"] == "logit of probabilities"
+
+
+KINDS = {"verb": "softmax", "noun": "sigmoid", "speed": None}
+
+
+def mixed() -> tuple[Gap3d, lc.Explainable]:
+    """A network of three heads, each of another kind."""
+    torch.manual_seed(0)
+    net = Gap3d(outputs=6).eval()
+    names = {"verb": ["open", "close"], "noun": ["door", "lid", "box"], "speed": ["speed"]}
+    forward = lambda clip: net(clip).split([2, 3, 1], 1)  # noqa: E731
+    return net, describe(net, forward=forward, outputs=names, probability=KINDS)
+
+
+@pytest.mark.attack
+@pytest.mark.filterwarnings("ignore:.*of area .* came out")
+@pytest.mark.parametrize("name", ASKING)
+def test_heads_of_several_kinds_are_scored_each_by_its_own(name: str) -> None:
+    """One head of classes, one of labels that are true or not, and one of a number."""
+    net, model = mixed()
+    for (head, kind), columns in zip(KINDS.items(), ([0, 1], [2, 3, 4], [5]), strict=True):
+        alone = describe(net, forward=lambda c, k=columns: net(c)[:, k], probability=kind)
+        found = lc.explain(model, ASKING[name], clips(), columns[-1])
+        expected = lc.explain(alone, ASKING[name], clips(), len(columns) - 1)
+        torch.testing.assert_close(found.heatmap, expected.heatmap, msg=head)
+
+
+def test_heads_of_several_kinds_in_tables_and_figures() -> None:
+    net, model = mixed()
+    y = net(clips())
+    p = model.probabilities(y)
+    assert torch.equal(p, torch.cat([y[:, :2].softmax(1), y[:, 2:5].sigmoid(), y[:, 5:]], 1))
+    assert [name for name, _ in probabilities(model, y[:1])] == list(model.outputs[:-1])
+    assert [model.kind(k) for k in (1, 2, 5)] == list(KINDS.values())
+    with pytest.raises(ArgumentError, match=r"verb/close, speed/speed are of heads of several"):
+        lc.explain(model, lc.Occlusion(), clips(), [1, 5])
+    with pytest.raises(UnknownNameError, match="no head 'nuon'; nearest: noun"):
+        describe(net, outputs=HEADS, probability={"nuon": None})
+    with pytest.raises(ArgumentError, match=r"must be.*or one of these for each head"):
+        describe(net, probability={"noun": None})
 
 
 @pytest.mark.parametrize(

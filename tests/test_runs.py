@@ -209,6 +209,17 @@ def test_evidence_in_any_run_is_found(name: str) -> None:
     assert min(shares(found.heatmap)) > CASES[name].share
 
 
+class Conv(nn.Module):
+    """A convolution without bias, and the sum of what it gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(3, 2, 1, bias=False)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.conv(clip).sum((3, 4)).flatten(1)
+
+
 class Trunk(nn.Module):
     """A small 3-D network with strides on parts of a clip, read out by a memory or by a mean."""
 
@@ -327,6 +338,7 @@ def test_what_runs_have_seen_is_measured_once_for_a_network() -> None:
         assert ran(model, lc.GradCAM(), clip) == once
         assert ran(model, lc.GradCAM(), clip.flip(2)) == 1
         assert ran(model, lc.HiResCAM(), clip[:1]) == 1
+        assert lc.check(model, clip).once > 0  # by another forward, which is not counted
         assert lc.check(model, clip).once == 0
         assert lc.check(model, clip[:, :, :6]).once == (1 + 6 if "pieces" in name else 3)
     assert (
@@ -337,6 +349,29 @@ def test_what_runs_have_seen_is_measured_once_for_a_network() -> None:
         )
         == 1
     )
+
+
+@pytest.mark.attack
+def test_forwards_of_one_network_are_measured_each_by_itself() -> None:
+    """One network called in two ways, whose runs see other frames, by functions made alike."""
+    net = Conv()
+    clip = torch.zeros(1, 3, 4, 8, 8)
+    clip[:, :, 1] = 1  # the event
+
+    def model(order: list[int], start: int | None) -> lc.Explainable:
+        def forward(clip: Tensor, starts: Tensor | None = None) -> Tensor:
+            first = 0 if starts is None else int(starts[0])
+            frames = [clip[:, :, first + i] for i in order]
+            return torch.stack([net(frame[:, :, None]) for frame in frames]).sum(0)
+
+        inputs = None if start is None else {"starts": torch.tensor([start])}
+        return lc.Explainable.of(net, ["conv"], forward=forward, inputs=inputs)
+
+    asked = (([0, 1, 2, 3], None), ([1, 0, 3, 2], None), ([3, 2, 1, 0], None), ([0, 1], 0),
+             ([0, 1], 1), ([0, 1], 0))  # fmt: skip
+    for each in asked:
+        heat = lc.explain(model(*each), lc.GradCAM(relu=False), clip).heatmap[0]
+        assert int(heat.abs().sum((1, 2)).argmax()) == 1, each
 
 
 def test_measuring_disturbs_nothing() -> None:

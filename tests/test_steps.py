@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -51,6 +52,28 @@ def heat(model: lc.Explainable, method: lc.Attribution) -> Tensor | str:
         return lc.explain(model, method, clips(), 1).heatmap
     except UserError as error:
         return str(error)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("order", "back"),
+    [
+        (lambda y: y.transpose(0, 1), "transpose(0, 1)"),
+        (lambda y: y.transpose(1, 2), "transpose(1, 2)"),
+        (lambda y: y.flatten(0, 1), "unflatten(0, (len(clip), -1))"),
+    ],
+    ids=["T B K", "B K T", "B*T K"],
+)
+def test_steps_in_another_order_are_named_with_the_way_back(order: Any, back: str) -> None:
+    """Outputs of every frame time-major, with columns before frames, or folded into the batch."""
+    net = nn.Sequential(Dense(), nn.Linear(4, 3)).eval()
+    model = describe(net, "0.trunk.relu", forward=lambda clip: order(net(clip)))
+    with pytest.raises(ArgumentError, match=re.escape(f"network(clip).{back})")):
+        lc.explain(model.at(2), lc.GradCAM(), clips())
+    given = {"clip": clips(), "network": lambda clip: order(net(clip))}
+    mended = describe(net, "0.trunk.relu", forward=lambda _: eval(f"network(clip).{back}", given))
+    found = lc.explain(mended.at(2), lc.GradCAM(), clips()).outputs
+    torch.testing.assert_close(found, net(clips())[:, 2].detach())
 
 
 @pytest.mark.attack

@@ -3,14 +3,14 @@
 The network is run on noise, and once more for each frame, whose pixels are shuffled: the calls
 whose output changes have seen it. The first and the last frame come first; a layer all of whose
 calls have seen both alike has seen the whole clip in each, which is so for most. What was found is
-remembered for the layer, the size of the clip and the number of calls, so that this is paid once,
-and by layers that run several times alone: 3 forwards, or T + 1. Where calls are summed, seven more
-tell whether one has seen a mirror image, or a part of the image.
+remembered for the layer, the forward and its inputs, the size of the clip and the number of calls,
+so that this is paid once, and by layers that run several times alone: 3 forwards, or T + 1. Where
+calls are summed, seven more tell whether one has seen a mirror image, or a part of the image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Literal, NamedTuple
@@ -22,7 +22,6 @@ from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import SCRIPTED, capture
-from lightning_cam.attribution.layout import Layout
 from lightning_cam.attribution.runs import Frames, Runs
 from lightning_cam.attribution.tensors import at_least_float32
 from lightning_cam.errors import ArgumentError, UserError
@@ -31,9 +30,7 @@ _SAME = 1e-5  # of a call's largest number, by which rounding may change it
 _APART = 0.1  # by which shares of the change differ that lie in the half that was changed
 _MOVES = 0.2  # by which shares of the last frame differ, of calls that follow time
 
-_remembered: WeakKeyDictionary[nn.Module, dict[tuple[Layout | int | None, ...], Runs]] = (
-    WeakKeyDictionary()
-)
+_remembered: WeakKeyDictionary[nn.Module, dict[tuple[Hashable, ...], Runs]] = WeakKeyDictionary()
 
 
 def told_apart(
@@ -108,7 +105,9 @@ def runs_of(model: Explainable, clip: Tensor, counts: Mapping[str, int]) -> dict
     known = {name: _remembered.setdefault(model.layer(name)[1], {}) for name in counts}
     valid = model.valid_for(clip)
     padding = () if valid is None or bool(valid.all()) else tuple(valid.flatten().tolist())
-    keys = {n: (model.laid_out(n), c, *clip.shape[1:], *padding) for n, c in counts.items()}
+    keys = {
+        n: (model.way, model.laid_out(n), c, *clip.shape[1:], *padding) for n, c in counts.items()
+    }
     todo = {name: count for name, count in counts.items() if keys[name] not in known[name]}
     found: dict[str, _Found] = {}
     for shuffled in (True, False):

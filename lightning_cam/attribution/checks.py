@@ -5,6 +5,7 @@ Costs one reduction over the clip (and on a GPU one wait for it): whether its nu
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,8 +15,20 @@ from torch import Tensor, nn
 
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import explaining, model_input
+from lightning_cam.attribution.identity import identity
 from lightning_cam.attribution.outputs import kind_of, outputs_of
-from lightning_cam.errors import ArgumentError
+from lightning_cam.errors import ArgumentError, NetworkError, UserError, why
+
+_OF_NETWORKS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+_ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 @contextmanager
@@ -31,15 +44,38 @@ def ready(model: Explainable, clip: Tensor) -> Iterator[tuple[Explainable, Tenso
     """
     check_model(model)
     check_clip(model, clip)
-    model = replace(model, notes={}, numbers={}, native=[], runs={}, first_run=None)
+    way = identity((model.forward, model.inputs))
+    model = replace(model, notes={}, numbers={}, native=[], runs={}, first_run=None, way=way)
 
     def checked(rows: Tensor) -> Tensor:
-        return outputs_of(model, rows.clone(), len(clip))  # it may work in place on them
+        try:
+            return outputs_of(model, rows.clone(), len(clip))  # it may work in place on them
+        except (UserError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except _OF_NETWORKS as error:
+            raise _failed(model, rows, error) from error
 
     with explaining(model.module):
         steps = model.steps if model.step is None else None  # one is chosen already
         bare = replace(model, forward=checked, inputs={}, step=None, steps=steps)
         yield bare, model_input(model.module, clip)
+
+
+def _failed(model: Explainable, rows: Tensor, error: Exception) -> NetworkError:
+    """What the network said of clips, and how it may want to be called."""
+    takes = list(inspect.signature(model.module.forward).parameters.values())
+    needed = [p.name for p in takes[1:] if p.default is p.empty and p.kind not in _ANY]
+    call = "clip.transpose(1, 2)"  # frames before channels, as Hugging Face has them
+    if takes and takes[0].kind is takes[0].KEYWORD_ONLY:
+        call = f"{takes[0].name}=clip"
+    how = f"Explainable.of(network, layers, forward=lambda clip: network({call}))"
+    if isinstance(error, TypeError) and (absent := sorted(set(needed) - set(model.inputs))):
+        rest = "{" + ", ".join(f"{name!r}: {name}" for name in absent) + "}"
+        how = f"Explainable.of(network, layers, inputs={rest})"
+    return NetworkError(
+        f"{type(model.module).__name__} fails on clips {tuple(rows.shape)}: {why(error)}; if it is "
+        f"to be called in another way, say so: {how}"
+    )
 
 
 def check_model(model: object) -> None:

@@ -28,7 +28,7 @@ from lightning_cam.attribution.calls import in_time, on_frames, runs_of, shape_o
 from lightning_cam.attribution.checks import ready
 from lightning_cam.attribution.cuts import naming_cuts
 from lightning_cam.attribution.explainable import Explainable
-from lightning_cam.attribution.gradcam import finer, recorded_from
+from lightning_cam.attribution.gradcam import check_places, finer, recorded_from
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.layout import Layout
 from lightning_cam.attribution.runs import Runs
@@ -39,6 +39,7 @@ _LOCAL, _MARGIN = 0.62, 0.1  # of another reading, and how far it is above the g
 _TOLD = 0.56  # above it the given reading is right
 _MANY = 16  # numbers between 0 and 1 are no chance any more
 _ONE_ROW = 0.99  # of the change, where one clip of the batch was changed
+_STRAYS = 0.02  # of the largest output, by which quantisation may change other clips'
 _OTHERS = {
     4: ("(t b) d h w", "(b t) h w d", "(t b) h w d"),
     5: ("b t h w d", "b t d h w", "t b d h w", "t b h w d"),
@@ -141,11 +142,12 @@ def check(
         so_far = len(ran)
         runs = runs_of(model, clip, {n: len(calls) for n, calls in plain.items() if len(calls) > 1})
         once = len(ran) - so_far
-        moved = {}
+        moved, again = {}, outputs
         for axis, other in _changed(clip) if names else ():
             with torch.no_grad():
-                _, calls = _run(model, other, names, leaf=False)
-            moved[axis] = {name: _apart(plain[name], calls[name]) for name in names}
+                again, calls = _run(model, other, names, leaf=False)
+            if axis:
+                moved[axis] = {name: _apart(plain[name], calls[name]) for name in names}
         found = tuple(
             _layer(
                 model, clip, name, (plain[name], runs.get(name)),
@@ -156,8 +158,10 @@ def check(
     said: tuple[str, ...] = ()
     if "outputs" in model.notes:
         name = type(model.module).__name__
-        said = (f"outputs of {name} in eval mode are probabilities: their logarithm is explained",)
-    return Checkup(found, _of_outputs(model, outputs), len(ran) - once, once, said)
+        what = model.notes["outputs"].removesuffix(" of probabilities")
+        said = (f"outputs of {name} in eval mode are probabilities: their {what} is explained",)
+    wrong = (*_of_outputs(model, outputs), *_strays(model, outputs, again))
+    return Checkup(found, wrong, len(ran) - once, once, said)
 
 
 def _counted(model: Explainable) -> tuple[Explainable, list[None]]:
@@ -183,7 +187,9 @@ def _run(
 
 
 def _changed(clip: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The clips with one half of an axis replaced by noise of the same spread, or their first."""
+    """The clips with one half of an axis replaced by noise of the same spread, and last with their
+    first replaced, or, of one clip, as they are.
+    """
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(clip.shape, generator=generator).to(clip)
     noise = noise * clip.std().clamp(min=0.1) + clip.mean()
@@ -192,6 +198,8 @@ def _changed(clip: Tensor) -> Iterator[tuple[str, Tensor]]:
         if size > 1:
             half = torch.arange(size, device=clip.device) < (1 if axis == "b" else size // 2)
             yield axis, torch.where(half.view(-1, *[1] * (clip.ndim - 1 - at)), noise, clip)
+    if len(clip) == 1:
+        yield "", clip
 
 
 def _apart(plain: list[Tensor], moved: list[Tensor]) -> list[Tensor]:
@@ -210,10 +218,16 @@ def _cut(
     found: tuple[Tensor | None, ...] = (None,) * len(flat)
     if flat and score.requires_grad:
         found = torch.autograd.grad(score, flat, allow_unused=True)
-    reached = {id(call) for call, g in zip(flat, found, strict=True) if g is not None}
+    reached = {id(call): g for call, g in zip(flat, found, strict=True) if g is not None}
     wrong = {}
     for name, calls in plain.items():
-        if calls and not any(id(call) in reached for call in calls):
+        if calls and id(calls[-1]) in reached:
+            last = reached[id(calls[-1])]
+            try:
+                check_places(model.folded(last, len(clip), name), [last], name)
+            except UserError as error:
+                wrong[name] = str(error)
+        elif calls and not any(id(call) in reached for call in calls):
             again = partial(recorded_from, model, clip, name)
             try:
                 with naming_cuts(f"Grad-CAM at layer {name!r}", model.module, name, again):
@@ -332,10 +346,13 @@ def _of_outputs(model: Explainable, outputs: Tensor) -> tuple[str, ...]:
     name = type(model.module).__name__
     if not bool(outputs.isfinite().all()):
         return (f"outputs of {name} are not finite; explain an earlier checkpoint",)
-    if (
-        model.probability == "sigmoid"
-        and outputs.numel() >= _MANY
-        and bool(((outputs >= 0) & (outputs <= 1)).all())
+    heads = model.heads_of(outputs)
+    parts = zip(heads, outputs.split([head.size for head in heads], 1), strict=True)
+    if any(
+        head.probability == "sigmoid"
+        and part.numel() >= _MANY
+        and bool(((part >= 0) & (part <= 1)).all())
+        for head, part in parts
     ):
         return (
             f"outputs of {name} lie between 0 and 1, as if they were probabilities, of which a "
@@ -343,6 +360,27 @@ def _of_outputs(model: Explainable, outputs: Tensor) -> tuple[str, ...]:
             "Explainable.of(network, layers, forward=lambda clip: network(clip).logit(1e-6))",
         )
     return ()
+
+
+def _strays(model: Explainable, outputs: Tensor, again: Tensor) -> tuple[str, ...]:
+    """What is wrong where outputs of clips changed that are as they were, see `_changed`.
+
+    Args:
+        outputs: of all clips.
+        again: in the last run.
+    """
+    one = len(outputs) == 1
+    kept, same = (outputs, again) if one else (outputs[1:], again[1:])
+    change = float((kept.detach() - same.detach()).abs().max())
+    if not change > _STRAYS * float(outputs.detach().abs().max()):
+        return ()
+    name, mixes = type(model.module).__name__, "" if one else ", or mixes the clips of a batch"
+    return (
+        f"outputs of {name} of the same clip change by {change:.2g}: it keeps something of earlier "
+        f"runs, or draws random numbers in eval mode{mixes}; methods that run it often have wrong "
+        "maps: switch that off, or put it back before each run, in Explainable.of(network, layers, "
+        "forward=...)",
+    )
 
 
 def _line(layer: LayerCheck) -> str:

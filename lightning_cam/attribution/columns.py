@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -12,6 +12,19 @@ from torch import Tensor, nn
 from lightning_cam.errors import ArgumentError, UnknownNameError, UserError
 
 Probability = Literal["softmax", "sigmoid"]
+
+
+class Head(NamedTuple):
+    """One of the tensors that a network returns.
+
+    Attributes:
+        size: how many columns it has.
+        probability: what makes probabilities of them; None: they are no classes.
+    """
+
+    size: int
+    probability: Probability | None
+
 
 _NO_LIST = (str, bytes, bytearray, memoryview)  # sequences that list no columns
 
@@ -34,14 +47,22 @@ def names_of(key: str, given: object) -> tuple[str, ...]:
 
 def columns_named(
     outputs: Sequence[str] | Mapping[str, Sequence[str]] | None,
-) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Names of all columns, "HEAD/NAME" where they are of heads, and each head's number of them.
+    probability: Probability | Mapping[str, Probability | None] | None,
+) -> tuple[tuple[str, ...], dict[str, Head]]:
+    """Names of all columns, "HEAD/NAME" where they are of heads, and the heads.
 
     Raises:
-        ArgumentError: they are not names, or a head has none.
+        ArgumentError: they are not names, a head has none, or no `Probability`.
+        UnknownNameError: a probability is of a head that there is not.
     """
     if not isinstance(outputs, Mapping):
+        check_probability(probability)
         return names_of("outputs", () if outputs is None else outputs), {}
+    made = probability if isinstance(probability, Mapping) else dict.fromkeys(outputs, probability)
+    for head, kind in made.items():
+        if head not in outputs:
+            raise UnknownNameError("head", head, map(str, outputs))
+        check_probability(kind)
     heads = {str(head): names_of(f"outputs[{head!r}]", own) for head, own in outputs.items()}
     for head, own in heads.items():
         if not own:
@@ -49,10 +70,11 @@ def columns_named(
                 f"outputs names no column of the head {head!r}; name each of its columns"
             )
     names = tuple(f"{head}/{name}" for head, own in heads.items() for name in own)
-    return names, {head: len(own) for head, own in heads.items()}
+    kinds = {str(head): kind for head, kind in made.items()}
+    return names, {head: Head(len(own), kinds.get(head, "softmax")) for head, own in heads.items()}
 
 
-def column_named(name: str, outputs: Sequence[str], heads: Mapping[str, int]) -> int:
+def column_named(name: str, outputs: Sequence[str], heads: Mapping[str, Head]) -> int:
     """The column of a name; the head may be left out where no other has the same.
 
     Raises:
@@ -66,7 +88,7 @@ def column_named(name: str, outputs: Sequence[str], heads: Mapping[str, int]) ->
         )
     found = [k for k, other in enumerate(outputs) if other == name]
     if not found:
-        of_heads = [head for head, size in heads.items() for _ in range(size)]
+        of_heads = [name for name, head in heads.items() for _ in range(head.size)]
         found = [k for k, head in enumerate(of_heads) if outputs[k] == f"{head}/{name}"]
     if not found:
         raise UnknownNameError("target", name, outputs)
@@ -113,31 +135,34 @@ def columns_asked(target: Any, rows: Tensor, column: Callable[[Any], int]) -> Te
 
 def check_probability(given: object) -> None:
     """Raises ArgumentError unless it is a `Probability` or None."""
-    if given is not None and given not in get_args(Probability):
+    if given is not None and (isinstance(given, Mapping) or given not in get_args(Probability)):
         raise ArgumentError(
             f'probability={given!r} must be "softmax" (one class a clip), "sigmoid" (each column '
-            "by itself) or None (columns that are no classes)"
+            "by itself) or None (columns that are no classes), or one of these for each head that "
+            "outputs names: Explainable.of(network, layers, outputs={HEAD: [NAME, ...]})"
         )
 
 
-def probabilities(
-    outputs: Tensor, kind: Probability | None, heads: Mapping[str, int] | None = None
-) -> Tensor:
-    """Probabilities `(N, K)` of outputs `(N, K)`, a softmax within each head; else the outputs.
+def probabilities(outputs: Tensor, heads: Sequence[Head]) -> Tensor:
+    """Probabilities `(N, K)` of outputs `(N, K)`, by each head; outputs where they are no classes.
 
     Raises:
         ArgumentError: one column has a softmax, which is 1 whatever the network says.
     """
-    if kind is None:
+    parts = outputs.split([head.size for head in heads], 1)
+    made = [_made(part, head) for part, head in zip(parts, heads, strict=True)]
+    return made[0] if len(made) == 1 else torch.cat(made, 1)
+
+
+def _made(outputs: Tensor, head: Head) -> Tensor:
+    if head.probability is None:
         return outputs
-    if kind == "sigmoid":
+    if head.probability == "sigmoid":
         return outputs.sigmoid()
-    sizes = list(heads.values()) if heads else [outputs.shape[1]]
-    if 1 in sizes:
+    if head.size == 1:
         raise ArgumentError(
             "the softmax of one column is 1 whatever the network says; of the logit of yes or no "
             'take Explainable.of(network, layers, probability="sigmoid"), of a number that is no '
             "class the same with None"
         )
-    parts = outputs.split(sizes, 1)
-    return parts[0].softmax(1) if len(parts) == 1 else torch.cat([p.softmax(1) for p in parts], 1)
+    return outputs.softmax(1)

@@ -21,14 +21,15 @@ _COMMON = (
     "no_grad, detach, inference_mode, a re-entrant checkpoint, a rounding, or what nothing uses"
 )
 _RECOMPUTED = "activation checkpointing"
+_REENTRANT = "torch.utils.checkpoint is incompatible with .grad()"  # as PyTorch says it
 
 
 @contextmanager
 def naming_cuts(
     title: str, network: nn.Module, layer: str, again: Callable[[], object]
 ) -> Iterator[None]:
-    """Turn `NoGradientError` into an error that names where the gradient is lost, and
-    `CheckpointError` into one that names the remedy.
+    """Turn `NoGradientError` into an error that names where the gradient is lost, and those of
+    activation checkpointing into one that names the remedy.
 
     Args:
         title: of the method.
@@ -46,6 +47,14 @@ def naming_cuts(
         ) from error
     except CheckpointError as error:
         raise _recomputed(title, network) from error
+    except RuntimeError as error:
+        if _REENTRANT not in str(error):
+            raise
+        raise UserError(
+            f"{title} needs gradients, which do not come through re-entrant checkpoints of "
+            f"{type(network).__name__}; call torch.utils.checkpoint.checkpoint(block, x, "
+            "use_reentrant=False) in it, or take explain=occlusion, which needs none"
+        ) from error
 
 
 @contextmanager

@@ -6,7 +6,7 @@ component, a negative loss. A method gets column indices and never learns which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lightning_cam.attribution.columns import (
+    Head,
     Probability,
-    check_probability,
     column_named,
     columns_asked,
     columns_named,
@@ -73,8 +73,8 @@ class Explainable:
         forward: clip `(B, C, T, H, W)` and `inputs` -> outputs `(B, K)`. May be given n·B rows: n
             copies of the batch one after another.
         outputs: the K column names; empty where they have none.
-        heads: how many of the columns each head has, where the network returns several tensors:
-            under these names, or in this order. Empty: it returns one.
+        heads: where the network returns several tensors, these under their names, or in this
+            order. Empty: it returns one.
         layers: capture points by name, the first is the default. Their activations are
             `(B, D, t, h, w)`, or `(B*t, D, h, w)` with frames folded into the batch.
         attention: modules whose output is attention weights `(B, T)`.
@@ -82,7 +82,8 @@ class Explainable:
             None for networks without output steps, and where these are what `forward` returns.
         step: which of them is explained, see `at`; None: the clip's own outputs.
         probability: what makes probabilities of the columns: `"softmax"` of class logits, the
-            `"sigmoid"` where each column is true or not by itself; None: they are no classes.
+            `"sigmoid"` where each column is true or not by itself; None: they are no classes. Of
+            several heads it is that of the one that is asked about, for `explain` sees to it.
         valid: which frames are not padding, `(B, T)` bool; None: all. `forward` knows it already,
             heatmaps are 0 on the others.
         truth: where the evidence is, as the data say, `(B, T, H, W)` bool, False throughout for
@@ -98,13 +99,14 @@ class Explainable:
         default: the column explained where none is asked for; None: each clip's highest.
         fold: reads an activation as `(B, D, t, h, w)` where `layouts` says nothing of its layer.
         layouts: how layers are laid out, by name; "" is for all that are not named.
-        inputs: what `forward` takes beside the clip, by name; tensors `(B, ...)` are repeated where
-            it is given n·B rows.
+        inputs: what `forward` takes beside the clip, by name; tensors `(B, ...)` and lists of B
+            are repeated where it is given n·B rows.
         notes: what a method writes down for `Explanation.notes`; `explain` hands out a fresh one.
         numbers: what a method writes down for `Explanation.numbers`; fresh as well.
         native: takes the grid (t, h, w) from which the heatmap was `resized`; fresh as well.
         runs: takes which calls make up the map of a layer that runs several times; fresh as well.
         first_run: the run of the clip that `explain` has made, see `Attribution.first`.
+        way: by which what was measured of `forward` and `inputs` is remembered, see `identity`.
     """
 
     module: nn.Module
@@ -126,12 +128,13 @@ class Explainable:
     fold: Callable[[Tensor, int], Tensor] = fold_frames
     layouts: Mapping[str, Layout] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
-    heads: Mapping[str, int] = field(default_factory=dict)
+    heads: Mapping[str, Head] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict, compare=False)
     numbers: dict[str, Tensor] = field(default_factory=dict, compare=False)
     native: list[tuple[int, int, int]] = field(default_factory=list, compare=False)
     runs: dict[str, Runs] = field(default_factory=dict, compare=False)
     first_run: FirstRun | None = field(default=None, compare=False)
+    way: Hashable = field(default=None, compare=False)
 
     @classmethod
     def of(
@@ -144,7 +147,7 @@ class Explainable:
         steps: str | None = None,
         forward: Callable[..., Any] | None = None,
         inputs: Mapping[str, Any] | None = None,
-        probability: Probability | None = "softmax",
+        probability: Probability | Mapping[str, Probability | None] | None = "softmax",
         black: Sequence[float] | None = None,
         frames: str | None = None,
         fold: Callable[[Tensor, int], Tensor] = fold_frames,
@@ -163,10 +166,11 @@ class Explainable:
             steps: dotted name of the module whose output is the step outputs `(B, T, K)`.
             forward: replaces the call of the module, for example to unpack its output.
             inputs: what it takes beside the clip, by name, such as `{"lengths": lengths}`. Tensors
-                have a row for each clip of the batch that is explained; all else, and tensors
-                without axes, is passed on as it is.
+                have a row and lists an item for each clip of the batch that is explained, also
+                within dicts; all else, and tensors without axes, is passed on as it is.
             probability: `"softmax"` of class logits, `"sigmoid"` where each column is true or not
-                by itself (several labels a clip), None where columns are not classes.
+                by itself (several labels a clip), None where columns are not classes; or one of
+                these for each head, `{"verb": "softmax", "speed": None}`.
             black: black in model space, a number per channel: -mean/std of the normalisation.
             frames: dotted name of the module that sees each frame on its own, if there is one.
             fold: reads an activation as `(B, D, t, h, w)`.
@@ -187,8 +191,8 @@ class Explainable:
         if not isinstance(module, nn.Module):
             kind = f"the class {module.__name__}" if isinstance(module, type) else type(module)
             raise ArgumentError(f"expected a network, an nn.Module, got {kind}")
-        check_probability(probability)
-        columns, heads = columns_named(outputs)
+        columns, heads = columns_named(outputs, probability)
+        first = next(iter(heads.values()), None)
         module = unwrap(module)
         found, layouts = known(module)
         if isinstance(layout, str) or fold is not fold_frames:
@@ -205,7 +209,7 @@ class Explainable:
                 name: find_module(module, name) for name in names_of("attention", attention)
             },
             steps=None if steps is None else find_module(module, steps),
-            probability=probability,
+            probability=first.probability if first else probability,  # type: ignore[arg-type]
             black=None if black is None else torch.tensor(black, dtype=torch.float32),
             frames=None if frames is None else find_module(module, frames),
             fold=fold,
@@ -341,7 +345,8 @@ class Explainable:
         elif self.default is not None:
             found = self.columns(self.column(self.default), outputs)
         else:
-            found = self.highest(self._true_of(outputs))
+            true = self._true_of(outputs)
+            found = self.highest(outputs) if true is outputs else true.argmax(1)
         pick(outputs, found)  # raises for a column beyond the K
         return found
 
@@ -354,11 +359,33 @@ class Explainable:
 
     def highest(self, outputs: Tensor) -> Tensor:
         """Each clip's highest column `(B,)`; of several heads, that of the first."""
-        return outputs[:, : next(iter(self.heads.values()), None)].argmax(1)
+        return outputs[:, : self.heads_of(outputs)[0].size].argmax(1)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Probabilities `(N, K)` of outputs `(N, K)`; the outputs where they are no classes."""
-        return probabilities(outputs, self.probability, self.heads)
+        return probabilities(outputs, self.heads_of(outputs))
+
+    def heads_of(self, outputs: Tensor) -> list[Head]:
+        """The heads of outputs `(N, K)`; one of all columns where there are no others."""
+        return list(self.heads.values()) or [Head(outputs.shape[1], self.probability)]
+
+    def kind(self, columns: Tensor | int) -> Probability | None:
+        """What makes probabilities of columns.
+
+        Raises:
+            ArgumentError: they are of heads of several kinds.
+        """
+        if not self.heads:
+            return self.probability
+        of = [head.probability for head in self.heads.values() for _ in range(head.size)]
+        asked = columns.tolist() if isinstance(columns, Tensor) else [columns]
+        if len({of[column] for column in asked}) > 1:
+            names = ", ".join(dict.fromkeys(map(self.name, asked)))
+            raise ArgumentError(
+                f"{names} are of heads of several kinds (classes, or numbers), which no method "
+                "scores alike; explain each by itself"
+            )
+        return of[asked[0]]
 
     def question_about(self, name: str) -> str:
         """The question about a column, in words."""

@@ -140,6 +140,7 @@ def explain(
             target = model.columns(target, clip)
         first, attention = _run_first(model, method, clip)
         columns = model.resolve(target, first.outputs)
+        model = replace(model, probability=model.kind(columns))
         broken, sound = _not_finite(model, first.outputs)
         model = replace(model, first_run=FirstRun(method, clip, first))
         layer, again = model.notes.get("layer", ""), partial(_again, method, model, clip)

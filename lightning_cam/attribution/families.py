@@ -87,7 +87,7 @@ def _name_of(layer: str | Callable[[Any], str], net: nn.Module) -> str:
 
 
 def called(module: nn.Module) -> Callable[..., Any]:
-    """How the network is called with clips `(B, C, T, H, W)`."""
+    """How the network is called with clips `(B, C, T, H, W)`; itself, where that is all."""
     origins = [f"{k.__module__}.{k.__qualname__}" for k in type(module).__mro__]
     for origin, call in _CALLS:
         if any(fnmatchcase(name, origin) for name in origins):

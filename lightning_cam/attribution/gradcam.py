@@ -250,8 +250,7 @@ def _layer_map(
     clip: Tensor,
 ) -> LayerMap:
     gradient = in_time(model, found, len(clip), layer)
-    if gradient.numel() < sum(g.numel() for g in found) and not bool(gradient.any()):
-        _check_leading(found, model.layer(layer)[0])
+    check_places(gradient, found, model.layer(layer)[0])
     activation = in_time(model, calls, len(clip), layer).detach()
     single = _single(model, calls[0], len(clip), layer)
     valid, runs = model.valid_for(clip), joined_by(model, layer)
@@ -260,13 +259,19 @@ def _layer_map(
     return LayerMap(activation, gradient, score, valid, single)
 
 
-def _check_leading(found: list[Tensor], name: str) -> None:
-    """Whether a gradient of 0 at all places is one at leading tokens as well.
+def check_places(gradient: Tensor, found: list[Tensor], name: str) -> None:
+    """Whether a gradient of 0 at all places is one at all tokens.
+
+    Args:
+        gradient: read as `(B, D, t, h, w)`.
+        found: as the layer's runs have it.
+        name: of the layer.
 
     Raises:
-        UserError: leading tokens alone reach the outputs.
+        UserError: tokens that are no places, such as a class token, alone reach the outputs.
     """
-    if any(bool(g.any()) for g in found):
+    fewer = gradient.numel() < sum(g.numel() for g in found)
+    if fewer and not bool(gradient.any()) and any(bool(g.any()) for g in found):
         raise UserError(
             f"of layer {name!r} only the class token reaches the outputs, for it lies behind the "
             "last attention; take the norm before that, or a layer further in front"

@@ -29,16 +29,25 @@ def taken(inputs: Mapping[str, Any], forward: Callable[..., Any]) -> dict[str, A
 
 
 def repeated(inputs: Mapping[str, Any], rows: int, batch: int) -> dict[str, Any]:
-    """Further inputs for n*B rows; what the network changes in place are copies."""
-    found = dict(inputs)
-    for name, given in inputs.items():
-        if not isinstance(given, Tensor) or not given.ndim:
-            continue
-        if len(given) != batch:
-            raise ArgumentError(
-                f"input {name!r} is of {len(given)} clips {tuple(given.shape)}, the batch of "
-                f"{batch}; give a row for each clip, and what is the same for all of them within "
-                "Explainable.of(network, layers, forward=...)"
-            )
-        found[name] = given.detach().repeat(rows // batch, *[1] * (given.ndim - 1))
-    return found
+    """Further inputs for n*B rows; what the network changes in place are copies.
+
+    As in batches, a tensor has a row and a list an item for each clip, also within a dict.
+    """
+    return {name: _repeated(name, given, rows // batch, batch) for name, given in inputs.items()}
+
+
+def _repeated(name: str, given: Any, copies: int, batch: int) -> Any:
+    if type(given) is dict:
+        return {key: _repeated(f"{name}.{key}", of, copies, batch) for key, of in given.items()}
+    if not (isinstance(given, Tensor) and given.ndim) and type(given) is not list:
+        return given
+    if len(given) != batch:
+        size = f" {tuple(given.shape)}" if isinstance(given, Tensor) else ", a list"
+        raise ArgumentError(
+            f"input {name!r} is of {len(given)} clips{size}, the batch of {batch}; give a row or "
+            "item for each clip, and what is the same for all of them as a tuple, or within "
+            "Explainable.of(network, layers, forward=...)"
+        )
+    if isinstance(given, Tensor):
+        return given.detach().repeat(copies, *[1] * (given.ndim - 1))
+    return [part.detach().clone() if isinstance(part, Tensor) else part for part in given * copies]

@@ -2,7 +2,8 @@
 
 The axes are b (batch), t, h, w (steps, rows, columns), d (channels) and p (pieces of the clip, in
 order). Axes in parentheses are one axis of the tensor, the last one varying fastest, as in einops;
-`N +` says that N leading tokens (class tokens) come before them. Examples:
+`N +` says that N leading tokens (class tokens) come before them, `+ N` that they come behind.
+Examples:
 
     b d t h w              a 3-D CNN
     (b t) d h w            frames folded into the batch
@@ -19,6 +20,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -28,7 +30,15 @@ Grid = tuple[int | None, int | None, int | None]  # t, h, w; None follows from t
 
 _NEEDED = "bdhw"
 _EXAMPLE = 'write for example "b (1 + t h w) d"'
-_PART = re.compile(r"\(\s*(?:(\d+)\s*\+)?((?:\s*[a-z])+)\s*\)|([a-z])(?![a-z])")
+_PART = re.compile(r"\(\s*(?:(\d+)\s*\+)?((?:\s*[a-z])+)\s*(?:\+\s*(\d+)\s*)?\)|([a-z])(?![a-z])")
+
+
+class Part(NamedTuple):
+    """One axis of the tensor: the axes joined in it, and how many tokens stand around these."""
+
+    lead: int
+    joined: str
+    trail: int
 
 
 @dataclass(frozen=True)
@@ -37,12 +47,12 @@ class Layout:
 
     Attributes:
         text: as it was written.
-        parts: of each axis of the tensor, the number of leading tokens and the axes joined in it.
+        parts: the axes of the tensor.
         grid: where axes that are joined have to be told apart.
     """
 
     text: str
-    parts: tuple[tuple[int, str], ...]
+    parts: tuple[Part, ...]
     grid: Grid | None = None
 
     @classmethod
@@ -60,10 +70,10 @@ class Layout:
         while rest:
             if not (found := _PART.match(rest)):
                 raise ArgumentError(f"layout {text!r} cannot be read from {rest!r} on; {_EXAMPLE}")
-            lead, joined, alone = found.groups()
-            parts.append((int(lead or 0), alone or "".join(joined.split())))
+            lead, joined, trail, alone = found.groups()
+            parts.append(Part(int(lead or 0), alone or "".join(joined.split()), int(trail or 0)))
             rest = rest[found.end() :].lstrip()
-        axes = "".join(joined for _, joined in parts)
+        axes = "".join(part.joined for part in parts)
         if unknown := sorted(set(axes) - set("btdhwp")):
             raise ArgumentError(
                 f"layout {text!r} has the axis {unknown[0]!r}; axes are b t h w d, and p for "
@@ -75,17 +85,17 @@ class Layout:
             )
         if missing := [axis for axis in _NEEDED if axis not in axes]:
             raise ArgumentError(f"layout {text!r} lacks the axis {missing[0]!r}; {_EXAMPLE}")
-        if any(lead and "b" in joined for lead, joined in parts):
+        if any(part.lead + part.trail and "b" in part.joined for part in parts):
             raise ArgumentError(
-                f"layout {text!r} has leading tokens among the clips of the batch; {_EXAMPLE}"
+                f"layout {text!r} has tokens among the clips of the batch; {_EXAMPLE}"
             )
         return cls(text, tuple(parts), _checked_grid(grid))
 
     @property
     def single(self) -> bool:
         """Whether the layer sees single frames: t is joined to b, or there is none."""
-        axes = "".join(joined for _, joined in self.parts)
-        return "t" not in axes or any({"b", "t"} <= set(joined) for _, joined in self.parts)
+        axes = "".join(part.joined for part in self.parts)
+        return "t" not in axes or any({"b", "t"} <= set(part.joined) for part in self.parts)
 
     def fold(self, activation: Tensor, batch: int, layer: str) -> Tensor:
         """An activation as `(B, D, t, h, w)`; a view where memory allows, through which gradients
@@ -106,11 +116,12 @@ class Layout:
         if self.grid is not None:
             known.update({a: n for a, n in zip("thw", self.grid, strict=True) if n is not None})
         sizes: dict[str, int] = {}
-        for axis, (lead, joined) in enumerate(self.parts):
-            length = shape[axis] - lead
+        for axis, (lead, joined, trail) in enumerate(self.parts):
+            length = shape[axis] - lead - trail
             sizes.update(self._sizes(joined, length, known, layer, shape))
-            activation = activation.narrow(axis, lead, length) if lead else activation
-        names = "".join(joined for _, joined in self.parts)
+            if lead or trail:
+                activation = activation.narrow(axis, lead, length)
+        names = "".join(part.joined for part in self.parts)
         apart = activation.reshape([sizes[name] for name in names])
         order = [name for name in "bdpthw" if name in names]
         ordered = apart.permute([names.index(name) for name in order])

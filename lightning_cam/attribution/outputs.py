@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lightning_cam.attribution.columns import Head
 from lightning_cam.attribution.explainable import Explainable
+from lightning_cam.attribution.function_mode import FunctionMode
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.inputs import repeated
 from lightning_cam.attribution.steps import every_step, of_step
 from lightning_cam.errors import ArgumentError
 
+_SIGMOIDS = (
+    torch.sigmoid,
+    torch.sigmoid_,
+    torch.special.expit,
+    Tensor.sigmoid,
+    Tensor.sigmoid_,
+)
+
 
 def outputs_of(model: Explainable, rows: Tensor, batch: int | None = None) -> Tensor:
-    """Outputs `(n*B, K)` of clips, of class probabilities the logarithm; a number a clip is one
-    column.
+    """Outputs `(n*B, K)` of clips; a number a clip is one column.
 
-    The softmax of the logarithm is the probability again, and its gradient that of the probability
-    times a number, so that maps are of what the network says. `model.notes` says so.
+    Where the network has taken the softmax or the sigmoid already, it is undone by the logarithm or
+    the logit, so that the probability is the network's, and its map as well. `model.notes` says so.
 
     Args:
         model: what to run.
@@ -31,30 +42,88 @@ def outputs_of(model: Explainable, rows: Tensor, batch: int | None = None) -> Te
         ArgumentError: `model.inputs` are not of this batch, or the network returns other things.
     """
     batch = len(rows) if batch is None else batch
-    outputs = _run(model, rows, repeated(model.inputs, len(rows), batch))
+    with _Sigmoids() if _any_sigmoid(model) else nullcontext(_Sigmoids()) as mode:
+        parts = _run(model, rows, repeated(model.inputs, len(rows), batch))
+    taken = [isinstance(part, Tensor) and mode.made(part) for part in parts]
+    outputs = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
     if model.step is not None:
-        if not isinstance(outputs, Tensor) or outputs.ndim != 3:
-            raise ArgumentError(
-                f"at({model.step!r}) needs outputs at every step, (B, T, K), which "
-                f"{type(model.module).__name__} does not return; name the module that makes them: "
-                "Explainable.of(network, layers, steps=NAME)"
-            )
+        _check_steps(model, outputs, rows)
         outputs = of_step(outputs, model.step, model.valid_for(rows))
     if isinstance(outputs, Tensor) and tuple(outputs.shape) == (len(rows),):
         outputs = outputs[:, None]  # a number a clip
     check_outputs(model, outputs, len(rows))
-    return _logarithms(model, outputs) if model.probability == "softmax" else outputs
+    heads = model.heads_of(outputs)
+    columns = outputs.split([head.size for head in heads], 1)
+    taken = taken if len(taken) == len(heads) else taken * len(heads)
+    found = [
+        _undone(model, part, head, done)
+        for part, head, done in zip(columns, heads, taken, strict=True)
+    ]
+    changed = any(a is not b for a, b in zip(found, columns, strict=True))
+    return torch.cat(found, 1) if changed else outputs
 
 
-def _logarithms(model: Explainable, outputs: Tensor) -> Tensor:
-    """Of heads whose outputs are probabilities their logarithm."""
-    heads = outputs.split(list(model.heads.values()) or outputs.shape[1], 1)
-    if not any(shares := [_are_shares(head) for head in heads]):
-        return outputs
-    model.notes.update(outputs="logarithm of probabilities")
-    tiny = torch.finfo(outputs.dtype).tiny
-    parts = zip(heads, shares, strict=True)
-    return torch.cat([head.clamp(min=tiny).log() if are else head for head, are in parts], 1)
+def _undone(model: Explainable, outputs: Tensor, head: Head, sigmoid: bool) -> Tensor:
+    """The logarithm or the logit of a head's outputs that are probabilities; else as they are."""
+    info = torch.finfo(outputs.dtype)
+    if head.probability == "softmax" and _are_shares(outputs):
+        model.notes.update(outputs="logarithm of probabilities")
+        return outputs.clamp(min=info.tiny).log()
+    if head.probability == "sigmoid" and sigmoid:
+        model.notes.update(outputs="logit of probabilities")
+        return outputs.clamp(info.tiny, 1 - info.eps).logit()
+    return outputs
+
+
+def _any_sigmoid(model: Explainable) -> bool:
+    heads = [head.probability for head in model.heads.values()] or [model.probability]
+    return "sigmoid" in heads
+
+
+class _Sigmoids(FunctionMode):
+    """Knows what a sigmoid returned; numbers between 0 and 1 may be logits by chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.returned: list[weakref.ref[Tensor]] = []
+
+    def called(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        found = func(*args, **kwargs)
+        if func in _SIGMOIDS:
+            self.returned.append(weakref.ref(found))
+        return found
+
+    def made(self, outputs: Tensor) -> bool:
+        """Whether these are what a sigmoid returned, or a view of it."""
+        there = [ref() for ref in self.returned]
+        return any(x is outputs or (x is not None and x is outputs._base) for x in there)
+
+
+def _check_steps(model: Explainable, outputs: object, rows: Tensor) -> None:
+    """Raises ArgumentError unless these are outputs `(B, T, K)` of a network of several steps."""
+    name, frames = type(model.module).__name__, rows.shape[2]
+    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else ()
+    if len(shape) == 2 and shape[0] == len(rows) * frames and frames > 1:
+        remedy = "network(clip).unflatten(0, (len(clip), -1))"
+    elif len(shape) == 3 and shape[0] != len(rows) == shape[1]:
+        remedy = "network(clip).transpose(0, 1)"
+    elif len(shape) == 3 and shape[1] != frames == shape[2] and not model.outputs:
+        remedy = "network(clip).transpose(1, 2)"
+    elif len(shape) == 3:
+        return
+    else:
+        raise ArgumentError(
+            f"at({model.step!r}) needs outputs at every step, (B, T, K), which {name} does not "
+            "return; name the module that makes them: Explainable.of(network, layers, steps=NAME)"
+        )
+    raise ArgumentError(
+        f"at({model.step!r}) needs outputs at every step, (B, T, K), and {name} returns {shape} of "
+        f"B={len(rows)} clips of T={frames} frames; put its axes in order: Explainable.of(network, "
+        f"layers, forward=lambda clip: {remedy}), or name its columns, if these are right: "
+        "Explainable.of(network, layers, outputs=[NAME, ...])"
+    )
 
 
 def _are_shares(outputs: Tensor) -> bool:
@@ -66,11 +135,13 @@ def _are_shares(outputs: Tensor) -> bool:
     return bool((outputs >= 0).all() & (apart < rounding).all())
 
 
-def _run(model: Explainable, rows: Tensor, inputs: Mapping[str, Any]) -> Any:
-    """What the network returns, or its steps where one of them is asked for."""
+def _run(model: Explainable, rows: Tensor, inputs: Mapping[str, Any]) -> list[Any]:
+    """What the network returns by head, or its steps where one of them is asked for."""
     if model.step is None or model.steps is None:
         outputs = model.forward(rows, **inputs)
-        return _joined(model, outputs) if model.heads else unwrapped(outputs)
+        if model.heads:
+            return _of_heads(model.heads, outputs, type(model.module).__name__)
+        return [unwrapped(outputs)]
     with capture(model.steps) as calls:
         model.forward(rows, **inputs)
     if not calls:
@@ -78,18 +149,33 @@ def _run(model: Explainable, rows: Tensor, inputs: Mapping[str, Any]) -> Any:
             f"{type(model.steps).__name__}, whose outputs are the steps, is not run by the model's "
             "forward; name another: Explainable.of(network, layers, steps=NAME)"
         )
-    return every_step(calls)
+    return [every_step(calls)]
 
 
-def _joined(model: Explainable, outputs: Any) -> Any:
-    """The columns of all heads side by side, as `model.heads` names and orders them.
+def joined(heads: Mapping[str, Head], outputs: Any, network: str) -> Tensor:
+    """The columns of all heads side by side, as they are named and ordered.
+
+    Args:
+        heads: by name.
+        outputs: what the network returned.
+        network: its name, for the error.
+
+    Raises:
+        ArgumentError: the network returns other heads.
+    """
+    parts = _of_heads(heads, outputs, network)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+
+def _of_heads(named: Mapping[str, Head], outputs: Any, network: str) -> list[Tensor]:
+    """The tensors of all heads, as they are named and ordered; one that holds all.
 
     Raises:
         ArgumentError: the network returns other heads.
     """
     if isinstance(outputs, Tensor):
-        return outputs
-    heads, network = list(model.heads), type(model.module).__name__
+        return [outputs]
+    heads = list(named)
     if isinstance(outputs, Mapping):
         for head in heads:
             if not isinstance(outputs.get(head), Tensor):
@@ -107,22 +193,32 @@ def _joined(model: Explainable, outputs: Any) -> Any:
                 f"heads are named ({', '.join(heads)}); name each, in this order"
             )
     for head, part in zip(heads, parts, strict=True):
-        if part.ndim < 2 or part.shape[-1] != model.heads[head]:
+        if part.ndim < 2 or part.shape[-1] != named[head].size:
             raise ArgumentError(
-                f"the head {head!r} has outputs {tuple(part.shape)}, and {model.heads[head]} "
+                f"the head {head!r} has outputs {tuple(part.shape)}, and {named[head].size} "
                 "columns are named; name each"
             )
-    return torch.cat(parts, -1)
+    return parts
 
 
-def _inside(outputs: object) -> str:
+def inside(outputs: object) -> str:
     """What is in a dict, tuple or list, for a message."""
     if isinstance(outputs, Mapping):
-        return f" with {_keys(outputs)}"
+        sizes = [f" {tuple(v.shape)}" if isinstance(v, Tensor) else "" for v in outputs.values()]
+        return " with " + ", ".join(f"{k!r}{size}" for k, size in zip(outputs, sizes, strict=True))
     if not isinstance(outputs, tuple | list):
         return ""
     sizes = [str(tuple(part.shape)) for part in outputs if isinstance(part, Tensor)]
     return f" of tensors {', '.join(sizes)}" if sizes else ""
+
+
+def _columns_of(outputs: object) -> Any:
+    """The key of what may be columns, for an example: that of the last tensor of two axes."""
+    parts = dict(enumerate(outputs)) if isinstance(outputs, tuple | list) else outputs
+    if not isinstance(parts, Mapping):
+        return 0
+    fitting = [k for k, part in parts.items() if isinstance(part, Tensor) and part.ndim == 2]
+    return (fitting or list(parts) or ["logits"])[-1 if isinstance(outputs, Mapping) else 0]
 
 
 def _keys(outputs: Mapping[Any, Any]) -> str:
@@ -150,9 +246,9 @@ def check_outputs(model: Explainable, outputs: object, rows: int) -> None:
     """Raises ArgumentError unless a network returned columns `(B, K)`, named or not."""
     expected = f"expected outputs (B, K) with B={rows}"
     if not isinstance(outputs, Tensor):
-        pick = f"[{next(iter(outputs), 'logits')!r}]" if isinstance(outputs, Mapping) else "[0]"
+        pick = f"[{_columns_of(outputs)!r}]"
         raise ArgumentError(
-            f"{expected}, got {kind_of(outputs)}{_inside(outputs)} from "
+            f"{expected}, got {kind_of(outputs)}{inside(outputs)} from "
             f"{type(model.module).__name__}; unpack it: Explainable.of(network, layers, "
             f"forward=lambda clip: network(clip){pick}), or name the columns of each head: "
             "Explainable.of(network, layers, outputs={HEAD: [NAME, ...]})"

@@ -93,7 +93,7 @@ def try_optimizer(task: Mapping[str, Any]) -> None:
 
 def check_layers(task: Any, methods: Mapping[str, Attribution]) -> None:
     """Methods need a target layer; without one every epoch would pass unexplained."""
-    if not isinstance(task, VideoClassification) or task.layers:
+    if not isinstance(task, VideoClassification) or task.explainable().layers:
         return
     lacking = [
         name
@@ -164,13 +164,24 @@ def filled(
         task["class_weights"] = _balancing(source)
     model = task.get("model")
     if isinstance(model, dict):
-        outputs = len(classes)  # two names: ours, torchvision's
-        known = {"num_outputs": outputs, "num_classes": outputs, "in_channels": channels}
-        missing = {key: n for key, n in known.items() if key in model and model[key] is None}
-        task["model"] = {**model, **missing}
+        outputs = len(classes)  # three names: ours, torchvision's, Hugging Face's
+        known = dict.fromkeys(("num_outputs", "num_classes", "num_labels"), outputs)
+        task["model"] = _with_sizes(model, known | {"in_channels": channels})
     if "classes" in data:  # a rebuilt model then needs no data to know its classes
         data["classes"] = list(classes)
     return {**config, "task": task, "data": data}
+
+
+def _with_sizes(model: dict[str, Any], known: Mapping[str, int]) -> dict[str, Any]:
+    """A network's settings, and those of its parts, with what the data say where they are null."""
+    return {
+        key: known[key]
+        if value is None and key in known
+        else _with_sizes(value, known)
+        if isinstance(value, dict)
+        else value
+        for key, value in model.items()
+    }
 
 
 def _balancing(data: object) -> list[float]:

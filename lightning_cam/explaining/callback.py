@@ -265,7 +265,7 @@ class ExplainCallback(Callback):
                 "caption": f"{title}: {figure.target}",
                 "numbers": self._numbers(explanations),
                 "measured": self._measure(model, explanations, batch, title, other),
-                "classes": model.probability is not None,
+                "classes": model.kind(int(target[0])) is not None,
             }
         ]
 

@@ -83,7 +83,7 @@ def draw_clip(
         frames=frames,
         heatmaps=maps.heatmaps,
         target=model.question_about(model.name(column)),
-        value=float(first.outputs[0, column]) if model.probability is None else None,
+        value=float(first.outputs[0, column]) if model.kind(column) is None else None,
         label=model.name(label) if label >= 0 else None,
         labels=[model.name(k) for k in several],
         probabilities=probabilities(model, first.outputs),

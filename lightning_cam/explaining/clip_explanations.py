@@ -144,11 +144,14 @@ def network_outputs(model: Explainable, clip: Tensor) -> Tensor:
 
 
 def probabilities(model: Explainable, outputs: Tensor) -> list[tuple[str, float]]:
-    """(class, probability) of one clip's outputs `(1, K)`; empty where columns are not classes."""
-    if model.probability is None:
-        return []
+    """(class, probability) of one clip's outputs `(1, K)`; columns without classes have none."""
+    return [(model.name(column), p) for column, p in class_probabilities(model, outputs).items()]
+
+
+def class_probabilities(model: Explainable, outputs: Tensor) -> dict[int, float]:
+    """The probability of each column of one clip's outputs `(1, K)` that is a class."""
     values = model.probabilities(outputs)[0].tolist()
-    return [(model.name(column), value) for column, value in enumerate(values)]
+    return {k: value for k, value in enumerate(values) if model.kind(k) is not None}
 
 
 def true_label(batch: Mapping[str, Any]) -> int:

@@ -122,6 +122,7 @@ class RunMeasurements:
         found = measure_clip(model, compared, clip, batch, self.measures, on_error)
         target = int(next(iter(explanations.values())).target[0])
         curves = {name: m.curves for (name, column), m in found.items() if column == target}
+        classes = model.kind(target) is not None
         points = [
             {"clip_id": title, "method": name, "target": model.name(column)} | point
             for (name, column), measured in found.items()
@@ -132,9 +133,9 @@ class RunMeasurements:
         )
         drawn = draw_measured(
             figure, self.measures, {name: [each] for name, each in curves.items()}, BASELINES,
-            title=title, classes=model.probability is not None, column=model.name(target),
+            title=title, classes=classes, column=model.name(target),
         )  # fmt: skip
-        kept = ClipNumbers(points, curves, failed, valued, model.probability is not None)
+        kept = ClipNumbers(points, curves, failed, valued, classes)
         return MeasuredClip(compared, found, kept, drawn)
 
     def write_points(self, folder: Path, clips: Sequence[ClipNumbers]) -> list[Path]:

@@ -12,8 +12,8 @@ from lightning_cam.attribution import Contrast, Explainable, Explanation, Spectr
 from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.clip_explanations import (
     Spectra,
+    class_probabilities,
     frame_relevance,
-    probabilities,
     true_labels,
 )
 from lightning_cam.metrics import Measured
@@ -49,22 +49,24 @@ def score_rows(
     """
     labels = true_labels(batch)
     for name, e in each_class(explanations):
-        ranked = probabilities(model, e.outputs)
+        known = class_probabilities(model, e.outputs)
         target = int(e.target[0])
-        best = max(range(len(ranked)), key=lambda k: ranked[k][1], default=None)
+        best = max(known, key=known.__getitem__, default=None)
         row: dict[str, Any] = {
             "clip_id": batch["clip_id"][0],
             "path": batch["path"][0],
             "label": "; ".join(map(model.name, labels)),
-            "prediction": "" if best is None else ranked[best][0],
-            "p_prediction": "" if best is None else f"{ranked[best][1]:.6f}",
+            "prediction": "" if best is None else model.name(best),
+            "p_prediction": "" if best is None else f"{known[best]:.6f}",
             "target": model.name(target),
-            "p_target": f"{ranked[target][1]:.6f}" if ranked else "",
+            "p_target": f"{known[target]:.6f}" if target in known else "",
             "method": name,
         }
         row |= dict.fromkeys(("peak_frame", "peak_time_s"), "") | _peak(e, batch)
         measured = found[name, target].texts() if found and (name, target) in found else {}
-        value = {"value": f"{float(e.outputs[0, target]):.6g}"} if model.probability is None else {}
+        value = (
+            {"value": f"{float(e.outputs[0, target]):.6g}"} if model.kind(target) is None else {}
+        )
         yield one_row(
             ("scores.csv", row),
             ("a measure", measured),

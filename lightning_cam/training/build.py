@@ -33,6 +33,7 @@ from lightning_cam.errors import (
 TARGET, PARTIAL = "_target_", "_partial_"
 _OWN = ("lightning_cam",)
 _TORCHVISION = "torchvision.models"
+_HUGGING_FACE = "transformers.configuration_utils"
 _NETWORKS = ("lightning_cam.models", _TORCHVISION)
 _WEIGHTS = ("weights", "weights_backbone")
 _KINDS = (nn.Module, LightningDataModule, Attribution)  # what a checkpoint may name
@@ -76,6 +77,11 @@ def build(
             # They come with the checkpoint: no path it names is opened, nothing is downloaded.
             named = {*items, *inspect.signature(target).parameters}
             items.update((key, None) for key in _WEIGHTS if key in named)
+        if trust is not None and _is_config(target) and _names_a_download(items):
+            raise error(
+                f"{where}: settings of {name} name what would be downloaded and run, such as "
+                "'owner/kernel'; refused in a checkpoint"
+            )
         return _called(target, items, node.get(PARTIAL, False), name, where or name, error)
     if isinstance(node, (list, tuple)):
         return [build(value, trust, f"{where}[{i}]") for i, value in enumerate(node)]
@@ -92,7 +98,8 @@ def _called(
     """
     try:
         signature = inspect.signature(target)
-        (signature.bind_partial if lazy else signature.bind)(**items)
+        if lazy or not _is_config(target):  # whose signature hides that they take more
+            (signature.bind_partial if lazy else signature.bind)(**items)
     except TypeError as e:
         raise error(f"{where}: {name} does not take these settings: {e}") from e
     except ValueError:  # it has no signature, as datetime.timedelta: the call itself will tell
@@ -120,8 +127,9 @@ def _signatures(cls: type) -> Iterator[str]:
 def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> Any:
     """The object `module.Name`; with `trust`, a class that a checkpoint may name.
 
-    That is a public class of networks, data modules, methods, losses or transforms, or a function
-    of torchvision that makes a network; a trusted package defines it, or its own name is trusted.
+    That is a public class of networks, data modules, methods, losses or transforms, a function of
+    torchvision that makes a network, or settings of one of Hugging Face; a trusted package defines
+    it, or its own name is trusted.
 
     Raises:
         ConfigError, CheckpointError: as in `build`.
@@ -160,7 +168,7 @@ def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> An
 
 def _may_call(found: Any, name: str, trust: Sequence[str]) -> bool:
     """Whether a checkpoint may call what its name, which is trusted, has led to."""
-    if not (_is_kind(found) or _makes_network(found)):
+    if not (_is_kind(found) or _makes_network(found) or _is_config(found)):
         return False
     return name in trust or _inside(found.__module__, trust)
 
@@ -236,6 +244,23 @@ def _makes_network(found: Any) -> bool:
         and _inside(found.__module__, (_TORCHVISION,))
         and "weights" in inspect.signature(found).parameters
     )
+
+
+def _is_config(found: Any) -> bool:
+    """Settings of a network of Hugging Face, a class that holds them and does nothing."""
+    return isinstance(found, type) and any(
+        base.__module__ == _HUGGING_FACE and base.__name__.endswith("TrainedConfig")
+        for base in found.__mro__
+    )
+
+
+def _names_a_download(value: Any) -> bool:
+    """Whether settings hold a text such as "owner/kernel", which Hugging Face would download."""
+    if isinstance(value, Mapping):
+        return any(map(_names_a_download, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_names_a_download, value))
+    return isinstance(value, str) and "/" in value
 
 
 def _inside(name: str, packages: Sequence[str]) -> bool:

@@ -71,7 +71,8 @@ class EpochLines(Callback):
             return
         values = trainer.callback_metrics
         shown = (
-            "train/loss", "train/acc", "val/loss", "val/acc", "val/depth/abs_rel", "val/pose/ate",
+            "train/loss", "train/acc", "val/loss", "val/acc", "val/map",
+            "val/depth/abs_rel", "val/pose/ate",
         )  # fmt: skip
         numbers = "  ".join(f"{key} {float(values[key]):.3f}" for key in shown if key in values)
         seconds = time.perf_counter() - self.began

@@ -1,12 +1,16 @@
-"""The data module of the synthetic actions."""
+"""The data modules of the synthetic actions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lightning_cam.data.clips.ucf11 import UCF11
+from lightning_cam.data.core.clips import Clip
+from lightning_cam.data.core.listing import Listing
 from lightning_cam.data.core.module import SMALL, check_whole
-from lightning_cam.synthetic.actions.files import CLASSES, FLIP_PAIRS, render_actions
+from lightning_cam.synthetic.actions.files import CLASSES, FLIP_PAIRS, PAIRS, render_actions
 
 
 class SyntheticActions(UCF11):
@@ -57,3 +61,41 @@ class SyntheticActions(UCF11):
     def prepare_data(self) -> None:
         """Render the data unless it is there."""
         render_actions(self.root, **self.rendering)
+
+
+class SyntheticActionPairs(SyntheticActions):
+    """One or two of the synthetic actions at once: several labels a clip.
+
+    Of K actions there are clips of each alone, and of each two that do not exclude each other, as
+    moving to the left and to the right do. "label" is (K,), 1 for each that is acted.
+
+    Args:
+        root: folder to render into.
+        actions: some of the class names; None for all, which with their pairs are 62 folders.
+        **options: arguments of `SyntheticActions`.
+    """
+
+    def __init__(
+        self,
+        root: str = "data/synthetic_action_pairs",
+        *,
+        actions: list[str] | None = None,
+        **options: Any,
+    ) -> None:
+        self.actions = sorted(actions or CLASSES)
+        pairs = [pair for pair in PAIRS if set(pair.split("+")) <= set(self.actions)]
+        super().__init__(root, actions=[*self.actions, *pairs], **options)
+        self.given_classes = (
+            None  # folders are of actions and pairs, the listing says which classes
+        )
+
+    def list_clips(self) -> Listing:
+        found = super().list_clips()
+
+        def labelled(clips: Sequence[Clip]) -> list[Clip]:
+            acted = [found.classes[clip.label].split("+") for clip in clips]
+            rows = [tuple(int(name in names) for name in self.actions) for names in acted]
+            return [replace(c, label=-1, labels=row) for c, row in zip(clips, rows, strict=True)]
+
+        parts = {part: labelled(getattr(found, part)) for part in ("train", "val", "test")}
+        return replace(found, classes=self.actions, **parts)

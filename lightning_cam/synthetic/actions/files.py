@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,12 +47,20 @@ CLASSES = (
     "expand", "shrink", "oscillate", "blink", "circle",
 )  # fmt: skip
 FLIP_PAIRS = (("move_left", "move_right"), ("rotate_cw", "rotate_ccw"))
+_OPPOSITES = (*FLIP_PAIRS, ("move_up", "move_down"), ("expand", "shrink"))
+# Two actions at once, "expand+move_left", of laws that do not exclude each other.
+PAIRS = tuple(
+    "+".join(pair)
+    for pair in combinations(sorted(CLASSES), 2)
+    if not any(set(pair) == set(opposites) for opposites in _OPPOSITES)
+)
+_NAMES = (*CLASSES, *PAIRS)
 
 DURATION = FRAMES / FPS
 
 
 class ActionKey(NamedTuple):
-    """Which clip: class index, group and clip number, both from 1."""
+    """Which clip: index of its class or pair of classes, group and clip number, both from 1."""
 
     label: int
     group: int
@@ -59,12 +68,12 @@ class ActionKey(NamedTuple):
 
     @property
     def clip_id(self) -> str:
-        return f"v_{CLASSES[self.label]}_{self.group:02d}_{self.clip:02d}"
+        return f"v_{_NAMES[self.label]}_{self.group:02d}_{self.clip:02d}"
 
     @property
     def files(self) -> tuple[Path, Path]:
         """Its video and its ground truth, relative to the root."""
-        name, clip_id = CLASSES[self.label], self.clip_id
+        name, clip_id = _NAMES[self.label], self.clip_id
         video = Path("UCF11_updated_mpg", name, clip_id[:-3], f"{clip_id}.mpg")
         return video, truth_path(Path("ground_truth"), name, clip_id)
 
@@ -112,7 +121,7 @@ def render_actions(
         root: folder of the data set.
         groups: groups per class; a group shares background and actor colour.
         clips: clips per group.
-        classes: some of `CLASSES`; None for all.
+        classes: some of `CLASSES` and `PAIRS`; None for all `CLASSES`.
         seed: of all randomness.
         size: side of the square frames in pixels, a multiple of 16 from 32 on.
         processes: worker processes; None for one per CPU.
@@ -120,7 +129,7 @@ def render_actions(
     Raises:
         DataError: an argument is out of its range, or `root` cannot be used.
     """
-    names = chosen_names("actions", classes, CLASSES)
+    names = chosen_names("actions", CLASSES if classes is None else classes, _NAMES)
     check_ranges(
         groups=(groups, range(1, 1000)),
         clips=(clips, range(1, 100)),
@@ -145,7 +154,7 @@ def render_actions(
 
 def _keys(groups: int, classes: Sequence[str], clips: int) -> list[ActionKey]:
     return [
-        ActionKey(CLASSES.index(name), group, clip)
+        ActionKey(_NAMES.index(name), group, clip)
         for group in range(1, groups + 1)  # group outermost: its look is computed once
         for name in classes
         for clip in range(1, clips + 1)
@@ -179,7 +188,7 @@ def draw_action_from(
 
     Clips of two classes from equal generators are equal, but for the frames of the action.
     """
-    track = _track(rng, CLASSES[key.label], size)
+    track = _track(rng, _NAMES[key.label].split("+"), size)
     texture, patches = scene.group_textures(seed, key.group, size)
     frames = scene.pan_background(rng, texture, size)
     for _ in range(rng.integers(1, 3)):
@@ -188,8 +197,8 @@ def draw_action_from(
     return scene.composite(actor, frames), actor[..., 3] > 127, track
 
 
-def _track(rng: np.random.Generator, name: str, size: int) -> Track:
-    """Draw the same numbers for every class: the classes differ in the law of motion alone."""
+def _track(rng: np.random.Generator, actions: Sequence[str], size: int) -> Track:
+    """Draw the same numbers for every class: the classes differ in the laws of motion alone."""
     length = rng.uniform(1.30, 1.60)
     onset = rng.uniform(0.10, DURATION - length - 0.10)
     offset = onset + length
@@ -198,10 +207,11 @@ def _track(rng: np.random.Generator, name: str, size: int) -> Track:
     def law(*names: str) -> tuple[Array, Array]:
         """Progress in [0, 1] and direction +-1, each (FRAMES,): by chance but in the action."""
         rho, sign = rng.uniform(size=3)[shot], rng.choice((-1.0, 1.0), 3)[shot]
-        if name in names:
+        acting = [name for name in names if name in actions]
+        if acting:
             rho = np.where(shot == 1, (TIMES - onset) / length, rho)
-        if name in names and len(names) == 2:
-            sign = np.where(shot == 1, -1.0 if name == names[0] else 1.0, sign)
+        if acting and len(names) == 2:
+            sign = np.where(shot == 1, -1.0 if acting[0] == names[0] else 1.0, sign)
         return rho, sign
 
     cx, cy = size * (0.5 + rng.uniform(-0.04, 0.04, size=(2, 1))) + np.zeros(FRAMES)

@@ -83,6 +83,7 @@ class MultiLabelClassification(VideoClassification):
     """
 
     monitor = "val/map", "max"
+    probability = "sigmoid"
 
     @property
     def metric_names(self) -> list[str]:
@@ -137,8 +138,9 @@ class MultiLabelClassification(VideoClassification):
             self.log(f"{stage}/map", sum(known.values()) / len(known), prog_bar=True)
 
     def explainable(self, batch: Batch | None = None) -> Explainable:
-        model = replace(super().explainable(batch), probability="sigmoid")
+        model = super().explainable(batch)
         label = None if batch is None else batch.get("label")
         if label is None or label.ndim != 2:  # of a video that is not of the data
             return model
-        return replace(model, positives=label > 0)
+        more = len(model.outputs) - len(self.classes)  # columns that are explained alone
+        return replace(model, positives=F.pad(label > 0, (0, more)))

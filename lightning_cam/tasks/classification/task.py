@@ -18,8 +18,12 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 
+from lightning_cam.attribution.columns import Probability
 from lightning_cam.attribution.explainable import Explainable, layouts_of
+from lightning_cam.attribution.families import called
 from lightning_cam.attribution.guard import unwrap
+from lightning_cam.attribution.inputs import taken
+from lightning_cam.attribution.outputs import inside
 from lightning_cam.attribution.tensors import fold_frames
 from lightning_cam.errors import ConfigError
 from lightning_cam.interfaces import (
@@ -32,6 +36,12 @@ from lightning_cam.interfaces import (
     NamesFrames,
     check_network,
     is_offered,
+)
+from lightning_cam.tasks.classification.calling import (
+    Outputs,
+    class_columns,
+    heads_of,
+    inputs_of,
 )
 from lightning_cam.tasks.classification.confusion import save_confusion
 from lightning_cam.tasks.classification.per_class import log_per_class
@@ -68,6 +78,11 @@ class VideoClassification(L.LightningModule):
         layout: how these layers are laid out, such as `"b (1 + t h w) d"`, see `Explainable.of`;
             one for all, or one for each by its name.
         grid: t, h, w of layers in which these axes are joined.
+        inputs: what the network's forward takes beside the clip: argument -> a key of the batch
+            ("lengths" are counted from "valid"), or what is the same for all clips.
+        outputs: of a network that returns several tensors the key or number of that of the classes,
+            or names of the columns of its heads, `{"verb": [...], "noun": [...]}`, which begin with
+            the classes: further ones are explained, and not trained.
 
     Raises:
         ConfigError: settings the network cannot follow.
@@ -75,6 +90,7 @@ class VideoClassification(L.LightningModule):
     """
 
     monitor = "val/acc", "max"  # by which the best checkpoint is chosen
+    probability: Probability = "softmax"  # what makes probabilities of the columns
 
     def __init__(
         self,
@@ -90,6 +106,8 @@ class VideoClassification(L.LightningModule):
         class_weights: Sequence[float] | None = None,
         layout: str | Mapping[str, str] | None = None,
         grid: Sequence[int] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Outputs | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -105,6 +123,8 @@ class VideoClassification(L.LightningModule):
         self.layers = tuple(map(str, layers or own_layers))
         self.layout, self.grid = layout, grid
         layouts_of(net, layout, grid)  # raises now rather than after an epoch
+        self.inputs, self.outputs = taken(inputs or {}, net.forward), outputs
+        self.heads = heads_of(outputs, self.classes)
         self.has_steps = is_offered(net, HasSteps)
         if step_loss is None:
             step_loss = 0.3 if self.has_steps else 0.0
@@ -165,10 +185,16 @@ class VideoClassification(L.LightningModule):
         """The clip in the memory layout of the network."""
         return clip.to(memory_format=torch.channels_last_3d) if self.channels_last else clip
 
-    def forward(self, clip: Tensor, valid: Tensor | None = None) -> Tensor:
+    def forward(self, clip: Tensor, valid: Tensor | None = None, **inputs: Any) -> Tensor:
         """Logits (B, K)."""
-        clip = self._laid_out(clip)
-        return self.model(clip, valid) if self.takes_valid else self.model(clip)
+        clip, call = self._laid_out(clip), called(self.net)
+        network = self.model if call is self.net else call  # itself with its wrappers
+        given = (clip, valid) if self.takes_valid else (clip,)
+        return self._class_columns(network(*given, **inputs))
+
+    def _class_columns(self, returned: Any) -> Any:
+        name = type(self.net).__name__
+        return class_columns(returned, self.outputs, self.heads, len(self.classes), name)
 
     def loss(
         self, logits: Tensor, steps: Tensor | None, label: Tensor, valid: Tensor | None = None
@@ -210,15 +236,14 @@ class VideoClassification(L.LightningModule):
         clip, label, valid = batch["video"], batch["label"], batch.get("valid")
         steps = None
         net = self.net
-        if is_offered(net, HasSteps):
+        if is_offered(net, HasSteps) and not self.inputs:
             logits, steps = net.forward_steps(self._laid_out(clip), valid)
         else:
-            logits = self(clip, valid)
+            logits = self(clip, valid, **inputs_of(self.inputs, batch))
         if not isinstance(logits, Tensor):
             raise ConfigError(
-                f"{type(net).__name__} returns a {type(logits).__name__}, expected "
-                f"logits (B, {len(self.classes)}); wrap the network in one whose forward returns "
-                "only them"
+                f"{type(net).__name__} returns a {type(logits).__name__}{inside(logits)}, expected "
+                f"logits (B, {len(self.classes)}); name their tensor: task.outputs=KEY"
             )
         if logits.ndim != 2 or logits.shape[1] != len(self.classes):
             raise ConfigError(
@@ -326,20 +351,22 @@ class VideoClassification(L.LightningModule):
         Raises:
             UserError: a name in `layers` or `layout` is not a module of the network.
         """
-        net = self.net
+        net, call = self.net, called(self.net)
         valid = None if batch is None or not self.takes_valid else batch.get("valid")
 
-        def forward(clip: Tensor) -> Tensor:
-            clip = self._laid_out(clip)
-            if valid is None:
-                return net(clip)
-            copies = valid.to(clip.device).repeat(clip.shape[0] // valid.shape[0], 1)
-            return net(clip, copies)
+        def forward(clip: Tensor, **inputs: Any) -> Any:
+            given = [self._laid_out(clip)]
+            if valid is not None:
+                given.append(valid.to(clip.device).repeat(clip.shape[0] // valid.shape[0], 1))
+            returned = call(*given, **inputs)
+            return returned if self.heads else self._class_columns(returned)
 
         described = Explainable.of(
             net,
             layers=self.layers,
-            outputs=self.classes,
+            outputs=self.outputs if isinstance(self.outputs, Mapping) else self.classes,
+            probability=self.probability,
+            inputs=None if batch is None else inputs_of(self.inputs, batch),
             attention=net.explain_attention if is_offered(net, NamesAttention) else (),
             steps="head" if self.has_steps else None,
             forward=forward,
