@@ -85,9 +85,7 @@ class SyntheticActionPairs(SyntheticActions):
         self.actions = sorted(actions or CLASSES)
         pairs = [pair for pair in PAIRS if set(pair.split("+")) <= set(self.actions)]
         super().__init__(root, actions=[*self.actions, *pairs], **options)
-        self.given_classes = (
-            None  # folders are of actions and pairs, the listing says which classes
-        )
+        self.given_classes = None  # folders are of pairs as well; the listing says the classes
 
     def list_clips(self) -> Listing:
         found = super().list_clips()
@@ -97,5 +95,10 @@ class SyntheticActionPairs(SyntheticActions):
             rows = [tuple(int(name in names) for name in self.actions) for names in acted]
             return [replace(c, label=-1, labels=row) for c, row in zip(clips, rows, strict=True)]
 
-        parts = {part: labelled(getattr(found, part)) for part in ("train", "val", "test")}
-        return replace(found, classes=self.actions, **parts)
+        return replace(
+            found,
+            classes=self.actions,
+            train=labelled(found.train),
+            val=labelled(found.val),
+            test=labelled(found.test),
+        )
