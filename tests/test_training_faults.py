@@ -27,6 +27,7 @@ from lightning_cam.files import whole_file
 from lightning_cam.synthetic import SyntheticActions
 from lightning_cam.tasks.epoch_images import never_fatal
 from lightning_cam.training.agreeing import Run
+from lightning_cam.training.build import build
 from lightning_cam.training.furthest import Length, Progress, furthest_first
 from lightning_cam.training.owner import FILE, owned
 from lightning_cam.training.runs import built_as_before, open_run, same_as_before, writable
@@ -313,3 +314,14 @@ def test_without_locks_the_name_in_the_file_has_to_do(tmp_path: Path, monkeypatc
         owned(tmp_path),
     ):
         pass
+
+
+def test_a_class_without_a_signature_takes_its_settings() -> None:
+    """A time-out in YAML: `datetime.timedelta` says only when called what it takes."""
+    strategy = "lightning.pytorch.strategies.DDPStrategy"
+    hour = {"_target_": "datetime.timedelta", "minutes": 60}
+    built = build({"_target_": strategy, "timeout": hour}, where="trainer.strategy")
+    assert built._timeout.total_seconds() == 3600
+    assert build({**hour, "_partial_": True})() == built._timeout
+    with pytest.raises(ConfigError, match=r"timeout: datetime\.timedelta: 'minuts' is an invalid"):
+        build({"_target_": "datetime.timedelta", "minuts": 1}, where="timeout")
