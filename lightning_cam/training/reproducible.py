@@ -67,9 +67,9 @@ class EpochLines(Callback):
         self.began = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        values = trainer.callback_metrics  # of all ranks, which meet here
         if not trainer.is_global_zero:
             return
-        values = trainer.callback_metrics
         shown = (
             "train/loss", "train/acc", "val/loss", "val/acc", "val/map",
             "val/depth/abs_rel", "val/pose/ate",
