@@ -97,5 +97,5 @@ class SyntheticActionPairs(SyntheticActions):
             rows = [tuple(int(name in names) for name in self.actions) for names in acted]
             return [replace(c, label=-1, labels=row) for c, row in zip(clips, rows, strict=True)]
 
-        parts = {part: labelled(getattr(found, part)) for part in ("train", "val", "test")}
-        return replace(found, classes=self.actions, **parts)
+        train, val, test = map(labelled, (found.train, found.val, found.test))
+        return replace(found, classes=self.actions, train=train, val=val, test=test)
