@@ -95,10 +95,5 @@ class SyntheticActionPairs(SyntheticActions):
             rows = [tuple(int(name in names) for name in self.actions) for names in acted]
             return [replace(c, label=-1, labels=row) for c, row in zip(clips, rows, strict=True)]
 
-        return replace(
-            found,
-            classes=self.actions,
-            train=labelled(found.train),
-            val=labelled(found.val),
-            test=labelled(found.test),
-        )
+        train, val, test = map(labelled, (found.train, found.val, found.test))
+        return replace(found, classes=self.actions, train=train, val=val, test=test)
