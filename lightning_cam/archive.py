@@ -13,7 +13,7 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
@@ -140,10 +140,7 @@ def _check_pickle(
     try:
         for step, part in enumerate(follow(pickled)):
             if step > _STEPS:
-                raise CheckpointError(
-                    f"{path}: refused: it holds more than {_STEPS} plain values; keep such lists "
-                    "in a file of their own"
-                )
+                raise _too_many(path)
             if part.kind == "name" and not _CALLED.fullmatch(part.value):
                 raise CheckpointError(
                     f"{path}: refused: it holds pickled code ({'.'.join(part.value.split())}); "
@@ -198,7 +195,7 @@ def _check_tensors(loaded: object, path: Path) -> None:
         CheckpointError: a few numbers stand for many, which would become memory when copied.
     """
     claimed, held = 0, {}
-    for tensor in _tensors(loaded):
+    for tensor in _tensors(loaded, path):
         if tensor.layout != torch.strided:
             raise CheckpointError(f"{path}: refused: it holds tensors that are not dense")
         storage = tensor.untyped_storage()
@@ -213,17 +210,28 @@ def _check_tensors(loaded: object, path: Path) -> None:
         raise CheckpointError(f"{path}: refused: its tensors are all views of the same few bytes")
 
 
-def _tensors(loaded: object) -> Iterator[Tensor]:
-    """Every tensor in nested containers, once."""
-    seen, waiting = set(), [loaded]
+def _tensors(loaded: object, path: Path) -> list[Tensor]:
+    """Every tensor in nested containers, once.
+
+    Raises:
+        CheckpointError: they hold too many values, counted as often as they are named: whoever
+            copies a list that is ten times in a list, ten times in a list, ... makes all of them.
+    """
+    found, waiting, left = {}, [loaded], _STEPS
     while waiting:
         node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
         if isinstance(node, Tensor):
-            yield node
-        elif isinstance(node, Mapping):
-            waiting += node.values()
-        elif isinstance(node, list | tuple | set):
-            waiting += node
+            found[id(node)] = node
+        elif isinstance(node, Mapping | list | tuple | set):
+            left -= len(node)
+            if left < 0:
+                raise _too_many(path)
+            waiting += node.values() if isinstance(node, Mapping) else node
+    return [*found.values()]
+
+
+def _too_many(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: refused: it holds more than {_STEPS} plain values; keep such lists in a file of "
+        "their own"
+    )

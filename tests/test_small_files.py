@@ -139,9 +139,21 @@ def repeated(checkpoint: dict[str, Any]) -> None:
     checkpoint[KEY]["task"]["classes"] = node
 
 
+def repeated_moments(checkpoint: dict[str, Any]) -> None:
+    """PyTorch copies what an optimiser's state holds, each time it is named."""
+    node: Any = [torch.ones(1)] * 10
+    for _ in range(7):
+        node = [node] * 10
+    checkpoint["optimizer_states"] = [{"state": {0: {"exp_avg": node}}}]
+
+
+def itself(checkpoint: dict[str, Any]) -> None:
+    checkpoint["loops"] = {"fit_loop": checkpoint}
+
+
 def repeated_mapping(checkpoint: dict[str, Any]) -> None:
     node: Any = {"a": 1}
-    for _ in range(20):
+    for _ in range(16):
         node = {"a": node, "b": node}
     checkpoint[KEY]["run"]["explain"] = {"gradcam": node}
 
@@ -278,8 +290,10 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "numbers behind a record": (
         with_pickle(beside(tensor((1,), b"1", 10**6))), "damaged"
     ),
-    "a list named again and again": (holding(repeated), "more than 100000 settings"),
+    "a list named again and again": (holding(repeated), "more than 1000000 plain values"),
     "a mapping named again and again": (holding(repeated_mapping), "more than 100000 settings"),
+    "moments named again and again": (holding(repeated_moments), "more than 1000000 plain values"),
+    "loops that hold themselves": (holding(itself), "more than 1000000 plain values"),
     "weights that are one number": (holding(expanded), "has only 4 bytes"),
     "views of the same bytes": (holding(shared), "views of the same"),
     "a sparse tensor": (holding(sparse), "not dense|pickled code"),
