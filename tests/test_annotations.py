@@ -564,6 +564,7 @@ def test_what_is_no_annotation_is_said(root: Path, tmp_path: Path) -> None:
         (b"\x80\x02}r\xff\xff\xff\x7f.", "has the number 2147483647"),
         (b"\x80\x02}q\xff.", "has the number 255"),
         (b"}p99999999\n.", "has the number 99999999"),
+        (b"}K\x01\x85" + b"2\x86" * 60 + b"K\x01s.", "again and again"),
         (b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b"a.", "expected 1099511627776 bytes"),
         (b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"a.", "expected 1099511627776 bytes"),
         (b"", "empty"),

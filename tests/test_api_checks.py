@@ -304,6 +304,7 @@ def test_weights_in_half_precision_on_the_cpu_are_explained() -> None:
         (lambda: ExplainCallback({3: lc.GradCAM()}), "methods has the name 3"),  # type: ignore[dict-item]
         (lambda: ExplainCallback({None: lc.GradCAM()}), "methods has the name None"),  # type: ignore[dict-item]
         (lambda: ExplainCallback({"": lc.GradCAM()}), "methods has the name ''"),
+        (lambda: ExplainCallback({"\udce9": lc.GradCAM()}), "methods has the name"),
         (lambda: lc.deletion(MODEL, CLIP, HEAT.numpy()), "heatmap as a tensor (2, 4, 8, 8), got"),  # type: ignore[arg-type]
         (lambda: lc.insertion(MODEL, CLIP, HEAT[0]), "its heatmap (2, 4, 8, 8), got"),
         (lambda: lc.deletion(MODEL, CLIP, HEAT / 0), "the heatmap is not finite"),

@@ -168,6 +168,21 @@ def test_a_scripted_layer_is_said_to_be_one(made: Callable[[nn.Module], nn.Modul
 
 
 @pytest.mark.attack
+@pytest.mark.parametrize("made", [torch.jit.script, lambda m: torch.jit.trace(m, _CLIP)])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_rules_do_not_reach_into_scripted_parts(made: Callable[[nn.Module], nn.Module]) -> None:
+    """A part that was scripted or traced, whose ReLUs would pass the plain gradient."""
+    net = Cut()
+    plain = lc.explain(lc.Explainable.of(net, ["trunk"]), lc.Gradient(), _CLIP, 0)
+    net.trunk[0] = made(net.trunk[0])
+    model = lc.Explainable.of(net, ["trunk"])
+    for method in (lc.GuidedBackprop(), lc.GuidedGradCAM(), lc.ConservativePropagation(), lc.LRP()):
+        with pytest.raises(UserError, match=f"{method.title} has no rule for what torch.jit"):
+            lc.explain(model, method, _CLIP, 0)
+    assert torch.allclose(lc.explain(model, lc.Gradient(), _CLIP, 0).heatmap, plain.heatmap)
+
+
+@pytest.mark.attack
 def test_attention_that_is_not_a_weight_for_each_frame() -> None:
     """A module named as attention whose output is something else."""
     model = lc.Explainable.of(Cut(), ["trunk"], attention=["neck"])

@@ -244,13 +244,13 @@ def test_maps_that_are_not_finite_are_doubted() -> None:
 
     with pytest.warns(UserWarning, match="^one_infinite has values that are not finite"):
         e = lc.explain(describe(Gap3d()), one_infinite, clip, 0)
-    assert e.doubts == ("values of the map are not finite", "")
+    assert e.doubts == ("values of the map are not finite", "the map is zero everywhere")
     valid = torch.ones(2, CLIP.shape[2], dtype=torch.bool)
     valid[:, -1] = False
     padded = dataclasses.replace(describe(Gap3d()), valid=valid)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert lc.explain(padded, one_infinite, clip, 0).doubts == ("", "")
+        assert not lc.explain(padded, one_infinite, clip, 0).doubts[0]
 
 
 @pytest.mark.attack
@@ -272,3 +272,21 @@ def test_weights_are_looked_at_again_when_they_change() -> None:
     net.fc.weight.data = torch.full_like(net.fc.weight, torch.nan)
     assert not_finite(net) == ("fc.weight", "fc.bias")
     assert not_finite(nn.Identity()) == ()
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "method",
+    [lc.GradCAM(), lc.RISE(masks=4), lc.Occlusion(), lc.Gradient(), lc.TemporalMask(iterations=2)],
+)
+def test_a_network_without_weights_has_nothing_to_show(method: lc.Attribution) -> None:
+    """All weights are zero; all classes get the same answer; every clip gets the same answer."""
+    nothing, alike, deaf = (Gap3d() for _ in range(3))
+    for weight in (*nothing.parameters(), *alike.fc.parameters(), deaf.fc.weight):
+        torch.nn.init.zeros_(weight)
+    for net in (nothing, alike):
+        e = lc.explain(describe(net), method, CLIP, 0)
+        assert e.doubts == ("the network's outputs are all the same",)
+    if not isinstance(method, lc.TemporalMask):  # which starts from a mask that is not flat
+        said = lc.explain(describe(deaf), method, CLIP, 0).doubts[0]
+        assert said.startswith("the map is ") and said.endswith(" everywhere")

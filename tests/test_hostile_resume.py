@@ -172,6 +172,12 @@ BELIEFS = {
     "a decay that is infinite": put(
         "optimizer_states", 0, "param_groups", 0, "weight_decay", value=float("inf")
     ),
+    "a count of steps below zero": put(
+        "optimizer_states", 0, "state", 0, "step", value=torch.tensor(-5.0)
+    ),
+    "counts of steps": put("optimizer_states", 0, "state", 0, "step", value=torch.ones(9)),
+    "a count that is NaN": put("optimizer_states", 0, "state", 0, "step", value=float("nan")),
+    "rates that are NaN": put("lr_schedulers", 0, "base_lrs", value=[float("nan")]),
     "weights of another shape": put("state_dict", "model.head.bias", value=torch.ones(9)),
 }
 

@@ -22,7 +22,8 @@ MAY = {
     "progress": "",
     "stops": "",
     "geometry": "",
-    "archive": "errors",
+    "pickles": "",
+    "archive": "errors pickles",
     "files": "errors",
     "attribution": "errors progress",
     "interfaces": "errors attribution",
@@ -30,7 +31,7 @@ MAY = {
     "models": "errors archive interfaces",
     "viz": "errors files",
     "tasks": "errors files geometry interfaces attribution metrics models viz",
-    "data": "errors files stops interfaces",
+    "data": "errors pickles files stops interfaces",
     "synthetic": "errors files progress stops data",
     "training": "errors archive files stops interfaces attribution",
     "explaining": "errors files progress stops interfaces attribution metrics viz data training",
@@ -44,6 +45,7 @@ HEAVY = {"lightning", "wandb", "hydra", "omegaconf", "torchvision", "decord", "c
 SETTINGS = {"hydra", "omegaconf"}  # known to the commands alone
 NEVER = {
     "errors": HEAVY | {"torch", "numpy"},
+    "pickles": HEAVY | {"torch", "numpy"},
     "archive": HEAVY,
     "files": HEAVY | {"torch"},
     "interfaces": HEAVY,

@@ -8,6 +8,7 @@ import pickle
 import pickletools
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,9 +139,21 @@ def repeated(checkpoint: dict[str, Any]) -> None:
     checkpoint[KEY]["task"]["classes"] = node
 
 
+def repeated_moments(checkpoint: dict[str, Any]) -> None:
+    """PyTorch copies what an optimiser's state holds, each time it is named."""
+    node: Any = [torch.ones(1)] * 10
+    for _ in range(7):
+        node = [node] * 10
+    checkpoint["optimizer_states"] = [{"state": {0: {"exp_avg": node}}}]
+
+
+def itself(checkpoint: dict[str, Any]) -> None:
+    checkpoint["loops"] = {"fit_loop": checkpoint}
+
+
 def repeated_mapping(checkpoint: dict[str, Any]) -> None:
     node: Any = {"a": 1}
-    for _ in range(20):
+    for _ in range(16):
         node = {"a": node, "b": node}
     checkpoint[KEY]["run"]["explain"] = {"gradcam": node}
 
@@ -183,6 +196,62 @@ def many_classes(checkpoint: dict[str, Any]) -> None:
     checkpoint["state_dict"] = {k: torch.zeros(v.shape) for k, v in state.items()}
 
 
+# --- what PyTorch reads, and what a pickle does, beside what it holds -----------------------------
+
+ASKS = b"c__builtin__\nbytearray\nJ\xff\xff\xff\x7f\x85R"  # of a pickle: two gigabytes
+
+
+def capitals(path: Path) -> None:
+    """PyTorch looks records up whatever their case."""
+    torch.save(honest(), path)
+    with zipfile.ZipFile(path) as archive:
+        (name, data), *others = [(name, archive.read(name)) for name in archive.namelist()]
+    other = name.replace("data.pkl", "DATA.PKL")
+    with zipfile.ZipFile(path, "w") as archive:
+        for each, content in [(name, data), (other, beside(ASKS)(data)), *others]:
+            archive.writestr(each, content)
+
+
+def two_directories(path: Path) -> None:
+    """Python takes the end in front of the locator, PyTorch the one that the locator names."""
+    torch.save(honest(), path)
+    whole = path.read_bytes()
+    end, locator, last = bytearray(whole[-98:-42]), bytearray(whole[-42:-22]), whole[-22:]
+    length, start = struct.unpack_from("<QQ", end, 40)
+    directory, body = whole[start : start + length], whole[:start]
+    name = path.stem.encode() + b"/data.pkl"
+    with zipfile.ZipFile(path) as archive:
+        data = beside(ASKS)(archive.read(name.decode()))
+    sizes = (zlib.crc32(data), len(data), len(data))
+    other, at = bytearray(directory), directory.index(name) - 46
+    struct.pack_into("<III", other, at + 16, *sizes)
+    struct.pack_into("<I", other, at + 42, start)
+    body += struct.pack("<IHHHHHIIIHH", 0x04034B50, 20, 0, 0, 0, 0, *sizes, len(name), 0)
+    body += name + data
+    struct.pack_into("<Q", locator, 8, len(body) + length)
+    for each in (other, directory):
+        struct.pack_into("<Q", end, 48, len(body))
+        body += each + end
+    path.write_bytes(body + locator + last)
+
+
+def whole_number(n: int) -> bytes:
+    return b"\x8a\x08" + struct.pack("<q", n)
+
+
+def tensor(shape: tuple[int, ...], key: bytes = b"0", numbers: int = 900) -> bytes:
+    """A pickled tensor: all its numbers are the first of the storage `key`."""
+    sides, steps = (b"".join(map(whole_number, n)) for n in (shape, [0] * len(shape)))
+    return (
+        b"ctorch._utils\n_rebuild_tensor_v2\n((U\x07storagectorch\nFloatStorage\nU\x01" + key
+        + b"U\x03cpu" + whole_number(numbers) + b"tQK\x00(" + sides + b"t(" + steps
+        + b"t\x89ccollections\nOrderedDict\n)RtR"
+    )  # fmt: skip
+
+
+MANY = tensor((10**9,))
+NESTED = b"K\x01\x85" + b"".join(b"q%cU\x000h%c\x86" % (n, n) for n in range(60))
+
 VISION = "torchvision.models.vision_transformer.VisionTransformer"
 DEEP = {
     "_target_": VISION, "image_size": 16, "patch_size": 16, "num_layers": 10**6, "num_heads": 1,
@@ -204,8 +273,27 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a call for an empty tensor": (
         with_pickle(beside(b"ctorch\nFloatTensor\nJ\xff\xff\xff\x7f\x85R")), "torch.FloatTensor"
     ),
-    "a list named again and again": (holding(repeated), "more than 100000 settings"),
+    "a second pickle, in capitals": (capitals, "not one data.pkl"),
+    "a second directory": (two_directories, "damaged"),
+    "a set of numbers": (with_pickle(beside(b"c__builtin__\nset\n" + MANY + b"\x85R")), "set that"),
+    "numbers that are counted": (
+        with_pickle(beside(b"ccollections\nCounter\n" + MANY + b"\x85R")), "Counter that torch"
+    ),
+    "pairs of numbers": (
+        with_pickle(beside(b"ccollections\nOrderedDict\n(]" + MANY + b"atR")), "OrderedDict that"
+    ),
+    "attributes of numbers": (
+        with_pickle(beside(b"ccollections\nOrderedDict\n)R" + MANY + b"b")), "call of what it made"
+    ),
+    "a key that takes years": (with_pickle(beside(b"}" + NESTED + b"K\x01s")), "damaged"),
+    "a million tuples": (with_pickle(beside(b"})" + b"\x85" * 900_000 + b"K\x01s")), "damaged"),
+    "numbers behind a record": (
+        with_pickle(beside(tensor((1,), b"1", 10**6))), "damaged"
+    ),
+    "a list named again and again": (holding(repeated), "more than 1000000 plain values"),
     "a mapping named again and again": (holding(repeated_mapping), "more than 100000 settings"),
+    "moments named again and again": (holding(repeated_moments), "more than 1000000 plain values"),
+    "loops that hold themselves": (holding(itself), "more than 1000000 plain values"),
     "weights that are one number": (holding(expanded), "has only 4 bytes"),
     "views of the same bytes": (holding(shared), "views of the same"),
     "a sparse tensor": (holding(sparse), "not dense|pickled code"),

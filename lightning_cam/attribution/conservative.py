@@ -19,8 +19,8 @@ clip by both factors share by halves (3.2), gates such as those of squeeze and e
 them. A tangent has a constant part, which takes relevance with it, so that R need not add up to y.
 
 Functions are caught where PyTorch is called, so that the network is not touched. Norms and
-activations written by hand are not caught, nor is what is in compiled or scripted parts: they pass
-the plain gradient.
+activations written by hand are not caught: they pass the plain gradient. Scripted parts are
+refused.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_cam.attribution.cuts import no_checkpoints
+from lightning_cam.attribution.cuts import no_checkpoints, no_scripts
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.fields import Cells
 from lightning_cam.attribution.gradient import input_gradient, recorded
@@ -84,6 +84,7 @@ class ConservativePropagation(Attribution):
 
     def run(self, model: Explainable, clip: Tensor) -> Forward:
         rules = SHARED if self.attention == "shared" else STILL
+        no_scripts(self.title, model.module)
         with no_checkpoints(self.title, model.module), Ruled(rules) as mode:
             forward = recorded(model, clip)
         if not forward.outputs.requires_grad:

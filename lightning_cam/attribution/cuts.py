@@ -72,6 +72,17 @@ def no_checkpoints(title: str, network: nn.Module) -> Iterator[None]:
         raise _recomputed(title, network) from error
 
 
+def no_scripts(title: str, network: nn.Module) -> None:
+    """Raise a UserError where rules of a method cannot reach a part: the map would be another one,
+    without a word.
+    """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        raise UserError(
+            f"{title} has no rule for what torch.jit.script has made, into which it cannot see; "
+            "explain the network as it was before, or take explain=integrated_gradients"
+        )
+
+
 def _recomputed(title: str, network: nn.Module) -> UserError:
     return UserError(
         f"{title} cannot follow what {type(network).__name__} computes once more in the backward "

@@ -5,7 +5,8 @@ that is wrong or missing: RISE's estimated error, what integrated gradients fall
 by how much a mask misses its area. A map is doubtful where this is more than `LIMIT`, a half: then
 what is drawn differs from what it should be by more than half of it, or by a factor above two, and
 places in it that differ by as much cannot be told apart. Maps that are not finite, or of a network
-whose weights or outputs are not, are always doubtful.
+whose weights or outputs are not, are always doubtful; so are maps that are the same everywhere, and
+maps of outputs that are all the same, of which none can be explained.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+_ROUNDING = 1e-6  # of float32: no evidence
 LIMIT = 0.5  # share of a map that may be wrong or missing
 
 _seen: WeakKeyDictionary[nn.Module, tuple[list[tuple[int, int]], tuple[str, ...]]] = (
@@ -68,6 +70,26 @@ def reasons(
         ]
         found.append(said[0] if said else "")
     return tuple(found)
+
+
+def says_nothing(evidence: Tensor, outputs: Tensor) -> tuple[str, ...]:
+    """Why each clip's map has nothing to show, "" where it has.
+
+    Args:
+        evidence: `(B, T, H, W)`, see `Explanation.evidence`.
+        outputs: `(B, K)`.
+    """
+    low, high = evidence.flatten(1).aminmax(dim=1)
+    flat = high - low <= _ROUNDING * torch.maximum(low.abs(), high.abs())
+    alike = (outputs == outputs[:, :1]).all(1) & (outputs.shape[1] > 1)
+    return tuple(
+        "the network's outputs are all the same"
+        if same
+        else f"the map is {f'{value:.3g}' if value else 'zero'} everywhere"
+        if blank
+        else ""
+        for same, blank, value in zip(alike.tolist(), flat.tolist(), high.tolist(), strict=True)
+    )
 
 
 def is_too_much(share: float, limit: float = LIMIT) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lightning_cam.attribution.checks import check_model, ready
 from lightning_cam.attribution.cuts import naming_cuts
-from lightning_cam.attribution.doubt import named, not_finite, reasons
+from lightning_cam.attribution.doubt import named, not_finite, reasons, says_nothing
 from lightning_cam.attribution.explainable import Explainable, FirstRun, Forward, Target
 from lightning_cam.attribution.guard import capture
 from lightning_cam.attribution.method import (
@@ -87,7 +87,9 @@ class Explanation:
         Images draw such a map faint, and say the reason.
         """
         finite = {"the network's outputs": self.outputs, "values of the map": self.heatmap}
-        return reasons(self.method.doubts, self.numbers, finite, self.broken)
+        found = reasons(self.method.doubts, self.numbers, finite, self.broken)
+        nothing = says_nothing(self.evidence, self.outputs)
+        return tuple(said or blank for said, blank in zip(found, nothing, strict=True))
 
     @property
     def evidence(self) -> Tensor:

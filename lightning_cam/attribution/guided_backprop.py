@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.autograd.function import Function, FunctionCtx
 from torch.nn import functional as F
 
+from lightning_cam.attribution.cuts import no_scripts
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.function_mode import FunctionMode
 from lightning_cam.attribution.gradient import (
@@ -60,15 +61,20 @@ class GuidedBackprop(Attribution):
         return Cost(1, 1)
 
     def run(self, model: Explainable, clip: Tensor) -> Forward:
-        return guided(model, clip)
+        return guided(self.title, model, clip)
 
     def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
         gradient = input_gradient(model, self.first(model, clip), target)
         return reduced(model, gradient, self.reduce)
 
 
-def guided(model: Explainable, clip: Tensor) -> Forward:
-    """A run `recorded` from the clip, of which every ReLU is a guided one."""
+def guided(title: str, model: Explainable, clip: Tensor) -> Forward:
+    """A run `recorded` from the clip for a method, of which every ReLU is a guided one.
+
+    Raises:
+        UserError: a part of the network is scripted, whose ReLUs would pass the plain gradient.
+    """
+    no_scripts(title, model.module)
     with _Guided() as mode:
         forward = recorded(model, clip)
     met = f"{mode.met} ReLU{'s' if mode.met > 1 else ''}"

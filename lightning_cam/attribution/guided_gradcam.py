@@ -54,5 +54,5 @@ class GuidedGradCAM(LayerAttribution):
         found = layer_map(model, self.first(model, clip), clip, target, self.layer)
         signed = on_frames(model, signed_map(model, found, self.pool), self.layer)
         cam = resize_heatmap(signed.relu(), clip.shape[2:])
-        gradient = input_gradient(model, guided(model, clip), target)
+        gradient = input_gradient(model, guided(self.title, model, clip), target)
         return reduced(model, gradient * cam[:, None], self.reduce)

@@ -72,7 +72,7 @@ def named_methods(
         raise ArgumentError("methods is empty; pass for example {'gradcam': GradCAM()}")
     if isinstance(methods, Mapping):
         for name in methods:
-            if not isinstance(name, str) or not name:
+            if not isinstance(name, str) or not name.isprintable() or not name:
                 raise ArgumentError(f"methods has the name {name!r}; a name is text: 'gradcam'")
         return {name: as_attribution(method) for name, method in methods.items()}
     named: dict[str, Attribution] = {}

@@ -24,6 +24,7 @@ _OF_WEIGHTS = (
     "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg",
     "acc_delta", "sum", "exp_inf", "ax", "prev", "step_size",
 )  # fmt: skip
+_RATES = ("base_lrs", "_last_lr")  # of a schedule
 
 
 class CheckedResume(Callback):
@@ -128,7 +129,10 @@ def _schedule_like(given: Any, own: Any) -> bool:
         return False
     now = own.state_dict()
     fixed = {*dir(type(own)), "optimizer"} - now.keys()
-    return not fixed & set(given) and all(_alike(given[k], now[k]) for k in given if k in now)
+    rates = [n for key in _RATES if isinstance(given.get(key), list) for n in given[key]]
+    finite = all(math.isfinite(n) for n in rates if isinstance(n, int | float))
+    fits = all(_alike(given[k], now[k]) for k in given if k in now)
+    return finite and fits and not fixed & set(given)
 
 
 def _alike(given: Any, own: Any) -> bool:
@@ -155,6 +159,8 @@ def check_optimizer(optimizer: Optimizer) -> None:
                 isinstance(value, Tensor) and value.shape == weight.shape
             ):
                 raise CheckpointError(f"its optimizer's {name!r} is of weights of another shape")
+        if not _is_count(state.get("step", 0)):
+            raise CheckpointError("its optimizer's 'step' is not a number of steps")
     for group in optimizer.param_groups:
         for name, own in optimizer.defaults.items():
             value = group.get(name)
@@ -162,3 +168,11 @@ def check_optimizer(optimizer: Optimizer) -> None:
             finite = all(math.isfinite(n) for n in numbers if isinstance(n, int | float))
             if not finite or not (value is None or own is None or _alike(value, own)):
                 raise CheckpointError(f"its optimizer's {name!r} is {str(value)[:40]!r}")
+
+
+def _is_count(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return (
+            value.numel() == 1 and not value.is_complex() and bool(value.isfinite() & (value >= 0))
+        )
+    return type(value) in (int, float) and 0 <= value < math.inf

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_cam.attribution.cuts import no_checkpoints
+from lightning_cam.attribution.cuts import no_checkpoints, no_scripts
 from lightning_cam.attribution.explainable import Explainable, Forward
 from lightning_cam.attribution.gradcam import map_calls
 from lightning_cam.attribution.guard import capture
@@ -50,11 +50,7 @@ def run_with_rules(model: Explainable, rules: Rules, clip: Tensor, layer: str | 
     Returns:
         The outputs, and what the graph starts at: as "clip", or as "layer" the `map_calls`.
     """
-    if any(isinstance(module, torch.jit.ScriptModule) for module in model.module.modules()):
-        raise UserError(
-            f"{rules.title} has no rule for what torch.jit.script has made, into which it cannot "
-            "see; explain the network as it was before, or take explain=integrated_gradients"
-        )
+    no_scripts(rules.title, model.module)
     trace = Trace(rules, clip=layer is None)
     with ExitStack() as stack:
         stack.enter_context(no_checkpoints(rules.title, model.module))
