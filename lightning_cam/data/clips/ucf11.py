@@ -196,9 +196,14 @@ class UCF11(VideoDataModule):
             "test_groups": test_groups,
         }
 
+    @property
+    def folders(self) -> list[str] | None:
+        """Names of the class folders, in the order of their labels; None: all there are."""
+        return self.given_classes
+
     def list_clips(self) -> Listing:
         problems: list[Problem] = []
-        clips = read_index(self.root, self.given_classes, problems)
+        clips = read_index(self.root, self.folders, problems)
         split = split_groups(
             [clip.group for clip in clips],
             val=self.default_val,

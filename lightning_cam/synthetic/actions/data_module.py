@@ -85,7 +85,11 @@ class SyntheticActionPairs(SyntheticActions):
         self.actions = sorted(actions or CLASSES)
         pairs = [pair for pair in PAIRS if set(pair.split("+")) <= set(self.actions)]
         super().__init__(root, actions=[*self.actions, *pairs], **options)
-        self.given_classes = None  # folders are of pairs as well; the listing says the classes
+        self.given_classes = self.actions
+
+    @property
+    def folders(self) -> list[str]:
+        return sorted(self.rendering["classes"])
 
     def list_clips(self) -> Listing:
         found = super().list_clips()
