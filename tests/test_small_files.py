@@ -306,7 +306,10 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "resize=20000": (setting("data", resize=20_000), "add data.resize=20000"),
     "crop=20000": (setting("data", crop=20_000), "add data.crop=20000"),
     "num_frames=3000": (setting("data", num_frames=3000), "add data.num_frames=3000"),
-    "fps=10^9": (setting("data", fps=10**9), r"frames per second; .* add data.fps=1000000000"),
+    **{
+        f"{key}=10^9": (setting("data", **{key: 10**9}), rf"more than .* add data.{key}=1000000000")
+        for key in ("fps", "num_workers", "groups", "clips", "size", "scale")
+    },
     "weights of whole numbers": (holding(cast(torch.int8)), "is of torch.int8, not torch.float32"),
     "weights of complex numbers": (holding(cast(torch.complex64)), "is of torch.complex64, not"),
     "images of 20000 x 20000": (

@@ -30,7 +30,12 @@ _GIB = 2**30
 _HD = 3 * 1280 * 720  # bytes of a frame as it is read
 _SIDES = (("resize", "resize"), ("crop", "crop"), ("height", "width"))  # of frames, in settings
 _LENGTHS = ("num_frames", "eval_frames", "snippet")
-_FASTEST = 10_000  # frames per second at which videos are read
+# What settings of data may be at most: how fast videos are read, by how many processes, and how
+# much is rendered where there are no synthetic data yet.
+_MOST_DATA = {
+    "fps": 10_000, "num_workers": 128, "groups": 1000, "clips": 10_000, "size": 4096,
+    "frames": 100_000, "eval_length": 100_000, "scale": 32,
+}  # fmt: skip
 # What settings of methods may be at most: how often the network is run, other numbers, and the
 # cells of all masks.
 _RUNS = ("masks", "samples", "iterations")
@@ -179,12 +184,13 @@ def check_clip_memory(
         CheckpointError: they are not.
     """
     settings = {key: value for key, value in remembered.items() if key not in given}
-    fps = settings.get("fps")
-    if isinstance(fps, int | float) and not fps <= _FASTEST:
-        raise CheckpointError(
-            f"refused: it remembers videos of {fps:g} frames per second; if that is meant, add "
-            f"data.fps={fps}"
-        )
+    for key, most in _MOST_DATA.items():
+        value = settings.get(key)
+        if isinstance(value, int | float) and not value <= most:
+            raise CheckpointError(
+                f"refused: it remembers data.{key} of more than {most}; if that is meant, add "
+                f"data.{key}={value}"
+            )
     sizes = {key: n for key, n in settings.items() if type(n) is int and n > 0}
     held = sum(tensor.nbytes for tensor in state.values())
     limit = min(_memory() / 8, _GIB + 64 * held)
