@@ -114,6 +114,21 @@ def open_to_append(path: Path) -> FileIO:
         raise cannot_write(path, error) from error
 
 
+def claimed(path: Path) -> bool:
+    """Whether this process is the one that made an empty file; two never are, nor on NFS.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return True
+
+
 def cannot_write(path: Path, error: OSError) -> WriteError:
     """The error of the user that an error of the system is."""
     return _cannot("write", path, error)

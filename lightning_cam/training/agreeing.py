@@ -24,7 +24,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from lightning_cam.errors import ConfigError, UserError
-from lightning_cam.files import cannot_write, make_folder, write_text
+from lightning_cam.files import claimed, make_folder, write_text
 from lightning_cam.training.ranks import Job, by_torchrun, processes, slurm_job
 
 TOLD = "LIGHTNING_CAM_TOLD"  # what Lightning's own child processes find in their environment
@@ -151,14 +151,7 @@ class _Board:
 
     def _take(self, turn: int, rank: int) -> bool:
         """Whether this process is the first of its rank to take a turn."""
-        claim = self.folder / f"{self._key(self.job.restart, turn)}-rank-{rank}"
-        try:
-            os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        except FileExistsError:
-            return False
-        except OSError as error:
-            raise cannot_write(claim, error) from error
-        return True
+        return claimed(self.folder / f"{self._key(self.job.restart, turn)}-rank-{rank}")
 
     def _key(self, restart: int, turn: int) -> str:
         return f"step-{self.step}-restart-{restart}-turn-{turn}"
