@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from collections.abc import Iterator
 from itertools import chain, groupby, islice
 from pathlib import Path
 
@@ -41,6 +42,16 @@ def real() -> Path:
     if not REAL.is_dir():
         pytest.skip(f"real videos are not at {REAL} (set LIGHTNING_CAM_REAL)")
     return REAL
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Sets handlers back: Lightning leaves Ctrl-C ignored after a stop, the end of a job all."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

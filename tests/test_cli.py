@@ -170,7 +170,7 @@ def test_explain_clips_videos_and_folders(ckpt: Path, folder: Path, place: Path)
         assert page.name == "index.html" and page.is_file()
         assert name is None or page.parent == place / name
 
-    assert split.stdout.count("network checked by 4 forwards: nothing wrong") == 1
+    assert split.stdout.count("network checked by 5 forwards: nothing wrong") == 1
     out = folder / "explain_1"
     rows = list(csv.DictReader((out / "scores.csv").open()))
     assert len(rows) == 3 * 2  # as trained: two methods

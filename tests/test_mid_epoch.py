@@ -592,11 +592,14 @@ def command(place: Path, data: Path, *more: str, stop: Stop | None = None) -> Pa
 
 
 def numbers(folder: Path) -> list[dict[str, str]]:
-    """What is logged at the ends of epochs."""
+    """What is logged at the ends of epochs, but for how fast it went."""
     rows: list[dict[str, str]] = []
     for log in sorted(folder.rglob("metrics.csv")):
         with log.open() as file:
-            rows += [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
+            rows += [
+                {k: v for k, v in row.items() if v and not k.startswith("speed/")}
+                for row in csv.DictReader(file)
+            ]
     return [row for row in rows if "train/acc" in row or "val/acc" in row]
 
 

@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 from commands import ENVIRONMENT, run, tiny
 
+from lightning_cam.commands.common import plain_settings
+from lightning_cam.commands.run_train import _KEYS
+from lightning_cam.commands.search import composed
+from lightning_cam.commands.train_settings import check_settings
 from lightning_cam.errors import UserError
 from lightning_cam.training.agreeing import Run
 from lightning_cam.training.loggers import check_logger, make_logger, wandb_mode
@@ -205,6 +209,25 @@ def test_settings_of_loggers_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=said):
         check_logger({"kind": "wandb", **settings})
+
+
+@pytest.mark.parametrize("choice", ["logger=none", "logger=csv", "logger.kind=none"])
+def test_an_experiments_settings_of_another_logger_are_let_go(
+    choice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the file has for W&B does not stop a run without it; what is typed is refused."""
+    words = ["experiment=example", choice]
+    config = plain_settings(composed("train", words), _KEYS)
+    monkeypatch.setattr("sys.argv", ["train", *words])
+    check_settings(config)
+    assert [*config["logger"]] == ["kind"]
+    config = plain_settings(composed("train", [*words, "++logger.mode=online"]), _KEYS)
+    monkeypatch.setattr("sys.argv", ["train", *words, "++logger.mode=online"])
+    with pytest.raises(UserError, match=r"no setting of logger=\w+ 'logger\.mode'"):
+        check_settings(config)
+    config["logger"] = {"kind": "wandb", "grup": "x"}  # no logger has it
+    with pytest.raises(UserError, match=r"'logger\.grup'; nearest: logger\.group"):
+        check_settings(config)
 
 
 def test_half_an_id_is_never_left(tmp_path: Path, monkeypatch) -> None:

@@ -6,7 +6,8 @@ the change that lies there, *locality*, was .61 to 1.0 for right layouts and .45
 ones. A layer that has mixed all places has .5 whatever its layout is. So a layout is called wrong
 only where another reading of the same tensor is local and the given one is not; where none is,
 nothing can be told, and an earlier layer of the same layout can be asked. One clip of the batch is
-replaced as well, and nothing but its map may change.
+replaced as well, and nothing but its map may change; a clip alone is run again as it is, and its
+outputs may not change.
 
 The cost is five forwards and one backward; one forward more for a layer that no gradient reaches.
 What each run of a layer that runs several times has seen is measured once for a network, see

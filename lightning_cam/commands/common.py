@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_cam.errors import ConfigError, UnknownNameError, printable
@@ -33,6 +36,12 @@ def plain_settings(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
         if key not in keys:
             raise UnknownNameError("setting", key, keys)
     return config  # type: ignore[return-value]
+
+
+def was_typed(key: str) -> bool:
+    """Whether a setting, or one below it, comes from the command line and not from a file."""
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else sys.argv[1:]
+    return any(re.match(rf"\+*{re.escape(key)}[.=]", word) for word in typed)
 
 
 def short(path: Path) -> Path:

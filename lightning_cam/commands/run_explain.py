@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lightning_cam.commands.common import plain_settings, quiet, short
+from lightning_cam.commands.common import plain_settings, quiet, short, was_typed
 from lightning_cam.errors import command_line, say, shell_word
 from lightning_cam.explaining.explain_command import explain_checkpoint
 from lightning_cam.study import run_study
@@ -54,11 +52,8 @@ def _without_idle(measures: Any) -> Any:
     """
     if not isinstance(measures, dict):
         return measures
-    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else sys.argv[1:]
     return {
         name: node
         for name, node in measures.items()
-        if not isinstance(node, dict)
-        or TARGET in node
-        or any(re.match(rf"\+*measure\.{re.escape(name)}[.=]", word) for word in typed)
+        if not isinstance(node, dict) or TARGET in node or was_typed(f"measure.{name}")
     }

@@ -12,13 +12,14 @@ from torch import nn
 
 from lightning_cam.attribution import Attribution, LayerAttribution
 from lightning_cam.attribution.guard import unwrap
+from lightning_cam.commands.common import was_typed
 from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_clips, check_fps
 from lightning_cam.interfaces import HasClassCounts, HasClasses, is_offered
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.tasks.schedules import build_schedule
 from lightning_cam.training.build import TARGET, build
-from lightning_cam.training.loggers import check_logger
+from lightning_cam.training.loggers import SETTINGS, check_logger
 from lightning_cam.training.preemption import Within
 
 
@@ -57,11 +58,22 @@ def check_settings(config: dict[str, Any]) -> None:
             f"measure={','.join(config['measure'])} measures maps, and explain=none makes none; "
             "leave it out, or choose methods, for example explain=[gradcam]"
         )
+    config["logger"] = _of_its_kind(config["logger"])
     check_logger(config["logger"])
     check_clips(config["videos"].get("clips"), "videos.clips")
     check_fps(config["videos"].get("fps"), "videos.fps")
     within = {TARGET: f"{Within.__module__}.{Within.__name__}", **config["checkpoint"]}
     build(within, where="checkpoint")
+
+
+def _of_its_kind(logger: dict[str, Any]) -> dict[str, Any]:
+    """A logger's settings without those that an experiment's file has for another kind.
+
+    What was typed stays, so that it is told that it says nothing.
+    """
+    others = {key for keys in SETTINGS.values() for key in keys}
+    others -= {*SETTINGS.get(logger.get("kind", ""), others)}
+    return {k: v for k, v in logger.items() if k not in others or was_typed(f"logger.{k}")}
 
 
 def sweeping() -> bool:
