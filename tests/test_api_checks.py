@@ -121,7 +121,7 @@ def returning(what: Callable[[Tensor], Any]) -> lc.Explainable:
         (lambda y: [y, y], "got list of tensors .* from Wrapped"),
         (
             lambda y: {"scores": y, "loss": y.sum()},
-            "got dict with 'scores', 'loss' from .*network(clip)['scores']",
+            "got dict with 'scores' (2, 4), 'loss' () from .*network(clip)['scores']",
         ),
         (lambda y: None, "got NoneType"),
         (lambda y: y[:, :, None], "got (2, 4, 1)"),

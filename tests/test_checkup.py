@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
@@ -136,10 +135,11 @@ def test_probabilities_are_those_of_the_network(training: bool, heads: dict[str,
     if not training:
         torch.testing.assert_close(network_outputs(model, CLIP[:1]), e.outputs)
     # The map is that of the probability itself, but for its size.
-    plain = lc.explain(replace(model, probability=None), lc.GradCAM(), CLIP[:1], 1).heatmap
+    bare = lc.Explainable.of(net, ["seen"], names, probability=None)
+    plain = lc.explain(bare, lc.GradCAM(), CLIP[:1], 1).heatmap
     torch.testing.assert_close(e.heatmap * own[0, 1], plain)
     score = lc.explain(model, lc.Occlusion((4, 7, 9)), CLIP[:1], 1).heatmap
-    none = lc.explain(replace(model, probability=None), lc.Occlusion((4, 7, 9)), CLIP[:1], 1)
+    none = lc.explain(bare, lc.Occlusion((4, 7, 9)), CLIP[:1], 1)
     torch.testing.assert_close(score, none.heatmap)
 
 

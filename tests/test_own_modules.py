@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from lightning_cam.commands.run_explain import explain_clips
 from lightning_cam.commands.run_train import train
 from lightning_cam.commands.search import PACKAGE
-from lightning_cam.errors import CheckpointError, ConfigError
+from lightning_cam.errors import CheckpointError, UserError
 
 MODULE = """
 from torch import nn
@@ -33,7 +33,8 @@ class Net(nn.Module):
 
 class Answers(Net):
     def forward(self, clip):
-        return {"out": super().forward(clip)}
+        scores = super().forward(clip)
+        return {"scores": scores, "features": scores}
 
 class Misspelt(Net):
     explain_layer = ("blocks.2",)
@@ -89,7 +90,7 @@ def test_torchvisions_video_networks(name: str, call, capsys) -> None:
     path = f"model._target_=torchvision.models.video.{name}"
     # without AdamW's state, which is twice the network: a third of the checkpoint
     light = "task.optimizer._target_=torch.optim.SGD"
-    folder = call("train", "model=torchvision_r3d18", path, "task.layers=[layer4]", light)
+    folder = call("train", "model=torchvision_r3d18", path, light)  # its layer is known
     assert len(list((folder / "explain").rglob("*.mp4"))) == 1
     follow(call, capsys.readouterr().out, f"torchvision.models.video.{name}")
 
@@ -107,12 +108,12 @@ def test_a_module_of_ones_own(call, capsys) -> None:
     ("arguments", "message"),
     [
         (
-            ["model=torchvision_r3d18"],
-            r"task\.layers=\[layer4\] \(it has stem, layer1, .*explain=n",
+            ["model=torchvision_r3d18", "task.layers=[layer5]"],
+            r"^no layer 'layer5'; nearest: layer4",
         ),
         (
             ["task.model={_target_: mine.Net, num_classes: 3}"],
-            r"task\.layers=\[blocks\.2\] .*blocks",
+            r"task\.layers=\[blocks\.2\] \(it has blocks.*explain=none",
         ),
         (
             ["task.model={_target_: mine.make, num_classes: 3}", "task.layers=[blocks.2]"],
@@ -120,7 +121,7 @@ def test_a_module_of_ones_own(call, capsys) -> None:
         ),
         (
             ["task.model={_target_: mine.Answers, num_classes: 3}", "task.layers=[blocks.2]"],
-            r"^Answers returns a dict",
+            r"^Answers returns a dict with 'scores' .*, 'features' .*task\.outputs=KEY",
         ),
         (
             ["task.model={_target_: mine.Misspelt, num_classes: 3}"],
@@ -129,7 +130,7 @@ def test_a_module_of_ones_own(call, capsys) -> None:
     ],
 )
 def test_mistakes_show_before_training(arguments: list[str], message: str, call, tmp_path) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         call("train", *arguments)
     assert not list(tmp_path.rglob("*.mp4"))
 

@@ -26,7 +26,7 @@ from lightning_cam.attribution import (
 from lightning_cam.attribution.gradcam import GradientCAM
 from lightning_cam.attribution.outputs import outputs_of
 from lightning_cam.attribution.spectrum_relevance import SPECTRUM_MEASURES
-from lightning_cam.errors import why
+from lightning_cam.errors import ConfigError, why
 from lightning_cam.interfaces import HasSpectra, is_offered
 from lightning_cam.viz import frame_shares
 
@@ -90,6 +90,9 @@ def check_once(
 
     Returns:
         What was found; None: it was checked before, or could not be.
+
+    Raises:
+        ConfigError: the task's settings do not fit the network, by which training fails as well.
     """
     if model.module in _checked:
         return None
@@ -100,6 +103,8 @@ def check_once(
         layers = dict.fromkeys(model.layer(name)[0] for name in named)
         gradients = any(isinstance(method, GradientCAM) for method in asked)
         found = check(model, clip, list(layers), gradients=gradients)
+    except ConfigError:
+        raise
     except Exception as error:
         warnings.warn(f"the network could not be checked: {why(error)}", stacklevel=3)
         return None

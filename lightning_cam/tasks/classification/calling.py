@@ -56,8 +56,8 @@ def heads_of(outputs: Outputs | None, classes: Sequence[str]) -> dict[str, Head]
 
 def class_columns(
     returned: Any, outputs: Outputs | None, heads: Mapping[str, Head], classes: int, network: str
-) -> Any:
-    """The columns `(B, K)` of the classes; what is no tensor is left to those who look.
+) -> Tensor:
+    """The columns `(B, K)` of the classes.
 
     Args:
         returned: by the network.
@@ -67,12 +67,20 @@ def class_columns(
         network: its name, for the error.
 
     Raises:
-        UserError: there is no such tensor.
+        UserError: there is no such tensor, or several and none is named.
     """
     if heads:
         return joined(heads, returned, network)[:, :classes]
-    if outputs is None or isinstance(returned, Tensor):
-        return unwrapped(returned)
+    if isinstance(returned, Tensor):
+        return returned
+    if outputs is None:
+        found = unwrapped(returned)
+        if not isinstance(found, Tensor):
+            raise ConfigError(
+                f"{network} returns a {kind_of(found)}{inside(found)}, expected logits (B, "
+                f"{classes}); name their tensor: task.outputs=KEY"
+            )
+        return found
     if isinstance(returned, Mapping):
         found = returned.get(outputs)
     else:

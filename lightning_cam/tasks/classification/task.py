@@ -23,7 +23,6 @@ from lightning_cam.attribution.explainable import Explainable, layouts_of
 from lightning_cam.attribution.families import called
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.attribution.inputs import taken
-from lightning_cam.attribution.outputs import inside
 from lightning_cam.attribution.tensors import fold_frames
 from lightning_cam.errors import ConfigError
 from lightning_cam.interfaces import (
@@ -192,7 +191,7 @@ class VideoClassification(L.LightningModule):
         given = (clip, valid) if self.takes_valid else (clip,)
         return self._class_columns(network(*given, **inputs))
 
-    def _class_columns(self, returned: Any) -> Any:
+    def _class_columns(self, returned: Any) -> Tensor:
         name = type(self.net).__name__
         return class_columns(returned, self.outputs, self.heads, len(self.classes), name)
 
@@ -238,13 +237,9 @@ class VideoClassification(L.LightningModule):
         net = self.net
         if is_offered(net, HasSteps) and not self.inputs:
             logits, steps = net.forward_steps(self._laid_out(clip), valid)
+            logits = self._class_columns(logits)
         else:
             logits = self(clip, valid, **inputs_of(self.inputs, batch))
-        if not isinstance(logits, Tensor):
-            raise ConfigError(
-                f"{type(net).__name__} returns a {type(logits).__name__}{inside(logits)}, expected "
-                f"logits (B, {len(self.classes)}); name their tensor: task.outputs=KEY"
-            )
         if logits.ndim != 2 or logits.shape[1] != len(self.classes):
             raise ConfigError(
                 f"the network's outputs have shape {tuple(logits.shape)}, expected (B, "
