@@ -194,6 +194,7 @@ def test_other_loggers(tmp_path: Path) -> None:
     ("settings", "said"),
     [
         ({"kind": "tensorboard"}, r"no logger\.kind 'tensorboard'; have: wandb, csv, none"),
+        ({"kind": ["csv"]}, r"no logger\.kind \"\['csv'\]\""),
         ({"grup": "x"}, r"no setting of logger=wandb 'logger\.grup'; nearest: logger\.group"),
         ({"kind": "csv", "group": "x"}, r"no setting of logger=csv 'logger\.group'"),
         ({"mode": "off"}, r"no logger\.mode 'off'; nearest: offline"),

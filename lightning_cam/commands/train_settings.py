@@ -72,7 +72,7 @@ def _of_its_kind(logger: dict[str, Any]) -> dict[str, Any]:
     What was typed stays, so that it is told that it says nothing.
     """
     others = {key for keys in SETTINGS.values() for key in keys}
-    others -= {*SETTINGS.get(logger.get("kind", ""), others)}
+    others -= {*SETTINGS.get(str(logger.get("kind")), others)}
     return {k: v for k, v in logger.items() if k not in others or was_typed(f"logger.{k}")}
 
 

@@ -40,7 +40,7 @@ def check_logger(settings: Mapping[str, Any]) -> None:
         ConfigError: a value makes no sense.
     """
     kind = settings.get("kind")
-    if kind not in SETTINGS:
+    if kind not in [*SETTINGS]:  # a list has no hash
         raise UnknownNameError("logger.kind", kind, SETTINGS)
     for key in settings:
         if key not in SETTINGS[kind]:
