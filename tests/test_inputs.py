@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 from enumerated import REASONS, methods
-from nets import Frames, Gap3d, clip_of
+from nets import FoldedLSTM, Frames, Gap3d, LoopedLSTM, clip_of
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import lightning_cam as lc
+from lightning_cam.attribution import calls
 from lightning_cam.errors import ArgumentError, UnknownNameError, UserError
 
 pytestmark = [
@@ -160,3 +161,21 @@ def test_inputs_of_another_batch_are_refused(net: Packed, lengths: Tensor) -> No
     model = lc.Explainable.of(net, ["trunk.relu"], inputs={"lengths": lengths})
     with pytest.raises(ArgumentError, match=rf"input 'lengths' is of {len(lengths)} clips"):
         lc.explain(model, lc.GradCAM(), clips())
+
+
+def test_inputs_of_each_clip_its_own_do_not_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calls, "_KEPT", 2)
+    net, clip = LoopedLSTM(FoldedLSTM()).eval(), clip_of()
+    plain = lc.explain(lc.Explainable.of(net, ["conv"]), lc.GradCAM(), clip, 0).heatmap
+    for scale in (1.0, 2.0, 3.0, 4.0):
+        held = [scale]  # a list of its own in each forward
+
+        def forward(clip: Tensor, held: list[float] = held) -> Tensor:
+            return held[0] * net(clip)
+
+        model = lc.Explainable.of(net, ["conv"], forward=forward)
+        found = lc.explain(model, lc.GradCAM(), clip, 0).heatmap
+        torch.testing.assert_close(found, scale * plain)
+    assert len(calls._remembered[net.conv]) == 2

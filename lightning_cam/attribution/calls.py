@@ -30,6 +30,7 @@ _SAME = 1e-5  # of a call's largest number, by which rounding may change it
 _APART = 0.1  # by which shares of the change differ that lie in the half that was changed
 _MOVES = 0.2  # by which shares of the last frame differ, of calls that follow time
 
+_KEPT = 256  # ways of a layer to run that are remembered
 _remembered: WeakKeyDictionary[nn.Module, dict[tuple[Hashable, ...], Runs]] = WeakKeyDictionary()
 
 
@@ -116,7 +117,11 @@ def runs_of(model: Explainable, clip: Tensor, counts: Mapping[str, int]) -> dict
     for name, each in found.items():
         if each.seen == "all" or padding:  # which is seen by no call, where it is masked
             known[name][keys[name]] = each.runs
-    return {name: found[name].runs if name in found else known[name][keys[name]] for name in counts}
+    runs = {n: found[n].runs if n in found else known[n][keys[n]] for n in counts}
+    for of_layer in known.values():  # inputs of each clip its own must not fill the memory
+        while len(of_layer) > _KEPT:
+            del of_layer[next(iter(of_layer))]
+    return runs
 
 
 class _Found(NamedTuple):
