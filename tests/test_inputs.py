@@ -167,7 +167,7 @@ def test_inputs_of_each_clip_its_own_do_not_fill_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(calls, "_KEPT", 2)
-    net, clip = LoopedLSTM(FoldedLSTM()).eval(), clip_of()
+    net, clip = LoopedLSTM(FoldedLSTM()).eval(), clip_of(1, 3, 4, 12, 12)
     plain = lc.explain(lc.Explainable.of(net, ["conv"]), lc.GradCAM(), clip, 0).heatmap
     for scale in (1.0, 2.0, 3.0, 4.0):
         held = [scale]  # a list of its own in each forward
