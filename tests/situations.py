@@ -377,7 +377,7 @@ SITUATIONS: dict[str, Situation] = {
         f"{EXPLAIN} measure=[max_sensitivity]",
         said=says(say_left_out, lc.GradCAM(), 3, "max_sensitivity"),
     ),
-    "it remembers videos of": Situation(EXPLAIN.replace("net.", "fast.")),
+    "; if that is meant, add": Situation(EXPLAIN.replace("net.", "fast.")),
     "of absurd size; choose methods": Situation(
         "explain ckpt=absurd.ckpt explain=as_trained measure=none clips=1"
     ),
