@@ -135,7 +135,7 @@ class VideoClassification(L.LightningModule):
         self.class_weights: Tensor | None
         weights = None if class_weights is None else _checked_weights(class_weights, self.classes)
         self.register_buffer("class_weights", weights, persistent=False)
-        self.train_loss = MeanMetric(nan_strategy="disable")
+        self.train_loss = MeanMetric(nan_strategy=float("nan"))  # one that is not a number is kept
         self._add_metrics(len(self.classes))
         self.explainable()  # a wrong layer name shows here, not after the first epoch
 
@@ -267,7 +267,7 @@ class VideoClassification(L.LightningModule):
     def _log_loss(self, loss: Tensor, rows: int) -> None:
         """The batch's, of the first process; the epoch's, of all, comes at its end."""
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=rows)
-        self.train_loss.update(loss.detach(), rows)
+        self.train_loss.update(loss.detach().clone(), rows)
 
     def on_train_epoch_end(self) -> None:
         self.log("train/loss_epoch", self.train_loss.compute())

@@ -95,7 +95,7 @@ class StructureFromMotion(L.LightningModule):
         for name, of in (("mean", mean), ("std", std)):  # (3, 1, 1, 1), to be where images are
             self.register_buffer(name, torch.tensor(list(of)).view(-1, 1, 1, 1), persistent=False)
         self.columns = column_names(model.snippet - 1)
-        self.train_loss = MeanMetric(nan_strategy="disable")
+        self.train_loss = MeanMetric(nan_strategy=float("nan"))  # one that is not a number is kept
         self.val_scores = OdometryScores(model.snippet, depth_cap, depth_crop)
         self.test_scores = OdometryScores(model.snippet, depth_cap, depth_crop)
         self.explainable()  # a wrong layer name shows here, not after the first epoch
@@ -174,7 +174,7 @@ class StructureFromMotion(L.LightningModule):
         loss = _mean(losses.total, counted)
         rows = int(counted.sum())
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=rows)
-        self.train_loss.update(loss.detach(), rows)
+        self.train_loss.update(loss.detach().clone(), rows)
         terms = losses._asdict()
         for name in ("view_synthesis", "mask", "smooth", "geometry"):
             value = _mean(terms[name].detach(), counted)
