@@ -294,7 +294,10 @@ def test_thirty_clips_of_fifteen_methods_load_quickly(
     for width in (1280, 1920):
         profile = tmp_path / str(width)
         profile.mkdir()
-        told = ask_chromium(browser, probe.as_uri(), profile, f"--window-size={width},900")
+        for _ in range(3):  # tests share the machine: one of three loads has it for itself
+            told = ask_chromium(browser, probe.as_uri(), profile, f"--window-size={width},900")
+            if told["loaded"] < 2000:
+                break
         check_what_a_browser_says(told)
 
 
@@ -302,8 +305,7 @@ def check_what_a_browser_says(told: dict[str, Any]) -> None:
     log = told.pop("log")
     print(told)
     assert not re.search(r"CONSOLE.*(Uncaught|[Ee]rror)", log), log
-    # Below 2 s on an idle machine (printed); tests share theirs.
-    assert told["loaded"] < 10_000 and 0 < told["megabytes"] < 300, told
+    assert told["loaded"] < 2000 and 0 < told["megabytes"] < 300, told
     assert told["wide"] <= 0, told  # nothing to scroll sideways
     assert (told["lowest"], told["highest"]) == ("gradcam", "motionmap")
     assert told["dots"] == [15, 15] and told["lit"] == 1
