@@ -250,7 +250,7 @@ addEventListener("load", () => setTimeout(async () => {
   button.click();
   for (let n = 0; n < 50 && (video.paused || !video.currentTime); n++) await wait(100);
   const playing = button.textContent.includes("pause"), start = video.currentTime;
-  await wait(400);
+  for (let n = 0; n < 50 && video.currentTime === start; n++) await wait(100);
   const moved = video.currentTime !== start;
   button.click();
   const posters = [...document.querySelectorAll("video")].filter((v) => v.poster).length;

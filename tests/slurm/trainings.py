@@ -108,11 +108,12 @@ class Training:
             to: "all" tasks, the "script", or rank "0" or "1" alone.
             seconds: to wait at most.
         """
-        begun = len(self.marks())
+        rank = int(to) if to in ("0", "1") else 0
+        begun = len(self.marks(rank))
         found = Preempted(phase, name)
 
         def reached() -> bool:
-            new = [mark for mark, _ in self.marks()[begun:]]
+            new = [mark for mark, _ in self.marks(rank)[begun:]]
             return new.count(phase) > after or self.ended or "ended" in new
 
         restarts = self.job.restarts
@@ -121,7 +122,7 @@ class Training:
         sent = time.monotonic()
         with suppress(RuntimeError, ProcessLookupError):  # it has ended in this moment
             if to in ("0", "1"):
-                os.kill(self.marks(int(to))[-1][1], getattr(signal, f"SIG{name}"))
+                os.kill(self.marks(rank)[-1][1], getattr(signal, f"SIG{name}"))
             else:
                 self.job.signal(name, *(["--batch"] if to == "script" else []))
         self.job.until(lambda: self.job.restarts > restarts or self.ended, seconds)
