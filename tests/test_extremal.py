@@ -637,8 +637,7 @@ def test_the_configurations_are_the_methods_defaults() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["3d", "step"])
-@pytest.mark.parametrize("area", [0.05, 0.1, 0.2])
+@pytest.mark.parametrize(("variant", "area"), [("3d", 0.05), ("step", 0.1), ("3d", 0.2)])
 def test_the_defaults_find_two_places_at_two_times(variant: Any, area: float) -> None:
     """Correlation with a texture in both of two boxes, T x H x W = 8 x 40 x 56, blurred."""
     clip = 3 * nn.functional.avg_pool2d(clip_of(24, 1, 40, 56), 3, 1, 1).view(1, 3, 8, 40, 56)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import ENVIRONMENT
+from commands import ENVIRONMENT, run_python
 from wandb_server import Received, serving
 
 from lightning_cam.training.wandb_logger import SegmentedWandbLogger, sync_command
@@ -195,6 +195,7 @@ def test_a_full_disk_under_the_journal_is_a_warning(tmp_path: Path) -> None:
 
 STARTED = """
 import os, signal, sys
+os.setsid()  # W&B's service dies with it
 from pathlib import Path
 import torch
 from lightning_cam.training.agreeing import Run
@@ -219,8 +220,7 @@ logger.finish()
 
 
 def started(folder: Path, *words: object) -> None:
-    line = [sys.executable, "-c", STARTED, str(folder), *map(str, words)]
-    subprocess.run(line, capture_output=True, env=ENVIRONMENT, timeout=120, start_new_session=True)
+    run_python("-c", STARTED, str(folder), *map(str, words), cwd=folder)
 
 
 def synced(folder: Path) -> tuple[Received, str]:

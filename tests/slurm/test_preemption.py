@@ -34,16 +34,15 @@ def ended_alike(straight: Training, preempted: Training, times: int) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "more",
-    [(), ("data.num_workers=2", "trainer.accumulate_grad_batches=3")],
-    ids=["plain", "workers and accumulation"],
-)
 def test_it_ends_as_if_nothing_had_happened(
-    slurm: Cluster, data: Path, tmp_path: Path, more: tuple[str, ...], record_property: Any
+    slurm: Cluster, data: Path, tmp_path: Path, record_property: Any
 ) -> None:
-    """SIGUSR1 and SIGTERM to all processes of a job of two nodes, at random moments."""
+    """SIGUSR1 and SIGTERM to all processes of a job of two nodes, at random moments.
+
+    With loader workers and accumulation; below without, and benchmarks/preemption.py has both.
+    """
     record_property("tried", MOMENTS)
+    more = "data.num_workers=2", "trainer.accumulate_grad_batches=3"
     one, two = places(tmp_path, "straight", "preempted")
     straight = Training(slurm, one, data, more)
     straight.job.until(lambda: "training" in dict(straight.marks()), 120)  # clips are rendered
