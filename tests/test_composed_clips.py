@@ -167,6 +167,7 @@ def made(planted: Planted, kind: str, count: int = 6, **more: Any) -> ComposedDa
     return compose_clips(Task(planted, **more), clips, order, kind, count).dataset  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_parts_are_recognised_and_of_different_classes(
     planted: Planted, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -91,6 +91,7 @@ NETWORKS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_experiments_are_what_their_names_say() -> None:
     names = {file.stem for file in (CONFIGS / "experiment").glob("*.yaml")}
     assert {"something_resnet50", "something_tiny", "kinetics_r3d18", "hmdb51_lrcn"} <= names

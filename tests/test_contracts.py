@@ -252,7 +252,7 @@ def test_a_batch_equals_its_clips_one_by_one(name: str, kind: str) -> None:
         alone = replace(model, truth=model.truth[row])  # type: ignore[index]
         rows.append(lc.explain(alone, method, clip()[row], target[row]).heatmap)
     single = torch.cat(rows)
-    # Where a map is a difference of outputs, their rounding is what two ways of adding may differ by.
+    # Where a map is a difference of outputs, it is as exact as they are.
     rounding = 1e-6 * float(both.outputs.abs().max())
     atol = 1e-5 * float(batch.abs().max()) + rounding
     torch.testing.assert_close(batch, single, rtol=1e-5, atol=atol)

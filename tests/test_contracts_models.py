@@ -90,6 +90,7 @@ def shapes(name: str) -> Passed:
     return passed(net, names, device="meta")
 
 
+@pytest.mark.slow
 def test_every_network_of_the_package_has_a_configuration() -> None:
     configured = {type(part) for name in NETWORKS for part in shapes(name).net.modules()}
     named = [found for name in models.__all__ if isinstance(found := vars(models)[name], type)]

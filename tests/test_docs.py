@@ -65,6 +65,7 @@ def compose_once(command: str, *chosen: str) -> None:
     OmegaConf.to_container(composed(command, chosen))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("user")
 @pytest.mark.parametrize("page", sorted({one.page for one in TYPED}))
 def test_commands_compose(page: str) -> None:

@@ -202,6 +202,7 @@ def test_a_method_that_raises_costs_one_clip(
     assert (place / "calls.txt").read_text() == "." and done_once(place / "out")
 
 
+@pytest.mark.slow
 def test_a_method_that_raises_leaves_the_others(here: Here, place: Path) -> None:
     """One of two methods raises on two clips: their other maps are there, the gaps are named."""
     options = ("video=videos", "explain=[gradcam,breaks]", "out=out")
@@ -216,6 +217,7 @@ def test_a_method_that_raises_leaves_the_others(here: Here, place: Path) -> None
     assert len(clips_of(place / "out")) == 8 and (place / "calls.txt").read_text() == ".."
 
 
+@pytest.mark.slow
 def test_a_method_that_always_raises_says_why_and_leaves_nothing(here: Here, place: Path) -> None:
     """The only method raises on every clip: one line with its words, exit code 2, no folder."""
     done = here("video=videos", "explain=breaks", "out=out", breaks={"each": "user"})
@@ -285,6 +287,7 @@ def test_sigterm_is_an_orderly_stop(here: Here, place: Path) -> None:
     assert len(clips_of(place / "out")) == 8 and done_once(place / "out")
 
 
+@pytest.mark.slow
 def test_two_in_one_folder_take_turns(here: Here, place: Path) -> None:
     """Two `explain.py` at once in one folder, named or found: the second is told, none is lost."""
     for out in (("out=out",), ()):

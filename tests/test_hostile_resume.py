@@ -24,7 +24,7 @@ from lightning_cam.training.loggers import _is_id
 from lightning_cam.training.resuming import check_optimizer
 from lightning_cam.training.runs import _written, same_as_before
 
-pytestmark = pytest.mark.attack
+pytestmark = [pytest.mark.attack, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

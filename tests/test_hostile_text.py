@@ -276,6 +276,7 @@ def test_numbers_stay_numbers(tmp_path: Path, text: str) -> None:
     assert path.read_text().splitlines()[1] == f"{text},-0.5,"
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(st.characters(codec="utf-8")), min_size=2, max_size=2))
 def test_every_text_is_read_back(tmp_path_factory, texts: list[str]) -> None:
     """Whatever is written is read back as it was."""

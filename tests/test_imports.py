@@ -131,6 +131,7 @@ def test_import_loads_nothing_heavy() -> None:
     assert not (HEAVY | {"torch", "cv2", "av", "matplotlib"}) & loaded_by("import lightning_cam")
 
 
+@pytest.mark.slow
 def test_the_core_needs_torch_alone() -> None:
     modules = loaded_by("import lightning_cam as lc; lc.explain, lc.GradCAM")
     assert not (HEAVY | {"cv2", "av", "matplotlib"}) & modules

@@ -607,6 +607,7 @@ def synthetic(root: Path, **options: Any) -> SyntheticMultispectral:
     return data
 
 
+@pytest.mark.slow
 def test_the_synthetic_set(rendered: Path) -> None:
     data = synthetic(rendered, fusion="early")
     data.setup()

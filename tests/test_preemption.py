@@ -22,7 +22,7 @@ from lightning_cam.tasks import VideoClassification
 from lightning_cam.training.preemption import Within
 from lightning_cam.training.requeue import RequeueError, requeue
 
-pytestmark = pytest.mark.attack
+pytestmark = [pytest.mark.attack, pytest.mark.slow]
 
 # A `scontrol` that answers for a job, and notes what it is asked.
 SCONTROL = """#!/bin/sh

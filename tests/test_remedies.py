@@ -120,6 +120,7 @@ def _commands(text: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.attack
 def test_messages_suggest_what_exists() -> None:
     """Every setting, name and command in all messages of the program exists."""
@@ -285,6 +286,7 @@ def changed(
     return [*line[:head], *stays]
 
 
+@pytest.mark.slow
 @pytest.mark.attack
 @pytest.mark.parametrize("part", SITUATIONS)
 def test_remedies_get_past_the_error(part, place, monkeypatch) -> None:

@@ -184,6 +184,7 @@ def one(runs: list[Run | str]) -> Run:
     return runs[0]
 
 
+@pytest.mark.slow
 def test_all_ranks_of_a_step_go_where_the_first_says(tmp_path: Path) -> None:
     """Steps, and the commands or the sweep of one, are runs of their own, and so when requeued."""
     seen = {}
@@ -205,6 +206,7 @@ def test_all_ranks_of_a_step_go_where_the_first_says(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["alone", "in its run", "last"])
 def test_a_requeued_job_goes_on_in_its_folder_whatever_it_was_told_to_resume(
     tmp_path: Path, where: str
@@ -322,6 +324,7 @@ def test_torchrun_in_a_slurm_job_goes_on_when_the_job_is_requeued(tmp_path: Path
     assert start(1) == Run(run.folder, last, restart=1)
 
 
+@pytest.mark.slow
 def test_torchrun_in_a_named_folder_resumes_or_refuses(tmp_path: Path) -> None:
     home = tmp_path / "mine"
 

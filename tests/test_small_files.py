@@ -339,6 +339,7 @@ def test_a_small_checkpoint_is_refused_before_it_costs(name: str, tmp_path: Path
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_a_small_checkpoint_in_a_run_folder_is_not_opened(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -14,7 +14,7 @@ import layouts
 import pytest
 from commands import tiny, typed
 
-pytestmark = pytest.mark.attack
+pytestmark = [pytest.mark.attack, pytest.mark.slow]
 
 STOPS = {"ctrl_c": (signal.SIGINT, 130), "term": (signal.SIGTERM, 143)}
 PREPARED = {  # where a training is stopped, in the order it comes there

@@ -339,6 +339,7 @@ def test_images_and_truth_are_the_drawing(small: Path) -> None:
         assert truth.onset == expected.onset
 
 
+@pytest.mark.slow
 def test_rendering_does_not_depend_on_processes_or_on_the_subset(
     small: Path, tmp_path: Path
 ) -> None:
@@ -366,6 +367,7 @@ def test_errors_name_the_remedy(tmp_path: Path, arguments: dict[str, object], me
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_size_of_the_whole_set(tmp_path: Path) -> None:
     """Of its 320 sequences the 20 of half the actors, two of eight actions, once."""
     root = render_multispectral(tmp_path / "set", actors=5, repetitions=1, actions=ACTIONS[::4])

@@ -67,6 +67,7 @@ def test_f4_a_network_without_order_answers_the_reversed_clip_as_before() -> Non
     torch.testing.assert_close(Mean()(reverse(clip, mask)), Mean()(clip))
 
 
+@pytest.mark.slow
 def test_f5_the_frames_that_move_are_found_for_each_clip_by_itself() -> None:
     clip, valid = clip_of(2, 3, 16, 4, 6), torch.ones(2, 16, dtype=torch.bool)
     valid[1, 14:] = False

@@ -78,6 +78,7 @@ def found(model: lc.Explainable, method: lc.Attribution, clip: Tensor) -> list[T
     return [e.heatmap, e.outputs, e.target, *e.numbers.values()]
 
 
+@pytest.mark.slow
 def test_four_threads_with_every_method_on_four_networks_equal_one() -> None:
     """4 threads x all methods x 4 networks, two of which share parts: the maps of one thread."""
     assert len(METHODS) >= 16

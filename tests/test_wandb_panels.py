@@ -29,6 +29,8 @@ from lightning_cam.training.wandb_segments import earlier_segments
 
 CLASSES = 174  # of Something-Something
 
+pytestmark = pytest.mark.slow
+
 
 class Labelled(Clips):
     """Each clip of a class of its own."""
