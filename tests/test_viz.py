@@ -735,7 +735,7 @@ def has(pixels: np.ndarray, color: tuple[int, int, int]) -> bool:
 def test_curves_lie_where_their_values_say():
     values = {"a": np.array([1, 2, 3, np.nan, np.nan, -1, np.nan, 4.0]), "b": np.arange(8) / 2}
     plots, strip = plots_of(figure(lines={"both (m)": values}, valid=np.arange(8) < 7))
-    image, (plot,) = plots.draw(), plots.plots
+    image, (plot,) = plots.draw()[0].pixels(), plots.plots
     for name, color in zip(values, COLORS, strict=False):
         for t, value in enumerate(values[name]):
             x0, x1 = strip.column(t)

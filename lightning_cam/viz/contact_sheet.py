@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lightning_cam.viz.captions import Caption, scale
@@ -25,17 +27,31 @@ def chosen_frames(count: int, columns: int) -> np.ndarray:
 
 
 def draw_sheet(figure: ClipFigure, columns: int = 16) -> np.ndarray:
+    """The contact sheet of a clip as pixels, (H, W, 3) uint8 RGB, for `save_png`."""
+    return np.concatenate([part.pixels() for part in sheet_parts(figure, columns)])
+
+
+def sheet_parts(
+    figure: ClipFigure, columns: int = 16, frames: Sequence[int] | None = None
+) -> list[Canvas]:
     """Draw a clip, its overlays and panels as rows of frames, after Fig. 3 of recurrent Grad-CAM.
 
     Views of a frame stand one above the other. Beneath each column stand the plots and bars of its
     frame; a clip of more frames than columns shows evenly chosen ones above those of all.
 
+    Args:
+        figure: the clip.
+        columns: how many frames at most.
+        frames: which ones instead, by number.
+
     Returns:
-        (H, W, 3) uint8 RGB, for `save_png`.
+        What stands one below the other.
     """
     height, width = figure.frames.shape[1:3]
     large = bool(figure.panels) and width >= 2 * height  # else depth maps were mere stripes
     indices = chosen_frames(len(figure.frames), min(columns, _FEW) if large else columns)
+    if frames is not None:
+        indices = np.asarray(frames, int)
     least = 104 if len(indices) <= 8 else 88
     cell = max(_MIN_WIDTH // len(indices), _LARGE if large else least) + _GAP
     cell = min(cell, 260)
@@ -66,5 +82,4 @@ def draw_sheet(figure: ClipFigure, columns: int = 16) -> np.ndarray:
         for n, image in enumerate(shown):
             rows.paste(image, _LABELS + cell * n + (cell - _GAP - size[1]) // 2, y)
     strip = Strip(figure, total, _LABELS, right - _GAP)
-    top, bottom = header(figure, total).pixels(), strip.draw().pixels()
-    return np.concatenate([top, rows.pixels(), Plots(figure, strip).draw(), bottom])
+    return [header(figure, total), rows, *Plots(figure, strip).draw(), strip.draw()]

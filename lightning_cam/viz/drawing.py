@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -97,13 +98,88 @@ def _placed(
         x += length
 
 
+@dataclass(frozen=True)
+class Words:
+    """A text in one font on a canvas; `x` is its left end, `y` its baseline."""
+
+    x: float
+    y: float
+    text: str
+    size: int
+    color: Color
+    path: str  # of the font, see `fonts`
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A rectangle on a canvas."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    color: Color
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """Straight lines on a canvas from one point to the next, relative to `x`, `y`."""
+
+    x: float
+    y: float
+    points: tuple[tuple[float, float], ...]
+    width: float
+    color: Color
+
+
+@dataclass(frozen=True)
+class Pasted:
+    """An image (H, W, 3) uint8 on a canvas."""
+
+    x: float
+    y: float
+    pixels: np.ndarray
+
+
+Mark = Words | Filled | Stroke | Pasted
+
+
+def _baseline(
+    part: str, at: tuple[float, float], size: int, path: str, anchor: str
+) -> tuple[float, float]:
+    """The left end of a part's baseline, of its place by an anchor of Pillow's."""
+    used = font(size, path)
+    width, (ascent, descent) = used.getlength(part, **shapes(path)), used.getmetrics()
+    x = at[0] - {"l": 0, "m": width / 2, "r": width}[anchor[0]]
+    return x, at[1] + {"a": ascent, "m": (ascent - descent) / 2, "s": 0}[anchor[1]]
+
+
 class Canvas:
-    """A white sheet to draw on. `boxes` lists every text drawn and the box it fills."""
+    """A white sheet to draw on.
+
+    Attributes:
+        image: what is drawn, in pixels.
+        marks: what is drawn, in order, as a file without pixels needs it (see `vector`).
+        boxes: every text drawn and the box it fills.
+    """
 
     def __init__(self, width: int, height: int) -> None:
         self.image = Image.new("RGB", (width, height), PAPER)
         self.draw = ImageDraw.Draw(self.image)
+        self.marks: list[Mark] = []
         self.boxes: list[tuple[str, Box]] = []
+
+    @classmethod
+    def stacked(cls, parts: Sequence[Canvas]) -> Self:
+        """Canvases of one width, one below the other."""
+        whole = cls(parts[0].image.width, sum(part.image.height for part in parts))
+        y = 0
+        for part in parts:
+            whole.image.paste(part.image, (0, y))
+            whole.marks += [replace(mark, y=mark.y + y) for mark in part.marks]
+            whole.boxes += [(text, (a, b + y, c, d + y)) for text, (a, b, c, d) in part.boxes]
+            y += part.image.height
+        return whole
 
     def text(
         self, x: int, y: int, text: str, size: int = 14, color: Color = INK, anchor: str = "la"
@@ -115,6 +191,7 @@ class Canvas:
             how: dict[str, Any] = {"font": font(size, path), "anchor": place, **shapes(path)}
             corners.append(self.draw.textbbox(at, part, **how))
             self.draw.text(at, part, color, **how)
+            self.marks.append(Words(*_baseline(part, at, size, path, place), part, size, color, path))
         x0, y0, *_ = np.floor(np.min(corners, 0)).astype(int).tolist()
         *_, x1, y1 = np.ceil(np.max(corners, 0)).astype(int).tolist()
         self.boxes.append((text, (x0, y0, x1, y1)))
@@ -134,23 +211,32 @@ class Canvas:
         x0, y0, x1, y1 = box
         if x1 > x0 and y1 > y0:
             self.draw.rectangle((x0, y0, x1 - 1, y1 - 1), color)
+            self.marks.append(Filled(x0, y0, x1 - x0, y1 - y0, color))
 
     def paste(self, pixels: np.ndarray, x: int, y: int) -> None:
         """Lay an image (H, W, 3) uint8 with its upper left corner at x, y."""
         self.image.paste(Image.fromarray(pixels), (x, y))
+        self.marks.append(Pasted(x, y, pixels))
+
+    def line(self, points: Sequence[tuple[int, int]], color: Color, width: int = 1) -> None:
+        """Straight lines from one point to the next."""
+        self.draw.line(list(points), color, width, "curve" if len(points) > 2 else None)
+        (x, y), *_ = points
+        way = tuple((px - x, py - y) for px, py in points)
+        self.marks.append(Stroke(x, y, way, width, color))
 
     def dashed(self, x0: int, x1: int, y: int, color: Color = MUTED) -> None:
         """A horizontal dashed line."""
         for x in range(x0, x1, 7):
-            self.draw.line((x, y, min(x + 3, x1 - 1), y), color)
+            self.line([(x, y), (min(x + 3, x1 - 1), y)], color)
 
     def mark(self, x: int, y: int, right: bool) -> None:
         """A tick or a cross, 12 pixels wide: right and wrong must not hang on colour alone."""
         if right:
-            self.draw.line([(x, y + 6), (x + 4, y + 10), (x + 11, y + 2)], RIGHT, 2, "curve")
+            self.line([(x, y + 6), (x + 4, y + 10), (x + 11, y + 2)], RIGHT, 2)
         else:
-            self.draw.line([(x + 1, y + 1), (x + 10, y + 10)], WRONG, 2)
-            self.draw.line([(x + 1, y + 10), (x + 10, y + 1)], WRONG, 2)
+            self.line([(x + 1, y + 1), (x + 10, y + 10)], WRONG, 2)
+            self.line([(x + 1, y + 10), (x + 10, y + 1)], WRONG, 2)
 
     def pixels(self) -> np.ndarray:
         """The sheet as (H, W, 3) uint8 RGB."""
@@ -174,7 +260,12 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def save_png(path: str | Path, image: np.ndarray) -> Path:
     """Write an image (H, W, 3) uint8 RGB; the file appears under its name only when complete."""
+    return write_bytes(path, png(image))
+
+
+def png(image: np.ndarray) -> bytes:
+    """An image (H, W, 3) uint8 RGB as the bytes of a PNG file."""
     done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _PNG)
     if not done:
-        raise OSError(f"cannot encode {path} as PNG")
-    return write_bytes(path, data.tobytes())
+        raise OSError(f"cannot encode an image of shape {image.shape} as PNG")
+    return data.tobytes()

@@ -92,9 +92,13 @@ class Plots:
             y += height + _GAP
         self.height = y - _GAP + 4 if self.plots else 0
 
-    def draw(self) -> np.ndarray:
-        """The plots as a still image, (height, width, 3) uint8."""
-        return self._draw(FAINT)
+    def draw(self) -> list[Canvas]:
+        """The plots as a still image; none where there are none."""
+        if not self.plots:
+            return []
+        canvas = Canvas(self.strip.width, self.height)
+        canvas.paste(self._draw(FAINT), 0, 0)
+        return [canvas]
 
     def draw_moving(self) -> tuple[np.ndarray, np.ndarray]:
         """The plots, and how they look in the column of the current frame."""
