@@ -65,6 +65,7 @@ from .attribution import similarity_to as similarity_to
 from .attribution import spectrum_relevance as spectrum_relevance
 from .attribution import step_energy as step_energy
 from .attribution import step_maps as step_maps
+from .attribution.comparison import compare as compare
 from .explaining import ExplainCallback as ExplainCallback
 from .metrics import Curve as Curve
 from .metrics import Ends as Ends

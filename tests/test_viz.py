@@ -41,9 +41,11 @@ from lightning_cam.viz.drawing import (
 from lightning_cam.viz.fonts import drawable
 from lightning_cam.viz.header import header
 from lightning_cam.viz.layout import percent
-from lightning_cam.viz.overlay import LUT, SIGNED_LUT, no_evidence
+from lightning_cam.viz.overlay import OPACITY, lut, no_evidence
 from lightning_cam.viz.time_bars import TINT, Strip
 from lightning_cam.viz.time_plots import Plots
+
+LUT, SIGNED_LUT = lut(), lut(signed=True)
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -536,7 +538,7 @@ def test_original_and_overlay_stand_side_by_side():
     assert (gray[[1, 2]] < 1.5 * 256 * 256).all()  # the overlay is coloured,
     assert (gray[[1, 2]] >= 256 * 256).all()  # the original is not
     for t, level in ((1, 128), (2, 255)):  # on one scale
-        blended = (90 + LUT[level].astype(float)) / 2
+        blended = (1 - OPACITY) * 90 + OPACITY * LUT[level].astype(float)
         assert (np.abs(video[t] - blended) <= 1.5).all(-1).sum() >= 256 * 256
 
 
@@ -557,10 +559,10 @@ def test_a_contrast_is_two_overlays_on_one_scale_and_their_difference():
         return bool(np.abs(panels[panel][t, row, 128] - color).max() <= 2)
 
     frame = frames[0, 0, 0]
-    assert shows(1, 1, 10, blended(1, LUT, frame, 0.5))
-    assert shows(1, 2, 10, blended(0.5, LUT, frame, 0.5))
-    assert shows(2, 2, 10, blended(0.25, LUT, frame, 0.25))  # of A's maximum, not of its own
-    assert shows(2, 3, 10, blended(0.5, LUT, frame, 0.5))
+    assert shows(1, 1, 10, blended(1, LUT, frame, OPACITY))
+    assert shows(1, 2, 10, blended(0.5, LUT, frame, OPACITY))
+    assert shows(2, 2, 10, blended(0.25, LUT, frame, OPACITY / 2))  # of A's maximum, not of its own
+    assert shows(2, 3, 10, blended(0.5, LUT, frame, OPACITY))
     assert shows(1, 3, 10, frame) and shows(2, 1, 10, frame)
     gray = [90, 90, 90]  # below the difference, the image has no colours of its own
     assert shows(3, 0, 10, np.array(gray))
@@ -782,8 +784,8 @@ def test_a_map_that_is_not_to_be_trusted_is_drawn_faintly(canvases):
     clip = figure(4, 256, 256, frames=frames, heatmaps={"a": heat, "zero": 0 * heat})
     doubts = dataclasses.replace(clip, doubts={"a": "low gradient", "zero": "low gradient"})
     video = draw_video(doubts)
-    find(video[2], overlay(frames, heat, 0.125)[2])
-    find(draw_video(clip)[2], overlay(frames, heat, 0.5)[2])
+    find(video[2], overlay(frames, heat, OPACITY / 4)[2])
+    find(draw_video(clip)[2], overlay(frames, heat, OPACITY)[2])
     canvases.clear()
     draw_video(doubts)
     words = said(canvases)

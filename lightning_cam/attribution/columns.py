@@ -26,6 +26,26 @@ class Head(NamedTuple):
     probability: Probability | None
 
 
+class Columns(NamedTuple):
+    """What the columns of outputs `(B, K)` are called, and what makes probabilities of them."""
+
+    names: tuple[str, ...]
+    heads: tuple[Head, ...]
+
+    def name(self, column: int) -> str:
+        """Name of a column, its number where it has none."""
+        return self.names[column] if self.names else f"output {column}"
+
+    def kinds(self) -> list[Probability | None]:
+        """What makes probabilities of each column."""
+        return [head.probability for head in self.heads for _ in range(head.size)]
+
+    def classes(self, outputs: Tensor) -> dict[int, float]:
+        """The probability of each column of one clip's outputs `(1, K)` that is a class."""
+        values = probabilities(outputs, self.heads)[0].tolist()
+        return {k: values[k] for k, kind in enumerate(self.kinds()) if kind is not None}
+
+
 _NO_LIST = (str, bytes, bytearray, memoryview)  # sequences that list no columns
 
 

@@ -13,7 +13,7 @@ from lightning_cam.attribution.method import Attribution, MapFunction
 from lightning_cam.errors import ArgumentError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Contrast(Explanation):
     """Clips explained for one class (A, the fields of the explanation) and for another (B).
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lightning_cam.attribution.columns import (
+    Columns,
     Head,
     Probability,
     column_named,
@@ -29,6 +30,7 @@ from lightning_cam.attribution.guard import find_module, unwrap
 from lightning_cam.attribution.inputs import taken
 from lightning_cam.attribution.layout import Layout
 from lightning_cam.attribution.runs import Runs
+from lightning_cam.attribution.shown import Colours, ToFrames
 from lightning_cam.attribution.steps import Step, check_step, step_text
 from lightning_cam.attribution.tensors import fold_frames, pick, resize_heatmap
 from lightning_cam.errors import ArgumentError, UnknownNameError, UserError
@@ -106,6 +108,8 @@ class Explainable:
         native: takes the grid (t, h, w) from which the heatmap was `resized`; fresh as well.
         runs: takes which calls make up the map of a layer that runs several times; fresh as well.
         first_run: the run of the clip that `explain` has made, see `Attribution.first`.
+        to_frames: makes frames `(B, T, H, W, 3)` uint8 of a clip in model space, for images; None:
+            see `frames_of`.
         way: by which what was measured of `forward` and `inputs` is remembered, see `identity`.
     """
 
@@ -134,6 +138,7 @@ class Explainable:
     native: list[tuple[int, int, int]] = field(default_factory=list, compare=False)
     runs: dict[str, Runs] = field(default_factory=dict, compare=False)
     first_run: FirstRun | None = field(default=None, compare=False)
+    to_frames: ToFrames | None = field(default=None, compare=False)
     way: Hashable = field(default=None, compare=False)
 
     @classmethod
@@ -149,6 +154,8 @@ class Explainable:
         inputs: Mapping[str, Any] | None = None,
         probability: Probability | Mapping[str, Probability | None] | None = "softmax",
         black: Sequence[float] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         frames: str | None = None,
         fold: Callable[[Tensor, int], Tensor] = fold_frames,
         layout: str | Mapping[str, str] | None = None,
@@ -171,7 +178,9 @@ class Explainable:
             probability: `"softmax"` of class logits, `"sigmoid"` where each column is true or not
                 by itself (several labels a clip), None where columns are not classes; or one of
                 these for each head, `{"verb": "softmax", "speed": None}`.
-            black: black in model space, a number per channel: -mean/std of the normalisation.
+            black: black in model space, a number per channel; None: -mean/std, 0 without these.
+            mean, std: by which clips are normalised, a number per channel, of colours from 0 to 1:
+                images show their colours, and perturbations hide by black.
             frames: dotted name of the module that sees each frame on its own, if there is one.
             fold: reads an activation as `(B, D, t, h, w)`.
             layout: how the layers are laid out, such as `"b (1 + t h w) d"`, see `layout.py`; one
@@ -193,6 +202,9 @@ class Explainable:
             raise ArgumentError(f"expected a network, an nn.Module, got {kind}")
         columns, heads = columns_named(outputs, probability)
         first = next(iter(heads.values()), None)
+        colours = Colours.of(mean, std)
+        if black is None and colours is not None:
+            black = colours.black
         module = unwrap(module)
         found, layouts = known(module)
         if isinstance(layout, str) or fold is not fold_frames:
@@ -211,6 +223,7 @@ class Explainable:
             steps=None if steps is None else find_module(module, steps),
             probability=first.probability if first else probability,  # type: ignore[arg-type]
             black=None if black is None else torch.tensor(black, dtype=torch.float32),
+            to_frames=colours,
             frames=None if frames is None else find_module(module, frames),
             fold=fold,
             layouts=layouts | layouts_of(module, layout, grid),
@@ -393,7 +406,7 @@ class Explainable:
 
     def name(self, column: int) -> str:
         """Name of a column, its number where it has none."""
-        return self.outputs[column] if self.outputs else f"output {column}"
+        return Columns(self.outputs, ()).name(column)
 
 
 def layouts_of(

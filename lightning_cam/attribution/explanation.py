@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from lightning_cam.attribution.checks import check_model, ready
+from lightning_cam.attribution.columns import Columns
 from lightning_cam.attribution.cuts import naming_cuts
 from lightning_cam.attribution.doubt import named, not_finite, reasons, says_nothing
 from lightning_cam.attribution.explainable import Explainable, FirstRun, Forward, Target
@@ -26,13 +29,17 @@ from lightning_cam.attribution.method import (
     as_attribution,
 )
 from lightning_cam.attribution.outputs import check_outputs
+from lightning_cam.attribution.shown import Shown
 from lightning_cam.attribution.tensors import at_least_float32
 from lightning_cam.errors import UserError
 
+if TYPE_CHECKING:
+    from lightning_cam.attribution.comparison import Comparison
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Explanation:
-    """What `explain` returns.
+    """What `explain` returns; a notebook shows it as images.
 
     Attributes:
         heatmap: `(B, T, H, W)` float32 (float64 for a float64 network), higher is more important,
@@ -48,6 +55,7 @@ class Explanation:
         level: `(B,)`, the lowest heat on valid frames, of maps in which 0 means nothing.
         native: the grid (t, h, w) from which the map was resized, trilinearly; None: it was not.
         broken: names of the network's weights that are not finite.
+        shown: the clip and the names of columns, for images; None: it was not made by `explain`.
     """
 
     heatmap: Tensor
@@ -60,15 +68,12 @@ class Explanation:
     level: Tensor | None = field(default=None, kw_only=True)
     native: tuple[int, int, int] | None = field(default=None, kw_only=True)
     broken: tuple[str, ...] = field(default=(), kw_only=True)
+    shown: Shown | None = field(default=None, kw_only=True, compare=False)
 
     @property
     def caption(self) -> str:
         """The method and the choices it made, for images."""
-        return self.caption_under(self.method.title)
-
-    def caption_under(self, title: str) -> str:
-        """The caption with another name of the method."""
-        return ", ".join([title, *self.notes.values()])
+        return ", ".join([self.method.title, *self.notes.values()])
 
     @property
     def grain(self) -> tuple[int, int, int]:
@@ -100,6 +105,36 @@ class Explanation:
         if self.level is None:
             return self.heatmap
         return (self.heatmap - self.level[:, None, None, None]).clamp(min=0)
+
+    def save(self, path: str | Path, **settings: Any) -> Path:
+        """Draw it into a file, see `Comparison.save`.
+
+        Example:
+            >>> explain(model, GradCAM(), clip).save("figure.pdf", frames=[0, 4, 8])
+        """
+        return self._alone().save(path, **settings)
+
+    def show(self, **settings: Any) -> None:
+        """Show it in a notebook or on the screen, see `Comparison.show`."""
+        self._alone().show(**settings)
+
+    def _repr_html_(self) -> str | None:
+        return self._alone()._repr_html_() if self.shown else None
+
+    def _alone(self) -> Comparison:
+        from lightning_cam.attribution.comparison import compare  # loads what draws
+
+        return compare([self])
+
+    def __repr__(self) -> str:
+        size = tuple(self.heatmap.shape)
+        return f"{type(self).__name__}({self.caption}: {self._asked()}; heatmap {size})"
+
+    def _asked(self, most: int = 3) -> str:
+        """What was explained of the first clips, in words."""
+        columns = self.target.tolist()
+        names = [self.shown.columns.name(k) if self.shown else f"output {k}" for k in columns]
+        return ", ".join([*names[:most], *["..."] * (len(names) > most)])
 
 
 def explain(
@@ -142,6 +177,7 @@ def explain(
             target = model.columns(target, clip)
         first, attention = _run_first(model, method, clip)
         columns = model.resolve(target, first.outputs)
+        heads = tuple(model.heads_of(first.outputs))
         model = replace(model, probability=model.kind(columns))
         broken, sound = _not_finite(model, first.outputs)
         model = replace(model, first_run=FirstRun(method, clip, first))
@@ -166,6 +202,9 @@ def explain(
         notes=model.notes | ({"question": question} if question else {}),
         numbers={name: value.detach() for name, value in model.numbers.items()},
         level=_lowest(model, heatmap) if method.floating else None,
+        shown=Shown(
+            clip, Columns(model.outputs, heads), model.question, model.valid, model.to_frames
+        ),
         native=model.native[-1] if model.native else None,
         broken=broken,
     )

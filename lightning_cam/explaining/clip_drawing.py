@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor
 
 from lightning_cam.attribution import Contrast, Explainable, Explanation, SpectrumRelevance
-from lightning_cam.attribution.tensors import resize_heatmap
+from lightning_cam.attribution.drawn_maps import drawn_maps
+from lightning_cam.attribution.shown import frames_of
 from lightning_cam.explaining.clip_explanations import (
     Spectra,
     clip_array,
@@ -27,11 +27,11 @@ from lightning_cam.viz.drawing import resize
 def clip_frames(data: object, clip: Tensor) -> np.ndarray:
     """The frames `(T, H, W, 3)` uint8 of one clip `(1, C, T, H, W)`, as the data module has them.
 
-    Where it cannot tell, they are stretched over the clip's own range.
+    Where it cannot tell, see `frames_of`.
     """
     if is_offered(data, ShowsFrames):
         return np.asarray(data.to_frames(clip)[0])
-    return stretched_frames(clip[0])
+    return frames_of(clip[0])[0]
 
 
 def clip_views(data: object, clip: Tensor) -> dict[str, np.ndarray]:
@@ -78,7 +78,7 @@ def draw_clip(
     label, column = true_label(batch), int(first.target[0])
     several = [] if label >= 0 else true_labels(batch)
     attention = next(iter(first.attention.values()), None)
-    maps = _drawn_maps(explanations, frames.shape[:3])
+    maps = drawn_maps(explanations, frames.shape[:3])
     return ClipFigure(
         frames=frames,
         heatmaps=maps.heatmaps,
@@ -105,40 +105,6 @@ def draw_clip(
     )
 
 
-@dataclass(frozen=True)
-class _DrawnMaps:
-    """The heatmaps of a figure, and what is said of them; keys are the captions they are under."""
-
-    heatmaps: dict[str, np.ndarray] = field(default_factory=dict)
-    signed: list[str] = field(default_factory=list)
-    contrasts: list[tuple[str, str, str]] = field(default_factory=list)
-    grainy: list[str] = field(default_factory=list)
-    doubts: dict[str, str] = field(default_factory=dict)
-    parts: dict[str, Sequence[str]] = field(default_factory=dict)
-
-
-def _drawn_maps(explanations: Mapping[str, Explanation], size: Sequence[int]) -> _DrawnMaps:
-    """All maps at the size `(T, H, W)` of the frames."""
-    drawn = _DrawnMaps()
-    captions = [e.caption for e in explanations.values()]
-    for name, e in explanations.items():
-        # two settings of one method may read the same
-        alone = captions.count(e.caption) == 1
-        maps = _maps(e.method.title if alone else f"{name}: {e.method.title}", e)
-        keys = [e.caption_under(method) for method, *_ in maps]
-        for key, (method, heat, negative), doubt in zip(keys, maps, _doubts(e), strict=True):
-            drawn.parts[key] = (method, *e.notes.values())
-            drawn.heatmaps[key] = resize_heatmap(heat, size)[0].cpu().numpy()
-            drawn.signed.extend([key] * negative)
-            drawn.grainy.extend([key] * e.method.grainy)
-            if doubt:
-                drawn.doubts[key] = doubt
-        if isinstance(e, Contrast):
-            a, b, both = keys
-            drawn.contrasts.append((a, b, both))
-    return drawn
-
-
 def _stacks(spectra: Spectra, role: str) -> dict[str, Stack]:
     """What each spectrum has of the clip, a diagram for each measure."""
     return {
@@ -151,14 +117,6 @@ def _stacks(spectra: Spectra, role: str) -> dict[str, Stack]:
         )
         for measure, found in spectra.items()
     }
-
-
-def _doubts(e: Explanation) -> list[str]:
-    """Why each drawn map is not to be trusted: of a contrast those for A, B and both."""
-    if not isinstance(e, Contrast):
-        return [e.doubts[0]]
-    a, b = e.doubts[0], e.against.doubts[0]
-    return [a, b, a or b]
 
 
 def _drops(found: SpectrumRelevance) -> np.ndarray | None:
@@ -177,26 +135,3 @@ def _alike(views: Mapping[str, np.ndarray], frames: np.ndarray) -> dict[str, np.
     for name in others:
         shown[name.upper()] = np.stack([resize(view, *frames.shape[1:3]) for view in views[name]])
     return shown
-
-
-def _maps(title: str, e: Explanation) -> list[tuple[str, Tensor, bool]]:
-    """What is drawn of an explanation: method, heatmap, whether negative values count."""
-    signed = bool((e.evidence < 0).any())
-    if not isinstance(e, Contrast):
-        return [(title, e.evidence, signed)]
-    a, b, both = (f"{title} for {role}" for role in ("A", "B", "A - B"))
-    signed = signed or bool((e.against.evidence < 0).any())  # one colour scale for A and B
-    return [(a, e.evidence, signed), (b, e.against.evidence, signed), (both, e.difference, True)]
-
-
-def stretched_frames(clip: Tensor) -> np.ndarray:
-    """`(T, H, W, 3)` uint8 of one clip `(C, T, H, W)` whose normalisation nobody knows.
-
-    Stretched over the clip's own range; one channel becomes grey, more than three show the first.
-    """
-    clip = clip.detach().float().cpu()[:3]
-    low, high = clip.min(), clip.max()
-    clip = (clip - low) / (high - low).clamp(min=1e-12)
-    if len(clip) < 3:
-        clip = clip[:1].expand(3, -1, -1, -1)
-    return (clip * 255).round().to(torch.uint8).permute(1, 2, 3, 0).contiguous().numpy()

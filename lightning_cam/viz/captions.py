@@ -83,7 +83,7 @@ def scale(canvas: Canvas, figure: ClipFigure, caption: str, x: int, y: int, widt
     reason = _doubt(figure, caption)
     start, end = x, x + width
     x = canvas.text(x, y, low, 13, MUTED)[2] + _GAP
-    colors = color_bar(bar, 10, signed=signed)
+    colors = color_bar(bar, 10, signed=signed, colormap=figure.colormap)
     if reason:
         colors = (FAINT_SHARE * colors + (1 - FAINT_SHARE) * PAPER[0]).astype(np.uint8)
     canvas.paste(colors, x, y + 4)

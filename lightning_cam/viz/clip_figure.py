@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lightning_cam.viz.overlay import check_frames, check_heatmap, clip_scale, no_evidence
+from lightning_cam.viz.overlay import (
+    COLORMAP,
+    OPACITY,
+    check_frames,
+    check_heatmap,
+    clip_scale,
+    no_evidence,
+)
 
 OUTCOMES = ("correct", "confused", "wrong")  # what a network can make of a clip, see `outcome`
 
@@ -126,6 +133,9 @@ class ClipFigure:
         value: of the column `target`, where it is not a probability.
         parts: caption -> what it is made of: the method, and the choices it made. Short names are
             made from them; a caption without is its own short name.
+        colormap: of heatmaps that are not signed, one of `COLORMAPS`.
+        opacity: of the hot half of a heatmap, 0 to 1.
+        frames_note: what is to be said of the frames' colours.
 
     Raises:
         TypeError, ValueError: an array has the wrong dtype or shape, or a name belongs to nothing.
@@ -153,6 +163,9 @@ class ClipFigure:
     doubts: Mapping[str, str] = field(default_factory=dict)
     value: float | None = None
     parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    colormap: str = COLORMAP
+    opacity: float = OPACITY
+    frames_note: str = ""
 
     def __post_init__(self) -> None:
         check_frames(self.frames)
@@ -212,6 +225,12 @@ class ClipFigure:
                     f"{name}: expected the shape (T,) = ({len(self.frames)},), "
                     f"got {np.shape(value)}"
                 )
+
+    @property
+    def captions(self) -> list[str]:
+        """Of everything that is drawn of a frame, the frame itself first."""
+        original = "original" + (f", {self.frames_note}" if self.frames_note else "")
+        return [original, *self.heatmaps, *self.panels]
 
     @property
     def kept(self) -> np.ndarray:

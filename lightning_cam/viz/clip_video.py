@@ -56,7 +56,7 @@ def draw_video(figure: ClipFigure) -> np.ndarray:
     top = header(figure, width)
     strip = Strip(figure, width, names_room(figure), width - MARGIN - MAX_BOX)
     plots = Plots(figure, strip)
-    captions = ["original", *figure.heatmaps, *figure.panels]
+    captions = figure.captions
     texts = [Caption.of(figure, caption, cell) for caption in captions]
     tops = _row_tops(figure, [text.height + size[0] + 18 for text in texts], places)
     middle = Canvas(width, tops[-1])

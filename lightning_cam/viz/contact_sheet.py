@@ -61,7 +61,7 @@ def sheet_parts(
     right = _LABELS + cell * len(indices)
     total = max(right + MAX_BOX, 720)
 
-    captions = ["original", *figure.heatmaps, *figure.panels]
+    captions = figure.captions
     labels = [Caption.of(figure, caption, _LABELS - MARGIN - 12) for caption in captions]
     row = max(joined_size(figure, size, 0)[0], *(label.height for label in labels)) + _GAP
     numbers = line_height(13) * (1 if figure.times is None else 2) + 4

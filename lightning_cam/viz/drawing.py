@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import cv2
 import numpy as np
@@ -170,7 +170,7 @@ class Canvas:
         self.boxes: list[tuple[str, Box]] = []
 
     @classmethod
-    def stacked(cls, parts: Sequence[Canvas]) -> Self:
+    def stacked(cls, parts: Sequence[Canvas]) -> Canvas:
         """Canvases of one width, one below the other."""
         whole = cls(parts[0].image.width, sum(part.image.height for part in parts))
         y = 0
@@ -191,7 +191,9 @@ class Canvas:
             how: dict[str, Any] = {"font": font(size, path), "anchor": place, **shapes(path)}
             corners.append(self.draw.textbbox(at, part, **how))
             self.draw.text(at, part, color, **how)
-            self.marks.append(Words(*_baseline(part, at, size, path, place), part, size, color, path))
+            self.marks.append(
+                Words(*_baseline(part, at, size, path, place), part, size, color, path)
+            )
         x0, y0, *_ = np.floor(np.min(corners, 0)).astype(int).tolist()
         *_, x1, y1 = np.ceil(np.max(corners, 0)).astype(int).tolist()
         self.boxes.append((text, (x0, y0, x1, y1)))

@@ -67,7 +67,7 @@ def _statements(figure: ClipFigure) -> list[tuple[str, Color]]:
             ("B", figure.against, CLASS_B),
         ):
             said.append((f"{role}: {name}{chances.get(name, '')}", color))
-    elif not figure.ranked or figure.target != figure.ranked[0][0]:
+    elif figure.target and (not figure.ranked or figure.target != figure.ranked[0][0]):
         said.append(("explaining: " + column_text(figure.target, figure.value), BLUE))
     return said
 

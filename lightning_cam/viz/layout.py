@@ -103,13 +103,17 @@ def _drawn(
             continue
         heat = figure.heat(caption)
         small = np.stack([resize(heat[t].astype(np.float32), *size) for t in indices])
-        below, alpha = frames, 0.5
+        below, alpha = frames, figure.opacity
         if figure.role(caption) == "A - B":  # colours of the image would hide red and blue
-            below, alpha = np.repeat(frames.mean(-1, keepdims=True).astype(np.uint8), 3, -1), 0.8
+            below, alpha = (
+                np.repeat(frames.mean(-1, keepdims=True).astype(np.uint8), 3, -1),
+                max(alpha, 0.8),
+            )
         if figure.doubts.get(caption):
             alpha *= FAINT_SHARE
         signed = figure.is_signed(caption)
-        out.append(overlay(below, small, alpha, figure.scale(caption), signed=signed))
+        scale, colormap = figure.scale(caption), figure.colormap
+        out.append(overlay(below, small, alpha, scale, signed=signed, colormap=colormap))
     for images in out:
         _fade(images, ~figure.kept[indices])
     return out

@@ -104,7 +104,7 @@ def draw_methods(
         elif n and not no_evidence(tile.heat, signed=tile.signed):
             heat = np.stack([resize(h.astype(np.float32), *size) for h in tile.heat])
             scale = clip_scale(tile.heat, signed=tile.signed, grainy=tile.grainy)
-            images = overlay(images, heat, 0.5, scale, signed=tile.signed)
+            images = overlay(images, heat, scale=scale, signed=tile.signed)
         images[~kept] = _faded(images[~kept])
         for image, found in zip(images, lines or [], strict=False):
             for color, thick in ((_OUTLINE[1], 3), (_OUTLINE[0], 1)):

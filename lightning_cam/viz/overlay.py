@@ -7,6 +7,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from lightning_cam.errors import UnknownNameError
 from lightning_cam.viz.drawing import CLASS_A, CLASS_B
 
 # Opacity reaches its full value at this share of the scale and falls to zero with the heat, so
@@ -15,29 +16,38 @@ _FULL_OPACITY_AT = 0.5
 _GRAINS = 98  # percentile at the end of a grainy map's scale
 
 
-def _lut(signed: bool) -> np.ndarray:
-    """The 256 RGB colours of the scale: Turbo from 0 to 1, blue-white-red from -1 to 1."""
+# Scales by name: lightness rises all the way, so that they are read by every kind of colour vision
+# and in grey; Turbo, which does not, is what older figures have.
+COLORMAPS = {
+    "inferno": cv2.COLORMAP_INFERNO,
+    "magma": cv2.COLORMAP_MAGMA,
+    "plasma": cv2.COLORMAP_PLASMA,
+    "viridis": cv2.COLORMAP_VIRIDIS,
+    "cividis": cv2.COLORMAP_CIVIDIS,
+    "turbo": cv2.COLORMAP_TURBO,
+}
+COLORMAP, OPACITY = "inferno", 0.7
+
+
+@lru_cache(maxsize=16)
+def lut(colormap: str = COLORMAP, *, signed: bool = False) -> np.ndarray:
+    """The 256 colours of a scale, (256, 3) uint8 RGB; signed, blue-white-red from -1 to 1."""
     if signed:
         stops = np.array([CLASS_B, (247, 247, 247), CLASS_A])
         at = np.linspace(0, 1, 256)
         return np.stack([np.interp(at, (0, 0.5, 1), c) for c in stops.T], 1).round().astype("uint8")
     ramp = np.arange(256, dtype=np.uint8)[:, None]
-    return cv2.applyColorMap(ramp, cv2.COLORMAP_TURBO)[:, 0, ::-1].copy()  # cv2 speaks BGR
+    return cv2.applyColorMap(ramp, COLORMAPS[colormap])[:, 0, ::-1].copy()  # cv2 speaks BGR
 
 
-LUT = _lut(signed=False)  # (256, 3) uint8 RGB, of 0 .. scale
-SIGNED_LUT = _lut(signed=True)  # (256, 3) uint8 RGB, of -scale .. scale
-
-
-@lru_cache(maxsize=8)
-def _tables(alpha: float, signed: bool) -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=16)
+def _tables(alpha: float, colormap: str, signed: bool) -> tuple[np.ndarray, np.ndarray]:
     """What is kept of the image (in 255ths) and what is added to it, per heat level."""
     level = np.linspace(0, 1, 256)
     if signed:  # 256 levels have no exact middle; the two nearest to zero stay transparent
         level = np.clip(np.abs(2 * level - 1) - 1 / 255, 0, 1)
     opacity = alpha * np.minimum(level / _FULL_OPACITY_AT, 1)  # (256,)
-    lut = SIGNED_LUT if signed else LUT
-    add = (opacity[:, None] * lut).round().astype(np.uint8)
+    add = (opacity[:, None] * lut(colormap, signed=signed)).round().astype(np.uint8)
     keep = np.repeat((255 * (1 - opacity)).round().astype(np.uint8)[:, None], 3, axis=1)
     return keep[:, None], add[:, None]  # (256, 1, 3) as cv2.applyColorMap wants them
 
@@ -61,6 +71,12 @@ def check_heatmap(heatmap: np.ndarray, frames: np.ndarray, name: str = "heatmap"
             f"{name}: expected the frames' shape (T, H, W) = {frames.shape[:3]}, "
             f"got {tuple(heatmap.shape)}"
         )
+
+
+def check_colormap(colormap: str) -> None:
+    """Raise unless it is one of `COLORMAPS`."""
+    if colormap not in COLORMAPS:
+        raise UnknownNameError("colormap", colormap, COLORMAPS)
 
 
 def no_evidence(heatmap: np.ndarray, *, signed: bool = False) -> str:
@@ -89,10 +105,11 @@ def clip_scale(heatmap: np.ndarray, *, signed: bool = False, grainy: bool = Fals
 def overlay(
     frames: np.ndarray,
     heatmap: np.ndarray,
-    alpha: float = 0.5,
+    alpha: float = OPACITY,
     scale: float | None = None,
     *,
     signed: bool = False,
+    colormap: str = COLORMAP,
 ) -> np.ndarray:
     """Lay a heatmap over its frames.
 
@@ -107,6 +124,7 @@ def overlay(
         scale: heat at the end of the colour scale; by default the clip's maximum. Give the same
             one to compare several clips.
         signed: colour negative heat blue and positive heat red, symmetric around 0.
+        colormap: one of `COLORMAPS`, for maps that are not signed.
 
     Returns:
         (T, H, W, 3) uint8 RGB.
@@ -120,6 +138,7 @@ def overlay(
         raise ValueError(f"alpha: expected a number from 0 to 1, got {alpha}")
     if scale is not None and not 0 < scale < np.inf:
         raise ValueError(f"scale: expected a positive number, got {scale}")
+    check_colormap(colormap)
     if no_evidence(heatmap, signed=signed):
         return frames.copy()
     scale = scale or clip_scale(heatmap, signed=signed)
@@ -127,15 +146,16 @@ def overlay(
     ratio = heatmap.reshape(rows, width) / scale  # cv2 wants two axes
     ratio = (np.clip(ratio, -1, 1) + 1) / 2 if signed else np.clip(ratio, 0, 1)
     level = cv2.convertScaleAbs(ratio.astype(np.float32), alpha=255)  # (T*H, W) uint8, rounded
-    keep, add = _tables(float(alpha), signed)
+    keep, add = _tables(float(alpha), colormap, signed)
     kept = cv2.multiply(
         frames.reshape(rows, width, 3), cv2.applyColorMap(level, keep), scale=1 / 255
     )
     return cv2.add(kept, cv2.applyColorMap(level, add)).reshape(frames.shape)
 
 
-def color_bar(width: int, height: int, *, signed: bool = False) -> np.ndarray:
+def color_bar(
+    width: int, height: int, *, signed: bool = False, colormap: str = COLORMAP
+) -> np.ndarray:
     """The colour scale from its low (left) to its high end: (height, width, 3) uint8 RGB."""
-    lut = SIGNED_LUT if signed else LUT
-    row = lut[np.linspace(0, 255, width).round().astype(int)]
+    row = lut(colormap, signed=signed)[np.linspace(0, 255, width).round().astype(int)]
     return np.broadcast_to(row, (height, width, 3)).copy()

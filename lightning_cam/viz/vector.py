@@ -32,8 +32,9 @@ def save_pdf(path: str | Path, canvas: Canvas) -> Path:
     page = Figure(figsize=(width / _DPI, height / _DPI))
     axes = page.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
-    with tempfile.TemporaryDirectory() as folder, rc_context(
-        {"pdf.fonttype": 42, "text.parse_math": False}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        rc_context({"pdf.fonttype": 42, "text.parse_math": False}),
     ):
         for order, mark in enumerate(canvas.marks):
             _put(axes, mark, order, Path(folder))
@@ -57,7 +58,7 @@ def _put(axes: Any, mark: Mark, order: int, folder: Path) -> None:
                             facecolor=_hex(mark.color))  # fmt: skip
             axes.add_patch(box)
         case Stroke():
-            xs, ys = np.array(mark.points).T + [[mark.x + 0.5], [mark.y + 0.5]]
+            xs, ys = np.add(mark.points, (mark.x + 0.5, mark.y + 0.5)).T
             axes.plot(xs, ys, color=_hex(mark.color), lw=mark.width * 72 / _DPI, zorder=order)
         case Pasted():
             height, width = mark.pixels.shape[:2]
