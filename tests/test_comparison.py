@@ -119,13 +119,13 @@ def test_colours_that_nobody_knows_are_said_to_be_stretched(
 
 @pytest.mark.parametrize("mean, std", [([0.5], None), ([0.5] * 3, [1] * 2), ([0.5], [0])])
 def test_half_a_normalisation_is_none(mean: Any, std: Any) -> None:
-    with pytest.raises(ArgumentError, match="go together"):
+    with pytest.raises(ArgumentError, match="do not go together"):
         lc.Explainable.of(Gap3d(), ["conv"], mean=mean, std=std)
 
 
 def test_a_clip_of_a_batch_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     e = explained(rows=6, valid=torch.tensor([[True] * 4 + [False] * 2] * 6))
-    with pytest.raises(ArgumentError, match="these are 6 clips; choose one: clip=0"):
+    with pytest.raises(ArgumentError, match="these are 6 clips; choose one: save"):
         e.save(tmp_path / "a.png")
     words = drawn(monkeypatch)
     e.save(tmp_path / "a.png", clip=-1)
@@ -186,7 +186,7 @@ def test_what_is_asked_for_has_to_be_there(tmp_path: Path) -> None:
     e = explained()
     for settings, said in (
         ({"frames": [6]}, "no frame 6: the clip has 6"),
-        ({"frames": []}, "shows nothing"),
+        ({"frames": []}, "no frames to show"),
         ({"clip": 1}, "no clip 1: there are 1"),
         ({"titles": ["a", "b"]}, "one for each explanation"),
         ({"colormap": "jet"}, "no colormap 'jet'"),

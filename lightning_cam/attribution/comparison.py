@@ -193,7 +193,7 @@ class Comparison:
     def _row(self, clip: int | None) -> int:
         count = len(self._first[0].target)
         if clip is None and count > 1:
-            raise ArgumentError(f"these are {count} clips; choose one: clip=0")
+            raise ArgumentError(f"these are {count} clips; choose one: save(PATH, clip=0)")
         if not -count <= (clip or 0) < count:
             raise ArgumentError(f"no clip {clip}: there are {count}, numbered from 0 on")
         return (clip or 0) % count
@@ -265,7 +265,7 @@ def _frames(figure: ClipFigure, frames: Sequence[int] | None) -> list[int] | Non
         if not -count <= t < count:
             raise ArgumentError(f"no frame {t}: the clip has {count}, numbered from 0 on")
     if not len(frames):
-        raise ArgumentError("frames=[] shows nothing; leave it out to have them chosen evenly")
+        raise ArgumentError("no frames to show; leave them out to have some chosen evenly")
     return [int(t) % count for t in frames]
 
 

@@ -37,8 +37,9 @@ class Colours:
         made = cls(tuple(map(float, mean or ())), tuple(map(float, std or ())))
         if len(made.mean) != len(made.std) or not all(each > 0 for each in made.std):
             raise ArgumentError(
-                f"mean={mean} and std={std} go together, a number for each channel, std above 0: "
-                "mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]"
+                f"a mean of {mean} and a std of {std} do not go together; give a number for each "
+                "channel, std above 0: Explainable.of(network, layers, mean=[0.485, 0.456, 0.406], "
+                "std=[0.229, 0.224, 0.225])"
             )
         return made
 
