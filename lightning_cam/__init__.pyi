@@ -67,6 +67,7 @@ from .attribution import step_energy as step_energy
 from .attribution import step_maps as step_maps
 from .attribution.comparison import compare as compare
 from .explaining import ExplainCallback as ExplainCallback
+from .explaining import load as load
 from .metrics import Curve as Curve
 from .metrics import Ends as Ends
 from .metrics import Protocol as Protocol

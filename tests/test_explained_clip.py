@@ -152,7 +152,17 @@ def test_the_arrays_of_a_contrast(model, clip, tmp_path: Path) -> None:
         per_method = {name for name in names if "/" in name}
         assert per_method == {
             f"{what}/{method}"
-            for what in ("heatmap", "relevance", "heatmap_against", "relevance_against")
+            for what in (
+                "heatmap",
+                "relevance",
+                "heatmap_against",
+                "relevance_against",
+                "cells",
+                "title",
+                "notes",
+                "settings",
+                "doubt",
+            )
             for method in ("gradcam", "..%2Fx%20y%2F%C3%A9")
         }
         assert (int(arrays["target"]), int(arrays["against"])) == (2, 1)

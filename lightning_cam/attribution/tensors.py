@@ -112,3 +112,20 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     So do whole numbers and truth values, in which there is no NaN.
     """
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def before_resizing(heat: Tensor, grid: Sequence[int]) -> Tensor | None:
+    """The map `(t, h, w)` that `resize_heatmap` made to this one `(T, H, W)`.
+
+    Resizing is linear, and along each side by itself, so that it can be undone. None where the
+    result is not this map again: padded frames were blanked since.
+    """
+    found = heat
+    for side, n in enumerate(grid):
+        unit = torch.eye(n, dtype=heat.dtype)[:, None]
+        resized = F.interpolate(unit, size=heat.shape[side], mode="linear", align_corners=False)
+        found = torch.tensordot(torch.linalg.pinv(resized[:, 0].T), found.movedim(side, 0), 1)
+        found = found.movedim(0, side)
+    again = resize_heatmap(found[None], heat.shape)[0]
+    close = (again - heat).abs().max() <= 1e-5 * heat.abs().max()
+    return found if bool(close) else None

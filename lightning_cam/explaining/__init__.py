@@ -10,6 +10,7 @@ The work of the command `explain` is in `explain_command`.
 """
 
 from lightning_cam.explaining.callback import ExplainCallback
+from lightning_cam.explaining.clip_arrays import load
 from lightning_cam.explaining.clip_drawing import clip_extras, clip_frames, clip_views, draw_clip
 from lightning_cam.explaining.clip_explanations import (
     explain_clip,
@@ -28,5 +29,6 @@ __all__ = [
     "explain_clip",
     "explain_spectra",
     "frame_relevance",
+    "load",
     "write_clip",
 ]

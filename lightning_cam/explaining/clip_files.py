@@ -8,13 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
-from torch import Tensor
 
-from lightning_cam.attribution import Contrast, Explanation
-from lightning_cam.explaining.clip_explanations import Spectra, frame_relevance
+from lightning_cam.attribution import Explanation
+from lightning_cam.explaining.clip_arrays import clip_arrays
+from lightning_cam.explaining.clip_explanations import Spectra
 from lightning_cam.files import fitted, make_folder, whole_file
 from lightning_cam.viz import ClipFigure, draw_sheet, draw_video, save_png, write_video
 
@@ -46,42 +45,10 @@ def write_clip(
 ) -> ClipFiles:
     """Write `<clip>.mp4`, `<clip>.png` (a sheet of at most `columns` frames) and `<clip>.npz`.
 
-    The npz holds `heatmap/<method>` (T, H, W) float32 raw, `relevance/<method>` (T,) the share of
-    the heat in each frame, `attention` (T,), `outputs` (K,), `target`, `label`, and where the clip
-    comes from: `frame_idx`, `time_s`, `valid`, `path`. Of a contrast these are class A's; class B
-    has `heatmap_against/<method>`, `relevance_against/<method>` and `against` (its column); the
-    difference shown is the first heatmap less the second. Of a fused clip there are, for each
-    spectrum and measure, `spectrum/<measure>/<name>` (T,) and `spectrum_total/<measure>/<name>`,
-    and `spectrum_drop/<name>` and `spectrum_drop_all`, see `SpectrumRelevance`. What a method found
-    out beside its map (`Explanation.numbers`) is `<name>/<method>`. Signs other than
-    letters, digits and `_.-` in a method's name are percent-encoded.
+    The npz is a format, see `clip_arrays`.
     """
     make_folder(folder)
-    first = next(iter(explanations.values()))
-    arrays: dict[str, Any] = {}
-    for name, e in explanations.items():
-        key = quote(name, safe="")
-        arrays[f"heatmap/{key}"] = e.heatmap[0].cpu().numpy()
-        arrays[f"relevance/{key}"] = frame_relevance(e, batch)
-        arrays |= {f"{what}/{key}": value[0].item() for what, value in e.numbers.items()}
-        if isinstance(e, Contrast):
-            arrays[f"heatmap_against/{key}"] = e.against.heatmap[0].cpu().numpy()
-            arrays[f"relevance_against/{key}"] = frame_relevance(e.against, batch)
-            arrays["against"] = int(e.against.target[0])
-    arrays |= {name: weights[0].cpu().numpy() for name, weights in first.attention.items()}
-    for measure, found in (spectra or {}).items():
-        for s, name in enumerate(found.spectra):
-            arrays[f"spectrum/{measure}/{name}"] = found.share[0, s].cpu().numpy()
-            arrays[f"spectrum_total/{measure}/{name}"] = float(found.total[0, s])
-            if found.drop is not None:
-                arrays[f"spectrum_drop/{name}"] = float(found.drop[0, s])
-        if found.drop_all is not None:
-            arrays["spectrum_drop_all"] = float(found.drop_all[0])
-    arrays |= {"outputs": first.outputs[0].cpu().numpy(), "target": int(first.target[0])}
-    for key in ("label", "frame_idx", "time_s", "valid", "path"):
-        if key in batch:
-            value = batch[key][0]
-            arrays[key] = value.cpu().numpy() if isinstance(value, Tensor) else value
+    arrays = clip_arrays(explanations, figure.frames, batch, spectra)
     files = _files_of(folder, figure.title)
     with whole_file(files.arrays) as file:
         np.savez_compressed(file, **arrays)

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_cam.attribution import Explanation
-from lightning_cam.attribution.tensors import resize_heatmap
+from lightning_cam.attribution.tensors import before_resizing, resize_heatmap
 from lightning_cam.data.core.array_files import load_arrays
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.files import whole_file
@@ -64,7 +64,7 @@ class KeptMap:
         heat = e.heatmap[0].detach().cpu().double()
         if not bool(heat.isfinite().all()):
             raise ValueError(f"the map of {e.method.title} has numbers that are not finite")
-        grid = None if e.native is None else _before_resizing(heat, e.native)
+        grid = None if e.native is None else before_resizing(heat, e.native)
         frames, height, width = map(min, heat.shape, size)
         if grid is not None:
             heat = grid
@@ -110,20 +110,3 @@ class KeptMap:
         if values.dtype != np.float16 or values.ndim != 3 or not values.size or not finite:
             return None
         return cls(values, base, scale, bool(floating))
-
-
-def _before_resizing(heat: Tensor, grid: Sequence[int]) -> Tensor | None:
-    """The map `(t, h, w)` that `resize_heatmap` made to this one `(T, H, W)`.
-
-    Resizing is linear, and along each side by itself, so that it can be undone. None where the
-    result is not this map again: padded frames were blanked since.
-    """
-    found = heat
-    for side, n in enumerate(grid):
-        unit = torch.eye(n, dtype=heat.dtype)[:, None]
-        resized = F.interpolate(unit, size=heat.shape[side], mode="linear", align_corners=False)
-        found = torch.tensordot(torch.linalg.pinv(resized[:, 0].T), found.movedim(side, 0), 1)
-        found = found.movedim(0, side)
-    again = resize_heatmap(found[None], heat.shape)[0]
-    close = (again - heat).abs().max() <= 1e-5 * heat.abs().max()
-    return found if bool(close) else None
