@@ -135,7 +135,7 @@ def changed(**changes: Any) -> dict[str, Any]:
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     """An npz of an explanation that is changed by hand: one line that names the file."""
     np.savez(tmp_path / "a.npz", **changed(**changes))
-    with pytest.raises(UserError, match=r"a\.npz cannot be read as an explanation: .*; write"):
+    with pytest.raises(UserError, match=r"a\.npz cannot be read as an explanation: .*; explain"):
         lc.load(tmp_path / "a.npz")
 
 

@@ -195,7 +195,7 @@ def load(path: str | Path) -> dict[str, Explanation]:
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         said = f"it has no {error}" if isinstance(error, KeyError) else error
         raise UserError(
-            f"{path} cannot be read as an explanation: {said}; write it anew with explain.py"
+            f"{path} cannot be read as an explanation: {said}; explain the clip again"
         ) from error
 
 
