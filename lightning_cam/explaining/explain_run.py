@@ -264,7 +264,8 @@ class ExplainRun:
             remove_clip(self.folder, source.title)
         with suppress(OSError):
             journal.path.unlink()
-            if list(self.folder.iterdir()) == [self.folder / _SETTINGS]:  # it says whose the rest is
+            # Otherwise it says whose the rest is.
+            if list(self.folder.iterdir()) == [self.folder / _SETTINGS]:
                 (self.folder / _SETTINGS).unlink()
                 self.folder.rmdir()
 
