@@ -9,9 +9,11 @@ import lightning as L
 import pytest
 import torch
 from commands import run, tiny
+from omegaconf import OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader
 
+from lightning_cam.commands.common import plain_settings
 from lightning_cam.commands.faults import overflowed
 from lightning_cam.commands.train_settings import try_optimizer
 from lightning_cam.commands.trainer import looks_first
@@ -163,6 +165,19 @@ def test_settings_of_an_optimizer_that_are_no_numbers(setting: dict[str, Any], s
     node = {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 0.1, **setting}
     with pytest.raises(ConfigError, match=said.replace("(", r"\(").replace(")", r"\)")):
         try_optimizer({"optimizer": node})
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("place", ["a", "a.b", "a.b.c"])
+@pytest.mark.parametrize("value", [NAN, [1.0, NAN]])
+def test_a_setting_that_is_no_number(place: str, value: object) -> None:
+    """`KEY=nan`, which no comparison refuses, at any depth of the settings."""
+    settings: object = value
+    for key in reversed(place.split(".")):
+        settings = {key: settings}
+    with pytest.raises(ConfigError, match=f"^{place}=nan is not a number; choose one, or leave"):
+        plain_settings(OmegaConf.create(settings), ["a"])
+    assert plain_settings(OmegaConf.create({"a": INF}), ["a"]) == {"a": INF}
 
 
 @pytest.mark.attack
