@@ -24,23 +24,8 @@ from lightning_cam.training.checkpoint import KEY
 
 
 def lay_out(place: Path) -> None:
-    """Data sets of all kinds, with files that are none where only their names are read."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layouts, "encode", _name)
-        patch.setattr(layouts, "frames", lambda *_: None)
-        for name in ("ucf11", "folder", "hmdb51", "kinetics"):
-            getattr(layouts, name)(place / name)
-    for version, suffix in ((1, ""), (2, ".webm")):
-        rows = {
-            part: [(str(n + 10 * k), text) for n, text in enumerate(2 * PAIR)]
-            for k, part in enumerate(("train", "validation", "test"))
-        }
-        write_lists(place / "something", rows, PAIR, version)
-        media = place / "something" / f"20bn-something-something-v{version}"
-        for part in rows.values():
-            for number, _ in part:
-                _name(media / f"{number}{suffix}")
-    spectra(place / "multispectral", 3)
+    """Data sets of all kinds, and what else the commands of `situations.py` are given."""
+    lay_out_lists(place)
     shutil.copytree(place / "multispectral" / "SOIB" / "IR", place / "ir" / "IR")
     deep = shutil.copytree(place / "multispectral", place / "deep")
     for image in (deep / "SOIB" / "IR").rglob("*.png"):
@@ -50,7 +35,7 @@ def lay_out(place: Path) -> None:
     for number in ("0001", "0005", "0011"):
         film(drive_folder(place / "raw", number), [5.0] * 8)
     calibrate(place / "raw" / DATE)
-    _formatted(place / "formatted")
+    shutil.copytree(place / "kitti_formatted", place / "formatted")
     bare = shutil.copytree(place / "kitti", place / "bare")
     (bare / "sequences" / "01" / "calib.txt").unlink()
     torn = shutil.copytree(place / "kitti", place / "torn")
@@ -82,6 +67,27 @@ def lay_out(place: Path) -> None:
     _change(place, "fast", lambda memory: memory["data"].update(fps=20000.0))
     _change(place, "absurd", lambda memory: memory["run"].update(explain={"a": RISES}))
     _change(place, "strange", lambda memory: memory["run"].update(explain={"a": STRANGER}))
+
+
+def lay_out_lists(place: Path) -> None:
+    """Data sets with lists, with files that are none where only their names are read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layouts, "encode", _name)
+        patch.setattr(layouts, "frames", lambda *_: None)
+        for name in ("ucf11", "folder", "hmdb51", "kinetics"):
+            getattr(layouts, name)(place / name)
+    for version, suffix in ((1, ""), (2, ".webm")):
+        rows = {
+            part: [(str(n + 10 * k), text) for n, text in enumerate(2 * PAIR)]
+            for k, part in enumerate(("train", "validation", "test"))
+        }
+        write_lists(place / "something", rows, PAIR, version)
+        media = place / "something" / f"20bn-something-something-v{version}"
+        for part in rows.values():
+            for number, _ in part:
+                _name(media / f"{number}{suffix}")
+    spectra(place / "multispectral", 3)
+    _formatted(place / "kitti_formatted")
 
 
 RISES = {"_target_": "lightning_cam.RISE", "masks": 10**9}

@@ -133,6 +133,7 @@ SITUATIONS: dict[str, Situation] = {
     "; if its class takes it, type +": Situation(
         "words train task.optimizer.momentum=0.9", {"VALUE": "0.9"}
     ),
+    "must be days, hours, minutes": Situation(f"{TRAIN} trainer.max_time=90"),
     "the checkpoint remembers its data: leave out": Situation(
         "words explain ckpt=net.ckpt data=ucf11",
         {"FOLDER": "data"},

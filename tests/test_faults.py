@@ -274,6 +274,28 @@ def test_a_stop_before_the_first_clip(here: Here, place: Path, stop: str, code: 
     assert "stopped; no clip is done; the same command begins again: " in done.stdout
 
 
+def test_a_stop_between_the_files_of_the_first_clip(
+    here: Here, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C between the files of the first clip, of a new folder and of one with old results."""
+    options = ("video=videos", "explain=breaks", "out=out")
+    for n in range(2, 8):
+        (place / "videos" / f"clip_{n}.mp4").unlink()
+
+    def stop(*given: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    for old in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr("lightning_cam.explaining.clip_files.write_video", stop)
+            done = here(*options)
+        assert done.returncode == 130 and (place / "out").exists() == old
+        assert here(*options).returncode == 0
+        assert clips_of(place / "out") == ["clip_0", "clip_1"]
+        for n in range(2):  # all clips are changed
+            os.utime(place / "videos" / f"clip_{n}.mp4", (n, n))
+
+
 def test_sigterm_is_an_orderly_stop(here: Here, place: Path) -> None:
     """SIGTERM (SLURM, `timeout`, a container) in the third clip: page, and the same goes on."""
     before = signal.getsignal(signal.SIGTERM)

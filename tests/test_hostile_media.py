@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import socket
 import struct
+import subprocess
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,3 +204,24 @@ def test_a_video_whose_pixels_are_elsewhere_reads_them_not(tmp_path: Path) -> No
     (tmp_path / "b.mp4").write_bytes(data.replace(entry, entry[:8] + bytes(4)))
     levels = read_clip(tmp_path / "b.mp4").mean((1, 2, 3))
     assert np.allclose(levels, [0, 40, 80, 120], atol=4)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="there is no ffmpeg here")
+def test_the_remedy_for_a_damaged_video_makes_one_that_is_read(tmp_path: Path) -> None:
+    """The command that a damaged video is answered with, pasted: odd sizes that change midway."""
+    path, parts = tmp_path / "clip.ts", []
+    for height, width in ((95, 127), (47, 63)):
+        with av.open(str(tmp_path / "part.ts"), "w", format="mpegts") as file:
+            stream = file.add_stream("mpeg2video", rate=25)
+            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+            for _ in range(5):
+                image = np.zeros((height, width, 3), np.uint8)
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            file.mux(stream.encode())
+        parts.append((tmp_path / "part.ts").read_bytes())
+    path.write_bytes(b"".join(parts))
+    with pytest.raises(VideoReadError, match="its frames change size midway") as caught:
+        read_clip(str(path))
+    words = re.search(r"\((ffmpeg .*?)\)", str(caught.value))[1].replace("FILE", path.name)
+    subprocess.run(words.split(), cwd=tmp_path, check=True, capture_output=True)
+    assert len(read_clip(str(tmp_path / "OUT.mp4")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from commands import tiny
 from hydra import compose, initialize_config_dir
+from torch import Tensor
 
 from lightning_cam import GradCAM
 from lightning_cam.commands.run_train import train
@@ -22,6 +24,7 @@ from lightning_cam.training.agreeing import Run
 from lightning_cam.training.checkpoint_io import AtomicCheckpointIO
 from lightning_cam.training.loggers import _is_id
 from lightning_cam.training.resuming import check_optimizer
+from lightning_cam.training.run_settings import follow, keep_options, keep_schedule, options_of
 from lightning_cam.training.runs import _written, same_as_before
 
 pytestmark = [pytest.mark.attack, pytest.mark.slow]
@@ -189,6 +192,108 @@ def test_what_lightning_would_believe(resume, change) -> None:
         resume(change)
     said = str(caught.value)
     assert "last.ckpt" in said and "\n" not in said and said.isprintable(), said
+
+
+def test_a_checkpoint_brings_settings(resume, tmp_path: Path) -> None:
+    """A checkpoint has another weight decay, decay of moments, direction and rates than the run."""
+
+    def settings(checkpoint: dict[str, Any]) -> None:
+        for group in checkpoint["optimizer_states"][0]["param_groups"]:
+            group.update(weight_decay=0.9, betas=(0.1, 0.1), maximize=True, initial_lr=7.0, odd=1)
+        checkpoint["lr_schedulers"][0].update(base_lrs=[7.0], odd=1)
+
+    def weights(change: Callable[[dict[str, Any]], None]) -> dict[str, Tensor]:
+        folder = resume(change, run_folder=True, epochs=2)
+        saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+        shutil.rmtree(tmp_path / "run")
+        return saved["state_dict"]
+
+    clean, hostile = weights(lambda _: None), weights(settings)
+    assert all(torch.equal(clean[name], hostile[name]) for name in clean)
+
+
+SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "CosineAnnealingLR": ({"T_max": 4}, {"T_max": 9}),
+    "CosineAnnealingWarmRestarts": ({"T_0": 2}, {"T_0": 3, "T_mult": 2}),
+    "ConstantLR": ({"factor": 0.5}, {"factor": 0.1, "total_iters": 9}),
+    "CyclicLR": (
+        {"base_lr": 0.1, "max_lr": 1.0},
+        {"base_lr": 0.2, "max_lr": 2.0, "cycle_momentum": True},
+    ),
+    "ExponentialLR": ({"gamma": 0.5}, {"gamma": 0.9}),
+    "LinearLR": ({"total_iters": 4}, {"total_iters": 9}),
+    "MultiStepLR": ({"milestones": [1, 2]}, {"milestones": [9], "gamma": 0.3}),
+    "OneCycleLR": ({"max_lr": 1.0, "total_steps": 9}, {"max_lr": 2.0, "total_steps": 30}),
+    "PolynomialLR": ({"total_iters": 4}, {"total_iters": 9, "power": 2.0}),
+    "ReduceLROnPlateau": ({"patience": 0}, {"patience": 3, "factor": 0.7, "min_lr": 0.01}),
+    "StepLR": ({"step_size": 1}, {"step_size": 5, "gamma": 0.4}),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_of_other_settings(name: str) -> None:
+    """A checkpoint has another `T_max`, `gamma`, `patience` ...: the run's own are kept."""
+
+    def built(settings: dict[str, Any], steps: int = 0) -> Any:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0, momentum=0.9)
+        schedule = getattr(torch.optim.lr_scheduler, name)(optimizer, **settings)
+        for _ in range(steps):
+            optimizer.step()
+            schedule.step(*([1.0] if name == "ReduceLROnPlateau" else []))
+        return schedule
+
+    of_file, own = SCHEDULES[name]
+    run, same = built(own), built(own, 3).state_dict()
+    before = copy.deepcopy(same)
+    assert not keep_schedule(same, run) and same == before  # what it wrote itself
+    state = built(of_file, 3).state_dict()
+    assert keep_schedule(state, run)
+    run.load_state_dict(state)
+    fresh, now = built(own).state_dict(), run.state_dict()
+    settings = [key for key in fresh if {key, key.removesuffix("s")} & own.keys()]
+    assert settings and all(now[key] == fresh[key] for key in settings)
+    assert now["last_epoch"] == 3
+
+
+def test_a_longer_training_follows_its_schedule_anew() -> None:
+    """A cosine that has come to its end goes on with the rate that a longer one has there."""
+
+    def cosine(length: int, steps: int) -> Any:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, length)
+        for _ in range(steps):
+            optimizer.step()
+            schedule.step()
+        return schedule
+
+    ended, longer = cosine(4, 4), cosine(8, 0)
+    assert ended.get_last_lr() == [pytest.approx(0)]
+    state = ended.state_dict()
+    assert keep_schedule(state, longer)
+    longer.load_state_dict(state)
+    follow(longer)
+    assert longer.get_last_lr() == [pytest.approx(0.5)] == [longer.optimizer.param_groups[0]["lr"]]
+
+
+def test_settings_of_an_optimizer_that_a_schedule_moves() -> None:
+    """The rate is state where a schedule moves it, momentum where it is cycled; else settings."""
+
+    def built(lr: float, cycled: bool | None) -> tuple[Any, list[Any]]:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=lr, momentum=0.5)
+        make = torch.optim.lr_scheduler.OneCycleLR
+        more = [] if cycled is None else [make(optimizer, 3.0, 9, cycle_momentum=cycled)]
+        return optimizer, more
+
+    for cycled in (None, False, True):
+        (optimizer, schedules), (other, _) = built(0.1, cycled), built(0.1, cycled)
+        own = options_of(optimizer)
+        other.param_groups[0].update(lr=0.7, momentum=0.8, nesterov=True)
+        optimizer.load_state_dict(other.state_dict())
+        keep_options(optimizer, own, schedules)
+        kept = optimizer.param_groups[0]
+        assert kept["lr"] == (own[0]["lr"] if cycled is None else 0.7)
+        assert kept["momentum"] == (0.8 if cycled else own[0]["momentum"])
+        assert kept["nesterov"] is False
 
 
 def test_states_of_callbacks_that_are_none(resume, capsys) -> None:

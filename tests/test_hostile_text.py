@@ -18,11 +18,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from commands import CONFIGS
 from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from test_faults import make_checkpoint
 
 import lightning_cam
 from lightning_cam.commands.common import quiet
@@ -34,6 +36,7 @@ from lightning_cam.errors import ConfigError, printable, readable, say
 from lightning_cam.files import read_csv, write_csv
 from lightning_cam.progress import progress
 from lightning_cam.study.tables import Table, markdown_text
+from lightning_cam.training.checkpoint import KEY, load
 
 pytestmark = pytest.mark.attack
 PACKAGE = Path(lightning_cam.__file__).parent
@@ -111,6 +114,16 @@ MARKUP = {
     "a formula": "$a$", "a footnote": "[^1]", "a paragraph": "a\n\n# b", "a line's end": "a\r# b",
     "a break": "a<br>b", "code by its margin": "     a",
 }  # fmt: skip
+
+
+def test_methods_that_a_checkpoint_remembers(tmp_path: Path) -> None:
+    """A checkpoint remembers methods whose names are controls: they are written out everywhere."""
+    path = make_checkpoint(tmp_path / "net.ckpt")
+    saved = torch.load(path, weights_only=True)
+    saved[KEY]["run"]["explain"] = {name: {} for name in (*CONTROLS.values(), "plain")}
+    torch.save(saved, path)
+    names = list(load(path)[KEY]["run"]["explain"])
+    assert names == [*map(printable, CONTROLS.values()), "plain"]
 
 
 @pytest.mark.parametrize("name", [*MARKUP.values(), *CONTROLS.values()])

@@ -9,10 +9,15 @@ import lightning as L
 import pytest
 import torch
 from commands import run, tiny
+from omegaconf import OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader
 
+from lightning_cam.commands.common import plain_settings
+from lightning_cam.commands.faults import overflowed
+from lightning_cam.commands.train_settings import try_optimizer
 from lightning_cam.commands.trainer import looks_first
+from lightning_cam.errors import ConfigError
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.tasks.classification.scores import Accuracy, Scores
 from lightning_cam.training.finite import FiniteLoss
@@ -143,6 +148,46 @@ def test_it_is_said_once_at_its_step_and_in_the_end(tmp_path: Path) -> None:
         "train", *settings, "task.optimizer.lr=1e30", "trainer.detect_anomaly=true", cwd=tmp_path
     )
     assert "returned nan values" in stops.stderr
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"lr": INF}, "task.optimizer.lr=inf must be finite; choose a number"),
+        ({"weight_decay": INF}, "task.optimizer.weight_decay=inf must be finite"),
+        ({"betas": [0.9, NAN]}, "task.optimizer"),
+        ({"lr": ".inf"}, "task.optimizer: .* (lr=.inf is text)"),
+    ],
+)
+def test_settings_of_an_optimizer_that_are_no_numbers(setting: dict[str, Any], said: str) -> None:
+    """Learning rate, weight decay and moments' decay of inf and NaN, and a rate that is text."""
+    node = {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 0.1, **setting}
+    with pytest.raises(ConfigError, match=said.replace("(", r"\(").replace(")", r"\)")):
+        try_optimizer({"optimizer": node})
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("place", ["a", "a.b", "a.b.c"])
+@pytest.mark.parametrize("value", [NAN, [1.0, NAN]])
+def test_a_setting_that_is_no_number(place: str, value: object) -> None:
+    """`KEY=nan`, which no comparison refuses, at any depth of the settings."""
+    settings: object = value
+    for key in reversed(place.split(".")):
+        settings = {key: settings}
+    with pytest.raises(ConfigError, match=f"^{place}=nan is not a number; choose one, or leave"):
+        plain_settings(OmegaConf.create(settings), ["a"])
+    assert plain_settings(OmegaConf.create({"a": INF}), ["a"]) == {"a": INF}
+
+
+@pytest.mark.attack
+def test_a_step_that_is_larger_than_any_number() -> None:
+    """`task.optimizer.lr=1e38`: a step that overflows is told from mistakes of the program."""
+    weight = nn.Parameter(torch.ones(1))
+    weight.grad = torch.ones(1)
+    with pytest.raises(RuntimeError) as caught:
+        torch.optim.AdamW([weight], lr=1e38, weight_decay=0.0).step()
+    assert overflowed(caught.value) and not overflowed(RuntimeError("shapes differ"))
 
 
 @pytest.mark.attack

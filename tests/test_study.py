@@ -27,7 +27,7 @@ from preloaded import Process
 from test_config import CONFIGS, composed
 
 from lightning_cam.data.core.clips import Clip
-from lightning_cam.errors import ConfigError, DataError, UserError, VideoReadError
+from lightning_cam.errors import ConfigError, DataError, UserError, VideoReadError, WriteError
 from lightning_cam.explaining.explain_settings import _NOT_IN_STUDIES, check_explain, check_study
 from lightning_cam.explaining.journal import Journal
 from lightning_cam.metrics import CurveMeasure, Explained, Measure, mean_interval, mean_std_interval
@@ -920,6 +920,27 @@ def test_a_study_stopped_five_times_equals_an_uninterrupted_one(
     assert f"{total} cells, " in out and "of them are there" in out
     assert numbers(folder) == numbers(whole)
     assert rows_in(folder) == total
+
+
+@pytest.mark.attack
+@pytest.mark.slow
+def test_a_study_whose_tables_cannot_be_written(place: Path, whole: Path, monkeypatch) -> None:
+    """The disk is full, or Ctrl-C comes, when a study's tables are written: its command goes on."""
+
+    def refuse(*_: object) -> None:
+        raise WriteError("cannot write x")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for fails, error in ((refuse, WriteError), (stop, SystemExit)):
+        with monkeypatch.context() as patch, pytest.raises(error) as caught:
+            patch.setattr("lightning_cam.study.study_command.write_study", fails)
+            here(place, BOTH, *QUICK, "out=whole")
+        if error is WriteError:
+            assert "; the same command goes on: " in str(caught.value)
+        else:
+            assert caught.value.code == 130
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ from lightning_cam.attribution import threads
 from lightning_cam.attribution.guard import capture, explaining, replaced
 from lightning_cam.attribution.threads import held
 from lightning_cam.errors import UserError
+from lightning_cam.metrics.sanity import randomisation
 
 pytestmark = [
     pytest.mark.attack,
@@ -102,6 +103,26 @@ def test_four_threads_with_every_method_on_four_networks_equal_one() -> None:
     for kind, model in models.items():
         assert_same(before[kind], state(model.module))
     assert not threads._holders and not threads._entered and not threads._wanted
+
+
+def test_random_weights_are_seen_by_their_thread_alone() -> None:
+    """Measures with random weights, explanations and checks of a network in four threads."""
+    model, clip, target = networks()["looped"], 3 * clip_of(2, 3, 4, 8, 8), torch.zeros(2).long()
+    before = state(model.module)
+
+    def randomised() -> list[Tensor]:
+        return [randomisation(model, lc.GradCAM(), clip, target).similarity]
+
+    def explained() -> list[Tensor]:
+        return [lc.explain(model, lc.GradCAM(), clip).heatmap for _ in range(20)]
+
+    expected = [randomised(), explained()]
+    for got, right in zip(
+        together(randomised, explained, randomised, explained), 2 * expected, strict=True
+    ):
+        assert isinstance(got, list), got
+        assert all(map(torch.equal, got, right))
+    assert_same(before, state(model.module))
 
 
 def _slow(model: lc.Explainable, clip: Tensor, target: Tensor) -> Tensor:

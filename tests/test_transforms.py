@@ -297,6 +297,11 @@ def test_impossible_settings_are_refused() -> None:
         ClipTransform(resize=256, crop=300)
     with pytest.raises(ConfigError, match="std"):
         ClipTransform(std=(1.0, 0.0, 1.0))
+    for odd in (float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="std > 0"):
+            ClipTransform(std=(1.0, odd, 1.0))
+        with pytest.raises(ConfigError, match="std > 0"):
+            ClipTransform(mean=(odd, 0.0, 0.0))
     for mean in ([], [0.5], [0.5] * 4):
         with pytest.raises(ConfigError, match="one number per channel"):
             ClipTransform(mean=mean, std=(1.0,) * 3)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lightning_cam.attribution.threads import (
     Parts,
-    holding,
+    held,
     in_backward,
     is_mine,
     process_wide,
@@ -153,8 +153,7 @@ def explaining(module: nn.Module) -> Iterator[None]:
     Raises:
         UserError: another thread trained the network meanwhile, as far as that can be noticed.
     """
-    parts = Parts.of(module)
-    with holding(parts), undisturbed(module, parts), _settled(parts), _undone_at_end():
+    with held(module) as parts, undisturbed(module, parts), _settled(parts), _undone_at_end():
         yield
 
 

@@ -46,12 +46,19 @@ class Parts(NamedTuple):
         buffers = [(m, name, b) for m in modules for name, b in m._buffers.items() if b is not None]
         return cls(modules, list(parameters.values()), buffers)
 
+    def each(self) -> list[object]:
+        """All of them."""
+        return [*self.modules, *self.parameters, *(buffer for _, _, buffer in self.buffers)]
+
 
 @contextmanager
-def held(module: nn.Module) -> Iterator[None]:
+def held(module: nn.Module) -> Iterator[Parts]:
     """Have a network to this thread alone; the same thread may hold it again.
 
     Nothing is kept on the module or about it afterwards.
+
+    Yields:
+        What it is made of, now that nobody else may change it.
 
     Raises:
         UserError: another thread waits for what this one holds, and holds what is asked for.
@@ -61,21 +68,13 @@ def held(module: nn.Module) -> Iterator[None]:
         ...     loss(network(clip)).backward()
         ...     optimizer.step()
     """
-    with holding(Parts.of(module)):
-        yield
-
-
-@contextmanager
-def holding(parts: Parts) -> Iterator[None]:
-    """`held`, of parts that are known."""
     me = threading.get_ident()
-    everything = [*parts.modules, *parts.parameters, *(buffer for _, _, buffer in parts.buffers)]
     with _turn:
-        _wait(me, everything)
-        own = {id(part) for part in everything if id(part) not in _holders}
+        parts = _wait(me, module)
+        own = {id(part) for part in parts.each() if id(part) not in _holders}
         _holders.update(dict.fromkeys(own, me))
     try:
-        yield
+        yield parts
     finally:
         with _turn:
             for key in own:
@@ -83,11 +82,14 @@ def holding(parts: Parts) -> Iterator[None]:
             _turn.notify_all()
 
 
-def _wait(me: int, parts: Sequence[object]) -> None:
-    """Wait until nobody else holds any of `parts`."""
-    _wanted[me] = parts
+def _wait(me: int, module: nn.Module) -> Parts:
+    """Wait until nobody else holds any part of a network; return its parts as they are then."""
     try:
-        while (holder := _holder(me)) is not None:
+        while True:
+            parts = Parts.of(module)
+            _wanted[me] = parts.each()
+            if (holder := _holder(me)) is None:
+                return parts
             while holder is not None:  # who waits for whom
                 holder = _holder(holder)
                 if holder == me:
@@ -97,7 +99,7 @@ def _wait(me: int, parts: Sequence[object]) -> None:
                     )
             _turn.wait()
     finally:
-        del _wanted[me]
+        _wanted.pop(me, None)
 
 
 def _holder(thread: int) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
 import warnings
@@ -28,14 +29,27 @@ _ADVICE = (
 
 
 def plain_settings(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
-    """Plain, resolved containers; `+key=` cannot smuggle in what nobody reads."""
+    """Plain, resolved containers, without NaN; `+key=` cannot smuggle in what nobody reads."""
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     if not isinstance(config, dict):
         raise ConfigError("the configuration is not a mapping")
     for key in config:
         if key not in keys:
             raise UnknownNameError("setting", key, keys)
+        _check_numbers(config[key], str(key))
     return config  # type: ignore[return-value]
+
+
+def _check_numbers(node: Any, key: str) -> None:
+    """NaN compares with nothing, so that no bound would refuse it."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            _check_numbers(value, f"{key}.{name}")
+    elif isinstance(node, list):
+        for value in node:
+            _check_numbers(value, key)
+    elif isinstance(node, float) and math.isnan(node):
+        raise ConfigError(f"{key}=nan is not a number; choose one, or leave {key} out")
 
 
 def was_typed(key: str) -> bool:

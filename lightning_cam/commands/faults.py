@@ -16,6 +16,7 @@ _MEMORY = re.compile(
     r"can't allocate memory|[Cc]annot allocate memory|bad_alloc|Insufficient memory|"
     r"can't start new thread|failed to map segment"
 )
+_OVERFLOW = "cannot be converted to type float without overflow"  # of a learning rate of 1e38
 
 
 def fault(error: BaseException, *, training: bool = False) -> str:
@@ -53,3 +54,8 @@ def fault(error: BaseException, *, training: bool = False) -> str:
             "set data.num_workers=0"
         )
     return ""
+
+
+def overflowed(error: Exception) -> bool:
+    """Whether a step of an optimiser was larger than any number."""
+    return isinstance(error, RuntimeError) and _OVERFLOW in str(error)

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 
 from lightning_cam.commands.common import plain_settings, quiet, short
-from lightning_cam.commands.faults import fault
+from lightning_cam.commands.faults import fault, overflowed
 from lightning_cam.commands.stopped import StoppedError, go_on, starts_again, stopped_line
 from lightning_cam.commands.train_settings import (
     check_layers,
@@ -229,6 +229,9 @@ def _fit(prepared: _Prepared) -> None:
         except MetricError as error:
             raise StoppedError(f"{error}; choose one: {go_on(run, 'monitor=NAME')}") from error
         except Exception as error:
+            if overflowed(error):
+                broke = "the network broke while training: a step was larger than any number"
+                raise StoppedError(f"{broke}; try {prepared.loss.to_try}") from error
             if not (said := fault(error, training=True)):
                 raise
             raise StoppedError(f"{said}; to go on: {go_on(run)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -96,11 +97,21 @@ def try_optimizer(task: Mapping[str, Any]) -> None:
     try:
         if task.get("optimizer") is not None:
             optimizer = build(task["optimizer"], where="task.optimizer")(weights)
+            _check_finite(optimizer.defaults)
         key = "scheduler"
         if task.get("scheduler") is not None:
             build_schedule(build(task["scheduler"], where="task.scheduler"), optimizer, 100)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"task.{key}: {error}") from error
+        texts = [f"{k}={v}" for k, v in task[key].items() if k[0] != "_" and isinstance(v, str)]
+        odd = f" ({', '.join(texts)} is text)" if texts and isinstance(error, TypeError) else ""
+        raise ConfigError(f"task.{key}: {error}{odd}") from error
+
+
+def _check_finite(options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ConfigError(f"task.optimizer.{name}={value} must be finite; choose a number")
 
 
 def check_layers(task: Any, methods: Mapping[str, Attribution]) -> None:

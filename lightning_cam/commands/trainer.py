@@ -139,6 +139,11 @@ def make_trainer(
         ConfigError: Lightning does not take these settings.
     """
     options = {key: value for key, value in config["trainer"].items() if value is not None}
+    if isinstance(options.get("max_time"), int | float):
+        raise ConfigError(
+            "trainer.max_time must be days, hours, minutes and seconds; for 12 hours set "
+            "trainer.max_time=00:12:00:00"
+        )
     logs = config["logger"].get("kind") != "none" and not options.get("fast_dev_run")
     last = LastCheckpoint(run.checkpoints)
     node = {

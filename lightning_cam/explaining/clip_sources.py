@@ -16,7 +16,7 @@ from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.data.core.loading import collate
 from lightning_cam.data.video.identity import everything_below
 from lightning_cam.data.video.reading import VIDEO_SUFFIXES, is_frame_folder
-from lightning_cam.errors import ConfigError, DataError, readable
+from lightning_cam.errors import ConfigError, DataError, VideoReadError, readable
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.explaining.clips_by_outcome import Selection, select_clips, shuffled
 from lightning_cam.explaining.composed_clips import compose_clips
@@ -110,9 +110,13 @@ def clips_of_files(path: Path, data: object) -> list[ClipSource]:
             f"{type(data).__name__} cannot read a file: give it a method read(path) that returns "
             "a sample, or explain clips of the data set without video="
         )
-    read = data.read
+    closed: dict[Path, OSError] = {}
     if path.is_dir() and not is_frame_folder(path):
-        files = sorted(f for _, f in everything_below([path]).files if _is_video(f))
+        found = everything_below([path])
+        closed = dict(found.closed)  # skipped by their names
+        if path in closed:
+            raise closed[path]
+        files = sorted([*(f for _, f in found.files if _is_video(f)), *closed])
         if not files:
             raise DataError(
                 f"no videos in {path} (looked for {' '.join(VIDEO_SUFFIXES)} and folders of images)"
@@ -134,11 +138,17 @@ def clips_of_files(path: Path, data: object) -> list[ClipSource]:
     return [
         ClipSource(
             title,
-            lambda file=file: collate([read(file)]),  # type: ignore[misc]
+            lambda file=file: _batch_of(file, data, closed.get(file)),  # type: ignore[misc]
             _key(title, file.absolute(), file),
         )
         for title, file in zip(_unique(titles), files, strict=True)
     ]
+
+
+def _batch_of(file: Path, data: ReadsFiles, closed: OSError | None) -> Batch:
+    if closed is not None:
+        raise VideoReadError(file, f"{closed.strerror}; see that the folder can be read")
+    return collate([data.read(file)])
 
 
 def _is_video(path: Path) -> bool:

@@ -164,7 +164,7 @@ class ExplainRun:
             raise DataError(f"{error}; the same command makes it again: {self.command}") from error
         finally:
             journal.close()
-            if not self.done:
+            if not self.results:
                 self._discard(journal)
 
     def _explain(self, left: Sequence[ClipSource], journal: Journal) -> None:
@@ -259,11 +259,15 @@ class ExplainRun:
         return str(self.folder) if near.startswith("..") else near
 
     def _discard(self, journal: Journal) -> None:
-        """Leave nothing behind where nothing was done."""
+        """Leave nothing behind where nothing was done, of the clip that was begun either."""
+        for source in self.sources:
+            remove_clip(self.folder, source.title)
         with suppress(OSError):
             journal.path.unlink()
-            (self.folder / _SETTINGS).unlink()
-            self.folder.rmdir()
+            # Otherwise it says whose the rest is.
+            if list(self.folder.iterdir()) == [self.folder / _SETTINGS]:
+                (self.folder / _SETTINGS).unlink()
+                self.folder.rmdir()
 
 
 def _free_memory() -> None:

@@ -8,6 +8,7 @@ are never written, and stand in their places again afterwards.
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -20,6 +21,9 @@ from torch.nn.utils.parametrize import is_parametrized
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import explaining
 from lightning_cam.attribution.outputs import outputs_of
+from lightning_cam.attribution.threads import held, process_wide
+
+_drawing = threading.Lock()
 
 
 class Stage(NamedTuple):
@@ -125,7 +129,8 @@ def drawn(module: nn.Module, parts: Sequence[Stage], seed: int = 0) -> list[dict
     """
     found = []
     for number, part in enumerate(parts):
-        with torch.random.fork_rng(devices=[]):
+        # Layers draw by the global generator, which all threads share.
+        with _drawing, process_wide([]), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed + number)
             found.append(_begun(module, part))
     return found
@@ -167,12 +172,18 @@ def _alike(weight: Tensor) -> Tensor:
 
 @contextmanager
 def with_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let other tensors stand in the places of a network's parameters.
+    """Let other tensors stand in the places of a network's parameters, for this thread alone.
 
     Args:
         module: the network.
         weights: name of a parameter -> what stands in its place, wherever it is shared.
     """
+    with held(module), _exchanged(module, weights):
+        yield
+
+
+@contextmanager
+def _exchanged(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
     named = dict(module.named_parameters())
     others = {
         id(named[name]): nn.Parameter(value, requires_grad=named[name].requires_grad)

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 import lightning_cam
-from lightning_cam.errors import ConfigError, DataError, say
+from lightning_cam.errors import ConfigError, DataError, WriteError, say
 from lightning_cam.explaining.explain_settings import check_study, given_data
 from lightning_cam.explaining.journal import Journal
 from lightning_cam.stops import exit_code
@@ -72,17 +72,19 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
     _print_remaining(design, mine, done, rank, count)
     try:
         measure_cells(design, mine, done, journal, device)
+        done = read_journal(folder)
+        if left := sum(len(missing_work(unit, done, design)) for unit in units):
+            last = "the last writes the tables"
+            say(f"this process is done; {left} cells are left to others, {last}")
+            return None
+        return _finish(folder, Results.of(design, networks, units, done), networks, command)
     except KeyboardInterrupt as stop:
         say("", f"stopped; the same command goes on: {command}")
         sys.exit(exit_code(stop))
+    except WriteError as error:
+        raise WriteError(f"{error}; the same command goes on: {command}") from error
     finally:
         journal.close()
-    done = read_journal(folder)
-    left = sum(len(missing_work(unit, done, design)) for unit in units)
-    if left:
-        say(f"this process is done; {left} cells are left to others, the last writes the tables")
-        return None
-    return _finish(folder, Results.of(design, networks, units, done), networks, command)
 
 
 def _explained(config: Mapping[str, Any]) -> Mapping[str, Any]:

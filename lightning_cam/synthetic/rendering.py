@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import cv2
 
-from lightning_cam.errors import DataError
+from lightning_cam.errors import DataError, why
 from lightning_cam.files import destination, write_text
 from lightning_cam.progress import progress
 from lightning_cam.stops import left_to_parent
@@ -246,4 +246,4 @@ def _work(
             write(folder, job)
             send.send("")
     except Exception as error:
-        send.send(f"{type(error).__name__}: {error}")
+        send.send(why(error))

@@ -20,7 +20,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 import lightning_cam
 from lightning_cam.archive import load_tensors
 from lightning_cam.attribution import Attribution
-from lightning_cam.errors import CheckpointError, UserError
+from lightning_cam.errors import CheckpointError, UserError, printable
 from lightning_cam.training.build import PARTIAL, TARGET, build
 from lightning_cam.training.sketch import build_task, check_clip_memory, check_method_costs
 
@@ -142,7 +142,9 @@ def _checked(memory: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     explain = memory["run"].get("explain", {})
     if not isinstance(explain, dict) or TARGET in explain:
         raise CheckpointError(f"{path}: it does not remember how it was explained")
-    return dict(memory)
+    # Names of methods stand in tables, on pages and on the terminal, which they do not control.
+    named = {printable(name): node for name, node in explain.items()}
+    return {**memory, "run": {**memory["run"], "explain": named} if named else memory["run"]}
 
 
 def trained_methods(remembered: Mapping[str, Any], trust: Sequence[str]) -> dict[str, Attribution]:

@@ -17,6 +17,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_cam.errors import CheckpointError, UserError
+from lightning_cam.training.run_settings import (
+    Options,
+    follow,
+    keep_options,
+    keep_schedule,
+    options_of,
+)
 
 _OLDEST = "2.0"
 # What optimisers of torch keep for every number of a weight.
@@ -24,6 +31,7 @@ _OF_WEIGHTS = (
     "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg",
     "acc_delta", "sum", "exp_inf", "ax", "prev", "step_size",
 )  # fmt: skip
+_PARTS = "_schedulers"  # of a schedule that is made of others
 _RATES = ("base_lrs", "_last_lr")  # of a schedule
 
 
@@ -36,6 +44,8 @@ class CheckedResume(Callback):
 
     def __init__(self) -> None:
         self._schedules: Any = None
+        self._options: list[Options] = []  # of this run's optimisers
+        self._changed: list[Any] = []  # schedules whose settings in the file are others
         self._begun = False
 
     def _restoring(self, trainer: Trainer) -> bool:
@@ -58,11 +68,17 @@ class CheckedResume(Callback):
         fits = isinstance(given, Sequence) and len(given) == len(own)
         if not fits or not all(map(_schedule_like, given, own)):
             raise CheckpointError("its learning-rate schedule is of another kind than this run's")
+        self._changed = [s for state, s in zip(given, own, strict=True) if keep_schedule(state, s)]
+        self._options = [options_of(optimizer) for optimizer in trainer.optimizers]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._restoring(trainer):
-            for optimizer in trainer.optimizers:
+            schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
+            for optimizer, options in zip(trainer.optimizers, self._options, strict=True):
                 check_optimizer(optimizer)
+                keep_options(optimizer, options, schedules)
+            for schedule in self._changed:
+                follow(schedule)
         self._begun = True
 
     def on_exception(
@@ -132,7 +148,11 @@ def _schedule_like(given: Any, own: Any) -> bool:
     rates = [n for key in _RATES if isinstance(given.get(key), list) for n in given[key]]
     finite = all(math.isfinite(n) for n in rates if isinstance(n, int | float))
     fits = all(_alike(given[k], now[k]) for k in given if k in now)
-    return finite and fits and not fixed & set(given)
+    if not finite or not fits or fixed & set(given):
+        return False
+    if _PARTS not in now:
+        return True
+    return _PARTS in given and all(map(_schedule_like, given[_PARTS], own._schedulers))
 
 
 def _alike(given: Any, own: Any) -> bool:

@@ -19,6 +19,7 @@ from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.module import VideoDataModule
 from lightning_cam.data.core.selection import check_share, hold_out, select_classes
+from lightning_cam.data.core.text_files import closed
 from lightning_cam.data.video.identity import everything_below, is_shown
 from lightning_cam.data.video.info import VIDEO_SUFFIXES
 from lightning_cam.errors import ConfigError, DataError
@@ -138,6 +139,7 @@ def find_videos(folder: Path, root: Path, problems: list[Problem]) -> dict[str, 
         else:
             why = "no video by its suffix; convert it or remove it"
             problems.append(Problem("stray", path.relative_to(root).as_posix(), why))
+    problems += [closed(path, root, error) for path, error in found.closed]
     for path, first in found.again:
         why = f"a link to what is at {str(first)!r} already, and not followed; remove it"
         problems.append(Problem("copy", path.relative_to(root).as_posix(), why))

@@ -18,6 +18,7 @@ from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.module import VideoDataModule
 from lightning_cam.data.core.selection import check_share, hold_out, select_classes
+from lightning_cam.data.core.text_files import entries_of, text_of
 from lightning_cam.data.video.info import VIDEO_SUFFIXES
 from lightning_cam.errors import ConfigError, DataError
 
@@ -77,7 +78,7 @@ class HMDB51(VideoDataModule):
         folder = find_hmdb51(self.root)
         rows, problems = read_split(find_lists(folder, self.splits_folder), self.split)
         classes = select_classes(sorted({row.name for row in rows}), self.given_classes)
-        found = _found(folder)
+        found = _found(folder, problems)
         misplaced, strangers = _strangers(found, rows, classes)
         movies = [source_movie(row.file, row.name) for row in rows]
         held = _held(rows, movies, self.val_share)
@@ -149,7 +150,12 @@ def read_split(lists: Path, split: int) -> tuple[list[SplitRow], list[Problem]]:
     problems = []
     for path in files:
         name = path.name.removesuffix(end)
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        try:
+            lines = text_of(path).splitlines()
+        except OSError as error:
+            why = f"it cannot be read ({error.strerror}): unpack test_train_splits.rar again"
+            problems.append(Problem("row", path.name, why))
+            continue
         for number, line in enumerate(lines, 1):
             words = line.rsplit(maxsplit=1)
             if not words:
@@ -198,12 +204,12 @@ def _class_folders(folder: Path) -> Iterator[Path]:
             yield entry
 
 
-def _found(folder: Path) -> dict[str, dict[str, str]]:
-    """Class folder -> stem of a video -> its file name."""
+def _found(folder: Path, problems: list[Problem]) -> dict[str, dict[str, str]]:
+    """Class folder -> stem of a video -> its file name; `problems` gets folders that are closed."""
     return {
         entry.name: {
             path.stem: path.name
-            for path in sorted(entry.iterdir())
+            for path in entries_of(entry, folder, problems)
             if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
         }
         for entry in _class_folders(folder)

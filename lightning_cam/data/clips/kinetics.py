@@ -22,6 +22,7 @@ from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.module import VideoDataModule
 from lightning_cam.data.core.selection import select_classes
+from lightning_cam.data.core.text_files import entries_of
 from lightning_cam.data.video.info import VIDEO_SUFFIXES
 from lightning_cam.errors import DataError
 
@@ -215,19 +216,15 @@ def _folder(root: str | Path, part: str) -> Path | None:
     return None
 
 
-def _files(folder: Path) -> dict[str, list[File]]:
+def _files(folder: Path, root: Path, problems: list[Problem]) -> dict[str, list[File]]:
     """Stem -> the videos with this name, directly in a part's folder or in its class folders."""
     files: dict[str, list[File]] = defaultdict(list)
-    for entry in _entries(folder):
+    for entry in entries_of(folder, root, problems):
         name = entry.name if entry.is_dir() else None
-        for path in [entry] if name is None else _entries(entry):
+        for path in [entry] if name is None else entries_of(entry, root, problems):
             if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("."):
                 files[path.stem].append(File(name, path))
     return files
-
-
-def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir(), key=lambda entry: entry.name)
 
 
 def _match(
@@ -249,7 +246,7 @@ def _match(
         problems: gets more.
     """
     folder = _folder(root, part)
-    files = _files(folder) if folder and rows else {}
+    files = _files(folder, root, problems) if folder and rows else {}
     known, labels = set(names), {name: label for label, name in enumerate(classes)}
     clips = []
     for row in rows:

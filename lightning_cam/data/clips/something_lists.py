@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from lightning_cam.data.clips.caption_templates import template_of
 from lightning_cam.data.core.listing import Problem
+from lightning_cam.data.core.text_files import text_of
 from lightning_cam.errors import DataError, command_line
 
 FORMATS = {1: ".csv", 2: ".json"}  # of the lists
@@ -159,7 +160,7 @@ def _row(where: str, clip_id: Any, template: Any, labelled: bool) -> ListedClip:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig", errors="replace")
+        return text_of(path)
     except OSError as error:
         raise DataError(f"cannot read {str(path)!r}: {error.strerror}") from error
 

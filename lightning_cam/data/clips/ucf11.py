@@ -18,6 +18,7 @@ from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.ground_truth import truth_path
 from lightning_cam.data.core.listing import Listing, Problem, check_classes
 from lightning_cam.data.core.module import VideoDataModule
+from lightning_cam.data.core.text_files import entries_of
 from lightning_cam.errors import DataError
 
 ARCHIVES = ("UCF11_updated_mpg", "action_youtube_naudio")  # what the two official archives hold
@@ -73,8 +74,8 @@ def read_index(
     problems = [] if problems is None else problems
     found = {
         entry.name: rows
-        for entry in _folders(folder)
-        if (rows := sorted(_class_clips(entry, Path(root), problems)))
+        for entry in sorted(folder.iterdir())
+        if entry.is_dir() and (rows := sorted(_class_clips(entry, Path(root), problems)))
     }
     if not found:
         first = f" (found {problems[0]})" if problems else ""
@@ -92,19 +93,15 @@ def read_index(
     return clips
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir())
-
-
 def _class_clips(
     folder: Path, root: Path, problems: list[Problem]
 ) -> Iterator[tuple[int, int, Path]]:
     """(group, clip, path) of a class folder's videos; strays become problems."""
-    for group_folder in _folders(folder):
+    for group_folder in entries_of(folder, root, problems):
         match = _GROUP.fullmatch(group_folder.name)
-        if match is None:
+        if match is None or not group_folder.is_dir():
             continue
-        for path in sorted(group_folder.iterdir()):
+        for path in entries_of(group_folder, root, problems):
             if path.suffix.lower() not in UCF11_SUFFIXES or path.name.startswith("."):
                 continue
             numbers = _CLIP.fullmatch(path.stem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -106,8 +107,8 @@ class VideoDataModule(ClipDataModule):
         )
         check_whole(1, num_frames=num_frames, resize=resize, crop=crop)
         for name, value in (("fps", fps), ("rate", rate)):
-            if value is not None and not value > 0:
-                raise ConfigError(f"data.{name}={value} must be above 0")
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"data.{name}={value} must be above 0, and finite")
         self.given_classes = None if classes is None else list(classes)
         if not isinstance(balanced, bool):
             raise ConfigError(f"data.balanced={balanced} must be true or false")

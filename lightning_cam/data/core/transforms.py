@@ -23,6 +23,11 @@ from torchvision.transforms.v2 import functional as F
 from lightning_cam.errors import ConfigError
 
 
+def are_colours(mean: Sequence[float], std: Sequence[float]) -> bool:
+    """Whether pixels can be normalised by these: finite numbers, deviations above 0."""
+    return all(map(math.isfinite, (*mean, *std))) and min(std) > 0
+
+
 @dataclass(frozen=True)
 class ColourJitter:
     """Random change of colours, the same for all frames of a clip.
@@ -113,7 +118,7 @@ class ClipTransform:
             raise ConfigError(
                 f"crop={self.crop} must lie between 1 and resize={self.resize} (the short side)"
             )
-        if not 0 < len(self.mean) == len(self.std) or min(self.std) <= 0:
+        if not 0 < len(self.mean) == len(self.std) or not are_colours(self.mean, self.std):
             raise ConfigError(
                 f"mean={self.mean} and std={self.std} need one number per channel, std > 0"
             )

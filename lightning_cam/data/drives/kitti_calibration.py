@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lightning_cam.data.core.arrays import FloatArray
+from lightning_cam.data.core.text_files import text_of
 from lightning_cam.errors import DataError
 
 CAMERAS_FILE, SCANNER_FILE, IMU_FILE = (
@@ -55,7 +56,7 @@ def read_calib(path: Path) -> dict[str, FloatArray]:
         DataError: it cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = text_of(path).splitlines()
     except OSError as error:
         raise DataError(
             f"cannot read calibration {str(path)!r} ({error.strerror}): unpack "

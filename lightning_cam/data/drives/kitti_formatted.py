@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from lightning_cam.data.core.array_files import load_array
 from lightning_cam.data.core.listing import Problem
+from lightning_cam.data.core.text_files import text_of
 from lightning_cam.data.drives import cameras
 from lightning_cam.data.drives.drive import Drive, drive_of
 from lightning_cam.data.drives.module import DriveListing, SnippetDataModule
@@ -94,7 +95,12 @@ class KittiFormatted(SnippetDataModule):
                 " <scene>/{cam.txt,0000000000.jpg,...}, which SfMLearner's "
                 "prepare_train_data.py writes; set data.root=FOLDER"
             )
-        names = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
+        try:
+            names = text_of(path).split("\n")
+        except OSError as error:
+            raise DataError(
+                f"cannot read {str(path)!r} ({error.strerror}): write the scenes again"
+            ) from error
         drives = []
         for name in dict.fromkeys(filter(None, map(str.strip, names))):
             try:
@@ -153,7 +159,7 @@ def _poses(path: Path, count: int) -> NDArray[np.float64]:
 
 def _table(path: Path, columns: int, what: str) -> NDArray[np.float64]:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = text_of(path).splitlines()
         rows = np.array([line.split() for line in lines if line.strip()], np.float64)
     except (OSError, ValueError):
         rows = np.empty(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
+from lightning_cam.data.core.text_files import text_of
 from lightning_cam.errors import DataError
 
 EIGEN = Path(__file__).with_name("lists") / "kitti_eigen_test.txt"
@@ -30,7 +31,7 @@ def read_static(path: str | Path) -> dict[str, frozenset[int]]:
         DataError: there is no such file, or a row makes no sense.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        lines = text_of(Path(path)).splitlines()
     except OSError as error:
         raise DataError(
             f"cannot read data.static_frames={str(path)!r} ({error.strerror}): give SfMLearner's "

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_cam.data.core.arrays import FloatArray
+from lightning_cam.data.core.text_files import text_of
 from lightning_cam.errors import DataError
 
 EARTH = 6378137.0  # radius in metres, as in KITTI's development kit
@@ -32,7 +33,7 @@ def read_packets(folder: Path, numbers: Sequence[int]) -> FloatArray:
     packets = np.full((len(numbers), _USED), np.nan)
     for packet, number in zip(packets, numbers, strict=True):
         try:
-            values = np.array((folder / f"{number:010d}.txt").read_text().split(), np.float64)
+            values = np.array(text_of(folder / f"{number:010d}.txt").split(), np.float64)
         except (OSError, ValueError):
             continue
         if len(values) >= _USED and np.isfinite(values[:_USED]).all():
@@ -47,7 +48,7 @@ def read_times(path: Path) -> FloatArray:
         DataError: it is not such a file.
     """
     try:
-        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        lines = [line.strip() for line in text_of(path).splitlines() if line.strip()]
         times = np.array(lines, "datetime64[ns]")
     except OSError as error:
         raise DataError(f"cannot read {str(path)!r}: {error.strerror}") from error

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lightning_cam.data.core.arrays import FloatArray
 from lightning_cam.data.core.listing import Problem
+from lightning_cam.data.core.text_files import text_of
 from lightning_cam.data.drives import cameras
 from lightning_cam.data.drives.drive import DepthFolder, Drive, drive_of
 from lightning_cam.data.drives.kitti_calibration import read_calib
@@ -162,7 +163,7 @@ def _lines(
         DataError: it has other than that; the message does not name it.
     """
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = text_of(path)
         rows = [line.split() for line in text.splitlines() if line.strip()]
         if len(rows) != count:
             raise DataError(

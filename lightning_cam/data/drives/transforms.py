@@ -17,7 +17,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lightning_cam.data.core.arrays import FloatArray
-from lightning_cam.data.core.transforms import ColourJitter, normalisation, resize_mask
+from lightning_cam.data.core.transforms import (
+    ColourJitter,
+    are_colours,
+    normalisation,
+    resize_mask,
+)
 from lightning_cam.data.drives import cameras
 from lightning_cam.data.video.info import Pixels
 from lightning_cam.errors import ConfigError
@@ -55,7 +60,7 @@ class SnippetTransform:
     jitter: ColourJitter | None = None
 
     def __post_init__(self) -> None:
-        if not len(self.mean) == len(self.std) == 3 or min(self.std) <= 0:
+        if not len(self.mean) == len(self.std) == 3 or not are_colours(self.mean, self.std):
             raise ConfigError(
                 f"mean={list(self.mean)} and std={list(self.std)} need three numbers each, std > 0"
             )

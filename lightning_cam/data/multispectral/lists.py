@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from lightning_cam.data.core.listing import Problem
+from lightning_cam.data.core.text_files import text_of
 from lightning_cam.data.multispectral.names import FOLDERS, ListedSequence, actor_of
 from lightning_cam.data.video.frame_folders import is_frame_folder
 from lightning_cam.errors import DataError, command_line
@@ -85,7 +86,7 @@ def read_sequences(top: Path, spectra: Sequence[str]) -> tuple[list[ListedSequen
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        text = text_of(path)
     except OSError as error:
         raise DataError(f"cannot read {str(path)!r}: {error.strerror}") from error
     for number, line in enumerate(text.splitlines(), 1):

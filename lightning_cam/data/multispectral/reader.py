@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from lightning_cam.data.core.arrays import FloatArray
 from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict
+from lightning_cam.data.core.text_files import text_of
 from lightning_cam.data.multispectral.names import camera_of, partner, spectrum_of
 from lightning_cam.data.video import frame_folders as images
 from lightning_cam.data.video.info import Pixels, VideoInfo
@@ -161,7 +162,7 @@ def load_registration(path: str) -> Mapping[int | None, FloatArray]:
         DataError: it cannot be read, or is something else.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(text_of(Path(path)))
         matrices = {_camera(name): _homography(rows) for name, rows in content.items()}
     except OSError as error:
         raise DataError(f"cannot read {path!r}: {error.strerror}") from error

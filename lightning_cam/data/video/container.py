@@ -45,7 +45,9 @@ _ALONE = {
     "format_whitelist": ",".join(sorted(av.formats_available - _ELSEWHERE)),
 }
 _LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<")  # how playlists and descriptions of streams begin
-_REENCODE = "re-encode it (ffmpeg -i FILE -c:v libx264 OUT.mp4)"
+# Without sound, which may be broken as well; and yuv420p has no odd sizes.
+_FFMPEG = "ffmpeg -i FILE -an -c:v libx264 -pix_fmt yuv444p OUT.mp4"
+_REENCODE = f"re-encode it ({_FFMPEG}), or remove it if that fails"
 
 
 class OutOfStepError(Exception):
@@ -241,7 +243,7 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
         if container.format.name.endswith("_pipe") or container.format.name == "image2":
             raise VideoReadError(path, "it is an image, not a video; remove it")
         if stream.codec_context is None:
-            raise VideoReadError(path, f"FFmpeg has no decoder for it; {_REENCODE}")
+            raise VideoReadError(path, "FFmpeg has no decoder for it; replace or remove it")
         stream.codec_context.thread_count = 1
         check_pixels(path, stream.width, stream.height)
         stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # the head may be wrong

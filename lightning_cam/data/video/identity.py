@@ -6,7 +6,9 @@ it; a copy is a file of the same name and the same bytes, or a folder of such im
 
 from __future__ import annotations
 
+import errno
 import filecmp
+import os
 from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,10 +25,11 @@ _READ = 16  # images of a folder whose bytes are compared
 
 
 class Entries(NamedTuple):
-    """What is below some folders: videos and other files."""
+    """What is below some folders: videos and other files, and what cannot be told."""
 
     files: list[tuple[Path, Path]]  # the folder asked for, and a file or folder of images below it
     again: list[tuple[Path, Path]]  # a link, and where what it leads to was found
+    closed: list[tuple[Path, OSError]]  # a folder that must not be read
 
 
 def identity(path: Path) -> Identity:
@@ -132,7 +135,7 @@ def everything_below(folders: Iterable[Path]) -> Entries:
     seen: dict[Identity, Path] = {}
     real: deque[tuple[Path, Path]] = deque((top, top) for top in tops if not top.is_symlink())
     links = deque((top, top) for top in tops if top.is_symlink())
-    entries = Entries([], [])
+    entries = Entries([], [], [])
     while real or links:
         top, path = real.popleft() if real else links.popleft()
         key = identity(path)
@@ -141,12 +144,28 @@ def everything_below(folders: Iterable[Path]) -> Entries:
             continue
         seen[key] = path
         if path.is_dir() and (path == top or not is_frame_folder(path)):
-            found = [(top, entry) for entry in sorted(path.iterdir()) if is_shown(entry)]
+            try:
+                found = [(top, entry) for entry in within(path) if is_shown(entry)]
+            except OSError as error:
+                entries.closed.append((path, error))
+                continue
             real.extendleft(pair for pair in reversed(found) if not pair[1].is_symlink())
             links.extend(pair for pair in found if pair[1].is_symlink())
         else:
             entries.files.append((top, path))
     return entries
+
+
+def within(folder: Path) -> list[Path]:
+    """What is in a folder, by name.
+
+    Raises:
+        OSError: it must not be read; or its names may, but not what they stand for (`chmod 644`).
+    """
+    found = sorted(folder.iterdir())
+    if not os.access(folder, os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    return found
 
 
 def is_shown(entry: Path) -> bool:
