@@ -408,6 +408,31 @@ def test_maps_of_different_sizes_are_refused() -> None:
     assert "different sizes" in lc.check(model, clip).findings[0]
 
 
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        (lambda x: torch.fft.fftn(x, dim=(2, 3, 4)), "'1' returns complex numbers"),
+        (lambda x: torch.cat([x, x.flip(4), x.flip(3)]), "3 rows for each clip"),
+    ],
+    ids=["Fourier", "views"],
+)
+def test_numbers_and_rows_that_are_no_map_are_refused(
+    before: Callable[[Tensor], Tensor], said: str
+) -> None:
+    """Layers of complex numbers, and of crops and mirror images in the batch."""
+    net = nn.Sequential(nn.Conv3d(3, 4, 3), nn.Identity(), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+
+    def forward(clip: Tensor) -> Tensor:
+        seen = net[1](before(net[0](clip)))
+        return net[2:](seen.abs().unflatten(0, (-1, len(clip))).mean(0))
+
+    model, clip = lc.Explainable.of(net, ["1"], forward=forward), torch.randn(2, 3, 4, 8, 8)
+    with pytest.raises(UserError, match=said):
+        lc.explain(model, lc.GradCAM(), clip)
+    assert said.strip("'1 ") in str(lc.check(model, clip).findings)
+
+
 def test_padding_within_windows_and_shorter_pieces() -> None:
     valid = torch.arange(T) < torch.tensor([[5], [T]])
     for name in ("windows", "a shorter last piece", "pieces, mean"):

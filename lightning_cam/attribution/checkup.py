@@ -5,9 +5,10 @@ rows, its left columns. A layer that is read rightly changes in that half of its
 the change that lies there, *locality*, was .61 to 1.0 for right layouts and .45 to .52 for wrong
 ones. A layer that has mixed all places has .5 whatever its layout is. So a layout is called wrong
 only where another reading of the same tensor is local and the given one is not; where none is,
-nothing can be told, and an earlier layer of the same layout can be asked. One clip of the batch is
-replaced as well, and nothing but its map may change; a clip alone is run again as it is, and its
-outputs may not change.
+nothing can be told, and an earlier layer of the same layout can be asked. Where places of the half
+that was changed have not changed, the layer sees the clip elsewhere, as in front of padding. One
+clip of the batch is replaced as well, and nothing but its map may change; a clip alone is run again
+as it is, and its outputs may not change.
 
 The cost is five forwards and one backward; one forward more for a layer that no gradient reaches.
 What each run of a layer that runs several times has seen is measured once for a network, see
@@ -16,7 +17,7 @@ What each run of a layer that runs several times has seen is measured once for a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -41,6 +42,8 @@ _TOLD = 0.56  # above it the given reading is right
 _MANY = 16  # numbers between 0 and 1 are no chance any more
 _ONE_ROW = 0.99  # of the change, where one clip of the batch was changed
 _STRAYS = 0.02  # of the largest output, by which quantisation may change other clips'
+_STILL = 1e-3  # of the largest change along an axis: a place that changes less sees nothing of it
+_NOUNS = {"t": ("steps", "frames"), "h": ("rows", "rows"), "w": ("columns", "columns")}
 _OTHERS = {
     4: ("(t b) d h w", "(b t) h w d", "(t b) h w d"),
     5: ("b t h w d", "b t d h w", "t b d h w", "t b h w d"),
@@ -257,10 +260,14 @@ def _layer(
     kept = [0] if runs is None else runs.kept
     change = {axis: [found[k] for k in kept] for axis, found in moved.items() if found}
 
-    def locality(reading: Explainable) -> dict[str, float]:
+    def along(reading: Explainable) -> dict[str, Tensor]:
         joined = {a: in_time(reading, parts, len(clip), name) for a, parts in change.items()}
         maps = {a: on_frames(reading, both.sum(1), name) for a, both in joined.items()}
-        return {a: share for a, m in maps.items() if (share := _share(m, a)) is not None}
+        return {a: _along(m, a) for a, m in maps.items()}
+
+    def locality(reading: Explainable) -> dict[str, float]:
+        shares = {a: _share(each, a) for a, each in along(reading).items()}
+        return {a: share for a, share in shares.items() if share is not None}
 
     given = locality(model)
     wrong = ""
@@ -276,6 +283,9 @@ def _layer(
                 f'"{text}"; say so: Explainable.of(network, layers, layout="{text}"), or '
                 f"task.layout"
             )
+    if not wrong and runs is None:
+        wrong = _elsewhere(model, clip, name, along(model))
+        told = told or bool(wrong)
     said = "" if runs is None else runs.text
     return LayerCheck(name, shape, len(plain), said, given, refused, wrong, told)
 
@@ -315,9 +325,34 @@ def _reordered(text: str) -> Iterator[str]:
                 yield other
 
 
-def _share(change: Tensor, axis: str) -> float | None:
-    """What of a change `(B, t, h, w)` lies in the half where the clip was changed."""
-    along = change.movedim("bthw".index(axis), 0).flatten(1).double().sum(1)
+def _elsewhere(model: Explainable, clip: Tensor, name: str, along: Mapping[str, Tensor]) -> str:
+    """What is wrong where places of the half that was changed did not change, which they would if
+    they saw the clip where they lie over it.
+    """
+    valid = model.valid_for(clip)
+    padded = valid is not None and not bool(valid.all())  # what is not valid may be left out
+    for axis, change in along.items():
+        size, least = len(change), _STILL * float(change.max())
+        still = int((change[: size // 2] <= least).sum())
+        if still and least and axis != "b" and not (axis == "t" and padded):
+            places, of_clip = _NOUNS[axis]
+            return (
+                f"layer {name!r} lies elsewhere than the clip: where the first half of the clip's "
+                f"{of_clip} changes, {still} of the first {size // 2} {places} of its map stay as "
+                "they are, as where a network pads its clips, turns them around or mirrors them; "
+                "cut or turn the map as well, for example Explainable.of(network, layers, "
+                "fold=lambda x, batch: x[:, :, :4]), if behind 4 steps there is padding"
+            )
+    return ""
+
+
+def _along(change: Tensor, axis: str) -> Tensor:
+    """How much a change `(B, t, h, w)` is at each place of an axis."""
+    return change.movedim("bthw".index(axis), 0).flatten(1).double().sum(1)
+
+
+def _share(along: Tensor, axis: str) -> float | None:
+    """What of a change along an axis lies in the half where the clip was changed."""
     total, size = float(along.sum()), len(along)
     if size < 2 or not total > 0:
         return None

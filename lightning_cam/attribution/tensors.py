@@ -27,6 +27,13 @@ def fold_frames(activation: Tensor, batch: int) -> Tensor:
         return activation
     if activation.ndim == 4 and shape[0] % batch == 0:
         return activation.unflatten(0, (batch, -1)).transpose(1, 2)  # (B, D, t, h, w)
+    if activation.ndim == 5 and shape[0] % batch == 0:
+        raise ArgumentError(
+            f"expected an activation (B, D, t, h, w) with B={batch}, got {shape}: "
+            f"{shape[0] // batch} rows for each clip; if these are pieces of the clip in time, say "
+            'so: the layout "(b p) d t h w"; of crops or mirror images explain one, by '
+            "Explainable.of(network, layers, forward=...), or choose a layer in front of them"
+        )
     raise ArgumentError(
         f"expected an activation (B, D, t, h, w) or (B*t, D, h, w) with B={batch}, got {shape}; "
         "choose a layer that still has height and width, or say how this one is laid out: the "
