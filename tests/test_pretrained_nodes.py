@@ -88,9 +88,7 @@ def test_published_weights_are_loaded_once_and_remembered_as_settings(tmp_path: 
 def test_no_checkpoint_may_ask_for_weights(tmp_path: Path) -> None:
     """A checkpoint that names a network's from_pretrained, trusted or not."""
     for trust in ((), (__name__,), (f"{__name__}.Net.from_pretrained",)):
-        with pytest.raises(
-            CheckpointError, match=r"refused to call .*Net\.from_pretrained': it op"
-        ):
+        with pytest.raises(CheckpointError, match=r"refused to call .*\.from_pretrained': it"):
             build(loading(Net, path=str(tmp_path)), trust, "task.model")
 
 

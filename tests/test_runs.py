@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from nets import assert_same, clip_of, state
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import lightning_cam as lc
+from lightning_cam.attribution.identity import identity
 from lightning_cam.attribution.runs import Runs
 from lightning_cam.errors import UserError
 
@@ -372,6 +374,25 @@ def test_forwards_of_one_network_are_measured_each_by_itself() -> None:
     for each in asked:
         heat = lc.explain(model(*each), lc.GradCAM(relu=False), clip).heatmap[0]
         assert int(heat.abs().sum((1, 2)).argmax()) == 1, each
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("made", [np.int64, lambda k: range(k, k + 1), lambda k: slice(k, k + 1)])
+def test_what_a_forward_holds_is_never_taken_for_what_lay_there_before(
+    made: Callable[[int], Any],
+) -> None:
+    """Functions made for each clip, with numbers of numpy, ranges and slices in them."""
+
+    def way(k: int) -> Hashable:
+        held = made(300 + k)
+        return identity((lambda clip: clip[held],))
+
+    ways = [way(k) for k in range(100)]  # each number lies where the last one lay
+    assert len(set(ways)) == 100 and ways == [way(k) for k in range(100)]
+    arrays = [identity(np.arange(k, k + 3)) for k in (0, 1, 0)]
+    assert arrays[0] == arrays[2] != arrays[1]
+    odd = [identity(bytearray(b"1")) for _ in range(9)]
+    assert len(set(odd)) == 9
 
 
 def test_measuring_disturbs_nothing() -> None:

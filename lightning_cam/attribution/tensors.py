@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isqrt
 
 import torch
 import torch.nn.functional as F
@@ -37,8 +38,20 @@ def fold_frames(activation: Tensor, batch: int) -> Tensor:
     raise ArgumentError(
         f"expected an activation (B, D, t, h, w) or (B*t, D, h, w) with B={batch}, got {shape}; "
         "choose a layer that still has height and width, or say how this one is laid out: the "
-        'layout "b (1 + t h w) d" with the grid (8, 14, 14), for example'
+        f"layout {_example(shape, batch)}, for example"
     )
+
+
+def _example(shape: tuple[int, ...], batch: int) -> str:
+    """A layout, and its grid, that would fit tokens of frames; else one to be changed."""
+    frames, rest = divmod(shape[0], batch)
+    if len(shape) == 3 and frames > 1 and not rest:
+        for first in range(3):  # class token, and one of distillation
+            side = isqrt(max(0, shape[1] - first))
+            if side > 1 and side * side + first == shape[1]:
+                tokens = f"({first} + h w)" if first else "(h w)"
+                return f'"(b t) {tokens} d" with the grid {(frames, side, side)}'
+    return '"b (1 + t h w) d" with the grid (8, 14, 14)'
 
 
 def resize_heatmap(heatmap: Tensor, size: Sequence[int]) -> Tensor:
