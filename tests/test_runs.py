@@ -391,6 +391,8 @@ def test_what_a_forward_holds_is_never_taken_for_what_lay_there_before(
     assert len(set(ways)) == 100 and ways == [way(k) for k in range(100)]
     arrays = [identity(np.arange(k, k + 3)) for k in (0, 1, 0)]
     assert arrays[0] == arrays[2] != arrays[1]
+    for tensor in (torch.eye(2).to_sparse(), torch.zeros(2, device="meta")):
+        assert identity(tensor) == identity(tensor) != identity(tensor.clone())
     odd = [identity(bytearray(b"1")) for _ in range(9)]
     assert len(set(odd)) == 9
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 _SMALL = 4096  # numbers of a tensor that is compared by value
@@ -31,7 +32,7 @@ def identity(value: Any, within: frozenset[int] = frozenset()) -> Hashable:
     inner = within | {id(value)}
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return type(value).__name__, value
-    if isinstance(value, Tensor) and value.numel() <= _SMALL:
+    if isinstance(value, Tensor) and _listed(value):
         return str(value.dtype), tuple(value.shape), tuple(value.detach().flatten().tolist())
     if isinstance(value, np.ndarray) and value.size <= _SMALL and value.dtype.kind in "biuf":
         return str(value.dtype), value.shape, tuple(value.flatten().tolist())
@@ -53,6 +54,12 @@ def identity(value: Any, within: frozenset[int] = frozenset()) -> Hashable:
         return _Same(value)
     except TypeError:  # it takes no weak reference: a range, a number of numpy
         return type(value), value if isinstance(value, Hashable) else _Held(value)
+
+
+def _listed(value: Tensor) -> bool:
+    """Whether a tensor's numbers can be listed, and are few."""
+    dense = not value.is_nested and value.layout == torch.strided
+    return dense and not (value.is_meta or value.is_quantized) and value.numel() <= _SMALL
 
 
 class _Held:
