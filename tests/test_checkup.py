@@ -310,3 +310,25 @@ def test_a_layer_that_lies_elsewhere_than_the_clip_is_found(
     assert re.search(f"lies elsewhere than the clip.*{said}", found)
     mended = lc.Explainable.of(net, **way, fold=lambda x, _batch: back(x))
     assert lc.check(mended, clip).findings == ()
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("clips", [1, 2])
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (lambda x: x[:, :, :4], "frames 0 to 3 of 8"),
+        (lambda x: x[..., 2:14], "columns 2 to 13 of 16"),
+        (lambda x: x[:, :, 1::2], ""),
+        (lambda x: nn.functional.interpolate(x, scale_factor=0.5), ""),
+    ],
+    ids=["first frames", "crop", "every other frame", "resized"],
+)
+def test_a_layer_that_sees_a_part_of_the_clip_is_found(
+    part: Callable[[Tensor], Tensor], said: str, clips: int
+) -> None:
+    """A network that crops its clip or leaves frames out, in front of the layer."""
+    net = nn.Sequential(nn.Conv3d(3, 6, 3, 1, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+    model = lc.Explainable.of(net, ["0"], forward=lambda clip: net(part(clip)))
+    found = lc.check(model, torch.randn(clips, 3, 8, 12, 16))
+    assert bool(found.findings) == bool(said) and said in str(found)
