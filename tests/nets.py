@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -92,6 +93,22 @@ class Gap3d(nn.Module):
     def forward(self, clip: Tensor) -> Tensor:
         a = self.layer(self.relu(self.norm(self.conv(clip))))
         return self.fc(self.drop(a.flatten(1) if self.flatten else a.mean((2, 3, 4))))
+
+
+class Heads(Gap3d):
+    """Two heads of the same features, of `first` columns and of the rest of five, put together as
+    asked for."""
+
+    explain_layers = ("conv",)
+
+    def __init__(self, together: Callable[[Tensor, Tensor], Any], first: int = 2) -> None:
+        torch.manual_seed(0)
+        super().__init__(outputs=5)
+        self.together, self.first = together, first
+
+    def forward(self, clip: Tensor) -> Any:
+        both = super().forward(clip)
+        return self.together(both[:, : self.first], both[:, self.first :])
 
 
 class Attends(nn.Module):

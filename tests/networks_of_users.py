@@ -15,12 +15,17 @@ from torch import Tensor, nn
 from torchvision.models.video import mc3_18, r2plus1d_18, s3d
 
 import lightning_cam as lc
+from lightning_cam.models import LRCN, VideoViT
 
 B = 2
 
 
 def first(calls: list[Tensor]) -> Tensor:
     return calls[0]
+
+
+def grid_of(tokens: Tensor) -> Tensor:
+    return tokens.unflatten(1, (2, 4, 4)).permute(0, 4, 1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -294,12 +299,110 @@ class TimeMajor(Recurrent):
         return self.head(self.rnn(features.unflatten(0, (-1, len(clip))))[0][-1])
 
 
+class Scan(nn.Module):
+    """A selective scan over tokens, as in Mamba (Gu and Dao, 2023)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.decay = nn.Parameter(torch.randn(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, step, gate = self.inner(x).chunk(3, -1)
+        step, state, states = nn.functional.softplus(step), torch.zeros_like(x[:, 0]), []
+        for i in range(x.shape[1]):
+            state = (-step[:, i] * self.decay.exp()).exp() * state + step[:, i] * value[:, i]
+            states.append(state)
+        return self.outer(torch.stack(states, 1) * nn.functional.silu(gate))
+
+
+class BothWays(nn.Module):
+    """VideoMamba (Li et al., ECCV 2024): one scan over the tokens, and over them backwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.norm = nn.Conv3d(3, 8, (2, 4, 4), (2, 4, 4)), nn.LayerNorm(8)
+        self.scan, self.head = Scan(8), nn.Linear(8, 4)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        x = self.norm(self.patch(clip).flatten(2).transpose(1, 2))
+        return self.head((x + self.scan(x) + self.scan(x.flip(1)).flip(1)).mean(1))
+
+
+class Queries(nn.Module):
+    """A detector's queries (DETR, Carion et al., ECCV 2020), with outputs in a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.queries = Conv(features=8), nn.Parameter(torch.randn(5, 8))
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.kind, self.box = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, clip: Tensor) -> dict[str, Tensor]:
+        tokens = self.trunk(clip).flatten(2).transpose(1, 2)
+        found = self.attention(self.queries.expand(len(clip), -1, -1), tokens, tokens)[0]
+        return {"pred_logits": self.kind(found), "pred_boxes": self.box(found).sigmoid()}
+
+
+class UNet(nn.Module):
+    """A video U-Net whose last features are averaged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.down = nn.Conv3d(3, 6, 3, 1, 1), nn.Conv3d(6, 8, 3, 2, 1)
+        self.up, self.last = nn.ConvTranspose3d(8, 6, 2, 2), nn.Conv3d(12, 6, 3, 1, 1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        inner = self.inner(clip).relu()
+        up = self.up(self.down(inner).relu()).relu()
+        return self.head(self.last(torch.cat([up, inner], 1)).relu().mean((2, 3, 4)))
+
+
+class Padded(Gap):
+    """Pads its clip to eight frames."""
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return super().forward(nn.functional.pad(clip, (0, 0, 0, 0, 0, 8 - clip.shape[2])))
+
+
+class ByName(Gap):
+    """Takes its clip by name alone."""
+
+    def forward(self, *, pixel_values: Tensor, labels: Tensor | None = None) -> Tensor:
+        return super().forward(pixel_values)
+
+
 _SMALL = (4, 16, 16)
 _LENGTHS = torch.tensor([3, 4])
 _LARGE = {
     "torchvision MC3-18": Case(lambda: mc3_18(num_classes=4), (8, 32, 32), "layer4"),
     "torchvision R(2+1)D-18": Case(lambda: r2plus1d_18(num_classes=4), (8, 32, 32), "layer4"),
     "torchvision S3D": Case(lambda: s3d(num_classes=4), (16, 224, 224), "features"),
+}
+_VIT = {"num_frames": 4, "size": 16, "tubelet": (2, 4, 4), "width": 16, "depth": 2, "heads": 2}
+_OURS = {
+    "VideoViT, divided": Case(
+        lambda: VideoViT(4, **_VIT),
+        _SMALL,
+        "blocks.1.norm1",
+        lambda calls: grid_of(calls[0]),
+        model=lambda net: at("blocks.1.norm1", fold=net.explain_fold)(net),
+    ),
+    "VideoViT, joint, class token": Case(
+        lambda: VideoViT(4, **_VIT, space_time="joint", readout="class"),
+        _SMALL,
+        "blocks.1.norm1",
+        lambda calls: grid_of(calls[0][:, 1:]),
+        model=lambda net: at("blocks.1.norm1", fold=net.explain_fold)(net),
+    ),
+    "LRCN, temporal attention": Case(
+        lambda: LRCN(4, readout="attention"),
+        (4, 32, 32),
+        "trunk",
+        lambda calls: frames(calls[0]),
+        model=at("trunk"),
+    ),
 }
 OWN = {
     "CNN + LSTM, frames folded": Case(
@@ -348,10 +451,25 @@ OWN = {
         Last, _SMALL, "norm",
         lambda calls: calls[0][:, :-1].transpose(1, 2).unflatten(2, (2, 2, 2)),
         model=at("norm", layout="b (t h w + 1) d", grid=(2, 2, 2))),
+    "Mamba-like, one scan both ways": Case(
+        BothWays, _SMALL, "scan",
+        lambda calls: torch.cat([grid_of(calls[0]), grid_of(calls[1].flip(1))], 1),
+        model=at("scan", layout="b (t h w) d", grid=(2, 4, 4))),
+    "highest query of a detector": Case(
+        Queries, _SMALL, "trunk", call=lambda net, clip: net(clip)["pred_logits"].amax(1),
+        model=lambda net: at("trunk", forward=lambda clip: net(clip)["pred_logits"].amax(1))(net)),
+    "U-Net": Case(UNet, _SMALL, "last", model=at("last")),
+    "clip padded within": Case(
+        Padded, _SMALL, "trunk", lambda calls: calls[0][:, :, :4],
+        model=at("trunk", fold=lambda x, _batch: x[:, :, :4])),
+    "clip by name": Case(
+        ByName, _SMALL, "trunk", call=lambda net, clip: net(pixel_values=clip),
+        model=lambda net: at("trunk", forward=lambda clip: net(pixel_values=clip))(net),
+        seen=lambda args, kwargs: kwargs["pixel_values"]),
     "CNN + LSTM, time-major": Case(
         TimeMajor, _SMALL, "trunk",
         lambda calls: calls[0].unflatten(0, (-1, B)).permute(1, 2, 0, 3, 4),
         model=at("trunk", layout="(t b) d h w")),
 }  # fmt: skip
 
-CASES: dict[str, Case] = {name: _case(real) for name, real in REAL.items()} | _LARGE | OWN
+CASES: dict[str, Case] = {name: _case(real) for name, real in REAL.items()} | _LARGE | _OURS | OWN

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from nets import Gap3d, batch_of, clip_of
+from nets import Gap3d, Heads, batch_of, clip_of
 from test_inputs import Packed
 from torch import Tensor, nn
 
@@ -23,21 +23,6 @@ def clips() -> Tensor:
     return 3 * clip_of(2, 3, 4, 8, 8)
 
 
-class Several(Gap3d):
-    """Returns its columns in parts, in one form or another."""
-
-    explain_layers = ("conv",)
-
-    def __init__(self, together: Callable[[Tensor, Tensor], Any]) -> None:
-        torch.manual_seed(0)
-        super().__init__(outputs=5)
-        self.together = together
-
-    def forward(self, clip: Tensor) -> Any:
-        both = super().forward(clip)
-        return self.together(both[:, :3], both[:, 3:])
-
-
 @pytest.mark.parametrize(
     ("together", "outputs"),
     [
@@ -51,7 +36,7 @@ class Several(Gap3d):
 def test_the_tensor_of_the_classes_is_named(
     together: Callable[[Tensor, Tensor], Any], outputs: str | int | None
 ) -> None:
-    task = VideoClassification(Several(together), CLASSES, outputs=outputs).eval()
+    task = VideoClassification(Heads(together, 3), CLASSES, outputs=outputs).eval()
     batch = {"video": clips(), "label": torch.tensor([0, 2])}
     wanted = Gap3d.forward(task.model, clips())[:, :3]
     assert torch.equal(task(clips()), wanted)
@@ -70,15 +55,15 @@ def pair(verb: Tensor, noun: Tensor) -> dict[str, Tensor]:
 
 def test_heads_are_explained_and_the_first_are_trained() -> None:
     batch = {"video": clips(), "label": torch.tensor([0, 2])}
-    one = VideoClassification(Several(pair), CLASSES, outputs=HEADS).eval()
+    one = VideoClassification(Heads(pair, 3), CLASSES, outputs=HEADS).eval()
     assert one(clips()).shape == (2, 3)
     e = lc.explain(one.explainable(batch), lc.Occlusion(), clips(), "noun/box")
     assert e.outputs.shape == (2, 5) and e.target.tolist() == [4, 4]
-    both = MultiLabelClassification(Several(pair), [*CLASSES, "door", "box"], outputs=HEADS).eval()
+    both = MultiLabelClassification(Heads(pair, 3), [*CLASSES, "door", "box"], outputs=HEADS).eval()
     batch["label"] = torch.tensor([[0, 0, 0, 1, 0], [0, 1, 0, 0, 0]])
     assert both(clips()).shape == (2, 5)
     assert lc.explain(both.explainable(batch), lc.GradCAM(), clips()).target.tolist() == [3, 1]
-    few = MultiLabelClassification(Several(pair), CLASSES, outputs=HEADS).eval()
+    few = MultiLabelClassification(Heads(pair, 3), CLASSES, outputs=HEADS).eval()
     batch["label"] = torch.tensor([[0, 0, 1], [0, 1, 0]])
     assert lc.explain(few.explainable(batch), lc.GradCAM(), clips()).target.tolist() == [2, 1]
 
@@ -107,7 +92,7 @@ def test_what_is_beside_the_clip_comes_from_the_batch(inputs: dict[str, Any]) ->
     ("settings", "said"),
     [
         ({"outputs": "verbs"}, r"task\.outputs=verbs is no tensor.*'verb' \(2, 3\), 'noun'"),
-        ({"outputs": 0}, r"task\.outputs=0 is no tensor of what Several returns"),
+        ({"outputs": 0}, r"task\.outputs=0 is no tensor of what Heads returns"),
         ({}, r"returns a dict with 'verb' \(2, 3\).*task\.outputs=KEY"),
         ({"outputs": {"noun": ["door", "box"]}}, "have to begin with the classes in their order"),
         ({"outputs": {"verb": CLASSES, "tool": ["a"]}}, "no tensor under 'tool'"),
@@ -117,7 +102,7 @@ def test_what_is_beside_the_clip_comes_from_the_batch(inputs: dict[str, Any]) ->
 def test_what_is_not_there_is_named(settings: dict[str, Any], said: str) -> None:
     """Settings that name a tensor, a head or an input that the network does not have."""
     with pytest.raises(UserError, match=said):
-        task = VideoClassification(Several(pair), CLASSES, **settings)
+        task = VideoClassification(Heads(pair, 3), CLASSES, **settings)
         task.training_step(batch_of(clips()) | {"label": torch.tensor([0, 1])}, 0)
 
 

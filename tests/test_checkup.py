@@ -281,3 +281,54 @@ def test_a_network_that_fails_on_the_clip_is_told_how_to_be_called(net: Asks, wa
     given = {"network": net, "layers": ["net.trunk"], "speed": torch.ones(2, 1)}
     of = eval(f"Explainable.of(network, layers, {way})", given | {"Explainable": lc.Explainable})
     assert lc.explain(of, lc.GradCAM(relu=False), CLIP).heatmap.any()
+
+
+def behind(clip: Tensor) -> Tensor:
+    return nn.functional.pad(clip, (0, 0, 0, 0, 0, 8))
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("before", "back", "said"),
+    [
+        (behind, lambda x: x[:, :, :4], "frames changes, 1 of the first 4 steps"),
+        (lambda x: behind(x.flip(2)).flip(2), lambda x: x[:, :, 4:], "4 of the first 4 steps"),
+        (lambda x: x.flip(4), lambda x: x.flip(4), r"columns changes, 4 of the first 4 columns"),
+    ],
+    ids=["padded behind", "padded in front", "mirrored"],
+)
+def test_a_layer_that_lies_elsewhere_than_the_clip_is_found(
+    before: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor], said: str
+) -> None:
+    """A network that pads its clip with frames, or mirrors it, in front of the layer."""
+    net = nn.Sequential(
+        nn.Conv3d(3, 6, (3, 1, 2), 2, (1, 0, 0)), nn.AdaptiveAvgPool3d(1), nn.Flatten()
+    )
+    clip = torch.randn(2, 3, 8, 12, 16)
+    way = {"layers": ["0"], "forward": lambda rows: net(before(rows))}
+    [found] = lc.check(lc.Explainable.of(net, **way), clip).findings
+    assert re.search(f"lies elsewhere than the clip.*{said}", found)
+    mended = lc.Explainable.of(net, **way, fold=lambda x, _batch: back(x))
+    assert lc.check(mended, clip).findings == ()
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("clips", [1, 2])
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (lambda x: x[:, :, :4], "frames 0 to 3 of 8"),
+        (lambda x: x[..., 2:14], "columns 2 to 13 of 16"),
+        (lambda x: x[:, :, 1::2], ""),
+        (lambda x: nn.functional.interpolate(x, scale_factor=0.5), ""),
+    ],
+    ids=["first frames", "crop", "every other frame", "resized"],
+)
+def test_a_layer_that_sees_a_part_of_the_clip_is_found(
+    part: Callable[[Tensor], Tensor], said: str, clips: int
+) -> None:
+    """A network that crops its clip or leaves frames out, in front of the layer."""
+    net = nn.Sequential(nn.Conv3d(3, 6, 3, 1, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+    model = lc.Explainable.of(net, ["0"], forward=lambda clip: net(part(clip)))
+    found = lc.check(model, torch.randn(clips, 3, 8, 12, 16))
+    assert bool(found.findings) == bool(said) and said in str(found)

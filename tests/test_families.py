@@ -106,6 +106,13 @@ def timm_net(name: str, **more: Any) -> nn.Module:
     return ByFrames(timm.create_model(name, num_classes=4, **more))
 
 
+def small_volo() -> nn.Module:
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    flags = {"downsamples": (True, False), "outlook_attention": (True, False), "img_size": 32}
+    sizes = {"stem_hidden_dim": 8, "embed_dims": [12, 24], "num_heads": [1, 2], "num_classes": 4}
+    return ByFrames(timm.models.volo.VOLO([1, 1], **sizes, **flags))
+
+
 def pytorchvideo(part: str, builder: str, **more: Any) -> nn.Module:
     models = pytest.importorskip(
         f"pytorchvideo.models.{part}", reason="pytorchvideo is not installed"
@@ -189,6 +196,7 @@ REAL = {
     "timm MambaOut, channels last": Real(
         lambda: timm_net("mambaout_femto", depths=(1, 1), dims=(8, 16)), (2, 32, 32),
         "trunk.stages.1", rows, space=True),
+    "timm VOLO": Real(small_volo, (2, 32, 32), "trunk.network.2", rows, space=True),
     "VideoMAE": Real(
         lambda: hugging_face("VideoMAE", **_SMALL, patch_size=16),
         (4, 32, 32), "videomae.encoder.layer.1.layernorm_before", tokens(2, 2, 2), logits),

@@ -15,6 +15,7 @@ from torchvision.models.video.swin_transformer import SwinTransformer3d
 
 import lightning_cam as lc
 from lightning_cam.attribution.layout import Layout
+from lightning_cam.attribution.tensors import fold_frames
 from lightning_cam.commands.search import composed
 from lightning_cam.errors import UserError
 from lightning_cam.tasks import VideoClassification
@@ -108,6 +109,18 @@ def test_shapes_that_do_not_fit(shape: tuple[int, ...], grid: object, says: str)
     layout = Layout.of("b (1 + t h w) d", grid)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=rf"'blocks\.2' returns \({shape[0]}.*grid .*{says}"):
         layout.fold(torch.zeros(shape), 2, "blocks.2")
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(("tokens", "first"), [(9, 0), (10, 1), (11, 2)])
+def test_tokens_of_frames_are_told_a_layout_that_fits(tokens: int, first: int) -> None:
+    """Tokens by frames without a layout: what is proposed can be pasted."""
+    found = torch.randn(2 * 3, tokens, 5)
+    with pytest.raises(UserError, match=r"the layout .* with the grid \(3, 3, 3\)") as said:
+        fold_frames(found, 2)
+    text = str(said.value).split('"')[1]
+    wanted = found[:, first:].unflatten(0, (2, 3)).unflatten(2, (3, 3)).permute(0, 4, 1, 2, 3)
+    assert torch.equal(Layout.of(text, (3, 3, 3)).fold(found, 2, "x"), wanted)
 
 
 def test_a_grid_without_a_layout_and_a_layout_of_no_layer_are_refused() -> None:

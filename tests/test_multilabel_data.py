@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import lightning_cam as lc
 from lightning_cam.data.check.inventory import inventory
+from lightning_cam.data.clips import Kinetics, VideoFolder
 from lightning_cam.data.core.clips import Clip, finished
 from lightning_cam.data.core.listing import Listing, without_leaks
 from lightning_cam.data.core.loading import collate
@@ -105,6 +106,7 @@ def test_classes_are_counted_by_all_their_clips(root: Path) -> None:
     assert held.class_counts == [1, 1, 0]
     found = inventory(held)
     assert found.parts["val"] == {"moves": 1, "right": 2, "left": 1}
+    assert found.sizes["val"] == 3 and not found.share
     assert {item.clip.clip_id: item.name for item in found.items}["c"] == "moves, right"
     with pytest.raises(ConfigError, match=r"one label each.*set data\.balanced=false"):
         data(root, balanced=True).train_dataloader()
@@ -159,3 +161,54 @@ def test_both_laws_of_a_pair_act_in_its_interval() -> None:
     for state, sign in ((track.cx, -1), (np.log(track.radius), 1)):
         steps = sign * np.diff(state[start:end])
         assert (steps > 0).all() and np.allclose(steps, steps[0], rtol=0.2)
+
+
+def few(root: Path, **names: int) -> Path:
+    for folder, count in names.items():
+        for number in range(count):
+            file = root / folder.replace("_and_", "+") / f"{number}.mp4"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    return root
+
+
+def test_labels_in_the_names_of_folders(tmp_path: Path) -> None:
+    """Held out of every class alike; classes that are chosen leave clips of others out."""
+    root = few(tmp_path, walk=6, wave=6, walk_and_wave=10, sit_and_wave=10)
+    held = VideoFolder(str(root), separator="+", num_workers=0)
+    assert held.classes == ["sit", "walk", "wave"] and not held.listing.problems
+    listing = held.listing
+    for part, least in ((listing.train, 8), (listing.val, 1), (listing.test, 1)):
+        assert all(sum(clip.labels[k] for clip in part) >= least for k in range(3))
+    labels = {c.path.parent.name: c.labels for c in [*listing.train, *listing.val, *listing.test]}
+    assert labels == {
+        "walk": (0, 1, 0), "wave": (0, 0, 1), "walk+wave": (0, 1, 1), "sit+wave": (1, 0, 1),
+    }  # fmt: skip
+    chosen = VideoFolder(str(root), separator="+", classes=["walk", "sit"], num_workers=0)
+    assert {clip.labels for clip in chosen.listing.train} == {(1, 0), (0, 1)}
+    plain = VideoFolder(str(root), num_workers=0)
+    assert plain.classes == ["sit+wave", "walk", "walk+wave", "wave"]
+    parts = few(tmp_path / "parts" / "train", walk=2, wave=2).parent
+    few(parts / "val", walk_and_wave=2, walk_and_run=1)
+    held = VideoFolder(str(parts), separator="+", num_workers=0)
+    assert [clip.labels for clip in held.listing.val] == [(1, 1)] * 2
+    assert [p.what for p in held.listing.problems if p.kind == "label"] == ["val/walk+run"]
+    with pytest.raises(ConfigError, match=r"data\.separator='' must be a text"):
+        VideoFolder(str(root), separator="")
+
+
+@pytest.mark.filterwarnings("ignore:the test part has no labels")
+def test_labels_in_the_rows_of_a_list(tmp_path: Path) -> None:
+    rows = {"train": ["walk;wave", "wave", "sit; wave;"], "val": ["walk;sit", "walk;run"]}
+    for part, labels in rows.items():
+        lines = [f"{label},{part}{n},0,9,{part}" for n, label in enumerate(labels)]
+        head = "label,youtube_id,time_start,time_end,split"
+        (tmp_path / f"{part}.csv").write_text("\n".join([head, *lines]))
+        (tmp_path / part).mkdir()
+        for number in range(len(labels)):
+            (tmp_path / part / f"{part}{number}.mp4").touch()
+    held = Kinetics(str(tmp_path), separator=";", num_workers=0)
+    assert held.classes == ["sit", "walk", "wave"]
+    assert [clip.labels for clip in held.listing.train] == [(0, 1, 1), (0, 0, 1), (1, 0, 1)]
+    assert [clip.labels for clip in held.listing.val] == [(1, 1, 0)]
+    assert "'run' is not a label of the training list" in held.listing.problems[0].why

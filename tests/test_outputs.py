@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from nets import Gap3d, clip_of, describe
+from nets import Gap3d, Heads, clip_of, describe
 from torch import Tensor, nn
 
 import lightning_cam as lc
@@ -19,19 +19,6 @@ from lightning_cam.explaining.clip_explanations import probabilities
 HEADS = {"verb": ["open", "close"], "noun": ["door", "open", "box"]}
 NAMES = ("verb/open", "verb/close", "noun/door", "noun/open", "noun/box")
 Pair = namedtuple("Pair", "verb noun")
-
-
-class Heads(Gap3d):
-    """Verbs and nouns of the same features, put together as asked for."""
-
-    def __init__(self, together: Callable[[Tensor, Tensor], Any]) -> None:
-        torch.manual_seed(0)
-        super().__init__(outputs=5)
-        self.together = together
-
-    def forward(self, clip: Tensor) -> Any:
-        both = super().forward(clip)
-        return self.together(both[:, :2], both[:, 2:])
 
 
 FORMS: dict[str, Callable[[Tensor, Tensor], Any]] = {

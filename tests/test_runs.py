@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from nets import assert_same, clip_of, state
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import lightning_cam as lc
+from lightning_cam.attribution.identity import identity
 from lightning_cam.attribution.runs import Runs
 from lightning_cam.errors import UserError
 
@@ -374,6 +376,27 @@ def test_forwards_of_one_network_are_measured_each_by_itself() -> None:
         assert int(heat.abs().sum((1, 2)).argmax()) == 1, each
 
 
+@pytest.mark.attack
+@pytest.mark.parametrize("made", [np.int64, lambda k: range(k, k + 1), lambda k: slice(k, k + 1)])
+def test_what_a_forward_holds_is_never_taken_for_what_lay_there_before(
+    made: Callable[[int], Any],
+) -> None:
+    """Functions made for each clip, with numbers of numpy, ranges and slices in them."""
+
+    def way(k: int) -> Hashable:
+        held = made(300 + k)
+        return identity((lambda clip: clip[held],))
+
+    ways = [way(k) for k in range(100)]  # each number lies where the last one lay
+    assert len(set(ways)) == 100 and ways == [way(k) for k in range(100)]
+    arrays = [identity(np.arange(k, k + 3)) for k in (0, 1, 0)]
+    assert arrays[0] == arrays[2] != arrays[1]
+    for tensor in (torch.eye(2).to_sparse(), torch.zeros(2, device="meta")):
+        assert identity(tensor) == identity(tensor) != identity(tensor.clone())
+    odd = [identity(bytearray(b"1")) for _ in range(9)]
+    assert len(set(odd)) == 9
+
+
 def test_measuring_disturbs_nothing() -> None:
     net = Planted(lambda net, clip: mean([net.trunk(F.dropout(x)) for x in clip.split(2, 2)]))
     net.train()
@@ -406,6 +429,31 @@ def test_maps_of_different_sizes_are_refused() -> None:
         lc.explain(model, lc.GradCAM(), clip)
     assert "conv" not in {layer.name for layer in lc.list_layers(model, clip)}
     assert "different sizes" in lc.check(model, clip).findings[0]
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        (lambda x: torch.fft.fftn(x, dim=(2, 3, 4)), "'1' returns complex numbers"),
+        (lambda x: torch.cat([x, x.flip(4), x.flip(3)]), "3 rows for each clip"),
+    ],
+    ids=["Fourier", "views"],
+)
+def test_numbers_and_rows_that_are_no_map_are_refused(
+    before: Callable[[Tensor], Tensor], said: str
+) -> None:
+    """Layers of complex numbers, and of crops and mirror images in the batch."""
+    net = nn.Sequential(nn.Conv3d(3, 4, 3), nn.Identity(), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+
+    def forward(clip: Tensor) -> Tensor:
+        seen = net[1](before(net[0](clip)))
+        return net[2:](seen.abs().unflatten(0, (-1, len(clip))).mean(0))
+
+    model, clip = lc.Explainable.of(net, ["1"], forward=forward), torch.randn(2, 3, 4, 8, 8)
+    with pytest.raises(UserError, match=said):
+        lc.explain(model, lc.GradCAM(), clip)
+    assert said.strip("'1 ") in str(lc.check(model, clip).findings)
 
 
 def test_padding_within_windows_and_shorter_pieces() -> None:

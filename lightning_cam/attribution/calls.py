@@ -42,13 +42,18 @@ def told_apart(
     `model.runs` has how they do so. What `runs_of` found need not be found once more.
 
     Raises:
-        UserError: the forward did not run the layer.
+        UserError: the forward did not run the layer, or it returns complex numbers.
         ValueError: the calls are not maps, or of different sizes where these belong together.
     """
     if not calls and isinstance(model.layer(name)[1], torch.jit.ScriptModule):
         raise UserError(SCRIPTED)
     if not calls:
         raise UserError(f"layer {name!r} is not run by the model's forward; choose another")
+    if any(call.is_complex() for call in calls):
+        raise ArgumentError(
+            f"layer {name!r} returns complex numbers, which are neither for nor against a column; "
+            "choose a layer of real numbers, such as one in front of the Fourier transform"
+        )
     model.runs.pop(name, None)
     if len(calls) == 1:
         return calls

@@ -5,18 +5,20 @@ rows, its left columns. A layer that is read rightly changes in that half of its
 the change that lies there, *locality*, was .61 to 1.0 for right layouts and .45 to .52 for wrong
 ones. A layer that has mixed all places has .5 whatever its layout is. So a layout is called wrong
 only where another reading of the same tensor is local and the given one is not; where none is,
-nothing can be told, and an earlier layer of the same layout can be asked. One clip of the batch is
-replaced as well, and nothing but its map may change; a clip alone is run again as it is, and its
-outputs may not change.
+nothing can be told, and an earlier layer of the same layout can be asked. Where places of the half
+that was changed have not changed, the layer sees the clip elsewhere, as in front of padding; by its
+gradient it is told whether it sees the whole. One clip of the batch is replaced as well, and
+nothing but its map may change; a clip alone is run again as it is, and its outputs may not change.
 
-The cost is five forwards and one backward; one forward more for a layer that no gradient reaches.
+The cost is five forwards, a backward, and one more for each layer; one forward more for a layer
+that no gradient reaches.
 What each run of a layer that runs several times has seen is measured once for a network, see
 `calls`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -41,6 +43,8 @@ _TOLD = 0.56  # above it the given reading is right
 _MANY = 16  # numbers between 0 and 1 are no chance any more
 _ONE_ROW = 0.99  # of the change, where one clip of the batch was changed
 _STRAYS = 0.02  # of the largest output, by which quantisation may change other clips'
+_STILL = 1e-3  # of the largest change along an axis: a place that changes less sees nothing of it
+_NOUNS = {"t": ("steps", "frames"), "h": ("rows", "rows"), "w": ("columns", "columns")}
 _OTHERS = {
     4: ("(t b) d h w", "(b t) h w d", "(t b) h w d"),
     5: ("b t h w d", "b t d h w", "t b d h w", "t b h w d"),
@@ -143,16 +147,15 @@ def check(
         so_far = len(ran)
         runs = runs_of(model, clip, {n: len(calls) for n, calls in plain.items() if len(calls) > 1})
         once = len(ran) - so_far
-        moved, again = {}, outputs
+        moved, again, seen = {}, outputs, dict[str, Tensor]()
         for axis, other in _changed(clip) if names else ():
-            with torch.no_grad():
-                again, calls = _run(model, other, names, leaf=False)
+            again, calls, seen = _run_again(model, other, names, look=axis in ("b", ""))
             if axis:
                 moved[axis] = {name: _apart(plain[name], calls[name]) for name in names}
         found = tuple(
             _layer(
                 model, clip, name, (plain[name], runs.get(name)),
-                {axis: of[name] for axis, of in moved.items()}, cut.get(name, ""),
+                {axis: of[name] for axis, of in moved.items()}, seen.get(name), cut.get(name, ""),
             )
             for name in names
         )  # fmt: skip
@@ -185,6 +188,19 @@ def _run(
             name: stack.enter_context(capture(model.layer(name)[1], leaf=leaf)) for name in names
         }
         return model.forward(clip), calls
+
+
+def _run_again(
+    model: Explainable, clip: Tensor, names: Sequence[str], *, look: bool
+) -> tuple[Tensor, dict[str, list[Tensor]], dict[str, Tensor]]:
+    """The same of changed clips, without a graph, and (`look`) the places that each layer sees."""
+    rows = clip.detach().clone().requires_grad_(look)
+    with torch.set_grad_enabled(look):
+        outputs, calls = _run(model, rows, names, leaf=False)
+    found = {name: _seen(of[0], rows) for name, of in calls.items() if len(of) == 1}
+    seen = {name: places for name, places in found.items() if places is not None}
+    bare = {name: [call.detach() for call in of] for name, of in calls.items()}
+    return outputs.detach(), bare, seen
 
 
 def _changed(clip: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -244,10 +260,11 @@ def _layer(
     name: str,
     ran: tuple[list[Tensor], Runs | None],
     moved: dict[str, list[Tensor]],
+    seen: Tensor | None,
     refused: str,
 ) -> LayerCheck:
-    """What was found of a layer, by what its runs returned, which of them count, and how far each
-    number moved."""
+    """What was found of a layer, by what its runs returned, which of them count, how far each
+    number moved, and what of a clip it sees."""
     plain, runs = ran
     try:
         calls = told_apart(model, name, plain, clip, runs)
@@ -257,10 +274,14 @@ def _layer(
     kept = [0] if runs is None else runs.kept
     change = {axis: [found[k] for k in kept] for axis, found in moved.items() if found}
 
-    def locality(reading: Explainable) -> dict[str, float]:
+    def along(reading: Explainable) -> dict[str, Tensor]:
         joined = {a: in_time(reading, parts, len(clip), name) for a, parts in change.items()}
         maps = {a: on_frames(reading, both.sum(1), name) for a, both in joined.items()}
-        return {a: share for a, m in maps.items() if (share := _share(m, a)) is not None}
+        return {a: _along(m, a) for a, m in maps.items()}
+
+    def locality(reading: Explainable) -> dict[str, float]:
+        shares = {a: _share(each, a) for a, each in along(reading).items()}
+        return {a: share for a, share in shares.items() if share is not None}
 
     given = locality(model)
     wrong = ""
@@ -276,6 +297,11 @@ def _layer(
                 f'"{text}"; say so: Explainable.of(network, layers, layout="{text}"), or '
                 f"task.layout"
             )
+    if not wrong and runs is None:
+        wrong = _elsewhere(model, clip, name, along(model))
+        if not wrong and seen is not None:
+            wrong = _in_part(model, clip, name, shape[1:], seen)
+        told = told or bool(wrong)
     said = "" if runs is None else runs.text
     return LayerCheck(name, shape, len(plain), said, given, refused, wrong, told)
 
@@ -315,9 +341,68 @@ def _reordered(text: str) -> Iterator[str]:
                 yield other
 
 
-def _share(change: Tensor, axis: str) -> float | None:
-    """What of a change `(B, t, h, w)` lies in the half where the clip was changed."""
-    along = change.movedim("bthw".index(axis), 0).flatten(1).double().sum(1)
+def _seen(call: Tensor, clip: Tensor) -> Tensor | None:
+    """Which places `(T, H, W)` of clips a layer's output depends on; None where nobody knows."""
+    if not call.requires_grad:
+        return None
+    probe = torch.randn(call.shape, generator=torch.Generator().manual_seed(0)).to(call)
+    try:
+        score = (call * probe).sum()
+        [grad] = torch.autograd.grad(score, clip, retain_graph=True, allow_unused=True)
+    except RuntimeError:  # a part that has no backward
+        return None
+    return None if grad is None else (grad != 0).any(1).any(0)
+
+
+def _in_part(model: Explainable, clip: Tensor, name: str, grid: Sequence[int], seen: Tensor) -> str:
+    """What is wrong where a layer sees a part of the clip and its map is laid over the whole."""
+    valid = model.valid_for(clip)
+    padded = valid is not None and not bool(valid.all())
+    if sum(count > 1 for count in grid) < 2:
+        return ""  # numbers in a row, such as columns, which are no map
+    for at, (axis, count) in enumerate(zip("thw", grid, strict=True)):
+        places = seen.movedim(at, 0).flatten(1).any(1).nonzero().flatten().tolist()
+        size = seen.shape[at]
+        if not places or (axis == "t" and padded):
+            continue
+        if max(places[0], size - 1 - places[-1]) >= max(1, size / count):  # a place of the map
+            return (
+                f"layer {name!r} sees no more than {_NOUNS[axis][1]} {places[0]} to {places[-1]} "
+                f"of {size}, and its map is laid over all of them: the network crops its clips or "
+                "leaves frames out; cut the clips so before they are explained, or take "
+                "explain=occlusion, which needs no layer"
+            )
+    return ""
+
+
+def _elsewhere(model: Explainable, clip: Tensor, name: str, along: Mapping[str, Tensor]) -> str:
+    """What is wrong where places of the half that was changed did not change, which they would if
+    they saw the clip where they lie over it.
+    """
+    valid = model.valid_for(clip)
+    padded = valid is not None and not bool(valid.all())  # what is not valid may be left out
+    for axis, change in along.items():
+        size, least = len(change), _STILL * float(change.max())
+        still = int((change[: size // 2] <= least).sum())
+        if still and least and axis != "b" and not (axis == "t" and padded):
+            places, of_clip = _NOUNS[axis]
+            return (
+                f"layer {name!r} lies elsewhere than the clip: where the first half of the clip's "
+                f"{of_clip} changes, {still} of the first {size // 2} {places} of its map stay as "
+                "they are, as where a network pads its clips, turns them around or mirrors them; "
+                "cut or turn the map as well, for example Explainable.of(network, layers, "
+                "fold=lambda x, batch: x[:, :, :4]), if behind 4 steps there is padding"
+            )
+    return ""
+
+
+def _along(change: Tensor, axis: str) -> Tensor:
+    """How much a change `(B, t, h, w)` is at each place of an axis."""
+    return change.movedim("bthw".index(axis), 0).flatten(1).double().sum(1)
+
+
+def _share(along: Tensor, axis: str) -> float | None:
+    """What of a change along an axis lies in the half where the clip was changed."""
     total, size = float(along.sum()), len(along)
     if size < 2 or not total > 0:
         return None

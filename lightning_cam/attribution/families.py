@@ -222,6 +222,7 @@ FAMILIES = (
     Family("timm.models.convnext.ConvNeXt", _last_features,
            r"stages\.\d+\.blocks\.\d+\.(norm|mlp(\..+)?)",
            lambda net: "" if net.stages[0].blocks[0].use_conv_mlp else _ROWS),
+    Family("timm.models.volo.VOLO", _last_features, r"network(\.\d+)?", _ROWS),
     Family("timm.models.*", _last_features, r"stages(\.\d+)?", _channels_last),
     Family(f"{_HF}.videomae.modeling_videomae.VideoMAEModel", _BEFORE, _ENCODED,
            "b (t h w) d", _configured("image_size", "patch_size")),

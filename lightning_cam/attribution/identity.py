@@ -13,6 +13,8 @@ from collections.abc import Hashable, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 _SMALL = 4096  # numbers of a tensor that is compared by value
@@ -30,8 +32,12 @@ def identity(value: Any, within: frozenset[int] = frozenset()) -> Hashable:
     inner = within | {id(value)}
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return type(value).__name__, value
-    if isinstance(value, Tensor) and value.numel() <= _SMALL:
+    if isinstance(value, Tensor) and _listed(value):
         return str(value.dtype), tuple(value.shape), tuple(value.detach().flatten().tolist())
+    if isinstance(value, np.ndarray) and value.size <= _SMALL and value.dtype.kind in "biuf":
+        return str(value.dtype), value.shape, tuple(value.flatten().tolist())
+    if isinstance(value, slice):
+        return "slice", identity((value.start, value.stop, value.step), inner)
     if isinstance(value, Mapping):
         return tuple((identity(k, inner), identity(v, inner)) for k, v in value.items())
     if isinstance(value, tuple | list):
@@ -46,8 +52,27 @@ def identity(value: Any, within: frozenset[int] = frozenset()) -> Hashable:
         return identity((value.func, value.args, value.keywords), inner)
     try:
         return _Same(value)
-    except TypeError:
-        return type(value).__name__, id(value)
+    except TypeError:  # it takes no weak reference: a range, a number of numpy
+        return type(value), value if isinstance(value, Hashable) else _Held(value)
+
+
+def _listed(value: Tensor) -> bool:
+    """Whether a tensor's numbers can be listed, and are few."""
+    dense = not value.is_nested and value.layout == torch.strided
+    return dense and not (value.is_meta or value.is_quantized) and value.numel() <= _SMALL
+
+
+class _Held:
+    """Equal where it is the very same thing; held, lest another come to its place in memory."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held) and self.value is other.value
 
 
 class _Same:

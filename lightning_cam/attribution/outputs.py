@@ -213,11 +213,13 @@ def inside(outputs: object) -> str:
 
 
 def _columns_of(outputs: object) -> Any:
-    """The key of what may be columns, for an example: that of the last tensor of two axes."""
+    """The key of what may be columns, for an example: logits by name, or the last of two axes."""
     parts = dict(enumerate(outputs)) if isinstance(outputs, tuple | list) else outputs
     if not isinstance(parts, Mapping):
         return 0
+    named = [k for k, part in parts.items() if isinstance(part, Tensor) and "logit" in str(k)]
     fitting = [k for k, part in parts.items() if isinstance(part, Tensor) and part.ndim == 2]
+    fitting = named or fitting
     return (fitting or list(parts) or ["logits"])[-1 if isinstance(outputs, Mapping) else 0]
 
 
@@ -256,8 +258,9 @@ def check_outputs(model: Explainable, outputs: object, rows: int) -> None:
     if outputs.ndim == 3 and len(outputs) == rows:
         raise ArgumentError(
             f"{expected}, got {tuple(outputs.shape)}; of outputs at every step, (B, T, K), explain "
-            "one: model.at(3), model.at(-1) for each clip's last, or model.at('mean'); unpack "
-            "others with Explainable.of(network, layers, forward=...)"
+            "one: model.at(3), model.at(-1) for each clip's last, or model.at('mean'); of others, "
+            "such as the queries of a detector, the highest: Explainable.of(network, layers, "
+            "forward=lambda clip: network(clip).amax(1))"
         )
     if outputs.ndim != 2 or len(outputs) != rows:
         raise ArgumentError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isqrt
 
 import torch
 import torch.nn.functional as F
@@ -27,11 +28,30 @@ def fold_frames(activation: Tensor, batch: int) -> Tensor:
         return activation
     if activation.ndim == 4 and shape[0] % batch == 0:
         return activation.unflatten(0, (batch, -1)).transpose(1, 2)  # (B, D, t, h, w)
+    if activation.ndim == 5 and shape[0] % batch == 0:
+        raise ArgumentError(
+            f"expected an activation (B, D, t, h, w) with B={batch}, got {shape}: "
+            f"{shape[0] // batch} rows for each clip; if these are pieces of the clip in time, say "
+            'so: the layout "(b p) d t h w"; of crops or mirror images explain one, by '
+            "Explainable.of(network, layers, forward=...), or choose a layer in front of them"
+        )
     raise ArgumentError(
         f"expected an activation (B, D, t, h, w) or (B*t, D, h, w) with B={batch}, got {shape}; "
         "choose a layer that still has height and width, or say how this one is laid out: the "
-        'layout "b (1 + t h w) d" with the grid (8, 14, 14), for example'
+        f"layout {_example(shape, batch)}, for example"
     )
+
+
+def _example(shape: tuple[int, ...], batch: int) -> str:
+    """A layout, and its grid, that would fit tokens of frames; else one to be changed."""
+    frames, rest = divmod(shape[0], batch)
+    if len(shape) == 3 and frames > 1 and not rest:
+        for first in range(3):  # class token, and one of distillation
+            side = isqrt(max(0, shape[1] - first))
+            if side > 1 and side * side + first == shape[1]:
+                tokens = f"({first} + h w)" if first else "(h w)"
+                return f'"(b t) {tokens} d" with the grid {(frames, side, side)}'
+    return '"b (1 + t h w) d" with the grid (8, 14, 14)'
 
 
 def resize_heatmap(heatmap: Tensor, size: Sequence[int]) -> Tensor:

@@ -91,7 +91,8 @@ def check(config: Any) -> int:
     if config["decode"] and held.steps:
         tally["short"] = short
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    table = _table(held, Counter(problem.kind for problem in problems), tally)
+    totals = Counter(problem.kind for problem in problems) + Counter(held.sizes)
+    table = _table(held, totals, tally)
     # Rather than names or numbers cut in two: a line that is too long, which terminals wrap.
     needed = console.measure(table, options=console.options.update(width=_WIDE)).maximum
     console.width = max(console.width, needed)
@@ -167,7 +168,7 @@ def _table(held: Inventory, totals: Counter[str], tally: ClassCounts) -> Table:
 
     Args:
         held: the data set.
-        totals: of each kind of problem, those of no class included.
+        totals: of each part, and of each kind of problem, those of no class included.
         tally: the columns.
     """
     from rich.box import SIMPLE

@@ -61,6 +61,7 @@ from lightning_cam.training.furthest import Length, furthest_first, progress_of
 from lightning_cam.training.loggers import make_logger
 from lightning_cam.training.owner import owned
 from lightning_cam.training.preemption import Preemption
+from lightning_cam.training.pretrained_nodes import with_weights
 from lightning_cam.training.runs import built_as_before, discard, open_run, same_as_before
 from lightning_cam.training.saving import LAST, BestCheckpoint, LastCheckpoint, MetricError
 from lightning_cam.training.skipped_clips import SkippedClips
@@ -183,12 +184,13 @@ def _prepare(config: dict[str, Any], run: Run, callbacks: Sequence[Callback]) ->
     classes = classes_of(data)
     channels = int(data.channels) if is_offered(data, HasChannels) else 3
     config = filled(config, classes, channels, data)
+    node, config["task"] = with_weights(config["task"], "task")
     if run.resume is not None:
         built_as_before(run, config, classes)
     try_optimizer(config["task"])
     for part in ("task", "data"):
         rebuildable(config[part], part)
-    task = build(config["task"], where="task")
+    task = build(node, where="task")
     check_task(task)
     methods = build(config["explain"], where="explain")
     measures = build_measures(config["measure"], EPOCH_COLUMNS)

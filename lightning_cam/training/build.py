@@ -31,6 +31,7 @@ from lightning_cam.errors import (
 )
 
 TARGET, PARTIAL = "_target_", "_partial_"
+LOADS = ".from_pretrained"  # of a class: see `pretrained_nodes`
 _OWN = ("lightning_cam",)
 _TORCHVISION = "torchvision.models"
 _HUGGING_FACE = "transformers.configuration_utils"
@@ -77,7 +78,7 @@ def build(
             # They come with the checkpoint: no path it names is opened, nothing is downloaded.
             named = {*items, *inspect.signature(target).parameters}
             items.update((key, None) for key in _WEIGHTS if key in named)
-        if trust is not None and _is_config(target) and _names_a_download(items):
+        if trust is not None and is_config(target) and names_a_download(items):
             raise error(
                 f"{where}: settings of {name} name what would be downloaded and run, such as "
                 "'owner/kernel'; refused in a checkpoint"
@@ -98,7 +99,7 @@ def _called(
     """
     try:
         signature = inspect.signature(target)
-        if lazy or not _is_config(target):  # whose signature hides that they take more
+        if lazy or not is_config(target):  # whose signature hides that they take more
             (signature.bind_partial if lazy else signature.bind)(**items)
     except TypeError as e:
         raise error(f"{where}: {name} does not take these settings: {e}") from e
@@ -136,6 +137,12 @@ def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> An
     """
     if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
         raise _refusal(trust, f"{where}: {name!r} is not a dotted name")
+    if trust is not None and name.endswith(LOADS):
+        raise _refusal(
+            trust,
+            f"{where}: refused to call {name!r}: it opens or downloads files that its settings "
+            "name, and a checkpoint has weights of its own",
+        )
     if trust is not None and not _inside(name, trust):
         asked = ",".join([*(known for known in trust if known not in _OWN), name])
         raise _refusal(
@@ -168,7 +175,7 @@ def locate(name: Any, trust: Sequence[str] | None = None, where: str = "") -> An
 
 def _may_call(found: Any, name: str, trust: Sequence[str]) -> bool:
     """Whether a checkpoint may call what its name, which is trusted, has led to."""
-    if not (_is_kind(found) or _makes_network(found) or _is_config(found)):
+    if not (_is_kind(found) or _makes_network(found) or is_config(found)):
         return False
     return name in trust or _inside(found.__module__, trust)
 
@@ -246,7 +253,7 @@ def _makes_network(found: Any) -> bool:
     )
 
 
-def _is_config(found: Any) -> bool:
+def is_config(found: Any) -> bool:
     """Settings of a network of Hugging Face, a class that holds them and does nothing."""
     return isinstance(found, type) and any(
         base.__module__ == _HUGGING_FACE and base.__name__.endswith("TrainedConfig")
@@ -254,12 +261,12 @@ def _is_config(found: Any) -> bool:
     )
 
 
-def _names_a_download(value: Any) -> bool:
+def names_a_download(value: Any) -> bool:
     """Whether settings hold a text such as "owner/kernel", which Hugging Face would download."""
     if isinstance(value, Mapping):
-        return any(map(_names_a_download, value.values()))
+        return any(map(names_a_download, value.values()))
     if isinstance(value, list | tuple):
-        return any(map(_names_a_download, value))
+        return any(map(names_a_download, value))
     return isinstance(value, str) and "/" in value
 
 

@@ -33,16 +33,19 @@ class Inventory:
         heading: what the rows are.
         names: of the rows: classes, or sequences.
         parts: part -> how many clips, or images, of each name.
+        sizes: part -> how many there are; a clip may have several names.
         problems: what was found without opening anything.
         items: everything once.
         inspect: opens one.
         steps: how many a clip needs; 0 where that does not apply.
-        share: whether one missing thing is one clip, so that a share of the clips can be told.
+        share: whether one missing thing is one clip of one class, so that a share of a class's
+            clips can be told.
     """
 
     heading: str
     names: Sequence[str]
     parts: Mapping[str, Counter[str]]
+    sizes: Mapping[str, int]
     problems: Sequence[Problem]
     items: Sequence[Item]
     inspect: Callable[[Any, Any], Finding]
@@ -80,7 +83,10 @@ def _of_clips(listing: Listing, steps: int) -> Inventory:
         Item(clip, ", ".join(names[label] for label in clip.classes), path)
         for path, clip in clips.items()
     ]
-    return Inventory("class", names, parts, listing.problems, items, inspect_video, steps, True)
+    sizes = {part: len(listing.part(part)) for part in PARTS}
+    one = not any(clip.labels for clip in clips.values())
+    problems = listing.problems
+    return Inventory("class", names, parts, sizes, problems, items, inspect_video, steps, one)
 
 
 def _of_drives(listing: DriveListing) -> Inventory:
@@ -97,4 +103,5 @@ def _of_drives(listing: DriveListing) -> Inventory:
     named = {problem.label for problem in problems if problem.label}
     names = sorted(named.union(*parts.values()))
     every = list(items.values())
-    return Inventory("images of", names, parts, problems, every, inspect_image, 0, False)
+    sizes = {part: counts.total() for part, counts in parts.items()}
+    return Inventory("images of", names, parts, sizes, problems, every, inspect_image, 0, False)

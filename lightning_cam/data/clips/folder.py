@@ -18,7 +18,14 @@ from typing import Any
 from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.module import VideoDataModule
-from lightning_cam.data.core.selection import check_share, hold_out, select_classes
+from lightning_cam.data.core.selection import (
+    check_separator,
+    check_share,
+    hold_out,
+    label_of,
+    labels_in,
+    select_classes,
+)
 from lightning_cam.data.core.text_files import closed
 from lightning_cam.data.video.identity import everything_below, is_shown
 from lightning_cam.data.video.info import VIDEO_SUFFIXES
@@ -45,6 +52,8 @@ class VideoFolder(VideoDataModule):
         group_pattern: regular expression, searched for in a video's path below its class folder.
             What its first group matches names what must not be on both sides of a split, for
             instance a person: "^(person[0-9]+)_". None: every video stands alone.
+        separator: what stands between the labels of a clip that has several, as in the folder
+            "walking+waving"; None: each has one.
         **options: settings of `VideoDataModule`; `classes` may name some of the folders, `rate`
             is that of folders of images.
     """
@@ -56,6 +65,7 @@ class VideoFolder(VideoDataModule):
         val_share: float = 0.1,
         test_share: float = 0.1,
         group_pattern: str | None = None,
+        separator: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(root, **{"rate": 12.0, **options})
@@ -63,6 +73,7 @@ class VideoFolder(VideoDataModule):
         self.val_share = val_share
         self.test_share = test_share
         self.group_pattern = None if group_pattern is None else _pattern(group_pattern)
+        self.separator = check_separator(separator)
 
     def list_clips(self) -> Listing:
         root = Path(self.root)
@@ -71,21 +82,21 @@ class VideoFolder(VideoDataModule):
         problems: list[Problem] = []
         for part, folder in folders.items():
             found[part] = find_videos(folder, root, problems)
-        names = sorted(found["train"])
+        names = sorted({n for name in found["train"] for n in labels_in(name, self.separator)})
         if not names:
             raise DataError(
                 f"no videos in class folders of {str(folders['train'])!r}: expected {LAYOUT}; set "
                 "data.root=FOLDER to the folder that holds the class folders"
             )
         classes = select_classes(names, self.given_classes)
-        parts = {part: _clips(folders[part], found[part], names) for part in found}
+        parts = {part: self._clips(folders[part], found[part], names) for part in found}
         clips, units = parts["train"], self._units(parts["train"], folders["train"], problems)
         absent = [part for part in ("test", "val") if part not in parts]
         rest = 1.0
         for part in absent:
             share = self.test_share if part == "test" else self.val_share
             leave = 2 if part == "test" and "val" in absent else 1
-            held = hold_out([clip.label for clip in clips], units, share / rest, leave=leave)
+            held = _held_out(clips, units, share / rest, leave)
             rest -= share
             parts[part] = [clip for clip, out in zip(clips, held, strict=True) if out]
             units = [unit for unit, out in zip(units, held, strict=True) if not out]
@@ -96,9 +107,24 @@ class VideoFolder(VideoDataModule):
             problems += [
                 Problem("label", f"{folders[part].name}/{name}", "no class of the training part")
                 for name in videos
-                if name not in names
+                if not set(labels_in(name, self.separator)) <= set(names)
             ]
         return Listing(classes, **_of_classes(parts, names, classes), problems=problems)
+
+    def _clips(self, folder: Path, videos: dict[str, list[Path]], names: list[str]) -> list[Clip]:
+        """The clips of a part, of classes that are known."""
+        clips = []
+        for name in sorted(videos):
+            labels = labels_in(name, self.separator)
+            label = label_of(labels, names, self.separator)
+            if label is None or not set(labels) <= set(names):
+                continue
+            for path in videos[name]:
+                clip_id = path.relative_to(folder).as_posix()
+                if path.suffix.lower() in VIDEO_SUFFIXES:
+                    clip_id = clip_id.removesuffix(path.suffix)
+                clips.append(Clip(path, clip_id, **label))
+        return clips
 
     def _units(
         self, clips: Sequence[Clip], folder: Path, problems: list[Problem]
@@ -150,15 +176,14 @@ def find_videos(folder: Path, root: Path, problems: list[Problem]) -> dict[str, 
     return {name: sorted(of_class) for name, of_class in videos.items()}
 
 
-def _clips(folder: Path, videos: dict[str, list[Path]], names: list[str]) -> list[Clip]:
-    clips = []
-    for label, name in enumerate(names):
-        for path in videos.get(name, ()):
-            clip_id = path.relative_to(folder).as_posix()
-            if path.suffix.lower() in VIDEO_SUFFIXES:
-                clip_id = clip_id.removesuffix(path.suffix)
-            clips.append(Clip(path, clip_id, label))
-    return clips
+def _held_out(
+    clips: Sequence[Clip], units: Sequence[SplitUnit], share: float, leave: int
+) -> list[bool]:
+    """`hold_out` of clips that may be of several classes."""
+    pairs = [(k, unit) for clip, unit in zip(clips, units, strict=True) for k in clip.classes]
+    held = hold_out([k for k, _ in pairs], [unit for _, unit in pairs], share, leave=leave)
+    out = {unit for (_, unit), taken in zip(pairs, held, strict=True) if taken}
+    return [unit in out for unit in units]
 
 
 def _parts(root: Path) -> dict[str, Path]:
@@ -191,8 +216,8 @@ def _few(
     parts: dict[str, list[Clip]], names: list[str], classes: list[str], absent: list[str]
 ) -> list[Problem]:
     """Classes that nothing could be held out of."""
-    counts = {part: Counter(clip.label for clip in parts[part]) for part in absent}
-    sizes = Counter(clip.label for part in ("train", *absent) for clip in parts[part])
+    counts = {part: Counter(k for clip in parts[part] for k in clip.classes) for part in absent}
+    sizes = sum(counts.values(), Counter(k for clip in parts["train"] for k in clip.classes))
     problems = []
     for label, name in enumerate(names):
         lacking = [part for part in absent if not counts[part][label]]
@@ -209,8 +234,16 @@ def _of_classes(
     parts: dict[str, list[Clip]], names: list[str], classes: list[str]
 ) -> dict[str, list[Clip]]:
     """Only the clips of some classes, with their labels."""
-    labels = {names.index(name): label for label, name in enumerate(classes)}
+    chosen = [names.index(name) for name in classes]
     return {
-        part: [replace(clip, label=labels[clip.label]) for clip in clips if clip.label in labels]
+        part: [
+            replace(
+                clip,
+                label=chosen.index(clip.label) if not clip.labels else clip.label,
+                labels=tuple(clip.labels[k] for k in chosen) if clip.labels else (),
+            )
+            for clip in clips
+            if not set(chosen).isdisjoint(clip.classes)
+        ]
         for part, clips in parts.items()
     }

@@ -21,7 +21,12 @@ from typing import Any, NamedTuple
 from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.module import VideoDataModule
-from lightning_cam.data.core.selection import select_classes
+from lightning_cam.data.core.selection import (
+    check_separator,
+    label_of,
+    labels_in,
+    select_classes,
+)
 from lightning_cam.data.core.text_files import entries_of
 from lightning_cam.data.video.info import VIDEO_SUFFIXES
 from lightning_cam.errors import DataError
@@ -65,16 +70,24 @@ class Kinetics(VideoDataModule):
     Args:
         root: the folder of the parts.
         lists: the folder of the CSV files; None: `root`, or `annotations` in it.
+        separator: what stands between the labels of a clip that has several, as in the label
+            "walking;waving"; None: each has one.
         **options: settings of `VideoDataModule`; the defaults are those that torchvision's
             weights for Kinetics were trained with. `classes` may name some of the labels.
     """
 
     def __init__(
-        self, root: str = "data/kinetics400", *, lists: str | None = None, **options: Any
+        self,
+        root: str = "data/kinetics400",
+        *,
+        lists: str | None = None,
+        separator: str | None = None,
+        **options: Any,
     ) -> None:
         defaults = {"fps": 15.0, "resize": 128, "crop": 112, "mean": MEAN, "std": STD}
         super().__init__(root, **{**defaults, **options})
         self.lists = lists
+        self.separator = check_separator(separator)
 
     def list_clips(self) -> Listing:
         lists = _find_lists(self.root, self.lists)
@@ -82,13 +95,13 @@ class Kinetics(VideoDataModule):
         rows = {part: read_kinetics_list(path, problems) for part, path in lists.items()}
         if not _folder(self.root, "test") or not all(row.label for row in rows.get("test", ())):
             rows["test"] = []
-        names = sorted({row.label for row in rows["train"]})
+        names = sorted({n for row in rows["train"] for n in labels_in(row.label, self.separator)})
         if "" in names or not names:
-            lack = "has no labels" if names else "has no rows"
+            lack = "has no labels" if rows["train"] else "has no rows"
             raise DataError(f"{str(lists['train'])!r} {lack}: get the list again")
         classes = select_classes(names, self.given_classes)
         parts = {
-            part: _match(rows.get(part, []), names, classes, Path(self.root), part, problems)
+            part: self._match(rows.get(part, []), names, classes, part, problems)
             for part in PART_NAMES
         }
         shared = _also_evaluated(rows, problems)
@@ -105,6 +118,59 @@ class Kinetics(VideoDataModule):
             )
             parts["test"] = parts["val"]
         return Listing(classes, **parts, problems=problems)
+
+    def _match(
+        self,
+        rows: Sequence[ListedVideo],
+        names: list[str],
+        classes: list[str],
+        part: str,
+        problems: list[Problem],
+    ) -> list[Clip]:
+        """The clips of a part that are on disk; what does not fit becomes problems.
+
+        Args:
+            rows: of the part's list.
+            names: all labels there are.
+            classes: those that are wanted, in order.
+            part: its name in `PART_NAMES`.
+            problems: gets more.
+        """
+        root = Path(self.root)
+        folder = _folder(root, part)
+        files = _files(folder, root, problems) if folder and rows else {}
+        clips = []
+        for row in rows:
+            stem = next((stem for stem in row.stems if stem in files), None)
+            found = files.pop(stem) if stem else []
+            labels = labels_in(row.label, self.separator)
+            if unknown := [label for label in labels if label not in names]:
+                why = f"{unknown[0]!r} is not a label of the training list; correct the row"
+                problems.append(Problem("label", row.where, why))
+                continue
+            if (label := label_of(labels, classes, self.separator)) is None:
+                continue
+            folders = {label_key(name) for name in (row.label, *labels)}
+            right = [f for f in found if f.folder is None or label_key(f.folder) in folders]
+            if right:
+                clips.append(Clip(right[0].path, right[0].path.stem, **label))
+                for copy in (file for file in found if file is not right[0]):
+                    why = f"a copy of {_short(right[0].path, root)}; remove it"
+                    problems.append(Problem("unlisted", _short(copy.path, root), why))
+            elif found:
+                why = f"{row.where} says {row.label!r}; move it there"
+                problems.append(Problem("label", _short(found[0].path, root), why))
+            else:
+                what = f"{(folder or Path(part)).name}/{row.label}/{row.stems[0]}.mp4"
+                problems.append(
+                    Problem("missing", what, "listed, but not there; get it or go without")
+                )
+        problems += [
+            Problem("unlisted", _short(file.path, root), f"not in the {part} list; it is not used")
+            for copies in files.values()
+            for file in copies
+        ]
+        return clips
 
 
 def _also_evaluated(rows: dict[str, list[ListedVideo]], problems: list[Problem]) -> set[str]:
@@ -225,59 +291,6 @@ def _files(folder: Path, root: Path, problems: list[Problem]) -> dict[str, list[
             if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("."):
                 files[path.stem].append(File(name, path))
     return files
-
-
-def _match(
-    rows: Sequence[ListedVideo],
-    names: list[str],
-    classes: list[str],
-    root: Path,
-    part: str,
-    problems: list[Problem],
-) -> list[Clip]:
-    """The clips of a part that are on disk; what does not fit becomes problems.
-
-    Args:
-        rows: of the part's list.
-        names: all labels there are.
-        classes: those that are wanted, in order.
-        root: of the data set.
-        part: its name in `PART_NAMES`.
-        problems: gets more.
-    """
-    folder = _folder(root, part)
-    files = _files(folder, root, problems) if folder and rows else {}
-    known, labels = set(names), {name: label for label, name in enumerate(classes)}
-    clips = []
-    for row in rows:
-        stem = next((stem for stem in row.stems if stem in files), None)
-        found = files.pop(stem) if stem else []
-        if row.label not in known:
-            why = f"{row.label!r} is not a label of the training list; correct the row"
-            problems.append(Problem("label", row.where, why))
-            continue
-        if row.label not in labels:
-            continue
-        right = [
-            f for f in found if f.folder is None or label_key(f.folder) == label_key(row.label)
-        ]
-        if right:
-            clips.append(Clip(right[0].path, right[0].path.stem, labels[row.label]))
-            for copy in (file for file in found if file is not right[0]):
-                why = f"a copy of {_short(right[0].path, root)}; remove it"
-                problems.append(Problem("unlisted", _short(copy.path, root), why))
-        elif found:
-            why = f"{row.where} says {row.label!r}; move it there"
-            problems.append(Problem("label", _short(found[0].path, root), why))
-        else:
-            what = f"{(folder or Path(part)).name}/{row.label}/{row.stems[0]}.mp4"
-            problems.append(Problem("missing", what, "listed, but not there; get it or go without"))
-    problems += [
-        Problem("unlisted", _short(file.path, root), f"not in the {part} list; it is not used")
-        for copies in files.values()
-        for file in copies
-    ]
-    return clips
 
 
 def _short(path: Path, root: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from lightning_cam.data.core.listing import hash_order
 from lightning_cam.errors import ConfigError, UnknownNameError
@@ -25,6 +26,38 @@ def select_classes(known: Sequence[str], wanted: Sequence[str] | None) -> list[s
     if len(set(wanted)) < len(wanted):
         raise ConfigError(f"data.classes={list(wanted)} names a class twice")
     return list(wanted)
+
+
+def check_separator(separator: str | None) -> str | None:
+    """Raise a ConfigError for what cannot stand between labels."""
+    if separator is None or (isinstance(separator, str) and separator.strip()):
+        return separator
+    raise ConfigError(
+        f"data.separator={separator!r} must be a text that stands between the labels of a clip, "
+        "such as data.separator=+, or null for one label a clip"
+    )
+
+
+def labels_in(text: str, separator: str | None) -> list[str]:
+    """The labels in a text: itself, or those with the separator between them, each once.
+
+    Example:
+        >>> labels_in("waving + walking", "+")
+        ['waving', 'walking']
+    """
+    if separator is None:
+        return [text]
+    return [label for label in dict.fromkeys(map(str.strip, text.split(separator))) if label]
+
+
+def label_of(
+    labels: Sequence[str], classes: Sequence[str], separator: str | None
+) -> dict[str, Any] | None:
+    """A clip's `label`, or with a separator its `labels`; None where it is of no class."""
+    true = [name in labels for name in classes]
+    if not any(true):
+        return None
+    return {"label": true.index(True)} if separator is None else {"labels": tuple(map(int, true))}
 
 
 def hold_out(
