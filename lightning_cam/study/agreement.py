@@ -162,8 +162,8 @@ def agreement_tables(results: Results) -> list[Table]:
     count = len(set(design.methods) - design.baselines)
     if count < FEWEST:
         why = (
-            f"{count} methods beside baselines are ranked; whether measures agree can be said of "
-            f"{FEWEST} and more."
+            f"Methods are ranked, and measures compared, where there are {FEWEST} beside baselines "
+            f"or more; here are {count}."
         )
         return [Table("Do measures agree?", (), (), notes=(why,))] * (len(design.directed) > 1)
     tables = []
