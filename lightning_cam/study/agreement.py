@@ -227,6 +227,16 @@ def ranked_clips(results: Results, group: Group) -> str:
     return " ".join(said)
 
 
+def clips_alike(results: Results, group: Group, name: str) -> str:
+    """How alike clips rank methods by a measure, in words; "" where nothing is ranked."""
+    if name not in results.design.directed:
+        return ""
+    _, (values,) = ranked_by(results, group, [name])
+    if len(values) < 2 or math.isnan(alike := consistency(values)):
+        return ""
+    return f"clips alike {alike:.2f}"
+
+
 def _reliability(values: Numbers) -> str:
     if not values.size or math.isnan(alike := consistency(values)):
         return ""

@@ -7,7 +7,7 @@ from html import escape
 from math import isfinite, isnan
 
 from lightning_cam.metrics import Statistics, format_number
-from lightning_cam.study.agreement import ranked_clips
+from lightning_cam.study.agreement import clips_alike, ranked_clips
 from lightning_cam.study.gain_tables import telling_texts
 from lightning_cam.study.page.method_numbers import MethodNumbers
 from lightning_cam.study.results import Group, Results
@@ -34,7 +34,9 @@ def method_table(
     design = results.design
     arrow = {1: "higher is better ↑", -1: "lower is better ↓", 0: ""}
     heads = [_head("Method", ""), _head("Front", "")]
-    heads += [_head(title, arrow[design.signs[n]]) for n, title in design.titles.items()]
+    for measure, title in design.titles.items():
+        said = (arrow[design.signs[measure]], clips_alike(results, group, measure))
+        heads.append(_head(title, ", ".join(filter(None, said))))
     heads += [_head("Seconds", "a clip"), _head("Forwards", "a clip")]
     rows = "\n".join(_row(results, m) for m in methods)
     gains = any(isfinite(s.mean) for m in methods for s in m.gains.values())
@@ -47,7 +49,8 @@ def method_table(
     notes = [
         "Bold: not told apart from the best by paired bootstrap over clips (5% for all together). "
         "★ Front: no other method is as good in faithfulness, localisation and seconds, and better "
-        "in one. Baselines in italics know nothing of the network and are never the best.",
+        "in one. Baselines in italics know nothing of the network and are never the best. Clips "
+        "alike: mean Spearman correlation of two clips' rankings; near 0 they depend on the clip.",
         ranked_clips(results, group),
         *(telling_texts(results, group) if design.random_seeds else ()),
     ]
