@@ -15,7 +15,7 @@ from lightning_cam.study.results import Results
 from lightning_cam.viz.layout import percent
 from lightning_cam.viz.page import reference
 
-_NAMES, _ROW, _HEAD = 190, 18, 22  # pixels: names of methods, a row's height, the frames' numbers
+_NAMES, _ROW, _HEAD = 230, 18, 22  # pixels: names of methods, a row's height, the frames' numbers
 _WIDE = 900
 
 
