@@ -1,8 +1,10 @@
 """How many iterations STEP needs, and what its settings are worth, where the evidence is known.
 
     PYTHONPATH=tests python benchmarks/step.py                 # 24 clips; writes step.csv
+    PYTHONPATH=tests python benchmarks/step.py --ckpt CKPT --out step_lrcn.csv
 
-On clips of a trained network (`tests/planted.py`) whose evidence is known voxel by voxel. Masks
+On clips of a trained network (`tests/planted.py`) whose evidence is known voxel by voxel, or on
+test clips of a checkpoint's data, which have masks, that it gets right. Masks
 that come out larger than asked for score too well, so settings are compared by the exact score: the
 probability of the class when the hottest 5% of the voxels alone are shown, in front of the blurred
 clip. Beside it: the iterations that were made, the mask's size, the score of what the mask itself
@@ -27,7 +29,9 @@ import torch
 from torch import Tensor
 
 import lightning_cam as lc
+from lightning_cam.data.core.loading import collate
 from lightning_cam.metrics import average_precision
+from lightning_cam.training.checkpoint import rebuild
 
 AREA = 0.05
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -38,8 +42,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "tol=0.05": {"tol": 0.05},
     "tol=0.02": {"tol": 0.02},
     "growth=1": {"growth": 1},
+    "growth=2": {"growth": 2},
     "growth=4": {"growth": 4},
     "area_on=canvas": {"area_on": "canvas"},
+    "growth=1, area_on=canvas": {"growth": 1, "area_on": "canvas"},
     "3D-EP": {"variant": "3d"},
 }
 HEADINGS = (
@@ -59,6 +65,20 @@ def subject(count: int) -> tuple[lc.Explainable, Tensor, Tensor, Tensor]:
     return model, clips[right], labels[right], mask[right]
 
 
+def checkpoint(path: str, count: int) -> tuple[lc.Explainable, Tensor, Tensor, Tensor]:
+    """The same of a checkpoint, clips spread evenly over those of the test split."""
+    task, data, _ = rebuild(path)
+    test = data.evaluation("test")
+    found: list[dict[str, Any]] = []
+    for n in range(0, len(test), max(1, len(test) // (2 * count))):
+        batch = data.on_after_batch_transfer(collate([test[n]]))
+        with torch.no_grad():
+            right = task.explainable(batch).forward(batch["video"]).argmax(1) == batch["label"]
+        found += [test[n]] * (bool(right) and len(found) < count)
+    batch = data.on_after_batch_transfer(collate(found))
+    return task.explainable(batch), batch["video"], batch["label"], batch["mask"]
+
+
 def spread(values: Tensor) -> tuple[float, float]:
     """Mean and its standard error."""
     return float(values.mean()), float(values.std() / math.sqrt(len(values)))
@@ -67,10 +87,12 @@ def spread(values: Tensor) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--ckpt", help="in place of the planted network")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
-    model, clips, labels, mask = subject(args.clips)
+    found = checkpoint(args.ckpt, args.clips) if args.ckpt else subject(args.clips)
+    model, clips, labels, mask = found
     step = lc.ExtremalPerturbation("step", areas=(AREA,))
     rows: list[list[object]] = []
     default = torch.zeros(len(clips))

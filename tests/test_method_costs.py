@@ -104,6 +104,17 @@ def test_the_method_that_the_documentation_adds_runs_what_it_says(
     assert ran(model, method, clip()) == method.cost(model, clip())
 
 
+@pytest.mark.parametrize("name", sorted(c.__name__ for c in method_classes()))
+def test_the_documentation_shows_every_method_and_says_what_it_costs(name: str) -> None:
+    told = [
+        text
+        for page, text in pages().items()
+        if re.fullmatch(r"docs/methods/(?!index|measures|deletion)\w+\.md", page)
+        and re.search(rf"\b{name}\b", text)
+    ]
+    assert any("![" in text and re.search(r"\bcosts?\b", text, re.I) for text in told)
+
+
 def test_the_documentation_has_the_defaults_of_every_method_at_the_top() -> None:
     """Of a clip of 16 frames of 112 x 112; D is the number of the layer's channels."""
     table = pages()["docs/methods/index.md"].partition("## What the defaults run")[2]

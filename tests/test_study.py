@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import shutil
 import signal
 import time
 from collections.abc import Mapping
+from itertools import chain
 from math import sqrt
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +26,7 @@ from hypothesis import strategies as st
 from nets import Gap3d, batch_of, clip_of, describe
 from omegaconf import OmegaConf
 from preloaded import Process
+from rich.console import Console
 from test_config import CONFIGS, composed
 
 from lightning_cam.data.core.clips import Clip
@@ -42,6 +45,7 @@ from lightning_cam.study.method_tables import main_tables, sweep_tables
 from lightning_cam.study.networks import Network, _named
 from lightning_cam.study.plots import write_plots
 from lightning_cam.study.results import Results
+from lightning_cam.study.tables import Table
 from lightning_cam.study.work_items import missing_work, work_items
 from lightning_cam.training.build import build
 from lightning_cam.training.checkpoint import KEY, Remember, rebuild
@@ -236,16 +240,15 @@ def test_what_is_about_methods_and_measures_that_are_not_there_is_left_out_and_s
     sweeps = {**STUDY["sweeps"], "rice": {"method": "rice", "setting": "p", "values": [1]}}
     design = design_of(claims=claims, sweeps=sweeps)
     assert [claim.says for claim in design.claims] == ["x", "x"] and not design.ranking_claims
-    assert [why.partition(";")[0] for why in design.left_out] == [
-        "no method of study.sweeps.rice, 'rice'",
-        "no measure of study.claims.measure, 'tied'",
-        "no cell of study.claims.method, 'sidu'",
-        "no cell of study.claims.value, '5'",
-        "no measure of study.claims.ranking, 'tied'",
-    ]
+    assert design.left_out == {
+        "method 'rice'": ["study.sweeps.rice"],
+        "measure 'tied'": ["study.claims.measure", "study.claims.ranking"],
+        "method 'sidu'": ["study.claims.method"],
+        "value '5'": ["study.claims.value"],
+    }
     few = design_of(claims=claims, only=["random", "gradcam"])
     assert few.methods == tuple(few.cells) == ("random", "gradcam") and not few.sweeps
-    assert len(few.left_out) == 2 + 6 and not few.claims
+    assert len([*chain.from_iterable(few.left_out.values())]) == 2 + 6 and not few.claims
     assert few.settings != design_of(only=None).settings == design_of().settings
 
 
@@ -599,6 +602,20 @@ def paper(clips: int = 4) -> tuple[Design, list[Network]]:
         network(design, "R3D18", "irtv", ("ir", "tv")),
         network(design, "PAN", "tv", ("tv",)),
     ]
+
+
+def test_in_a_terminal_columns_that_do_not_fit_stand_in_more_tables() -> None:
+    heads = ("Method", *(f"Measure {n}" for n in range(5)))
+    rows = (("Grad-CAM", *(f"{n} ± 0" for n in range(5))), ("LRP", *"56789"))
+    table = Table("All", heads, rows)
+    for width, count in ((200, 1), (40, 3), (10, 5)):
+        parts = list(table.fitting(width))
+        assert len(parts) == count
+        shown = Console(width=max(width, 30), record=True, file=io.StringIO())
+        for part in parts:
+            shown.print(part)
+        text = shown.export_text()
+        assert text.count("Grad-CAM") == count and all(text.count(head) == 1 for head in heads[1:])
 
 
 def test_tables_are_laid_out_as_in_the_paper() -> None:

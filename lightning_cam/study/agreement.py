@@ -162,8 +162,8 @@ def agreement_tables(results: Results) -> list[Table]:
     count = len(set(design.methods) - design.baselines)
     if count < FEWEST:
         why = (
-            f"{count} methods beside baselines are ranked; whether measures agree can be said of "
-            f"{FEWEST} and more."
+            f"Methods are ranked, and measures compared, where there are {FEWEST} beside baselines "
+            f"or more; here are {count}."
         )
         return [Table("Do measures agree?", (), (), notes=(why,))] * (len(design.directed) > 1)
     tables = []
@@ -225,6 +225,16 @@ def ranked_clips(results: Results, group: Group) -> str:
             "apart from another."
         )
     return " ".join(said)
+
+
+def clips_alike(results: Results, group: Group, name: str) -> str:
+    """How alike clips rank methods by a measure, in words; "" where nothing is ranked."""
+    if name not in results.design.directed:
+        return ""
+    _, (values,) = ranked_by(results, group, [name])
+    if len(values) < 2 or math.isnan(alike := consistency(values)):
+        return ""
+    return f"clips alike {alike:.2f}"
 
 
 def _reliability(values: Numbers) -> str:

@@ -12,7 +12,7 @@ from lightning_cam.study.design_parts import Claim
 from lightning_cam.study.results import Group, Results, spectrum_name
 from lightning_cam.study.tables import Table, interval_text, markdown_text
 
-HOLDS, FAILS, OPEN, MISSING = "holds", "does not hold", "undecided", "missing"
+HOLDS, FAILS, OPEN, MISSING = "holds", "does not hold", "undecided", "not judged"
 CLAIM_RULE = """\
 Every claim is a difference between two cells, taken clip by clip, so that the difficulty of a clip
 cancels. Its sign is turned so that more than 0 speaks for the claim: less of a measure of which low

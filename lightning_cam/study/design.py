@@ -64,7 +64,7 @@ class Design:
         ranking_claims: those about rankings and single values.
         retry: measure again what failed before.
         shown: how many clips of each network and input the page shows.
-        left_out: which claims and sweeps there are not, as they are about something else.
+        left_out: what the study does not have -> the claims and sweeps that are about it.
         settings: what makes a study the same one, plain.
     """
 
@@ -84,7 +84,7 @@ class Design:
     ranking_claims: tuple[RankingClaim, ...]
     retry: bool
     shown: int
-    left_out: tuple[str, ...]
+    left_out: Mapping[str, Sequence[str]]
     settings: Mapping[str, Any]
 
     @classmethod
@@ -100,7 +100,7 @@ class Design:
         """
         given = _checked(settings)
         nodes = kept(given["methods"], "study.methods")
-        cells, left_out = method_cells(nodes), list[str]()
+        cells, left_out = method_cells(nodes), dict[str, list[str]]()
         sweeps = _sweeps(given, nodes, cells, left_out)
         measures = build_measures(measure, CELL_COLUMNS)
         if not measures:
@@ -131,7 +131,7 @@ class Design:
             ranking_claims=rankings,
             retry=bool(given["retry"]),
             shown=_shown(given),
-            left_out=tuple(left_out),
+            left_out=left_out,
             # claims are drawn from the rows, measures are taken of the kept maps
             settings={"study": facts},
         )
@@ -208,7 +208,10 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sweeps(
-    given: Mapping[str, Any], nodes: Mapping[str, Any], cells: dict[str, Cell], left_out: list[str]
+    given: Mapping[str, Any],
+    nodes: Mapping[str, Any],
+    cells: dict[str, Cell],
+    left_out: dict[str, list[str]],
 ) -> dict[str, Sweep]:
     """The sweeps of the study's methods; `left_out` is told of others."""
     found = {}
@@ -217,7 +220,7 @@ def _sweeps(
             node = mapping_setting(node, f"study.sweeps.{name}")
             found[name] = read_sweep(name, node, nodes, cells)
         except NotInStudyError as error:
-            left_out.append(str(error))
+            left_out.setdefault(error.what, []).append(error.where)
     return found
 
 
@@ -230,7 +233,7 @@ def _claims(
     given: Mapping[str, Any],
     known: tuple[Mapping[str, Any], Mapping[str, Sweep], Mapping[str, Measure]],
     methods: Sequence[str],
-    left_out: list[str],
+    left_out: dict[str, list[str]],
 ) -> tuple[tuple[Claim, ...], tuple[RankingClaim, ...]]:
     """The claims of both kinds about what is known; `left_out` is told of others.
 
@@ -251,7 +254,7 @@ def _claims(
                 claims.append(read_claim(where, node, known))
                 continue
         except NotInStudyError as error:
-            left_out.append(str(error))
+            left_out.setdefault(error.what, []).append(error.where)
             continue
         if ranking.kind == "over_random" and not given["random_seeds"]:
             raise ConfigError(f"{where} needs random maps; set study.random_seeds=3")

@@ -10,13 +10,22 @@ from typing import Any, Literal
 
 from lightning_cam.attribution import Attribution
 from lightning_cam.attribution.method import as_attribution
-from lightning_cam.errors import ArgumentError, ConfigError, UnknownNameError
+from lightning_cam.errors import ArgumentError, ConfigError, UnknownNameError, UserError
 from lightning_cam.metrics import Measure
 from lightning_cam.training.build import TARGET, build
 
 
-class NotInStudyError(UnknownNameError):
-    """A claim or a sweep is about a method, a sweep or a measure that the study has not."""
+class NotInStudyError(UserError):
+    """A claim or a sweep is about a method, a sweep or a measure that the study has not.
+
+    Attributes:
+        where: the claim or sweep, `study.claims.NAME`.
+        what: the study does not have, in words: `measure 'insertion'`.
+    """
+
+    def __init__(self, where: str, kind: str, name: object) -> None:
+        self.where, self.what = where, f"{kind} {name!r}"
+        super().__init__(f"{where} is about {self.what}, which the study does not have")
 
 
 @dataclass(frozen=True)
@@ -200,7 +209,7 @@ def read_sweep(
             raise UnknownNameError("setting", f"{where}.{key}", ["method", "setting", "values"])
     method, setting, values = (node.get(key) for key in ("method", "setting", "values"))
     if not isinstance(method, str) or method not in nodes:
-        raise NotInStudyError(f"method of {where},", method, nodes)
+        raise NotInStudyError(where, "method", method)
     if not isinstance(setting, str) or setting == TARGET:
         raise ConfigError(f"{where}.setting={setting} must be the name of a setting of {method}")
     if not isinstance(values, list) or not values:
@@ -240,14 +249,16 @@ def read_claim(
     names: Mapping[str, str] = {name: name for name in nodes}
     if "sweep" in node:
         if node["sweep"] not in sweeps:
-            raise NotInStudyError(f"sweep of {where},", node["sweep"], sweeps)
+            raise NotInStudyError(where, "sweep", node["sweep"])
         names = sweeps[node["sweep"]].cells
     if within is not None:
         if type(within) not in (int, float) or not within > 0:
             raise ConfigError(f"{where}.within={within} must be a number above 0")
         pairs = tuple(combinations(dict.fromkeys(names.values()), 2))
         return Claim(says, pairs, float(within), measures=deciding)
-    pair = tuple(_cell(show_value(node.get(key)), names, where) for key in ("better", "worse"))
+    kind = "value" if "sweep" in node else "method"
+    asked = [show_value(node.get(key)) for key in ("better", "worse")]
+    pair = tuple(_cell(name, names, where, kind) for name in asked)
     return Claim(says, ((pair[0], pair[1]),), measures=deciding)
 
 
@@ -264,7 +275,7 @@ def _deciding(where: str, asked: Any, measures: Mapping[str, Measure]) -> tuple[
     chosen = tuple(asked) if isinstance(asked, list) else (asked,)
     for name in chosen:
         if name not in measures:
-            raise NotInStudyError(f"measure of {where},", name, measures)
+            raise NotInStudyError(where, "measure", name)
         if measures[name].better is None:
             raise ConfigError(
                 f"{where}.measures: {name} cannot decide a claim, neither high nor low values of "
@@ -273,9 +284,11 @@ def _deciding(where: str, asked: Any, measures: Mapping[str, Measure]) -> tuple[
     return chosen
 
 
-def _cell(name: str, names: Mapping[str, str] | Mapping[str, Any], where: str) -> str:
+def _cell(
+    name: str, names: Mapping[str, str] | Mapping[str, Any], where: str, kind: str = "method"
+) -> str:
     if name not in names:
-        raise NotInStudyError(f"cell of {where},", name, names)
+        raise NotInStudyError(where, kind, name)
     return name if not isinstance(names[name], str) else names[name]
 
 

@@ -8,6 +8,13 @@ from lightning_cam.metrics import format_number, mean_interval
 from lightning_cam.study.results import Group, Results, title_of
 from lightning_cam.study.tables import Table, interval_text
 
+_UNKNOWN = "Without ground truth nobody knows what these can tell"
+_BLIND = (
+    "These cannot tell maps apart on these clips, for the ground truth itself gains less than two "
+    "standard errors over random maps (gain ± s.e.)"
+)
+_TELLS = "What the ground truth itself gains over random maps (± s.e.)"
+
 
 def gain_tables(results: Results) -> list[Table]:
     """One table a network and input: how much better methods are than random maps like theirs."""
@@ -21,7 +28,7 @@ def gain_tables(results: Results) -> list[Table]:
         notes = [
             "Mean and 95% interval over clips, paired clip by clip, more than 0 is better than "
             f"random maps of the method's own grain ({design.random_seeds} for each clip).",
-            *(telling_text(results, group, name) for name in design.compared),
+            *telling_texts(results, group),
         ]
         head = ("Method", *(design.titles[name] for name in design.compared))
         title = f"Gain over random maps: {title_of(group)}"
@@ -35,15 +42,16 @@ def _gain_texts(results: Results, group: Group, key: str) -> Iterator[str]:
         yield interval_text(mean_interval(results.gains(group, key, name).values()))
 
 
-def telling_text(results: Results, group: Group, name: str) -> str:
-    """Whether the truth itself is better than random maps by a measure, a sentence."""
-    title, found = results.design.titles[name], results.telling(group, name)
-    if found is None:
-        return f"{title}: without ground truth nobody knows what it can tell."
-    span = f"{format_number(found.span, 4, sign='+')} ± {format_number(found.error, 4)} (s.e.)"
-    if found.tells:
-        return f"{title}: the ground truth itself gains {span} over random maps."
-    return (
-        f"{title} cannot tell maps apart on these clips: the ground truth itself gains {span} over "
-        "random maps, less than two standard errors."
-    )
+def telling_texts(results: Results, group: Group) -> Iterator[str]:
+    """By which measures the truth itself is better than random maps, and by which it is not."""
+    said: dict[str, list[str]] = {_UNKNOWN: [], _BLIND: [], _TELLS: []}
+    for name in results.design.compared:
+        found, title = results.telling(group, name), results.design.titles[name]
+        if found is None:
+            said[_UNKNOWN].append(title)
+            continue
+        span = f"{format_number(found.span, 3, sign='+')} ± {format_number(found.error, 3)}"
+        said[_TELLS if found.tells else _BLIND].append(f"{title} {span}")
+    for words, measures in said.items():
+        if measures:
+            yield f"{words}: {', '.join(measures)}."

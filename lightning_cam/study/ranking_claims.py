@@ -8,7 +8,7 @@ from math import isnan
 
 import numpy as np
 
-from lightning_cam.metrics import mean_interval
+from lightning_cam.metrics import mean_interval, number_column
 from lightning_cam.study.agreement import agree, ranked_by
 from lightning_cam.study.claims import FAILS, HOLDS, MISSING, OPEN
 from lightning_cam.study.design_parts import RankingClaim
@@ -24,9 +24,9 @@ does not hold if it is told apart from the best one. A claim about random maps o
 if the 95% interval lies on the claimed side for each method, and does not hold if one lies on the
 other side.
 A claim holds if it holds for all networks, inputs and measures, does not hold if it is refuted by
-one of them, and is undecided otherwise. It is missing where there is no interval: rankings need six
-clips, values two. Methods that explain none of a network's clips (it may lack
-what they need) are named, and do not decide."""
+one of them, and is undecided otherwise. It is not judged where there is no interval: rankings need
+six clips (and five methods, to be compared), values two. Methods that explain none of a network's
+clips (it may lack what they need) are named, and do not decide."""
 
 NO_MAP = "no map"
 
@@ -84,7 +84,7 @@ def _findings(results: Results, group: Group, claim: RankingClaim) -> Iterator[F
             s = mean_interval(found.values())
             e = Estimate(s.mean, s.low, s.high)
             words = f"{where}, {design.cells[key].title}"
-            what = "gain" if gains else claim.number
+            what = "gain" if gains else number_column(name, claim.number) if claim.number else ""
             yield Finding(words, f"{what} {_shown(e)}".strip(), _on_side(e, claim))
 
 

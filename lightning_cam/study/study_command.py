@@ -25,6 +25,7 @@ from lightning_cam.study.method_tables import main_tables
 from lightning_cam.study.networks import Network, open_networks
 from lightning_cam.study.results import Results
 from lightning_cam.study.study_files import write_study
+from lightning_cam.study.tables import written_width
 from lightning_cam.study.work_items import WorkItem, missing_work, shared_out, work_items
 from lightning_cam.training.ranks import processes
 from lightning_cam.training.runs import run_folder, writable
@@ -46,8 +47,8 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
     check_study(config)
     compose = config["compose"]
     design = Design.of(_explained(config), config["measure"])
-    for why in design.left_out:
-        say(f"left out: {why}")
+    for what, about in design.left_out.items():
+        say(f"left out, without {what} in the study: {', '.join(about)}")
     device = _device(config["device"])
     paths = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
     trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
@@ -120,11 +121,10 @@ def _finish(folder: Path, results: Results, networks: Sequence[Network], command
         none = f"no clip has a value of {names}; choose other measures, measure=[deletion]"
         raise DataError(f"nothing could be measured: {next(filter(None, errors), none)}")
     page = write_study(folder, results, networks, command)
-    for table in main_tables(results):
-        shown = table.rich()
+    width = Console().width
+    for part in (part for table in main_tables(results) for part in table.fitting(width)):
         # Numbers are there to be read: rather wider than the terminal than cut.
-        width = Console(width=1000).measure(shown).maximum
-        Console(width=max(Console().width, width)).print(shown)
+        Console(width=max(width, written_width(part))).print(part)
     here = os.path.relpath(folder)
     say(f"tables       {here}/tables.md, summary.csv, cells.csv")
     say(f"conclusions  {here}/conclusions.md")

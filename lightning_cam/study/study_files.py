@@ -42,7 +42,9 @@ def write_study(folder: Path, results: Results, networks: Sequence[Network], com
     basis = _basis(results)
     titles = results.design.titles
     rankings = [conclude_ranking(results, claim) for claim in results.design.ranking_claims]
-    text = write_conclusions(conclusions, basis, titles) + write_rankings(rankings)
+    left_out = _left_out(results)
+    said = " ".join(filter(None, (basis, describe(results).strip(), left_out)))
+    text = write_conclusions(conclusions, said, titles) + write_rankings(rankings)
     write_text(folder / "conclusions.md", text)
     plots = write_plots(folder, results)
     files = ["tables.md", "conclusions.md", "summary.csv", "cells.csv"]
@@ -66,6 +68,7 @@ def write_study(folder: Path, results: Results, networks: Sequence[Network], com
             "networks": names,
             "checkpoints": ", ".join(str(network.path) for network in networks),
             "measures": settings_of(results.design.measures),
+            **({"claims": left_out} if left_out else {}),
             "device": results.devices,
             "command": command,
             "date": f"{datetime.now():%Y-%m-%d %H:%M}",
@@ -81,12 +84,24 @@ def _without_nan(row: StudyRow) -> StudyRow:
 
 def _basis(results: Results) -> str:
     """What all numbers rest on, in words."""
-    cells = sum(not row["error"] for row in results.rows)
-    sequences = {row["sequence"] for row in results.rows}
-    parts = [f"{cells} cells measured on {len(sequences)} sequences"]
-    if failed := len(results.rows) - cells:
-        parts.append(f"{failed} cells failed")
+    maps = sum(not row["error"] for row in results.rows)
+    clips, sequences = ({row[key] for row in results.rows} for key in ("clip_id", "sequence"))
+    parts = [f"{maps} maps of {_counted(len(clips), 'clip')} measured"]
+    if len(sequences) < len(clips):  # as several spectra show them
+        parts[0] += f", which show {_counted(len(sequences), 'sequence')}"
+    if failed := len(results.rows) - maps:
+        parts.append(f"{_counted(failed, 'map')} could not be made")
     if results.skipped:
-        parts.append(f"{len({row['clip_id'] for row in results.skipped})} clips could not be read")
-    parts += [f"left out: {why}" for why in results.design.left_out]
-    return f"{'; '.join(parts)}. {describe(results)}".strip()
+        unread = {row["clip_id"] for row in results.skipped}
+        parts.append(f"{_counted(len(unread), 'clip')} could not be read")
+    return f"{'; '.join(parts)}."
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def _left_out(results: Results) -> str:
+    """Which claims and sweeps are not judged, and why; "" if all are."""
+    about = [f"{', '.join(w)} (without {what})" for what, w in results.design.left_out.items()]
+    return f"Left out: {'; '.join(about)}." if about else ""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isnan
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
@@ -92,21 +93,40 @@ class Table:
             return f"*{text}*"
         return f"**{text}**" if (r, c) in self.best else text
 
-    def rich(self) -> RichTable:
-        """For the terminal."""
+    def rich(self, columns: Sequence[int] | None = None) -> RichTable:
+        """For the terminal; all columns, or these."""
+        columns = range(len(self.head)) if columns is None else columns
         table = RichTable(title=escape(printable(self.title)))
-        for n, heading in enumerate(self.head):
-            lines = map(escape, _lines(heading))
-            table.add_column("\n".join(lines), justify="right" if n else "left")
+        for c in columns:
+            lines = map(escape, _lines(self.head[c]))
+            table.add_column("\n".join(lines), justify="right" if c else "left")
         for r, row in enumerate(self.rows):
-            texts = [escape(printable(text)) for text in row]
+            texts = {c: escape(printable(row[c])) for c in columns}
             if r == self.rule:
                 table.add_section()
             table.add_row(
-                *(f"[bold]{t}[/]" if (r, c) in self.best else t for c, t in enumerate(texts)),
+                *(f"[bold]{t}[/]" if (r, c) in self.best else t for c, t in texts.items()),
                 style="italic" if r in self.baselines else None,
             )
         return table
+
+    def fitting(self, width: int) -> Iterator[RichTable]:
+        """For a terminal of so many letters: as many columns beside the first as fit, and so on.
+
+        What is wider with one column beside the first is wider than the terminal.
+        """
+        columns = [0]
+        for c in range(1, len(self.head)):
+            if len(columns) > 1 and written_width(self.rich([*columns, c])) > width:
+                yield self.rich(columns)
+                columns = [0]
+            columns.append(c)
+        yield self.rich(columns)
+
+
+def written_width(table: RichTable) -> int:
+    """How many letters wide a table is that is not cut."""
+    return Console(width=1000).measure(table).maximum
 
 
 def markdown_text(text: str) -> str:

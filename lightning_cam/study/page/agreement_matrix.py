@@ -25,8 +25,8 @@ def agreement_matrix(results: Results, group: Group) -> str:
     found = {pair: agree(results, group, pair) for pair in combinations(names, 2)}
     if all(isnan(tau.value) for tau in found.values()):
         return (
-            f'<p class="note">Whether measures agree can be said of {FEWEST} methods and more '
-            "beside baselines.</p>"
+            f'<p class="note">Measures are compared where there are {FEWEST} methods beside '
+            "baselines or more.</p>"
         )
     heads = "".join(f'<th scope="col">{escape(design.titles[n])}</th>' for n in names)
     rows = "\n".join(

@@ -15,7 +15,7 @@ from lightning_cam.study.results import Results
 from lightning_cam.viz.layout import percent
 from lightning_cam.viz.page import reference
 
-_NAMES, _ROW, _HEAD = 190, 18, 22  # pixels: names of methods, a row's height, the frames' numbers
+_NAMES, _ROW, _HEAD = 230, 18, 22  # pixels: names of methods, a row's height, the frames' numbers
 _WIDE = 900
 
 
@@ -27,8 +27,8 @@ def clip_rows(
     left = "".join(f"<li><b>{escape(n)}</b> {escape(why)}</li>" for n, why in missing.items())
     key = (
         '<p class="note">Each map has a colour scale of its own, from nothing to its maximum over '
-        "the clip. White outline: the ground truth, where it is known. Grey: no map. Space plays, "
-        "arrow keys go from frame to frame.</p>"
+        "the clip. White outline: the ground truth, where it is known. Grey: no map. "
+        '<span class="screen">Space plays, arrow keys go from frame to frame.</span></p>'
     )
     return key * bool(clips) + cards + (f"<ul>{left}</ul>" if left else "")
 
@@ -45,7 +45,8 @@ def _card(folder: Path, results: Results, clip: ClipSheet) -> str:
         f'<article class="clip"><h4>{title}</h4><p class="note">{escape(_facts(clip))}</p>\n'
         f'<div class="sheet" style="aspect-ratio:{wide}/{high};max-width:{wide}px">'
         f'<video src="{video}" data-poster="{poster}" data-fps="{FPS}" preload="none" loop muted '
-        f'playsinline controls aria-label="{title} as all methods see it"></video>{names}</div>\n'
+        f'playsinline controls aria-label="{title} as all methods see it"></video>'
+        f'<img src="{poster}" alt="" loading="lazy">{names}</div>\n'
         f'<div class="player" style="max-width:{wide}px" hidden><button type="button">▶ play'
         f'</button><input type="range" min="0" max="{clip.frames - 1}" value="{middle}" '
         f'aria-label="frame of {title}"><output>frame {middle} of {clip.frames}</output></div>\n'

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from html import escape
 from math import isfinite, isnan
 
-from lightning_cam.metrics import format_number
-from lightning_cam.study.agreement import ranked_clips
-from lightning_cam.study.gain_tables import telling_text
+from lightning_cam.metrics import Statistics, format_number
+from lightning_cam.study.agreement import clips_alike, ranked_clips
+from lightning_cam.study.gain_tables import telling_texts
 from lightning_cam.study.page.method_numbers import MethodNumbers
 from lightning_cam.study.results import Group, Results
 from lightning_cam.study.tables import interval_text
@@ -34,7 +34,9 @@ def method_table(
     design = results.design
     arrow = {1: "higher is better ↑", -1: "lower is better ↓", 0: ""}
     heads = [_head("Method", ""), _head("Front", "")]
-    heads += [_head(title, arrow[design.signs[n]]) for n, title in design.titles.items()]
+    for measure, title in design.titles.items():
+        said = (arrow[design.signs[measure]], clips_alike(results, group, measure))
+        heads.append(_head(title, ", ".join(filter(None, said))))
     heads += [_head("Seconds", "a clip"), _head("Forwards", "a clip")]
     rows = "\n".join(_row(results, m) for m in methods)
     gains = any(isfinite(s.mean) for m in methods for s in m.gains.values())
@@ -47,9 +49,10 @@ def method_table(
     notes = [
         "Bold: not told apart from the best by paired bootstrap over clips (5% for all together). "
         "★ Front: no other method is as good in faithfulness, localisation and seconds, and better "
-        "in one. Baselines in italics know nothing of the network and are never the best.",
+        "in one. Baselines in italics know nothing of the network and are never the best. Clips "
+        "alike: mean Spearman correlation of two clips' rankings; near 0 they depend on the clip.",
         ranked_clips(results, group),
-        *(telling_text(results, group, n) for n in design.compared if design.random_seeds),
+        *(telling_texts(results, group) if design.random_seeds else ()),
     ]
     return (
         f'<fieldset class="choices"><legend>Shown</legend>{choices}</fieldset>\n'
@@ -67,7 +70,7 @@ def _head(title: str, below: str) -> str:
 def _row(results: Results, m: MethodNumbers) -> str:
     cells = [
         f'<th scope="row">{escape(m.title)}</th>',
-        f'<td data-number="{int(m.front)}">{"★ front" * m.front}</td>',
+        f'<td data-number="{int(m.front)}">{"★" * m.front}</td>',
         *(_cell(m, name) for name in results.design.measures),
         *(_plain(value) for value in (m.seconds, m.forwards)),
     ]
@@ -78,8 +81,7 @@ def _row(results: Results, m: MethodNumbers) -> str:
 def _cell(m: MethodNumbers, name: str) -> str:
     """A measure's mean, gain and rank, of which one is shown."""
     s = m.values[name]
-    between = "" if isnan(s.low) else f"[{format_number(s.low, 3)}, {format_number(s.high, 3)}]"
-    found = [("value", s.mean, "-" if isnan(s.mean) else format_number(s.mean, 3), between)]
+    found = [("value", s.mean, *_mean_and_interval(s))]
     if name in m.gains:
         mean, _, rest = interval_text(m.gains[name]).partition(" ")
         found.append(("gain", m.gains[name].mean, mean, rest))
@@ -93,6 +95,16 @@ def _cell(m: MethodNumbers, name: str) -> str:
         for kind, value, text, small in found
     )
     return f'<td title="{s.clips} clips">{spans}</td>'
+
+
+def _mean_and_interval(s: Statistics) -> tuple[str, str]:
+    """As two texts; the interval decides how many digits both have."""
+    if isnan(s.mean):
+        return "-", ""
+    size = s.mean if isnan(s.low) else max(abs(s.low), abs(s.high))
+    decimals = 3 if abs(size) < 10 else 1
+    mean, low, high = (format_number(x, decimals, size) for x in (s.mean, s.low, s.high))
+    return mean, "" if isnan(s.low) else f"[{low}, {high}]"
 
 
 def _plain(value: float) -> str:

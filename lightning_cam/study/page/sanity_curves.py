@@ -22,12 +22,13 @@ _NOTE = (
 
 
 def sanity_curves(results: Results, group: Group, methods: Sequence[MethodNumbers]) -> str:
-    """A diagram a method; "" of studies without such a measure."""
+    """A diagram for each method that looks at the network; "" of studies without such a measure."""
     found = [
         panel
         for name, measure in results.design.measures.items()
         if isinstance(measure, WeightRandomisation)
         for m in methods
+        if not m.baseline
         for panel in _panel(results, group, m, name)
     ]
     if not found:

@@ -145,8 +145,10 @@ for (const network of all(".network")) {
   for (const figure of all(".chart", network)) {
     const cost = figure.dataset.kind === "cost";
     const judged = data.axes.filter((a) => a.better && !a.log && !a.id.startsWith("gain "));
-    const faithful = judged.find((a) => a.need === "model") || judged[0] || data.axes[0];
-    const other = judged.find((a) => a.need === "truth") || judged.find((a) => a !== faithful) || faithful;
+    const apart = (a) => new Set(data.methods.map((m) => m.at[a.id][0])).size;  // points that differ
+    const most = (axes) => axes.reduce((best, a) => (best && apart(best) >= apart(a) ? best : a), undefined);
+    const faithful = most(judged.filter((a) => a.need === "model")) || judged[0] || data.axes[0];
+    const other = most(judged.filter((a) => a.need === "truth")) || judged.find((a) => a !== faithful) || faithful;
     const chosen = cost ? { x: "seconds", y: other.id } : { x: faithful.id, y: other.id };
     for (const [kind, id] of Object.entries(chosen)) {
       const select = figure.querySelector(`select.${kind}`);
@@ -157,6 +159,7 @@ for (const network of all(".network")) {
     new IntersectionObserver((seen, watch) => {  // text has no length while it is not shown
       if (seen.some((each) => each.isIntersecting)) { draw(figure, data); watch.disconnect(); }
     }, { rootMargin: "400px" }).observe(figure);
+    addEventListener("beforeprint", () => draw(figure, data));
   }
 }
 
