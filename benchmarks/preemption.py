@@ -22,6 +22,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -64,8 +65,19 @@ class Uploaded:
     rows: list[tuple[int, str, float]]
     rising: bool
 
-    def like(self, other: Uploaded) -> bool:
-        return self.code == 0 and self.runs == 1 and self.rising and self.rows == other.rows
+    def unlike(self, other: Uploaded) -> list[str]:
+        """What is not as in the upload of the training that nothing stopped."""
+        lost, more = (
+            (Counter(a.rows) - Counter(b.rows)) for a, b in ((other, self), (self, other))
+        )
+        found = {
+            f"exit code {self.code}": self.code != 0,
+            f"{self.runs} runs": self.runs != 1,
+            "numbers of rows do not rise": not self.rising,
+            f"lost {sorted(lost.elements())}": bool(lost),
+            f"besides {sorted(more.elements())}": bool(more),
+        }
+        return [said for said, wrong in found.items() if wrong]
 
 
 def uploaded(training: Training) -> Uploaded:
@@ -162,7 +174,8 @@ def tried(
         like, numbers = straight[name]
         ended = training.job.state == "COMPLETED"
         equal = ended and not differences(like.last, training.last)
-        same = ended and uploaded(training).like(numbers)
+        unlike = uploaded(training).unlike(numbers) if ended else [training.job.state]
+        same = not unlike
         for one in found:
             right = one.counters <= {one.step}
             after = None if one.seconds is None else round(one.seconds, 1)
@@ -170,7 +183,7 @@ def tried(
             rows.append(row)
             print(*row, sep="  ", flush=True)
         if not equal or not same:
-            print(training.job.log()[-4000:])
+            print(*unlike, training.job.log()[-4000:], sep="\n")
     return rows
 
 
