@@ -16,16 +16,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import os
 import random
-import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +29,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from slurm import cluster  # noqa: E402
 from slurm.trainings import Preempted, Training, differences, moment  # noqa: E402
-from wandb_server import serving  # noqa: E402
+from slurm.uploads import uploaded  # noqa: E402
 
 TIMES = 4  # preemptions of one training
 SETTINGS = {
@@ -49,59 +45,6 @@ HEADINGS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Uploaded:
-    """What the server has of a run.
-
-    Attributes:
-        code: with which the upload ended.
-        runs: how many runs it made.
-        rows: (step of training, key, value) of all numbers that are the same in every run.
-        rising: whether W&B's own numbers of rows rise strictly.
-    """
-
-    code: int
-    runs: int
-    rows: list[tuple[int, str, float]]
-    rising: bool
-
-    def unlike(self, other: Uploaded) -> list[str]:
-        """What is not as in the upload of the training that nothing stopped."""
-        lost, more = (
-            (Counter(a.rows) - Counter(b.rows)) for a, b in ((other, self), (self, other))
-        )
-        found = {
-            f"exit code {self.code}": self.code != 0,
-            f"{self.runs} runs": self.runs != 1,
-            "numbers of rows do not rise": not self.rising,
-            f"lost {sorted(lost.elements())}": bool(lost),
-            f"besides {sorted(more.elements())}": bool(more),
-        }
-        return [said for said, wrong in found.items() if wrong]
-
-
-def uploaded(training: Training) -> Uploaded:
-    """Upload a run by the command that it has printed last."""
-    lines = [line for line in training.job.log().splitlines() if line.startswith("upload ")]
-    with serving() as server:
-        done = subprocess.run(
-            ["bash", "-c", lines[-1].removeprefix("upload").strip()], cwd=training.place,
-            env={**training.job.cluster.environment, **server.environment}, check=False,
-            capture_output=True,
-        )  # fmt: skip
-        rows = [row for run in server.runs.values() for row in run.rows]
-    numbers = [row["_step"] for row in rows]
-    # Times differ; so do the sums of what was measured of a machine.
-    kept = [
-        (int(row["trainer/global_step"]), key, value)
-        for row in rows
-        for key, value in row.items()
-        if key.startswith(("train/", "val/", "lr-")) and isinstance(value, float | int)
-    ]
-    rising = all(a < b for a, b in itertools.pairwise(numbers))
-    return Uploaded(done.returncode, len(server.runs), sorted(kept), rising)
-
-
 def attacked(
     slurm: cluster.Cluster,
     place: Path,
@@ -111,7 +54,6 @@ def attacked(
     seed: int,
 ) -> tuple[Training, list[Preempted]]:
     """A training that gets these signals, one after the other, at random moments."""
-    place.mkdir()
     chosen, found = random.Random(seed), list[Preempted]()
     training = Training(slurm, place, data, more)
     for n, name in enumerate(signals):
@@ -161,7 +103,7 @@ def tried(
     data, straight = place / "data", {}
     for name, more in SETTINGS.items():  # one by one: the first of them renders the clips
         training, _ = attacked(slurm, place / f"straight-{len(straight)}", data, (), more, 0)
-        straight[name] = training, uploaded(training)
+        straight[name] = training, uploaded(training, slurm.environment)
         print(f"straight     {name}: {training.job.state}, {len(straight[name][1].rows)} numbers")
     names = [list(SETTINGS)[n % len(SETTINGS)] for n in range(len(shares))]
     running = [
@@ -174,8 +116,8 @@ def tried(
         like, numbers = straight[name]
         ended = training.job.state == "COMPLETED"
         equal = ended and not differences(like.last, training.last)
-        unlike = uploaded(training).unlike(numbers) if ended else [training.job.state]
-        same = not unlike
+        unlike = uploaded(training, slurm.environment).unlike(numbers)
+        same = ended and not unlike
         for one in found:
             right = one.counters <= {one.step}
             after = None if one.seconds is None else round(one.seconds, 1)

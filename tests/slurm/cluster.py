@@ -6,12 +6,13 @@ import getpass
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,9 +107,30 @@ class Cluster:
         return Job(self, self.ask(*words, cwd=cwd), cwd)
 
     def fail(self, node: str) -> None:
-        """A node dies."""
-        self.daemons.pop(node).kill()
+        """A node dies, with all that runs on it."""
+        for process in [self.daemons.pop(node).pid, *self._steps(node)]:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=dead")
+
+    def repair(self, node: str) -> None:
+        """A node that died comes back."""
+        _start(self, node, "slurmd", "-D", "-N", node)
+        _wait("slurmd", lambda: self.ask("sinfo", "-h", "-n", node, "-o", "%t") == "idle")
+
+    def _steps(self, node: str) -> list[int]:
+        """The processes of jobs on a node; before them those that would tell how they ended."""
+        own = {f"SLURMD_NODENAME={node}", f"SLURM_CONF={self.environment['SLURM_CONF']}"}
+        tasks, watchers = [], []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended meanwhile
+                words = (process / "environ").read_bytes().decode(errors="replace").split("\0")
+                if own <= {*words}:
+                    tasks.append(int(process.name))
+                    parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+                    if (Path("/proc") / parent / "comm").read_text().startswith("slurmstepd"):
+                        watchers.append(int(parent))
+        return [*watchers, *tasks]
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-PAUSE = 0.15  # seconds
-_MARKS = Path(f"marks-{os.environ['SLURM_PROCID']}")
+PAUSE = float(os.environ.get("PAUSE", "0.15"))  # seconds
+_MARKS = Path(f"marks-{os.environ.get('SLURM_PROCID') or os.environ.get('RANK', '0')}")
 
 
 def mark(phase):
