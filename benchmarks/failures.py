@@ -38,7 +38,7 @@ HEADINGS = (
     "batches_again", "what_differs",
 )  # fmt: skip
 WANDB = "logger=wandb"
-SLOW = "--export=ALL,PAUSE=1.5"  # longer than two of the shortest time limits
+SLOW = "--export=ALL,PAUSE=3"  # SLURM looks for jobs whose time is up every 30 s
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class World:
                     self._stop(process)
                     break
                 time.sleep(0.1)
-            return process.wait(300)
+            return ended(process)
 
     def _stop(self, process: subprocess.Popen[bytes]) -> None:
         """Send SIGTERM to torchrun, or to all tasks of the only job."""
@@ -93,8 +93,21 @@ class World:
             process.send_signal(signal.SIGTERM)
 
 
+def ended(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a command, which is killed where it hangs."""
+    try:
+        return process.wait(150)
+    except subprocess.TimeoutExpired:
+        for child in subprocess.run(
+            ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False
+        ).stdout.split():
+            os.kill(int(child), signal.SIGKILL)
+        process.kill()
+        return process.wait()
+
+
 def reached(training: Training, phase: str, after: int = 0) -> None:
-    """Wait until a phase has come once more."""
+    """Wait until a phase has come once more, or more often."""
     begun = [mark for mark, _ in training.marks()].count(phase)
     training.job.until(
         lambda: [mark for mark, _ in training.marks()].count(phase) > begun + after, 300
@@ -102,7 +115,8 @@ def reached(training: Training, phase: str, after: int = 0) -> None:
 
 
 def restarted(training: Training, times: int) -> None:
-    training.job.until(lambda: training.job.restarts >= times, 300)
+    """Wait until a job has been started anew so often."""
+    training.job.until(lambda: training.job.restarts >= times or training.ended, 300)
 
 
 # --- what happens -------------------------------------------------------------------------------
@@ -113,10 +127,13 @@ def nothing(world: World) -> str:
 
 
 def time_limit(world: World, sent: str) -> str:
-    training = world.train(options=["--time=1", f"--signal={sent}", SLOW])
-    restarted(training, 2)
-    world.slurm.ask("scontrol", "update", f"JobId={training.job.number}", "TimeLimit=60")
-    return training.job.end(900)
+    training = world.train(options=["--time=9", f"--signal={sent}", SLOW])
+    for times in (1, 2):
+        reached(training, "training", 1)
+        job = f"JobId={training.job.number}"
+        world.slurm.ask("scontrol", "update", job, "EndTime=now+1")  # seen within 30 s
+        restarted(training, times)
+    return training.job.end(600)
 
 
 def requeued(world: World, phase: str) -> str:
@@ -198,7 +215,7 @@ def torchrun_restarts(world: World) -> str:
         while [mark for mark, _ in place.marks()].count("training") < 8:
             time.sleep(0.1)
         os.kill(place.marks(1)[-1][1], signal.SIGKILL)
-        return str(process.wait(300))
+        return str(ended(process))
 
 
 FAILURES: dict[str, Callable[[World], str]] = {
@@ -249,13 +266,13 @@ class Left:
         return {re.sub(r".*-", "", segment.name) for segment in segments}
 
 
-def row(name: str, ended: str, left: Left, straight: Left) -> tuple[object, ...]:
+def row(name: str, how: str, left: Left, straight: Left) -> tuple[object, ...]:
     """What a training has that was interrupted, and what it has not."""
     there = left.place.last.exists()
     changed = differences(straight.place.last, left.place.last) if there else ["nothing saved"]
     unlike = left.rows.unlike(straight.rows)
     return (
-        name, ended, len(left.place.folders), len(left.ids), not changed,
+        name, how, len(left.place.folders), len(left.ids), not changed,
         left.checkpoints == straight.checkpoints, not unlike, left.batches - straight.batches,
         "; ".join([*changed[:3], *unlike])[:600],
     )  # fmt: skip
@@ -271,12 +288,12 @@ def tried(slurm: cluster.Cluster, home: Path, only: str) -> list[tuple[object, .
         world = World(slurm, home / "data", home / str(n))
         place = Place(world.place)
         try:
-            ended = happen(world)
-        except (TimeoutError, RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
-            ended = f"{type(error).__name__}: {str(error)[-3000:]}"
+            how = happen(world)
+        except (TimeoutError, RuntimeError, ValueError) as error:
+            how = f"{type(error).__name__}: {str(error)[:300]}"
         left = Left(place, uploaded(place, slurm.environment))
         straight = straight or left
-        rows.append(row(name, ended, left, straight))
+        rows.append(row(name, how, left, straight))
         print(*rows[-1], sep="  ", flush=True)
         if rows[-1][-1] or len(place.folders) != 1:
             print(place.log()[-6000:])

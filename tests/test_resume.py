@@ -311,6 +311,20 @@ def test_torchrun_needs_no_folder_and_goes_on_when_it_starts_anew(tmp_path: Path
     assert again == Run(run.folder, last, restart=1)
 
 
+def test_processes_that_torchrun_starts_anew_meet_in_a_store_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In torchrun's they would find, and wait for, those that have ended."""
+    agent, found = torchrun(), []
+    for rank in (0, 1):
+        for name, value in agent(rank, 1).items():
+            monkeypatch.setenv(name, value)
+        open_run(tmp_path, "a")
+        found.append(os.environ["MASTER_PORT"])
+    assert found[0] == found[1] != agent(0)["MASTER_PORT"]
+    assert not agreeing._torchrun_store().check(["lightning_cam/port/1"])  # it serves, and is empty
+
+
 def test_torchrun_in_a_slurm_job_goes_on_when_the_job_is_requeued(tmp_path: Path) -> None:
     def start(restart: int) -> Run:
         agent = torchrun()

@@ -6,6 +6,8 @@ SLURM and torchrun start a command once for each rank, and say in the environmen
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lightning_cam.errors import ConfigError
@@ -85,3 +87,26 @@ def _rank(*names: str) -> tuple[int, int]:
     if not 0 <= rank < count:
         raise ConfigError(f"{' and '.join(names)} must say which of how many processes this is")
     return rank, count
+
+
+@contextmanager
+def group_left() -> Iterator[None]:
+    """Leave the group that processes have joined within, when all come to the end of the block.
+
+    Torch would leave it to the end of Python, where the threads of gloo abort one process in
+    twenty (`terminate called without an active exception`): SLURM then takes the job for failed.
+    """
+    import torch.distributed as dist  # not for `explain --help`
+
+    together = True
+    try:
+        yield
+    except SystemExit:  # as all do that are preempted
+        raise
+    except BaseException:
+        together = False  # NCCL would wait for those that have not failed
+        raise
+    finally:
+        joined = dist.is_available() and dist.is_initialized()
+        if joined and (together or dist.get_backend() == "gloo"):
+            dist.destroy_process_group()
