@@ -128,11 +128,12 @@ def nothing(world: World) -> str:
 
 def time_limit(world: World, sent: str) -> str:
     training = world.train(options=["--time=9", f"--signal={sent}", SLOW])
+    job = f"JobId={training.job.number}"
     for times in (1, 2):
         reached(training, "training", 1)
-        job = f"JobId={training.job.number}"
         world.slurm.ask("scontrol", "update", job, "EndTime=now+1")  # seen within 30 s
         restarted(training, times)
+    world.slurm.ask("scontrol", "update", job, "TimeLimit=60")
     return training.job.end(600)
 
 

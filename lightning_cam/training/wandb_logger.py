@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_cam.training.better import better, keep_best
-from lightning_cam.training.wandb_segments import JOURNAL, Earlier, Journal
+from lightning_cam.training.wandb_segments import JOURNAL, Earlier, Journal, becomes_whole
 
 _STEP = "trainer/global_step"
 
@@ -146,8 +146,25 @@ class SegmentedWandbLogger(WandbLogger):
             end = self._experiment.step
             for key, value in self._best.items():  # W&B knows the best value of this segment alone
                 self._experiment.summary[key] = {better(key): value}
-            self._experiment.finish()
-            self._journal.note(end=end)
+            try:
+                self._experiment.finish()
+            except ConnectionError:
+                raise
+            except OSError:  # W&B cannot end its own log: of a full disk that is the least
+                pass
+            if lost := [file for file in self._files() if not becomes_whole(file)]:
+                warnings.warn(
+                    f"{lost[0]} is not whole: free some space there; what W&B lacks comes when "
+                    f"this run goes on, with resume={self.save_dir}",
+                    stacklevel=2,
+                )
+            else:
+                self._journal.note(end=end)
+
+    def _files(self) -> list[Path]:
+        """What W&B's service writes for `wandb sync`; online it need not be whole."""
+        run: Any = self._experiment
+        return [*Path(run.dir).parent.glob("run-*.wandb")] if run.offline else []
 
 
 def _is_gone(error: Exception) -> bool:
