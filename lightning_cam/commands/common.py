@@ -60,17 +60,16 @@ def quiet() -> Iterator[None]:
     """Without Lightning's greetings and advice that does not apply here; warnings in one line."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
-    formatted, raises = warnings.formatwarning, logging.raiseExceptions
+    formatted = warnings.formatwarning
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     try:
         warnings.formatwarning = _one_line
-        logging.raiseExceptions = False  # W&B's log on a full disk: a traceback a line
         with warnings.catch_warnings():
             for message in _ADVICE:
                 warnings.filterwarnings("ignore", message=message)
             yield
     finally:
-        warnings.formatwarning, logging.raiseExceptions = formatted, raises
+        warnings.formatwarning = formatted
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

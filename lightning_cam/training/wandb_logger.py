@@ -48,10 +48,23 @@ class SegmentedWandbLogger(WandbLogger):
         self._journal = Journal(segment / JOURNAL, begin)
         if experiment.offline and begin:
             experiment.log({}, step=begin, commit=False)  # no row: the next one has this number
-        for call in earlier.again():
-            self._hand(call["kind"], call["step"], call["data"])
+        self._hand_again(earlier)
         self._journal.note(saved=earlier.done)  # all of this was before the checkpoint
         earlier.remove()
+
+    def _hand_again(self, earlier: Earlier) -> None:
+        """Hand over what the segments had that give way to this one."""
+        lost: list[OSError] = []
+        for call in earlier.again():
+            try:
+                self._hand(call["kind"], call["step"], call["data"])
+            except ConnectionError:
+                raise
+            except OSError as error:  # W&B copies files
+                lost.append(error)
+        if lost:
+            said = f"W&B lacks {len(lost)} files of before this start ({lost[0]})"
+            warnings.warn(said, stacklevel=4)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
