@@ -359,6 +359,7 @@ WORKERS = {"data": {"num_workers": 2}}
         ([("validated", 1), ("validated", 1)], {"val_check_interval": 4}),
         ([("validation", 2), ("validated", 1)], {"val_check_interval": 4}),
         ([("batch", 6), ("batch", 6)], {"max_steps": 19, "max_epochs": -1}),
+        ([("validation", 2)], {"max_steps": 11, "max_epochs": -1}),  # of the last step
         ([("batch", 2)], {"overfit_batches": 5}),
         ([("batch", 3), ("batch", 4), ("batch", 11)], {"scheduled": True}),
     ],

@@ -27,6 +27,7 @@ from lightning_cam.training.resuming import CheckedResume
 from lightning_cam.training.saving import BestCheckpoint, LastCheckpoint
 from lightning_cam.training.throughput import Throughput
 
+_OF_EPOCH = {"train/loss": "train/loss_epoch"}  # what is logged of each step -> of all of an epoch
 _DEVICE = r"\b(accelerator|backend|cuda|gpus?)\b|xla"
 
 
@@ -49,6 +50,8 @@ def monitored(task: object, settings: Mapping[str, Any]) -> tuple[str, str]:
         )
     if mode not in (None, "max", "min"):
         raise ConfigError(f"monitor_mode={mode} must be max or min")
+    if is_offered(task, NamesMetrics) and _OF_EPOCH.get(metric) in task.metric_names:
+        metric = _OF_EPOCH[metric]  # else it were that of the last batch, of the first process
     if metric is None or metric == own[0]:
         return own[0], mode or own[1]
     mode = mode or better(str(metric))
