@@ -1,7 +1,7 @@
 """Interrupt trainings in the ways that a cluster has, and say what was lost.
 
     python benchmarks/failures.py                    # 20 minutes
-    python benchmarks/failures.py --only torchrun    # those whose name has this in it
+    python benchmarks/failures.py --only torchrun    # those whose name has this in it, again
 
 Starts a SLURM of its own (munged, slurmctld, three slurmd on this machine: apt-get install
 slurm-wlm munge). All trainings have two processes, one on each of two nodes, or both under one
@@ -301,6 +301,19 @@ def tried(slurm: cluster.Cluster, home: Path, only: str) -> list[tuple[object, .
     return rows
 
 
+def keep(rows: Sequence[tuple[object, ...]]) -> None:
+    """Write the rows into failures.csv, in place of those of the same failures."""
+    table = Path(__file__).parent / "failures.csv"
+    known: dict[str, Sequence[object]] = {}
+    if table.exists():
+        with table.open(newline="") as file:
+            known = {row[0]: row for row in [*csv.reader(file)][1:]}
+    known |= {str(row[0]): row for row in rows}
+    ordered = [known[name] for name in ("nothing", *FAILURES) if name in known]
+    with table.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([HEADINGS, *ordered])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", default="", help="failures whose name has this in it")
@@ -316,9 +329,7 @@ def main() -> None:
             rows = tried(next(daemons), home, args.only)
         finally:
             daemons.close()
-    if not args.only:
-        with (Path(__file__).parent / "failures.csv").open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([HEADINGS, *rows])
+    keep(rows)
 
 
 if __name__ == "__main__":
