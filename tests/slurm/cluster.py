@@ -18,6 +18,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
 NODES = ("n1", "n2", "n3")  # two that train, and one that takes over where one dies
+FRESH = 0.4  # seconds for which an answer holds: to ask costs more than all that waits for it
 TIMES = {"munged": 10, "slurmctld": 30, "slurmd": 30}  # seconds until they answer
 
 # A requeued job waits until the credentials of its steps have expired, 121 s by default, and
@@ -146,12 +147,15 @@ class Job:
     cluster: Cluster
     number: str
     cwd: Path
+    _known: list[tuple[float, dict[str, str]]] = field(default_factory=list)
 
     def facts(self) -> dict[str, str]:
-        """What `scontrol show job` says: KEY -> value."""
-        shown = self.cluster.ask("scontrol", "show", "job", "--oneliner", self.number)
-        pairs = (word.partition("=") for word in shown.split())
-        return {key: value for key, _, value in pairs}
+        """What `scontrol show job` says, or has said just now: KEY -> value."""
+        if not self._known or time.monotonic() - self._known[-1][0] > FRESH:
+            shown = self.cluster.ask("scontrol", "show", "job", "--oneliner", self.number)
+            pairs = (word.partition("=") for word in shown.split())
+            self._known[:] = [(time.monotonic(), {key: value for key, _, value in pairs})]
+        return self._known[-1][1]
 
     @property
     def state(self) -> str:
