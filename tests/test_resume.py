@@ -278,6 +278,16 @@ def test_shells_of_any_name_and_old_jobs_keep_their_checkpoints(tmp_path: Path) 
     assert "slurm" not in one(
         ranks(lambda _: of_job(0, 0, SLURM_JOB_NAME="bash"), 1, tmp_path, "a")
     ).folder.name  # fmt: skip
+    typed = {"SLURM_JOB_NAME": "interactive"}  # as salloc calls its jobs
+    for shell in (
+        of_job(None, 0, **typed),
+        of_job(0, 0, **typed, SLURM_NTASKS="1"),
+        of_job(0, 0, **typed, SLURM_PTY_PORT="4000"),
+    ):
+        run = one(ranks(lambda _, shell=shell: shell, 1, tmp_path, "a"))  # type: ignore[misc]
+        assert "slurm" not in run.folder.name
+    tasks = one(ranks(lambda rank: of_job(0, rank, **typed), 4, tmp_path, "b"))
+    assert tasks.folder.name == "slurm-77"  # of srun within salloc
     old = checkpoint(tmp_path / "a" / "slurm-77" / "checkpoints" / "last.ckpt", age=1)
     shell = of_job(0, 0, SLURM_JOB_NAME="zsh", SLURM_NTASKS="1")
     runs = [one(ranks(lambda _: shell, 1, tmp_path, "a")) for _ in range(2)]

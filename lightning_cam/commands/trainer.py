@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_cam.attribution import Attribution
@@ -22,6 +23,7 @@ from lightning_cam.training.checkpoint import Remember
 from lightning_cam.training.checkpoint_io import AtomicCheckpointIO
 from lightning_cam.training.mid_epoch import MidEpoch
 from lightning_cam.training.preemption import Preemption, Within
+from lightning_cam.training.ranks import by_srun
 from lightning_cam.training.reproducible import EpochLines, ReseedBatches
 from lightning_cam.training.resuming import CheckedResume
 from lightning_cam.training.saving import BestCheckpoint, LastCheckpoint
@@ -161,7 +163,11 @@ def make_trainer(
             *([_explainer(config["videos"], explained)] if explained else []),
             Preemption(last, Within(**config["checkpoint"])),
         ],
-        "plugins": [AtomicCheckpointIO(run.checkpoints)],
+        # Lightning takes tasks of srun for a shell's where the job is of salloc.
+        "plugins": [
+            AtomicCheckpointIO(run.checkpoints),
+            *([SLURMEnvironment(auto_requeue=False)] if by_srun() else []),
+        ],
         "default_root_dir": str(run.folder),
         "enable_progress_bar": sys.stdout.isatty(),
         "enable_model_summary": False,

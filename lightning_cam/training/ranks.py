@@ -45,12 +45,8 @@ class Job:
 
 
 def slurm_job() -> Job | None:
-    """The job that this command is part of; None outside of one, and in an interactive shell.
-
-    Lightning leaves out shells by the same names.
-    """
-    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    if interactive or not {"SLURM_JOB_ID", "SLURM_NTASKS"} <= os.environ.keys():
+    """The job that this command is part of; None outside of one, and in an interactive shell."""
+    if _is_shell() or not {"SLURM_JOB_ID", "SLURM_NTASKS"} <= os.environ.keys():
         return None
     number = os.environ["SLURM_JOB_ID"]
     if {"SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"} <= os.environ.keys():
@@ -58,6 +54,26 @@ def slurm_job() -> Job | None:
     step = int(os.environ.get("SLURM_STEP_ID", _NO_STEP))
     restart = int(os.environ.get("SLURM_RESTART_COUNT", 0))
     return Job(number, step if step < _NO_STEP else None, restart)
+
+
+def _is_shell() -> bool:
+    """Whether somebody types commands in the job.
+
+    Lightning goes by the same names of jobs. But salloc calls its job so as well where srun starts
+    several tasks in it, which have a step of their own and no terminal.
+    """
+    name = os.environ.get("SLURM_JOB_NAME")
+    if name == "interactive" and "SLURM_PTY_PORT" not in os.environ:
+        step = int(os.environ.get("SLURM_STEP_ID", _NO_STEP))
+        return step >= _NO_STEP or os.environ.get("SLURM_NTASKS") == "1"
+    return name in ("bash", "interactive")
+
+
+def by_srun() -> bool:
+    """Whether srun has started this process, and others with it."""
+    job = slurm_job()
+    several = job is not None and job.step is not None and processes()[1] > 1
+    return several and not by_torchrun()
 
 
 def by_torchrun() -> bool:
