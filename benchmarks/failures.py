@@ -279,12 +279,12 @@ def row(name: str, how: str, left: Left, straight: Left) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def tried(slurm: cluster.Cluster, home: Path, only: str) -> list[tuple[object, ...]]:
+def tried(slurm: cluster.Cluster, home: Path, only: Sequence[str]) -> list[tuple[object, ...]]:
     """A row for each failure."""
     rows: list[tuple[object, ...]] = []
     straight: Left | None = None
     for n, (name, happen) in enumerate({"nothing": nothing, **FAILURES}.items()):
-        if straight is not None and only not in name:
+        if straight is not None and not any(part in name for part in only):
             continue
         world = World(slurm, home / "data", home / str(n))
         place = Place(world.place)
@@ -316,7 +316,7 @@ def keep(rows: Sequence[tuple[object, ...]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", default="", help="failures whose name has this in it")
+    parser.add_argument("--only", nargs="*", default=[""], help="failures with this in their name")
     args = parser.parse_args()
     if reason := cluster.absent():
         sys.exit(reason)

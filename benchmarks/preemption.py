@@ -87,8 +87,6 @@ def main() -> None:
             rows = tried(next(daemons), place, shares, args.seed, pool)
         finally:
             daemons.close()
-    with (Path(__file__).parent / "preemption.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([HEADINGS, *rows])
     summary(rows)
 
 
@@ -124,6 +122,8 @@ def tried(
             row = (n, name, one.signal, one.phase, after, one.step, right, one.said, equal, same)
             rows.append(row)
             print(*row, sep="  ", flush=True)
+        with (Path(__file__).parent / "preemption.csv").open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([HEADINGS, *rows])
         if not equal or not same:
             print(*unlike, training.job.log()[-4000:], sep="\n")
     return rows
