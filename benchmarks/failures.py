@@ -279,9 +279,21 @@ def row(name: str, how: str, left: Left, straight: Left) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def tried(slurm: cluster.Cluster, home: Path, only: Sequence[str]) -> list[tuple[object, ...]]:
+def keep(found: Sequence[object]) -> None:
+    """Write a row into failures.csv, in place of that of the same failure."""
+    table = Path(__file__).parent / "failures.csv"
+    known: dict[str, Sequence[object]] = {}
+    if table.exists():
+        with table.open(newline="") as file:
+            known = {row[0]: row for row in [*csv.reader(file)][1:]}
+    known[str(found[0])] = found
+    ordered = [known[name] for name in ("nothing", *FAILURES) if name in known]
+    with table.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([HEADINGS, *ordered])
+
+
+def try_all(slurm: cluster.Cluster, home: Path, only: Sequence[str]) -> None:
     """A row for each failure."""
-    rows: list[tuple[object, ...]] = []
     straight: Left | None = None
     for n, (name, happen) in enumerate({"nothing": nothing, **FAILURES}.items()):
         if straight is not None and not any(part in name for part in only):
@@ -294,24 +306,12 @@ def tried(slurm: cluster.Cluster, home: Path, only: Sequence[str]) -> list[tuple
             how = f"{type(error).__name__}: {str(error)[:300]}"
         left = Left(place, uploaded(place, slurm.environment))
         straight = straight or left
-        rows.append(row(name, how, left, straight))
-        print(*rows[-1], sep="  ", flush=True)
-        if rows[-1][-1] or len(place.folders) != 1:
+        found = row(name, how, left, straight)
+        print(*found, sep="  ", flush=True)
+        keep(found)
+        if found[-1] or len(place.folders) != 1:
             print(place.log()[-6000:])
     return rows
-
-
-def keep(rows: Sequence[tuple[object, ...]]) -> None:
-    """Write the rows into failures.csv, in place of those of the same failures."""
-    table = Path(__file__).parent / "failures.csv"
-    known: dict[str, Sequence[object]] = {}
-    if table.exists():
-        with table.open(newline="") as file:
-            known = {row[0]: row for row in [*csv.reader(file)][1:]}
-    known |= {str(row[0]): row for row in rows}
-    ordered = [known[name] for name in ("nothing", *FAILURES) if name in known]
-    with table.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([HEADINGS, *ordered])
 
 
 def main() -> None:
@@ -326,10 +326,9 @@ def main() -> None:
         (home / "slurm").mkdir()
         daemons = cluster.started(home / "slurm")
         try:
-            rows = tried(next(daemons), home, args.only)
+            try_all(next(daemons), home, args.only)
         finally:
             daemons.close()
-    keep(rows)
 
 
 if __name__ == "__main__":
