@@ -311,7 +311,6 @@ def try_all(slurm: cluster.Cluster, home: Path, only: Sequence[str]) -> None:
         keep(found)
         if found[-1] or len(place.folders) != 1:
             print(place.log()[-6000:])
-    return rows
 
 
 def main() -> None:
