@@ -27,6 +27,7 @@ CONFIGURATION = """
 ClusterName=tests
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={controller}
+FirstJobId={first}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
@@ -199,7 +200,11 @@ def started(place: Path) -> Iterator[Cluster]:
     controller, *ports = _free_ports(1 + len(NODES))
     nodes = [NODE.format(name=name, port=port) for name, port in zip(NODES, ports, strict=True)]
     text = CONFIGURATION.format(
-        place=place, controller=controller, user=getpass.getuser(), nodes="\n".join(nodes)
+        place=place,
+        controller=controller,
+        user=getpass.getuser(),
+        nodes="\n".join(nodes),
+        first=1 + secrets.randbelow(60_000),  # ports of jobs go by it, also of another SLURM's here
     )
     (place / "state").mkdir()
     (place / "slurm.conf").write_text(text)
