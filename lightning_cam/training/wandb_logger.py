@@ -166,10 +166,11 @@ class SegmentedWandbLogger(WandbLogger):
             except OSError:  # W&B cannot end its own log: of a full disk that is the least
                 pass
             if lost := [file for file in self._files() if not becomes_whole(file)]:
+                then = f"what W&B lacks comes with resume={self.save_dir}"
+                if not self._journal.whole:
+                    then = "W&B lacks what was logged since there was none"
                 warnings.warn(
-                    f"{lost[0]} is not whole: free some space there; what W&B lacks comes when "
-                    f"this run goes on, with resume={self.save_dir}",
-                    stacklevel=2,
+                    f"{lost[0]} is not whole: free some space there; {then}", stacklevel=2
                 )
             else:
                 self._journal.note(end=end)

@@ -42,9 +42,13 @@ class Journal:
     Args:
         file: to append to.
         begin: W&B's number of the segment's first row.
+
+    Attributes:
+        whole: whether all could be written so far.
     """
 
     def __init__(self, file: Path, begin: int) -> None:
+        self.whole = True
         self._file: FileIO | None = None
         self._path = file
         try:
@@ -63,6 +67,7 @@ class Journal:
                 self._lost(error)
 
     def _lost(self, error: OSError) -> None:
+        self.whole = False
         warnings.warn(
             f"{self._path} cannot be written ({error.strerror or error}): if this run is killed, "
             "W&B may lack its newest rows",
