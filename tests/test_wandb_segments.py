@@ -151,6 +151,32 @@ def test_what_the_server_has_is_not_sent_again(tmp_path: Path) -> None:
     assert training.start(20, 25).rows[0]["trainer/global_step"] == 23
 
 
+def test_a_row_that_only_repeats_is_left_out_and_each_has_its_epoch(tmp_path: Path) -> None:
+    """The learning rate of three batches that make a step; what comes after a stop in between."""
+    rows = []
+    for n in range(2):
+        experiment = Experiment(tmp_path / f"offline-run-{n}-a")
+        logger = SegmentedWandbLogger(tmp_path, experiment, earlier_segments(tmp_path, 4))
+        for _batch in range(3):
+            logger.log_metrics({"lr": 0.1}, 4)
+        logger.log_metrics({"odd": float("nan")}, 4)
+        if n:
+            logger.log_metrics({"train/loss": 1.0, "epoch": 2}, 4)
+            logger.log_metrics({"val/loss": 1.0, "epoch": 2}, 4)
+        else:
+            logger.log_metrics({"train/acc": 1.0, "epoch": 2}, 4)
+        logger._journal.note(saved=4)  # type: ignore[union-attr]
+        logger.finish()
+        rows += [{k: v for k, v in row.items() if k[0] != "_"} for row in experiment.rows]
+    step = {"trainer/global_step": 4}
+    assert [row for row in rows if "odd" not in row] == [
+        {"lr": 0.1, **step},
+        {"train/acc": 1.0, "epoch": 2, **step},
+        {"train/loss": 1.0, "epoch": 2, **step},
+        {"val/loss": 1.0, "epoch": 2, **step},
+    ]
+
+
 def test_the_best_of_all_segments_is_the_summary(tmp_path: Path) -> None:
     training = Training(tmp_path)
     training.start(0, 15, "ended")

@@ -18,6 +18,7 @@ from lightning_cam.training.better import better, keep_best
 from lightning_cam.training.wandb_segments import JOURNAL, Earlier, Journal, becomes_whole
 
 _STEP = "trainer/global_step"
+_BESIDE = "epoch"  # stands in every row of metrics, so that it can be an axis
 
 
 class SegmentedWandbLogger(WandbLogger):
@@ -35,6 +36,7 @@ class SegmentedWandbLogger(WandbLogger):
     def __init__(self, folder: Path, experiment: Any, earlier: Earlier) -> None:
         super().__init__(save_dir=folder, experiment=experiment)
         self._known, self._best = earlier.known, earlier.best
+        self._newest: dict[str, tuple[int | None, Any]] = {}
         self._defined: set[str] = set()
         self._journal: Journal | None = None
         self._gone = False  # W&B's process has ended
@@ -96,15 +98,28 @@ class SegmentedWandbLogger(WandbLogger):
 
     def _hand(self, kind: str, step: int | None, data: Mapping[str, Any]) -> None:
         """Note what W&B is given, and give it."""
-        new = {key: value for key, value in data.items() if (step, key) not in self._known}
-        if not new:
+        fresh = {key for key in data if (step, key) not in self._known}
+        if not fresh or (fresh == {_BESIDE} and len(data) > 1) or self._repeats(kind, step, data):
             return
+        new = {key: value for key, value in data.items() if key in fresh or key == _BESIDE}
         if self._journal is not None:
             self._journal.note(**_noted(kind, step, new))
         if kind == "metrics":
             keep_best(self._best, new)
         with self._outlasted():
             self._log(kind, step, new)
+
+    def _repeats(self, kind: str, step: int | None, data: Mapping[str, Any]) -> bool:
+        """Whether all of a row was the last thing said of its keys.
+
+        As the learning rate is behind each of several batches that make one step.
+        """
+        if kind != "metrics":
+            return False
+        rows = {key: (step, value) for key, value in data.items()}
+        again = all(key in self._newest and self._newest[key] == rows[key] for key in rows)
+        self._newest |= rows
+        return again
 
     def _log(self, kind: str, step: int | None, data: Mapping[str, Any]) -> None:
         if self._gone:

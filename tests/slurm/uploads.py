@@ -66,7 +66,7 @@ def uploaded(training: Place, environment: Mapping[str, str]) -> Uploaded:
         (int(row["trainer/global_step"]), key, value)
         for row in rows
         for key, value in row.items()
-        if key.startswith(("train/", "val/", "lr-")) and isinstance(value, float | int)
+        if key.startswith(("train/", "val/", "lr-", "epoch")) and isinstance(value, float | int)
     ]
     rising = all(a < b for a, b in itertools.pairwise(numbers))
     return Uploaded(done.returncode, len(server.runs), sorted(kept), rising)
