@@ -16,15 +16,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import os
 import random
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +29,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from slurm import cluster  # noqa: E402
 from slurm.trainings import Preempted, Training, differences, moment  # noqa: E402
-from wandb_server import serving  # noqa: E402
+from slurm.uploads import uploaded  # noqa: E402
 
 TIMES = 4  # preemptions of one training
 SETTINGS = {
@@ -48,48 +45,6 @@ HEADINGS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Uploaded:
-    """What the server has of a run.
-
-    Attributes:
-        code: with which the upload ended.
-        runs: how many runs it made.
-        rows: (step of training, key, value) of all numbers that are the same in every run.
-        rising: whether W&B's own numbers of rows rise strictly.
-    """
-
-    code: int
-    runs: int
-    rows: list[tuple[int, str, float]]
-    rising: bool
-
-    def like(self, other: Uploaded) -> bool:
-        return self.code == 0 and self.runs == 1 and self.rising and self.rows == other.rows
-
-
-def uploaded(training: Training) -> Uploaded:
-    """Upload a run by the command that it has printed last."""
-    lines = [line for line in training.job.log().splitlines() if line.startswith("upload ")]
-    with serving() as server:
-        done = subprocess.run(
-            ["bash", "-c", lines[-1].removeprefix("upload").strip()], cwd=training.place,
-            env={**training.job.cluster.environment, **server.environment}, check=False,
-            capture_output=True,
-        )  # fmt: skip
-        rows = [row for run in server.runs.values() for row in run.rows]
-    numbers = [row["_step"] for row in rows]
-    # Times differ; so do the sums of what was measured of a machine.
-    kept = [
-        (int(row["trainer/global_step"]), key, value)
-        for row in rows
-        for key, value in row.items()
-        if key.startswith(("train/", "val/", "lr-")) and isinstance(value, float | int)
-    ]
-    rising = all(a < b for a, b in itertools.pairwise(numbers))
-    return Uploaded(done.returncode, len(server.runs), sorted(kept), rising)
-
-
 def attacked(
     slurm: cluster.Cluster,
     place: Path,
@@ -99,7 +54,6 @@ def attacked(
     seed: int,
 ) -> tuple[Training, list[Preempted]]:
     """A training that gets these signals, one after the other, at random moments."""
-    place.mkdir()
     chosen, found = random.Random(seed), list[Preempted]()
     training = Training(slurm, place, data, more)
     for n, name in enumerate(signals):
@@ -133,8 +87,6 @@ def main() -> None:
             rows = tried(next(daemons), place, shares, args.seed, pool)
         finally:
             daemons.close()
-    with (Path(__file__).parent / "preemption.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([HEADINGS, *rows])
     summary(rows)
 
 
@@ -149,7 +101,7 @@ def tried(
     data, straight = place / "data", {}
     for name, more in SETTINGS.items():  # one by one: the first of them renders the clips
         training, _ = attacked(slurm, place / f"straight-{len(straight)}", data, (), more, 0)
-        straight[name] = training, uploaded(training)
+        straight[name] = training, uploaded(training, slurm.environment)
         print(f"straight     {name}: {training.job.state}, {len(straight[name][1].rows)} numbers")
     names = [list(SETTINGS)[n % len(SETTINGS)] for n in range(len(shares))]
     running = [
@@ -162,15 +114,18 @@ def tried(
         like, numbers = straight[name]
         ended = training.job.state == "COMPLETED"
         equal = ended and not differences(like.last, training.last)
-        same = ended and uploaded(training).like(numbers)
+        unlike = uploaded(training, slurm.environment).unlike(numbers)
+        same = ended and not unlike
         for one in found:
             right = one.counters <= {one.step}
             after = None if one.seconds is None else round(one.seconds, 1)
             row = (n, name, one.signal, one.phase, after, one.step, right, one.said, equal, same)
             rows.append(row)
             print(*row, sep="  ", flush=True)
+        with (Path(__file__).parent / "preemption.csv").open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([HEADINGS, *rows])
         if not equal or not same:
-            print(training.job.log()[-4000:])
+            print(*unlike, training.job.log()[-4000:], sep="\n")
     return rows
 
 

@@ -32,8 +32,10 @@ from lightning_cam.data.core.clips import SampleDict, Seed
 from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.errors import CheckpointError
 from lightning_cam.training.mid_epoch import KEY, MidEpoch
+from lightning_cam.training.preemption import Preemption
 from lightning_cam.training.reproducible import ReseedBatches
 from lightning_cam.training.resuming import CheckedResume
+from lightning_cam.training.saving import LAST, LastCheckpoint
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:No (positive|negative) samples",  # of a class, in a batch of two
@@ -114,6 +116,10 @@ class Task(pl.LightningModule):
         )
         self.val_acc, self.val_by_hand = MulticlassAccuracy(3), MeanMetric()
         self.seen: list[int] = []
+        self.hooks = 0
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.hooks += 1
 
     def training_step(self, batch: SampleDict, batch_idx: int) -> Tensor:
         self.seen += batch["index"]
@@ -214,6 +220,27 @@ class Stop(pl.Callback):
         self._at("epoch", trainer)
 
 
+class Ask(Preemption):
+    """Is asked to end within the n-th batch of training or of validation, and ends in order."""
+
+    def __init__(self, where: str, number: int, file: Path) -> None:
+        super().__init__(LastCheckpoint(file.parent))
+        self.where, self.number = where, number
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._count("asked in training")
+
+    def on_validation_batch_start(self, trainer: Any, *_: Any) -> None:
+        if not trainer.sanity_checking:
+            self._count("asked in validation")
+        super().on_validation_batch_start(trainer)
+
+    def _count(self, where: str) -> None:
+        self.number -= where == self.where
+        if not self.number:
+            self.ask()
+
+
 class Result:
     """What a training, in one go or in several, leaves."""
 
@@ -226,15 +253,20 @@ class Result:
         **options: Any,
     ) -> None:
         self.seen: list[int] = []
+        self.hooks = 0
         self.rows: list[tuple[int | None, dict[str, float]]] = []
         resume = None
         for n, stop in enumerate([*stops, None]):
             torch.manual_seed(0)
             task, logger = Task(scheduled), Rows()
             file = place / f"{n}.ckpt"
+            if stop and stop[0].startswith("asked"):
+                file = place / LAST  # as it is where nothing new was trained
             # Others save before these callbacks are called, and behind them.
             callbacks = [ReseedBatches(5), MidEpoch()]
-            if stop:
+            if stop and file.name == LAST:
+                callbacks.append(Ask(*stop, file))
+            elif stop:
                 callbacks.insert(2 if stop[0] == "validated" else 0, Stop(*stop, file))
             trainer = pl.Trainer(
                 **{
@@ -251,9 +283,10 @@ class Result:
                 warnings.filterwarnings("error", ".*its value is lost.*")
                 try:
                     trainer.fit(task, Data(**data or {}), ckpt_path=resume)
-                except StoppedHereError:
+                except (StoppedHereError, SystemExit):
                     resume = file
                     belongs_together(torch.load(file, weights_only=True))
+            self.hooks += task.hooks
             self.seen += task.seen
             self.rows += logger.rows
         self.weights = task.state_dict()
@@ -326,6 +359,7 @@ WORKERS = {"data": {"num_workers": 2}}
         ([("validated", 1), ("validated", 1)], {"val_check_interval": 4}),
         ([("validation", 2), ("validated", 1)], {"val_check_interval": 4}),
         ([("batch", 6), ("batch", 6)], {"max_steps": 19, "max_epochs": -1}),
+        ([("validation", 2)], {"max_steps": 11, "max_epochs": -1}),  # of the last step
         ([("batch", 2)], {"overfit_batches": 5}),
         ([("batch", 3), ("batch", 4), ("batch", 11)], {"scheduled": True}),
     ],
@@ -337,6 +371,26 @@ def test_it_ends_as_if_it_had_never_stopped(
 ) -> None:
     """Stopped behind a batch, in a validation or between optimiser steps: all ends bit for bit."""
     ends_alike(straight(**options), Result(stops, tmp_path, **options))
+
+
+@pytest.mark.parametrize(
+    ("stops", "options"),
+    [
+        ([("asked in training", 3), ("asked in training", 1)], {}),
+        ([("asked in training", 11), ("asked in validation", 2)], {}),
+        ([("asked in training", 3)], {"accumulate_grad_batches": 3}),
+    ],
+    ids=str,
+)
+@pytest.mark.attack
+def test_a_preempted_training_logs_each_row_once(
+    straight: Any, tmp_path: Path, stops: list[tuple[str, int]], options: dict[str, Any]
+) -> None:
+    """The batch behind which a training ends has its row, and the network's own hook."""
+    stopped = Result(stops, tmp_path, **options)
+    ends_alike(straight(**options), stopped)
+    assert stopped.rows == straight(**options).rows
+    assert stopped.hooks == EPOCHS * BATCHES
 
 
 def test_dropout_is_the_same_however_many_workers_fetch(straight: Any) -> None:

@@ -9,17 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from commands import tiny, typed
 
 from lightning_cam import stops
 from lightning_cam.errors import ArgumentError
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.training.preemption import Within
+from lightning_cam.training.ranks import group_left
 from lightning_cam.training.requeue import RequeueError, requeue
 
 pytestmark = [pytest.mark.attack, pytest.mark.slow]
@@ -191,6 +194,18 @@ def test_signals_before_and_after_python_can_answer() -> None:
     words = ["env", "--block-signal=USR1,TERM", sys.executable, "-c", EARLY]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout == "requeued\n"
+
+
+@pytest.mark.parametrize("end", [None, SystemExit(0), ValueError(), KeyboardInterrupt()], ids=repr)
+def test_a_group_that_was_joined_is_left(end: BaseException | None) -> None:
+    """However a command ends: at the end of Python, gloo's threads abort a process now and then."""
+    with suppress(SystemExit, ValueError, KeyboardInterrupt), group_left():
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        if end is not None:
+            raise end
+    assert not dist.is_initialized()
+    with group_left():  # there is none
+        pass
 
 
 def _worker(ready: Any) -> None:

@@ -280,6 +280,16 @@ def test_shells_of_any_name_and_old_jobs_keep_their_checkpoints(tmp_path: Path) 
     assert "slurm" not in one(
         ranks(lambda _: of_job(0, 0, SLURM_JOB_NAME="bash"), 1, tmp_path, "a")
     ).folder.name  # fmt: skip
+    typed = {"SLURM_JOB_NAME": "interactive"}  # as salloc calls its jobs
+    for shell in (
+        of_job(None, 0, **typed),
+        of_job(0, 0, **typed, SLURM_NTASKS="1"),
+        of_job(0, 0, **typed, SLURM_PTY_PORT="4000"),
+    ):
+        run = one(ranks(lambda _, shell=shell: shell, 1, tmp_path, "a"))  # type: ignore[misc]
+        assert "slurm" not in run.folder.name
+    tasks = one(ranks(lambda rank: of_job(0, rank, **typed), 4, tmp_path, "b"))
+    assert tasks.folder.name == "slurm-77"  # of srun within salloc
     old = checkpoint(tmp_path / "a" / "slurm-77" / "checkpoints" / "last.ckpt", age=1)
     shell = of_job(0, 0, SLURM_JOB_NAME="zsh", SLURM_NTASKS="1")
     runs = [one(ranks(lambda _: shell, 1, tmp_path, "a")) for _ in range(2)]
@@ -311,6 +321,20 @@ def test_torchrun_needs_no_folder_and_goes_on_when_it_starts_anew(tmp_path: Path
     last = checkpoint(run.checkpoints / "last.ckpt", age=1)
     again = one(ranks(lambda rank: agent(rank, 1), 3, tmp_path, "a", str(tmp_path / "gone")))
     assert again == Run(run.folder, last, restart=1)
+
+
+def test_processes_that_torchrun_starts_anew_meet_in_a_store_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In torchrun's they would find, and wait for, those that have ended."""
+    agent, found = torchrun(), []
+    for rank in (0, 1):
+        for name, value in agent(rank, 1).items():
+            monkeypatch.setenv(name, value)
+        open_run(tmp_path, "a")
+        found.append(os.environ["MASTER_PORT"])
+    assert found[0] == found[1] != agent(0)["MASTER_PORT"]
+    assert not agreeing._torchrun_store().check(["lightning_cam/port/1"])  # it serves, and is empty
 
 
 def test_torchrun_in_a_slurm_job_goes_on_when_the_job_is_requeued(tmp_path: Path) -> None:

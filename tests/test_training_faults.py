@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,19 @@ def test_a_picture_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
         never_fatal("depth"),
     ):
         raise ValueError
+
+
+def test_a_full_disk_below_a_run_names_its_file(tmp_path: Path, monkeypatch: Any) -> None:
+    """The first that is written: who owns the run."""
+
+    class Full(FileIO):
+        def write(self, _: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lightning_cam.training.owner.open_to_append", lambda f: Full(f, "a+b"))
+    said = r"cannot write .*\.owner: No space .*; free some space"
+    with pytest.raises(WriteError, match=said), owned(tmp_path):
+        raise AssertionError
 
 
 def test_faults_of_the_machine_have_words() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import pytest
 from commands import ENVIRONMENT, run_python
 from wandb_server import Received, serving
 
+from lightning_cam.training import wandb_segments
 from lightning_cam.training.wandb_logger import SegmentedWandbLogger, sync_command
 from lightning_cam.training.wandb_segments import JOURNAL, earlier_segments
 
@@ -149,6 +151,32 @@ def test_what_the_server_has_is_not_sent_again(tmp_path: Path) -> None:
     assert training.start(20, 25).rows[0]["trainer/global_step"] == 23
 
 
+def test_a_row_that_only_repeats_is_left_out_and_each_has_its_epoch(tmp_path: Path) -> None:
+    """The learning rate of three batches that make a step; what comes after a stop in between."""
+    rows = []
+    for n in range(2):
+        experiment = Experiment(tmp_path / f"offline-run-{n}-a")
+        logger = SegmentedWandbLogger(tmp_path, experiment, earlier_segments(tmp_path, 4))
+        for _batch in range(3):
+            logger.log_metrics({"lr": 0.1}, 4)
+        logger.log_metrics({"odd": float("nan")}, 4)
+        if n:
+            logger.log_metrics({"train/loss": 1.0, "epoch": 2}, 4)
+            logger.log_metrics({"val/loss": 1.0, "epoch": 2}, 4)
+        else:
+            logger.log_metrics({"train/acc": 1.0, "epoch": 2}, 4)
+        logger._journal.note(saved=4)  # type: ignore[union-attr]
+        logger.finish()
+        rows += [{k: v for k, v in row.items() if k[0] != "_"} for row in experiment.rows]
+    step = {"trainer/global_step": 4}
+    assert [row for row in rows if "odd" not in row] == [
+        {"lr": 0.1, **step},
+        {"train/acc": 1.0, "epoch": 2, **step},
+        {"train/loss": 1.0, "epoch": 2, **step},
+        {"val/loss": 1.0, "epoch": 2, **step},
+    ]
+
+
 def test_the_best_of_all_segments_is_the_summary(tmp_path: Path) -> None:
     training = Training(tmp_path)
     training.start(0, 15, "ended")
@@ -189,6 +217,50 @@ def test_a_full_disk_under_the_journal_is_a_warning(tmp_path: Path) -> None:
         logger.log_metrics({"a": 1}, 0)
     logger.log_metrics({"a": 2}, 1)
     assert [row["a"] for row in experiment.rows] == [1, 2]
+
+
+def test_a_file_that_a_full_disk_has_cut_off_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W&B's service says nothing, and its own log cannot be closed; the segment comes again."""
+    monkeypatch.setattr(wandb_segments, "PATIENCE", 0.0)
+    folder = tmp_path / "offline-run-1-a"
+    logger = SegmentedWandbLogger(tmp_path, Experiment(folder), earlier_segments(tmp_path, 0))
+    logger.log_metrics({"a": 1}, 0)
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(logger.experiment, "finish", full)
+    file = folder / "run-a.wandb"
+    record = struct.pack("<IHB", 0, 3, 1) + b"abc"
+    for cut in (0, 7, 9, 14, 16):
+        file.write_bytes((bytes(7) + record)[:cut])
+        with pytest.warns(UserWarning, match=r"run-a\.wandb is not whole: free some space"):
+            logger.finish()
+    assert [s.folder for s in earlier_segments(tmp_path, 1).replaced] == [folder]
+    padding = 2**15 - 7 - len(record) - 3  # too little is left of the block for another head
+    long = struct.pack("<IHB", 0, padding - 7, 1) + bytes(padding - 7)
+    file.write_bytes(bytes(7) + record + long + bytes(3) + record)
+    logger.finish()
+    assert not earlier_segments(tmp_path, 1).replaced
+
+
+def test_what_cannot_be_copied_again_is_a_warning(tmp_path: Path) -> None:
+    training = Training(tmp_path)
+    training.start(0, 6)
+    experiment = Experiment(tmp_path / "offline-run-3-a")
+    logged = experiment.log
+
+    def full(row: dict[str, Any], **more: Any) -> None:
+        if "explain/attention" in row:
+            raise OSError(28, "No space left on device")
+        logged(row, **more)
+
+    experiment.log = full  # type: ignore[method-assign]
+    with pytest.warns(UserWarning, match=r"W&B lacks 1 files of before this start \(.*No space"):
+        SegmentedWandbLogger(tmp_path, experiment, earlier_segments(tmp_path, 5))
+    assert [row["train/loss"] for row in experiment.rows if "train/loss" in row] == [0, 1, 2, 3, 4]
 
 
 # --- with W&B itself ----------------------------------------------------------------------------

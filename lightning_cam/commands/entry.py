@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import select
@@ -49,6 +50,7 @@ def command(main: Callable[..., Any], name: str) -> None:
         name: of the command and its configuration.
     """
     _open_streams()
+    logging.raiseExceptions = False  # W&B's log on a full disk would be a traceback a line
     arguments = sys.argv[1:]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here, not to Hydra's printer
     with one_line_errors():

@@ -62,6 +62,7 @@ from lightning_cam.training.loggers import make_logger
 from lightning_cam.training.owner import owned
 from lightning_cam.training.preemption import Preemption
 from lightning_cam.training.pretrained_nodes import with_weights
+from lightning_cam.training.ranks import group_left
 from lightning_cam.training.runs import built_as_before, discard, open_run, same_as_before
 from lightning_cam.training.saving import LAST, BestCheckpoint, LastCheckpoint, MetricError
 from lightning_cam.training.skipped_clips import SkippedClips
@@ -125,7 +126,8 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
     no_distributed_sweep(config)
     length = Length.of(config["trainer"])
     run = open_run(config["runs"], config["name"], config["resume"], length)
-    with owned(run.folder) if _writes() else nullcontext(), shared(run), quiet():
+    owner = owned(run.folder) if _writes() else nullcontext()
+    with owner, shared(run), quiet(), group_left():
         try:
             prepared = _prepare(config, run, callbacks)
             _fit(prepared)

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_cam.attribution import Attribution
@@ -22,11 +23,13 @@ from lightning_cam.training.checkpoint import Remember
 from lightning_cam.training.checkpoint_io import AtomicCheckpointIO
 from lightning_cam.training.mid_epoch import MidEpoch
 from lightning_cam.training.preemption import Preemption, Within
+from lightning_cam.training.ranks import by_srun
 from lightning_cam.training.reproducible import EpochLines, ReseedBatches
 from lightning_cam.training.resuming import CheckedResume
 from lightning_cam.training.saving import BestCheckpoint, LastCheckpoint
 from lightning_cam.training.throughput import Throughput
 
+_OF_EPOCH = {"train/loss": "train/loss_epoch"}  # what is logged of each step -> of all of an epoch
 _DEVICE = r"\b(accelerator|backend|cuda|gpus?)\b|xla"
 
 
@@ -49,6 +52,8 @@ def monitored(task: object, settings: Mapping[str, Any]) -> tuple[str, str]:
         )
     if mode not in (None, "max", "min"):
         raise ConfigError(f"monitor_mode={mode} must be max or min")
+    if is_offered(task, NamesMetrics) and _OF_EPOCH.get(metric) in task.metric_names:
+        metric = _OF_EPOCH[metric]  # else it were that of the last batch, of the first process
     if metric is None or metric == own[0]:
         return own[0], mode or own[1]
     mode = mode or better(str(metric))
@@ -163,7 +168,11 @@ def make_trainer(
             *([_explainer(config["videos"], explained)] if explained else []),
             Preemption(last, Within(**config["checkpoint"])),
         ],
-        "plugins": [AtomicCheckpointIO(run.checkpoints)],
+        # Lightning takes tasks of srun for a shell's where the job is of salloc.
+        "plugins": [
+            AtomicCheckpointIO(run.checkpoints),
+            *([SLURMEnvironment(auto_requeue=False)] if by_srun() else []),
+        ],
         "default_root_dir": str(run.folder),
         "enable_progress_bar": sys.stdout.isatty(),
         "enable_model_summary": False,

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from lightning_cam.errors import ConfigError, UserError
 from lightning_cam.files import claimed, make_folder, write_text
@@ -196,6 +197,8 @@ def _by_store(runs: Path, job: Job | None, decide: Callable[[Command], Run]) -> 
     restart = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
     keys = [f"lightning_cam/run/{n}" for n in range(restart + 1)]
     store = _torchrun_store()
+    if restart:
+        _meet_anew(store, restart, rank)
     if rank:
         return Run.from_json(store.get(keys[-1]).decode())
 
@@ -210,13 +213,32 @@ def _by_store(runs: Path, job: Job | None, decide: Callable[[Command], Run]) -> 
     return decided(Command())
 
 
+_MEETING: list[Any] = []  # stores that the first process serves, as long as it lives
+
+
+def _meet_anew(store: Any, restart: int, rank: int) -> None:
+    """Let the processes that torchrun has started anew find each other in a store of their own.
+
+    In torchrun's they would find addresses of processes that have ended, and wait for these
+    (pytorch/pytorch#135712).
+    """
+    key = f"lightning_cam/port/{restart}"
+    if not rank:
+        from torch.distributed import TCPStore
+
+        served = TCPStore(os.environ["MASTER_ADDR"], 0, is_master=True, wait_for_workers=False)
+        _MEETING.append(served)
+        store.set(key, str(served.port))
+    os.environ["MASTER_PORT"] = store.get(key).decode()
+
+
 def _last_run(told: Sequence[str]) -> Run | None:
     """The newest decision of these, the oldest first, that was not an error."""
     found = [Run.from_json(text) for text in told if text and "error" not in json.loads(text)]
     return found[-1] if found else None
 
 
-def _torchrun_store():  # type: ignore[no-untyped-def]
+def _torchrun_store() -> Any:
     """The store of torchrun's agent, which outlives its processes when it starts them anew."""
     from torch.distributed import TCPStore
 

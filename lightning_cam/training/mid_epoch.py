@@ -35,7 +35,7 @@ class MidEpoch(Callback):
     - The metrics of the epoch so far are saved, and the gradients of an optimiser step that several
       batches make; each of every rank.
     - A validation that is due or going on is done again, whole, where Lightning would leave it out.
-      So is the end of an epoch whose batches are all done.
+      So is the end of an epoch whose batches are all done. This holds where all steps are done.
     - With another number of processes, which share its clips otherwise, the epoch begins again, and
       this is said. Where its batches are all done only its metrics of training are lost.
     """
@@ -45,6 +45,8 @@ class MidEpoch(Callback):
         self._of_training: set[str] = set()  # metrics that training had updated before validation
         self._given: dict[str, Any] | None = None  # by a checkpoint, to be taken up
         self._logged: dict[str, Any] = {}  # what was logged: Lightning has no place for it yet
+        self._to_validate: int | None = None  # steps behind which validation is still to come
+        self._lent = 0  # steps, without which Lightning would not begin: all are done
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -69,10 +71,13 @@ class MidEpoch(Callback):
         ranks = checkpoint.get(KEY, [])
         if not isinstance(ranks, list):
             raise CheckpointError("what it holds of its epoch is none")
+        counts = checkpoint["loops"]["fit_loop"]
+        validation = counts["epoch_loop.val_loop.batch_progress"]["current"]
+        if validation["ready"] > validation["processed"]:
+            self._to_validate = checkpoint["global_step"]
         if not ranks or len(ranks) == trainer.world_size:
             self._given = ranks[trainer.global_rank] if ranks else None
             return
-        counts = checkpoint["loops"]["fit_loop"]
         epoch = counts["epoch_progress"]["current"]["processed"] + 1
         batches = counts["epoch_loop.batch_progress"]
         in_step = batches["current"]["ready"] > batches["current"]["processed"]
@@ -88,6 +93,14 @@ class MidEpoch(Callback):
                 f"was, take a world size of {len(ranks)}",
                 stacklevel=2,
             )
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.max_steps == self._to_validate and trainer.enable_validation:
+            self._lend(trainer, 1)
+
+    def _lend(self, trainer: Trainer, steps: int) -> None:
+        trainer.fit_loop.epoch_loop.max_steps += steps
+        self._lent += steps
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.fit_loop._load_combined_loader_states()  # the loader would, at its first batch
@@ -109,6 +122,8 @@ class MidEpoch(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._of_training = {name for name, _ in used_metrics(pl_module)}
+        if not trainer.sanity_checking:
+            self._lend(trainer, -self._lent)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:

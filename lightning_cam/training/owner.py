@@ -20,7 +20,7 @@ from io import FileIO
 from pathlib import Path
 
 from lightning_cam.errors import ConfigError
-from lightning_cam.files import alive, machine, open_to_append, remove_leftovers
+from lightning_cam.files import alive, cannot_write, machine, open_to_append, remove_leftovers
 
 FILE = ".owner"
 
@@ -62,5 +62,8 @@ def _take(file: FileIO, folder: Path) -> None:
                 f"the file system of {folder} has no locks: see that {owner} trains there no more",
                 stacklevel=4,
             )
-    file.truncate(0)
-    file.write(f"{machine()} {os.getpid()}\n".encode())
+    try:
+        file.truncate(0)
+        file.write(f"{machine()} {os.getpid()}\n".encode())
+    except OSError as error:  # which names no file
+        raise cannot_write(folder / FILE, error) from error

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer import call
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from lightning_cam.attribution.fields import Count, Positive, check_fields
@@ -105,10 +106,11 @@ class Preemption(Callback):
             self._leave(trainer, not self.last.refused)
         self._note_saved(trainer)
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
         self._there = self._new = True
         asked, due = self._largest(trainer, self.asked, self._is_due(trainer))
         if asked:
+            _finish(trainer, *batch)
             self._leave(trainer, self.last.save_within(trainer))
         if due and not trainer.fit_loop.epoch_loop._num_ready_batches_reached():
             self.last.save_within(trainer)
@@ -156,6 +158,16 @@ class Preemption(Callback):
         numbers = torch.tensor(own, dtype=torch.int64)
         dist.all_reduce(numbers, dist.ReduceOp.MAX, self._group)
         return numbers.tolist()
+
+
+def _finish(trainer: Trainer, *batch: Any) -> None:
+    """Do what Lightning does behind a batch when its callbacks are done, and nobody does later.
+
+    That is the hook of the network itself, and the batch's row for the logger.
+    """
+    call._call_lightning_module_hook(trainer, "on_train_batch_end", *batch)
+    trainer._logger_connector.on_batch_end()
+    trainer._logger_connector.update_train_step_metrics()
 
 
 def look_between_clips(trainer: Trainer) -> None:

@@ -6,6 +6,8 @@ SLURM and torchrun start a command once for each rank, and say in the environmen
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lightning_cam.errors import ConfigError
@@ -43,12 +45,8 @@ class Job:
 
 
 def slurm_job() -> Job | None:
-    """The job that this command is part of; None outside of one, and in an interactive shell.
-
-    Lightning leaves out shells by the same names.
-    """
-    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    if interactive or not {"SLURM_JOB_ID", "SLURM_NTASKS"} <= os.environ.keys():
+    """The job that this command is part of; None outside of one, and in an interactive shell."""
+    if _is_shell() or not {"SLURM_JOB_ID", "SLURM_NTASKS"} <= os.environ.keys():
         return None
     number = os.environ["SLURM_JOB_ID"]
     if {"SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"} <= os.environ.keys():
@@ -56,6 +54,26 @@ def slurm_job() -> Job | None:
     step = int(os.environ.get("SLURM_STEP_ID", _NO_STEP))
     restart = int(os.environ.get("SLURM_RESTART_COUNT", 0))
     return Job(number, step if step < _NO_STEP else None, restart)
+
+
+def _is_shell() -> bool:
+    """Whether somebody types commands in the job.
+
+    Lightning goes by the same names of jobs. But salloc calls its job so as well where srun starts
+    several tasks in it, which have a step of their own and no terminal.
+    """
+    name = os.environ.get("SLURM_JOB_NAME")
+    if name == "interactive" and "SLURM_PTY_PORT" not in os.environ:
+        step = int(os.environ.get("SLURM_STEP_ID", _NO_STEP))
+        return step >= _NO_STEP or os.environ.get("SLURM_NTASKS") == "1"
+    return name in ("bash", "interactive")
+
+
+def by_srun() -> bool:
+    """Whether srun has started this process, and others with it."""
+    job = slurm_job()
+    several = job is not None and job.step is not None and processes()[1] > 1
+    return several and not by_torchrun()
 
 
 def by_torchrun() -> bool:
@@ -85,3 +103,26 @@ def _rank(*names: str) -> tuple[int, int]:
     if not 0 <= rank < count:
         raise ConfigError(f"{' and '.join(names)} must say which of how many processes this is")
     return rank, count
+
+
+@contextmanager
+def group_left() -> Iterator[None]:
+    """Leave the group that processes have joined within, when all come to the end of the block.
+
+    Torch would leave it to the end of Python, where the threads of gloo abort one process in
+    twenty (`terminate called without an active exception`): SLURM then takes the job for failed.
+    """
+    import torch.distributed as dist  # not for `explain --help`
+
+    together = True
+    try:
+        yield
+    except SystemExit:  # as all do that are preempted
+        raise
+    except BaseException:
+        together = False  # NCCL would wait for those that have not failed
+        raise
+    finally:
+        joined = dist.is_available() and dist.is_initialized()
+        if joined and (together or dist.get_backend() == "gloo"):
+            dist.destroy_process_group()

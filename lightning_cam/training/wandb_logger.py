@@ -15,9 +15,10 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_cam.training.better import better, keep_best
-from lightning_cam.training.wandb_segments import JOURNAL, Earlier, Journal
+from lightning_cam.training.wandb_segments import JOURNAL, Earlier, Journal, becomes_whole
 
 _STEP = "trainer/global_step"
+_BESIDE = "epoch"  # stands in every row of metrics, so that it can be an axis
 
 
 class SegmentedWandbLogger(WandbLogger):
@@ -35,6 +36,7 @@ class SegmentedWandbLogger(WandbLogger):
     def __init__(self, folder: Path, experiment: Any, earlier: Earlier) -> None:
         super().__init__(save_dir=folder, experiment=experiment)
         self._known, self._best = earlier.known, earlier.best
+        self._newest: dict[str, tuple[int | None, Any]] = {}
         self._defined: set[str] = set()
         self._journal: Journal | None = None
         self._gone = False  # W&B's process has ended
@@ -48,10 +50,23 @@ class SegmentedWandbLogger(WandbLogger):
         self._journal = Journal(segment / JOURNAL, begin)
         if experiment.offline and begin:
             experiment.log({}, step=begin, commit=False)  # no row: the next one has this number
-        for call in earlier.again():
-            self._hand(call["kind"], call["step"], call["data"])
+        self._hand_again(earlier)
         self._journal.note(saved=earlier.done)  # all of this was before the checkpoint
         earlier.remove()
+
+    def _hand_again(self, earlier: Earlier) -> None:
+        """Hand over what the segments had that give way to this one."""
+        lost: list[OSError] = []
+        for call in earlier.again():
+            try:
+                self._hand(call["kind"], call["step"], call["data"])
+            except ConnectionError:
+                raise
+            except OSError as error:  # W&B copies files
+                lost.append(error)
+        if lost:
+            said = f"W&B lacks {len(lost)} files of before this start ({lost[0]})"
+            warnings.warn(said, stacklevel=4)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -83,15 +98,28 @@ class SegmentedWandbLogger(WandbLogger):
 
     def _hand(self, kind: str, step: int | None, data: Mapping[str, Any]) -> None:
         """Note what W&B is given, and give it."""
-        new = {key: value for key, value in data.items() if (step, key) not in self._known}
-        if not new:
+        fresh = {key for key in data if (step, key) not in self._known}
+        if not fresh or (fresh == {_BESIDE} and len(data) > 1) or self._repeats(kind, step, data):
             return
+        new = {key: value for key, value in data.items() if key in fresh or key == _BESIDE}
         if self._journal is not None:
             self._journal.note(**_noted(kind, step, new))
         if kind == "metrics":
             keep_best(self._best, new)
         with self._outlasted():
             self._log(kind, step, new)
+
+    def _repeats(self, kind: str, step: int | None, data: Mapping[str, Any]) -> bool:
+        """Whether all of a row was the last thing said of its keys.
+
+        As the learning rate is behind each of several batches that make one step.
+        """
+        if kind != "metrics":
+            return False
+        rows = {key: (step, value) for key, value in data.items()}
+        again = all(key in self._newest and self._newest[key] == rows[key] for key in rows)
+        self._newest |= rows
+        return again
 
     def _log(self, kind: str, step: int | None, data: Mapping[str, Any]) -> None:
         if self._gone:
@@ -146,8 +174,26 @@ class SegmentedWandbLogger(WandbLogger):
             end = self._experiment.step
             for key, value in self._best.items():  # W&B knows the best value of this segment alone
                 self._experiment.summary[key] = {better(key): value}
-            self._experiment.finish()
-            self._journal.note(end=end)
+            try:
+                self._experiment.finish()
+            except ConnectionError:
+                raise
+            except OSError:  # W&B cannot end its own log: of a full disk that is the least
+                pass
+            if lost := [file for file in self._files() if not becomes_whole(file)]:
+                then = f"what W&B lacks comes with resume={self.save_dir}"
+                if not self._journal.whole:
+                    then = "W&B lacks what was logged since there was none"
+                warnings.warn(
+                    f"{lost[0]} is not whole: free some space there; {then}", stacklevel=2
+                )
+            else:
+                self._journal.note(end=end)
+
+    def _files(self) -> list[Path]:
+        """What W&B's service writes for `wandb sync`; online it need not be whole."""
+        run: Any = self._experiment
+        return [*Path(run.dir).parent.glob("run-*.wandb")] if run.offline else []
 
 
 def _is_gone(error: Exception) -> bool:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,6 +26,10 @@ from lightning_cam.files import open_to_append
 from lightning_cam.training.better import keep_best
 
 JOURNAL = "handed.jsonl"  # beside W&B's own files, which ignores it
+PATIENCE = 10.0  # seconds within which the service has written what it has
+# Of a log as LevelDB writes it: blocks, and records of checksum, length and kind.
+_BLOCK, _HEAD = 2**15, struct.Struct("<IHB")
+_LAST_KINDS = (1, 4)  # a whole record, the last part of one
 
 Call = dict[
     str, Any
@@ -36,9 +42,13 @@ class Journal:
     Args:
         file: to append to.
         begin: W&B's number of the segment's first row.
+
+    Attributes:
+        whole: whether all could be written so far.
     """
 
     def __init__(self, file: Path, begin: int) -> None:
+        self.whole = True
         self._file: FileIO | None = None
         self._path = file
         try:
@@ -57,6 +67,7 @@ class Journal:
                 self._lost(error)
 
     def _lost(self, error: OSError) -> None:
+        self.whole = False
         warnings.warn(
             f"{self._path} cannot be written ({error.strerror or error}): if this run is killed, "
             "W&B may lack its newest rows",
@@ -187,3 +198,31 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
                 found = json.loads(line)
                 if isinstance(found, dict):
                     yield found
+
+
+def becomes_whole(file: Path) -> bool:
+    """Whether a file of W&B's service ends with a record that is whole, as soon as it can.
+
+    The service writes the last block after it has said that all is done; on a full disk it does
+    not, and says nothing.
+    """
+    until = time.monotonic() + PATIENCE
+    while not (whole := _is_whole(file)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return whole
+
+
+def _is_whole(file: Path) -> bool:
+    end, place, kind = file.stat().st_size, _HEAD.size, 0  # a header of as many bytes
+    with file.open("rb") as log:
+        while place < end:
+            if (left := _BLOCK - place % _BLOCK) < _HEAD.size:
+                place += left
+                continue
+            log.seek(place)
+            head = log.read(_HEAD.size)
+            if len(head) < _HEAD.size:
+                return False
+            _, length, kind = _HEAD.unpack(head)
+            place += _HEAD.size + length
+    return place == end and kind in _LAST_KINDS

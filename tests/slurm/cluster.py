@@ -6,17 +6,19 @@ import getpass
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
 NODES = ("n1", "n2", "n3")  # two that train, and one that takes over where one dies
+FRESH = 0.4  # seconds for which an answer holds: to ask costs more than all that waits for it
 TIMES = {"munged": 10, "slurmctld": 30, "slurmd": 30}  # seconds until they answer
 
 # A requeued job waits until the credentials of its steps have expired, 121 s by default, and
@@ -25,6 +27,7 @@ CONFIGURATION = """
 ClusterName=tests
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={controller}
+FirstJobId={first}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
@@ -106,9 +109,30 @@ class Cluster:
         return Job(self, self.ask(*words, cwd=cwd), cwd)
 
     def fail(self, node: str) -> None:
-        """A node dies."""
-        self.daemons.pop(node).kill()
+        """A node dies, with all that runs on it."""
+        for process in [self.daemons.pop(node).pid, *self._steps(node)]:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=dead")
+
+    def repair(self, node: str) -> None:
+        """A node that died comes back."""
+        _start(self, node, "slurmd", "-D", "-N", node)
+        _wait("slurmd", lambda: self.ask("sinfo", "-h", "-n", node, "-o", "%t") == "idle")
+
+    def _steps(self, node: str) -> list[int]:
+        """The processes of jobs on a node; before them those that would tell how they ended."""
+        own = {f"SLURMD_NODENAME={node}", f"SLURM_CONF={self.environment['SLURM_CONF']}"}
+        tasks, watchers = [], []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended meanwhile
+                words = (process / "environ").read_bytes().decode(errors="replace").split("\0")
+                if own <= {*words}:
+                    tasks.append(int(process.name))
+                    parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+                    if (Path("/proc") / parent / "comm").read_text().startswith("slurmstepd"):
+                        watchers.append(int(parent))
+        return [*watchers, *tasks]
 
 
 @dataclass(frozen=True)
@@ -124,12 +148,15 @@ class Job:
     cluster: Cluster
     number: str
     cwd: Path
+    _known: list[tuple[float, dict[str, str]]] = field(default_factory=list)
 
     def facts(self) -> dict[str, str]:
-        """What `scontrol show job` says: KEY -> value."""
-        shown = self.cluster.ask("scontrol", "show", "job", "--oneliner", self.number)
-        pairs = (word.partition("=") for word in shown.split())
-        return {key: value for key, _, value in pairs}
+        """What `scontrol show job` says, or has said just now: KEY -> value."""
+        if not self._known or time.monotonic() - self._known[-1][0] > FRESH:
+            shown = self.cluster.ask("scontrol", "show", "job", "--oneliner", self.number)
+            pairs = (word.partition("=") for word in shown.split())
+            self._known[:] = [(time.monotonic(), {key: value for key, _, value in pairs})]
+        return self._known[-1][1]
 
     @property
     def state(self) -> str:
@@ -173,7 +200,11 @@ def started(place: Path) -> Iterator[Cluster]:
     controller, *ports = _free_ports(1 + len(NODES))
     nodes = [NODE.format(name=name, port=port) for name, port in zip(NODES, ports, strict=True)]
     text = CONFIGURATION.format(
-        place=place, controller=controller, user=getpass.getuser(), nodes="\n".join(nodes)
+        place=place,
+        controller=controller,
+        user=getpass.getuser(),
+        nodes="\n".join(nodes),
+        first=1 + secrets.randbelow(60_000),  # ports of jobs go by it, also of another SLURM's here
     )
     (place / "state").mkdir()
     (place / "slurm.conf").write_text(text)

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PAUSE = 0.15  # seconds
-_MARKS = Path(f"marks-{os.environ['SLURM_PROCID']}")
+SLOW = {phase: float(os.environ.get("PAUSE", PAUSE)) for phase in ("training", "validation")}
+_MARKS = Path(f"marks-{os.environ.get('SLURM_PROCID') or os.environ.get('RANK', '0')}")
 
 
 def mark(phase):
     with _MARKS.open("a") as file:
         file.write(f"{phase} {os.getpid()}\n")
-    time.sleep(PAUSE)
+    time.sleep(SLOW.get(phase, PAUSE))
 
 
 mark("starting")  # Python can answer no signal yet
