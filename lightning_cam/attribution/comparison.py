@@ -125,14 +125,9 @@ class Comparison:
             >>> both = compare([gradcam, rise])
             >>> both.save("figure.pdf", frames=[0, 4, 8], titles=["Grad-CAM", "RISE"])
         """
-        path = Path(path)
-        write = _WRITERS.get(path.suffix.lower())
-        if write is None:
-            raise ArgumentError(
-                f"{path}: figures end in {', '.join(_WRITERS)}; which kind a file is, its name says"
-            )
-        figure = self.figure(clip, **settings)
-        return write(path, figure, _frames(figure, frames), columns, fps)
+        return write_figure(
+            self, path, clip=clip, frames=frames, columns=columns, fps=fps, **settings
+        )
 
     def show(self, **settings: Any) -> None:
         """Show a clip with its maps: in a notebook below the cell, else in a window.
@@ -267,6 +262,27 @@ def _frames(figure: ClipFigure, frames: Sequence[int] | None) -> list[int] | Non
     if not len(frames):
         raise ArgumentError("no frames to show; leave them out to have some chosen evenly")
     return [int(t) % count for t in frames]
+
+
+def write_figure(
+    comparison: Comparison,
+    path: str | Path,
+    *,
+    clip: int | None = None,
+    frames: Sequence[int] | None = None,
+    columns: int = 8,
+    fps: float = 8.0,
+    **settings: Any,
+) -> Path:
+    """`Comparison.save`."""
+    path = Path(path)
+    write = _WRITERS.get(path.suffix.lower())
+    if write is None:
+        raise ArgumentError(
+            f"{path}: figures end in {', '.join(_WRITERS)}; which kind a file is, its name says"
+        )
+    figure = comparison.figure(clip, **settings)
+    return write(path, figure, _frames(figure, frames), columns, fps)
 
 
 def _sheet(figure: ClipFigure, frames: list[int] | None, columns: int) -> Canvas:

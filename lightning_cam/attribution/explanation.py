@@ -112,7 +112,9 @@ class Explanation:
         Example:
             >>> explain(model, GradCAM(), clip).save("figure.pdf", frames=[0, 4, 8])
         """
-        return self._alone().save(path, **settings)
+        from lightning_cam.attribution.comparison import write_figure  # loads what draws
+
+        return write_figure(self._alone(), path, **settings)
 
     def show(self, **settings: Any) -> None:
         """Show it in a notebook or on the screen, see `Comparison.show`."""

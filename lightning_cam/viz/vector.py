@@ -73,7 +73,7 @@ def _file(path: str, folder: Path) -> Path:
         return Path(path)
     own = folder / "own.ttf"
     if not own.exists():
-        own.write_bytes(font(14).font_bytes)
+        write_bytes(own, font(14).font_bytes)
     return own
 
 

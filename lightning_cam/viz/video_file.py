@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
-from lightning_cam.files import ffmpeg_name, whole_file, write_bytes
+from lightning_cam.files import ffmpeg_name, whole_file
 from lightning_cam.viz.overlay import check_frames
 
 # Visually clean, and quick enough to encode a few clips after every epoch ("superfast" saves a
@@ -53,10 +52,11 @@ def write_gif(path: str | Path, frames: np.ndarray, fps: float = 8) -> Path:
     """Write frames (T, H, W, 3) uint8 as a GIF that repeats; of its colours one palette is made."""
     check_frames(frames)
     images = [Image.fromarray(frame) for frame in frames]
-    data = io.BytesIO()
     first, *others = [image.quantize(256, dither=Image.Dither.NONE) for image in images]
-    first.save(data, "gif", save_all=True, append_images=others, duration=1000 / fps, loop=0)
-    return write_bytes(path, data.getvalue())
+    more = {"append_images": others, "duration": 1000 / fps, "loop": 0}
+    with whole_file(path) as file:
+        first.save(file, "gif", save_all=True, **more)
+    return Path(path)
 
 
 def _encode(path: str | Path, frames: np.ndarray, rate: Fraction) -> None:
