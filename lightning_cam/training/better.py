@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 _BETTER: tuple[tuple[str, Literal["min", "max"]], ...] = (
-    (r"loss$|loss_epoch$|error$|_rel$|rmse|/ate$", "min"),
+    (r"loss$|/loss_epoch$|error$|_rel$|rmse|/ate$", "min"),
     (r"acc$|/acc/|/top5$|/map$|/ap/", "max"),
 )
 
