@@ -433,6 +433,7 @@ SITUATIONS: dict[str, Situation] = {
     "needs gradients, and none come": Situation(
         "map plain explain=[gradcam]", said=source("needs gradients, and none come")
     ),
+    "sees no more than": Situation("map plain explain=[gradcam]", said=source("sees no more than")),
     "do not come through re-entrant checkpoints": Situation(
         "map plain explain=[gradient]", said=source("do not come through re-entrant checkpoints")
     ),
