@@ -354,16 +354,20 @@ def _seen(call: Tensor, clip: Tensor) -> Tensor | None:
     return None if grad is None else (grad != 0).any(1).any(0)
 
 
+def _frames_are_chosen(model: Explainable, clip: Tensor) -> bool:
+    """Whether somebody has said which frames a map is of: padding, or a fold by hand."""
+    valid = model.valid_for(clip)
+    return model.fold is not fold_frames or (valid is not None and not bool(valid.all()))
+
+
 def _in_part(model: Explainable, clip: Tensor, name: str, grid: Sequence[int], seen: Tensor) -> str:
     """What is wrong where a layer sees a part of the clip and its map is laid over the whole."""
-    valid = model.valid_for(clip)
-    padded = valid is not None and not bool(valid.all())
     if sum(count > 1 for count in grid) < 2:
         return ""  # numbers in a row, such as columns, which are no map
     for at, (axis, count) in enumerate(zip("thw", grid, strict=True)):
         places = seen.movedim(at, 0).flatten(1).any(1).nonzero().flatten().tolist()
         size = seen.shape[at]
-        if not places or (axis == "t" and padded):
+        if not places or (axis == "t" and _frames_are_chosen(model, clip)):
             continue
         if max(places[0], size - 1 - places[-1]) >= max(1, size / count):  # a place of the map
             return (
@@ -379,12 +383,12 @@ def _elsewhere(model: Explainable, clip: Tensor, name: str, along: Mapping[str, 
     """What is wrong where places of the half that was changed did not change, which they would if
     they saw the clip where they lie over it.
     """
-    valid = model.valid_for(clip)
-    padded = valid is not None and not bool(valid.all())  # what is not valid may be left out
     for axis, change in along.items():
         size, least = len(change), _STILL * float(change.max())
         still = int((change[: size // 2] <= least).sum())
-        if still and least and axis != "b" and not (axis == "t" and padded):
+        if axis == "b" or (axis == "t" and _frames_are_chosen(model, clip)):
+            continue
+        if still and least:
             places, of_clip = _NOUNS[axis]
             return (
                 f"layer {name!r} lies elsewhere than the clip: where the first half of the clip's "

@@ -102,7 +102,8 @@ def try_optimizer(task: Mapping[str, Any]) -> None:
         if task.get("scheduler") is not None:
             build_schedule(build(task["scheduler"], where="task.scheduler"), optimizer, 100)
     except (TypeError, ValueError) as error:
-        texts = [f"{k}={v}" for k, v in task[key].items() if k[0] != "_" and isinstance(v, str)]
+        given = task[key] if isinstance(task[key], Mapping) else {}
+        texts = [f"{k}={v}" for k, v in given.items() if k[0] != "_" and isinstance(v, str)]
         odd = f" ({', '.join(texts)} is text)" if texts and isinstance(error, TypeError) else ""
         raise ConfigError(f"task.{key}: {error}{odd}") from error
 
