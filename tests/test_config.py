@@ -213,7 +213,7 @@ def test_the_papers_setting_of_something_something() -> None:
 
 def test_the_documented_defaults() -> None:
     config = composed("train")
-    assert config["trainer"]["max_epochs"] == 40
+    assert config["trainer"]["max_epochs"] == 60
     assert config["trainer"]["gradient_clip_val"] == 1.0
     assert config["data"]["batch_size"] == 12
     assert (config["task"]["optimizer"]["lr"], config["task"]["optimizer"]["weight_decay"]) == (
