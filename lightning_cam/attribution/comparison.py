@@ -30,6 +30,46 @@ from lightning_cam.viz.video_file import write_gif, write_video
 _FIRST = 4  # clips of a batch that a notebook shows
 
 
+def write_figure(
+    comparison: Comparison,
+    path: str | Path,
+    *,
+    clip: int | None = None,
+    frames: Sequence[int] | None = None,
+    columns: int = 8,
+    fps: float = 8.0,
+    **settings: Any,
+) -> Path:
+    """Draw a clip with its maps into a file; what kind of file, its ending says.
+
+    Args:
+        path: `.pdf` or `.svg`, in which text stays text, `.png`: frames from left to right, a
+            row for each map; `.mp4` or `.gif`: the clip and its maps beside each other. All
+            frames of a clip have one colour scale.
+        clip: which one of the batch; None where there is one.
+        frames: which frames to show, by number; None: `columns` of them, evenly chosen (of a
+            video all).
+        columns: how many frames at most.
+        fps: frames a second of a video.
+        **settings: of `figure`: `titles`, `colormap`, `opacity`.
+
+    Raises:
+        ArgumentError: another ending, or no such clip, frame or setting.
+
+    Example:
+        >>> both = compare([gradcam, rise])
+        >>> both.save("figure.pdf", frames=[0, 4, 8], titles=["Grad-CAM", "RISE"])
+    """
+    path = Path(path)
+    write = _WRITERS.get(path.suffix.lower())
+    if write is None:
+        raise ArgumentError(
+            f"{path}: figures end in {', '.join(_WRITERS)}; which kind a file is, its name says"
+        )
+    figure = comparison.figure(clip, **settings)
+    return write(path, figure, _frames(figure, frames), columns, fps)
+
+
 @dataclass(frozen=True, repr=False)
 class Comparison:
     """One or several explanations of the same clips, to be looked at.
@@ -95,39 +135,7 @@ class Comparison:
             opacity=opacity,
         )
 
-    def save(
-        self,
-        path: str | Path,
-        *,
-        clip: int | None = None,
-        frames: Sequence[int] | None = None,
-        columns: int = 8,
-        fps: float = 8.0,
-        **settings: Any,
-    ) -> Path:
-        """Draw a clip with its maps into a file; what kind of file, its ending says.
-
-        Args:
-            path: `.pdf` or `.svg`, in which text stays text, `.png`: frames from left to right, a
-                row for each map; `.mp4` or `.gif`: the clip and its maps beside each other. All
-                frames of a clip have one colour scale.
-            clip: which one of the batch; None where there is one.
-            frames: which frames to show, by number; None: `columns` of them, evenly chosen (of a
-                video all).
-            columns: how many frames at most.
-            fps: frames a second of a video.
-            **settings: of `figure`: `titles`, `colormap`, `opacity`.
-
-        Raises:
-            ArgumentError: another ending, or no such clip, frame or setting.
-
-        Example:
-            >>> both = compare([gradcam, rise])
-            >>> both.save("figure.pdf", frames=[0, 4, 8], titles=["Grad-CAM", "RISE"])
-        """
-        return write_figure(
-            self, path, clip=clip, frames=frames, columns=columns, fps=fps, **settings
-        )
+    save = write_figure
 
     def show(self, **settings: Any) -> None:
         """Show a clip with its maps: in a notebook below the cell, else in a window.
@@ -262,27 +270,6 @@ def _frames(figure: ClipFigure, frames: Sequence[int] | None) -> list[int] | Non
     if not len(frames):
         raise ArgumentError("no frames to show; leave them out to have some chosen evenly")
     return [int(t) % count for t in frames]
-
-
-def write_figure(
-    comparison: Comparison,
-    path: str | Path,
-    *,
-    clip: int | None = None,
-    frames: Sequence[int] | None = None,
-    columns: int = 8,
-    fps: float = 8.0,
-    **settings: Any,
-) -> Path:
-    """`Comparison.save`."""
-    path = Path(path)
-    write = _WRITERS.get(path.suffix.lower())
-    if write is None:
-        raise ArgumentError(
-            f"{path}: figures end in {', '.join(_WRITERS)}; which kind a file is, its name says"
-        )
-    figure = comparison.figure(clip, **settings)
-    return write(path, figure, _frames(figure, frames), columns, fps)
 
 
 def _sheet(figure: ClipFigure, frames: list[int] | None, columns: int) -> Canvas:

@@ -23,6 +23,7 @@ from lightning_cam.attribution import (
     explain_contrast,
     spectrum_relevance,
 )
+from lightning_cam.attribution.columns import Columns
 from lightning_cam.attribution.gradcam import GradientCAM
 from lightning_cam.attribution.outputs import outputs_of
 from lightning_cam.attribution.spectrum_relevance import SPECTRUM_MEASURES
@@ -155,8 +156,7 @@ def probabilities(model: Explainable, outputs: Tensor) -> list[tuple[str, float]
 
 def class_probabilities(model: Explainable, outputs: Tensor) -> dict[int, float]:
     """The probability of each column of one clip's outputs `(1, K)` that is a class."""
-    values = model.probabilities(outputs)[0].tolist()
-    return {k: value for k, value in enumerate(values) if model.kind(k) is not None}
+    return Columns(model.outputs, tuple(model.heads_of(outputs))).classes(outputs)
 
 
 def true_label(batch: Mapping[str, Any]) -> int:
