@@ -26,7 +26,7 @@ from lightning_cam.viz.depth import (
 )
 from lightning_cam.viz.drawing import save_png
 from lightning_cam.viz.overlay import overlay
-from lightning_cam.viz.page import write_page, write_report
+from lightning_cam.viz.page import table_html, write_page, write_report
 from lightning_cam.viz.page_entry import ReportEntry
 from lightning_cam.viz.trajectory import draw_trajectory
 from lightning_cam.viz.video_file import write_video
@@ -56,6 +56,7 @@ __all__ = [
     "outcome",
     "overlay",
     "save_png",
+    "table_html",
     "write_page",
     "write_report",
     "write_video",

@@ -17,9 +17,11 @@ class ReportEntry:
 
     Args:
         figure: what is known about the clip; its frames and heatmaps are not kept.
-        video, sheet, data: the clip's mp4, png and npz, inside the report's folder.
+        video, sheet: the clip's mp4 and png, inside the report's folder.
+        data: its npz, if it has one there.
         fps: frames per second of the video.
         scores: more numbers about this clip, name -> text.
+        tables: of more numbers, each as rows of texts, headings first.
         curves: an image of measured curves, inside the report's folder.
         labels: the true classes of a clip that may have several.
         broad: whether the video is too wide for a place beside the facts.
@@ -35,7 +37,7 @@ class ReportEntry:
     methods: Mapping[str, str]  # caption -> why it says nothing, "" where it does
     video: Path
     sheet: Path
-    data: Path
+    data: Path | None
     fps: float
     scores: Mapping[str, str] = field(default_factory=dict)
     against: str | None = None
@@ -49,6 +51,7 @@ class ReportEntry:
     value: float | None = None
     broad: bool = False
     labels: Sequence[str] = ()
+    tables: Sequence[Sequence[Sequence[str]]] = ()
 
     @classmethod
     def of(
@@ -56,10 +59,11 @@ class ReportEntry:
         figure: ClipFigure,
         video: str | Path,
         sheet: str | Path,
-        data: str | Path,
+        data: str | Path | None,
         fps: float = 8,
         scores: Mapping[str, str] | None = None,
         curves: str | Path | None = None,
+        tables: Sequence[Sequence[Sequence[str]]] = (),
     ) -> ReportEntry:
         """Keep of an image what the page needs: numbers and names, no pixels."""
         return cls(
@@ -73,7 +77,7 @@ class ReportEntry:
             methods={caption: figure.no_evidence_reason(caption) for caption in figure.heatmaps},
             video=Path(video),
             sheet=Path(sheet),
-            data=Path(data),
+            data=None if data is None else Path(data),
             fps=fps,
             scores=scores or {},
             against=figure.against,
@@ -85,7 +89,13 @@ class ReportEntry:
             value=figure.value,
             broad=bool(figure.panels),
             labels=figure.labels,
+            tables=tables,
         )
+
+    @property
+    def files(self) -> list[Path]:
+        """What there is to download."""
+        return [path for path in (self.video, self.sheet, self.data) if path is not None]
 
     @property
     def outcome(self) -> str:
