@@ -207,14 +207,14 @@ def choose_indices(
     found: list[int] = []
     for clip in [clips] if isinstance(clips, str) else clips:
         if isinstance(clip, str):
-            found += _named(dataset, clip, split)
+            found += [n for n in _named(dataset, clip, split) if n not in found]
         elif 0 <= clip < len(dataset):
             found.append(clip)
         else:
             raise ConfigError(
                 f"clips={clips}: the {split} split has the clips 0 to {len(dataset) - 1}"
             )
-    return list(dict.fromkeys(found))
+    return found
 
 
 def _named(dataset: SampleDataset[Any], name: str, split: str) -> list[int]:

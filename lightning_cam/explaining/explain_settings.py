@@ -21,6 +21,7 @@ _NOT_IN_STUDIES: Mapping[str, tuple[Any, str]] = {
     "select": (None, ""),
     "target": (None, " and set study.target"),
     "contrast": (None, ""),
+    "scale": ("method", ""),
     "layers": (None, ""),
     "fps": (8, ""),
 }

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lightning_cam.errors import DataError
-from lightning_cam.explaining.clip_files import file_name
+from lightning_cam.explaining.clip_files import file_name, write_page_images
 from lightning_cam.explaining.clip_results import ClipResult
 from lightning_cam.explaining.explain_run import finished_clips
 from lightning_cam.explaining.score_tables import SCORE_COLUMNS
@@ -124,10 +124,14 @@ def _entry(
     """Draw a clip, and what the page says of it."""
     figure, name = clip.figure(scale), file_name(clip.title)
     sheet = save_png(folder / f"{name}.png", draw_sheet(figure))
-    video = write_video(folder / f"{name}.mp4", draw_video(figure), fps=fps)
+    moving = draw_video(figure)
+    video = write_video(folder / f"{name}.mp4", moving, fps=fps)
+    images = write_page_images(folder, figure, moving)
     facts = {"not alike": "\n".join(clip.notes)} if clip.notes else {}
     tables = [table for table in (_numbers(clip.results), _pairs(agreements)) if len(table) > 1]
-    return ReportEntry.of(figure, video, sheet, None, fps=fps, scores=facts, tables=tables)
+    return ReportEntry.of(
+        figure, video, sheet, None, fps=fps, scores=facts, tables=tables, images=images
+    )
 
 
 def _numbers(results: Mapping[Case, ClipResult]) -> list[list[str]]:

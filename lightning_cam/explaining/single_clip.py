@@ -18,14 +18,14 @@ from lightning_cam.explaining.clip_explanations import (
     explain_spectra,
     true_label,
 )
-from lightning_cam.explaining.clip_files import write_clip
+from lightning_cam.explaining.clip_files import write_clip, write_page_images
 from lightning_cam.explaining.clip_results import ClipResult
 from lightning_cam.explaining.clip_sources import ClipSource
 from lightning_cam.explaining.measured_files import RunMeasurements, page_measures
 from lightning_cam.explaining.questions import Question
 from lightning_cam.explaining.score_tables import page_scores, relevance_rows, score_rows
 from lightning_cam.interfaces import Batch, HasReader, ShowsFiles, Task, is_offered
-from lightning_cam.viz import ReportEntry
+from lightning_cam.viz import ReportEntry, draw_video
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,28 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
         model, explanations, frames, batch, source.title, spectra=spectra, views=views,
         extras=extras,
     )  # fmt: skip
-    files = write_clip(request.folder, figure, explanations, batch, request.fps, spectra=spectra)
+    video = draw_video(figure)
+    files = write_clip(
+        request.folder, figure, explanations, batch, request.fps, spectra=spectra, video=video
+    )
+    images = write_page_images(request.folder, figure, video)
     measured = request.measurements.clip(model, explanations, clip, batch, files.curves)
     scored = list(score_rows(model, measured.explanations, batch, spectra, measured.found))
     own = [row for row in scored if row["method"] in explanations]
     shown = {"clip": source.place} if source.place else {}
     shown |= page_scores(own, spectra)
-    shown |= page_measures(scored, request.measurements.measures, measured.found)
+    table = page_measures(scored, request.measurements.measures, measured.found)
     paths = (files.video, files.sheet, files.arrays)
     return ClipResult(
-        ReportEntry.of(figure, *paths, fps=request.fps, scores=shown, curves=measured.figure),
+        ReportEntry.of(
+            figure,
+            *paths,
+            fps=request.fps,
+            scores=shown,
+            curves=measured.figure,
+            images=images,
+            tables=[table] if table else [],
+        ),
         scored,
         list(relevance_rows(model, explanations, batch, spectra)),
         measured.kept,

@@ -5,10 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from lightning_cam.viz.clip_figure import ClipFigure, Stack, outcome
+
+
+class PageImages(NamedTuple):
+    """Images of a clip that are made for the page, inside its folder.
+
+    Attributes:
+        rows: an SVG of frames and maps, without what the page itself says.
+        poster: a frame of the video.
+        share: of the video's height, of what is above its bars, which the page draws itself.
+    """
+
+    rows: Path
+    poster: Path
+    share: float
 
 
 @dataclass(frozen=True)
@@ -19,6 +34,7 @@ class ReportEntry:
         figure: what is known about the clip; its frames and heatmaps are not kept.
         video, sheet: the clip's mp4 and png, inside the report's folder.
         data: its npz, if it has one there.
+        images: what the page shows in place of the sheet, and before the video plays.
         fps: frames per second of the video.
         scores: more numbers about this clip, name -> text.
         tables: of more numbers, each as rows of texts, headings first.
@@ -52,6 +68,7 @@ class ReportEntry:
     broad: bool = False
     labels: Sequence[str] = ()
     tables: Sequence[Sequence[Sequence[str]]] = ()
+    images: PageImages | None = None
 
     @classmethod
     def of(
@@ -64,6 +81,7 @@ class ReportEntry:
         scores: Mapping[str, str] | None = None,
         curves: str | Path | None = None,
         tables: Sequence[Sequence[Sequence[str]]] = (),
+        images: PageImages | None = None,
     ) -> ReportEntry:
         """Keep of an image what the page needs: numbers and names, no pixels."""
         return cls(
@@ -90,6 +108,7 @@ class ReportEntry:
             broad=bool(figure.panels),
             labels=figure.labels,
             tables=tables,
+            images=images,
         )
 
     @property
