@@ -22,6 +22,7 @@ from lightning_cam.data.core.base import require_some
 from lightning_cam.data.core.listing import Listing, check_classes
 from lightning_cam.errors import UserError
 from lightning_cam.explaining.clip_sources import clips_of_files, eligible, open_split
+from lightning_cam.explaining.questions import Question
 from lightning_cam.metrics.explaining_again import say_left_out
 from lightning_cam.models.inflate import inflate
 from lightning_cam.models.stems import stem_weights
@@ -357,8 +358,9 @@ SITUATIONS: dict[str, Situation] = {
     "another process is writing": Situation(
         f"{EXPLAIN} out=busy", {"DIR": "new_out"}, said=source("another process is writing")
     ),
-    "ckpt names several checkpoints": Situation(
-        "explain ckpt=[net.ckpt,twin.ckpt] data.split=val out=study"
+    "there is a class of this name": Situation(
+        f"{EXPLAIN} target=true",
+        said=says(Question(true=True).check, SimpleNamespace(outputs=["true", "false"])),
     ),
     "needs true classes, which a video": Situation(f"{EXPLAIN} video=clip.mp4 select=correct"),
     "; leave out {}= or compose=": Situation(f"{EXPLAIN} compose=joined select=correct"),

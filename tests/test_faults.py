@@ -522,7 +522,7 @@ def test_a_full_disk(place: Path, here: Here) -> None:
     """The disk (a small tmpfs) is full before the last clip: one line, page, then goes on."""
     disk = place / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1800k", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("this system does not let root mount a tmpfs")
     try:

@@ -17,11 +17,13 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
+from lightning_cam.explaining.clip_files import write_page_images
 from lightning_cam.viz import (
     ClipFigure,
     ReportEntry,
     draw_sheet,
     draw_video,
+    picture_share,
     save_png,
     write_report,
     write_video,
@@ -76,7 +78,8 @@ def entry(folder: Path, figure: ClipFigure, stem: str, real_files: bool = False)
     if real_files:
         write_video(names[0], draw_video(figure), fps=4)
         save_png(names[1], draw_sheet(figure))
-    return ReportEntry.of(figure, *names, fps=4, scores={"deletion": "0.12"})
+    images = write_page_images(folder, figure, draw_video(figure)) if real_files else None
+    return ReportEntry.of(figure, *names, fps=4, scores={"deletion": "0.12"}, images=images)
 
 
 def test_every_reference_is_relative_and_exists(tmp_path):
@@ -307,10 +310,13 @@ addEventListener("load", () => {
   const video = document.querySelector("video");
   const tell = (what) => console.log("FOUND" + btoa(JSON.stringify(what)) + "END");
   const go = () => {
+    const box = video.getBoundingClientRect();
+    const button = document.querySelector(".play");
     const bars = document.querySelectorAll("svg.attention rect.hit");
     video.addEventListener("seeked", () => setTimeout(() => tell({
       ready: video.readyState, duration: video.duration,
       size: [video.videoWidth, video.videoHeight],
+      ratio: box.width / box.height, controls: video.controls, button: button.hidden,
       time: video.currentTime, now: document.querySelector("rect.now").getAttribute("x"),
       sheets: [...document.images].every((i) => i.complete && i.naturalWidth > 0),
     }), 200), { once: true });
@@ -385,3 +391,7 @@ def test_chromium_plays_the_video_and_a_bar_seeks(tmp_path):
     assert told["ready"] >= 2 and told["size"] == [width, height] and told["sheets"]
     assert told["duration"] == pytest.approx(6 / 4, abs=0.01)
     assert told["now"] == "3" and told["time"] == pytest.approx(3.5 / 4, abs=0.01)
+    # the page draws the bars itself and shows of the video what is above them
+    shown = picture_share(figure)
+    assert 0.3 < shown < 0.9 and not told["controls"] and not told["button"]
+    assert told["ratio"] == pytest.approx(width / (shown * height), rel=0.01)

@@ -346,7 +346,7 @@ def test_settings_that_studies_do_not_have() -> None:
     for ckpt in ([], [1]):
         with pytest.raises(ConfigError, match="ckpt="):
             check_study({**config, "ckpt": ckpt})
-    with pytest.raises(ConfigError, match=r"several checkpoints.*study=multispectral"):
+    with pytest.raises(ConfigError, match=r"ckpt=.*must be text"):
         check_explain({**config, "ckpt": ["a", "b"]})
 
 

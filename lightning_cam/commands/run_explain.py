@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from omegaconf import DictConfig
 from lightning_cam.commands.common import plain_settings, quiet, short, was_typed
 from lightning_cam.errors import command_line, say, shell_word
 from lightning_cam.explaining.explain_command import explain_checkpoint
+from lightning_cam.explaining.side_by_side import explain_side_by_side, is_side_by_side
 from lightning_cam.study import run_study
 from lightning_cam.training.build import TARGET
 
 _KEYS = (
-    "explain", "ckpt", "video", "data", "clips", "select", "compose", "target", "contrast", "layer",
-    "layers", "out", "fps", "device", "trust", "measure", "study",
+    "explain", "ckpt", "video", "data", "clips", "select", "compose", "target", "contrast", "scale",
+    "layer", "layers", "out", "fps", "device", "trust", "measure", "study",
 )  # fmt: skip
 
 
@@ -37,12 +39,17 @@ def explain_clips(cfg: DictConfig) -> Path | None:
     config["measure"] = _without_idle(config["measure"])
     typed = command_line("explain", *map(shell_word, sys.argv[1:]))
     with quiet():
-        page = (
-            run_study(config, typed) if config.get("study") else explain_checkpoint(config, typed)
-        )
+        page = _work(config)(config, typed)
     if page is not None:
         say(f"open {short(page)}")
     return page
+
+
+def _work(config: dict[str, Any]) -> Callable[[dict[str, Any], str], Path | None]:
+    """What the settings ask for: a study, networks or questions side by side, or one of them."""
+    if config.get("study"):
+        return run_study
+    return explain_side_by_side if is_side_by_side(config) else explain_checkpoint
 
 
 def _without_idle(measures: Any) -> Any:

@@ -160,7 +160,7 @@ def make_trainer(
             CheckedResume(),
             *more,
             ReseedBatches(config["seed"]),
-            TQDMProgressBar() if sys.stdout.isatty() else EpochLines(),
+            TQDMProgressBar(leave=True) if sys.stdout.isatty() else EpochLines(),
             _remember(config, classes),
             BestCheckpoint(run.checkpoints, *monitor),
             last,

@@ -15,8 +15,20 @@ from lightning_cam.attribution import Explanation
 from lightning_cam.explaining.clip_arrays import clip_arrays
 from lightning_cam.explaining.clip_explanations import Spectra
 from lightning_cam.files import fitted, make_folder, whole_file
-from lightning_cam.viz import ClipFigure, draw_sheet, draw_video, save_png, write_video
+from lightning_cam.viz import (
+    ClipFigure,
+    PageImages,
+    draw_sheet,
+    draw_video,
+    picture_share,
+    save_png,
+    write_video,
+)
+from lightning_cam.viz.contact_sheet import sheet_parts
+from lightning_cam.viz.drawing import Canvas, save_jpeg
+from lightning_cam.viz.vector import save_svg
 
+_PAGE_COLUMNS = 8  # frames of a row, so that its text is as large as the page's
 _LONGEST = 112  # bytes: endings and those of a part file fit into the 143 of encrypted folders
 
 
@@ -42,10 +54,11 @@ def write_clip(
     fps: float,
     columns: int = 16,
     spectra: Spectra | None = None,
+    video: np.ndarray | None = None,
 ) -> ClipFiles:
     """Write `<clip>.mp4`, `<clip>.png` (a sheet of at most `columns` frames) and `<clip>.npz`.
 
-    The npz is a format, see `clip_arrays`.
+    The npz is a format, see `clip_arrays`. `video` is what `draw_video` made, where that is done.
     """
     make_folder(folder)
     arrays = clip_arrays(explanations, figure.frames, batch, spectra)
@@ -53,8 +66,29 @@ def write_clip(
     with whole_file(files.arrays) as file:
         np.savez_compressed(file, **arrays)
     save_png(files.sheet, draw_sheet(figure, columns))
-    write_video(files.video, draw_video(figure), fps=fps)
+    write_video(files.video, draw_video(figure) if video is None else video, fps=fps)
     return files
+
+
+def write_page_images(folder: Path, figure: ClipFigure, video: np.ndarray) -> PageImages:
+    """Write `<clip>.svg` and `<clip>.jpg`, for the page.
+
+    Args:
+        folder: of the page.
+        figure: the clip.
+        video: what `draw_video` made of it.
+    """
+    rows, poster = _page_files(folder, figure.title)
+    save_svg(
+        rows, Canvas.stacked(sheet_parts(figure, _PAGE_COLUMNS)[1:2]), small=True
+    )  # frames and maps
+    save_jpeg(poster, video[len(video) // 2])
+    return PageImages(rows, poster, picture_share(figure))
+
+
+def _page_files(folder: Path, title: str) -> tuple[Path, Path]:
+    rows, poster = (folder / f"{file_name(title)}{end}" for end in (".svg", ".jpg"))
+    return rows, poster
 
 
 def remove_clip(folder: Path, title: str) -> None:
@@ -67,7 +101,7 @@ def remove_clip(folder: Path, title: str) -> None:
 def files_of(folder: Path, title: str) -> list[Path]:
     """All files that a clip may have, the image of its curves included."""
     files = _files_of(folder, title)
-    return [*vars(files).values(), files.curves]
+    return [*vars(files).values(), files.curves, *_page_files(folder, title)]
 
 
 def _files_of(folder: Path, title: str) -> ClipFiles:

@@ -17,7 +17,7 @@ import torch
 
 from lightning_cam.explaining.measured_files import ClipNumbers
 from lightning_cam.metrics import Curve
-from lightning_cam.viz import ReportEntry, Stack
+from lightning_cam.viz import PageImages, ReportEntry, Stack
 
 _FILES = ("video", "sheet", "data", "curves")  # fields of an entry, inside the folder
 _ARRAY, _NUMBER = "array:", "number:"  # the only key of a mapping that stands for one
@@ -48,6 +48,8 @@ def result_row(key: str, result: ClipResult) -> dict[str, Any]:
     entry = {f.name: getattr(result.entry, f.name) for f in fields(ReportEntry)}
     entry |= {name: None if entry[name] is None else entry[name].name for name in _FILES}
     entry["stacks"] = {name: vars(stack) for name, stack in result.entry.stacks.items()}
+    if (images := result.entry.images) is not None:
+        entry["images"] = [images.rows.name, images.poster.name, images.share]
     curves = {
         method: {
             name: {part: getattr(curve, part) for part in ("fraction", "score", "tied")}
@@ -79,6 +81,12 @@ def result_of_row(row: Mapping[str, Any], folder: Path) -> ClipResult | None:
                 entry[name] = folder / Path(entry[name]).name
                 if not entry[name].is_file():
                     return None
+        if entry["images"] is not None:
+            *names, share = entry["images"]
+            rows, poster = (folder / Path(name).name for name in names)
+            if not (rows.is_file() and poster.is_file()):
+                return None
+            entry["images"] = PageImages(rows, poster, float(share))
         entry["stacks"] = {name: Stack(**parts) for name, parts in entry["stacks"].items()}
         numbers["curves"] = {
             method: {name: _curve(parts) for name, parts in of_method.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.data.core.loading import collate
 from lightning_cam.data.video.identity import everything_below
 from lightning_cam.data.video.reading import VIDEO_SUFFIXES, is_frame_folder
-from lightning_cam.errors import ConfigError, DataError, VideoReadError, readable
+from lightning_cam.errors import ConfigError, DataError, UnknownNameError, VideoReadError, readable
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.explaining.clips_by_outcome import Selection, select_clips, shuffled
 from lightning_cam.explaining.composed_clips import compose_clips
@@ -43,12 +44,14 @@ class ClipSource:
         key: says which clip it is; that of a changed file is another.
         composed: it was put together from several clips: what is explained of it is its label, the
             class of one part, and there is no file that shows it larger.
+        place: where it is in its data set, in words: by this `clips=[...]` finds it again.
     """
 
     title: str
     read: Callable[[], Batch]
     key: str
     composed: bool = False
+    place: str = ""
 
 
 def find_clips(
@@ -71,16 +74,16 @@ def find_clips(
     dataset = open_split(data, split, config["data"]["root"] is not None)
     workers = data.num_workers if is_offered(data, HasWorkers) else 0
     if config["compose"] is not None:
-        named = isinstance(clips, list)
+        named = not isinstance(clips, int)
         order = choose_indices(dataset, clips, split) if named else shuffled(range(len(dataset)))
         places = len(ARRANGEMENTS[config["compose"]].places)
-        count = len(clips) if named else -(-clips // places)
+        count = len(order) if named else -(-clips // places)
         made = compose_clips(task, dataset, order, config["compose"], count, workers=workers)
         most = len(made.dataset) if named else clips
-        return clips_of_split(made.dataset, range(len(made.dataset))[:most]), None
+        return clips_of_split(made.dataset, range(len(made.dataset))[:most], split), None
     if not kinds:
-        return clips_of_split(dataset, choose_indices(dataset, clips, split, without)), None
-    named = isinstance(clips, list)
+        return clips_of_split(dataset, choose_indices(dataset, clips, split, without), split), None
+    named = not isinstance(clips, int)
     selection = select_clips(
         task,
         dataset,
@@ -91,7 +94,7 @@ def find_clips(
         count=None if named else clips,
         workers=workers,
     )
-    return clips_of_split(dataset, selection.indices), selection
+    return clips_of_split(dataset, selection.indices, split), selection
 
 
 def clips_of_files(path: Path, data: object) -> list[ClipSource]:
@@ -141,7 +144,7 @@ def clips_of_files(path: Path, data: object) -> list[ClipSource]:
             lambda file=file: _batch_of(file, data, closed.get(file)),  # type: ignore[misc]
             _key(title, file.absolute(), file),
         )
-        for title, file in zip(_unique(titles), files, strict=True)
+        for title, file in zip(unique_titles(titles), files, strict=True)
     ]
 
 
@@ -183,27 +186,45 @@ def open_split(data: LightningDataModule, split: str, root_given: bool) -> Sampl
 
 
 def choose_indices(
-    dataset: SampleDataset[Any], clips: int | Sequence[int], split: str, without: int | None = None
+    dataset: SampleDataset[Any],
+    clips: int | str | Sequence[int | str],
+    split: str,
+    without: int | None = None,
 ) -> list[int]:
     """Indices of the clips that are meant: so many, spread evenly, or these.
 
     Args:
         dataset: to choose from.
-        clips: how many, or their indices.
+        clips: how many, or which: their indices or names; `*`, `?` and `[abc]` stand for letters.
         split: the data set's name.
         without: of so many clips, none of this class.
 
     Raises:
-        UserError: an index is outside, or there is no clip.
+        UserError: an index is outside, a name is of no clip, or there is no clip.
     """
-    if not isinstance(clips, int):
-        outside = [i for i in clips if not 0 <= i < len(dataset)]
-        if outside:
+    if isinstance(clips, int):
+        return spread_evenly(eligible(dataset, split, without), clips)
+    found: list[int] = []
+    for clip in [clips] if isinstance(clips, str) else clips:
+        if isinstance(clip, str):
+            found += [n for n in _named(dataset, clip, split) if n not in found]
+        elif 0 <= clip < len(dataset):
+            found.append(clip)
+        else:
             raise ConfigError(
-                f"clips={list(clips)}: the {split} split has the clips 0 to {len(dataset) - 1}"
+                f"clips={clips}: the {split} split has the clips 0 to {len(dataset) - 1}"
             )
-        return list(clips)
-    return spread_evenly(eligible(dataset, split, without), clips)
+    return found
+
+
+def _named(dataset: SampleDataset[Any], name: str, split: str) -> list[int]:
+    """Indices of the clips of this name, or of all whose names are like it."""
+    names = [readable(clip.clip_id) for clip in dataset.clips]
+    found = [n for n, each in enumerate(names) if each == name]
+    found = found or [n for n, each in enumerate(names) if fnmatchcase(each, name)]
+    if not found:
+        raise UnknownNameError(f"clip of the {split} split", name, names)
+    return found
 
 
 def spread_evenly(candidates: Sequence[int], count: int) -> list[int]:
@@ -225,22 +246,26 @@ def eligible(dataset: SampleDataset[Any], split: str, without: int | None = None
     return found
 
 
-def clips_of_split(dataset: SampleDataset[Any], indices: Iterable[int]) -> list[ClipSource]:
+def clips_of_split(
+    dataset: SampleDataset[Any], indices: Iterable[int], split: str
+) -> list[ClipSource]:
     """Clips of a data set by their indices."""
+    composed = isinstance(dataset, ComposedDataset)
     indices = [int(i) for i in indices]
-    titles = _unique(readable(dataset.clips[i].clip_id) for i in indices)
+    titles = unique_titles(readable(dataset.clips[i].clip_id) for i in indices)
     return [
         ClipSource(
             title,
             lambda i=i: collate([dataset[i]]),  # type: ignore[misc]
             _key_of_row(title, i, dataset),
-            isinstance(dataset, ComposedDataset),
+            composed,
+            "" if composed else f"{i} of {split}",
         )
         for title, i in zip(titles, indices, strict=True)
     ]
 
 
-def _unique(titles: Iterable[str]) -> Iterator[str]:
+def unique_titles(titles: Iterable[str]) -> Iterator[str]:
     """Titles whose file names differ, also where large and small letters are the same."""
     seen: set[str] = set()
     for title in titles:

@@ -20,8 +20,14 @@ from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import ConfigError, printable, say
 from lightning_cam.explaining.clip_sources import find_clips
 from lightning_cam.explaining.explain_run import ExplainRun, open_folder, print_failures
-from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_explain, given_data
+from lightning_cam.explaining.explain_settings import (
+    TRAINED_METHODS,
+    check_explain,
+    given_data,
+    trusted,
+)
 from lightning_cam.explaining.measured_files import RunMeasurements
+from lightning_cam.explaining.questions import Question, questions
 from lightning_cam.explaining.single_clip import ClipRequest
 from lightning_cam.files import digest
 from lightning_cam.interfaces import (
@@ -38,12 +44,15 @@ from lightning_cam.training.build import build
 from lightning_cam.training.checkpoint import rebuild, trained_methods
 
 
-def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | None:
-    """Explain what the configuration asks for.
+def explain_checkpoint(
+    config: Mapping[str, Any], command: str = "", question: Question | None = None
+) -> Path | None:
+    """Explain what the configuration asks for, of one network and one question.
 
     Args:
         config: plain, as in `configs/explain.yaml`.
         command: what was typed, for the report.
+        question: which column of each clip, in place of `target`.
 
     Returns:
         `index.html`; None where layers were listed.
@@ -53,7 +62,7 @@ def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | N
     """
     check_explain(config)
     measurements = RunMeasurements(config["measure"])
-    trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
+    trust = trusted(config)
     module, data, info = rebuild(config["ckpt"], trust, data=given_data(config))
     check_data(data)
     task = as_task(on_device(module, config["device"]))
@@ -61,9 +70,11 @@ def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | N
         _print_layers(task, data, config["layers"])
         return None
     methods = _methods(config, task, info, trust)
-    target, against = _columns(config, task.explainable())  # before anything is read
-    sources, selection = find_clips(config, data, task, against if target is None else None)
-    facts = _facts(config, info)
+    if question is None:
+        (question,) = questions(config["target"], contrast=config["contrast"] is not None)
+    against = _against(config, question, task.explainable())  # before anything is read
+    sources, selection = find_clips(config, data, task, against if question.true else None)
+    facts = {**_facts(config, info), "target": str(question)}
     folder, results = open_folder(config["out"], config["ckpt"], facts, sources)
     summary = {
         "checkpoint": str(config["ckpt"]),
@@ -75,7 +86,7 @@ def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | N
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
     }
     run = ExplainRun(
-        ClipRequest(task, data, measurements, methods, target, against, folder, config["fps"]),
+        ClipRequest(task, data, measurements, methods, question, against, folder, config["fps"]),
         sources,
         results,
         summary,
@@ -109,14 +120,16 @@ def _nodes(
     return info["run"].get("explain", {}) if as_trained else {}, chosen
 
 
-def _columns(config: Mapping[str, Any], model: Explainable) -> tuple[int | None, int | None]:
-    """The columns of `target` and `contrast`."""
-    target, against = (
-        None if config[key] is None else model.column(config[key]) for key in ("target", "contrast")
-    )
-    if against is not None and against == target:
-        raise ConfigError(f"contrast={config['contrast']} is the target itself; choose two classes")
-    return target, against
+def _against(config: Mapping[str, Any], question: Question, model: Explainable) -> int | None:
+    """The column of `contrast`, once both classes are known to be there and to differ."""
+    question.check(model)
+    given = config["contrast"]
+    if given is None:
+        return None
+    against = model.column(given)
+    if question.column is not None and model.column(question.column) == against:
+        raise ConfigError(f"contrast={given} is the target itself; choose two classes")
+    return against
 
 
 def on_device(task: Any, device: str) -> Any:

@@ -52,9 +52,10 @@ def open_folder(
     """
     if out is not None:
         folder = writable(Path(out))
-        _overwrites_nothing(folder, sources)
+        own = [path.name for source in sources for path in files_of(folder, source.title)]
+        overwrites_nothing(folder, _SETTINGS, ["index.html", "scores.csv", "relevance.csv", *own])
         same_work(folder, _SETTINGS, facts, "explanations")
-        return folder, _results(folder)
+        return folder, finished_clips(folder)
     home, n = run_folder(ckpt), 0
     while True:
         n += 1
@@ -66,27 +67,30 @@ def open_folder(
                 return folder, {}
         with suppress(ConfigError):  # cannot be read
             if other_work(folder / _SETTINGS, facts) == "":
-                done = _results(folder)
+                done = finished_clips(folder)
                 if not all(_complete(done.get(source.key)) for source in sources):
                     return folder, done
 
 
-def _overwrites_nothing(folder: Path, sources: Sequence[ClipSource]) -> None:
-    """Raise a ConfigError where files would be lost, such as videos among which to write."""
-    if (folder / _SETTINGS).exists():
+def overwrites_nothing(folder: Path, settings: str, names: Sequence[str]) -> None:
+    """Raise a ConfigError where files would be lost, such as videos among which to write.
+
+    Args:
+        folder: to write into.
+        settings: name of the file that says that it is the program's own.
+        names: of the files that will be written.
+    """
+    if (folder / settings).exists():
         return
-    names = ["index.html", "scores.csv", "relevance.csv"]
-    for path in (
-        *(folder / name for name in names),
-        *(path for source in sources for path in files_of(folder, source.title)),
-    ):
+    for path in (folder / name for name in names):
         if os.path.lexists(path):
             raise ConfigError(
                 f"{path} is there already and not of an earlier explanation; choose out=DIR"
             )
 
 
-def _results(folder: Path) -> dict[str, ClipResult]:
+def finished_clips(folder: Path) -> dict[str, ClipResult]:
+    """The clips that are done in a folder: key -> result."""
     found = {row.get("key"): result_of_row(row, folder) for row in journal_rows(folder)}
     return {key: result for key, result in found.items() if isinstance(key, str) and result}
 

@@ -21,6 +21,7 @@ _NOT_IN_STUDIES: Mapping[str, tuple[Any, str]] = {
     "select": (None, ""),
     "target": (None, " and set study.target"),
     "contrast": (None, ""),
+    "scale": ("method", ""),
     "layers": (None, ""),
     "fps": (8, ""),
 }
@@ -31,17 +32,30 @@ def given_data(config: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in config["data"].items() if k != "split" and v is not None}
 
 
-def check_clips(clips: Any, key: str) -> None:
+def trusted(config: Mapping[str, Any]) -> list[str]:
+    """What a checkpoint may name besides the package's own."""
+    trust = config["trust"]
+    return [trust] if isinstance(trust, str) else trust
+
+
+def check_clips(clips: Any, key: str, *, names: bool = False) -> None:
     """Whether `clips` says which clips: a number of them, or their indices.
+
+    Args:
+        clips: the setting.
+        key: its name.
+        names: whether clips may also be named.
 
     Raises:
         ConfigError: it does not.
     """
-    indices = clips if isinstance(clips, list) else [clips]
-    whole = bool(indices) and all(type(index) is int for index in indices)
-    if not whole or (indices is not clips and clips < 1):
+    chosen = clips if isinstance(clips, list) else [clips]
+    kinds = (int, str) if names else (int,)
+    known = bool(chosen) and all(type(each) in kinds for each in chosen)
+    if not known or (type(clips) is int and clips < 1):
+        also = ", or names such as v_walk_01_*" if names else ""
         raise ConfigError(
-            f"{key}={clips} must be at least 1 (so many clips), or indices such as [0,7,12]"
+            f"{key}={clips} must be at least 1 (so many clips), or indices such as [0,7,12]{also}"
         )
 
 
@@ -61,16 +75,11 @@ def check_explain(config: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: one does not, or two contradict each other.
     """
-    if isinstance(config["ckpt"], list):
-        raise ConfigError(
-            "ckpt names several checkpoints, which is for studies; name one, or add "
-            "study=multispectral"
-        )
     for keys, kinds, words in (
         (("ckpt", "device"), (str,), "text"),
         (("video", "layers", "out"), (str, type(None)), "text or null"),
         (("layer",), (str, int, type(None)), "the name of a layer or null"),
-        (("target", "contrast"), (str, int, type(None)), "a class by name or number"),
+        (("contrast",), (str, int, type(None)), "a class by name or number"),
         (("trust",), (str, list), "packages or classes such as [my_package.MyNet]"),
         (("data",), (dict,), "a mapping"),
     ):
@@ -82,7 +91,7 @@ def check_explain(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"data.root={root} must be text or null")
     if rate is not None and (type(rate) not in (int, float) or not rate > 0):
         raise ConfigError(f"data.rate={rate} must be a number above 0, or null")
-    check_clips(config["clips"], "clips")
+    check_clips(config["clips"], "clips", names=True)
     check_fps(config["fps"], "fps")
     _check_compose(config)
     asked = asked_outcomes(config["select"])

@@ -220,10 +220,10 @@ def write_epoch(
 
 def page_measures(
     rows: Sequence[Mapping[str, Any]], measures: Mapping[str, Measure], found: MeasuredMaps
-) -> dict[str, str]:
-    """What the report shows of a clip's rows: measure -> the values of all methods, a line each.
+) -> list[list[str]]:
+    """What the report shows of a clip's rows: a line a method, a column a measure; headings first.
 
-    What a measure found out beside its value stands behind them, under the measure's title.
+    What a measure found out beside its value has a column as well. Empty without a value.
     """
     classes = list(dict.fromkeys(row["target"] for row in rows))  # of a contrast, A's come first
     role = dict(zip(classes, [" for A", " for B"] if len(classes) > 1 else [""], strict=False))
@@ -234,13 +234,15 @@ def page_measures(
         for name, each in measures.items()
         for number in measured.numbers.get(name, ())
     }
-    texts = {
-        title: "\n".join(
-            f"{row['method']}{role[row['target']]} {row[name]}" for row in rows if row.get(name)
-        )
-        for name, title in (called | beside).items()
-    }
-    return {title: text for title, text in texts.items() if text}
+    columns = {n: title for n, title in (called | beside).items() if any(r.get(n) for r in rows)}
+    if not columns:
+        return []
+    lines = [
+        [f"{row['method']}{role[row['target']]}", *(str(row.get(name) or "") for name in columns)]
+        for row in rows
+        if any(row.get(name) for name in columns)
+    ]
+    return [["", *columns.values()], *lines]
 
 
 def draw_measured(

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
-from lightning_cam.attribution import Attribution, Explainable
+from lightning_cam.attribution import Attribution
 from lightning_cam.attribution.checks import check_clip
 from lightning_cam.errors import ArgumentError, VideoReadError, WriteError, say, why
 from lightning_cam.explaining.clip_drawing import clip_extras, clip_frames, clip_views, draw_clip
@@ -18,16 +16,16 @@ from lightning_cam.explaining.clip_explanations import (
     check_once,
     explain_clip,
     explain_spectra,
-    network_outputs,
     true_label,
 )
-from lightning_cam.explaining.clip_files import write_clip
+from lightning_cam.explaining.clip_files import write_clip, write_page_images
 from lightning_cam.explaining.clip_results import ClipResult
 from lightning_cam.explaining.clip_sources import ClipSource
 from lightning_cam.explaining.measured_files import RunMeasurements, page_measures
+from lightning_cam.explaining.questions import Question
 from lightning_cam.explaining.score_tables import page_scores, relevance_rows, score_rows
 from lightning_cam.interfaces import Batch, HasReader, ShowsFiles, Task, is_offered
-from lightning_cam.viz import ReportEntry
+from lightning_cam.viz import ReportEntry, draw_video
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,7 @@ class ClipRequest:
         data: its data module.
         measurements: what is measured.
         methods: name -> method.
-        target: the column, None for each clip's own: the predicted class, of a composed clip the
-            class of its explained part.
+        question: which column of each; of a composed clip it is the class of its explained part.
         against: the class to set it against, None for none.
         folder: where files are written.
         fps: of the videos.
@@ -50,7 +47,7 @@ class ClipRequest:
     data: object
     measurements: RunMeasurements
     methods: Mapping[str, Attribution]
-    target: int | None
+    question: Question
     against: int | None
     folder: Path
     fps: float
@@ -96,11 +93,10 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
         check_clip(model, clip)
     except ArgumentError as error:
         return Skip("unreadable", why(error))
-    target = true_label(batch) if source.composed else request.target
-    if request.against is not None:
-        target = _contrasted(model, clip, batch, target)
-        if target == request.against:
-            return Skip("same", f"{model.name(target)} cannot be set against itself")
+    asked = request.question
+    target = true_label(batch) if source.composed else asked.of(model, clip, batch, source.title)
+    if target is not None and target == request.against:
+        return Skip("same", f"{model.name(target)} cannot be set against itself")
     missing: dict[str, str] = {}
 
     def on_error(name: str, error: Exception) -> None:
@@ -120,30 +116,33 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
         model, explanations, frames, batch, source.title, spectra=spectra, views=views,
         extras=extras,
     )  # fmt: skip
-    files = write_clip(request.folder, figure, explanations, batch, request.fps, spectra=spectra)
+    video = draw_video(figure)
+    files = write_clip(
+        request.folder, figure, explanations, batch, request.fps, spectra=spectra, video=video
+    )
+    images = write_page_images(request.folder, figure, video)
     measured = request.measurements.clip(model, explanations, clip, batch, files.curves)
     scored = list(score_rows(model, measured.explanations, batch, spectra, measured.found))
     own = [row for row in scored if row["method"] in explanations]
-    shown = page_scores(own, spectra)
-    shown |= page_measures(scored, request.measurements.measures, measured.found)
+    shown = {"clip": source.place} if source.place else {}
+    shown |= page_scores(own, spectra)
+    table = page_measures(scored, request.measurements.measures, measured.found)
     paths = (files.video, files.sheet, files.arrays)
     return ClipResult(
-        ReportEntry.of(figure, *paths, fps=request.fps, scores=shown, curves=measured.figure),
+        ReportEntry.of(
+            figure,
+            *paths,
+            fps=request.fps,
+            scores=shown,
+            curves=measured.figure,
+            images=images,
+            tables=[table] if table else [],
+        ),
         scored,
         list(relevance_rows(model, explanations, batch, spectra)),
         measured.kept,
         missing,
     )
-
-
-def _contrasted(
-    model: Explainable, clip: torch.Tensor, batch: Mapping[str, Any], target: int | None
-) -> int:
-    """The class to set against another: the one asked for, else the true, else the predicted."""
-    label = true_label(batch)
-    if target is not None or label >= 0:
-        return label if target is None else target
-    return int(model.resolve(None, network_outputs(model, clip))[0])
 
 
 def _frames(data: object, batch: Batch, source: ClipSource) -> np.ndarray:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 import lightning_cam
 from lightning_cam.errors import ConfigError, DataError, WriteError, say
-from lightning_cam.explaining.explain_settings import check_study, given_data
+from lightning_cam.explaining.explain_settings import check_study, given_data, trusted
 from lightning_cam.explaining.journal import Journal
 from lightning_cam.stops import exit_code
 from lightning_cam.study.cell_runs import StudyProblems, measure_cells
@@ -51,7 +51,7 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
         say(f"left out, without {what} in the study: {', '.join(about)}")
     device = _device(config["device"])
     paths = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
-    trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
+    trust = trusted(config)
     given = given_data(config)
     split = config["data"]["split"]
     networks = open_networks(

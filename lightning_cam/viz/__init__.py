@@ -11,7 +11,7 @@ from lightning_cam.viz.clip_figure import (
     frame_shares,
     outcome,
 )
-from lightning_cam.viz.clip_video import draw_video
+from lightning_cam.viz.clip_video import draw_video, picture_share
 from lightning_cam.viz.contact_sheet import draw_sheet
 from lightning_cam.viz.curves import CurveLine, CurvePanel, draw_curves
 from lightning_cam.viz.depth import (
@@ -26,8 +26,8 @@ from lightning_cam.viz.depth import (
 )
 from lightning_cam.viz.drawing import save_png
 from lightning_cam.viz.overlay import overlay
-from lightning_cam.viz.page import write_page, write_report
-from lightning_cam.viz.page_entry import ReportEntry
+from lightning_cam.viz.page import table_html, write_page, write_report
+from lightning_cam.viz.page_entry import PageImages, ReportEntry
 from lightning_cam.viz.trajectory import draw_trajectory
 from lightning_cam.viz.video_file import write_video
 
@@ -37,6 +37,7 @@ __all__ = [
     "ClipFigure",
     "CurveLine",
     "CurvePanel",
+    "PageImages",
     "PanelScale",
     "ReportEntry",
     "Stack",
@@ -55,7 +56,9 @@ __all__ = [
     "frame_shares",
     "outcome",
     "overlay",
+    "picture_share",
     "save_png",
+    "table_html",
     "write_page",
     "write_report",
     "write_video",

@@ -91,7 +91,7 @@ def scale(canvas: Canvas, figure: ClipFigure, caption: str, x: int, y: int, widt
     note = f"{high} (clip's maximum)"
     if caption in figure.grainy:
         note = f"{high} (up to {clip_scale(figure.heat(caption), signed=signed):.2g})"
-    elif figure.role(caption):  # the scale is that of all three
+    elif len(figure.sharing(caption)) > 1:  # the scale is that of all of them
         note = f"{high} (max {clip_scale(figure.heat(caption), signed=signed):.2g})"
     beside = start + _scale_width(figure, caption)
     if reason and beside + text_width(reason, 13) <= end:
@@ -105,7 +105,7 @@ def _ends(figure: ClipFigure, caption: str) -> tuple[str, str, int]:
     """The numbers at the ends of a heatmap's scale, and how wide its colours are."""
     high = f"{figure.scale(caption):.2g}"
     low = f"-{high}" if figure.is_signed(caption) else "0"
-    return low, high, 60 if figure.role(caption) else _BAR_WIDTH
+    return low, high, 60 if len(figure.sharing(caption)) > 1 else _BAR_WIDTH
 
 
 def _doubt(figure: ClipFigure, caption: str) -> str:

@@ -119,6 +119,7 @@ class ClipFigure:
         signed: captions of heatmaps whose negative values count.
         contrasts: captions of three heatmaps each, drawn side by side on one scale: for `target`,
             for `against`, and their difference.
+        alike: captions of heatmaps that have one colour scale.
         against: name of the class B of the contrasts.
         views: name -> (T, H, W, 3) uint8 RGB, the frames as each spectrum sees them; drawn side by
             side in place of `frames`, with the same heat on all.
@@ -153,6 +154,7 @@ class ClipFigure:
     title: str = ""
     signed: Sequence[str] = ()
     contrasts: Sequence[tuple[str, str, str]] = ()
+    alike: Sequence[Sequence[str]] = ()
     against: str | None = None
     views: Mapping[str, np.ndarray] = field(default_factory=dict)
     stacks: Mapping[str, Stack] = field(default_factory=dict)
@@ -294,12 +296,21 @@ class ClipFigure:
         return frame_shares(self.heatmaps[caption], self.kept, signed=signed)
 
     def scale(self, caption: str) -> float:
-        """The heat at the end of the colour scale, see `clip_scale`; a contrast's common one."""
-        alike = next((three for three in self.contrasts if caption in three), (caption,))
+        """The heat at the end of the colour scale, see `clip_scale`, of all maps that share it."""
         return max(
             (clip_scale(self.heat(c), signed=self.is_signed(c), grainy=c in self.grainy)
-             for c in alike if not self.no_evidence_reason(c)), default=0.0,
+             for c in self.sharing(caption) if not self.no_evidence_reason(c)), default=0.0,
         )  # fmt: skip
+
+    def sharing(self, caption: str) -> set[str]:
+        """The captions of all heatmaps on the colour scale of this one, itself among them."""
+        found, before = {caption}, 0
+        while len(found) > before:
+            before = len(found)
+            for group in (*self.contrasts, *self.alike):
+                if found & {*group}:
+                    found |= {*group}
+        return found
 
     def strips(self) -> dict[str, np.ndarray | None]:
         """What is drawn for each frame: name -> (T,) shares of the clip, attention first."""

@@ -43,22 +43,11 @@ def draw_video(figure: ClipFigure) -> np.ndarray:
     Returns:
         (T, H, W, 3) uint8 RGB, as `write_video` takes it.
     """
-    size = panel_size(*figure.frames.shape[1:3])
-    images = drawn(figure, size, np.arange(len(figure.frames)))
-    size = joined_size(figure, size, 1)
-    cell = max(size[1], _SHORT)  # narrow clips still need room for their captions
-    places = _places(figure, size[0], cell)
-    columns = 1 + max(column for _, column in places)
-    least = _NARROWEST if figure.lines else 2 * (_SHORT + MARGIN) + MARGIN
-    width = max((cell + MARGIN) * columns + MARGIN, least)
-    width += width % 2
-
-    top = header(figure, width)
-    strip = Strip(figure, width, names_room(figure), width - MARGIN - MAX_BOX)
-    plots = Plots(figure, strip)
-    captions = figure.captions
-    texts = [Caption.of(figure, caption, cell) for caption in captions]
-    tops = _row_tops(figure, [text.height + size[0] + 18 for text in texts], places)
+    plan = _Plan(figure)
+    size, cell, width = plan.size, plan.cell, plan.width
+    images = drawn(figure, panel_size(*figure.frames.shape[1:3]), np.arange(len(figure.frames)))
+    top, strip, plots = plan.parts()
+    captions, texts, tops, places = figure.captions, plan.texts, plan.tops, plan.places
     middle = Canvas(width, tops[-1])
     corners = [(MARGIN + column * (cell + MARGIN), tops[line]) for line, column in places]
     for n, (x, y) in enumerate(corners):
@@ -87,6 +76,41 @@ def draw_video(figure: ClipFigure) -> np.ndarray:
         y += y_middle + size[0] + 6 + line_height(_CAPTION)
         frame[y : y + now.image.height, x - 2 : x + cell] = now.pixels()
     return video
+
+
+def picture_share(figure: ClipFigure) -> float:
+    """The share of the video's height that is above its plots and bars."""
+    plan = _Plan(figure)
+    top, strip, plots = plan.parts()
+    above = top.image.height + plan.tops[-1]
+    return above / (above + plots.height + strip.height)
+
+
+class _Plan:
+    """Where everything stands in the video of a clip.
+
+    Args:
+        figure: the clip.
+    """
+
+    def __init__(self, figure: ClipFigure) -> None:
+        self.figure = figure
+        self.size = joined_size(figure, panel_size(*figure.frames.shape[1:3]), 1)
+        self.cell = max(self.size[1], _SHORT)  # narrow clips still need room for their captions
+        self.places = _places(figure, self.size[0], self.cell)
+        columns = 1 + max(column for _, column in self.places)
+        least = _NARROWEST if figure.lines else 2 * (_SHORT + MARGIN) + MARGIN
+        width = max((self.cell + MARGIN) * columns + MARGIN, least)
+        self.width = width + width % 2
+        self.texts = [Caption.of(figure, caption, self.cell) for caption in figure.captions]
+        heights = [text.height + self.size[0] + 18 for text in self.texts]
+        self.tops = _row_tops(figure, heights, self.places)
+
+    def parts(self) -> tuple[Canvas, Strip, Plots]:
+        """The head, and what stands below the images."""
+        right = self.width - MARGIN - MAX_BOX
+        strip = Strip(self.figure, self.width, names_room(self.figure), right)
+        return header(self.figure, self.width), strip, Plots(self.figure, strip)
 
 
 def _row_tops(

@@ -267,7 +267,21 @@ def save_png(path: str | Path, image: np.ndarray) -> Path:
 
 def png(image: np.ndarray) -> bytes:
     """An image (H, W, 3) uint8 RGB as the bytes of a PNG file."""
-    done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _PNG)
+    return _encoded(image, ".png", _PNG)
+
+
+def save_jpeg(path: str | Path, image: np.ndarray) -> Path:
+    """Write an image (H, W, 3) uint8 RGB of which the file is to be small."""
+    return write_bytes(path, jpeg(image))
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    """An image (H, W, 3) uint8 RGB as the bytes of a JPEG file, not exact."""
+    return _encoded(image, ".jpg", (cv2.IMWRITE_JPEG_QUALITY, 88))
+
+
+def _encoded(image: np.ndarray, kind: str, settings: Sequence[int]) -> bytes:
+    done, data = cv2.imencode(kind, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
     if not done:
-        raise OSError(f"cannot encode an image of shape {image.shape} as PNG")
+        raise OSError(f"cannot encode an image of shape {image.shape} as {kind}")
     return data.tobytes()

@@ -45,6 +45,7 @@ def write_report(
     downloads: Sequence[str | Path] = (),
     groups: Sequence[str] = (),
     figure: str | Path | None = None,
+    above: str = "",
 ) -> Path:
     """Write `folder/index.html`, which plays every clip and opens from the disk.
 
@@ -62,6 +63,7 @@ def write_report(
         groups: of `viz.OUTCOMES`; the clips stand below such headings, in this order, any others
             after them. Without it there are no headings.
         figure: an image about all clips, shown above them: their mean curves.
+        above: HTML about all clips, its texts escaped, shown above them.
 
     Returns:
         The page's path.
@@ -75,7 +77,7 @@ def write_report(
     all_clips = _figure(folder, figure, "Curves of the measures, all clips", "open")
     return write_page(
         folder,
-        f"{all_clips}\n{_cards(folder, entries, groups)}",
+        f"{above}{all_clips}\n{_cards(folder, entries, groups)}",
         title=title,
         counts=_counts(entries, skipped, missing),
         summary=summary,
@@ -214,9 +216,9 @@ def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
     facts = {"true class": entry.label} if entry.label is not None else {}
     if entry.labels:
         facts["true classes"] = ", ".join(entry.labels)
-    if entry.against is None:
+    if entry.against is None and entry.target:
         facts["explaining"] = column_text(entry.target, entry.value)
-    else:
+    elif entry.against is not None:
         facts |= {"A": entry.target, "B": entry.against}
     facts |= entry.scores
     methods = "".join(
@@ -228,6 +230,9 @@ def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
         title=escape(entry.title or "clip"),
         video=reference(folder, entry.video),
         preload="metadata" if eager else "none",
+        poster=f'poster="{reference(folder, entry.images.poster)}"' if entry.images else "",
+        share=f"{entry.images.share if entry.images else 1:.4f}",
+        rows=reference(folder, entry.images.rows if entry.images else entry.sheet),
         fps=f"{entry.fps:g}",
         sheet=reference(folder, entry.sheet),
         facts=_definitions(facts),
@@ -235,10 +240,18 @@ def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
         plots=plot_rows(entry),
         strip=strip_rows(entry),
         zero=", in plots zero" if entry.lines else "",
+        tables="".join(f'<div class="wide">{table_html(table)}</div>' for table in entry.tables),
         curves=_figure(folder, entry.curves, "Curves of the measures"),
         methods=methods,
-        files=" ".join(_link(folder, path) for path in (entry.video, entry.sheet, entry.data)),
+        files=" ".join(_link(folder, path) for path in entry.files),
     )
+
+
+def table_html(rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts, headings first, as HTML."""
+    head, *body = ([escape(text) for text in row] for row in rows)
+    lines = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in body)
+    return f'<table class="numbers"><tr><th>{"</th><th>".join(head)}</th></tr>{lines}</table>'
 
 
 def _doubt(entry: ReportEntry, caption: str) -> str:

@@ -5,10 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from lightning_cam.viz.clip_figure import ClipFigure, Stack, outcome
+
+
+class PageImages(NamedTuple):
+    """Images of a clip that are made for the page, inside its folder.
+
+    Attributes:
+        rows: an SVG of frames and maps, without what the page itself says.
+        poster: a frame of the video.
+        share: of the video's height, of what is above its bars, which the page draws itself.
+    """
+
+    rows: Path
+    poster: Path
+    share: float
 
 
 @dataclass(frozen=True)
@@ -17,9 +32,12 @@ class ReportEntry:
 
     Args:
         figure: what is known about the clip; its frames and heatmaps are not kept.
-        video, sheet, data: the clip's mp4, png and npz, inside the report's folder.
+        video, sheet: the clip's mp4 and png, inside the report's folder.
+        data: its npz, if it has one there.
+        images: what the page shows in place of the sheet, and before the video plays.
         fps: frames per second of the video.
         scores: more numbers about this clip, name -> text.
+        tables: of more numbers, each as rows of texts, headings first.
         curves: an image of measured curves, inside the report's folder.
         labels: the true classes of a clip that may have several.
         broad: whether the video is too wide for a place beside the facts.
@@ -35,7 +53,7 @@ class ReportEntry:
     methods: Mapping[str, str]  # caption -> why it says nothing, "" where it does
     video: Path
     sheet: Path
-    data: Path
+    data: Path | None
     fps: float
     scores: Mapping[str, str] = field(default_factory=dict)
     against: str | None = None
@@ -49,6 +67,8 @@ class ReportEntry:
     value: float | None = None
     broad: bool = False
     labels: Sequence[str] = ()
+    tables: Sequence[Sequence[Sequence[str]]] = ()
+    images: PageImages | None = None
 
     @classmethod
     def of(
@@ -56,10 +76,12 @@ class ReportEntry:
         figure: ClipFigure,
         video: str | Path,
         sheet: str | Path,
-        data: str | Path,
+        data: str | Path | None,
         fps: float = 8,
         scores: Mapping[str, str] | None = None,
         curves: str | Path | None = None,
+        tables: Sequence[Sequence[Sequence[str]]] = (),
+        images: PageImages | None = None,
     ) -> ReportEntry:
         """Keep of an image what the page needs: numbers and names, no pixels."""
         return cls(
@@ -73,7 +95,7 @@ class ReportEntry:
             methods={caption: figure.no_evidence_reason(caption) for caption in figure.heatmaps},
             video=Path(video),
             sheet=Path(sheet),
-            data=Path(data),
+            data=None if data is None else Path(data),
             fps=fps,
             scores=scores or {},
             against=figure.against,
@@ -85,7 +107,14 @@ class ReportEntry:
             value=figure.value,
             broad=bool(figure.panels),
             labels=figure.labels,
+            tables=tables,
+            images=images,
         )
+
+    @property
+    def files(self) -> list[Path]:
+        """What there is to download."""
+        return [path for path in (self.video, self.sheet, self.data) if path is not None]
 
     @property
     def outcome(self) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lightning_cam.files import write_bytes
-from lightning_cam.viz.drawing import Canvas, Color, Filled, Mark, Pasted, Stroke, Words, png
+from lightning_cam.viz.drawing import Canvas, Color, Filled, Mark, Pasted, Stroke, Words, jpeg, png
 from lightning_cam.viz.fonts import OWN, font, shapes
 
 _DPI = 100  # pixels of a canvas in an inch of a PDF
@@ -81,8 +81,14 @@ def _hex(color: Color) -> str:
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
-def save_svg(path: str | Path, canvas: Canvas) -> Path:
-    """Write a canvas as an SVG image, which brings its font along."""
+def save_svg(path: str | Path, canvas: Canvas, *, small: bool = False) -> Path:
+    """Write a canvas as an SVG image, which brings its font along.
+
+    Args:
+        path: the file.
+        canvas: to write.
+        small: images in it are JPEG, a quarter as large; else they are PNG, exact.
+    """
     width, height = canvas.image.size
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
@@ -90,11 +96,11 @@ def save_svg(path: str | Path, canvas: Canvas) -> Path:
         f'text{{font-family:own,"DejaVu Sans",sans-serif;white-space:pre}}</style>'
         f'<rect width="{width}" height="{height}" fill="#fff"/>'
     )
-    body = "".join(map(_svg, canvas.marks))
+    body = "".join(_svg(mark, small) for mark in canvas.marks)
     return write_bytes(path, f"{head}{body}</svg>\n".encode())
 
 
-def _svg(mark: Mark) -> str:
+def _svg(mark: Mark, small: bool) -> str:
     match mark:
         case Words():
             length = font(mark.size, mark.path).getlength(mark.text, **shapes(mark.path))
@@ -115,9 +121,10 @@ def _svg(mark: Mark) -> str:
             )
         case Pasted():
             height, width = mark.pixels.shape[:2]
+            kind, data = ("jpeg", jpeg(mark.pixels)) if small else ("png", png(mark.pixels))
             return (
                 f'<image x="{mark.x:g}" y="{mark.y:g}" width="{width}" height="{height}" '
-                f'preserveAspectRatio="none" href="{_link("image/png", png(mark.pixels))}"/>'
+                f'preserveAspectRatio="none" href="{_link(f"image/{kind}", data)}"/>'
             )
 
 

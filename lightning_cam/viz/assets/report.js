@@ -13,9 +13,30 @@ function follow(card) {
     marks.forEach((mark) => mark.setAttribute("x", t));
   };
   const run = () => { show(); if (!video.paused) requestAnimationFrame(run); };
-  video.addEventListener("loadedmetadata", () => {  // room for the controls below the video
-    video.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight + 0.12 * video.videoWidth}`;
-  });
+  // Bars and plots stand below the video, where they can be clicked; its own controls would hide much.
+  const shape = (width, height) => {
+    const shown = Number(video.dataset.share) * height;
+    video.style.aspectRatio = `${width} / ${shown}`;
+    video.style.maxWidth = `calc(var(--tall) * ${width / shown})`;
+  };
+  const button = card.querySelector(".play");
+  const turn = () => { video.paused ? video.play().catch(() => {}) : video.pause(); };
+  const say = () => {
+    button.textContent = video.paused ? "▶" : "❚❚";
+    button.setAttribute("aria-label", video.paused ? "Play" : "Pause");
+  };
+  video.controls = false;
+  button.hidden = false;
+  button.addEventListener("click", turn);
+  video.addEventListener("click", turn);
+  video.addEventListener("play", say);
+  video.addEventListener("pause", say);
+  video.addEventListener("loadedmetadata", () => shape(video.videoWidth, video.videoHeight));
+  if (video.poster) {
+    const poster = new Image();
+    poster.onload = () => shape(poster.naturalWidth, poster.naturalHeight);
+    poster.src = video.poster;
+  }
   video.addEventListener("play", run);
   video.addEventListener("seeked", show);
   card.querySelector(".strip").addEventListener("click", (event) => {

@@ -1,0 +1,172 @@
+"""Several networks, or several questions, beside each other: the same clips on one page.
+
+<folder>/compare.json             the settings; others do not go on here
+<folder>/NAME/                    what `explain.py` writes of one network and question
+<folder>/index.html, *.csv        of all of them, see `side_page`
+<folder>/CLIP.mp4, CLIP.png       all maps of a clip
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from lightning_cam.errors import ConfigError, DataError, UnknownNameError, say
+from lightning_cam.explaining.clip_files import file_name
+from lightning_cam.explaining.clip_sources import unique_titles
+from lightning_cam.explaining.explain_command import explain_checkpoint
+from lightning_cam.explaining.explain_run import finished_clips, overwrites_nothing
+from lightning_cam.explaining.explain_settings import check_explain, given_data, trusted
+from lightning_cam.explaining.journal import other_work, same_work
+from lightning_cam.explaining.questions import questions
+from lightning_cam.explaining.side_clips import SCALES, Case
+from lightning_cam.explaining.side_page import FILES, write_side_page
+from lightning_cam.files import digest, make_folder
+from lightning_cam.interfaces import as_task
+from lightning_cam.training.checkpoint import rebuild
+from lightning_cam.training.runs import run_folder, writable
+
+_SETTINGS = "compare.json"
+_PASSED_ON = ("ckpt", "out", "scale", "study")  # to each network and question as values of its own
+# What chooses clips by what one network makes of them, or shows one network.
+_ALONE = {
+    "select": "chooses clips by what one network makes of them",
+    "compose": "puts clips together by what one network makes of them",
+    "layers": "lists those of one network",
+}
+
+
+def is_side_by_side(config: Mapping[str, Any]) -> bool:
+    """Whether settings name several networks or several questions.
+
+    Raises:
+        ConfigError: the target makes no sense.
+    """
+    several = isinstance(config["ckpt"], (list, dict))
+    return several or len(questions(config["target"])) > 1
+
+
+def explain_side_by_side(config: Mapping[str, Any], command: str = "") -> Path:
+    """Explain the same clips with each network and question, and show them on one page.
+
+    Args:
+        config: plain, as in `configs/explain.yaml`.
+        command: what was typed, for the report.
+
+    Returns:
+        `index.html`.
+
+    Raises:
+        UserError: what the user can mend; also if not a single clip could be explained.
+    """
+    cases = find_cases(config)
+    for case in cases:
+        check_explain({**config, "ckpt": str(case.ckpt)})
+    if config["scale"] not in SCALES:
+        raise UnknownNameError("scale", config["scale"], SCALES)
+    for key, why in _ALONE.items():
+        if config[key] is not None:
+            raise ConfigError(f"{key}={config[key]} {why}; leave it out, or name one network")
+    _check_networks(config, cases)
+    folder = _open(config, cases)
+    instead: dict[str, str] = {}
+    for case in cases:
+        say(f"{case.name}:")
+        question = replace(case.question, instead=instead)
+        settings = {**config, "ckpt": str(case.ckpt), "out": str(folder / case.folder)}
+        try:
+            explain_checkpoint(settings, command, question)
+        except DataError as error:  # of one network no clip; the page shows the others
+            say(f"{case.name}: {error}")
+        if case is cases[0] and case.question.true:
+            instead = _predicted(folder / case.folder)
+    return write_side_page(folder, cases, scale=config["scale"], fps=config["fps"], command=command)
+
+
+def _check_networks(config: Mapping[str, Any], cases: Sequence[Case]) -> None:
+    """See that each network is there and has what is asked, before the first is explained."""
+    for ckpt in dict.fromkeys(case.ckpt for case in cases):
+        module, _, _ = rebuild(str(ckpt), trusted(config), data=given_data(config))
+        model = as_task(module).explainable()
+        for case in cases:
+            if case.ckpt == ckpt:
+                case.question.check(model)
+
+
+def find_cases(config: Mapping[str, Any]) -> list[Case]:
+    """The networks and questions that settings name, each with each.
+
+    Raises:
+        ConfigError: the settings make no sense.
+    """
+    given = config["ckpt"]
+    names = given.keys() if isinstance(given, dict) else None
+    paths = list(given.values()) if isinstance(given, dict) else given
+    paths = paths if isinstance(paths, list) else [paths]
+    if not paths or not all(isinstance(path, str) for path in paths):
+        raise ConfigError(f"ckpt={given} must be a checkpoint, or several: [A,B] or {{one: A}}")
+    if len({*paths}) < len(paths):
+        raise ConfigError("ckpt names a checkpoint twice; name each once")
+    networks = list(map(str, names or network_names(list(map(Path, paths)))))
+    asked = questions(
+        config["target"], contrast=config["contrast"] is not None, several=len(paths) > 1
+    )
+    found = []
+    for network, path in zip(networks, paths, strict=True):
+        for question in asked:
+            own = [network] * (len(paths) > 1) + [str(question)] * (len(asked) > 1)
+            found.append(Case(", ".join(own) or network, "", Path(path), question, network))
+    folders = unique_titles(case.name for case in found)
+    return [replace(c, folder=file_name(f)) for c, f in zip(found, folders, strict=True)]
+
+
+def network_names(paths: Sequence[Path]) -> list[str]:
+    """What to call checkpoints: by the first part of their paths in which all of them differ.
+
+    `runs/lrcn/DATE/checkpoints/last.ckpt` beside that of another run is "lrcn".
+    """
+    whole = [[*path.parts[:-1], path.stem] for path in paths]
+    if len({*map(len, whole)}) > 1:
+        whole = [[path.stem] for path in paths]
+    columns = [column for column in zip_longest(*whole) if len({*column}) > 1]
+    for column in columns:
+        if len({*column}) == len(paths):
+            return list(column)
+    joined = [" ".join(parts) for parts in zip(*columns, strict=True)]
+    return joined if len({*joined}) == len(paths) else [str(path) for path in paths]
+
+
+def _open(config: Mapping[str, Any], cases: Sequence[Case]) -> Path:
+    """Where to write: `out`, or compare_1, compare_2, ... in the first network's run folder."""
+    facts = {
+        **{key: value for key, value in config.items() if key not in _PASSED_ON},
+        "cases": [{"name": case.name, "sha256": digest(case.ckpt)} for case in cases],
+        "about": {"scale": config["scale"]},
+    }
+    if config["out"] is not None:
+        folder = writable(Path(config["out"]))
+        overwrites_nothing(folder, _SETTINGS, FILES)
+        same_work(folder, _SETTINGS, facts, "explanations")
+        return folder
+    home, n = run_folder(cases[0].ckpt), 0
+    while True:
+        n += 1
+        folder = writable(home / f"compare_{n}")
+        if not folder.exists():
+            with suppress(FileExistsError):  # another command was faster
+                make_folder(folder, "out=DIR", new=True)
+                same_work(folder, _SETTINGS, facts, "explanations")
+                return folder
+        with suppress(ConfigError):  # cannot be read
+            if other_work(folder / _SETTINGS, facts) == "":
+                return folder
+
+
+def _predicted(folder: Path) -> dict[str, str]:
+    """The class explained of each clip without a true one: the others explain the same."""
+    found = {r.entry.title: r.scores[0] for r in finished_clips(folder).values() if r.scores}
+    return {title: row["target"] for title, row in found.items() if not row["label"]}
