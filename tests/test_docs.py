@@ -188,7 +188,9 @@ def shorter(one: Typed) -> list[str]:
 @pytest.mark.parametrize("one", EXPLAIN, ids=str)
 def test_explain_commands_of_the_readme_run(one: Typed, place: Path) -> None:
     (ckpt,) = place.glob("runs/default/*/checkpoints/last.ckpt")
+    (best,) = place.glob("runs/default/*/checkpoints/epoch*.ckpt")
     swapped = [re.sub(r"CKPT|\[A,B,C\]", str(ckpt), word) for word in one.settings]
+    swapped = [word.replace("[A,B]", f"[{ckpt},{best}]") for word in swapped]
     swapped = [re.sub(r"\w+$", lambda m: CLASSES.get(m[0], m[0]), word) for word in swapped]
     few = [] if "study=" in one.line or "clips=" in one.line else ["clips=1"]
     done = run("explain", *swapped, *few, *shorter(one), cwd=place)
