@@ -16,6 +16,7 @@ from lightning_cam.attribution.guard import unwrap
 from lightning_cam.commands.common import was_typed
 from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_clips, check_fps
+from lightning_cam.explaining.question import TRUE, Question
 from lightning_cam.interfaces import HasClassCounts, HasClasses, is_offered
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.tasks.schedules import build_schedule
@@ -132,6 +133,17 @@ def check_layers(task: Any, methods: Mapping[str, Attribution]) -> None:
             f"{type(network).__name__} names no target layer for {', '.join(lacking)}: add "
             f"task.layers=[{names[-1] if names else 'NAME'}]{offered}, or explain=none"
         )
+
+
+def check_question(task: object, videos: Mapping[str, Any]) -> None:
+    """A class that there is not is found before training.
+
+    Raises:
+        UserError: `videos.target` or `videos.contrast` is such a one, or makes no sense.
+    """
+    question = Question(videos.get("target", TRUE), videos.get("contrast"))
+    if question.names_columns and isinstance(task, VideoClassification):
+        question.check(task.explainable())
 
 
 def _layer_names(network: nn.Module) -> list[str]:
