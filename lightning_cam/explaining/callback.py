@@ -11,7 +11,6 @@ import lightning.pytorch as pl
 import numpy as np
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
@@ -34,6 +33,7 @@ from lightning_cam.explaining.callback_settings import (
 )
 from lightning_cam.explaining.clip_drawing import clip_extras, clip_frames, clip_views, draw_clip
 from lightning_cam.explaining.clip_explanations import (
+    OnError,
     check_once,
     explain_clip,
     explain_spectra,
@@ -41,6 +41,7 @@ from lightning_cam.explaining.clip_explanations import (
 )
 from lightning_cam.explaining.clip_files import file_name, write_clip
 from lightning_cam.explaining.epoch_map import EpochMap, epoch_maps, read_maps
+from lightning_cam.explaining.fixed_clips import FixedClips
 from lightning_cam.explaining.measured_files import EPOCH_COLUMNS, write_epoch
 from lightning_cam.explaining.measuring import (
     check_measures,
@@ -160,8 +161,7 @@ class ExplainCallback(Callback):
         self.over_epochs = OverEpochs(chosen, self.methods, fps, self._warn)
         self._own: tuple[pl.Trainer, Path] | None = None  # where its files go
         self._before: str | None = None  # the name of that folder before a resume
-        self._batches: dict[str, list[tuple[str, Any]]] = {}  # split -> (title, batch of one)
-        self._rounds: dict[str, int] = {}  # split -> clips of the rank that has most
+        self._fixed: dict[str, FixedClips] = {}  # split -> this rank's
         self._sized = False  # whether it was said how much is logged
         self._looked = False  # at the first batch of training
         self._warned: set[str] = set()
@@ -240,8 +240,10 @@ class ExplainCallback(Callback):
         folder = self._place(trainer) / when
         with isolate_rng(), no_progress():
             records = []
-            clips = self._fixed_clips(trainer, split)
-            for n in range(self._rounds[split]):
+            if split not in self._fixed:
+                self._fixed[split] = FixedClips.of(trainer, split, self.clips, self._warn)
+            clips = self._fixed[split].clips
+            for n in range(self._fixed[split].rounds):
                 look_between_clips(trainer)
                 if n >= len(clips):  # another rank has one more
                     continue
@@ -267,30 +269,6 @@ class ExplainCallback(Callback):
             for name, mean in trainer.strategy.broadcast(means).items():
                 task.log(name, mean, logger=False)  # they have it; for who monitors it
 
-    def _fixed_clips(self, trainer: pl.Trainer, split: str) -> list[tuple[str, Any]]:
-        """This rank's clips as (title, batch of one); read once and kept."""
-        if split not in self._batches:
-            kept = self._batches.setdefault(split, [])
-            loaders = trainer.val_dataloaders if split == "val" else trainer.test_dataloaders
-            loader = CombinedLoader(loaders).flattened[0]
-            size = len(loader.dataset)
-            wanted = self.clips
-            if isinstance(wanted, int):
-                wanted = np.linspace(0, size - 1, min(wanted, size)).round().astype(int).tolist()
-            self._rounds[split] = len(wanted[:: trainer.world_size])
-            for index in wanted[trainer.global_rank :: trainer.world_size]:
-                try:
-                    batch = batch_as_mapping(loader.collate_fn([loader.dataset[index]]))
-                    if any(batch.get("error", ())):
-                        raise RuntimeError(batch["error"][0])
-                except Exception as error:
-                    self._warn(f"clip {index} of the {split} set", error)
-                    continue
-                title = str(batch.get("clip_id", [f"clip_{index}"])[0])
-                taken = any(title == other for other, _ in kept)
-                kept.append((f"{title}_{index}" if taken else title, batch))
-        return self._batches[split]
-
     def _explain(
         self,
         trainer: pl.Trainer,
@@ -307,14 +285,7 @@ class ExplainCallback(Callback):
             self._warn(f"method {name!r}", error, f", first on {title}")
 
         clip, data = batch["video"], trainer.datamodule  # type: ignore[attr-defined]
-        check_clip(model, clip)  # one warning rather than one for each method
-        asked = self.question.about(model, batch, clip)
-        if self.question.contrast is not None and asked.against is None:
-            error = ConfigError("a class cannot be set against itself; it is explained alone")
-            self._warn(f"the contrast of clip {title}", error)
-        explanations = explain_clip(
-            asked.model, self.methods, clip, asked.target, on_error, against=asked.against
-        )
+        explanations = self._explanations(model, batch, title, on_error)
         if not explanations:
             return []
         first = next(iter(explanations.values()))
@@ -344,6 +315,20 @@ class ExplainCallback(Callback):
                 "classes": model.kind(int(target[0])) is not None,
             }
         ]
+
+    def _explanations(
+        self, model: Explainable, batch: Batch, title: str, on_error: OnError
+    ) -> dict[str, Explanation]:
+        """Method -> explanation of what is asked about the clip."""
+        clip = batch["video"]
+        check_clip(model, clip)  # one warning rather than one for each method
+        asked = self.question.about(model, batch, clip)
+        if self.question.contrast is not None and asked.against is None:
+            error = ConfigError("a class cannot be set against itself; it is explained alone")
+            self._warn(f"the contrast of clip {title}", error)
+        return explain_clip(
+            asked.model, self.methods, clip, asked.target, on_error, against=asked.against
+        )
 
     def _overview(
         self, trainer: pl.Trainer, maps: Mapping[str, EpochMap], newest: Newest

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
+from lightning_cam.errors import WriteError
 from lightning_cam.files import is_address, make_folder
 
 NAME = "explain"
@@ -27,7 +28,10 @@ def own_folder(trainer: pl.Trainer, before: str | None) -> Path:
     if trainer.is_global_zero:
         home = _home(trainer)
         going_on = before is not None and (home / before).is_dir()
-        folder = home / str(before) if going_on else _new(home)
+        try:
+            folder = home / str(before) if going_on else _new(home)
+        except WriteError:  # as each clip will tell that is written there
+            folder = home / NAME
     found = trainer.strategy.broadcast(folder)
     assert found is not None
     return found
