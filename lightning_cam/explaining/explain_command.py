@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -36,6 +37,7 @@ from lightning_cam.interfaces import (
 from lightning_cam.metrics import settings_of
 from lightning_cam.training.build import build
 from lightning_cam.training.checkpoint import rebuild, trained_methods
+from lightning_cam.training.own_module import OwnModule, check_own_layers, rebuild_own
 
 
 def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | None:
@@ -54,13 +56,21 @@ def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | N
     check_explain(config)
     measurements = RunMeasurements(config["measure"])
     trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
-    module, data, info = rebuild(config["ckpt"], trust, data=given_data(config))
+    own = OwnModule.of(config["model"])
+    module: LightningModule
+    if own is None:
+        module, data, info = rebuild(config["ckpt"], trust, data=given_data(config))
+    else:
+        listed = config["video"] is None and config["layers"] is None
+        module, data, info = rebuild_own(config["ckpt"], own, trust, given_data(config), listed)
     check_data(data)
     task = as_task(on_device(module, config["device"]))
     if config["layers"] is not None:
         _print_layers(task, data, config["layers"])
         return None
     methods = _methods(config, task, info, trust)
+    if own is not None:
+        check_own_layers(task.explainable(), methods)
     target, against = _columns(config, task.explainable())  # before anything is read
     sources, selection = find_clips(config, data, task, against if target is None else None)
     facts = _facts(config, info)
