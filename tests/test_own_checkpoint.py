@@ -14,12 +14,13 @@ from commands import run, run_python
 
 from lightning_cam.viz import write_video
 
-# What a user has: no word of lightning_cam in it.
+# What a user has: no word of lightning_cam in it, but where a data module or module says more.
 MODULE = """
 import lightning.pytorch as pl
 import torch
 from torch import nn
 from torch.nn import functional as F
+from lightning_cam.data.clips import VideoFolder
 
 
 class Encoder(nn.Module):
@@ -82,6 +83,11 @@ class Pickled(MyModule):  # a hyper-parameter that is an object
     def __init__(self, width=4, act=nn.ReLU()):
         super().__init__(width)
         self.save_hyperparameters()
+
+
+class MyData(VideoFolder):  # knows what clips are
+    def __init__(self):
+        super().__init__(".", num_frames=4, crop=16, resize=16, classes=["go", "stop", "turn"])
 
 
 class Own(MyModule):  # says itself how it is looked into
@@ -188,6 +194,12 @@ def test_a_module_that_says_how_it_is_looked_into(explain: Explain, place: Path)
     assert row["target"] in ("go", "stop", "turn")
     done = explain("Own", VIDEO, *CLIPS, *SEEN[:2], "model.axes=btchw")
     assert "model.axes=btchw says nothing where my_package.Own.explainable" in done.stderr
+
+
+def test_data_that_know_what_clips_are(explain: Explain, place: Path) -> None:
+    data = "+data._target_=my_package.MyData"
+    (row,) = scores(place, explain("Own", VIDEO, data, *SEEN[:2]))
+    assert row["target"] in ("go", "stop", "turn")
 
 
 def test_arguments_that_the_checkpoint_does_not_have(explain: Explain, place: Path) -> None:
