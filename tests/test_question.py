@@ -343,7 +343,7 @@ def test_maps_of_earlier_epochs_that_are_none() -> None:
         {"values": torch.zeros(2, 2, **half)}, {"values": torch.full((1, 1, 1), torch.nan, **half)},
         {"values": torch.zeros(0, 1, 1, **half)}, {"facts": [0.0]}, {"facts": ["a"] * 3},
         {"facts": [0.0, torch.inf, 0.0]}, {"column": 3}, {"column": -1}, {"column": True},
-        {"outputs": []}, {"outputs": 3}, {"numbers": {"a": "b"}}, {"numbers": 3}, {"broken": [3]},
+        {"outputs": [1.0] * 3}, {"outputs": torch.zeros(0)}, {"outputs": 3}, {"numbers": {"a": "b"}}, {"numbers": 3}, {"broken": [3]},
         {"against": {}}, {"against": {**plain, "against": {**plain, "against": plain}}},
     ):  # fmt: skip
         assert EpochMap.read({**plain, **change}) is None, change

@@ -52,7 +52,7 @@ def command(main: Callable[..., Any], name: str) -> None:
     """
     _open_streams()
     logging.raiseExceptions = False  # W&B's log on a full disk would be a traceback a line
-    sys.argv[1:] = [_as_meant(argument, name) for argument in sys.argv[1:]]
+    sys.argv[1:] = [as_meant(argument, name) for argument in sys.argv[1:]]
     arguments = sys.argv[1:]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here, not to Hydra's printer
     with one_line_errors():
@@ -162,7 +162,7 @@ def _here() -> str:
         ) from error
 
 
-def _as_meant(argument: str, name: str) -> str:
+def as_meant(argument: str, name: str) -> str:
     """An argument as Hydra reads what is meant by it.
 
     Lightning's own checkpoints are called `epoch=0-step=3.ckpt`, which would need quotes within

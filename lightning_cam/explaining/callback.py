@@ -109,7 +109,7 @@ class ExplainCallback(Callback):
             them.
         every_n_epochs: explain after every n-th epoch.
         fps: of the videos.
-        folder: where to write; None: `explain` in the trainer's `default_root_dir`.
+        folder: where to write; None: `explain` in the folder of the run, see above.
         measures: name -> measure, such as `{"deletion": DeletionArea(steps=20)}`.
         log_every_n_epochs: hand videos, sheets and attention to loggers after every n-th epoch, of
             those that are explained; the numbers are logged always.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lightning_cam.attribution import Attribution, Contrast, Explainable, Explanation
 from lightning_cam.errors import printable
@@ -29,7 +30,7 @@ class EpochMap:
         said: what is explained, and what the network said.
         map: the map.
         column: the explained one.
-        outputs: (K,) the network's.
+        outputs: (K,) the network's, float32.
         numbers: what the method found out beside the map, by which it may be doubtful.
         broken: weights that were not finite.
         against: of a contrast, the map of the other class.
@@ -38,7 +39,7 @@ class EpochMap:
     said: str
     map: KeptMap
     column: int
-    outputs: Sequence[float]
+    outputs: Tensor
     numbers: Mapping[str, float] = field(default_factory=dict)
     broken: Sequence[str] = ()
     against: EpochMap | None = None
@@ -55,7 +56,7 @@ class EpochMap:
         if isinstance(e, Contrast) and against is None:
             return None
         numbers = {name: float(value[0]) for name, value in e.numbers.items()}
-        outputs = e.outputs[0].tolist()
+        outputs = e.outputs[0].detach().cpu().float()
         return cls(said, kept, int(e.target[0]), outputs, numbers, tuple(e.broken), against)
 
     def explanation(self, method: Attribution, size: Sequence[int]) -> Explanation:
@@ -63,7 +64,7 @@ class EpochMap:
         made: dict[str, Any] = {
             "heatmap": self.map.heatmap(size),
             "target": torch.tensor([self.column]),
-            "outputs": torch.tensor([list(self.outputs)]),
+            "outputs": self.outputs[None],
             "attention": {},
             "method": method,
             "numbers": {name: torch.tensor([value]) for name, value in self.numbers.items()},
@@ -75,13 +76,13 @@ class EpochMap:
         return Contrast(**made, against=self.against.explanation(method, size))
 
     def plain(self) -> dict[str, Any]:
-        """The same in plain containers and one tensor."""
+        """The same in plain containers and tensors."""
         return {
             "said": self.said,
             "values": torch.from_numpy(self.map.values),
             "facts": [self.map.base, self.map.scale, float(self.map.floating)],
             "column": self.column,
-            "outputs": list(self.outputs),
+            "outputs": self.outputs.clone(),
             "numbers": dict(self.numbers),
             "broken": list(self.broken),
             "against": None if self.against is None else self.against.plain(),
@@ -90,20 +91,25 @@ class EpochMap:
     @classmethod
     def read(cls, given: Any, depth: int = 0) -> EpochMap | None:
         """What `plain` made; None of anything else, for a checkpoint may be a stranger's."""
+        if depth > 1:
+            return None
         try:
             values, facts, outputs = given["values"], given["facts"], given["outputs"]
             column, numbers, broken = given["column"], given["numbers"], given["broken"]
             texts = [given["said"], *numbers, *broken]
             finite = all(math.isfinite(fact) for fact in facts)
-            floats = [*facts, *outputs, *numbers.values()]
+            floats = [*facts, *numbers.values()]
             sound = (
                 finite
                 and len(facts) == 3
                 and type(column) is int
+                and isinstance(outputs, Tensor)
+                and outputs.dtype == torch.float32
+                and outputs.ndim == 1
                 and 0 <= column < len(outputs) <= _MOST_COLUMNS
                 and all(type(value) is float for value in floats)
                 and all(type(text) is str and len(text) <= _MOST_TEXT for text in texts)
-                and isinstance(values, torch.Tensor)
+                and isinstance(values, Tensor)
                 and values.dtype == torch.float16
                 and values.ndim == 3
                 and 0 < values.numel() <= _MOST_CELLS
@@ -112,7 +118,7 @@ class EpochMap:
             against = None if given["against"] is None else cls.read(given["against"], depth + 1)
         except (KeyError, TypeError, AttributeError):
             return None
-        if not sound or depth > 1 or (against is None) != (given["against"] is None):
+        if not sound or (against is None) != (given["against"] is None):
             return None
         kept = KeptMap(values.numpy(), facts[0], facts[1], bool(facts[2]))
         return cls(printable(texts[0]), kept, column, outputs, numbers, tuple(broken), against)
