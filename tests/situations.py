@@ -22,7 +22,6 @@ from lightning_cam.data.core.base import require_some
 from lightning_cam.data.core.listing import Listing, check_classes
 from lightning_cam.errors import UserError
 from lightning_cam.explaining.clip_sources import clips_of_files, eligible, open_split
-from lightning_cam.explaining.questions import Question
 from lightning_cam.metrics.explaining_again import say_left_out
 from lightning_cam.models.inflate import inflate
 from lightning_cam.models.stems import stem_weights
@@ -141,6 +140,20 @@ SITUATIONS: dict[str, Situation] = {
         instead={"data.root": ("data",)},
     ),
     "quote the value, type": Situation("words train name=a(b"),
+    "(fine-tuning) type": Situation(
+        "words train ckpt_path=net.ckpt",
+        instead={"model.weights": ("ckpt_path",), "resume": ("ckpt_path",)},
+    ),
+    "the checkpoint to explain is called ckpt here": Situation(
+        "words explain ckpt_path=net.ckpt", instead={"ckpt": ("ckpt_path",)}
+    ),
+    "a study takes checkpoints of this program only": Situation(
+        f"{STUDY} model.name=mine.Net", instead={"model": ("model.name",)}
+    ),
+    " remembers its model and data; leave out": Situation(
+        f"{EXPLAIN} model.name=lightning_cam.tasks.VideoClassification",
+        instead={"model": ("model.name",)},
+    ),
     "; add {}=VALUE": Situation(f"{TRAIN} name=null", {"VALUE": "a"}),
     # training
     "explain=as_trained is for the command explain": Situation(
@@ -358,10 +371,6 @@ SITUATIONS: dict[str, Situation] = {
     "another process is writing": Situation(
         f"{EXPLAIN} out=busy", {"DIR": "new_out"}, said=source("another process is writing")
     ),
-    "there is a class of this name": Situation(
-        f"{EXPLAIN} target=true",
-        said=says(Question(true=True).check, SimpleNamespace(outputs=["true", "false"])),
-    ),
     "needs true classes, which a video": Situation(f"{EXPLAIN} video=clip.mp4 select=correct"),
     "; leave out {}= or compose=": Situation(f"{EXPLAIN} compose=joined select=correct"),
     "compose=joined needs clips of two": Situation(
@@ -455,6 +464,7 @@ SITUATIONS: dict[str, Situation] = {
 
 TRAINED = "needs a network that was trained for minutes"
 RUN_BY = "run by "
+OF_OWN = f"{RUN_BY}test_own_checkpoint.py::"
 NOT_RUN: dict[str, str] = {  # and why
     "the ground truth of these clips is not known": TRAINED,
     "of which the network is sure": TRAINED,
@@ -471,5 +481,18 @@ NOT_RUN: dict[str, str] = {  # and why
     "could not rebuild": "says what a program has to change",
     "Each has a help of its own": f"{RUN_BY}test_install.py::test_the_module_runs_every_command",
     "next         ": f"{RUN_BY}test_remedies.py::test_what_training_proposes_next_works",
+    "of a LightningModule of your own, such as": f"{OF_OWN}test_what_is_missing_is_named",
+    "needs a class; add model=": f"{OF_OWN}test_mistakes_in_what_is_said",
+    "does not know what its columns are called": (
+        f"{OF_OWN}test_a_plain_checkpoint_and_a_folder_of_classes"
+    ),
+    "was written without lightning_cam, so say what": f"{OF_OWN}test_what_is_missing_is_named",
+    "is made with more than the checkpoint remembers": (
+        f"{OF_OWN}test_arguments_that_the_checkpoint_does_not_have"
+    ),
+    "give what it was made with in training": (
+        f"{OF_OWN}test_arguments_that_the_checkpoint_does_not_have"
+    ),
+    "; layers=list prints them all": f"{OF_OWN}test_what_is_missing_is_named",
     "names them all": "no setting: the data set is the one in use",
 }

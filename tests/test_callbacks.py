@@ -309,8 +309,8 @@ def test_what_it_writes_and_logs(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, [callback], logger=recorder, max_epochs=4)
     task = task_of()
     trainer.fit(task, Data())
-    folder = tmp_path / "explain"
-    assert sorted(p.name for p in folder.iterdir()) == ["epoch_001", "epoch_003"]
+    folder = tmp_path / "recorder/version_0/explain"  # the logger's own
+    assert sorted(p.name for p in folder.iterdir()) == ["epoch_001", "epoch_003", "epochs"]
     assert sorted(p.name for p in (folder / "epoch_003").iterdir()) == sorted(
         f"clip_{n}{end}" for n in (0, 3) for end in (".mp4", ".npz", ".png", ".attention.png")
     )
@@ -358,7 +358,7 @@ def test_deletion_and_insertion_become_curves_over_training(tmp_path: Path) -> N
     lowest = min(metrics["explain/gradcam/deletion"] for metrics in logged.values())
     assert float(best.best_model_score) == pytest.approx(lowest)  # monitored like any other
     for epoch, step in enumerate(sorted(logged)):
-        folder = tmp_path / f"explain/epoch_{epoch:03d}"
+        folder = tmp_path / f"recorder/version_0/explain/epoch_{epoch:03d}"
         rows = rows_of(folder / "measures.csv")
         beside = ["deletion_tied", "insertion_tied"]
         assert list(rows[0]) == ["epoch", "clip", "method", "deletion", "insertion", *beside]
@@ -381,10 +381,10 @@ def test_deletion_and_insertion_become_curves_over_training(tmp_path: Path) -> N
     sample = Clips(6)[3]
     batch = {"video": sample["video"][None], "valid": sample["valid"][None]}
     model = task.explainable(batch)
-    heat = lc.explain(model, METHODS["gradcam"], batch["video"]).heatmap
+    heat = lc.explain(model, METHODS["gradcam"], batch["video"], int(sample["label"])).heatmap
     (row,) = (r for r in rows if (r["clip"], r["method"]) == ("clip 3", "gradcam"))
     for kind, curve in (("deletion", lc.deletion), ("insertion", lc.insertion)):
-        area = float(curve(model, batch["video"], heat, steps=20).auc)
+        area = float(curve(model, batch["video"], heat, sample["label"][None], steps=20).auc)
         assert float(row[kind]) == pytest.approx(area, abs=1e-4)
 
 
@@ -438,8 +438,9 @@ def test_measurements_that_fail_are_named_once_and_the_rest_goes_on(tmp_path: Pa
         "(ArgumentError: the heatmap is not finite, so nothing can be ranked by it)"
         for name in ("deletion", "insertion")
     ]
-    assert len(list((tmp_path / "explain/epoch_001").glob("*.mp4"))) == 2
-    rows = rows_of(tmp_path / "explain/epoch_001/measures.csv")
+    folder = tmp_path / "recorder/version_0/explain/epoch_001"
+    assert len(list(folder.glob("*.mp4"))) == 2
+    rows = rows_of(folder / "measures.csv")
     assert [row["method"] for row in rows] == ["nan", "gradcam", "random"] * 2
     assert {row["deletion"] for row in rows if row["method"] == "nan"} == {""}
     assert not any("explain/nan/insertion" in metrics for metrics, _ in recorder.metrics)
@@ -452,7 +453,7 @@ def test_measurements_that_fail_are_named_once_and_the_rest_goes_on(tmp_path: Pa
     (table,) = (tmp_path / "b").rglob("epoch_001/measures.csv")
     assert {row["insertion"] for row in rows_of(table)} == {""}
     assert not list((tmp_path / "b").rglob("curves.png"))
-    assert len(list((tmp_path / "b").rglob("*.mp4"))) == 2
+    assert len(list((tmp_path / "b").rglob("epoch_*/*.mp4"))) == 2
 
 
 class Nowhere:

@@ -448,7 +448,7 @@ def test_mistakes_in_explain(ckpt: Path, place: Path, here) -> None:
     cases = [
         ([], "ckpt is missing", "ckpt="),
         ([ckpt], "did you mean ckpt="),
-        (["ckpt=runs/epoch=3-step=1.ckpt"], """'ckpt="runs/epoch=3-step=1.ckpt"'"""),
+        (["ckpt=runs/epoch=3-step=1.ckpt"], "no checkpoint at runs/epoch=3-step=1.ckpt"),
         (["ckpt=nothing.ckpt"], "no checkpoint at nothing.ckpt"),
         (["ckpt=half.ckpt"], "truncated"),
         (["ckpt=empty.ckpt"], "empty"),

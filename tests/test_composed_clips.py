@@ -35,6 +35,7 @@ from lightning_cam.explaining.explain_command import explain_checkpoint
 from lightning_cam.explaining.explain_settings import check_explain, check_study
 from lightning_cam.explaining.journal import Journal
 from lightning_cam.explaining.measured_files import RunMeasurements
+from lightning_cam.explaining.question import Question
 from lightning_cam.explaining.single_clip import ClipRequest, process_clip
 from lightning_cam.metrics import energy_inside
 from lightning_cam.study import run_study
@@ -352,7 +353,7 @@ def test_explaining_composed_clips(planted: Planted, tmp_path: Path) -> None:
     assert len(sources) == 3 and selection is None and all(source.composed for source in sources)
     measurements = RunMeasurements(config["measure"])
     request = ClipRequest(
-        task, data, measurements, {"gradcam": lc.GradCAM()}, None, None, tmp_path / "out", 8
+        task, data, measurements, {"gradcam": lc.GradCAM()}, Question(None), tmp_path / "out", 8
     )
     for source in sources:
         result: Any = process_clip(request, source)
@@ -370,11 +371,11 @@ def test_a_changed_part_is_another_clip(tmp_path: Path) -> None:
         clip.path.write_bytes(b"1")
     rows = [ComposedClip("a", 1, (1, 2), 0), ComposedClip("a", 2, (1, 2), 1)]
     dataset = ComposedDataset(rows, clips, Joined())
-    before = [source.key for source in clips_of_split(dataset, [0, 1])]
+    before = [source.key for source in clips_of_split(dataset, [0, 1], "val")]
     os.utime(clips.clips[3].path, (1, 1))
-    assert [source.key for source in clips_of_split(dataset, [0, 1])] == before
+    assert [source.key for source in clips_of_split(dataset, [0, 1], "val")] == before
     os.utime(clips.clips[2].path, (1, 1))
-    after = [source.key for source in clips_of_split(dataset, [0, 1])]
+    after = [source.key for source in clips_of_split(dataset, [0, 1], "val")]
     assert not {*before} & {*after} and len({*before, *after}) == 4
 
 

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 from commands import run
 
 
@@ -41,6 +42,11 @@ def test_two_ranks_share_the_clips_and_one_run_folder(tmp_path: Path) -> None:
         assert len(list((folder / "explain" / epoch).glob("*.mp4"))) == 5
         # attention strips are drawn by rank 0 from what it gathered of both
         assert len(list((folder / "explain" / epoch).glob("*.attention.png"))) == 5
+    # and each clip's maps over the epochs by the rank that has it; the checkpoint knows all
+    assert len(list((folder / "explain/epochs").glob("*.recurrent_gradcam.png"))) == 5
+    last = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    kept = last["callbacks"]["ExplainCallback"]["over_epochs"]
+    assert [[*of_clip["recurrent_gradcam"]] for of_clip in kept.values()] == [[0, 1]] * 5
     (log,) = folder.rglob("metrics.csv")
     with log.open() as file:
         scores = [row["val/acc"] for row in csv.DictReader(file) if row["val/acc"]]

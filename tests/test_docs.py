@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from pages import Typed, lines, links, pages, python, typed
 
 import lightning_cam as lc
+from lightning_cam.commands.entry import as_meant
 from lightning_cam.commands.search import choices, composed, groups
 from lightning_cam.errors import COMMANDS
 
@@ -46,6 +47,7 @@ def settings(one: Typed) -> Iterator[list[str]]:
     kept = [w for w in one.settings if "=" in w and not w.startswith("-")]
     kept = [_GAP.sub("x", w.rstrip("]") if w.count("]") > w.count("[") else w) for w in kept]
     kept = [w for w in kept if not _SPOKEN_OF.search(w) and not w.startswith("[")]
+    kept = [as_meant(w, one.command) for w in kept]
     runs = []
     for override in OverridesParser.create().parse_overrides(kept):
         key, group = override.get_key_element(), choices(override.key_or_group)

@@ -21,7 +21,7 @@ from lightning_cam.data.core.ground_truth import Truth
 from lightning_cam.data.video import read_clip
 from lightning_cam.errors import UserError, WriteError
 from lightning_cam.explaining.journal import Journal, journal_rows, other_work
-from lightning_cam.study.kept_maps import KeptMap
+from lightning_cam.explaining.kept_map import KeptMap
 from lightning_cam.training.furthest import UNKNOWN, furthest_first
 from lightning_cam.training.owner import FILE, owned
 from lightning_cam.training.runs import _written

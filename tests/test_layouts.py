@@ -274,7 +274,7 @@ def test_train_explain_and_check(
         assert "problems with the data" in trained.warnings
         assert "problems with the data, the first is " in trained.out.partition("skipped")[2]
     (folder,) = (tmp_path / "runs" / "mini").iterdir()
-    assert len(list((folder / "explain").rglob("*.mp4"))) == 1
+    assert len(list((folder / "explain").glob("epoch_*/*.mp4"))) == 1
 
     checkpoint = folder / "checkpoints" / "last.ckpt"
     explained = here("explain", f"ckpt={checkpoint}", "data.split=test", "clips=1")

@@ -91,14 +91,14 @@ def test_torchvisions_video_networks(name: str, call, capsys) -> None:
     # without AdamW's state, which is twice the network: a third of the checkpoint
     light = "task.optimizer._target_=torch.optim.SGD"
     folder = call("train", "model=torchvision_r3d18", path, light)  # its layer is known
-    assert len(list((folder / "explain").rglob("*.mp4"))) == 1
+    assert len(list((folder / "explain").glob("epoch_*/*.mp4"))) == 1
     follow(call, capsys.readouterr().out, f"torchvision.models.video.{name}")
 
 
 def test_a_module_of_ones_own(call, capsys) -> None:
     node = "task.model={_target_: mine.Net, num_classes: null, width: 6}"
     folder = call("train", node, "task.layers=[blocks.2]")
-    assert len(list((folder / "explain").rglob("*.mp4"))) == 1
+    assert len(list((folder / "explain").glob("epoch_*/*.mp4"))) == 1
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert state["model.head.weight"].shape == (3, 6)
     follow(call, capsys.readouterr().out, "mine.Net")

@@ -18,13 +18,14 @@ from test_study import MEASURES, STUDY, Clips, Task, design_of, network
 import lightning_cam as lc
 from lightning_cam.errors import ConfigError, UnknownNameError, UserError
 from lightning_cam.explaining.journal import Journal
+from lightning_cam.explaining.kept_map import KeptMap
 from lightning_cam.study.cell_runs import measure_cells
 from lightning_cam.study.cost import duration, expected_cost
 from lightning_cam.study.csv_tables import cell_rows
 from lightning_cam.study.design import Design
 from lightning_cam.study.gain_tables import gain_tables
 from lightning_cam.study.journal import StudyRow, named, read_journal, together
-from lightning_cam.study.kept_maps import KeptMap, map_path
+from lightning_cam.study.kept_maps import map_path
 from lightning_cam.study.method_tables import main_tables
 from lightning_cam.study.networks import _check_columns
 from lightning_cam.study.results import Results

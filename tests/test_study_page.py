@@ -19,8 +19,9 @@ from test_study import MEASURES, STUDY, Clips, made_up, network
 
 from lightning_cam.data.core.clips import Clip
 from lightning_cam.errors import VideoReadError
+from lightning_cam.explaining.kept_map import KeptMap
 from lightning_cam.study.design import Design
-from lightning_cam.study.kept_maps import KeptMap, map_path
+from lightning_cam.study.kept_maps import map_path
 from lightning_cam.study.networks import Network
 from lightning_cam.study.page import clip_sheets
 from lightning_cam.study.page.agreement_matrix import verdict_of

@@ -104,7 +104,8 @@ def test_the_documentation_lists_the_panels(rows: list[dict[str, Any]]) -> None:
 
     def general(key: str) -> str:
         clip = re.sub(r"/clip_\d+", "/CLIP", key)
-        return re.sub("gradcam[+]recurrent_gradcam", "METHOD+METHOD", clip)
+        clip = re.sub("gradcam[+]recurrent_gradcam", "METHOD+METHOD", clip)
+        return re.sub(r"^(explain/epochs\w*/CLIP)/\w+$", r"\1/METHOD", clip)
 
     found = {general(key) for key in scalars | others}
     measured = {key for key in found if re.match(r"explain/\w+/(deletion|insertion)$", key)}

@@ -26,7 +26,7 @@ class Experiment:
     disabled = False
 
     def __init__(self, folder: Path, step: int = 0) -> None:
-        self.dir = str(folder / "files")
+        self.id, self.dir = folder.name, str(folder / "files")
         Path(self.dir).mkdir(parents=True)
         self.offline = folder.name.startswith("offline-")
         self.step, self.rows = step, []  # type: ignore[var-annotated]

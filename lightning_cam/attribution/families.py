@@ -95,6 +95,24 @@ def called(module: nn.Module) -> Callable[..., Any]:
     return module
 
 
+def layers_to_offer(network: nn.Module) -> list[str]:
+    """Parts of a network that contain convolutions, in order, looking into an only one."""
+    names: list[str] = []
+    while True:
+        prefix = f"{names[0]}." if names else ""
+        inside = [
+            f"{prefix}{name}"
+            for name, child in network.named_children()
+            if any(type(module).__name__.startswith("Conv") for module in child.modules())
+        ]
+        if not inside:
+            return names
+        names = inside
+        if len(names) > 1:
+            return names[-6:]
+        network = network.get_submodule(names[0].removeprefix(prefix))
+
+
 def _logits(net: nn.Module) -> Callable[..., Any]:
     """Hugging Face's: frames before channels, and an output with names."""
 

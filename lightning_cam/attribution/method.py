@@ -23,7 +23,7 @@ may call `model.forward(clip)` itself, which costs a forward more.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -214,3 +214,12 @@ def as_attribution(method: Attribution | MapFunction) -> Attribution:
             "clip, target)"
         )
     return _OfFunction(method)
+
+
+def without_layer(methods: Mapping[str, Attribution]) -> list[str]:
+    """Names of the methods that look into the network's default layer."""
+    return [
+        name
+        for name, method in methods.items()
+        if isinstance(method, LayerAttribution) and None in method.target_layers
+    ]

@@ -35,6 +35,7 @@ from lightning_cam.stops import exit_code
 
 # Hydra's own switches that still make sense here.
 _SWITCHES = {"--cfg", "-c", "--resolve", "--package", "-p", "--info", "-i", "--multirun", "-m"}
+_ELSEWHERE = ("ckpt_path", "checkpoint_path", "trainer.ckpt_path", "fit.ckpt_path")
 _SWITCHES |= {"--config-dir", "-cd", "--config-name", "-cn", "--hydra-help", "--version"}
 
 
@@ -51,6 +52,7 @@ def command(main: Callable[..., Any], name: str) -> None:
     """
     _open_streams()
     logging.raiseExceptions = False  # W&B's log on a full disk would be a traceback a line
+    sys.argv[1:] = [as_meant(argument, name) for argument in sys.argv[1:]]
     arguments = sys.argv[1:]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here, not to Hydra's printer
     with one_line_errors():
@@ -160,6 +162,21 @@ def _here() -> str:
         ) from error
 
 
+def as_meant(argument: str, name: str) -> str:
+    """An argument as Hydra reads what is meant by it.
+
+    Lightning's own checkpoints are called `epoch=0-step=3.ckpt`, which would need quotes within
+    quotes. `explain.py model=my_package.MyModule` names a class; files of that group are for
+    training.
+    """
+    key, _, value = argument.partition("=")
+    if re.fullmatch(r"[^\s'\"\[\]{}$\\,]*=[^\s'\"\[\]{}$\\,]*\.ckpt", value):
+        return f'{key}="{value}"'
+    if name == "explain" and key == "model" and value[:1] not in ("{", "["):
+        return f"model.name={value}"
+    return argument
+
+
 def _check_shape(arguments: Sequence[str]) -> None:
     """Every argument is KEY=VALUE, or a switch that Hydra knows."""
     follows_switch = False
@@ -219,6 +236,9 @@ def _explained(error: Exception, arguments: Sequence[str], name: str) -> str:
             )
         if isinstance(error.__cause__, OmegaConfBaseException):  # of a mapping, the key in it
             key = max(key, error.__cause__.full_key or "", key=len)
+        if key in _ELSEWHERE:
+            given = next((a.partition("=")[2] for a in arguments if a.startswith(f"{key}=")), "")
+            return _meant_elsewhere(name, given.strip("'\""))
         keys = _known_keys(arguments, name)
         group, choice, *setting = [*key.split("."), "", ""][:3]
         if setting[0] and f"{group}.{choice}" not in keys and choice in _alone(group):
@@ -232,6 +252,19 @@ def _explained(error: Exception, arguments: Sequence[str], name: str) -> str:
         more = f"; if its class takes it, type +{key}=VALUE" if f"{parent}._target_" in keys else ""
         return f"{UnknownNameError('setting', key, keys)}{more}"
     return _in_words(error)
+
+
+def _meant_elsewhere(name: str, path: str) -> str:
+    """What to type in place of another program's word for a checkpoint."""
+    path = path or "FILE"
+    if name == "explain":
+        ckpt = quoted("ckpt", path)
+        return f"the checkpoint to explain is called ckpt here: type {ckpt}"
+    begin, go_on = quoted("model.weights", path), quoted("resume", path)
+    return (
+        f"to begin with the weights of a checkpoint (fine-tuning) type {begin}; to go on with a "
+        f"training that was stopped type {go_on}"
+    )
 
 
 def _alone(group: str) -> list[str]:

@@ -18,7 +18,7 @@ from lightning_cam.training.build import TARGET
 
 _KEYS = (
     "explain", "ckpt", "video", "data", "clips", "select", "compose", "target", "contrast", "scale",
-    "layer", "layers", "out", "fps", "device", "trust", "measure", "study",
+    "layer", "layers", "out", "fps", "device", "trust", "measure", "study", "model",
 )  # fmt: skip
 
 

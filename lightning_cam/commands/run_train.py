@@ -27,6 +27,7 @@ from lightning_cam.commands.faults import fault, overflowed
 from lightning_cam.commands.stopped import StoppedError, go_on, starts_again, stopped_line
 from lightning_cam.commands.train_settings import (
     check_layers,
+    check_question,
     check_settings,
     classes_of,
     filled,
@@ -197,6 +198,7 @@ def _prepare(config: dict[str, Any], run: Run, callbacks: Sequence[Callback]) ->
     methods = build(config["explain"], where="explain")
     measures = build_measures(config["measure"], EPOCH_COLUMNS)
     check_layers(task, methods)
+    check_question(task, config["videos"])
     skipped, loss = SkippedClips(), FiniteLoss(to_try(config))
     own = [skipped, loss, *callbacks]
     explained = {"methods": methods, "measures": measures} if methods else {}

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from torch import nn
 
-from lightning_cam.attribution import Attribution, LayerAttribution
+from lightning_cam.attribution import Attribution
+from lightning_cam.attribution.families import layers_to_offer
 from lightning_cam.attribution.guard import unwrap
+from lightning_cam.attribution.method import without_layer
 from lightning_cam.commands.common import was_typed
 from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_clips, check_fps
+from lightning_cam.explaining.question import TRUE, Question
 from lightning_cam.interfaces import HasClassCounts, HasClasses, is_offered
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.tasks.schedules import build_schedule
@@ -119,14 +121,10 @@ def check_layers(task: Any, methods: Mapping[str, Attribution]) -> None:
     """Methods need a target layer; without one every epoch would pass unexplained."""
     if not isinstance(task, VideoClassification) or task.explainable().layers:
         return
-    lacking = [
-        name
-        for name, method in methods.items()
-        if isinstance(method, LayerAttribution) and None in method.target_layers
-    ]
+    lacking = without_layer(methods)
     if lacking:
         network = unwrap(task.model)
-        names = _layer_names(network)
+        names = layers_to_offer(network)
         offered = f" (it has {', '.join(names)})" if names else ""
         raise ConfigError(
             f"{type(network).__name__} names no target layer for {', '.join(lacking)}: add "
@@ -134,22 +132,15 @@ def check_layers(task: Any, methods: Mapping[str, Attribution]) -> None:
         )
 
 
-def _layer_names(network: nn.Module) -> list[str]:
-    """Parts of a network that contain convolutions, in order, looking into an only one."""
-    names: list[str] = []
-    while True:
-        prefix = f"{names[0]}." if names else ""
-        inside = [
-            f"{prefix}{name}"
-            for name, child in network.named_children()
-            if any(type(module).__name__.startswith("Conv") for module in child.modules())
-        ]
-        if not inside:
-            return names
-        names = inside
-        if len(names) > 1:
-            return names[-6:]
-        network = network.get_submodule(names[0].removeprefix(prefix))
+def check_question(task: object, videos: Mapping[str, Any]) -> None:
+    """A class that there is not is found before training.
+
+    Raises:
+        UserError: `videos.target` or `videos.contrast` is such a one, or makes no sense.
+    """
+    question = Question(videos.get("target", TRUE), videos.get("contrast"))
+    if question.names_columns and isinstance(task, VideoClassification):
+        question.check(task.explainable())
 
 
 def classes_of(data: object) -> Sequence[str]:

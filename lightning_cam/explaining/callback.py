@@ -11,7 +11,6 @@ import lightning.pytorch as pl
 import numpy as np
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from lightning_cam.errors import ConfigError, say
 from lightning_cam.explaining.callback_logging import (
     attention_table,
     log_media,
+    log_overviews,
     mean_numbers,
     media_size,
     takes_media,
@@ -32,8 +32,16 @@ from lightning_cam.explaining.callback_settings import (
     named_methods,
 )
 from lightning_cam.explaining.clip_drawing import clip_extras, clip_frames, clip_views, draw_clip
-from lightning_cam.explaining.clip_explanations import check_once, explain_clip, explain_spectra
+from lightning_cam.explaining.clip_explanations import (
+    OnError,
+    check_once,
+    explain_clip,
+    explain_spectra,
+    told,
+)
 from lightning_cam.explaining.clip_files import file_name, write_clip
+from lightning_cam.explaining.epoch_map import EpochMap, epoch_maps, read_maps
+from lightning_cam.explaining.fixed_clips import FixedClips
 from lightning_cam.explaining.measured_files import EPOCH_COLUMNS, write_epoch
 from lightning_cam.explaining.measuring import (
     check_measures,
@@ -42,6 +50,15 @@ from lightning_cam.explaining.measuring import (
     with_baselines,
     without_values,
 )
+from lightning_cam.explaining.over_epochs import (
+    FOLDER,
+    Newest,
+    OverEpochs,
+    check_overview,
+    overview_record,
+)
+from lightning_cam.explaining.own_folder import own_folder, own_name
+from lightning_cam.explaining.question import TRUE, asked_in_training
 from lightning_cam.interfaces import (
     Batch,
     LogsImages,
@@ -63,7 +80,12 @@ class ExplainCallback(Callback):
     Writes `<run>/explain/epoch_003/<clip>.mp4`, `.png` and `.npz` (`validate/` and `test/` outside
     of training), then hands the files to every logger that takes media: videos, contact sheets,
     the attention weights as a table and as a strip over epochs, at the trainer's step. Works with
-    no logger at all.
+    no logger at all. The run is the folder of the first logger's run, without a logger the
+    trainer's `default_root_dir`; where another run has `explain` there, it is `explain_2`.
+
+    Each clip is asked the same question in every epoch, see `target`; captions say which, such as
+    "true class blink, predicted oscillate 55%". `<run>/explain/epochs/<clip>.<method>.png` and
+    `.mp4` show the maps of several epochs beside each other, also those of before a resume.
 
     Each of `measures` becomes a curve over training, its mean over all clips as
     `explain/METHOD/MEASURE`; each clip's numbers are in `measures.csv`, and what is the area under
@@ -87,13 +109,21 @@ class ExplainCallback(Callback):
             them.
         every_n_epochs: explain after every n-th epoch.
         fps: of the videos.
-        folder: where to write; None: `explain` in the trainer's `default_root_dir`.
+        folder: where to write; None: `explain` in the folder of the run, see above.
         measures: name -> measure, such as `{"deletion": DeletionArea(steps=20)}`.
         log_every_n_epochs: hand videos, sheets and attention to loggers after every n-th epoch, of
             those that are explained; the numbers are logged always.
+        target: which column of a clip is explained: "true", its true class (of several the first;
+            where nobody knows, the predicted one); "predicted", what the network says that epoch;
+            or a column by name or number, the same for all clips.
+        contrast: a class, by name or number, which the target is set against: both maps and their
+            difference; None: none.
+        overview: how many epochs are shown beside each other, evenly spaced, at least 3; or which,
+            [0, 4, 19]; 0: none.
 
     Raises:
         ArgumentError: settings that make no sense.
+        UserError: (at the first batch) the network has no such target or contrast.
         ConfigError: something is not a measure, or has a name that is taken.
 
     The LightningModule offers `explainable(batch) -> Explainable`. A batch of the validation
@@ -113,6 +143,9 @@ class ExplainCallback(Callback):
         folder: str | Path | None = None,
         measures: Mapping[str, Measure] | None = None,
         log_every_n_epochs: int = 1,
+        target: str | int = TRUE,
+        contrast: str | int | None = None,
+        overview: int | Sequence[int] = 6,
     ) -> None:
         self.methods = named_methods(methods)
         self.clips = chosen_clips(clips)
@@ -121,10 +154,14 @@ class ExplainCallback(Callback):
         self.fps = fps
         self.folder = None if folder is None else Path(folder)
         self.measures = check_measures(are_measures(measures), EPOCH_COLUMNS, "measures")
+        self.question = asked_in_training(target, contrast)
         # clip -> epoch -> weights; plain containers, for it travels in checkpoints
         self.history: dict[str, dict[int, list[float]]] = {}
-        self._batches: dict[str, list[tuple[str, Any]]] = {}  # split -> (title, batch of one)
-        self._rounds: dict[str, int] = {}  # split -> clips of the rank that has most
+        chosen = check_overview(overview, every_n_epochs)
+        self.over_epochs = OverEpochs(chosen, self.methods, fps, self._warn)
+        self._own: tuple[pl.Trainer, Path] | None = None  # where its files go
+        self._before: str | None = None  # the name of that folder before a resume
+        self._fixed: dict[str, FixedClips] = {}  # split -> this rank's
         self._sized = False  # whether it was said how much is logged
         self._looked = False  # at the first batch of training
         self._warned: set[str] = set()
@@ -139,7 +176,7 @@ class ExplainCallback(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Check the network on the first clips, before an epoch is spent on what is wrong."""
-        if self._looked or not trainer.is_global_zero:
+        if self._looked:
             return
         self._looked = True
         with isolate_rng(), no_progress():
@@ -148,6 +185,9 @@ class ExplainCallback(Callback):
                 model = as_explained(pl_module).explainable(given)
                 check_clip(model, given["video"])
             except Exception:  # batches of training may be others: those of validation will do
+                return
+            self.question.check(model)
+            if not trainer.is_global_zero:
                 return
             if found := check_once(model, self.methods, given["video"]):
                 refused = [layer.refused for layer in found.layers if layer.refused]
@@ -165,18 +205,45 @@ class ExplainCallback(Callback):
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._run(trainer, pl_module, "test", "test")
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the overviews that lack the last epoch."""
+        left = []
+        if self._own is not None or self.folder is not None:  # else nothing was explained
+            left = self.over_epochs.rest(self._place(trainer) / FOLDER)
+        records = gather(trainer, [overview_record(newest, files) for newest, files in left])
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            try:
+                for record in records:
+                    log_overviews(logger, record, trainer.global_step)
+            except Exception as error:
+                self._warn(f"logging to {type(logger).__name__}", error)
+
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history}
+        folder = None if self._own is None else self._own[1].name
+        epochs = self.over_epochs.state()
+        return {"history": self.history, "over_epochs": epochs, "folder": folder}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = _weights_by_epoch(state_dict.get("history"))
+        self.over_epochs.restore(state_dict.get("over_epochs"))
+        self._before = own_name(state_dict.get("folder"))
+
+    def _place(self, trainer: pl.Trainer) -> Path:
+        """Where the files of this run go; every rank comes here."""
+        if self.folder is not None:
+            return self.folder
+        if self._own is None or self._own[0] is not trainer:
+            self._own = trainer, own_folder(trainer, self._before)
+        return self._own[1]
 
     def _run(self, trainer: pl.Trainer, task: pl.LightningModule, split: str, when: str) -> None:
-        folder = (self.folder or Path(trainer.default_root_dir) / "explain") / when
+        folder = self._place(trainer) / when
         with isolate_rng(), no_progress():
             records = []
-            clips = self._fixed_clips(trainer, split)
-            for n in range(self._rounds[split]):
+            if split not in self._fixed:
+                self._fixed[split] = FixedClips.of(trainer, split, self.clips, self._warn)
+            clips = self._fixed[split].clips
+            for n in range(self._fixed[split].rounds):
                 look_between_clips(trainer)
                 if n >= len(clips):  # another rank has one more
                     continue
@@ -187,6 +254,8 @@ class ExplainCallback(Callback):
                 except Exception as error:
                     self._warn(f"clip {title}", error)
             records = gather(trainer, records)  # every rank comes here, whatever failed
+            for record in records if trainer.world_size > 1 else ():  # a checkpoint holds all
+                self.over_epochs.add(record["clip"], trainer.current_epoch, read_maps(record))
             means: dict[str, float] = {}
             if trainer.is_global_zero and records:
                 try:
@@ -199,30 +268,6 @@ class ExplainCallback(Callback):
                     self._warn(f"measures of {when}", error)
             for name, mean in trainer.strategy.broadcast(means).items():
                 task.log(name, mean, logger=False)  # they have it; for who monitors it
-
-    def _fixed_clips(self, trainer: pl.Trainer, split: str) -> list[tuple[str, Any]]:
-        """This rank's clips as (title, batch of one); read once and kept."""
-        if split not in self._batches:
-            kept = self._batches.setdefault(split, [])
-            loaders = trainer.val_dataloaders if split == "val" else trainer.test_dataloaders
-            loader = CombinedLoader(loaders).flattened[0]
-            size = len(loader.dataset)
-            wanted = self.clips
-            if isinstance(wanted, int):
-                wanted = np.linspace(0, size - 1, min(wanted, size)).round().astype(int).tolist()
-            self._rounds[split] = len(wanted[:: trainer.world_size])
-            for index in wanted[trainer.global_rank :: trainer.world_size]:
-                try:
-                    batch = batch_as_mapping(loader.collate_fn([loader.dataset[index]]))
-                    if any(batch.get("error", ())):
-                        raise RuntimeError(batch["error"][0])
-                except Exception as error:
-                    self._warn(f"clip {index} of the {split} set", error)
-                    continue
-                title = str(batch.get("clip_id", [f"clip_{index}"])[0])
-                taken = any(title == other for other, _ in kept)
-                kept.append((f"{title}_{index}" if taken else title, batch))
-        return self._batches[split]
 
     def _explain(
         self,
@@ -240,11 +285,11 @@ class ExplainCallback(Callback):
             self._warn(f"method {name!r}", error, f", first on {title}")
 
         clip, data = batch["video"], trainer.datamodule  # type: ignore[attr-defined]
-        check_clip(model, clip)  # one warning rather than one for each method
-        explanations = explain_clip(model, self.methods, clip, on_error=on_error)
+        explanations = self._explanations(model, batch, title, on_error)
         if not explanations:
             return []
-        target = next(iter(explanations.values())).target
+        first = next(iter(explanations.values()))
+        target, weights = first.target, first.attention
         spectra = explain_spectra(model, clip, data, target, on_error)
         frames = clip_frames(data, clip)
         views, extras = clip_views(data, clip), clip_extras(task, batch)
@@ -255,19 +300,51 @@ class ExplainCallback(Callback):
         files = write_clip(
             folder, figure, explanations, batch, self.fps, columns=8, spectra=spectra
         )
-        weights = next(iter(explanations.values())).attention
+        caption = f"{title}: {told(model, first, batch)}"
+        newest = Newest(title, caption, figure)
         return [
             {
                 "clip": title,
                 "video": str(files.video),
                 "sheet": str(files.sheet),
                 "attention": {name: w[0].tolist() for name, w in weights.items()},
-                "caption": f"{title}: {figure.target}",
+                "caption": caption,
+                **self._overview(trainer, epoch_maps(model, explanations), newest),
                 "numbers": self._numbers(explanations),
                 "measured": self._measure(model, explanations, batch, title, other),
                 "classes": model.kind(int(target[0])) is not None,
             }
         ]
+
+    def _explanations(
+        self, model: Explainable, batch: Batch, title: str, on_error: OnError
+    ) -> dict[str, Explanation]:
+        """Method -> explanation of what is asked about the clip."""
+        clip = batch["video"]
+        check_clip(model, clip)  # one warning rather than one for each method
+        asked = self.question.about(model, batch, clip)
+        if self.question.contrast is not None and asked.against is None:
+            error = ConfigError("a class cannot be set against itself; it is explained alone")
+            self._warn(f"the contrast of clip {title}", error)
+        return explain_clip(
+            asked.model, self.methods, clip, asked.target, on_error, against=asked.against
+        )
+
+    def _overview(
+        self, trainer: pl.Trainer, maps: Mapping[str, EpochMap], newest: Newest
+    ) -> dict[str, Any]:
+        """Keep maps of the clip, and what a record needs of them and of their images."""
+        if trainer.state.fn != "fit":
+            return {"maps": {}}
+        epoch, folder = trainer.current_epoch, self._place(trainer) / FOLDER
+        self.over_epochs.add(newest.clip, epoch, maps)
+        files = self.over_epochs.images(folder, epoch, newest, self._is_due(trainer))
+        plain = {name: kept.plain() for name, kept in maps.items()}
+        return {**overview_record(newest, files), "maps": plain}
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        """Whether loggers get images after this epoch."""
+        return (trainer.current_epoch + 1) % self.log_every_n_epochs == 0
 
     def _numbers(self, explanations: Mapping[str, Explanation]) -> dict[str, float]:
         """The methods' own numbers of one clip, as they are logged."""
@@ -306,7 +383,8 @@ class ExplainCallback(Callback):
         if compares(self.measures):
             compared = with_baselines(model, explanations, clip, ["random"])
         found = measure_clip(model, compared, clip, batch, self.measures, failed, other)
-        return {name: measured for (name, _), measured in found.items()}
+        target = int(next(iter(explanations.values())).target[0])  # of a contrast, class A
+        return {name: each for (name, column), each in found.items() if column == target}
 
     def _log(
         self, trainer: pl.Trainer, records: list[dict[str, Any]], folder: Path, remember: bool
@@ -320,7 +398,7 @@ class ExplainCallback(Callback):
             self._draw_strips(trainer.current_epoch, records, folder)
         means = mean_numbers([record["numbers"] for record in records])
         table = attention_table(trainer.current_epoch, records)
-        due = not remember or (trainer.current_epoch + 1) % self.log_every_n_epochs == 0
+        due = not remember or self._is_due(trainer)
         for logger in trainer.loggers:
             try:
                 if means:

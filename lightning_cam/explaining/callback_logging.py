@@ -57,9 +57,22 @@ def log_media(
             logger.log_image(key, [record["sheet"]], step, caption=caption)
             if "strip" in record:
                 logger.log_image(f"explain/attention_epochs/{clip}", [record["strip"]], step)
+        log_overviews(logger, record, step)
     if isinstance(logger, LogsTables) and table:
         columns = ["epoch", "clip", "frame", "attention"]
         logger.log_table("explain/attention", columns, table, step=step)
+
+
+def log_overviews(logger: Logger, record: Mapping[str, Any], step: int) -> None:
+    """A clip's maps over the epochs, if there are new images of them, a key for each method."""
+    clip, caption = _in_key(record["clip"]), [record["caption"]]
+    for method, (picture, video) in record.get("overviews", {}).items():
+        if isinstance(logger, LogsImages):
+            key = f"explain/epochs/{clip}/{method}"
+            logger.log_image(key, [picture], step, caption=caption)
+        if isinstance(logger, LogsVideos):
+            key, more = f"explain/epochs_video/{clip}/{method}", {"format": ["mp4"]}
+            logger.log_video(key, [video], step, caption=caption, **more)
 
 
 def _in_key(title: str) -> str:

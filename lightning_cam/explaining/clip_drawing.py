@@ -75,15 +75,17 @@ def draw_clip(
     """
     first = next(iter(explanations.values()))
     contrast = first if isinstance(first, Contrast) else None
-    label, column = true_label(batch), int(first.target[0])
-    several = [] if label >= 0 else true_labels(batch)
+    column = int(first.target[0])
+    of_class = model.kind(column) is not None  # else labels are numbers, not names
+    label = true_label(batch) if of_class else -1
+    several = true_labels(batch) if of_class and label < 0 else []
     attention = next(iter(first.attention.values()), None)
     maps = drawn_maps(explanations, frames.shape[:3])
     return ClipFigure(
         frames=frames,
         heatmaps=maps.heatmaps,
         target=model.question_about(model.name(column)),
-        value=float(first.outputs[0, column]) if model.kind(column) is None else None,
+        value=None if of_class else float(first.outputs[0, column]),
         label=model.name(label) if label >= 0 else None,
         labels=[model.name(k) for k in several],
         probabilities=probabilities(model, first.outputs),

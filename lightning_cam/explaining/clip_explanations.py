@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lightning_cam.attribution import (
     Attribution,
     Checkup,
+    Contrast,
     Explainable,
     Explanation,
     LayerAttribution,
@@ -30,6 +31,8 @@ from lightning_cam.attribution.spectrum_relevance import SPECTRUM_MEASURES
 from lightning_cam.errors import ConfigError, why
 from lightning_cam.interfaces import HasSpectra, is_offered
 from lightning_cam.viz import frame_shares
+from lightning_cam.viz.clip_figure import column_text
+from lightning_cam.viz.layout import percent
 
 OnError = Callable[[str, Exception], None]
 Spectra = Mapping[str, SpectrumRelevance]  # measure -> what it found
@@ -161,14 +164,93 @@ def class_probabilities(model: Explainable, outputs: Tensor) -> dict[int, float]
 
 def true_label(batch: Mapping[str, Any]) -> int:
     """The true class of one clip (B = 1), -1 where it has none or several, or nobody knows."""
-    return int(batch["label"][0]) if "label" in batch and batch["label"].ndim == 1 else -1
+    label = _labels(batch)
+    return int(label[0]) if label is not None and label.ndim == 1 else -1
 
 
 def true_labels(batch: Mapping[str, Any]) -> list[int]:
     """All true classes of one clip (B = 1), of data with one or several a clip."""
-    if "label" not in batch or batch["label"].ndim == 1:
-        return [label] if (label := true_label(batch)) >= 0 else []
-    return (batch["label"][0] > 0).nonzero()[:, 0].tolist()
+    label = _labels(batch)
+    if label is None or label.ndim == 1:
+        return [found] if (found := true_label(batch)) >= 0 else []
+    return (label[0] > 0).nonzero()[:, 0].tolist()
+
+
+def true_column(model: Explainable, batch: Mapping[str, Any]) -> int | None:
+    """The column of a clip's (B = 1) true class, of several the first; None where nobody knows.
+
+    Raises:
+        UnknownNameError: the network has no such column.
+    """
+    labels, given = true_labels(batch), _labels(batch)
+    if not labels or given is None:
+        return None
+    kind = model.kind(model.column(labels[0]))
+    # yes or no of a single column: its label is no column
+    answer = kind == "sigmoid" and given.ndim == 1 and len(model.outputs) < 2
+    return None if kind is None or answer else labels[0]
+
+
+def _labels(batch: Mapping[str, Any]) -> Tensor | None:
+    """The labels of a batch, `(B,)` or `(B, K)`; None where it has none, or numbers to regress."""
+    label = batch.get("label")
+    if not isinstance(label, Tensor) or label.ndim not in (1, 2):
+        return None
+    return None if label.ndim == 1 and label.is_floating_point() else label
+
+
+def told(model: Explainable, explanation: Explanation, batch: Mapping[str, Any]) -> str:
+    """What is explained of one clip (B = 1), and what the network says, for captions.
+
+    Such as "true class blink, predicted oscillate 55%", of numbers "pose/tx = 0.12".
+    """
+    column = int(explanation.target[0])
+    name = model.question_about(model.name(column))
+    if model.kind(column) is None:
+        return column_text(name, float(explanation.outputs[0, column]))
+    shares = _of_its_head(model, explanation.outputs, column)
+    best = max(shares, key=shares.__getitem__)
+    answer = f"predicted {model.name(best)} {percent(shares[best])}"
+    true = [model.name(k) for k in true_labels(batch)]
+    if column in true_labels(batch):
+        said = [f"true class {name}", answer]
+    elif column == best:
+        said = [f"predicted class {name} {percent(shares[best])}"]
+    else:
+        said = [f"class {name}", answer]
+    if true and column not in true_labels(batch):
+        said.insert(1, f"true class {', '.join(true)}")
+    if isinstance(explanation, Contrast):
+        said[0] += f" against {model.name(int(explanation.against.target[0]))}"
+    return ", ".join(said)
+
+
+def answered(model: Explainable, explanation: Explanation) -> str:
+    """How sure the network is of the explained class of one clip (B = 1), and what it says instead.
+
+    Such as "blink 12%, predicted oscillate 55%", of numbers "pose/tx = 0.12".
+    """
+    column = int(explanation.target[0])
+    name = model.question_about(model.name(column))
+    if model.kind(column) is None:
+        return column_text(name, float(explanation.outputs[0, column]))
+    shares = _of_its_head(model, explanation.outputs, column)
+    best = max(shares, key=shares.__getitem__)
+    said = f"{name} {percent(shares[column])}"
+    return (
+        said if best == column else f"{said}, predicted {model.name(best)} {percent(shares[best])}"
+    )
+
+
+def _of_its_head(model: Explainable, outputs: Tensor, column: int) -> dict[int, float]:
+    """The probabilities of the classes among which a column is one."""
+    first = 0
+    for head in model.heads_of(outputs):
+        if column < first + head.size:
+            break
+        first += head.size
+    known = class_probabilities(model, outputs)
+    return {k: p for k, p in known.items() if first <= k < first + head.size}
 
 
 def frame_relevance(explanation: Explanation, batch: Mapping[str, Any]) -> np.ndarray:

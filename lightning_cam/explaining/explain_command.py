@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningDataModule, LightningModule
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 import lightning_cam
-from lightning_cam.attribution import Attribution, Explainable, LayerAttribution, check, list_layers
+from lightning_cam.attribution import Attribution, LayerAttribution, check, list_layers
 from lightning_cam.attribution.guard import find_module
 from lightning_cam.data.core.clips import Clip, finished
 from lightning_cam.data.core.loading import collate
@@ -27,7 +28,7 @@ from lightning_cam.explaining.explain_settings import (
     trusted,
 )
 from lightning_cam.explaining.measured_files import RunMeasurements
-from lightning_cam.explaining.questions import Question, questions
+from lightning_cam.explaining.question import Question, questions
 from lightning_cam.explaining.single_clip import ClipRequest
 from lightning_cam.files import digest
 from lightning_cam.interfaces import (
@@ -42,6 +43,7 @@ from lightning_cam.interfaces import (
 from lightning_cam.metrics import settings_of
 from lightning_cam.training.build import build
 from lightning_cam.training.checkpoint import rebuild, trained_methods
+from lightning_cam.training.own_module import OwnModule, check_own_layers, rebuild_own
 
 
 def explain_checkpoint(
@@ -62,18 +64,19 @@ def explain_checkpoint(
     """
     check_explain(config)
     measurements = RunMeasurements(config["measure"])
-    trust = trusted(config)
-    module, data, info = rebuild(config["ckpt"], trust, data=given_data(config))
+    module, data, info = open_checkpoint(config)
     check_data(data)
     task = as_task(on_device(module, config["device"]))
     if config["layers"] is not None:
         _print_layers(task, data, config["layers"])
         return None
-    methods = _methods(config, task, info, trust)
+    methods = _methods(config, task, info, trusted(config))
+    if config["model"]["name"] is not None:
+        check_own_layers(task.explainable(), methods)
     if question is None:
-        (question,) = questions(config["target"], contrast=config["contrast"] is not None)
-    against = _against(config, question, task.explainable())  # before anything is read
-    sources, selection = find_clips(config, data, task, against if question.true else None)
+        (question,) = questions(config["target"], config["contrast"])
+    question.check(task.explainable())  # before anything is read
+    sources, selection = find_clips(config, data, task, question.left_out(task.explainable()))
     facts = {**_facts(config, info), "target": str(question)}
     folder, results = open_folder(config["out"], config["ckpt"], facts, sources)
     summary = {
@@ -86,7 +89,7 @@ def explain_checkpoint(
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
     }
     run = ExplainRun(
-        ClipRequest(task, data, measurements, methods, question, against, folder, config["fps"]),
+        ClipRequest(task, data, measurements, methods, question, folder, config["fps"]),
         sources,
         results,
         summary,
@@ -97,6 +100,21 @@ def explain_checkpoint(
     shortfall = "" if selection is None else selection.shortfall(config["clips"])
     print_failures(run, len(sources) if selection is None else selection.looked, shortfall)
     return page
+
+
+def open_checkpoint(
+    config: Mapping[str, Any],
+) -> tuple[LightningModule, LightningDataModule, dict[str, Any]]:
+    """The network of a checkpoint, its data module and what is known of its training.
+
+    Raises:
+        UserError: it cannot be read, trusted or rebuilt.
+    """
+    trust, own = trusted(config), OwnModule.of(config["model"])
+    if own is None:
+        return rebuild(config["ckpt"], trust, data=given_data(config))
+    listed = config["video"] is None and config["layers"] is None
+    return rebuild_own(config["ckpt"], own, trust, given_data(config), listed)
 
 
 def _facts(config: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,18 +136,6 @@ def _nodes(
     chosen = dict(config.get("explain") or {})
     as_trained = chosen.pop(TRAINED_METHODS, False)
     return info["run"].get("explain", {}) if as_trained else {}, chosen
-
-
-def _against(config: Mapping[str, Any], question: Question, model: Explainable) -> int | None:
-    """The column of `contrast`, once both classes are known to be there and to differ."""
-    question.check(model)
-    given = config["contrast"]
-    if given is None:
-        return None
-    against = model.column(given)
-    if question.column is not None and model.column(question.column) == against:
-        raise ConfigError(f"contrast={given} is the target itself; choose two classes")
-    return against
 
 
 def on_device(task: Any, device: str) -> Any:

@@ -82,6 +82,7 @@ def check_explain(config: Mapping[str, Any]) -> None:
         (("contrast",), (str, int, type(None)), "a class by name or number"),
         (("trust",), (str, list), "packages or classes such as [my_package.MyNet]"),
         (("data",), (dict,), "a mapping"),
+        (("model",), (dict, type(None)), "a mapping, or the class of your LightningModule"),
     ):
         for key in keys:
             if type(config[key]) not in kinds:
@@ -130,6 +131,8 @@ def check_study(config: Mapping[str, Any]) -> None:
         if value != default:
             shown = ",".join(value) if isinstance(value, dict) else value
             raise ConfigError(f"{key}={shown} says nothing in a study; leave it out{instead}")
+    if (config.get("model") or {}).get("name") is not None:
+        raise ConfigError("a study takes checkpoints of this program only; leave out model=")
     names = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
     if not names or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"ckpt={config['ckpt']} must be a checkpoint or a list of them")

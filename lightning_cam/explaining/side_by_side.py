@@ -18,16 +18,15 @@ from typing import Any
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError, say
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.explaining.clip_sources import unique_titles
-from lightning_cam.explaining.explain_command import explain_checkpoint
+from lightning_cam.explaining.explain_command import explain_checkpoint, open_checkpoint
 from lightning_cam.explaining.explain_run import finished_clips, overwrites_nothing
-from lightning_cam.explaining.explain_settings import check_explain, given_data, trusted
+from lightning_cam.explaining.explain_settings import check_explain
 from lightning_cam.explaining.journal import other_work, same_work
-from lightning_cam.explaining.questions import questions
+from lightning_cam.explaining.question import TRUE, questions
 from lightning_cam.explaining.side_clips import SCALES, Case
 from lightning_cam.explaining.side_page import FILES, write_side_page
 from lightning_cam.files import digest, make_folder
 from lightning_cam.interfaces import as_task
-from lightning_cam.training.checkpoint import rebuild
 from lightning_cam.training.runs import run_folder, writable
 
 _SETTINGS = "compare.json"
@@ -82,7 +81,7 @@ def explain_side_by_side(config: Mapping[str, Any], command: str = "") -> Path:
             explain_checkpoint(settings, command, question)
         except DataError as error:  # of one network no clip; the page shows the others
             say(f"{case.name}: {error}")
-        if case is cases[0] and case.question.true:
+        if case is cases[0] and case.question.target == TRUE:
             instead = _predicted(folder / case.folder)
     return write_side_page(folder, cases, scale=config["scale"], fps=config["fps"], command=command)
 
@@ -90,7 +89,7 @@ def explain_side_by_side(config: Mapping[str, Any], command: str = "") -> Path:
 def _check_networks(config: Mapping[str, Any], cases: Sequence[Case]) -> None:
     """See that each network is there and has what is asked, before the first is explained."""
     for ckpt in dict.fromkeys(case.ckpt for case in cases):
-        module, _, _ = rebuild(str(ckpt), trusted(config), data=given_data(config))
+        module, _, _ = open_checkpoint({**config, "ckpt": str(ckpt)})
         model = as_task(module).explainable()
         for case in cases:
             if case.ckpt == ckpt:
@@ -112,9 +111,7 @@ def find_cases(config: Mapping[str, Any]) -> list[Case]:
     if len({*paths}) < len(paths):
         raise ConfigError("ckpt names a checkpoint twice; name each once")
     networks = list(map(str, names or network_names(list(map(Path, paths)))))
-    asked = questions(
-        config["target"], contrast=config["contrast"] is not None, several=len(paths) > 1
-    )
+    asked = questions(config["target"], config["contrast"], several=len(paths) > 1)
     found = []
     for network, path in zip(networks, paths, strict=True):
         for question in asked:

@@ -22,7 +22,7 @@ from lightning_cam.attribution.tensors import resize_heatmap
 from lightning_cam.data.core.array_files import load_arrays
 from lightning_cam.explaining.clip_arrays import load
 from lightning_cam.explaining.clip_results import ClipResult
-from lightning_cam.explaining.questions import Question
+from lightning_cam.explaining.question import Question
 from lightning_cam.metrics.ranks import spearman
 from lightning_cam.viz import ClipFigure
 from lightning_cam.viz.drawing import resize

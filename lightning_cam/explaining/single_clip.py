@@ -22,7 +22,7 @@ from lightning_cam.explaining.clip_files import write_clip, write_page_images
 from lightning_cam.explaining.clip_results import ClipResult
 from lightning_cam.explaining.clip_sources import ClipSource
 from lightning_cam.explaining.measured_files import RunMeasurements, page_measures
-from lightning_cam.explaining.questions import Question
+from lightning_cam.explaining.question import Asked, Question
 from lightning_cam.explaining.score_tables import page_scores, relevance_rows, score_rows
 from lightning_cam.interfaces import Batch, HasReader, ShowsFiles, Task, is_offered
 from lightning_cam.viz import ReportEntry, draw_video
@@ -38,7 +38,6 @@ class ClipRequest:
         measurements: what is measured.
         methods: name -> method.
         question: which column of each; of a composed clip it is the class of its explained part.
-        against: the class to set it against, None for none.
         folder: where files are written.
         fps: of the videos.
     """
@@ -48,7 +47,6 @@ class ClipRequest:
     measurements: RunMeasurements
     methods: Mapping[str, Attribution]
     question: Question
-    against: int | None
     folder: Path
     fps: float
 
@@ -93,10 +91,12 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
         check_clip(model, clip)
     except ArgumentError as error:
         return Skip("unreadable", why(error))
-    asked = request.question
-    target = true_label(batch) if source.composed else asked.of(model, clip, batch, source.title)
-    if target is not None and target == request.against:
-        return Skip("same", f"{model.name(target)} cannot be set against itself")
+    asked = Asked(model, true_label(batch))
+    if not source.composed:
+        asked = request.question.about(model, batch, clip, source.title)
+    if request.question.contrast is not None and asked.against is None:
+        return Skip("same", f"{request.question.contrast} cannot be set against itself")
+    model = asked.model
     missing: dict[str, str] = {}
 
     def on_error(name: str, error: Exception) -> None:
@@ -105,7 +105,7 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
     if found := check_once(model, request.methods, clip):
         say(*found.notes, found.summary)
     explanations = explain_clip(
-        model, request.methods, clip, target, on_error, against=request.against
+        model, request.methods, clip, asked.target, on_error, against=asked.against
     )
     if not explanations:
         return Skip("failed", "; ".join(f"{name}: {said}" for name, said in missing.items()))

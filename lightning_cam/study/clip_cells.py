@@ -8,10 +8,11 @@ from typing import Any
 
 from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import UserError
+from lightning_cam.explaining.kept_map import KeptMap
 from lightning_cam.progress import progress
 from lightning_cam.study.design import Design
 from lightning_cam.study.journal import CellKey, StudyRow, together
-from lightning_cam.study.kept_maps import KeptMap, map_path
+from lightning_cam.study.kept_maps import map_path
 from lightning_cam.study.map_rows import error_text, make_map, measure_map, one_line
 from lightning_cam.study.references import Reference
 from lightning_cam.study.seen_clip import SeenClip, class_facts, identity, see_clip

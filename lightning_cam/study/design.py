@@ -10,6 +10,7 @@ from typing import Any, Literal, cast, get_args
 
 from lightning_cam.attribution.method import as_attribution
 from lightning_cam.errors import ConfigError, UnknownNameError
+from lightning_cam.explaining.kept_map import MAP_SIZE
 from lightning_cam.explaining.measuring import build_measures
 from lightning_cam.metrics import Measure, titles
 from lightning_cam.study.design_parts import (
@@ -26,7 +27,6 @@ from lightning_cam.study.design_parts import (
     read_sweep,
     whole_number,
 )
-from lightning_cam.study.kept_maps import MAP_SIZE
 
 _KEYS = (
     "name", "clips", "sweep_clips", "target", "columns", "map_size", "random_seeds", "retry",

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from lightning_cam.attribution import Attribution, Explanation, explain
 from lightning_cam.attribution.method import as_attribution
+from lightning_cam.explaining.kept_map import KeptMap
 from lightning_cam.explaining.score_tables import one_row
 from lightning_cam.metrics import Explained, Measured, measure
 from lightning_cam.study.design import CELL_COLUMNS, Design
 from lightning_cam.study.journal import StudyRow
-from lightning_cam.study.kept_maps import KeptMap
 from lightning_cam.study.seen_clip import SeenClip
 
 _DIGITS = 5  # of a curve's points; areas are kept as they are

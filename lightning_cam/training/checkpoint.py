@@ -88,12 +88,11 @@ def _is_partial(node: Any) -> bool:
     return isinstance(node, Mapping) and bool(node.get(PARTIAL))
 
 
-def load(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint of this program onto the CPU, running none of its code.
+def load_lightning(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of Lightning onto the CPU, running none of its code.
 
     Raises:
-        CheckpointError: missing, empty, truncated or no checkpoint at all; pickled code inside; not
-            written by lightning_cam, with another schema, or with parts of another shape.
+        CheckpointError: missing, empty, truncated or no checkpoint at all; pickled code inside.
     """
     if re.match(r"[a-z0-9]+://", str(path), re.IGNORECASE):
         raise CheckpointError(f"{path}: refused: download the file first and pass its path")
@@ -110,17 +109,27 @@ def load(path: str | Path) -> dict[str, Any]:
     state = checkpoint["state_dict"]
     if not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
         raise CheckpointError(f"{path}: its weights are not names and tensors")
-    memory = checkpoint.get(KEY)
-    if not isinstance(memory, dict):
-        raise CheckpointError(
-            f"{path}: written without lightning_cam: it does not remember its model and data; "
-            "train with the command train, or add the callback "
-            "lightning_cam.training.checkpoint.Remember"
-        )
-    checkpoint[KEY] = _checked(memory, path)
     for key in ("epoch", "global_step"):
         if not isinstance(checkpoint.get(key), int):
             raise CheckpointError(f"{path}: not a Lightning checkpoint (no {key})")
+    return checkpoint
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of this program, see `load_lightning`.
+
+    Raises:
+        CheckpointError: see there; not written by lightning_cam, with another schema, or with parts
+            of another shape.
+    """
+    checkpoint = load_lightning(path)
+    memory = checkpoint.get(KEY)
+    if not isinstance(memory, dict):
+        raise CheckpointError(
+            f"{path}: written without lightning_cam: it does not remember its model and data; of a "
+            "LightningModule of your own, such as my_package.MyModule, add model=CLASS"
+        )
+    checkpoint[KEY] = _checked(memory, path)
     return checkpoint
 
 

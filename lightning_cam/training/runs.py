@@ -274,7 +274,11 @@ def built_as_before(run: Run, config: Mapping[str, Any], classes: Sequence[str])
     """
     assert run.resume is not None
     memory = checkpoint.load(run.resume)[checkpoint.KEY]
-    remedy = "put the data back as they were, or leave resume out for a new run"
+    weights = quoted("model.weights", run.resume)
+    remedy = (
+        "put the data back as they were, or leave resume out for a new run, whose weights may come "
+        f"from there (fine-tuning, {weights})"
+    )
     known = memory.get("classes")
     if isinstance(known, list) and known != list(classes):
         more = [name for name in classes if name not in known]

@@ -67,9 +67,15 @@ def _statements(figure: ClipFigure) -> list[tuple[str, Color]]:
             ("B", figure.against, CLASS_B),
         ):
             said.append((f"{role}: {name}{chances.get(name, '')}", color))
-    elif figure.target and (not figure.ranked or figure.target != figure.ranked[0][0]):
+    elif figure.target and not _is_the_answer(figure):
         said.append(("explaining: " + column_text(figure.target, figure.value), BLUE))
     return said
+
+
+def _is_the_answer(figure: ClipFigure) -> bool:
+    """Whether the network's answer is explained, and nothing says that it is wrong."""
+    answer = figure.ranked[0][0] if figure.ranked else None
+    return figure.target == answer and figure.label in (None, answer)
 
 
 class _Predictions:

@@ -15,8 +15,9 @@ from lightning_cam.explaining.clip_drawing import clip_frames
 from lightning_cam.explaining.clip_explanations import clip_array
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.explaining.clip_sources import spread_evenly
+from lightning_cam.explaining.kept_map import KeptMap
 from lightning_cam.study.journal import StudyRow
-from lightning_cam.study.kept_maps import KeptMap, map_path
+from lightning_cam.study.kept_maps import map_path
 from lightning_cam.study.map_rows import error_text
 from lightning_cam.study.networks import Network
 from lightning_cam.study.results import Group, Results
