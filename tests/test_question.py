@@ -232,6 +232,7 @@ def epochs_of(callback: ExplainCallback) -> list[int]:
     return list(epochs)
 
 
+@pytest.mark.slow
 def test_earlier_epochs_are_there_after_a_resume_in_another_folder(tmp_path: Path) -> None:
     """The picture of a training that was stopped is that of one that was not, to the byte."""
     straight = ExplainCallback(CAM, clips=[0, 3])
@@ -251,6 +252,7 @@ def test_earlier_epochs_are_there_after_a_resume_in_another_folder(tmp_path: Pat
         assert picture.read_bytes() == other.read_bytes(), picture.name
 
 
+@pytest.mark.slow
 def test_the_last_epoch_is_in_the_overview_whatever_ends_a_training(tmp_path: Path) -> None:
     """Eight epochs are shown by four, of which the last one is drawn at the end only."""
     recorder = Told()
@@ -281,6 +283,7 @@ def test_chosen_epochs_and_none(tmp_path: Path) -> None:
     assert not none.over_epochs.maps and not (tmp_path / "none/explain/epochs").exists()
 
 
+@pytest.mark.slow
 def test_two_runs_never_write_to_one_place(tmp_path: Path) -> None:
     """Without a logger, with one, with one whose version is always the same, and a resume."""
     for n, name in enumerate(("explain", "explain_2")):
@@ -343,8 +346,8 @@ def test_maps_of_earlier_epochs_that_are_none() -> None:
         {"values": torch.zeros(2, 2, **half)}, {"values": torch.full((1, 1, 1), torch.nan, **half)},
         {"values": torch.zeros(0, 1, 1, **half)}, {"facts": [0.0]}, {"facts": ["a"] * 3},
         {"facts": [0.0, torch.inf, 0.0]}, {"column": 3}, {"column": -1}, {"column": True},
-        {"outputs": [1.0] * 3}, {"outputs": torch.zeros(0)}, {"outputs": 3},
-        {"numbers": {"a": "b"}}, {"numbers": 3}, {"broken": [3]},
+        {"outputs": [1.0] * 3}, {"outputs": torch.zeros(0)}, {"outputs": 3}, {"broken": [3]},
+        {"numbers": {"a": "b"}}, {"numbers": 3},
         {"against": {}}, {"against": {**plain, "against": {**plain, "against": plain}}},
     ):  # fmt: skip
         assert EpochMap.read({**plain, **change}) is None, change
