@@ -98,7 +98,10 @@ class LRCN(nn.Module):
     def forward_steps(self, clip: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits (B, K) and the steps' logits (B, T, K); those of padded steps mean nothing."""
         valid = valid_frames(clip, valid)
-        frames = encode(self.trunk, self.neck, clip, valid)  # (B, T, F)
+        return self.read_frames(encode(self.trunk, self.neck, clip, valid), valid)
+
+    def read_frames(self, frames: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward_steps`, from the frames' vectors (B, T, F) on: a frozen trunk runs once."""
         # Padding comes last and the LSTM is causal, so no packing: valid steps never see it.
         state, _ = self.lstm(frames)  # (B, T, hidden)
         steps = self.head(self.dropout(state.transpose(1, 2)).transpose(1, 2))  # (B, T, K)
