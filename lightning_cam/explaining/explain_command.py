@@ -67,7 +67,7 @@ def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | N
     folder, results = open_folder(config["out"], config["ckpt"], facts, sources)
     summary = {
         "checkpoint": str(config["ckpt"]),
-        "trained": f"{info['epoch'] + 1} epochs, {info['global_step']} steps",
+        "trained": _trained(info),
         "network": type(network_of(module)).__name__,
         "methods": ", ".join(methods),
         "measures": settings_of(measurements.measures) or "none",
@@ -86,6 +86,14 @@ def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | N
     shortfall = "" if selection is None else selection.shortfall(config["clips"])
     print_failures(run, len(sources) if selection is None else selection.looked, shortfall)
     return page
+
+
+def _trained(info: Mapping[str, Any]) -> str:
+    """How the network came to its weights: of those of others what the checkpoint says."""
+    said = info["run"].get("trained")
+    if isinstance(said, str):
+        return printable(said)
+    return f"{info['epoch'] + 1} epochs, {info['global_step']} steps"
 
 
 def _facts(config: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:

