@@ -472,6 +472,7 @@ NOT_RUN: dict[str, str] = {  # and why
     "the network takes no": TRAINED,
     "cannot download the weights of": "downloads",
     "pip install zennit": "downloads",
+    "is not installed: pip install efficientnet": "downloads",
     "LOCAL_RANK={} must be a number": "needs a GPU",
     "started by a launcher that is not known": "needs several processes",
     "has not said within {} s where to work": "needs several machines",

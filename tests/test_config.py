@@ -54,7 +54,7 @@ def nodes(tree: Any) -> Iterator[dict[str, Any]]:
 
 def misfit(choice: str | None) -> str:
     """Why the arguments of a composed configuration do not fit the classes they name, or ""."""
-    if choice and choice.startswith("study="):  # a group of explain.py
+    if choice and choice.startswith(("study=", "demo=")):  # groups of explain.py
         config = composed("explain", "ckpt=x", choice)
     else:
         config = composed("train", *([choice] if choice else []))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from commands import ROOT, run, run_python, tiny
+from demo_extra import ABSENT, EXTRA
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from pages import Typed, lines, links, pages, python, typed
@@ -147,6 +148,8 @@ def test_readme_stays_one_page() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(PYTHON)), ids=lambda n: f"{PYTHON[n][0]}-{n}")
 def test_python_runs(number: int, tmp_path: Path) -> None:
+    if "imagenet_network" in PYTHON[number][1] and not all(map(importlib.util.find_spec, EXTRA)):
+        pytest.skip(ABSENT)
     source = re.sub(r"\b(8|16), (64, 64|112, 112)\b", "8, 32, 32", PYTHON[number][1])  # T, H, W
     done = run_python("-c", source, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from lightning_cam.commands.common import plain_settings, quiet, short, was_typed
+from lightning_cam.commands.demo import with_demo
 from lightning_cam.errors import command_line, say, shell_word
 from lightning_cam.explaining.explain_command import explain_checkpoint
 from lightning_cam.explaining.side_by_side import explain_side_by_side, is_side_by_side
@@ -19,6 +20,7 @@ from lightning_cam.training.build import TARGET
 _KEYS = (
     "explain", "ckpt", "video", "data", "clips", "select", "compose", "target", "contrast", "scale",
     "layer", "layers", "out", "fps", "device", "trust", "measure", "study", "model",
+    "demo",
 )  # fmt: skip
 
 
@@ -39,6 +41,7 @@ def explain_clips(cfg: DictConfig) -> Path | None:
     config["measure"] = _without_idle(config["measure"])
     typed = command_line("explain", *map(shell_word, sys.argv[1:]))
     with quiet():
+        config = with_demo(config)
         page = _work(config)(config, typed)
     if page is not None:
         say(f"open {short(page)}")

@@ -81,7 +81,7 @@ def explain_checkpoint(
     folder, results = open_folder(config["out"], config["ckpt"], facts, sources)
     summary = {
         "checkpoint": str(config["ckpt"]),
-        "trained": f"{info['epoch'] + 1} epochs, {info['global_step']} steps",
+        "trained": _trained(info),
         "network": type(network_of(module)).__name__,
         "methods": ", ".join(methods),
         "measures": settings_of(measurements.measures) or "none",
@@ -115,6 +115,14 @@ def open_checkpoint(
         return rebuild(config["ckpt"], trust, data=given_data(config))
     listed = config["video"] is None and config["layers"] is None
     return rebuild_own(config["ckpt"], own, trust, given_data(config), listed)
+
+
+def _trained(info: Mapping[str, Any]) -> str:
+    """How the network came to its weights: of those of others what the checkpoint says."""
+    said = info["run"].get("trained")
+    if isinstance(said, str):
+        return printable(said)
+    return f"{info['epoch'] + 1} epochs, {info['global_step']} steps"
 
 
 def _facts(config: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:

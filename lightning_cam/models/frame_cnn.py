@@ -23,9 +23,10 @@ class FrameCNN(nn.Module):
 
     Args:
         num_outputs: K.
-        backbone: small, resnet18, resnet50, squeezenet1_1, alexnet or vgg16.
+        backbone: small, resnet18, resnet50, squeezenet1_1, alexnet, vgg16 or efficientnet_lite0 (of
+            the extra `demo`).
         dropout: of the frame's features, per frame.
-        weights: None, `"DEFAULT"` (torchvision's) or the path of a state dict.
+        weights: None, `"DEFAULT"` (torchvision's, or the extra's) or the path of a state dict.
         frozen: do not train the trunk.
     """
 

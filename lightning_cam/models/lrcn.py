@@ -39,11 +39,12 @@ class LRCN(nn.Module):
 
     Args:
         num_outputs: K.
-        backbone: small, resnet18, resnet50, squeezenet1_1, alexnet or vgg16.
+        backbone: small, resnet18, resnet50, squeezenet1_1, alexnet, vgg16 or efficientnet_lite0 (of
+            the extra `demo`).
         hidden: units of the LSTM.
         readout: mean, last or attention.
         dropout: of the LSTM's output, one mask for all steps of a clip.
-        weights: None, `"DEFAULT"` (torchvision's) or the path of a state dict.
+        weights: None, `"DEFAULT"` (torchvision's, or the extra's) or the path of a state dict.
         frozen: do not train the trunk.
         attention_size: rows of W_a.
 
@@ -98,7 +99,10 @@ class LRCN(nn.Module):
     def forward_steps(self, clip: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits (B, K) and the steps' logits (B, T, K); those of padded steps mean nothing."""
         valid = valid_frames(clip, valid)
-        frames = encode(self.trunk, self.neck, clip, valid)  # (B, T, F)
+        return self.read_frames(encode(self.trunk, self.neck, clip, valid), valid)
+
+    def read_frames(self, frames: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward_steps`, from the frames' vectors (B, T, F) on: a frozen trunk runs once."""
         # Padding comes last and the LSTM is causal, so no packing: valid steps never see it.
         state, _ = self.lstm(frames)  # (B, T, hidden)
         steps = self.head(self.dropout(state.transpose(1, 2)).transpose(1, 2))  # (B, T, K)

@@ -11,6 +11,7 @@ from torchvision.models import get_model_weights, list_models
 
 from lightning_cam.archive import load_tensors
 from lightning_cam.errors import CheckpointError, ConfigError, UserError
+from lightning_cam.models import efficientnet_lite
 
 # What becomes of a stored tensor on its way into the parameter of this name.
 Changes = Mapping[str, Callable[[Tensor], Tensor]]
@@ -27,7 +28,8 @@ def load_weights(
         backbone: torchvision's name of the whole network, or one of ours (`"small"`).
         weights: `"DEFAULT"` or another name of torchvision's weights enum (`"IMAGENET1K_V1"`), or
             the path of a state dict: torchvision's file, or a checkpoint of ours (so that an LRCN
-            can start from a frame CNN, as its authors did).
+            can start from a frame CNN, as its authors did). `"DEFAULT"` of `"efficientnet_lite0"`
+            is the file of an installed package.
         changes: see `fill`.
 
     Raises:
@@ -40,6 +42,8 @@ def load_weights(
 def read_weights(backbone: str, weights: str | Path) -> dict[str, Tensor]:
     """The state dict that `load_weights` would fill a module with."""
     path = Path(weights).expanduser()
+    if backbone == efficientnet_lite.NAME and weights == "DEFAULT":
+        path = efficientnet_lite.weights_file()
     known = get_model_weights(backbone).__members__ if backbone in list_models() else {}
     if weights in known:
         return _download(backbone, known[str(weights)])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_cam.errors import ConfigError
+from lightning_cam.models import efficientnet_lite
 from lightning_cam.models.pretrained import load_weights
 from lightning_cam.models.stems import check_channels
 
@@ -26,6 +27,7 @@ CHANNELS = {
     "squeezenet1_1": 512,
     "alexnet": 256,
     "vgg16": 512,
+    efficientnet_lite.NAME: efficientnet_lite.CHANNELS,
 }
 _FEATURES = {"squeezenet1_1": 13, "alexnet": 12, "vgg16": 30}  # children of `features` kept
 
@@ -125,6 +127,8 @@ def build_trunk(backbone: str, weights: str | None = None, frozen: bool = False)
     elif backbone in _FEATURES:
         features = torchvision.models.get_model(backbone, weights=None).features
         layers["features"] = features[: _FEATURES[backbone]]
+    elif backbone == efficientnet_lite.NAME:
+        layers = efficientnet_lite.layers()
     else:
         layers = without_head(torchvision.models.get_model(backbone, weights=None))
     trunk = Trunk(layers, frozen=frozen, fixed_norm=weights is not None)
