@@ -46,7 +46,7 @@ def drawn_maps(
         title, *choices = called[name]
         # two settings of one method may read the same
         alone = captions.count((title, *choices)) == 1
-        maps = _maps(title if alone else f"{name}: {title}", e)
+        maps = maps_of(title if alone else f"{name}: {title}", e)
         keys = [", ".join([method, *choices]) for method, *_ in maps]
         for key, (method, heat, negative), doubt in zip(keys, maps, _doubts(e, row), strict=True):
             drawn.parts[key] = (method, *choices)
@@ -61,7 +61,7 @@ def drawn_maps(
     return drawn
 
 
-def _maps(title: str, e: Explanation) -> list[tuple[str, Tensor, bool]]:
+def maps_of(title: str, e: Explanation) -> list[tuple[str, Tensor, bool]]:
     """What is drawn of an explanation: method, heatmap, whether negative values count."""
     signed = bool((e.evidence < 0).any())
     if not isinstance(e, Contrast):

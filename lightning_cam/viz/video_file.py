@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, Protocol
 
 import av
 import cv2
@@ -12,13 +17,15 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
-from lightning_cam.files import ffmpeg_name, whole_file
+from lightning_cam.files import cannot_write, ffmpeg_name, whole_file
 from lightning_cam.viz.overlay import check_frames
 
 # Visually clean, and quick enough to encode a few clips after every epoch ("superfast" saves a
 # third of the bytes and takes twice as long). No B-frames: the first image then stands at
 # time 0, and a browser seeks to any frame at once.
 _X264 = {"preset": "ultrafast", "crf": "20", "bf": "0", "x264-params": "rc-lookahead=0"}
+
+_CLOCK = Fraction(1, 90_000)  # seconds, of videos whose frames come at moments of their own
 
 
 def write_video(path: str | Path, frames: np.ndarray, fps: float = 8) -> Path:
@@ -41,11 +48,115 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float = 8) -> Path:
     check_frames(frames)
     if not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"fps: expected a positive number, got {fps}")
-    odd = frames.shape[1] % 2, frames.shape[2] % 2
-    if any(odd):
-        frames = np.pad(frames, ((0, 0), (0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
-    _encode(path, frames, Fraction(fps).limit_denominator(10_000))
+    with video_writer(path, fps) as write:
+        for frame in frames:
+            write(frame)
     return Path(path)
+
+
+class Write(Protocol):
+    """Adds a frame (H, W, 3) uint8 RGB to a video, shown from a second on or at the next tick."""
+
+    def __call__(self, frame: np.ndarray, second: float | None = None) -> None: ...
+
+
+@contextmanager
+def video_writer(path: str | Path, fps: float) -> Iterator[Write]:
+    """Write a video frame by frame, as `write_video` does; none is kept in memory.
+
+    Args:
+        path: the file.
+        fps: frames per second, may be fractional. Frames whose seconds are given are shown then,
+            whatever the rate.
+
+    Yields:
+        What takes the frames, all of one size.
+    """
+    options = {"movflags": "+faststart"}  # needs a name: the muxer opens the file a second time
+    with (
+        whole_file(path) as file,
+        av.open(ffmpeg_name(file.name), "w", format="mp4", options=options) as container,
+        _encoder(container, fps, _X264) as write,
+    ):
+        yield write
+
+
+@contextmanager
+def _encoder(container: Any, fps: float, options: dict[str, str]) -> Iterator[Write]:
+    """A stream of H.264 in an open container, which takes frames one by one."""
+    rate = Fraction(fps).limit_denominator(10_000)
+    stream = container.add_stream("libx264", rate=rate, options=options)
+    stream.pix_fmt = "yuv420p"
+    context = stream.codec_context
+    context.thread_count = 1  # the same bytes each time, and no fight with data workers
+    # cv2 converts with BT.601 in video range; players guess by size unless they are told.
+    context.colorspace, context.color_range = Colorspace.ITU601, ColorRange.MPEG
+    count, tick = 0, 1 / rate
+
+    def write(image: np.ndarray, second: float | None = None) -> None:
+        nonlocal count, tick
+        odd = image.shape[0] % 2, image.shape[1] % 2
+        if any(odd):
+            image = np.pad(image, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
+        if not count:
+            stream.height, stream.width = image.shape[:2]
+            tick = tick if second is None else _CLOCK
+            stream.time_base = context.time_base = tick
+        frame = av.VideoFrame.from_ndarray(
+            cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), format="yuv420p"
+        )
+        frame.pts = count if second is None else round(second / _CLOCK)
+        frame.time_base = tick  # the stream's own changes when its head is written
+        container.mux(stream.encode(frame))
+        count += 1
+
+    yield write
+    container.mux(stream.encode())
+
+
+class FrameStore:
+    """Frames of one size in a file without a name, to be gone through again; hardly compressed.
+
+    Args:
+        folder: on whose disk the file is; None: that of temporary files.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = Path(folder or tempfile.gettempdir())
+        self.count = 0
+        self._stack = ExitStack()
+        self._file = self._stack.enter_context(tempfile.TemporaryFile(dir=folder))
+        container = self._stack.enter_context(av.open(self._file, "w", format="matroska"))
+        self._write = self._stack.enter_context(_encoder(container, 30, _X264 | {"crf": "10"}))
+        self._size = 0, 0
+
+    def add(self, frame: np.ndarray) -> None:
+        """Keep a frame (H, W, 3) uint8 RGB."""
+        self._size = frame.shape[:2]
+        try:
+            self._write(frame)
+        except OSError as error:
+            raise cannot_write(self.folder / "frames", error) from error
+        self.count += 1
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """All frames, as they were kept; afterwards the store is empty and closed."""
+        height, width = self._size
+        file = os.fdopen(os.dup(self._file.fileno()), "rb")
+        self._stack.close()
+        file.seek(0)
+        with file, av.open(file, format="matroska") as container:
+            for frame in container.decode(video=0):
+                image = cv2.cvtColor(frame.to_ndarray(), cv2.COLOR_YUV2RGB_I420)
+                yield image[:height, :width]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with suppress(OSError):
+            self._stack.close()
 
 
 def write_gif(path: str | Path, frames: np.ndarray, fps: float = 8) -> Path:
@@ -57,25 +168,3 @@ def write_gif(path: str | Path, frames: np.ndarray, fps: float = 8) -> Path:
     with whole_file(path) as file:
         first.save(file, "gif", save_all=True, **more)
     return Path(path)
-
-
-def _encode(path: str | Path, frames: np.ndarray, rate: Fraction) -> None:
-    options = {"movflags": "+faststart"}  # needs a name: the muxer opens the file a second time
-    with (
-        whole_file(path) as file,
-        av.open(ffmpeg_name(file.name), "w", format="mp4", options=options) as container,
-    ):
-        stream = container.add_stream("libx264", rate=rate, options=_X264)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = 1 / rate
-        context = stream.codec_context
-        context.thread_count = 1  # the same bytes each time, and no fight with data workers
-        # cv2 converts with BT.601 in video range; players guess by size unless they are told.
-        context.colorspace, context.color_range = Colorspace.ITU601, ColorRange.MPEG
-        for t, image in enumerate(frames):
-            planes = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)
-            frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-            frame.pts, frame.time_base = t, 1 / rate
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())

@@ -149,7 +149,8 @@ class WindowedVideo:
             for position, image in self._steps_read(on_frame):
                 kept[position] = self.reader.shrunk(image)
                 self.read = position + 1
-                kept.pop(position - self.length, None)
+                while next(iter(kept)) <= position - self.length:
+                    del kept[next(iter(kept))]
                 while starts and self._end(starts[0]) == self.read:
                     last = starts.pop(0)
                     yield self._window(last, kept)
@@ -157,11 +158,9 @@ class WindowedVideo:
             if not kept:
                 raise
             self.broken = error.reason
-        if starts and last + self.length < self.read:
-            first = max(self.read - self.length, starts[0] if starts[0] < self.read else 0, 0)
-            first = min(first, max(self.read - self.length, 0))
-            if all(position in kept for position in range(first, self.read)):
-                yield self._window(first, kept)
+        first = max(self.read - self.length, 0)
+        if starts and first > last and all(k in kept for k in range(first, self.read)):
+            yield self._window(first, kept)
 
     def _end(self, start: int) -> int:
         """Behind the last step of a window."""

@@ -1,0 +1,27 @@
+"""Seconds in words: the one way in which captions, pages and the terminal say them."""
+
+from __future__ import annotations
+
+
+def extent_text(first: float, last: float, duration: float) -> str:
+    """Which seconds of a video were explained, as in "88.9-90.9 s of 180 s"."""
+    within = f"{first:.1f}" if last - first < 0.05 else f"{first:.1f}-{last:.1f}"
+    return f"{within} s of {short_seconds(duration)} s"
+
+
+def short_seconds(seconds: float) -> str:
+    """Seconds with a decimal where it says something."""
+    return f"{seconds:.1f}".removesuffix(".0")
+
+
+def clock(seconds: float) -> str:
+    """A moment of a video as players show it: 0:03, 12:40, 1:02:33."""
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def stretch_text(name: str, start: float, end: float, probability: float) -> str:
+    """A stretch of time with its class, as in "walking 0:03-0:07 .91"."""
+    share = f"{min(probability, 0.99) if probability < 1 else 1:.2f}".removeprefix("0")
+    return f"{name} {clock(start)}-{clock(end)} {share}"
