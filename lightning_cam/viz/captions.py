@@ -88,7 +88,7 @@ def scale(canvas: Canvas, figure: ClipFigure, caption: str, x: int, y: int, widt
         colors = (FAINT_SHARE * colors + (1 - FAINT_SHARE) * PAPER[0]).astype(np.uint8)
     canvas.paste(colors, x, y + 4)
     x += bar + _GAP
-    note = f"{high} (clip's maximum)"
+    note = f"{high} ({figure.unit}'s maximum)"
     if caption in figure.grainy:
         note = f"{high} (up to {clip_scale(figure.heat(caption), signed=signed):.2g})"
     elif figure.role(caption):  # the scale is that of all three

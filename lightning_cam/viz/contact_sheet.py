@@ -64,16 +64,19 @@ def sheet_parts(
     captions = figure.captions
     labels = [Caption.of(figure, caption, _LABELS - MARGIN - 12) for caption in captions]
     row = max(joined_size(figure, size, 0)[0], *(label.height for label in labels)) + _GAP
-    numbers = line_height(13) * (1 if figure.times is None else 2) + 4
+    numbers = line_height(13) * (1 if figure.times is None or figure.whole else 2) + 4
     rows = Canvas(total, numbers + row * len(captions) + 2)
     for n, t in enumerate(indices):
         middle = _LABELS + cell * n + (cell - _GAP) // 2
         color = INK if figure.kept[t] else MUTED
-        rows.text(middle, 0, str(t), 13, color, anchor="ma")
+        shown = figure.moment(t) if figure.whole else str(t)
+        rows.text(middle, 0, shown, 13, color, anchor="ma")
+        if figure.whole:
+            continue
         if figure.times is not None:
             text = f"{float(figure.times[t]):.2f} s"
             rows.text(middle, line_height(13), text, 13, MUTED, anchor="ma")
-    rows.text(MARGIN, 0, "frame", 13, MUTED)
+    rows.text(MARGIN, 0, "time" if figure.whole else "frame", 13, MUTED)
     for r, shown in enumerate(drawn(figure, size, indices, axis=0, tagged=1)):
         y = numbers + row * r
         below = labels[r].draw(rows, MARGIN, y)

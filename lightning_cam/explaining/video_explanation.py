@@ -1,0 +1,236 @@
+"""What is known of a whole video that was explained window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_cam.attribution import Explanation
+from lightning_cam.data.core.windows import WindowedVideo
+from lightning_cam.explaining.video_maps import Array, Blend, StepMaps
+from lightning_cam.viz.moments import extent_text, short_seconds, stretch_text
+from lightning_cam.viz.overlay import clip_scale
+
+_SAMPLED = 256  # steps of a grainy map by which its colours are scaled
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Neighbouring steps of which one class is the likeliest.
+
+    Attributes:
+        name: the class.
+        start_s, end_s: in seconds of the video.
+        probability: the mean of its steps'.
+    """
+
+    name: str
+    start_s: float
+    end_s: float
+    probability: float
+
+    def __str__(self) -> str:
+        return stretch_text(self.name, self.start_s, self.end_s, self.probability)
+
+
+@dataclass(frozen=True)
+class ExplainedWindow:
+    """One window.
+
+    Attributes:
+        first: its first step.
+        steps: how many it has.
+        target: the explained column.
+        outputs: (K,) of the network.
+        probabilities: (K,); outputs where columns are no classes.
+        doubts: caption of a map -> why that of this window is not to be trusted; none without.
+        peaks: caption of a map -> its step with the most heat; none without heat.
+        numbers: method -> what it found out beside its map.
+    """
+
+    first: int
+    steps: int
+    target: int
+    outputs: Array
+    probabilities: Array
+    doubts: Mapping[str, str] = field(default_factory=dict)
+    peaks: Mapping[str, int] = field(default_factory=dict)
+    numbers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+@dataclass
+class VideoMap:
+    """One kind of map over the whole video: that of a method, of a contrast one of three.
+
+    Attributes:
+        method: name of the method.
+        maps: (n, h, w) of the steps, coarse.
+        grainy: whether single voxels stand out, see `Attribution.grainy`.
+        signed: whether negative values count.
+        positive, amounts: (n,) mean of what is above 0, and of the amounts, of each step.
+        high: the largest amount.
+    """
+
+    method: str
+    maps: StepMaps
+    grainy: bool
+    signed: bool
+    positive: Array
+    amounts: Array
+    high: float = 0.0
+
+    def keep(self, first: int, block: Array) -> None:
+        """Take the means of steps that are final."""
+        at = slice(first, first + len(block))
+        self.positive[at] = block.clip(min=0).mean((1, 2))
+        self.amounts[at] = np.abs(block).mean((1, 2))
+        self.high = max(self.high, float((np.abs(block) if self.signed else block).max()))
+        self.maps.append(first, block)
+
+    @property
+    def energy(self) -> Array:
+        """(n,) the heat of each step, as a share of the video's; zeros where there is none."""
+        heat = self.amounts if self.signed else self.positive
+        total = float(heat.sum(dtype=np.float64))
+        return heat / total if total > 0 else np.zeros_like(heat)
+
+    @property
+    def scale(self) -> float:
+        """The heat at the end of the colour scale, by the rule of `clip_scale`."""
+        if not self.grainy:
+            return self.high
+        some = np.unique(np.linspace(0, len(self.positive) - 1, _SAMPLED).astype(int))
+        heat = np.concatenate([self.maps.read(k, k + 1) for k in some.tolist()])
+        return clip_scale(heat, signed=self.signed, grainy=True) if heat.any() else self.high
+
+
+@dataclass(frozen=True)
+class VideoExplanation:
+    """A whole video, explained window by window; `explain_video` makes it.
+
+    Attributes:
+        video: which windows of which video.
+        steps: (n,) numbers of the frames that were seen.
+        times: (n,) their seconds.
+        explained: (n,) whether a window holds them.
+        windows: in order.
+        maps: caption -> map, as of a figure of one clip.
+        names: of the K columns.
+        classes: columns that are classes, of the head that the track is about.
+        first: method -> explanation of the first window: what made the maps, and their captions.
+        attention: (n,) mean attention weight of each step within its windows; None without.
+        missing: method -> why it has no map.
+    """
+
+    video: WindowedVideo
+    steps: NDArray[np.int64]
+    times: NDArray[np.float64]
+    explained: NDArray[np.bool_]
+    windows: Sequence[ExplainedWindow]
+    maps: Mapping[str, VideoMap]
+    names: Sequence[str]
+    classes: Sequence[int]
+    first: Mapping[str, Explanation]
+    attention: Array | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.video.path)
+
+    @property
+    def extent(self) -> str:
+        """Which seconds were explained, in words."""
+        seen = self.times[self.explained]
+        return extent_text(float(seen[0]), float(seen[-1]), self.video.info.duration)
+
+    def window_at(self) -> NDArray[np.int64]:
+        """(n,) which window has each step nearest to its middle; -1 where there is none."""
+        found, near = np.full(len(self.times), -1), np.full(len(self.times), np.inf)
+        for n, window in enumerate(self.windows):
+            at = np.arange(window.first, window.first + window.steps)
+            apart = np.abs(at - (window.first + (self.video.length - 1) / 2))
+            closer = apart < near[at]
+            found[at[closer]], near[at[closer]] = n, apart[closer]
+        return found
+
+    @property
+    def shortfall(self) -> str:
+        """What of the video is missing, in words; "" if nothing."""
+        lost = [self.video.stream.missing] if self.video.stream.missing else []
+        if self.video.broken:
+            until, duration = float(self.times[-1]), self.video.info.duration
+            lost.insert(
+                0,
+                f"only {short_seconds(until)} s of {short_seconds(duration)} s could be read: "
+                f"{self.video.broken}",
+            )
+        return "; ".join(lost)
+
+    @property
+    def track(self) -> list[Stretch]:
+        """The likeliest class over time; empty where columns are no classes."""
+        if not self.classes:
+            return []
+        best = np.full(len(self.times), -1)
+        chance = np.zeros(len(self.times))
+        for first, block in self.blended():
+            at = slice(first, first + len(block))
+            own = block[:, list(self.classes)]
+            best[at], chance[at] = own.argmax(1), own.max(1)
+        cuts = np.flatnonzero(np.diff(best)) + 1
+        found = []
+        for run in np.split(np.arange(len(best)), cuts):
+            if best[run[0]] >= 0:
+                name = self.names[self.classes[best[run[0]]]]
+                start, end = float(self.times[run[0]]), self.until(int(run[-1]))
+                found.append(Stretch(name, start, end, float(chance[run].mean())))
+        return found
+
+    def until(self, step: int) -> float:
+        """When the next step is shown; of the last one, the video ends or is cut off."""
+        if step + 1 < len(self.times):
+            return float(self.times[step + 1])
+        rate = self.video.reader.fps or self.video.info.fps
+        later = self.times[step] + (1 / rate if rate > 0 else 0)
+        return float(min(later, self.video.info.duration))
+
+    def probability(self, columns: Sequence[int]) -> Array:
+        """(n, len(columns)) of each step, NaN where no window is; values of columns that are no
+        classes."""
+        found = np.full((len(self.times), len(columns)), np.nan, np.float32)
+        for first, block in self.blended():
+            found[first : first + len(block)] = block[:, list(columns)]
+        return found
+
+    def top(self, count: int) -> list[int]:
+        """The columns that are likeliest somewhere, in the order of how much there is of them."""
+        most, sums = np.zeros(len(self.names)), np.zeros(len(self.names))
+        for _, block in self.blended():
+            most = np.maximum(most, block.max(0))
+            sums += block.sum(0)
+        likely = sorted(self.classes, key=lambda k: -most[k])[:count]
+        return sorted(likely, key=lambda k: -sums[k])
+
+    def blended(self) -> Iterator[tuple[int, Array]]:
+        """Means of the windows' probabilities, a first step and (m, K) at a time."""
+        blend = Blend(self.video.length)
+        for window in self.windows:
+            every = np.broadcast_to(window.probabilities, (window.steps, len(self.names)))
+            if (done := blend.add(window.first, every)) is not None:
+                yield done
+        if (done := blend.finish()) is not None:
+            yield done
+
+    def close(self) -> None:
+        """Let go of the files in which maps are kept."""
+        for each in self.maps.values():
+            each.maps.close()
+
+    def __repr__(self) -> str:
+        track = "; ".join(map(str, self.track[:8]))
+        return f"VideoExplanation({self.path.name}, {self.extent}: {track or 'no classes'})"
