@@ -16,7 +16,8 @@ from lightning_cam.training.build import TARGET
 
 _KEYS = (
     "explain", "ckpt", "video", "data", "clips", "select", "compose", "target", "contrast", "layer",
-    "layers", "out", "fps", "device", "trust", "measure", "study",
+    "layers", "out", "fps", "device", "trust", "measure", "study", "windows", "stride", "start",
+    "end", "size",
 )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from lightning_cam.explaining.explain_run import ExplainRun, open_folder, print_
 from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_explain, given_data
 from lightning_cam.explaining.measured_files import RunMeasurements
 from lightning_cam.explaining.single_clip import ClipRequest
+from lightning_cam.explaining.video_part import check_part
 from lightning_cam.files import digest
 from lightning_cam.interfaces import (
     HasReader,
@@ -53,6 +54,7 @@ def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | N
     """
     check_explain(config)
     measurements = RunMeasurements(config["measure"])
+    check_part(config, measurements.measures)
     trust = [config["trust"]] if isinstance(config["trust"], str) else config["trust"]
     module, data, info = rebuild(config["ckpt"], trust, data=given_data(config))
     check_data(data)
@@ -62,7 +64,8 @@ def explain_checkpoint(config: Mapping[str, Any], command: str = "") -> Path | N
         return None
     methods = _methods(config, task, info, trust)
     target, against = _columns(config, task.explainable())  # before anything is read
-    sources, selection = find_clips(config, data, task, against if target is None else None)
+    without = against if target is None else None
+    sources, selection = find_clips(config, data, task, without, measurements.measures)
     facts = _facts(config, info)
     folder, results = open_folder(config["out"], config["ckpt"], facts, sources)
     summary = {

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lightning_cam.attribution.drawn_maps import drawn_maps
 from lightning_cam.data.core.windows import WindowedVideo
 from lightning_cam.data.video.info import Pixels
+from lightning_cam.explaining.clip_files import ClipFiles
 from lightning_cam.explaining.video_explanation import VideoExplanation
 from lightning_cam.explaining.video_maps import Array, StepMaps
 from lightning_cam.progress import progress
@@ -131,7 +132,9 @@ def _at(maps: StepMaps, bins: NDArray[np.int64]) -> Array:
     return np.stack([resize(heat, _PICTURE, _PICTURE) for heat in found])
 
 
-def _lines(e: VideoExplanation, bins: NDArray[np.int64], target: str | None) -> dict[str, dict[str, Array]]:
+def _lines(
+    e: VideoExplanation, bins: NDArray[np.int64], target: str | None
+) -> dict[str, dict[str, Array]]:
     """The likeliest classes over time, or the values of the column that was explained."""
     if not e.classes:
         column = e.windows[0].target
@@ -154,13 +157,12 @@ def _doubts(e: VideoExplanation) -> dict[str, str]:
 
 
 def write_whole_video(
-    path: Path, e: VideoExplanation, recording: Recording, figure: ClipFigure
+    paths: ClipFiles, e: VideoExplanation, recording: Recording, figure: ClipFigure
 ) -> Path | None:
     """Write the video with its maps, at its own length and rate, and where asked at its own size.
 
     Args:
-        path: the mp4; the one of the video's own size is `original_of(path)`, and has the first
-            map alone.
+        paths: of its files; the one of the video's own size has the first map alone.
         e: of the video.
         recording: made while it was read; it is used up.
         figure: of `video_figure`.
@@ -173,9 +175,11 @@ def write_whole_video(
     even = bool(np.allclose(np.diff(seconds), 1 / info.fps, rtol=0, atol=1.5e-3))
     heats = {c: _between(e.maps[c].maps, _places(e.times, seconds)) for c in figure.heatmaps}
     page = VideoPage(figure, panel_size(_PANEL, _PANEL))
-    place = np.searchsorted(recording.edges[1:-1], seconds, "right").clip(max=len(figure.frames) - 1)
+    place = np.searchsorted(recording.edges[1:-1], seconds, "right").clip(
+        max=len(figure.frames) - 1
+    )
     said = _said(e, seconds)
-    files = [path, *([original_of(path)] if recording.original else [])]
+    files = [paths.video, *([paths.original] if recording.original else [])]
     fps = info.fps if info.fps > 0 else 1.0
     with ExitStack() as stack, progress("drawing", len(numbers)) as advance:
         writes = [stack.enter_context(video_writer(file, fps)) for file in files]
@@ -190,11 +194,6 @@ def write_whole_video(
                 writes[1](_on_original(figure, recording, image, maps), second)
             advance(1)
     return files[-1] if recording.original else None
-
-
-def original_of(path: Path) -> Path:
-    """The video of the source's own size beside the one with captions."""
-    return path.with_name(f"{path.stem}.original.mp4")
 
 
 def _said(e: VideoExplanation, seconds: NDArray[np.float64]) -> list[str]:

@@ -81,7 +81,7 @@ class StepMaps:
         self.grid = grid
         self.count = 0
         self._folder = folder or Path(tempfile.gettempdir())
-        self._file = tempfile.TemporaryFile(dir=folder)
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (see `close`)
 
     def append(self, first: int, maps: Array) -> None:
         """Add maps; steps before them that have none get zeros.
@@ -128,7 +128,10 @@ class Coarse:
         if exact and before_resizing(heat.detach().cpu().double(), spatial) is not None:  # type: ignore[arg-type]
             assert spatial is not None
             self.grid = spatial[1], spatial[2]
-            self._undo = _undone(height, self.grid[0]), _undone(width, self.grid[1])
+            self._undo: tuple[Tensor, Tensor] | None = (
+                _undone(height, self.grid[0]),
+                _undone(width, self.grid[1]),
+            )
         else:
             self.grid = min(height, FINEST), min(width, FINEST)
             self._undo = None

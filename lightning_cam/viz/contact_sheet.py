@@ -69,8 +69,8 @@ def sheet_parts(
     for n, t in enumerate(indices):
         middle = _LABELS + cell * n + (cell - _GAP) // 2
         color = INK if figure.kept[t] else MUTED
-        shown = figure.moment(t) if figure.whole else str(t)
-        rows.text(middle, 0, shown, 13, color, anchor="ma")
+        called = figure.moment(t) if figure.whole else str(t)
+        rows.text(middle, 0, called, 13, color, anchor="ma")
         if figure.whole:
             continue
         if figure.times is not None:

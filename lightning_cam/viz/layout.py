@@ -109,9 +109,7 @@ def _drawn(
     return out
 
 
-def overlaid(
-    figure: ClipFigure, caption: str, frames: np.ndarray, heat: np.ndarray
-) -> np.ndarray:
+def overlaid(figure: ClipFigure, caption: str, frames: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Heat (N, h, w) of one of a figure's captions on frames (N, h, w, 3), in its colours."""
     alpha = figure.opacity
     if figure.role(caption) == "A - B":  # colours of the image would hide red and blue

@@ -17,7 +17,7 @@ from lightning_cam.files import write_text
 from lightning_cam.viz.clip_figure import column_text
 from lightning_cam.viz.layout import percent
 from lightning_cam.viz.page_entry import ReportEntry
-from lightning_cam.viz.page_rows import plot_rows, strip_rows
+from lightning_cam.viz.page_rows import plot_rows, strip_rows, track_list, track_row
 
 _HEADINGS = {
     "correct": "Correct",
@@ -211,7 +211,11 @@ def _cards(folder: Path, entries: Sequence[ReportEntry], groups: Sequence[str]) 
 
 def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
     verdict = {True: "right", False: "wrong", None: "unknown"}[entry.right]
-    facts = {"true class": entry.label} if entry.label is not None else {}
+    facts = {"explained": entry.extent} if entry.extent else {}
+    if entry.shortfall:
+        facts["missing"] = entry.shortfall
+    if entry.label is not None:
+        facts["true class"] = entry.label
     if entry.labels:
         facts["true classes"] = ", ".join(entry.labels)
     if entry.against is None:
@@ -222,6 +226,7 @@ def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
     methods = "".join(
         f"<li>{escape(caption)}{_doubt(entry, caption)}</li>" for caption in entry.methods
     )
+    files = entry.video, entry.original, entry.sheet, entry.data
     return _template("card").substitute(
         verdict=verdict + " broad" * entry.broad,
         mark=_MARKS[entry.outcome],
@@ -231,13 +236,16 @@ def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
         fps=f"{entry.fps:g}",
         sheet=reference(folder, entry.sheet),
         facts=_definitions(facts),
-        bars=_bars(entry),
+        bars=_bars(entry) + track_list(entry),
         plots=plot_rows(entry),
         strip=strip_rows(entry),
+        track=track_row(entry),
+        unit="video" if entry.whole else "clip",
+        piece=f"{1 / entry.fps:.2g} s" if entry.whole else "frame",
         zero=", in plots zero" if entry.lines else "",
         curves=_figure(folder, entry.curves, "Curves of the measures"),
         methods=methods,
-        files=" ".join(_link(folder, path) for path in (entry.video, entry.sheet, entry.data)),
+        files=" ".join(_link(folder, path) for path in files if path is not None),
     )
 
 

@@ -23,6 +23,12 @@ class ReportEntry:
         curves: an image of measured curves, inside the report's folder.
         labels: the true classes of a clip that may have several.
         broad: whether the video is too wide for a place beside the facts.
+        extent: which seconds of its video were explained, in words.
+        whole: whether bars and plots are of a whole video.
+        track: of a whole video, (class, start, end, probability) of what is likeliest over time.
+        offset: the second of the source at which the mp4 begins.
+        original: the mp4 of the source's own size.
+        shortfall: what of the source is missing, in words.
     """
 
     title: str
@@ -49,6 +55,12 @@ class ReportEntry:
     value: float | None = None
     broad: bool = False
     labels: Sequence[str] = ()
+    extent: str = ""
+    whole: bool = False
+    track: Sequence[tuple[str, float, float, float]] = ()
+    offset: float = 0.0
+    original: Path | None = None
+    shortfall: str = ""
 
     @classmethod
     def of(
@@ -85,6 +97,8 @@ class ReportEntry:
             value=figure.value,
             broad=bool(figure.panels),
             labels=figure.labels,
+            extent=figure.extent,
+            whole=figure.whole,
         )
 
     @property

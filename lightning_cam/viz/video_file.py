@@ -93,21 +93,20 @@ def _encoder(container: Any, fps: float, options: dict[str, str]) -> Iterator[Wr
     context.colorspace, context.color_range = Colorspace.ITU601, ColorRange.MPEG
     count, tick = 0, 1 / rate
 
-    def write(image: np.ndarray, second: float | None = None) -> None:
+    def write(frame: np.ndarray, second: float | None = None) -> None:
         nonlocal count, tick
-        odd = image.shape[0] % 2, image.shape[1] % 2
+        image, odd = frame, (frame.shape[0] % 2, frame.shape[1] % 2)
         if any(odd):
             image = np.pad(image, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
         if not count:
             stream.height, stream.width = image.shape[:2]
             tick = tick if second is None else _CLOCK
             stream.time_base = context.time_base = tick
-        frame = av.VideoFrame.from_ndarray(
-            cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), format="yuv420p"
-        )
-        frame.pts = count if second is None else round(second / _CLOCK)
-        frame.time_base = tick  # the stream's own changes when its head is written
-        container.mux(stream.encode(frame))
+        planes = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8)
+        coded = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        coded.pts = count if second is None else round(second / _CLOCK)
+        coded.time_base = tick  # the stream's own changes when its head is written
+        container.mux(stream.encode(coded))
         count += 1
 
     yield write
@@ -128,7 +127,7 @@ class FrameStore:
         self.folder = Path(folder or tempfile.gettempdir())
         self.count = 0
         self._stack = ExitStack()
-        self._file = self._stack.enter_context(tempfile.TemporaryFile(dir=folder))
+        self._file = self._stack.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
         container = self._stack.enter_context(av.open(self._file, "w", format="matroska"))
         self._write = self._stack.enter_context(_encoder(container, 30, _X264 | {"crf": "10"}))
         self._size = 0, 0

@@ -18,10 +18,11 @@ function follow(card) {
   });
   video.addEventListener("play", run);
   video.addEventListener("seeked", show);
-  card.querySelector(".strip").addEventListener("click", (event) => {
-    const bar = event.target.closest("rect.hit");
-    if (!bar) return;
-    const seek = () => { video.currentTime = (Number(bar.dataset.t) + 0.5) / fps; };
+  card.addEventListener("click", (event) => {
+    const place = event.target.closest("rect.hit, [data-s]");
+    if (!place) return;
+    const second = "s" in place.dataset ? Number(place.dataset.s) + 1e-3 : (Number(place.dataset.t) + 0.5) / fps;
+    const seek = () => { video.currentTime = second; };
     video.pause();
     if (video.readyState > 0) return seek();
     video.addEventListener("loadedmetadata", seek, { once: true });
