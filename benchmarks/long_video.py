@@ -9,7 +9,7 @@ Three questions, a row each:
   in an event for the most part, how many have its class by the timeline?
 - `cost`: explaining that file beside the bare forwards of the same windows, in the same batches,
   and decoding it once. Parts take turns, and the best of each is taken: other work disturbs.
-- `memory`: the peak of a process that explains 30 minutes of 1080p with `explain.py`, video written.
+- `memory`: the peak of a process that explains 30 minutes of 1080p by `explain.py`, files written.
 """
 
 from __future__ import annotations
@@ -121,14 +121,28 @@ def costs(
 
 
 def long_file(path: Path, minutes: float, height: int = 1080, width: int = 1920) -> Path:
-    """Write a long file of moving noise and a disc, at 30 fps."""
+    """Write a long file of moving texture at 30 fps: 20 s are encoded, and their packets repeated."""
     random = np.random.default_rng(0)
     ground = random.integers(0, 256, (height // 8, width // 4, 3)).astype(np.uint8)
     ground = ground.repeat(8, 0).repeat(8, 1)  # twice as wide as the image
-    with video_writer(path, FPS) as write:
-        for t in range(round(minutes * 60 * FPS)):
+    piece, count = path.with_suffix(".piece.mp4"), 20 * FPS
+    with video_writer(piece, FPS) as write:
+        for t in range(count):
             x = 4 * t % width
             write(np.ascontiguousarray(ground[:, x : x + width]))
+    with av.open(str(piece)) as source, av.open(str(path), "w") as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream)
+        length = round(count / FPS / stream.time_base)
+        for k in range(round(minutes * 3)):
+            source.seek(0)
+            for packet in source.demux(stream):
+                if packet.dts is None:
+                    continue
+                packet.pts, packet.dts = packet.pts + k * length, packet.dts + k * length
+                packet.stream = copy
+                target.mux(packet)
+    piece.unlink()
     return path
 
 

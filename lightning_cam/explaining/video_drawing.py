@@ -25,7 +25,7 @@ from lightning_cam.viz.video_file import FrameStore, video_writer
 BINS = 240  # of the timeline, at most
 _PICTURE = 128  # side in pixels of the pictures that the sheet shows
 _PANEL = 256
-_CLASSES = 5  # whose probabilities are drawn over time
+_CLASSES = 6  # whose probabilities are drawn over time
 _DIMMED = 0.55  # of the light outside of what the network sees
 _AHEAD = 64  # steps whose maps are read at once
 OWN_CLASS = "the likeliest class of each window"
@@ -122,7 +122,7 @@ def video_figure(
         extent=e.extent,
         whole=True,
         shares={c: gathered(e.maps[c].energy) for c in captions},
-        ends={c: e.maps[c].scale for c in captions},
+        ends={c: (e.maps[c].scale, e.maps[c].high) for c in captions},
     )
 
 
@@ -142,7 +142,7 @@ def _lines(
     top = e.top(_CLASSES)
     asked = [k for k in e.classes if e.names[k] == target and k not in top]
     top = [*asked, *top][:_CLASSES]
-    values = e.probability(top)[bins]
+    values = e.probability(top)[bins].round(3)
     return {"probability": {e.names[k]: values[:, n] for n, k in enumerate(top)}}
 
 

@@ -16,6 +16,7 @@ from lightning_cam.viz.moments import extent_text, short_seconds, stretch_text
 from lightning_cam.viz.overlay import clip_scale
 
 _SAMPLED = 256  # steps of a grainy map by which its colours are scaled
+_HOT = 0.95  # of the steps are below the end of the colour scale: else a moment takes all colours
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class VideoMap:
         grainy: whether single voxels stand out, see `Attribution.grainy`.
         signed: whether negative values count.
         positive, amounts: (n,) mean of what is above 0, and of the amounts, of each step.
-        high: the largest amount.
+        tops: (n,) the largest amount of each step.
     """
 
     method: str
@@ -81,14 +82,14 @@ class VideoMap:
     signed: bool
     positive: Array
     amounts: Array
-    high: float = 0.0
+    tops: Array
 
     def keep(self, first: int, block: Array) -> None:
         """Take the means of steps that are final."""
         at = slice(first, first + len(block))
         self.positive[at] = block.clip(min=0).mean((1, 2))
         self.amounts[at] = np.abs(block).mean((1, 2))
-        self.high = max(self.high, float((np.abs(block) if self.signed else block).max()))
+        self.tops[at] = (np.abs(block) if self.signed else block.clip(min=0)).max((1, 2))
         self.maps.append(first, block)
 
     @property
@@ -99,10 +100,19 @@ class VideoMap:
         return heat / total if total > 0 else np.zeros_like(heat)
 
     @property
+    def high(self) -> float:
+        """The largest amount of all."""
+        return float(self.tops.max())
+
+    @property
     def scale(self) -> float:
-        """The heat at the end of the colour scale, by the rule of `clip_scale`."""
+        """The heat at the end of the colour scale, which a twentieth of the heated steps exceeds.
+
+        Of a grainy map it is that of `clip_scale`.
+        """
         if not self.grainy:
-            return self.high
+            heated = self.tops[self.tops > 0]
+            return float(np.quantile(heated, _HOT)) if len(heated) else 0.0
         some = np.unique(np.linspace(0, len(self.positive) - 1, _SAMPLED).astype(int))
         heat = np.concatenate([self.maps.read(k, k + 1) for k in some.tolist()])
         return clip_scale(heat, signed=self.signed, grainy=True) if heat.any() else self.high
@@ -208,13 +218,13 @@ class VideoExplanation:
         return found
 
     def top(self, count: int) -> list[int]:
-        """The columns that are likeliest somewhere, in the order of how much there is of them."""
-        most, sums = np.zeros(len(self.names)), np.zeros(len(self.names))
+        """The columns that are likeliest for most of the time, and next those of most probability."""
+        likeliest, sums = np.zeros(len(self.names)), np.zeros(len(self.names))
+        own = list(self.classes)
         for _, block in self.blended():
-            most = np.maximum(most, block.max(0))
             sums += block.sum(0)
-        likely = sorted(self.classes, key=lambda k: -most[k])[:count]
-        return sorted(likely, key=lambda k: -sums[k])
+            likeliest[own] += np.bincount(block[:, own].argmax(1), minlength=len(own))
+        return sorted(own, key=lambda k: (-likeliest[k], -sums[k]))[:count]
 
     def blended(self) -> Iterator[tuple[int, Array]]:
         """Means of the windows' probabilities, a first step and (m, K) at a time."""

@@ -222,7 +222,7 @@ class _Kind:
     ) -> None:
         self.coarse, self.blend = coarse, Blend(video.length)
         steps = len(video.steps)
-        heat = np.zeros(steps, np.float32), np.zeros(steps, np.float32)
+        heat = [np.zeros(steps, np.float32) for _ in range(3)]
         self.map = VideoMap(name, StepMaps(coarse.grid, folder), grainy, False, *heat)
 
     def add(self, first: int, maps: Array) -> None:
@@ -232,7 +232,8 @@ class _Kind:
     def finish(self, count: int) -> None:
         if (done := self.blend.finish()) is not None:
             self.map.keep(*done)
-        self.map.positive, self.map.amounts = self.map.positive[:count], self.map.amounts[:count]
+        for name in ("positive", "amounts", "tops"):
+            setattr(self.map, name, getattr(self.map, name)[:count])
 
 
 class _Curve:

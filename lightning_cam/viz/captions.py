@@ -88,8 +88,10 @@ def scale(canvas: Canvas, figure: ClipFigure, caption: str, x: int, y: int, widt
         colors = (FAINT_SHARE * colors + (1 - FAINT_SHARE) * PAPER[0]).astype(np.uint8)
     canvas.paste(colors, x, y + 4)
     x += bar + _GAP
-    note = f"{high} ({figure.unit}'s maximum)"
-    if caption in figure.grainy:
+    note = f"{high} (clip's maximum)"
+    if caption in figure.ends:
+        note = f"{high} (up to {figure.ends[caption][1]:.2g})"
+    elif caption in figure.grainy:
         note = f"{high} (up to {clip_scale(figure.heat(caption), signed=signed):.2g})"
     elif figure.role(caption):  # the scale is that of all three
         note = f"{high} (max {clip_scale(figure.heat(caption), signed=signed):.2g})"

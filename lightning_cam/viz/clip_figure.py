@@ -140,7 +140,7 @@ class ClipFigure:
         whole: whether the frames are taken from a whole video, each for as long as the next is
             away, so that moments are called by their seconds alone.
         shares: of a whole video, caption -> (T,) what each frame's time has of the heat.
-        ends: of a whole video, caption -> the heat at the end of its colour scale.
+        ends: of a whole video, caption -> the heat at the end of its colour scale, and the highest.
 
     Raises:
         TypeError, ValueError: an array has the wrong dtype or shape, or a name belongs to nothing.
@@ -174,7 +174,7 @@ class ClipFigure:
     extent: str = ""
     whole: bool = False
     shares: Mapping[str, np.ndarray] = field(default_factory=dict)
-    ends: Mapping[str, float] = field(default_factory=dict)
+    ends: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_frames(self.frames)
@@ -298,7 +298,7 @@ class ClipFigure:
         if not self.kept.any():
             return "every frame is padding"
         if caption in self.ends:
-            return "" if self.ends[caption] > 0 else "map is nowhere positive"
+            return "" if self.ends[caption][0] > 0 else "map is nowhere positive"
         return no_evidence(self.heatmaps[caption][self.kept], signed=self.is_signed(caption))
 
     def energy(self, caption: str) -> np.ndarray | None:
@@ -312,7 +312,7 @@ class ClipFigure:
         """The heat at the end of the colour scale, see `clip_scale`; a contrast's common one."""
         alike = next((three for three in self.contrasts if caption in three), (caption,))
         if caption in self.ends:
-            return max(self.ends[c] for c in alike)
+            return max(self.ends[c][0] for c in alike)
         return max(
             (clip_scale(self.heat(c), signed=self.is_signed(c), grainy=c in self.grainy)
              for c in alike if not self.no_evidence_reason(c)), default=0.0,

@@ -27,8 +27,18 @@ def chosen_frames(count: int, columns: int) -> np.ndarray:
 
 
 def draw_sheet(figure: ClipFigure, columns: int = 16) -> np.ndarray:
-    """The contact sheet of a clip as pixels, (H, W, 3) uint8 RGB, for `save_png`."""
-    return np.concatenate([part.pixels() for part in sheet_parts(figure, columns)])
+    """The contact sheet of a clip as pixels, (H, W, 3) uint8 RGB, for `save_png`.
+
+    Of a whole video, of each stretch of time the frame with the most heat of the first map.
+    """
+    frames = _hottest(figure, columns) if figure.whole and figure.shares else None
+    return np.concatenate([part.pixels() for part in sheet_parts(figure, columns, frames)])
+
+
+def _hottest(figure: ClipFigure, columns: int) -> list[int]:
+    shares = np.where(figure.kept, next(iter(figure.shares.values())), -1)
+    parts = np.array_split(np.arange(len(shares)), min(columns, len(shares)))
+    return [int(part[shares[part].argmax()]) for part in parts]
 
 
 def sheet_parts(

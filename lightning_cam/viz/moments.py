@@ -23,5 +23,8 @@ def clock(seconds: float) -> str:
 
 def stretch_text(name: str, start: float, end: float, probability: float) -> str:
     """A stretch of time with its class, as in "walking 0:03-0:07 .91"."""
+    at = clock(start), clock(end)
+    if at[0] == at[1]:
+        at = f"{at[0]} ({start:.1f}", f"{end:.1f} s)"
     share = f"{min(probability, 0.99) if probability < 1 else 1:.2f}".removeprefix("0")
-    return f"{name} {clock(start)}-{clock(end)} {share}"
+    return f"{name} {at[0]}-{at[1]} {share}"
