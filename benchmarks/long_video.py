@@ -121,7 +121,7 @@ def costs(
 
 
 def long_file(path: Path, minutes: float, height: int = 1080, width: int = 1920) -> Path:
-    """Write a long file of moving texture at 30 fps: 20 s are encoded, and their packets repeated."""
+    """Write a long file of moving texture at 30 fps: 20 s, whose packets are repeated."""
     random = np.random.default_rng(0)
     ground = random.integers(0, 256, (height // 8, width // 4, 3)).astype(np.uint8)
     ground = ground.repeat(8, 0).repeat(8, 1)  # twice as wide as the image

@@ -107,14 +107,14 @@ def find_clips(
 
 
 def clips_of_files(
-    path: Path, data: object, part: Callable[[Path, bool], VideoPart] = VideoPart
+    path: Path, data: object, part: Callable[[Path, bool], VideoPart] | None = None
 ) -> list[ClipSource]:
     """A video, or all videos below a folder; a folder of images is one video.
 
     Args:
         path: file or folder.
         data: its `read(path)` makes a sample of a video.
-        part: what is asked of a file, and whether it is the only one.
+        part: makes what is asked of a file, which is the only one or not.
 
     Raises:
         DataError: there is no video.
@@ -150,7 +150,8 @@ def clips_of_files(
     names = [file_name(title) for title in short]
     if len(set(names)) == len(names):  # else the whole names tell them apart
         titles = short
-    parts = [part(file, len(files) == 1) for file in files]
+    alone = len(files) == 1
+    parts = [part(f, alone) if part else VideoPart(f, alone=alone) for f in files]
     return [
         ClipSource(
             title,

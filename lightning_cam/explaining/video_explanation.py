@@ -218,7 +218,7 @@ class VideoExplanation:
         return found
 
     def top(self, count: int) -> list[int]:
-        """The columns that are likeliest for most of the time, and next those of most probability."""
+        """The columns that are likeliest for most of the time; next, those of most probability."""
         likeliest, sums = np.zeros(len(self.names)), np.zeros(len(self.names))
         own = list(self.classes)
         for _, block in self.blended():

@@ -20,7 +20,7 @@ from lightning_cam.data.core.clips import Between, Clip, ClipReader, SampleDict,
 from lightning_cam.data.video.info import Pixels, VideoInfo
 from lightning_cam.data.video.sampling import Indices
 from lightning_cam.data.video.streams import VideoStream
-from lightning_cam.errors import VideoReadError
+from lightning_cam.errors import ConfigError, VideoReadError
 
 Windows = int | Literal["all", "centre"]
 OnFrame = Callable[[int, Pixels], None]  # number, (H, W, C)
@@ -122,11 +122,20 @@ class WindowedVideo:
         return np.arange(first, self.info.num_frames if end is None else int(self.steps[-1]) + 1)
 
     def _stride(self) -> int | None:
-        """Steps from one window to the next, at most a window: nothing is left out."""
+        """Steps from one window to the next.
+
+        Raises:
+            ConfigError: windows would not touch.
+        """
         if self.stride is None or len(self.steps) < 2:
             return None
         seconds = float(self.times[-1] - self.times[0]) / (len(self.steps) - 1)
-        return min(max(math.floor(self.stride / seconds + 0.5), 1), self.length)
+        if self.stride > 1.01 * self.length * seconds:
+            raise ConfigError(
+                f"stride={self.stride} leaves gaps between windows of "
+                f"{self.length * seconds:.2g} s; choose a smaller one, or leave it out"
+            )
+        return max(math.floor(self.stride / seconds + 0.5), 1)
 
     def __iter__(self) -> Iterator[Window]:
         return self.go_through()
