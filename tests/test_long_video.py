@@ -31,7 +31,7 @@ from lightning_cam.explaining.video_part import VideoPart, check_part, shorter_t
 from lightning_cam.explaining.video_windows import explain_windows
 from lightning_cam.explaining.whole_video import windows_reader
 from lightning_cam.viz.moments import clock, extent_text, stretch_text
-from lightning_cam.viz.video_file import FrameStore, video_writer
+from lightning_cam.viz.video_file import frame_store, video_writer
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 40, 220)}
 SIDE, RATE = 32, 8
@@ -208,13 +208,12 @@ def test_maps_on_the_disk() -> None:
 def test_frames_on_the_disk() -> None:
     frames = np.random.default_rng(0).integers(0, 255, (5, 4, 3, 3), np.uint8)
     large = frames.repeat(9, 1).repeat(9, 2)
-    store = FrameStore()
-    for frame in large:
-        store.add(frame)
-    again = np.stack(list(store.frames()))
+    with frame_store() as store:
+        for frame in large:
+            store.add(frame)
+        again = np.stack(list(store.frames()))
     assert again.shape == large.shape
     assert np.abs(again.astype(int) - large).mean() < 12  # of colours at half the size
-    store.close()
 
 
 # --- what is found ------------------------------------------------------------------------------

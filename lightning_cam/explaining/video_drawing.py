@@ -36,13 +36,13 @@ class Recording:
 
     Args:
         video: that is read.
-        folder: on whose disk.
+        store: where frames are kept.
         original: whether frames are kept at their own size.
     """
 
-    def __init__(self, video: WindowedVideo, folder: Path, original: bool = False) -> None:
+    def __init__(self, video: WindowedVideo, store: FrameStore, original: bool = False) -> None:
         self.video, self.original = video, original
-        self.store = FrameStore(folder)
+        self.store = store
         self.numbers: list[int] = []  # of the frames that are kept
         self.pictures: dict[int, Pixels] = {}
         self.edges = bin_edges(video)
@@ -70,9 +70,6 @@ class Recording:
         """The same as top, left, height and width."""
         top, left, side = self.video.reader.transform.seen(height, width)
         return round(top), round(left), max(round(side), 1), max(round(side), 1)
-
-    def close(self) -> None:
-        self.store.close()
 
 
 def bin_edges(video: WindowedVideo) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_cam.attribution.tensors import before_resizing
-from lightning_cam.files import cannot_write
+from lightning_cam.files import cannot_write, nameless_file
 
 Array = NDArray[np.float32]
 FINEST = 56  # cells of a kept map along a side at most; finer ones are averaged
@@ -80,8 +80,8 @@ class StepMaps:
     def __init__(self, grid: tuple[int, int], folder: Path | None = None) -> None:
         self.grid = grid
         self.count = 0
-        self._folder = folder or Path(tempfile.gettempdir())
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (see `close`)
+        self._stack = ExitStack()
+        self._file = self._stack.enter_context(nameless_file(folder))
 
     def append(self, first: int, maps: Array) -> None:
         """Add maps; steps before them that have none get zeros.
@@ -94,7 +94,7 @@ class StepMaps:
             for part in (gap, maps):
                 self._file.write(np.ascontiguousarray(part, np.float32).tobytes())
         except OSError as error:
-            raise cannot_write(self._folder / "maps", error) from error
+            raise cannot_write(Path("the maps of a video"), error) from error
         self.count = first + len(maps)
 
     def read(self, first: int, end: int) -> Array:
@@ -109,7 +109,7 @@ class StepMaps:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._file.close()
+        self._stack.close()
 
 
 class Coarse:

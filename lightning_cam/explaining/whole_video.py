@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -26,6 +25,7 @@ from lightning_cam.files import make_folder
 from lightning_cam.interfaces import Batch, Explains, HasReader, is_offered
 from lightning_cam.viz import ClipFigure, draw_sheet, save_png
 from lightning_cam.viz.moments import short_seconds
+from lightning_cam.viz.video_file import frame_store
 
 Size = Literal["original"] | None
 
@@ -92,7 +92,8 @@ def explain_and_write(
     """
     folder = files.video.parent
     make_folder(folder)
-    with closing(Recording(video, folder, size == "original")) as recording:
+    with frame_store(folder) as store:
+        recording = Recording(video, store, size == "original")
         e = explain_windows(
             video, bind, methods, target, against,
             device=device, on_frame=recording, folder=folder, batch=batch,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import av
 import cv2
@@ -17,7 +15,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
-from lightning_cam.files import cannot_write, ffmpeg_name, whole_file
+from lightning_cam.files import cannot_write, ffmpeg_name, nameless_file, whole_file
 from lightning_cam.viz.overlay import check_frames
 
 # Visually clean, and quick enough to encode a few clips after every epoch ("superfast" saves a
@@ -110,52 +108,56 @@ def _encoder(container: Any, fps: float, options: dict[str, str]) -> Iterator[Wr
         count += 1
 
     yield write
-    container.mux(stream.encode())
+    if count:
+        container.mux(stream.encode())
 
 
 class FrameStore:
-    """Frames of one size in a file without a name, to be gone through again; hardly compressed.
+    """Frames of one size in a file without a name, to be gone through again; see `frame_store`."""
 
-    Args:
-        folder: on whose disk the file is; None: that of temporary files.
-
-    Raises:
-        WriteError: it cannot be written.
-    """
-
-    def __init__(self, folder: str | Path | None = None) -> None:
-        self.folder = Path(folder or tempfile.gettempdir())
+    def __init__(self, file: BinaryIO, writing: ExitStack, write: Write) -> None:
         self.count = 0
-        self._stack = ExitStack()
-        self._file = self._stack.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
-        container = self._stack.enter_context(av.open(self._file, "w", format="matroska"))
-        self._write = self._stack.enter_context(_encoder(container, 30, _X264 | {"crf": "10"}))
+        self._file, self._writing, self._write = file, writing, write
         self._size = 0, 0
 
     def add(self, frame: np.ndarray) -> None:
-        """Keep a frame (H, W, 3) uint8 RGB."""
+        """Keep a frame (H, W, 3) uint8 RGB.
+
+        Raises:
+            WriteError: it cannot be written.
+        """
         self._size = frame.shape[:2]
         try:
             self._write(frame)
         except OSError as error:
-            raise cannot_write(self.folder / "frames", error) from error
+            raise cannot_write(Path("the frames of a video"), error) from error
         self.count += 1
 
     def frames(self) -> Iterator[np.ndarray]:
-        """All frames, as they were kept; afterwards the store is empty and closed."""
+        """All frames, as they were kept; afterwards none can be added."""
         height, width = self._size
-        file = os.fdopen(os.dup(self._file.fileno()), "rb")
-        self._stack.close()
-        file.seek(0)
-        with file, av.open(file, format="matroska") as container:
+        self._writing.close()
+        self._file.seek(0)
+        with av.open(self._file, format="matroska") as container:
             for frame in container.decode(video=0):
                 image = cv2.cvtColor(frame.to_ndarray(), cv2.COLOR_YUV2RGB_I420)
-                yield image[:height, :width]
+                yield np.asarray(image[:height, :width], np.uint8)
 
-    def close(self) -> None:
-        """Let go of the file."""
-        with suppress(OSError):
-            self._stack.close()
+
+@contextmanager
+def frame_store(folder: str | Path | None = None) -> Iterator[FrameStore]:
+    """Keep frames on the disk, hardly compressed.
+
+    Args:
+        folder: on whose disk; None: that of temporary files.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    with nameless_file(folder) as file, ExitStack() as writing:
+        container = writing.enter_context(av.open(file, "w", format="matroska"))
+        write = writing.enter_context(_encoder(container, 30, _X264 | {"crf": "10"}))
+        yield FrameStore(file, writing, write)
 
 
 def write_gif(path: str | Path, frames: np.ndarray, fps: float = 8) -> Path:
