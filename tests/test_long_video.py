@@ -155,7 +155,7 @@ def test_the_stretch_between_two_moments(tmp_path: Path) -> None:
     assert (video.times[0], video.times[-1], len(video.steps)) == (2.0, 5.0, 25)
     steps, _ = reader().window(path, between=(2.0, 5.0))
     assert steps.info.times[steps.indices].tolist() == (3 + np.arange(8) / 8).tolist()
-    with pytest.raises(VideoReadError, match=r"lasts 8\.0 s; choose another start="):
+    with pytest.raises(VideoReadError, match=r"lasts 8\.0 s; begin earlier"):
         WindowedVideo(reader(), path, between=(9.0, None))
     with pytest.raises(ConfigError, match=r"stride=5 .* gaps"):
         WindowedVideo(reader(), path, stride=5)

@@ -93,7 +93,7 @@ def result_of_row(row: Mapping[str, Any], folder: Path) -> ClipResult | None:
             found["relevance"],
             ClipNumbers(**numbers),
             found["missing"],
-            found["track"],
+            found.get("track", ()),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None  # of another version, or not ours

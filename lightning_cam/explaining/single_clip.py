@@ -159,6 +159,7 @@ def _process_video(request: ClipRequest, source: ClipSource, video: WindowedVide
         video, request.task.explainable, request.methods, request.target, request.against,
         device=request.task.device, files=files, title=source.title,
         size=None if source.part is None else source.part.size,
+        on_check=lambda found: say(*found.notes, found.summary),
     )  # fmt: skip
     with closing(e):
         scored = list(window_rows(e, source.title))

@@ -47,9 +47,9 @@ class Recording:
         self.pictures: dict[int, Pixels] = {}
         self.edges = bin_edges(video)
         middles = (self.edges[:-1] + self.edges[1:]) / 2
-        near = np.abs(np.searchsorted(video.times, middles, "right") - 1).clip(min=0)
-        self.bins = near  # the step that stands for each bin
-        self._wanted = set(video.steps[near].tolist())
+        before = np.searchsorted(video.times, middles, "right") - 1
+        self.bins = before.clip(min=0)  # the step that stands for each bin
+        self._wanted = set(video.steps[self.bins].tolist())
 
     def __call__(self, number: int, image: Pixels) -> None:
         """Keep a frame."""

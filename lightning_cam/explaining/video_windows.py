@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_cam.attribution import Attribution, Contrast, Explainable, Explanation
+from lightning_cam.attribution import Attribution, Checkup, Contrast, Explainable, Explanation
 from lightning_cam.attribution.columns import Columns
 from lightning_cam.attribution.drawn_maps import doubts_of, drawn_maps, maps_of
 from lightning_cam.data.core.loading import collate
@@ -29,6 +29,7 @@ from lightning_cam.progress import progress
 _MOST, _VOXELS = 8, 2**20  # windows explained at once, and the voxels they have together
 
 Bind = Callable[[Batch], Explainable]
+OnCheck = Callable[[Checkup], None]
 
 
 def explain_windows(
@@ -42,6 +43,7 @@ def explain_windows(
     on_frame: OnFrame | None = None,
     folder: Path | None = None,
     batch: int | None = None,
+    on_check: OnCheck | None = None,
 ) -> VideoExplanation:
     """Go through a video once and explain each of its windows; memory does not grow with it.
 
@@ -57,6 +59,7 @@ def explain_windows(
         on_frame: gets every frame of the stretch.
         folder: on whose disk maps are kept; None: that of temporary files.
         batch: windows explained at once; None: few enough for their voxels.
+        on_check: is told what was found where the network is looked at for the first time.
 
     Raises:
         VideoReadError: not a single step can be read.
@@ -67,8 +70,10 @@ def explain_windows(
         with progress(f"explaining {Path(video.path).name}", len(video.starts)) as advance:
             for windows in _batches(video.go_through(on_frame), batch):
                 one = collate([window.sample for window in windows])
-                clip = one["video"].to(device)
-                work.explain(bind(one), clip, windows)
+                model, clip = bind(one), one["video"].to(device)
+                if not work.windows and (found := check_once(model, methods, clip)) and on_check:
+                    on_check(found)
+                work.explain(model, clip, windows)
                 advance(len(windows))
         return work.finish()
     except BaseException:
@@ -115,8 +120,6 @@ class _Work:
                 kind.map.maps.close()
 
         left = {name: m for name, m in self.methods.items() if name not in self.missing}
-        if not self.first:
-            check_once(model, left, clip)
         found = explain_clip(model, left, clip, self.target, on_error, against=self.against)
         if not found:
             raise next(reversed(self.errors.values()))

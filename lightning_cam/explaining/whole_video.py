@@ -20,7 +20,7 @@ from lightning_cam.explaining.clip_files import ClipFiles
 from lightning_cam.explaining.video_drawing import Recording, video_figure, write_whole_video
 from lightning_cam.explaining.video_explanation import VideoExplanation
 from lightning_cam.explaining.video_files import write_video_arrays
-from lightning_cam.explaining.video_windows import Bind, explain_windows
+from lightning_cam.explaining.video_windows import Bind, OnCheck, explain_windows
 from lightning_cam.files import make_folder
 from lightning_cam.interfaces import Batch, Explains, HasReader, is_offered
 from lightning_cam.viz import ClipFigure, draw_sheet, save_png
@@ -82,6 +82,7 @@ def explain_and_write(
     title: str,
     size: Size = None,
     batch: int | None = None,
+    on_check: OnCheck | None = None,
 ) -> tuple[VideoExplanation, WrittenVideo]:
     """Explain a video, and write its mp4, png and npz; arguments as of `explain_windows`.
 
@@ -96,9 +97,10 @@ def explain_and_write(
         recording = Recording(video, store, size == "original")
         e = explain_windows(
             video, bind, methods, target, against,
-            device=device, on_frame=recording, folder=folder, batch=batch,
+            device=device, on_frame=recording, folder=folder, batch=batch, on_check=on_check,
         )  # fmt: skip
-        column = None if target is None else e.names[e.windows[0].target]
+        one = target is not None or not e.classes
+        column = e.names[e.windows[0].target] if one else None
         other = None if against is None else _named(e, against)
         figure = video_figure(e, recording, title, column, other)
         write_video_arrays(files.arrays, e)
@@ -166,6 +168,11 @@ def explain_video(
         >>> print(*e.track, sep="\\n")  # walking 0:03-0:07 .91
         >>> e.maps[next(iter(e.maps))].energy  # (n,) of the steps at e.times
     """
+    if not isinstance(model, Explainable) and not is_offered(model, Explains):
+        raise ArgumentError(
+            f"the model is of type {type(model).__name__}; describe the network: "
+            "Explainable.of(network, layers, mean=[...], std=[...])"
+        )
     named = methods if isinstance(methods, Mapping) else {_name_of(methods): methods}
     if against is not None and target is None:
         raise ArgumentError(f"against={against!r} needs a target to be compared with")
@@ -199,7 +206,7 @@ def _reader_of(
         raise ArgumentError(
             "a video has colours from 0 to 1, and nobody knows how the network takes them; say it, "
             "Explainable.of(network, layers, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, "
-            "0.225]), or give the reader of a data module: reader=data.reader"
+            "0.225]), or give the reader of a data module"
         )
     transform = ClipTransform(resize=resize, crop=crop, mean=colours.mean, std=colours.std)
     return ClipReader(frames, fps, transform)

@@ -165,7 +165,7 @@ class ClipReader:
                 video.path,
                 f"it has no step from {start or 0:g} s to "
                 f"{'its end' if end is None else f'{end:g} s'}: it lasts {video.duration:.1f} s; "
-                "choose another start= or end=",
+                "begin earlier (start=0)",
             )
         return found
 
