@@ -71,33 +71,29 @@ class VideoMap:
         method: name of the method.
         maps: (n, h, w) of the steps, coarse.
         grainy: whether single voxels stand out, see `Attribution.grainy`.
-        signed: whether negative values count.
-        positive, amounts: (n,) mean of what is above 0, and of the amounts, of each step.
+        heat: (n,) mean amount of each step; negative values count as images show them.
         tops: (n,) the largest amount of each step.
+        signed: whether there are negative values.
     """
 
     method: str
     maps: StepMaps
     grainy: bool
-    signed: bool
-    positive: Array
-    amounts: Array
+    heat: Array
     tops: Array
+    signed: bool = False
 
     def keep(self, first: int, block: Array) -> None:
         """Take the means of steps that are final."""
-        at = slice(first, first + len(block))
-        self.positive[at] = block.clip(min=0).mean((1, 2))
-        self.amounts[at] = np.abs(block).mean((1, 2))
-        self.tops[at] = (np.abs(block) if self.signed else block.clip(min=0)).max((1, 2))
+        at, amounts = slice(first, first + len(block)), np.abs(block)
+        self.heat[at], self.tops[at] = amounts.mean((1, 2)), amounts.max((1, 2))
         self.maps.append(first, block)
 
     @property
     def energy(self) -> Array:
         """(n,) the heat of each step, as a share of the video's; zeros where there is none."""
-        heat = self.amounts if self.signed else self.positive
-        total = float(heat.sum(dtype=np.float64))
-        return heat / total if total > 0 else np.zeros_like(heat)
+        total = float(self.heat.sum(dtype=np.float64))
+        return self.heat / total if total > 0 else np.zeros_like(self.heat)
 
     @property
     def high(self) -> float:
@@ -113,7 +109,7 @@ class VideoMap:
         if not self.grainy:
             heated = self.tops[self.tops > 0]
             return float(np.quantile(heated, _HOT)) if len(heated) else 0.0
-        some = np.unique(np.linspace(0, len(self.positive) - 1, _SAMPLED).astype(int))
+        some = np.unique(np.linspace(0, len(self.heat) - 1, _SAMPLED).astype(int))
         heat = np.concatenate([self.maps.read(k, k + 1) for k in some.tolist()])
         return clip_scale(heat, signed=self.signed, grainy=True) if heat.any() else self.high
 

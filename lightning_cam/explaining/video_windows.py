@@ -123,9 +123,31 @@ class _Work:
         found = explain_clip(model, left, clip, self.target, on_error, against=self.against)
         if not found:
             raise next(reversed(self.errors.values()))
-        one = next(iter(found.values()))
         if not self.first:
             self._begin(model, found)
+        doubts, peaks = self._add_maps(found, windows)
+        one = next(iter(found.values()))
+        weights = next(iter(one.attention.values()), None)
+        if weights is not None:
+            self._add_attention(weights.float().cpu().numpy(), windows)
+        chances = model.probabilities(one.outputs).float().cpu().numpy()
+        outputs, targets = one.outputs.float().cpu().numpy(), one.target.tolist()
+        for row, window in enumerate(windows):
+            numbers = {
+                name: {what: float(value[row]) for what, value in e.numbers.items()}
+                for name, e in found.items()
+            }
+            self.windows.append(
+                ExplainedWindow(
+                    window.first, window.steps, targets[row], outputs[row], chances[row],
+                    doubts[row], peaks[row], numbers,
+                )
+            )  # fmt: skip
+
+    def _add_maps(
+        self, found: Mapping[str, Explanation], windows: Sequence[Window]
+    ) -> tuple[list[dict[str, str]], list[dict[str, int]]]:
+        """Blend the maps; of each window, by captions, its doubts and its steps of most heat."""
         doubts: list[dict[str, str]] = [{} for _ in windows]
         peaks: list[dict[str, int]] = [{} for _ in windows]
         for name, e in found.items():
@@ -141,25 +163,12 @@ class _Work:
                         peaks[row][title] = windows[row].first + int(heat_of_steps.argmax())
                     if doubt:
                         doubts[row][title] = doubt
-        weights = next(iter(one.attention.values()), None)
-        if weights is not None:
-            self.attention = self.attention or _Curve(self.video)
-            for row, window in enumerate(windows):
-                own = weights[row, : window.steps].float().cpu().numpy()
-                self.attention.add(window.first, own * len(own))
-        chances = model.probabilities(one.outputs).float().cpu().numpy()
-        outputs, targets = one.outputs.float().cpu().numpy(), one.target.tolist()
-        for row, window in enumerate(windows):
-            self.windows.append(
-                ExplainedWindow(
-                    window.first, window.steps, targets[row], outputs[row], chances[row],
-                    doubts[row], peaks[row],
-                    {
-                        name: {what: float(value[row]) for what, value in e.numbers.items()}
-                        for name, e in found.items()
-                    },
-                )
-            )  # fmt: skip
+        return doubts, peaks
+
+    def _add_attention(self, weights: Array, windows: Sequence[Window]) -> None:
+        self.attention = self.attention or _Curve(self.video)
+        for own, window in zip(weights, windows, strict=True):
+            self.attention.add(window.first, own[: window.steps])
 
     def _begin(self, model: Explainable, found: Mapping[str, Explanation]) -> None:
         """Names and grids, by the first window."""
@@ -224,9 +233,8 @@ class _Kind:
         self, video: WindowedVideo, name: str, coarse: Coarse, grainy: bool, folder: Path | None
     ) -> None:
         self.coarse, self.blend = coarse, Blend(video.length)
-        steps = len(video.steps)
-        heat = [np.zeros(steps, np.float32) for _ in range(3)]
-        self.map = VideoMap(name, StepMaps(coarse.grid, folder), grainy, False, *heat)
+        heat, tops = np.zeros((2, len(video.steps)), np.float32)
+        self.map = VideoMap(name, StepMaps(coarse.grid, folder), grainy, heat, tops)
 
     def add(self, first: int, maps: Array) -> None:
         if (done := self.blend.add(first, maps)) is not None:
@@ -235,8 +243,7 @@ class _Kind:
     def finish(self, count: int) -> None:
         if (done := self.blend.finish()) is not None:
             self.map.keep(*done)
-        for name in ("positive", "amounts", "tops"):
-            setattr(self.map, name, getattr(self.map, name)[:count])
+        self.map.heat, self.map.tops = self.map.heat[:count], self.map.tops[:count]
 
 
 class _Curve:
