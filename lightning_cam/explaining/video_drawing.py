@@ -147,9 +147,9 @@ def _doubts(e: VideoExplanation) -> dict[str, str]:
     """Caption -> why most of its windows are not to be trusted."""
     found = {}
     for caption in e.maps:
-        said = [w.doubts[caption] for w in e.windows if caption in w.doubts]
-        if 2 * len(said) > len(e.windows):
-            found[caption] = f"{said[0]} ({len(said)} of {len(e.windows)} windows)"
+        count, reason = e.doubtful(caption)
+        if 2 * count > len(e.windows):
+            found[caption] = f"{reason} ({count} of {len(e.windows)} windows)"
     return found
 
 

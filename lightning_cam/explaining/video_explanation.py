@@ -154,6 +154,11 @@ class VideoExplanation:
         seen = self.times[self.explained]
         return extent_text(float(seen[0]), float(seen[-1]), self.video.info.duration)
 
+    def doubtful(self, caption: str) -> tuple[int, str]:
+        """Of how many windows a map is not to be trusted, and why that of the first is not."""
+        said = [w.doubts[caption] for w in self.windows if caption in w.doubts]
+        return len(said), next(iter(said), "")
+
     def window_at(self) -> NDArray[np.int64]:
         """(n,) which window has each step nearest to its middle; -1 where there is none."""
         found, near = np.full(len(self.times), -1), np.full(len(self.times), np.inf)

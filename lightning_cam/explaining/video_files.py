@@ -195,8 +195,8 @@ def doubtful_windows(e: VideoExplanation) -> dict[str, str]:
     """What the page says of windows whose maps are not to be trusted: caption -> how many."""
     found = {}
     for caption in e.maps:
-        said = [w.doubts[caption] for w in e.windows if caption in w.doubts]
-        if said:
-            share = percent(len(said) / len(e.windows))
-            found[caption] = f"{len(said)} of {len(e.windows)} windows ({share}): {said[0]}"
+        count, reason = e.doubtful(caption)
+        if count:
+            share = percent(count / len(e.windows))
+            found[caption] = f"{count} of {len(e.windows)} windows ({share}): {reason}"
     return found
