@@ -67,6 +67,8 @@ from .attribution import step_energy as step_energy
 from .attribution import step_maps as step_maps
 from .attribution.comparison import compare as compare
 from .explaining import ExplainCallback as ExplainCallback
+from .explaining import VideoExplanation as VideoExplanation
+from .explaining import explain_video as explain_video
 from .explaining import load as load
 from .metrics import Curve as Curve
 from .metrics import Ends as Ends

@@ -12,6 +12,7 @@ import re
 import secrets
 import socket
 import stat
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -96,6 +97,25 @@ def whole_file(path: str | Path, *, sync: bool = False) -> Iterator[BinaryIO]:
             os.close(lock)
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+@contextmanager
+def nameless_file(folder: str | Path | None = None) -> Iterator[BinaryIO]:
+    """A file to write and read again that has no name: nothing is left of it, also after a kill.
+
+    Args:
+        folder: on whose disk it is; None: that of temporary files, which may be memory.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+    place = Path(folder or tempfile.gettempdir())
+    try:
+        file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115 (its errors are not those inside)
+    except OSError as error:
+        raise cannot_write(place / "temporary file", error) from error
+    with file:
+        yield file
 
 
 def open_to_append(path: Path) -> FileIO:

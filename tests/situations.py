@@ -372,6 +372,14 @@ SITUATIONS: dict[str, Situation] = {
         f"{EXPLAIN} out=busy", {"DIR": "new_out"}, said=source("another process is writing")
     ),
     "needs true classes, which a video": Situation(f"{EXPLAIN} video=clip.mp4 select=correct"),
+    "is for a video file; add": Situation(f"{EXPLAIN} windows=all", {"FILE": "clip.mp4"}),
+    "it has no step from": Situation(f"{EXPLAIN} video=clip.mp4 start=900"),
+    "size=original is of a whole video": Situation(
+        f"{EXPLAIN} video=clip.mp4 size=original windows=centre"
+    ),
+    "; set windows=centre, or leave it out": Situation(
+        f"{EXPLAIN} video=clip.mp4 windows=all contrast=blink"
+    ),
     "; leave out {}= or compose=": Situation(f"{EXPLAIN} compose=joined select=correct"),
     "compose=joined needs clips of two": Situation(
         EXPLAIN, said=source("compose=joined needs clips of two")

@@ -19,9 +19,11 @@ import torch
 from commands import ROOT, run, run_here, start, tiny
 
 from lightning_cam.data.core.clips import ClipReader
+from lightning_cam.data.video import read_clip
 from lightning_cam.errors import VideoReadError
 from lightning_cam.interfaces import ShowsFiles
 from lightning_cam.training.checkpoint import KEY
+from lightning_cam.viz.video_file import video_writer
 
 pytestmark = pytest.mark.slow
 
@@ -405,6 +407,44 @@ def test_a_folder_of_images_is_explained_as_one_clip(ckpt: Path, place: Path, he
     (row,) = table(place / "folder" / "scores.csv")
     assert Path(row["path"]).name == "one"
     assert playable(place / "folder" / "one.mp4") == 16
+
+
+def test_a_long_video_is_explained_as_a_whole(ckpt: Path, place: Path, here) -> None:
+    """And a folder of them by their middles, unless all is asked for; nothing is done twice."""
+    pieces = sorted((place / "data").rglob("v_*_05_01.m*"))
+    (place / "films").mkdir()
+    with video_writer(place / "films" / "one.mp4", 30) as write:
+        for frame in np.concatenate([read_clip(piece) for piece in pieces]):  # 7.2 s
+            write(frame)
+    shutil.copy(place / "films" / "one.mp4", place / "films" / "two.mp4")
+    options = (f"ckpt={ckpt}", "explain=[gradcam,rise]", "explain.rise.masks=4")
+    done = here("explain", *options, "video=films/one.mp4", "out=film", "size=original")
+    assert done.returncode == 0, done.stderr
+    assert "one: 0.0-7.1 s of 7.2 s in 6 windows of 2 s, one every 1.1 s" in done.stdout
+    rows, out = table(place / "film" / "scores.csv"), place / "film"
+    assert [row["method"] for row in rows] == ["gradcam", "rise"] * 6
+    assert (rows[0]["start_s"], rows[0]["end_s"], rows[0]["duration_s"]) == (
+        "0.000", "2.000", "7.200",
+    )  # fmt: skip
+    assert playable(out / "one.mp4") == playable(out / "one.original.mp4") == 216
+    stretches = table(out / "track.csv")
+    assert float(stretches[0]["start_s"]) == 0 and float(stretches[-1]["end_s"]) > 7
+    assert len(table(out / "relevance.csv")) == 2 * 54
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "0.0-7.1 s of 7.2 s" in page and 'class="track"' in page
+
+    before = (out / "one.mp4").stat().st_mtime_ns
+    again = here("explain", *options, "video=films/one.mp4", "out=film", "size=original")
+    assert "1 of 1 clips are done in film" in again.stdout
+    assert (out / "one.mp4").stat().st_mtime_ns == before
+    assert table(out / "scores.csv") == rows and table(out / "track.csv") == stretches
+
+    done = here("explain", f"ckpt={ckpt}", "explain=gradcam", "video=films", "out=middles")
+    assert "of 2 longer videos the middle was explained; windows=all explains all" in done.stdout
+    row, _ = table(place / "middles" / "scores.csv")
+    assert (row["start_s"], row["end_s"]) == ("2.533", "4.533")
+    arrays = np.load(place / "middles" / "one.npz", allow_pickle=False)
+    assert str(arrays["extent"]) == "2.5-4.5 s of 7.2 s"
 
 
 def test_layers_list(ckpt: Path, place: Path) -> None:

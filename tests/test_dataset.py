@@ -165,7 +165,7 @@ def test_kept_steps_are_resized_as_they_are_decoded(tmp_path: Path, name: str, r
     large = frames("blink", 0, 40).repeat(5, 1).repeat(5, 2)  # 12 MB of 320x320
     path = encode(tmp_path / name, large)
     clips = ClipReader(8, 30.0, ClipTransform(32, 32), reader, rate=30)
-    whole, indices, _ = ClipReader.read(clips, path, clips._steps)
+    whole, indices, _ = ClipReader.read(clips, path, clips.all_steps)
     shrunk = clips.transform.shrink(torch.from_numpy(whole).permute(0, 3, 1, 2))
     tracemalloc.start()
     steps = clips.steps(path)

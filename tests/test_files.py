@@ -270,14 +270,15 @@ def writes(tree: ast.AST, inside: frozenset[str] = frozenset()) -> Iterator[ast.
         for item in tree.items:
             yield from writes(item.context_expr, inside)
             call = item.context_expr
-            opened = isinstance(call, ast.Call) and ast.unparse(call.func) == "whole_file"
+            made = {n.id for n in ast.walk(call) if isinstance(n, ast.Name)}
+            opened = made & {"whole_file", "nameless_file", *inside}
             if opened and isinstance(item.optional_vars, ast.Name):
                 inside |= {item.optional_vars.id}
         for statement in tree.body:
             yield from writes(statement, inside)
         return
     if isinstance(tree, ast.Call) and _writes(tree):
-        given = [*tree.args, *(keyword.value for keyword in tree.keywords)]
+        given = [tree.func, *tree.args, *(keyword.value for keyword in tree.keywords)]
         used = {n.id for a in given for n in ast.walk(a) if isinstance(n, ast.Name)}
         if not used & inside:
             yield tree
@@ -324,6 +325,9 @@ def _opens(call: ast.Call) -> bool:
         ("with whole_file(path) as file: pass\nnp.savez(file, a=a)", True),
         ("with whole_file(path) as file: np.savez(file, a=a)", False),
         ("with whole_file(p) as file, av.open(file.name, 'w') as c: pass", False),
+        ("with whole_file(p) as file, ZipFile(file, 'w') as z: z.open('a', 'w')", False),
+        ("with nameless_file() as file: av.open(file, 'w')", False),
+        ("with ZipFile(path) as z: z.open('a', 'w')", True),
         ("write_text(path, 'a')", False),
         ("path.open('rb')", False),
         ("path.open('a+b')", False),

@@ -597,6 +597,17 @@ def test_large_sequences_are_read_image_by_image(tmp_path: Path, spectrum: str) 
             assert torch.equal(frames, kept)
 
 
+@pytest.mark.parametrize("spectrum", ["irtv", "ir", "tv"])
+def test_a_stream_gives_what_is_read(tmp_path: Path, spectrum: str) -> None:
+    for folder in ("TV", "IR"):
+        film(tmp_path / folder / "x", folder.lower(), 12, (30, 40))
+    data = module(tmp_path, spectrum=spectrum, fusion="early", resize=24, crop=24)
+    path = tmp_path / ("IR" if spectrum == "ir" else "TV") / "x"
+    wanted = np.arange(2, 12, 3)
+    streamed = np.stack(list(data.reader.open(path).frames(wanted)))
+    assert (streamed == data.reader.read(path, lambda _: wanted).frames).all()
+
+
 # --- the synthetic set through the module ---------------------------------------------------------
 
 

@@ -395,3 +395,41 @@ def test_chromium_plays_the_video_and_a_bar_seeks(tmp_path):
     shown = picture_share(figure)
     assert 0.3 < shown < 0.9 and not told["controls"] and not told["button"]
     assert told["ratio"] == pytest.approx(width / (shown * height), rel=0.01)
+
+
+def whole(folder: Path, real_files: bool = False) -> ReportEntry:
+    """A video of 6 bins at 4 a second, from its second 10 on, with a track of two stretches."""
+    figure = dataclasses.replace(
+        clip(),
+        whole=True,
+        times=10 + np.arange(6) / 4,
+        lines={"probability": {EVIL: np.arange(6) / 6}},
+        extent="10-11 s of 99 s",
+    )
+    return dataclasses.replace(
+        entry(folder, figure, "a", real_files),
+        track=[(EVIL, 10.0, 10.75, 0.5), ("rest", 10.75, 11.5, 0.912)], offset=10.0,
+        shortfall="only 11.5 s of 99 s could be read",
+    )  # fmt: skip
+
+
+def test_a_whole_video_has_its_classes_over_time(tmp_path):
+    text = write_report(tmp_path, [whole(tmp_path)]).read_text(encoding="utf-8")
+    page = Page(text)
+    assert "<script>alert" not in text and len(page.all("script")) == 1
+    places = [button["data-s"] for button in page.all("button") if "data-s" in button]
+    assert places == ["0.000", "0.750"] * 2  # in the row and in the list
+    said = "".join(page.text)
+    assert "rest 0:11-0:12 .91" in said and "10-11 s of 99 s" in said
+    assert "Share of the video in each 0.25 s" in said and "only 11.5 s of 99 s" in said
+    assert "frame 3" not in said
+
+
+def test_chromium_seeks_to_a_stretch(tmp_path):
+    browser = chromium()
+    path = write_report(tmp_path, [whole(tmp_path, real_files=True)])
+    probe, row = tmp_path / "probe.html", "svg.attention rect.hit"
+    clicked = PROBE.replace(f'"{row}"', '".stretches button"').replace("bars[3]", "bars[1]")
+    probe.write_text(path.read_text(encoding="utf-8").replace("</body>", clicked + "</body>"))
+    told = ask_chromium(browser, probe.as_uri(), tmp_path)
+    assert told["now"] == "3" and told["time"] == pytest.approx(0.751, abs=0.01)

@@ -46,22 +46,22 @@ def drawn_maps(
         title, *choices = called[name]
         # two settings of one method may read the same
         alone = captions.count((title, *choices)) == 1
-        maps = _maps(title if alone else f"{name}: {title}", e)
+        maps = maps_of(title if alone else f"{name}: {title}", e)
         keys = [", ".join([method, *choices]) for method, *_ in maps]
-        for key, (method, heat, negative), doubt in zip(keys, maps, _doubts(e, row), strict=True):
+        for key, (method, heat, negative), doubt in zip(keys, maps, doubts_of(e), strict=True):
             drawn.parts[key] = (method, *choices)
             drawn.heatmaps[key] = resize_heatmap(heat[row : row + 1], size)[0].cpu().numpy()
             drawn.signed.extend([key] * negative)
             drawn.grainy.extend([key] * e.method.grainy)
-            if doubt:
-                drawn.doubts[key] = doubt
+            if doubt[row]:
+                drawn.doubts[key] = doubt[row]
         if isinstance(e, Contrast):
             a, b, both = keys
             drawn.contrasts.append((a, b, both))
     return drawn
 
 
-def _maps(title: str, e: Explanation) -> list[tuple[str, Tensor, bool]]:
+def maps_of(title: str, e: Explanation) -> list[tuple[str, Tensor, bool]]:
     """What is drawn of an explanation: method, heatmap, whether negative values count."""
     signed = bool((e.evidence < 0).any())
     if not isinstance(e, Contrast):
@@ -71,9 +71,10 @@ def _maps(title: str, e: Explanation) -> list[tuple[str, Tensor, bool]]:
     return [(a, e.evidence, signed), (b, e.against.evidence, signed), (both, e.difference, True)]
 
 
-def _doubts(e: Explanation, row: int) -> list[str]:
-    """Why each drawn map is not to be trusted: of a contrast those for A, B and both."""
+def doubts_of(e: Explanation) -> list[tuple[str, ...]]:
+    """Why each map of `maps_of` is not to be trusted, of each clip: a contrast's difference is as
+    little as its classes' maps."""
     if not isinstance(e, Contrast):
-        return [e.doubts[row]]
-    a, b = e.doubts[row], e.against.doubts[row]
-    return [a, b, a or b]
+        return [e.doubts]
+    a, b = e.doubts, e.against.doubts
+    return [a, b, tuple(one or other for one, other in zip(a, b, strict=True))]

@@ -19,8 +19,8 @@ from lightning_cam.training.build import TARGET
 
 _KEYS = (
     "explain", "ckpt", "video", "data", "clips", "select", "compose", "target", "contrast", "scale",
-    "layer", "layers", "out", "fps", "device", "trust", "measure", "study", "model",
-    "demo",
+    "layer", "layers", "out", "fps", "device", "trust", "measure", "study", "model", "demo",
+    "windows", "stride", "start", "end", "size",
 )  # fmt: skip
 
 

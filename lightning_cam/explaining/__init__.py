@@ -18,16 +18,21 @@ from lightning_cam.explaining.clip_explanations import (
     frame_relevance,
 )
 from lightning_cam.explaining.clip_files import ClipFiles, write_clip
+from lightning_cam.explaining.video_explanation import Stretch, VideoExplanation
+from lightning_cam.explaining.whole_video import explain_video
 
 __all__ = [
     "ClipFiles",
     "ExplainCallback",
+    "Stretch",
+    "VideoExplanation",
     "clip_extras",
     "clip_frames",
     "clip_views",
     "draw_clip",
     "explain_clip",
     "explain_spectra",
+    "explain_video",
     "frame_relevance",
     "load",
     "write_clip",

@@ -18,6 +18,7 @@ K columns, T frames of H x W, and for each method, whose name is percent-encoded
 | `head_sizes`, `head_kinds` | of the network's heads: columns; "softmax", "sigmoid" or "" |
 | `question`, `broken` | about the column; names of weights that are not finite |
 | `label`, `frame_idx`, `time_s`, `valid`, `path` | true class, (T,) frames in the file, seconds, whether no padding; the file |
+| `extent`, `duration_s` | which seconds were explained, in words ("88.9-90.9 s of 180 s"); of the whole video |
 
 Attention weights are (T,) under the `attention_names`. Of a contrast these are class A's; class B has `heatmap_against/METHOD`,
 `relevance_against/METHOD` and `against` (its column). Of a fused clip there are `spectrum/MEASURE/NAME` (T,),
@@ -45,11 +46,12 @@ from lightning_cam.attribution.shown import Shown
 from lightning_cam.attribution.tensors import before_resizing
 from lightning_cam.data.core.array_files import load_arrays
 from lightning_cam.errors import UserError
-from lightning_cam.explaining.clip_explanations import Spectra, frame_relevance
+from lightning_cam.explaining.clip_explanations import Spectra, clip_extent, frame_relevance
 from lightning_cam.viz.drawing import resize
 
 FORMAT = "lightning_cam explanation 1"
-_OF_BATCH = ("label", "frame_idx", "time_s", "valid", "path")
+_OF_BATCH = ("label", "frame_idx", "time_s", "duration_s", "valid", "path")
+_VIDEO = "lightning_cam video"  # begins the format of `video_files`
 _RECORDED = "recorded_doubt"  # the number of a method that a file only tells of
 
 
@@ -105,6 +107,8 @@ def clip_arrays(
     arrays |= {name: weights[0].cpu().numpy() for name, weights in first.attention.items()}
     arrays["attention_names"] = np.array(list(first.attention), dtype=str)
     arrays |= _of_spectra(spectra or {}) | _of_columns(first)
+    if extent := clip_extent(batch):
+        arrays["extent"] = extent
     for key in _OF_BATCH:
         if key in batch:
             value = batch[key][0]
@@ -119,7 +123,7 @@ def _of_method(e: Explanation, batch: Mapping[str, Any]) -> dict[str, Any]:
         "relevance": frame_relevance(e, batch),
         "title": e.method.title,
         "notes": json.dumps(dict(e.notes)),
-        "settings": json.dumps(_settings(e.method)),
+        "settings": json.dumps(settings_of_method(e.method)),
         "doubt": e.doubts[0],
     }
     if e.native is not None and bool(heat.isfinite().all()):
@@ -159,13 +163,13 @@ def _of_columns(e: Explanation) -> dict[str, Any]:
     return arrays | {"broken": np.array(e.broken, dtype=str)}
 
 
-def _settings(value: Any) -> Any:
+def settings_of_method(value: Any) -> Any:
     """A method's class and fields as JSON has them; what it has not, in words."""
     if is_dataclass(value) and not isinstance(value, type):
-        own = {f.name: _settings(getattr(value, f.name)) for f in fields(value) if f.init}
+        own = {f.name: settings_of_method(getattr(value, f.name)) for f in fields(value) if f.init}
         return {"class": type(value).__name__, **own}
     if isinstance(value, (list, tuple)):
-        return [_settings(part) for part in value]
+        return [settings_of_method(part) for part in value]
     return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
 
 
@@ -188,6 +192,10 @@ def load(path: str | Path) -> dict[str, Explanation]:
     """
     try:
         arrays = load_arrays(Path(path))
+        if str(arrays.get("format", "")).startswith(_VIDEO):
+            raise UserError(
+                f"{path} is of a whole video: numpy.load reads it, see docs/long_videos.md"
+            )
         if str(arrays.get("format", "")) != FORMAT:
             raise ValueError(f"it is not of the format {FORMAT!r}")
         keys = [key.removeprefix("heatmap/") for key in arrays if key.startswith("heatmap/")]

@@ -15,6 +15,7 @@ from lightning_cam.attribution.shown import frames_of
 from lightning_cam.explaining.clip_explanations import (
     Spectra,
     clip_array,
+    clip_extent,
     probabilities,
     true_label,
     true_labels,
@@ -103,6 +104,7 @@ def draw_clip(
         grainy=maps.grainy,
         doubts=maps.doubts,
         parts=maps.parts,
+        extent=clip_extent(batch),
         stacks=_stacks(spectra or {}, "" if contrast is None else "for A "),
     )
 

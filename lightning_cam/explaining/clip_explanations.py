@@ -33,6 +33,7 @@ from lightning_cam.interfaces import HasSpectra, is_offered
 from lightning_cam.viz import frame_shares
 from lightning_cam.viz.clip_figure import column_text
 from lightning_cam.viz.layout import percent
+from lightning_cam.viz.moments import extent_text
 
 OnError = Callable[[str, Exception], None]
 Spectra = Mapping[str, SpectrumRelevance]  # measure -> what it found
@@ -270,3 +271,11 @@ def frame_relevance(explanation: Explanation, batch: Mapping[str, Any]) -> np.nd
 def clip_array(batch: Mapping[str, Any], key: str) -> np.ndarray | None:
     """What a batch of one clip has under `key`, without the batch dimension; None without it."""
     return batch[key][0].cpu().numpy() if key in batch else None
+
+
+def clip_extent(batch: Mapping[str, Any]) -> str:
+    """Which seconds of its video one clip (B = 1) is, in words; "" where that is not known."""
+    if "duration_s" not in batch or not float(batch["duration_s"][0]) > 0:
+        return ""
+    seconds = batch["time_s"][0][batch["valid"][0]]
+    return extent_text(float(seconds[0]), float(seconds[-1]), float(batch["duration_s"][0]))

@@ -45,6 +45,11 @@ class ClipFiles:
         """Where the curves of measures are drawn, if there are any."""
         return self.sheet.with_name(f"{self.sheet.stem}.curves.png")
 
+    @property
+    def original(self) -> Path:
+        """Where a whole video of the source's own size is, if it was asked for."""
+        return self.video.with_name(f"{self.video.stem}.original.mp4")
+
 
 def write_clip(
     folder: Path,
@@ -62,7 +67,7 @@ def write_clip(
     """
     make_folder(folder)
     arrays = clip_arrays(explanations, figure.frames, batch, spectra)
-    files = _files_of(folder, figure.title)
+    files = clip_files(folder, figure.title)
     with whole_file(files.arrays) as file:
         np.savez_compressed(file, **arrays)
     save_png(files.sheet, draw_sheet(figure, columns))
@@ -99,12 +104,13 @@ def remove_clip(folder: Path, title: str) -> None:
 
 
 def files_of(folder: Path, title: str) -> list[Path]:
-    """All files that a clip may have, the image of its curves included."""
-    files = _files_of(folder, title)
-    return [*vars(files).values(), files.curves, *_page_files(folder, title)]
+    """All files that a clip may have, those that are not always there included."""
+    files = clip_files(folder, title)
+    return [*vars(files).values(), files.curves, files.original, *_page_files(folder, title)]
 
 
-def _files_of(folder: Path, title: str) -> ClipFiles:
+def clip_files(folder: Path, title: str) -> ClipFiles:
+    """Where the files of a clip go."""
     return ClipFiles(*(folder / f"{file_name(title)}{end}" for end in (".mp4", ".png", ".npz")))
 
 

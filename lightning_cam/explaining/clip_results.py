@@ -19,7 +19,7 @@ from lightning_cam.explaining.measured_files import ClipNumbers
 from lightning_cam.metrics import Curve
 from lightning_cam.viz import PageImages, ReportEntry, Stack
 
-_FILES = ("video", "sheet", "data", "curves")  # fields of an entry, inside the folder
+_FILES = ("video", "sheet", "data", "curves", "original")  # fields of an entry, inside the folder
 _ARRAY, _NUMBER = "array:", "number:"  # the only key of a mapping that stands for one
 _KINDS = "fiub"  # of arrays: floats, integers, booleans
 
@@ -34,6 +34,7 @@ class ClipResult:
         relevance: rows of relevance.csv.
         numbers: of the measurements.
         missing: method (or measure of the spectra) -> why it has no map.
+        track: rows of track.csv, of a whole video.
     """
 
     entry: ReportEntry
@@ -41,6 +42,7 @@ class ClipResult:
     relevance: Sequence[Mapping[str, Any]]
     numbers: ClipNumbers
     missing: Mapping[str, str] = field(default_factory=dict)
+    track: Sequence[Mapping[str, Any]] = ()
 
 
 def result_row(key: str, result: ClipResult) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def result_row(key: str, result: ClipResult) -> dict[str, Any]:
             "relevance": result.relevance,
             "numbers": {**vars(result.numbers), "curves": curves},
             "missing": result.missing,
+            "track": result.track,
         }
     )
     return row
@@ -98,6 +101,7 @@ def result_of_row(row: Mapping[str, Any], folder: Path) -> ClipResult | None:
             found["relevance"],
             ClipNumbers(**numbers),
             found["missing"],
+            found.get("track", ()),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None  # of another version, or not ours

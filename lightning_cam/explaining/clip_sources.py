@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.explaining.clips_by_outcome import Selection, select_clips, shuffled
 from lightning_cam.explaining.composed_clips import compose_clips
 from lightning_cam.explaining.explain_settings import asked_outcomes
+from lightning_cam.explaining.video_part import VideoPart, check_readable, part_of
 from lightning_cam.files import is_address
 from lightning_cam.interfaces import (
     Batch,
@@ -32,6 +35,7 @@ from lightning_cam.interfaces import (
     Task,
     is_offered,
 )
+from lightning_cam.metrics import Measure
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class ClipSource:
         composed: it was put together from several clips: what is explained of it is its label, the
             class of one part, and there is no file that shows it larger.
         place: where it is in its data set, in words: by this `clips=[...]` finds it again.
+        part: what is asked of a video file; None: it is a clip of a data set.
     """
 
     title: str
@@ -52,10 +57,15 @@ class ClipSource:
     key: str
     composed: bool = False
     place: str = ""
+    part: VideoPart | None = None
 
 
 def find_clips(
-    config: Mapping[str, Any], data: LightningDataModule, task: Task, without: int | None
+    config: Mapping[str, Any],
+    data: LightningDataModule,
+    task: Task,
+    without: int | None,
+    measures: Mapping[str, Measure] = MappingProxyType({}),
 ) -> tuple[list[ClipSource], Selection | None]:
     """The clips to explain, and how they were selected where `select` asks for that.
 
@@ -64,12 +74,14 @@ def find_clips(
         data: data module of the checkpoint.
         task: the network.
         without: a class whose clips are left out, unless they are asked for by index.
+        measures: what is measured, which may need single clips.
 
     Raises:
         UserError: there are none.
     """
     if config["video"] is not None:
-        return clips_of_files(Path(config["video"]), data), None
+        check_readable(config, data)
+        return clips_of_files(Path(config["video"]), data, partial(part_of, config, measures)), None
     split, clips, kinds = config["data"]["split"], config["clips"], asked_outcomes(config["select"])
     dataset = open_split(data, split, config["data"]["root"] is not None)
     workers = data.num_workers if is_offered(data, HasWorkers) else 0
@@ -97,12 +109,15 @@ def find_clips(
     return clips_of_split(dataset, selection.indices, split), selection
 
 
-def clips_of_files(path: Path, data: object) -> list[ClipSource]:
+def clips_of_files(
+    path: Path, data: object, part: Callable[[Path, bool], VideoPart] | None = None
+) -> list[ClipSource]:
     """A video, or all videos below a folder; a folder of images is one video.
 
     Args:
         path: file or folder.
         data: its `read(path)` makes a sample of a video.
+        part: makes what is asked of a file, which is the only one or not.
 
     Raises:
         DataError: there is no video.
@@ -138,20 +153,23 @@ def clips_of_files(path: Path, data: object) -> list[ClipSource]:
     names = [file_name(title) for title in short]
     if len(set(names)) == len(names):  # else the whole names tell them apart
         titles = short
+    alone = len(files) == 1
+    parts = [part(f, alone) if part else VideoPart(f, alone=alone) for f in files]
     return [
         ClipSource(
             title,
-            lambda file=file: _batch_of(file, data, closed.get(file)),  # type: ignore[misc]
-            _key(title, file.absolute(), file),
+            lambda part=part: _batch_of(part, data, closed.get(part.path)),  # type: ignore[misc]
+            _key(title, part.path.absolute(), part.path),
+            part=None if part.path in closed else part,
         )
-        for title, file in zip(unique_titles(titles), files, strict=True)
+        for title, part in zip(unique_titles(titles), parts, strict=True)
     ]
 
 
-def _batch_of(file: Path, data: ReadsFiles, closed: OSError | None) -> Batch:
+def _batch_of(part: VideoPart, data: ReadsFiles, closed: OSError | None) -> Batch:
     if closed is not None:
-        raise VideoReadError(file, f"{closed.strerror}; see that the folder can be read")
-    return collate([data.read(file)])
+        raise VideoReadError(part.path, f"{closed.strerror}; see that the folder can be read")
+    return collate([part.read(data)])
 
 
 def _is_video(path: Path) -> bool:

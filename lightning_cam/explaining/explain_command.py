@@ -30,6 +30,7 @@ from lightning_cam.explaining.explain_settings import (
 from lightning_cam.explaining.measured_files import RunMeasurements
 from lightning_cam.explaining.question import Question, questions
 from lightning_cam.explaining.single_clip import ClipRequest
+from lightning_cam.explaining.video_part import check_part
 from lightning_cam.files import digest
 from lightning_cam.interfaces import (
     HasReader,
@@ -64,6 +65,7 @@ def explain_checkpoint(
     """
     check_explain(config)
     measurements = RunMeasurements(config["measure"])
+    check_part(config, measurements.measures)
     module, data, info = open_checkpoint(config)
     check_data(data)
     task = as_task(on_device(module, config["device"]))
@@ -76,7 +78,8 @@ def explain_checkpoint(
     if question is None:
         (question,) = questions(config["target"], config["contrast"])
     question.check(task.explainable())  # before anything is read
-    sources, selection = find_clips(config, data, task, question.left_out(task.explainable()))
+    without = question.left_out(task.explainable())
+    sources, selection = find_clips(config, data, task, without, measurements.measures)
     facts = {**_facts(config, info), "target": str(question)}
     folder, results = open_folder(config["out"], config["ckpt"], facts, sources)
     summary = {

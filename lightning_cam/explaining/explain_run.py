@@ -27,6 +27,8 @@ from lightning_cam.explaining.journal import Journal, journal_rows, other_work, 
 from lightning_cam.explaining.measured_files import failed_measures, nothing_measured
 from lightning_cam.explaining.score_tables import RELEVANCE_COLUMNS
 from lightning_cam.explaining.single_clip import ClipRequest, Skip, process_clip
+from lightning_cam.explaining.video_files import TRACK_COLUMNS
+from lightning_cam.explaining.video_part import shorter_than
 from lightning_cam.files import make_folder, write_csv
 from lightning_cam.progress import progress
 from lightning_cam.stops import exit_code
@@ -34,6 +36,7 @@ from lightning_cam.training.runs import run_folder, writable
 from lightning_cam.viz import write_report
 
 _SETTINGS = "explain.json"
+_TABLES = ("index.html", "scores.csv", "relevance.csv", "track.csv")
 _SHARE = 0.1  # of the time that rewriting tables and page may take while clips are explained
 
 
@@ -53,7 +56,7 @@ def open_folder(
     if out is not None:
         folder = writable(Path(out))
         own = [path.name for source in sources for path in files_of(folder, source.title)]
-        overwrites_nothing(folder, _SETTINGS, ["index.html", "scores.csv", "relevance.csv", *own])
+        overwrites_nothing(folder, _SETTINGS, [*_TABLES, *own])
         same_work(folder, _SETTINGS, facts, "explanations")
         return folder, finished_clips(folder)
     home, n = run_folder(ckpt), 0
@@ -215,10 +218,12 @@ class ExplainRun:
         results = [result for _, result in self.done]
         scores = [row for result in results for row in result.scores]
         relevance = [row for result in results for row in result.relevance]
+        track = [row for result in results for row in result.track]
         numbers = [result.numbers for result in results]
         tables = [
             write_csv(folder / "scores.csv", scores, measurements.columns),
             write_csv(folder / "relevance.csv", relevance, RELEVANCE_COLUMNS),
+            *([write_csv(folder / "track.csv", track, TRACK_COLUMNS)] if track else []),
             *measurements.write_points(folder, numbers),
         ]
         left = f"{len(results)} of {len(self.sources)} clips so far; the same command goes on"
@@ -313,6 +318,13 @@ def print_failures(run: ExplainRun, looked: int, shortfall: str) -> None:
         say("no measure has a value of any clip: tables and page show the maps alone")
     if shortfall:
         say(shortfall)
+    if any(source.part and not source.part.windows for source in run.sources[1:]):
+        rows = [row for _, result in run.done for row in result.scores]
+        if cut := shorter_than(rows):
+            say(
+                f"of {cut} longer video{'s' * (cut > 1)} the middle was explained; windows=all "
+                "explains all of them"
+            )
     unreadable = sum(skip.kind == "unreadable" for skip in run.skipped.values())
     if unreadable:
         say(f"{unreadable} of {looked} clips could not be read")

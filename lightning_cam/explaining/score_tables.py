@@ -13,6 +13,7 @@ from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.clip_explanations import (
     Spectra,
     class_probabilities,
+    clip_extent,
     frame_relevance,
     true_labels,
 )
@@ -22,7 +23,7 @@ SPECTRUM_COLUMNS = ("share_", "drop_")  # begin the columns of the spectra
 ALL = None  # in place of a spectrum's name: all of them
 SCORE_COLUMNS = (
     "clip_id", "path", "label", "prediction", "p_prediction", "target", "p_target", "method",
-    "peak_frame", "peak_time_s",
+    "peak_frame", "peak_time_s", "start_s", "end_s", "duration_s",
 )  # fmt: skip
 RELEVANCE_COLUMNS = (
     "clip_id", "path", "method", "target", "frame", "frame_idx", "time_s", "share", "attention",
@@ -63,6 +64,7 @@ def score_rows(
             "method": name,
         }
         row |= dict.fromkeys(("peak_frame", "peak_time_s"), "") | _peak(e, batch)
+        row |= dict.fromkeys(("start_s", "end_s", "duration_s"), "") | _seconds(batch)
         measured = found[name, target].texts() if found and (name, target) in found else {}
         value = (
             {"value": f"{float(e.outputs[0, target]):.6g}"} if model.kind(target) is None else {}
@@ -106,6 +108,15 @@ def _peak(e: Explanation, batch: Mapping[str, Any]) -> dict[str, Any]:
         "peak_frame": int(batch["frame_idx"][0, peak]),
         "peak_time_s": f"{float(batch['time_s'][0, peak]):.3f}",
     }
+
+
+def _seconds(batch: Mapping[str, Any]) -> dict[str, str]:
+    """The columns of the seconds that the clip is of its video."""
+    if not clip_extent(batch):
+        return {}
+    shown = batch["time_s"][0][batch["valid"][0]]
+    seconds = {"start_s": shown[0], "end_s": shown[-1], "duration_s": batch["duration_s"][0]}
+    return {name: f"{float(value):.3f}" for name, value in seconds.items()}
 
 
 def _of_spectra(spectra: Spectra | None, target: int) -> dict[str, str]:

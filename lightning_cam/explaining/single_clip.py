@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from lightning_cam.attribution import Attribution
 from lightning_cam.attribution.checks import check_clip
+from lightning_cam.data.core.windows import WindowedVideo
 from lightning_cam.errors import ArgumentError, VideoReadError, WriteError, say, why
 from lightning_cam.explaining.clip_drawing import clip_extras, clip_frames, clip_views, draw_clip
 from lightning_cam.explaining.clip_explanations import (
@@ -18,13 +20,21 @@ from lightning_cam.explaining.clip_explanations import (
     explain_spectra,
     true_label,
 )
-from lightning_cam.explaining.clip_files import write_clip, write_page_images
+from lightning_cam.explaining.clip_files import clip_files, write_clip, write_page_images
 from lightning_cam.explaining.clip_results import ClipResult
 from lightning_cam.explaining.clip_sources import ClipSource
-from lightning_cam.explaining.measured_files import RunMeasurements, page_measures
+from lightning_cam.explaining.measured_files import ClipNumbers, RunMeasurements, page_measures
 from lightning_cam.explaining.question import Asked, Question
 from lightning_cam.explaining.score_tables import page_scores, relevance_rows, score_rows
-from lightning_cam.interfaces import Batch, HasReader, ShowsFiles, Task, is_offered
+from lightning_cam.explaining.video_explanation import VideoExplanation
+from lightning_cam.explaining.video_files import (
+    doubtful_windows,
+    step_rows,
+    track_rows,
+    window_rows,
+)
+from lightning_cam.explaining.whole_video import explain_and_write, windows_text
+from lightning_cam.interfaces import Batch, HasReader, HasSpectra, ShowsFiles, Task, is_offered
 from lightning_cam.viz import ReportEntry, draw_video
 
 
@@ -81,6 +91,12 @@ def process_clip(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
 
 
 def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
+    if source.part is not None:
+        video, said = source.part.opened(request.data)
+        if said:
+            say(f"{source.title}: {said}")
+        if video is not None:
+            return _process_video(request, source, video)
     batch = source.read()
     if batch["error"][0]:
         return Skip("unreadable", batch["error"][0])
@@ -116,11 +132,11 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
         model, explanations, frames, batch, source.title, spectra=spectra, views=views,
         extras=extras,
     )  # fmt: skip
-    video = draw_video(figure)
+    moving = draw_video(figure)
     files = write_clip(
-        request.folder, figure, explanations, batch, request.fps, spectra=spectra, video=video
+        request.folder, figure, explanations, batch, request.fps, spectra=spectra, video=moving
     )
-    images = write_page_images(request.folder, figure, video)
+    images = write_page_images(request.folder, figure, moving)
     measured = request.measurements.clip(model, explanations, clip, batch, files.curves)
     scored = list(score_rows(model, measured.explanations, batch, spectra, measured.found))
     own = [row for row in scored if row["method"] in explanations]
@@ -143,6 +159,45 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
         measured.kept,
         missing,
     )
+
+
+def _process_video(request: ClipRequest, source: ClipSource, video: WindowedVideo) -> ClipResult:
+    """Explain and write a whole video."""
+    files, model = clip_files(request.folder, source.title), request.task.explainable()
+    target, against = request.question.of_video(model, source.title)
+    e, written = explain_and_write(
+        video, request.task.explainable, request.methods, target, against,
+        device=request.task.device, files=files, title=source.title,
+        size=None if source.part is None else source.part.size,
+        on_check=lambda found: say(*found.notes, found.summary),
+    )  # fmt: skip
+    with closing(e):
+        scored = list(window_rows(e, source.title))
+        entry = ReportEntry.of(
+            written.figure, files.video, files.sheet, files.arrays, fps=written.bins_per_second,
+            scores=_facts(request, e),
+        )  # fmt: skip
+        entry = replace(
+            entry,
+            track=[(s.name, s.start_s, s.end_s, s.probability) for s in e.track],
+            offset=float(e.times[0]),
+            original=written.original,
+            shortfall=e.shortfall,
+        )
+        relevance, track = list(step_rows(e, source.title)), track_rows(e, source.title)
+    nothing = ClipNumbers([], {}, {}, False, bool(e.classes))
+    return ClipResult(entry, scored, relevance, nothing, e.missing, track)
+
+
+def _facts(request: ClipRequest, e: VideoExplanation) -> dict[str, str]:
+    """What the page says of a whole video beside its classes."""
+    facts = {"windows": windows_text(e.video)}
+    doubtful = doubtful_windows(e)
+    if doubtful:
+        facts["doubtful"] = "\n".join(f"{caption}: {said}" for caption, said in doubtful.items())
+    if is_offered(request.data, HasSpectra) and len(request.data.spectra) > 1:
+        facts["spectra"] = "are shared out over single clips: windows=centre"
+    return facts
 
 
 def _frames(data: object, batch: Batch, source: ClipSource) -> np.ndarray:

@@ -26,6 +26,7 @@ class Sample(_Video, total=False):
     valid: Annotated[Tensor, "T", "bool"]  # False where the clip is padded
     frame_idx: Annotated[Tensor, "T", "int64"]  # numbers of the frames in their file or folder
     time_s: Annotated[Tensor, "T", "float32"]  # seconds
+    duration_s: Annotated[Tensor, "", "float32"]  # of the whole video
     black: Annotated[Tensor, "C", "float32"]  # black as it is in "video"
     clip_id: str  # names the clip
     path: str  # where it comes from
@@ -63,6 +64,7 @@ class Batch(_Videos, total=False):
     valid: Annotated[Tensor, "B T", "bool"]
     frame_idx: Annotated[Tensor, "B T", "int64"]
     time_s: Annotated[Tensor, "B T", "float32"]
+    duration_s: Annotated[Tensor, "B", "float32"]
     black: Annotated[Tensor, "B C", "float32"]
     clip_id: Sequence[str]
     path: Sequence[str]

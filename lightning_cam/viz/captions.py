@@ -89,7 +89,9 @@ def scale(canvas: Canvas, figure: ClipFigure, caption: str, x: int, y: int, widt
     canvas.paste(colors, x, y + 4)
     x += bar + _GAP
     note = f"{high} (clip's maximum)"
-    if caption in figure.grainy:
+    if caption in figure.ends:
+        note = f"{high} (up to {figure.ends[caption][1]:.2g})"
+    elif caption in figure.grainy:
         note = f"{high} (up to {clip_scale(figure.heat(caption), signed=signed):.2g})"
     elif len(figure.sharing(caption)) > 1:  # the scale is that of all of them
         note = f"{high} (max {clip_scale(figure.heat(caption), signed=signed):.2g})"

@@ -137,6 +137,11 @@ class ClipFigure:
         colormap: of heatmaps that are not signed, one of `COLORMAPS`.
         opacity: of the hot half of a heatmap, 0 to 1.
         frames_note: what is to be said of the frames' colours.
+        extent: which seconds of its video were explained, in words.
+        whole: whether the frames are taken from a whole video, each for as long as the next is
+            away, so that moments are called by their seconds alone.
+        shares: of a whole video, caption -> (T,) what each frame's time has of the heat.
+        ends: of a whole video, caption -> the heat at the end of its colour scale, and the highest.
 
     Raises:
         TypeError, ValueError: an array has the wrong dtype or shape, or a name belongs to nothing.
@@ -168,6 +173,10 @@ class ClipFigure:
     colormap: str = COLORMAP
     opacity: float = OPACITY
     frames_note: str = ""
+    extent: str = ""
+    whole: bool = False
+    shares: Mapping[str, np.ndarray] = field(default_factory=dict)
+    ends: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_frames(self.frames)
@@ -186,6 +195,8 @@ class ClipFigure:
             ("scales", self.scales, self.panels),
             ("doubts", self.doubts, self.heatmaps),
             ("parts", self.parts, self.heatmaps),
+            ("shares", self.shares, self.heatmaps),
+            ("ends", self.ends, self.heatmaps),
         ):
             for name in names:
                 if name not in known:
@@ -288,18 +299,25 @@ class ClipFigure:
         """Why this heatmap says nothing ("" where it does), padded frames left aside."""
         if not self.kept.any():
             return "every frame is padding"
+        if caption in self.ends:
+            return "" if self.ends[caption][0] > 0 else "map is nowhere positive"
         return no_evidence(self.heatmaps[caption][self.kept], signed=self.is_signed(caption))
 
     def energy(self, caption: str) -> np.ndarray | None:
         """(T,) each frame's share of the heat of the clip; None where the map says nothing."""
+        if caption in self.shares:
+            return self.shares[caption] if self.shares[caption].any() else None
         signed = self.is_signed(caption)
         return frame_shares(self.heatmaps[caption], self.kept, signed=signed)
 
     def scale(self, caption: str) -> float:
         """The heat at the end of the colour scale, see `clip_scale`, of all maps that share it."""
+        alike = self.sharing(caption)
+        if caption in self.ends:
+            return max(self.ends[c][0] for c in alike)
         return max(
             (clip_scale(self.heat(c), signed=self.is_signed(c), grainy=c in self.grainy)
-             for c in self.sharing(caption) if not self.no_evidence_reason(c)), default=0.0,
+             for c in alike if not self.no_evidence_reason(c)), default=0.0,
         )  # fmt: skip
 
     def sharing(self, caption: str) -> set[str]:
@@ -330,6 +348,11 @@ class ClipFigure:
         }
         return {name: kinds.get(name, "attention") for name in self.strips()}
 
+    @property
+    def unit(self) -> str:
+        """What shares of the heat are shares of."""
+        return "video" if self.whole else "clip"
+
     def series(self, title: str) -> dict[str, np.ndarray]:
         """The series of a plot, (T,) float64 each, with NaN where nothing is drawn."""
         shown = {}
@@ -340,5 +363,7 @@ class ClipFigure:
 
     def moment(self, t: int) -> str:
         """How frame `t` is called in images."""
+        if self.whole and self.times is not None:
+            return f"{float(self.times[t]):.1f} s" + ("" if self.kept[t] else " · not explained")
         time = "" if self.times is None else f" · {float(self.times[t]):.2f} s"
         return f"frame {t}{time}" + ("" if self.kept[t] else " · padded")

@@ -43,74 +43,80 @@ def draw_video(figure: ClipFigure) -> np.ndarray:
     Returns:
         (T, H, W, 3) uint8 RGB, as `write_video` takes it.
     """
-    plan = _Plan(figure)
-    size, cell, width = plan.size, plan.cell, plan.width
-    images = drawn(figure, panel_size(*figure.frames.shape[1:3]), np.arange(len(figure.frames)))
-    top, strip, plots = plan.parts()
-    captions, texts, tops, places = figure.captions, plan.texts, plan.tops, plan.places
-    middle = Canvas(width, tops[-1])
-    corners = [(MARGIN + column * (cell + MARGIN), tops[line]) for line, column in places]
-    for n, (x, y) in enumerate(corners):
-        below = texts[n].draw(middle, x, y + size[0] + 6)
-        if n:
-            scale(middle, figure, captions[n], x, below, cell)
+    size = panel_size(*figure.frames.shape[1:3])
+    images = drawn(figure, size, np.arange(len(figure.frames)))
+    page = VideoPage(figure, size)
+    return np.stack(
+        [
+            page.at(t, [shown[t] for shown in images], figure.moment(t))
+            for t in range(len(figure.frames))
+        ]
+    )
 
-    moving = zip(plots.draw_moving(), strip.draw_moving(), strict=True)
-    still, lit = (np.concatenate(parts) for parts in moving)
-    page = np.concatenate([top.pixels(), middle.pixels(), still])
-    page = np.pad(page, ((0, page.shape[0] % 2), (0, 0), (0, 0)), constant_values=PAPER[0])
-    y_middle, y_strip = top.image.height, top.image.height + middle.image.height
-    video = np.repeat(page[None], len(figure.frames), 0)  # (T, H, W, 3)
-    for t, frame in enumerate(video):
-        for shown, (x, y) in zip(images, corners, strict=True):
-            y += y_middle
-            frame[y : y + shown.shape[1], x : x + shown.shape[2]] = shown[t]
+
+class VideoPage:
+    """The page of an explanation video, on which panels change and the current bars are lit.
+
+    Args:
+        figure: the clip.
+        size: height and width of a panel.
+    """
+
+    def __init__(self, figure: ClipFigure, size: tuple[int, int]) -> None:
+        self.figure = figure
+        size = joined_size(figure, size, 1)
+        cell = max(size[1], _SHORT)  # narrow clips still need room for their captions
+        places = _places(figure, size[0], cell)
+        columns = 1 + max(column for _, column in places)
+        least = _NARROWEST if figure.lines else 2 * (_SHORT + MARGIN) + MARGIN
+        width = max((cell + MARGIN) * columns + MARGIN, least)
+        width += width % 2
+
+        top = header(figure, width)
+        self.strip = Strip(figure, width, names_room(figure), width - MARGIN - MAX_BOX)
+        self.plots = Plots(figure, self.strip)
+        captions = figure.captions
+        texts = [Caption.of(figure, caption, cell) for caption in captions]
+        tops = _row_tops(figure, [text.height + size[0] + 18 for text in texts], places)
+        middle = Canvas(width, tops[-1])
+        corners = [(MARGIN + column * (cell + MARGIN), tops[line]) for line, column in places]
+        for n, (x, y) in enumerate(corners):
+            below = texts[n].draw(middle, x, y + size[0] + 6)
+            if n:
+                scale(middle, figure, captions[n], x, below, cell)
+
+        moving = zip(self.plots.draw_moving(), self.strip.draw_moving(), strict=True)
+        still, self.lit = (np.concatenate(parts) for parts in moving)
+        page = np.concatenate([top.pixels(), middle.pixels(), still])
+        pad = ((0, page.shape[0] % 2), (0, 0), (0, 0))
+        self.page = np.pad(page, pad, constant_values=PAPER[0])
+        y_middle, self.y_strip = top.image.height, top.image.height + middle.image.height
+        self.corners = [(x, y_middle + y) for x, y in corners]
+        self.cell, self.below = cell, size[0] + 6 + line_height(_CAPTION)
+
+    def at(self, t: int, images: Sequence[np.ndarray], moment: str) -> np.ndarray:
+        """The page (H, W, 3) with an image for each caption, the bars of frame `t` lit."""
+        figure, strip, plots = self.figure, self.strip, self.plots
+        frame = self.page.copy()
+        for shown, (x, y) in zip(images, self.corners, strict=True):
+            frame[y : y + shown.shape[0], x : x + shown.shape[1]] = shown
         x0, x1 = strip.column(t)
         bars = slice(0, plots.height + strip.bars_bottom)
-        frame[y_strip:][bars, x0:x1] = lit[bars, x0:x1]
+        frame[self.y_strip :][bars, x0:x1] = self.lit[bars, x0:x1]
         if figure.lines:
-            frame[y_strip : y_strip + plots.height, strip.right :] = plots.readings(t)
-        now = Canvas(cell + 2, line_height(_CAPTION))
-        now.text(2, 0, figure.moment(t), _CAPTION, INK if figure.kept[t] else MUTED)
-        x, y = corners[0]
-        y += y_middle + size[0] + 6 + line_height(_CAPTION)
-        frame[y : y + now.image.height, x - 2 : x + cell] = now.pixels()
-    return video
+            frame[self.y_strip : self.y_strip + plots.height, strip.right :] = plots.readings(t)
+        now = Canvas(self.cell + 2, line_height(_CAPTION))
+        now.text(2, 0, moment, _CAPTION, INK if figure.kept[t] else MUTED)
+        x, y = self.corners[0]
+        y += self.below
+        frame[y : y + now.image.height, x - 2 : x + self.cell] = now.pixels()
+        return frame
 
 
 def picture_share(figure: ClipFigure) -> float:
     """The share of the video's height that is above its plots and bars."""
-    plan = _Plan(figure)
-    top, strip, plots = plan.parts()
-    above = top.image.height + plan.tops[-1]
-    return above / (above + plots.height + strip.height)
-
-
-class _Plan:
-    """Where everything stands in the video of a clip.
-
-    Args:
-        figure: the clip.
-    """
-
-    def __init__(self, figure: ClipFigure) -> None:
-        self.figure = figure
-        self.size = joined_size(figure, panel_size(*figure.frames.shape[1:3]), 1)
-        self.cell = max(self.size[1], _SHORT)  # narrow clips still need room for their captions
-        self.places = _places(figure, self.size[0], self.cell)
-        columns = 1 + max(column for _, column in self.places)
-        least = _NARROWEST if figure.lines else 2 * (_SHORT + MARGIN) + MARGIN
-        width = max((self.cell + MARGIN) * columns + MARGIN, least)
-        self.width = width + width % 2
-        self.texts = [Caption.of(figure, caption, self.cell) for caption in figure.captions]
-        heights = [text.height + self.size[0] + 18 for text in self.texts]
-        self.tops = _row_tops(figure, heights, self.places)
-
-    def parts(self) -> tuple[Canvas, Strip, Plots]:
-        """The head, and what stands below the images."""
-        right = self.width - MARGIN - MAX_BOX
-        strip = Strip(self.figure, self.width, names_room(self.figure), right)
-        return header(self.figure, self.width), strip, Plots(self.figure, strip)
+    page = VideoPage(figure, panel_size(*figure.frames.shape[1:3]))
+    return page.y_strip / len(page.page)
 
 
 def _row_tops(

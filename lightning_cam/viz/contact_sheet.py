@@ -27,8 +27,18 @@ def chosen_frames(count: int, columns: int) -> np.ndarray:
 
 
 def draw_sheet(figure: ClipFigure, columns: int = 16) -> np.ndarray:
-    """The contact sheet of a clip as pixels, (H, W, 3) uint8 RGB, for `save_png`."""
-    return np.concatenate([part.pixels() for part in sheet_parts(figure, columns)])
+    """The contact sheet of a clip as pixels, (H, W, 3) uint8 RGB, for `save_png`.
+
+    Of a whole video, of each stretch of time the frame with the most heat of the first map.
+    """
+    frames = _hottest(figure, columns) if figure.whole and figure.shares else None
+    return np.concatenate([part.pixels() for part in sheet_parts(figure, columns, frames)])
+
+
+def _hottest(figure: ClipFigure, columns: int) -> list[int]:
+    shares = np.where(figure.kept, next(iter(figure.shares.values())), -1)
+    parts = np.array_split(np.arange(len(shares)), min(columns, len(shares)))
+    return [int(part[shares[part].argmax()]) for part in parts]
 
 
 def sheet_parts(
@@ -64,16 +74,19 @@ def sheet_parts(
     captions = figure.captions
     labels = [Caption.of(figure, caption, _LABELS - MARGIN - 12) for caption in captions]
     row = max(joined_size(figure, size, 0)[0], *(label.height for label in labels)) + _GAP
-    numbers = line_height(13) * (1 if figure.times is None else 2) + 4
+    numbers = line_height(13) * (1 if figure.times is None or figure.whole else 2) + 4
     rows = Canvas(total, numbers + row * len(captions) + 2)
     for n, t in enumerate(indices):
         middle = _LABELS + cell * n + (cell - _GAP) // 2
         color = INK if figure.kept[t] else MUTED
-        rows.text(middle, 0, str(t), 13, color, anchor="ma")
+        called = figure.moment(t) if figure.whole else str(t)
+        rows.text(middle, 0, called, 13, color, anchor="ma")
+        if figure.whole:
+            continue
         if figure.times is not None:
             text = f"{float(figure.times[t]):.2f} s"
             rows.text(middle, line_height(13), text, 13, MUTED, anchor="ma")
-    rows.text(MARGIN, 0, "frame", 13, MUTED)
+    rows.text(MARGIN, 0, "time" if figure.whole else "frame", 13, MUTED)
     for r, shown in enumerate(drawn(figure, size, indices, axis=0, tagged=1)):
         y = numbers + row * r
         below = labels[r].draw(rows, MARGIN, y)

@@ -11,6 +11,7 @@ from lightning_cam.viz.drawing import (
     CLASS_B,
     FAINT,
     INK,
+    MUTED,
     NEUTRAL,
     RIGHT,
     WRONG,
@@ -57,7 +58,9 @@ def header(figure: ClipFigure, width: int) -> Canvas:
 
 def _statements(figure: ClipFigure) -> list[tuple[str, Color]]:
     """The lines below the clip's name, before they are wrapped."""
-    said = [] if figure.label is None else [("true class: " + figure.label, INK)]
+    said = [(figure.extent, MUTED)] if figure.extent else []
+    if figure.label is not None:
+        said.append(("true class: " + figure.label, INK))
     if figure.labels:
         said.append(("true classes: " + ", ".join(figure.labels), INK))
     if figure.against is not None:

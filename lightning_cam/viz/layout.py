@@ -103,20 +103,24 @@ def _drawn(
             continue
         heat = figure.heat(caption)
         small = np.stack([resize(heat[t].astype(np.float32), *size) for t in indices])
-        below, alpha = frames, figure.opacity
-        if figure.role(caption) == "A - B":  # colours of the image would hide red and blue
-            below, alpha = (
-                np.repeat(frames.mean(-1, keepdims=True).astype(np.uint8), 3, -1),
-                max(alpha, 0.8),
-            )
-        if figure.doubts.get(caption):
-            alpha *= FAINT_SHARE
-        signed = figure.is_signed(caption)
-        scale, colormap = figure.scale(caption), figure.colormap
-        out.append(overlay(below, small, alpha, scale, signed=signed, colormap=colormap))
+        out.append(overlaid(figure, caption, frames, small))
     for images in out:
         _fade(images, ~figure.kept[indices])
     return out
+
+
+def overlaid(figure: ClipFigure, caption: str, frames: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Heat (N, h, w) of one of a figure's captions on frames (N, h, w, 3), in its colours."""
+    alpha = figure.opacity
+    if figure.role(caption) == "A - B":  # colours of the image would hide red and blue
+        frames = np.repeat(frames.mean(-1, keepdims=True).astype(np.uint8), 3, -1)
+        alpha = max(alpha, 0.8)
+    if figure.doubts.get(caption):
+        alpha *= FAINT_SHARE
+    return overlay(
+        frames, heat, alpha, figure.scale(caption),
+        signed=figure.is_signed(caption), colormap=figure.colormap,
+    )  # fmt: skip
 
 
 def _panel(

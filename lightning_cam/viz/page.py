@@ -17,7 +17,7 @@ from lightning_cam.files import write_text
 from lightning_cam.viz.clip_figure import column_text
 from lightning_cam.viz.layout import percent
 from lightning_cam.viz.page_entry import ReportEntry
-from lightning_cam.viz.page_rows import plot_rows, strip_rows
+from lightning_cam.viz.page_rows import plot_rows, strip_rows, track_list, track_row
 
 _HEADINGS = {
     "correct": "Correct",
@@ -213,7 +213,11 @@ def _cards(folder: Path, entries: Sequence[ReportEntry], groups: Sequence[str]) 
 
 def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
     verdict = {True: "right", False: "wrong", None: "unknown"}[entry.right]
-    facts = {"true class": entry.label} if entry.label is not None else {}
+    facts = {"explained": entry.extent} if entry.extent else {}
+    if entry.shortfall:
+        facts["missing"] = entry.shortfall
+    if entry.label is not None:
+        facts["true class"] = entry.label
     if entry.labels:
         facts["true classes"] = ", ".join(entry.labels)
     if entry.against is None and entry.target:
@@ -236,9 +240,12 @@ def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
         fps=f"{entry.fps:g}",
         sheet=reference(folder, entry.sheet),
         facts=_definitions(facts),
-        bars=_bars(entry),
+        bars=_bars(entry) + track_list(entry),
         plots=plot_rows(entry),
         strip=strip_rows(entry),
+        track=track_row(entry),
+        unit="video" if entry.whole else "clip",
+        piece=f"{1 / entry.fps:.2g} s" if entry.whole else "frame",
         zero=", in plots zero" if entry.lines else "",
         tables="".join(f'<div class="wide">{table_html(table)}</div>' for table in entry.tables),
         curves=_figure(folder, entry.curves, "Curves of the measures"),

@@ -41,6 +41,12 @@ class ReportEntry:
         curves: an image of measured curves, inside the report's folder.
         labels: the true classes of a clip that may have several.
         broad: whether the video is too wide for a place beside the facts.
+        extent: which seconds of its video were explained, in words.
+        whole: whether bars and plots are of a whole video.
+        track: of a whole video, (class, start, end, probability) of what is likeliest over time.
+        offset: the second of the source at which the mp4 begins.
+        original: the mp4 of the source's own size.
+        shortfall: what of the source is missing, in words.
     """
 
     title: str
@@ -69,6 +75,12 @@ class ReportEntry:
     labels: Sequence[str] = ()
     tables: Sequence[Sequence[Sequence[str]]] = ()
     images: PageImages | None = None
+    extent: str = ""
+    whole: bool = False
+    track: Sequence[tuple[str, float, float, float]] = ()
+    offset: float = 0.0
+    original: Path | None = None
+    shortfall: str = ""
 
     @classmethod
     def of(
@@ -109,12 +121,15 @@ class ReportEntry:
             labels=figure.labels,
             tables=tables,
             images=images,
+            extent=figure.extent,
+            whole=figure.whole,
         )
 
     @property
     def files(self) -> list[Path]:
         """What there is to download."""
-        return [path for path in (self.video, self.sheet, self.data) if path is not None]
+        files = (self.video, self.original, self.sheet, self.data)
+        return [path for path in files if path is not None]
 
     @property
     def outcome(self) -> str:

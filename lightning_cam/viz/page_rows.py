@@ -11,6 +11,7 @@ from lightning_cam.viz.clip_figure import Stack
 from lightning_cam.viz.curve_styles import COLORS, runs, series_ticks
 from lightning_cam.viz.drawing import SPECTRUM_COLORS
 from lightning_cam.viz.layout import percent, sums
+from lightning_cam.viz.moments import stretch_text
 from lightning_cam.viz.page_entry import ReportEntry
 
 _STRIPS = {
@@ -43,6 +44,44 @@ def strip_rows(entry: ReportEntry) -> str:
             f"<small>max {escape(percent(float(shares.max())))}</small></div>"
         )
     return "\n".join([*out, *(_stacked(entry, *item, even) for item in entry.stacks.items())])
+
+
+def track_row(entry: ReportEntry) -> str:
+    """The likeliest classes over time as stretches that can be clicked; nothing without."""
+    if not entry.track:
+        return ""
+    kinds, span = _track_kinds(entry), len(entry.moments) / entry.fps
+    # A name that a stretch has no room for, of about 560 pixels, is said where the mouse is.
+    fits = {name: (1.25 * len(name) + 2) / 100 * span for name in kinds}
+    blocks = "".join(
+        f'<button type="button" class="{kinds[name]}" data-s="{start - entry.offset:.3f}" '
+        f'style="left:{100 * (start - entry.offset) / span:.3f}%;'
+        f'width:{100 * (end - start) / span:.3f}%" '
+        f'title="{escape(stretch_text(name, start, end, p))}">'
+        f"{escape(name) if end - start >= fits[name] else ''}</button>"
+        for name, start, end, p in entry.track
+    )
+    return f'<div class="row"><span>likeliest class</span><div class="track">{blocks}</div></div>'
+
+
+def track_list(entry: ReportEntry) -> str:
+    """The same in words, as a list that scrolls."""
+    if not entry.track:
+        return ""
+    kinds = _track_kinds(entry)
+    items = "".join(
+        f'<li><button type="button" data-s="{start - entry.offset:.3f}"><b class="{kinds[name]}">'
+        f"</b>{escape(stretch_text(name, start, end, p))}</button></li>"
+        for name, start, end, p in entry.track
+    )
+    return f'<h3>Likeliest class</h3><ol class="stretches">{items}</ol>'
+
+
+def _track_kinds(entry: ReportEntry) -> dict[str, str]:
+    """Class -> the colour that it has in the plot above, else a grey."""
+    plotted = next(iter(entry.lines.values()), {})
+    known = {name: f"line{n % len(COLORS)}" for n, name in enumerate(plotted)}
+    return {name: known.get(name, "rest") for name, *_ in entry.track}
 
 
 def plot_rows(entry: ReportEntry) -> str:

@@ -28,6 +28,7 @@ from lightning_cam.viz.drawing import (
     wrap,
 )
 from lightning_cam.viz.layout import FAINT_SHARE, MARGIN, percent, sums
+from lightning_cam.viz.moments import clock
 
 MAX_BOX = 64  # room for "max 100%" right of the bars
 TINT: Color = (255, 236, 179)  # behind the current frame's bars
@@ -163,16 +164,20 @@ class Strip:
                 canvas.text(self.right + 8, bottom, value, 12)
 
     def _axis(self, canvas: Canvas, y: int) -> None:
-        widest = text_width(str(self.count - 1), 12) + 8
+        whole, times = self.figure.whole, self.figure.times
+        texts = [clock(float(times[t])) if whole and times is not None else str(t)
+                 for t in range(self.count)]  # fmt: skip
+        widest = max(text_width(text, 12) for text in texts[-1:]) + (18 if whole else 8)
         step = next(s for s in (1, 2, 4, 5, 8, 10, 20, 25, 50, 100, 10**9)
                     if s * (self.right - self.left) / self.count >= widest)  # fmt: skip
-        canvas.text(MARGIN, y, "frame", 12, MUTED)
+        canvas.text(MARGIN, y, "time" if whole else "frame", 12, MUTED)
         for t in range(0, self.count, step):
-            canvas.text(sum(self.column(t)) // 2, y, str(t), 12, MUTED, anchor="ma")
+            canvas.text(sum(self.column(t)) // 2, y, texts[t], 12, MUTED, anchor="ma")
         y += line_height(12) + 3
-        note = f"share of the clip; dashed: even share, {percent(self.even)}" if self.rows else ""
+        unit, rest = self.figure.unit, "not explained" if whole else "padding"
+        note = f"share of the {unit}; dashed: even share, {percent(self.even)}" if self.rows else ""
         if not self.figure.kept.all():
-            note = f"{note}; grey: padding".lstrip("; ")
+            note = f"{note}; grey: {rest}".lstrip("; ")
         canvas.text(self.left, y, shorten(note, 12, self.width - MARGIN - self.left), 12, MUTED)
 
 

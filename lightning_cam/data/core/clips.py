@@ -21,12 +21,14 @@ from lightning_cam.data.core.ground_truth import VideoTruth
 from lightning_cam.data.core.transforms import ClipTransform, finish, normalisation, visible
 from lightning_cam.data.video.info import Pixels
 from lightning_cam.data.video.reading import VideoFrames, VideoInfo, check_reader, read_frames
-from lightning_cam.data.video.sampling import Indices, Mask, temporal_window
-from lightning_cam.errors import ConfigError
+from lightning_cam.data.video.sampling import TICK, Indices, Mask, temporal_window
+from lightning_cam.data.video.streams import VideoStream, open_stream
+from lightning_cam.errors import ConfigError, VideoReadError
 
 SampleDict = dict[str, Any]  # `interfaces.ClipSample`, raw
 Raw = TypeVar("Raw", bound=Mapping[str, Any])
 Seed = tuple[int, int, int]  # (seed, epoch, index)
+Between = tuple[float | None, float | None]  # seconds of a video; None: its beginning, its end
 
 
 @dataclass(frozen=True)
@@ -107,23 +109,65 @@ class ClipReader:
         """
         return read_frames(path, select, reader=self.reader, rate=self.rate, each=each)
 
+    def open(self, path: str | Path) -> VideoStream:
+        """A video to go through once, as `read` reads it; what a subclass replaces as well."""
+        return open_stream(path, rate=self.rate)
+
     def steps(self, path: Path) -> Steps:
         """All steps of a video at the wanted rate, resized: what is worth keeping in memory."""
-        return self._read(path, self._steps)
+        return self._read(path, self.all_steps)
 
-    def window(self, path: Path, seed: Seed | None = None) -> tuple[Steps, Mask]:
-        """The steps of one clip, resized, and which of them are not padding; decodes no others."""
+    def window(
+        self, path: Path, seed: Seed | None = None, between: Between = (None, None)
+    ) -> tuple[Steps, Mask]:
+        """The steps of one clip, resized, and which of them are not padding; decodes no others.
+
+        Args:
+            path: of the video.
+            seed: draws where it lies in training; None: in the middle.
+            between: of which seconds.
+        """
 
         def choose(video: VideoInfo) -> tuple[Indices, Mask]:
-            steps = self._steps(video)
+            steps = self.steps_between(video, between)
             positions, valid = self.positions(len(steps), seed)
             return steps[positions], valid
 
         steps = self._read(path, lambda video: choose(video)[0])
         return steps, choose(steps.info)[1]
 
-    def _steps(self, video: VideoInfo) -> Indices:
+    def shrunk(self, image: Pixels) -> Tensor:
+        """An image (h, w, C) of a video as a step of a clip, (C, h', w')."""
+        step = torch.from_numpy(_shrunk(self.transform, image)).permute(2, 0, 1)
+        if len(step) != self.transform.channels:
+            raise ConfigError(
+                f"mean={list(self.transform.mean)} and std need one number per channel, and images "
+                f"have {len(step)}"
+            )
+        return step
+
+    def all_steps(self, video: VideoInfo) -> Indices:
+        """The frames of a video that are its steps at the wanted rate."""
         return np.arange(video.num_frames) if self.fps is None else video.steps(self.fps)
+
+    def steps_between(self, video: VideoInfo, between: Between) -> Indices:
+        """The steps that are shown between two moments.
+
+        Raises:
+            VideoReadError: there is none.
+        """
+        steps, (start, end) = self.all_steps(video), between
+        seconds = video.times[steps]
+        after = seconds >= (-np.inf if start is None else start - TICK)
+        found = steps[after & (seconds <= (np.inf if end is None else end + TICK))]
+        if not len(found):
+            raise VideoReadError(
+                video.path,
+                f"it has no step from {start or 0:g} s to "
+                f"{'its end' if end is None else f'{end:g} s'}: it lasts {video.duration:.1f} s; "
+                "begin earlier (start=0)",
+            )
+        return found
 
     def positions(self, num_steps: int, seed: Seed | None = None) -> tuple[Indices, Mask]:
         """Positions and validity of a clip's steps: centred, or drawn from `seed` in training."""
@@ -170,6 +214,7 @@ class ClipReader:
             "valid": torch.from_numpy(valid),  # (T,)
             "frame_idx": torch.from_numpy(steps.indices),  # (T,)
             "time_s": torch.from_numpy(seconds).float(),  # (T,)
+            "duration_s": torch.tensor(steps.info.duration),
             "clip_id": clip.clip_id,
             "path": str(clip.path),
             "error": "",
@@ -216,6 +261,7 @@ class ClipReader:
             "valid": torch.ones(steps, dtype=torch.bool),
             "frame_idx": torch.zeros(steps, dtype=torch.int64),
             "time_s": torch.zeros(steps),
+            "duration_s": torch.tensor(0.0),
             "clip_id": clip.clip_id,
             "path": str(clip.path),
             "error": error,

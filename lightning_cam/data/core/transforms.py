@@ -141,6 +141,13 @@ class ClipTransform:
             return frames
         return F.resize(frames, size, antialias=True)
 
+    def seen(self, height: int, width: int) -> tuple[float, float, float]:
+        """What evaluation sees of an image of this size: top, left and side, in its pixels."""
+        h, w = _short_side(height, width, self.resize)
+        top, left = self._start(0.5, h, False), self._start(0.5, w, False)
+        down, across = height / h, width / w
+        return top * down, left * across, self.crop * min(down, across)
+
     def __call__(
         self,
         frames: Tensor,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from lightning_cam.data.video import frame_folders as images
 from lightning_cam.data.video.info import Pixels, VideoInfo
 from lightning_cam.data.video.reading import VideoFrames, open_folder, read_frames
 from lightning_cam.data.video.sampling import Indices
+from lightning_cam.data.video.streams import VideoStream, open_stream
 from lightning_cam.errors import DataError
 
 REGISTRATION = "registration.json"
@@ -65,6 +66,29 @@ class SpectralReader(ClipReader):
         frames, indices, info = self._infrared(path, select, each)
         return VideoFrames(frames.repeat(self.transform.channels, -1), indices, info)
 
+    def open(self, path: str | Path) -> VideoStream:
+        if self.fused:
+            return self._open_pair(Path(path))
+        if self.shows(Path(path)) != "ir":
+            return super().open(path)
+        video = open_stream(path, rate=self.rate, image=self._grey)
+        channels = self.transform.channels
+
+        def frames(wanted: Indices) -> Iterator[Pixels]:
+            return (image[..., :1].repeat(channels, -1) for image in video.frames(wanted))
+
+        return replace(video, frames=frames)
+
+    def _open_pair(self, path: Path) -> VideoStream:
+        tv, warm, join = self._pair(path)
+        video = super().open(tv)
+
+        def frames(wanted: Indices) -> Iterator[Pixels]:
+            moments = same_moments(wanted, video.info.num_frames, warm.info.num_frames)
+            return map(join, video.frames(wanted), warm.stream(moments))
+
+        return replace(video, frames=frames)
+
     def shows(self, path: Path) -> str:
         """The spectrum of a clip: by the folders on its path or, where they do not tell, the one
         that is set."""
@@ -100,33 +124,39 @@ class SpectralReader(ClipReader):
         each: Callable[[Pixels], Pixels] | None,
     ) -> VideoFrames:
         """Both spectra, image by image, so that neither sequence is in memory as it is."""
-        other = partner(path)
-        tv, ir = (path, other) if spectrum_of(path) == "tv" else (other, path)
-        warm = open_folder(ir, rate=self.rate, image=self._grey)
-        moments: Iterator[Indices] = iter(())
+        tv, warm, join = self._pair(path)
+        heat: Iterator[Pixels] = iter(())
 
         def choose(video: VideoInfo) -> ArrayLike:
-            nonlocal moments
+            nonlocal heat
             wanted = select(video)
             in_order = np.unique(wanted)  # as they are decoded
-            count = warm.info.num_frames
-            moments = iter(same_moments(in_order, video.num_frames, count)[:, None])
+            heat = warm.stream(same_moments(in_order, video.num_frames, warm.info.num_frames))
             return wanted
 
-        registered = self._matrix(tv)
-
         def fuse(image: Pixels) -> Pixels:
-            """A visible image (h, w, 3) with its infrared one, read now, as (h, w, 4)."""
-            heat = warm.decode(next(moments))[0, ..., 0]
-            height, width = image.shape[:2]
-            matrix = registered
-            if matrix is None:
-                matrix = match_heights(heat.shape, (height, width))
-            grid = cv2.warpPerspective(heat, matrix, (width, height), flags=cv2.INTER_LINEAR)
-            both = np.dstack([image, grid])
+            both = join(image, next(heat))
             return both if each is None else each(both)
 
         return super().read(tv, choose, fuse)
+
+    def _pair(self, path: Path) -> tuple[Path, images.Folder, Callable[[Pixels, Pixels], Pixels]]:
+        """The visible sequence, the infrared one, and what joins their images as (h, w, 4)."""
+        other = partner(path)
+        tv, ir = (path, other) if spectrum_of(path) == "tv" else (other, path)
+        registered = self._matrix(tv)
+
+        def join(image: Pixels, heat: Pixels) -> Pixels:
+            height, width = image.shape[:2]
+            matrix = registered
+            if matrix is None:
+                matrix = match_heights(heat.shape[:2], (height, width))
+            grid = cv2.warpPerspective(
+                heat[..., 0], matrix, (width, height), flags=cv2.INTER_LINEAR
+            )
+            return np.dstack([image, grid])
+
+        return tv, open_folder(ir, rate=self.rate, image=self._grey), join
 
     def _matrix(self, tv: Path) -> FloatArray | None:
         """The registration of a sequence's camera, None where there is none at all."""

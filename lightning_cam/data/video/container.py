@@ -47,7 +47,7 @@ _ALONE = {
 _LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<")  # how playlists and descriptions of streams begin
 # Without sound, which may be broken as well; and yuv420p has no odd sizes.
 _FFMPEG = "ffmpeg -i FILE -an -c:v libx264 -pix_fmt yuv444p OUT.mp4"
-_REENCODE = f"re-encode it ({_FFMPEG}), or remove it if that fails"
+REENCODE = f"re-encode it ({_FFMPEG}), or remove it if that fails"
 
 
 class OutOfStepError(Exception):
@@ -67,8 +67,13 @@ class Index:
     counted: bool = False  # by decoding every frame, not by packets
 
 
-def scan_packets(path: str | Path) -> Index:
-    """Index a video from its packets; only its first frame is decoded."""
+def scan_packets(path: str | Path, *, trusted: bool = False) -> Index:
+    """Index a video from its packets; only its first frame is decoded.
+
+    Args:
+        path: of the file.
+        trusted: whether packets are believed where frames would have to be counted by decoding.
+    """
     first, stamps, key_stamps, intact = None, [], [], True
     with _opened(path) as (container, stream):
         for packet in container.demux(stream):
@@ -81,7 +86,7 @@ def scan_packets(path: str | Path) -> Index:
             if packet.is_keyframe:
                 key_stamps.append(packet.pts)
         if first is None:
-            raise VideoReadError(path, f"it has no frame that can be decoded; {_REENCODE}")
+            raise VideoReadError(path, f"it has no frame that can be decoded; {REENCODE}")
         formats = set(container.format.name.split(","))
         in_file_order = stamps == sorted(stamps, key=lambda stamp: (stamp is None, stamp))
         plain_avi = "avi" in formats and in_file_order and not stream.codec_context.has_b_frames
@@ -101,8 +106,9 @@ def scan_packets(path: str | Path) -> Index:
         )
     index = _with_times(index, None if None in stamps else sorted(stamps), len(stamps))
     if index.pts is None:
-        return index if intact else recount(index)
-    if not intact or first.pts != index.pts[0]:  # leading frames that lack what they refer to
+        return index if intact or trusted else recount(index)
+    # Or leading frames lack what they refer to.
+    if not (intact and first.pts == index.pts[0]) and not trusted:
         return recount(index)
     return replace(index, keys=np.searchsorted(index.pts, np.unique(key_stamps)))
 
@@ -123,7 +129,7 @@ def recount(index: Index) -> Index:
 def _with_times(index: Index, stamps: list[int] | None, count: int) -> Index:
     """Length, times and rate from timestamps, or from the claimed rate if those are not sane."""
     if count == 0:
-        raise VideoReadError(index.info.path, f"it has no frame that can be decoded; {_REENCODE}")
+        raise VideoReadError(index.info.path, f"it has no frame that can be decoded; {REENCODE}")
     fps = index.claimed_fps
     pts = None if stamps is None else np.asarray(stamps, np.int64)
     if pts is None or not index.tick > 0 or (np.diff(pts) <= 0).any():
@@ -154,7 +160,7 @@ def decode(index: Index, wanted: Indices, reader: str, each: Each | None = None)
             frames = _decode_decord(index, wanted, each)
         except (decord.DECORDError, RuntimeError, IndexError, StopIteration) as error:
             raise VideoReadError(
-                index.info.path, f"decord fails on it; set the reader to pyav, or {_REENCODE}"
+                index.info.path, f"decord fails on it; set the reader to pyav, or {REENCODE}"
             ) from error
     return _decode_pyav(index, wanted, each) if frames is None else frames
 
@@ -177,28 +183,48 @@ def _decode_decord(index: Index, wanted: Indices, each: Each | None) -> Pixels |
 
 
 def _decode_pyav(index: Index, wanted: Indices, each: Each | None) -> Pixels:
-    """Frames by PyAV: from the key frame before each where the file allows, else in order."""
-    info = index.info
+    """Frames by PyAV, see `stream`."""
     pixels: Pixels | None = None
-    with _opened(info.path) as (container, stream):
-        decoded, position = container.decode(stream), -1
-        for row, number in enumerate(wanted):
+    for row, image in enumerate(stream(index, wanted)):
+        image = image if each is None else each(image)
+        if pixels is None:
+            pixels = np.empty((len(wanted), *image.shape), np.uint8)
+        pixels[row] = image
+    assert pixels is not None  # some frame is wanted
+    return pixels
+
+
+def stream(index: Index, wanted: Indices) -> Iterator[Pixels]:
+    """Frames one by one, by PyAV: one way through the file, of which nothing is kept.
+
+    Where no frame is wanted for so long that a key frame follows, and the file allows, it goes on
+    there; it never goes back.
+
+    Args:
+        index: of the file.
+        wanted: frames, ascending, no frame twice.
+
+    Yields:
+        (H, W, 3) RGB, perhaps a view.
+
+    Raises:
+        OutOfStepError: the file does not hold what its index says; `recount` it.
+        VideoReadError: it is damaged.
+    """
+    info = index.info
+    with _opened(info.path) as (container, track):
+        decoded, position = container.decode(track), -1
+        for number in wanted:
             if index.seekable and index.pts is not None and index.keys is not None:
                 key = index.keys[max(np.searchsorted(index.keys, number, "right") - 1, 0)]
                 if key > position + 1:
-                    container.seek(int(index.pts[key]), stream=stream)
-                    decoded, position = container.decode(stream), key - 1
+                    container.seek(int(index.pts[key]), stream=track)
+                    decoded, position = container.decode(track), key - 1
             frame = _advance(index, decoded, position, int(number))
             position = int(number)
             if (frame.height, frame.width) != index.upright.coded:
-                raise VideoReadError(info.path, f"its frames change size midway; {_REENCODE}")
-            image = index.upright.show(frame.to_ndarray(format="rgb24"))
-            image = image if each is None else each(image)
-            if pixels is None:
-                pixels = np.empty((len(wanted), *image.shape), np.uint8)
-            pixels[row] = image
-    assert pixels is not None  # some frame is wanted
-    return pixels
+                raise VideoReadError(info.path, f"its frames change size midway; {REENCODE}")
+            yield index.upright.show(frame.to_ndarray(format="rgb24"))
 
 
 def _advance(index: Index, decoded: Iterator[Any], position: int, number: int) -> Any:
@@ -214,11 +240,11 @@ def _advance(index: Index, decoded: Iterator[Any], position: int, number: int) -
         if frame.is_corrupt:  # and so is what is predicted from it
             if not index.counted:
                 break
-            raise VideoReadError(index.info.path, f"it is damaged at frame {position}; {_REENCODE}")
+            raise VideoReadError(index.info.path, f"it is damaged at frame {position}; {REENCODE}")
         if position == number:
             return frame
     if index.counted:
-        raise VideoReadError(index.info.path, f"not all of its frames can be decoded; {_REENCODE}")
+        raise VideoReadError(index.info.path, f"not all of its frames can be decoded; {REENCODE}")
     raise OutOfStepError
 
 
@@ -250,6 +276,6 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
         try:
             yield container, stream
         except av.FFmpegError as error:
-            raise VideoReadError(path, f"it is damaged ({error.strerror}); {_REENCODE}") from error
+            raise VideoReadError(path, f"it is damaged ({error.strerror}); {REENCODE}") from error
         except (IndexError, MemoryError, ValueError) as error:  # PyAV's, on garbled headers
-            raise VideoReadError(path, f"it is damaged ({error}); {_REENCODE}") from error
+            raise VideoReadError(path, f"it is damaged ({error}); {REENCODE}") from error

@@ -20,7 +20,7 @@ import math
 import os
 import struct
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -70,9 +70,19 @@ class Folder:
             wanted: positions.
             each: is done to every image.
         """
-        folder = Path(self.info.path)
         pixels: Pixels | None = None
-        for at, number in enumerate(wanted):
+        for at, image in enumerate(self.stream(wanted)):
+            shown = image if each is None else each(image)
+            if pixels is None:
+                pixels = np.empty((len(wanted), *shown.shape), np.uint8)
+            pixels[at] = shown
+        assert pixels is not None  # some image is wanted
+        return pixels
+
+    def stream(self, wanted: Indices) -> Iterator[Pixels]:
+        """The images at these positions one by one, (H, W, 3) RGB or (H, W, 1)."""
+        folder = Path(self.info.path)
+        for number in wanted:
             name = self.names[number]
             image = self.first if number == 0 else self.image(folder, name)
             if image.shape != self.first.shape:
@@ -82,15 +92,9 @@ class Folder:
                     f"its image {name} is {w}x{h}, its first {width}x{height}; bring them to one "
                     "size or into folders of their own",
                 )
-            shown = image
             if image.shape[-1] == 3:
-                shown = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-            shown = shown if each is None else each(shown)
-            if pixels is None:
-                pixels = np.empty((len(wanted), *shown.shape), np.uint8)
-            pixels[at] = shown
-        assert pixels is not None  # some image is wanted
-        return pixels
+                image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+            yield image
 
 
 def is_frame_folder(path: str | Path) -> bool:

@@ -65,6 +65,11 @@ class VideoInfo:
     times: NDArray[np.float64]
     container: str
 
+    @property
+    def duration(self) -> float:
+        """Seconds until its last frame has been shown."""
+        return float(self.times[-1]) + (1 / self.fps if self.fps > 0 else 0.0)
+
     def steps(self, fps: float) -> Indices:
         """Source index of every step at `fps`, by timestamps. (n_t,)
 

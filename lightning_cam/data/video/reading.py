@@ -150,7 +150,7 @@ def read_frames(
         >>> seconds = info.times[indices]
     """
     check_reader(reader)
-    with _named(path, rate):
+    with naming(path, rate):
         if Path(path).is_dir():
             folder = open_folder(path, rate=rate, image=image)
             return _read(folder.info, select, partial(folder.decode, each=each))
@@ -176,7 +176,7 @@ def open_folder(
     Raises:
         VideoReadError: it cannot be read.
     """
-    with _named(path, rate):
+    with naming(path, rate):
         return images.scan_frame_folder(path, rate, image)
 
 
@@ -198,7 +198,7 @@ def probe(path: str | Path, *, rate: float | None = None) -> VideoInfo:
     Raises:
         VideoReadError: the video cannot be read.
     """
-    with _named(path, rate):
+    with naming(path, rate):
         if Path(path).is_dir():
             return images.scan_frame_folder(path, rate).info
         index = container.scan_packets(path)
@@ -236,7 +236,7 @@ def _checked(info: VideoInfo, indices: ArrayLike) -> Indices:
 
 
 @contextmanager
-def _named(path: str | Path, rate: float | None) -> Iterator[None]:
+def naming(path: str | Path, rate: float | None) -> Iterator[None]:
     """Turn whatever goes wrong with a video into one line that names it."""
     if rate is not None and not 0 < rate < np.inf:
         raise ConfigError(f"rate must be a positive number of frames per second, got {rate}")

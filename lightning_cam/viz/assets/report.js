@@ -13,9 +13,12 @@ function follow(card) {
     marks.forEach((mark) => mark.setAttribute("x", t));
   };
   const run = () => { show(); if (!video.paused) requestAnimationFrame(run); };
-  // Bars and plots stand below the video, where they can be clicked; its own controls would hide much.
+  // Bars and plots stand below the video, where they can be clicked, and its own controls would hide
+  // much; a video that is shown with its bars, such as a long one, keeps them.
+  const share = Number(video.dataset.share), cut = share < 1;
   const shape = (width, height) => {
-    const shown = Number(video.dataset.share) * height;
+    const shown = cut ? share * height : height + 0.12 * width;  // room for the controls
+    video.style.objectFit = cut ? "cover" : "contain";
     video.style.aspectRatio = `${width} / ${shown}`;
     video.style.maxWidth = `calc(var(--tall) * ${width / shown})`;
   };
@@ -25,12 +28,14 @@ function follow(card) {
     button.textContent = video.paused ? "▶" : "❚❚";
     button.setAttribute("aria-label", video.paused ? "Play" : "Pause");
   };
-  video.controls = false;
-  button.hidden = false;
-  button.addEventListener("click", turn);
-  video.addEventListener("click", turn);
-  video.addEventListener("play", say);
-  video.addEventListener("pause", say);
+  if (cut) {
+    video.controls = false;
+    button.hidden = false;
+    button.addEventListener("click", turn);
+    video.addEventListener("click", turn);
+    video.addEventListener("play", say);
+    video.addEventListener("pause", say);
+  }
   video.addEventListener("loadedmetadata", () => shape(video.videoWidth, video.videoHeight));
   if (video.poster) {
     const poster = new Image();
@@ -39,10 +44,11 @@ function follow(card) {
   }
   video.addEventListener("play", run);
   video.addEventListener("seeked", show);
-  card.querySelector(".strip").addEventListener("click", (event) => {
-    const bar = event.target.closest("rect.hit");
-    if (!bar) return;
-    const seek = () => { video.currentTime = (Number(bar.dataset.t) + 0.5) / fps; };
+  card.addEventListener("click", (event) => {
+    const place = event.target.closest("rect.hit, [data-s]");
+    if (!place) return;
+    const second = "s" in place.dataset ? Number(place.dataset.s) + 1e-3 : (Number(place.dataset.t) + 0.5) / fps;
+    const seek = () => { video.currentTime = second; };
     video.pause();
     if (video.readyState > 0) return seek();
     video.addEventListener("loadedmetadata", seek, { once: true });
