@@ -216,7 +216,8 @@ def test_training_is_bit_identical_with_the_callback(
     """Training with explanations after each epoch equals training without them, bit for bit."""
     without = run(tmp_path / "a", None, frozen=frozen, **kwargs)
     measures = None if measured is None else {**both(**measured), "gini": GiniIndex()}
-    callback = ExplainCallback(METHODS, clips=[0, 2], measures=measures)
+    against = {"contrast": "b"} if frozen else {}
+    callback = ExplainCallback(METHODS, clips=[0, 2], measures=measures, **against)
     with_it = run(tmp_path / "b", callback, frozen=frozen, **kwargs)
     assert_equal(without, with_it)
     for when in ("epoch_000", "epoch_001", "validate", "test"):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import lightning_cam as lc
+from lightning_cam.commands.train_settings import check_question
 from lightning_cam.errors import UserError
 from lightning_cam.explaining.callback import ExplainCallback
 from lightning_cam.explaining.clip_explanations import told
@@ -142,6 +143,14 @@ def test_a_class_that_there_is_not_stops_a_training_before_its_first_step(
 def test_settings_that_make_no_sense(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         ExplainCallback(CAM, **settings)
+
+
+def test_train_py_finds_a_class_that_there_is_not_before_training() -> None:
+    for videos in ({}, {"target": True}, {"target": "predicted"}, {"target": "b", "contrast": 0}):
+        check_question(task_of(), videos)
+    for key in ("target", "contrast"):
+        with pytest.raises(UserError, match="no target 'aa'; nearest: a"):
+            check_question(task_of(), {key: "aa"})
 
 
 def test_epochs_are_thinned_evenly() -> None:
