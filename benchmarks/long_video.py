@@ -204,7 +204,7 @@ def main() -> None:
     )  # fmt: skip
     for name, what, reader, between in (
         ("default network", task, data.reader, (None, None)),
-        ("R3D-18, 112 pixels, 20 s", Plain(wide), reader_of(112), (0, 20)),
+        ("R3D-18, 112 pixels, 6 s", Plain(wide), reader_of(112), (0, 6)),
     ):
         took = costs(what, WindowedVideo(reader, path, between=between), settings.turns)
         ratio = took["explaining"] / (took["forwards"] + took["decoding"])
