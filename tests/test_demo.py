@@ -134,3 +134,9 @@ def test_without_the_extra_one_line_says_what_to_install(
         with pytest.raises(ConfigError, match=remedy):
             fails()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("told", ["bikes", {"file": "a"}, {"video": 3}])
+def test_a_demo_of_ones_own_needs_a_video(told: Any) -> None:
+    with pytest.raises(ConfigError, match=r"must be a mapping with a video"):
+        demo.with_demo({"demo": told, "video": None, "ckpt": None})

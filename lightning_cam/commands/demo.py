@@ -17,7 +17,7 @@ import torch
 from torchvision.models import EfficientNet_B0_Weights
 
 from lightning_cam.data.clips import VideoFolder
-from lightning_cam.errors import say
+from lightning_cam.errors import ConfigError, say
 from lightning_cam.files import whole_file
 from lightning_cam.models import FrameCNN
 from lightning_cam.models.efficientnet_lite import MEAN, NAME, STD, missing
@@ -43,6 +43,8 @@ def with_demo(config: Mapping[str, Any]) -> dict[str, Any]:
     demo = config.get("demo")
     if not demo:
         return settings
+    if not isinstance(demo, Mapping) or not isinstance(demo.get("video"), str):
+        raise ConfigError(f"demo={demo} must be a mapping with a video, PACKAGE/FOLDER/FILE")
     if settings["video"] is None:
         settings["video"] = str(packaged(demo["video"]))
     if settings["ckpt"] is None:
