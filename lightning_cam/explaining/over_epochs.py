@@ -182,10 +182,11 @@ def figure_over_epochs(
     explanations = {f"epoch {n}": kept.explanation(method, size) for n, kept in epochs.items()}
     called = {f"epoch {n}": (f"epoch {n}", kept.said) for n, kept in epochs.items()}
     drawn = drawn_maps(explanations, size, 0, called)
+    # Else captions say it: what was predicted then.
     alike = len({kept.column for kept in epochs.values()}) == 1
     return replace(
         figure,
-        target=figure.target if alike else "",  # else captions say it
+        target=figure.target if alike else "predicted class" if figure.against else "",
         value=None,
         probabilities=(),  # which captions say of each epoch
         heatmaps=drawn.heatmaps,
