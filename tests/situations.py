@@ -373,7 +373,9 @@ SITUATIONS: dict[str, Situation] = {
     ),
     "needs true classes, which a video": Situation(f"{EXPLAIN} video=clip.mp4 select=correct"),
     "is for a video file; add": Situation(f"{EXPLAIN} windows=all", {"FILE": "clip.mp4"}),
-    "it has no step from": Situation(f"{EXPLAIN} video=clip.mp4 start=900"),
+    "it has no step from": Situation(
+        f"{EXPLAIN} video=clip.mp4 start=900", said=source("it has no step from")
+    ),
     "size=original is of a whole video": Situation(
         f"{EXPLAIN} video=clip.mp4 size=original windows=centre"
     ),

@@ -21,7 +21,7 @@ from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 from pages import blocks
 
-from lightning_cam.commands.entry import command
+from lightning_cam.commands.entry import as_meant, command
 from lightning_cam.commands.help import help_text
 from lightning_cam.commands.search import PACKAGE as CONFIGS
 from lightning_cam.commands.train_settings import filled
@@ -360,7 +360,8 @@ def test_examples_in_the_help_compose(monkeypatch) -> None:
         monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
         for typed in re.findall(rf"^  python {name}\.py (.*)$", help_text(name), re.M):
             words = [w for w in shlex.split(typed.split("  ")[0]) if w != "-m"]
-            composed(name, *(w.replace("seed=0,1,2", "seed=0") for w in words))
+            words = [as_meant(w.replace("seed=0,1,2", "seed=0"), name) for w in words]
+            composed(name, *words)
 
 
 def test_help_loads_neither_torch_nor_lightning() -> None:

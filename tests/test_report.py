@@ -23,7 +23,7 @@ from lightning_cam.viz import (
     ReportEntry,
     draw_sheet,
     draw_video,
-    picture_share,
+    picture_shape,
     save_png,
     write_report,
     write_video,
@@ -392,9 +392,9 @@ def test_chromium_plays_the_video_and_a_bar_seeks(tmp_path):
     assert told["duration"] == pytest.approx(6 / 4, abs=0.01)
     assert told["now"] == "3" and told["time"] == pytest.approx(3.5 / 4, abs=0.01)
     # the page draws the bars itself and shows of the video what is above them
-    shown = picture_share(figure)
-    assert 0.3 < shown < 0.9 and not told["controls"] and not told["button"]
-    assert told["ratio"] == pytest.approx(width / (shown * height), rel=0.01)
+    shown = picture_shape(figure)
+    assert 1.1 < shown / (width / height) < 3 and not told["controls"] and not told["button"]
+    assert told["ratio"] == pytest.approx(shown, rel=0.01)
 
 
 def whole(folder: Path, real_files: bool = False) -> ReportEntry:

@@ -20,7 +20,7 @@ from lightning_cam.viz import (
     PageImages,
     draw_sheet,
     draw_video,
-    picture_share,
+    picture_shape,
     save_png,
     write_video,
 )
@@ -88,7 +88,7 @@ def write_page_images(folder: Path, figure: ClipFigure, video: np.ndarray) -> Pa
         rows, Canvas.stacked(sheet_parts(figure, _PAGE_COLUMNS)[1:2]), small=True
     )  # frames and maps
     save_jpeg(poster, video[len(video) // 2])
-    return PageImages(rows, poster, picture_share(figure))
+    return PageImages(rows, poster, picture_shape(figure))
 
 
 def _page_files(folder: Path, title: str) -> tuple[Path, Path]:

@@ -51,7 +51,7 @@ def result_row(key: str, result: ClipResult) -> dict[str, Any]:
     entry |= {name: None if entry[name] is None else entry[name].name for name in _FILES}
     entry["stacks"] = {name: vars(stack) for name, stack in result.entry.stacks.items()}
     if (images := result.entry.images) is not None:
-        entry["images"] = [images.rows.name, images.poster.name, images.share]
+        entry["images"] = [images.rows.name, images.poster.name, images.shape]
     curves = {
         method: {
             name: {part: getattr(curve, part) for part in ("fraction", "score", "tied")}
@@ -85,11 +85,11 @@ def result_of_row(row: Mapping[str, Any], folder: Path) -> ClipResult | None:
                 if not entry[name].is_file():
                     return None
         if entry["images"] is not None:
-            *names, share = entry["images"]
+            *names, shape = entry["images"]
             rows, poster = (folder / Path(name).name for name in names)
             if not (rows.is_file() and poster.is_file()):
                 return None
-            entry["images"] = PageImages(rows, poster, float(share))
+            entry["images"] = PageImages(rows, poster, float(shape))
         entry["stacks"] = {name: Stack(**parts) for name, parts in entry["stacks"].items()}
         numbers["curves"] = {
             method: {name: _curve(parts) for name, parts in of_method.items()}

@@ -122,14 +122,7 @@ class Question:
         """The columns of target and contrast for all windows of a video.
 
         None as the target: the one that the whole video is predicted to be.
-
-        Raises:
-            ConfigError: what is asked for differs from window to window.
         """
-        if self.rank > 1:
-            raise ConfigError(
-                f"target={self.target} is of single clips: name the class, or add windows=centre"
-            )
         named = self.instead.get(title) if self.target == TRUE else self._column
         against = None if self.contrast is None else model.column(self.contrast)
         return None if named is None else model.column(named), against

@@ -63,6 +63,7 @@ def explain_side_by_side(config: Mapping[str, Any], command: str = "") -> Path:
         UserError: what the user can mend; also if not a single clip could be explained.
     """
     cases = find_cases(config)
+    config = _of_middles(config)
     for case in cases:
         check_explain({**config, "ckpt": str(case.ckpt)})
     if config["scale"] not in SCALES:
@@ -84,6 +85,21 @@ def explain_side_by_side(config: Mapping[str, Any], command: str = "") -> Path:
         if case is cases[0] and case.question.target == TRUE:
             instead = _predicted(folder / case.folder)
     return write_side_page(folder, cases, scale=config["scale"], fps=config["fps"], command=command)
+
+
+def _of_middles(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, by which the middle of a long video is compared.
+
+    Raises:
+        ConfigError: they ask for more windows.
+    """
+    for key in ("stride", "size", "windows"):
+        if config[key] not in (None, "centre"):
+            raise ConfigError(
+                f"{key}={config[key]} goes through a video by one network and question; leave it "
+                "out, or name one of each"
+            )
+    return {**config, "windows": "centre" if config["video"] is not None else None}
 
 
 def _check_networks(config: Mapping[str, Any], cases: Sequence[Case]) -> None:

@@ -11,7 +11,7 @@ from lightning_cam.viz.clip_figure import (
     frame_shares,
     outcome,
 )
-from lightning_cam.viz.clip_video import draw_video, picture_share
+from lightning_cam.viz.clip_video import draw_video, picture_shape
 from lightning_cam.viz.contact_sheet import draw_sheet
 from lightning_cam.viz.curves import CurveLine, CurvePanel, draw_curves
 from lightning_cam.viz.depth import (
@@ -56,7 +56,7 @@ __all__ = [
     "frame_shares",
     "outcome",
     "overlay",
-    "picture_share",
+    "picture_shape",
     "save_png",
     "table_html",
     "write_page",

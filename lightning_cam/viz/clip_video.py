@@ -113,10 +113,10 @@ class VideoPage:
         return frame
 
 
-def picture_share(figure: ClipFigure) -> float:
-    """The share of the video's height that is above its plots and bars."""
+def picture_shape(figure: ClipFigure) -> float:
+    """Width over height of what is above the plots and bars of the video."""
     page = VideoPage(figure, panel_size(*figure.frames.shape[1:3]))
-    return page.y_strip / len(page.page)
+    return page.page.shape[1] / page.y_strip
 
 
 def _row_tops(

@@ -234,8 +234,8 @@ def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
         title=escape(entry.title or "clip"),
         video=reference(folder, entry.video),
         preload="metadata" if eager else "none",
-        poster="" if entry.images is None else _poster(folder, entry.images.poster),
-        share=f"{entry.images.share if entry.images else 1:.4f}",
+        poster=reference(folder, entry.images.poster) if entry.images else "",
+        shape=f"{entry.images.shape:.4f}" if entry.images else "",
         rows=reference(folder, entry.images.rows if entry.images else entry.sheet),
         fps=f"{entry.fps:g}",
         sheet=reference(folder, entry.sheet),
@@ -252,10 +252,6 @@ def _card(folder: Path, entry: ReportEntry, eager: bool) -> str:
         methods=methods,
         files=" ".join(_link(folder, path) for path in entry.files),
     )
-
-
-def _poster(folder: Path, path: Path) -> str:
-    return 'poster="' + reference(folder, path) + '"'
 
 
 def table_html(rows: Sequence[Sequence[str]]) -> str:

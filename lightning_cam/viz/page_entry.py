@@ -18,12 +18,13 @@ class PageImages(NamedTuple):
     Attributes:
         rows: an SVG of frames and maps, without what the page itself says.
         poster: a frame of the video.
-        share: of the video's height, of what is above its bars, which the page draws itself.
+        shape: width over height of what the page shows of the video: what is above its bars, which
+            the page draws itself.
     """
 
     rows: Path
     poster: Path
-    share: float
+    shape: float
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,11 @@ function follow(card) {
   const run = () => { show(); if (!video.paused) requestAnimationFrame(run); };
   // Bars and plots stand below the video, where they can be clicked, and its own controls would hide
   // much; a video that is shown with its bars, such as a long one, keeps them.
-  const share = Number(video.dataset.share), cut = share < 1;
-  const shape = (width, height) => {
-    const shown = cut ? share * height : height + 0.12 * width;  // room for the controls
+  const cut = Number(video.dataset.shape);
+  const shape = (ratio) => {
     video.style.objectFit = cut ? "cover" : "contain";
-    video.style.aspectRatio = `${width} / ${shown}`;
-    video.style.maxWidth = `calc(var(--tall) * ${width / shown})`;
+    video.style.aspectRatio = ratio;
+    video.style.maxWidth = `calc(var(--tall) * ${ratio})`;
   };
   const button = card.querySelector(".play");
   const turn = () => { video.paused ? video.play().catch(() => {}) : video.pause(); };
@@ -36,12 +35,10 @@ function follow(card) {
     video.addEventListener("play", say);
     video.addEventListener("pause", say);
   }
-  video.addEventListener("loadedmetadata", () => shape(video.videoWidth, video.videoHeight));
-  if (video.poster) {
-    const poster = new Image();
-    poster.onload = () => shape(poster.naturalWidth, poster.naturalHeight);
-    poster.src = video.poster;
-  }
+  if (cut) shape(cut);
+  else video.addEventListener("loadedmetadata", () => {  // room for the controls below the video
+    shape(video.videoWidth / (video.videoHeight + 0.12 * video.videoWidth));
+  });
   video.addEventListener("play", run);
   video.addEventListener("seeked", show);
   card.addEventListener("click", (event) => {
@@ -63,6 +60,7 @@ const observer = new IntersectionObserver((changes) => {
     if (isIntersecting) {
       inView.add(target);
       target.preload = "metadata";
+      if (target.dataset.poster) target.poster = target.dataset.poster;
       if (play.checked) target.play().catch(() => {});
     } else {
       inView.delete(target);
