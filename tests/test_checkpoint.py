@@ -290,6 +290,8 @@ def test_empty_and_not_a_checkpoint(tmp_path: Path) -> None:
     torch.save([1, 2], path)
     refused(path, "not a Lightning checkpoint")
     torch.save({"state_dict": {}}, path)
+    refused(path, "not a Lightning checkpoint")
+    torch.save({"state_dict": {}, "epoch": 0, "global_step": 0}, path)
     refused(path, "written without lightning_cam")
 
 

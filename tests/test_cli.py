@@ -280,9 +280,10 @@ def test_maps_are_measured_beside_baselines(ckpt: Path, place: Path, here) -> No
     assert 'src="./curves.png"' in page and 'href="./curves.csv"' in page
     assert "<dt>random</dt>" not in page
     assert "<dd>deletion, insertion (default, steps=6); gini</dd>" in page
-    for kind, title in zip(names, ("Deletion", "Insertion", "Gini index"), strict=True):
-        shown = "\n".join(f"{row['method']} {row[kind]}" for row in rows[:4])
-        assert f'<dt class="lines">{title}</dt><dd class="lines">{shown}</dd>' in page
+    assert "<th>Deletion</th><th>Insertion</th><th>Gini index</th>" in page
+    for row in rows:
+        shown = "</td><td>".join([row["method"], *(row[kind] for kind in names)])
+        assert f"<td>{shown}</td>" in page
 
     refuses(here("explain", f"ckpt={ckpt}", "measure=deletion", "measure.deletion.protocol=best"),
             "best", "default")  # fmt: skip
@@ -504,9 +505,8 @@ def test_mistakes_in_explain(ckpt: Path, place: Path, here) -> None:
         ([f"ckpt={ckpt}", "select=3"], "select=3 must be one of correct, confused, wrong"),
         ([f"ckpt={ckpt}", "select=wrong", "video=a.mp4"], "select=wrong needs true", "video="),
         ([f"ckpt={ckpt}", "target=0", "contrast=blink"], "contrast=blink is the target itself"),
-        ([f"ckpt={ckpt}", "target=[1]"], "target=[1] must be a class"),
+        ([f"ckpt={ckpt}", "target=[1.5]"], "target=1.5 must be a class"),
         ([f"ckpt={ckpt}", "target=1.9"], "target=1.9 must be a class"),
-        ([f"ckpt={ckpt}", "target=true"], "target=True must be a class"),
         ([f"ckpt={ckpt}", "target=0", "contrast=1.0"], "contrast=1.0 must be a class"),
         ([f"ckpt={ckpt}", "trust=null"], "trust=None must be packages"),
         ([f"ckpt={ckpt}", "fps=0"], "fps=0 must be"),
@@ -519,15 +519,14 @@ def test_mistakes_in_explain(ckpt: Path, place: Path, here) -> None:
         *(
             ([f"ckpt={ckpt}", f"clips={clips}"], f"clips={shown} must be at least 1")
             for clips, shown in (
-                ("all", "all"),
                 ("null", "None"),
                 ("0.5", "0.5"),
                 ("0", "0"),
                 ("[]", "[]"),
-                ("[a]", "['a']"),
                 ("true", "True"),
             )
         ),
+        ([f"ckpt={ckpt}", "clips=[a]"], "no clip of the val split 'a'"),
         ([f"ckpt={ckpt}", "explain=none"], "none chosen", "explain=[gradcam]"),
         ([f"ckpt={ckpt}", "~explain"], "none chosen", "explain=[gradcam]"),
         ([f"ckpt={ckpt}", "explain=null"], "must be a string or a list"),

@@ -512,7 +512,7 @@ def test_one_s_own_measure_is_a_curve_over_training(own: Path, tmp_path: Path) -
         logged = [row for row in csv.DictReader(file) if row.get("explain/gradcam/peak")]
     assert len(logged) == 2
     for epoch, metric in enumerate(logged):
-        with (tmp_path / f"explain/epoch_{epoch:03d}/measures.csv").open() as file:
+        with Path(logger.log_dir, f"explain/epoch_{epoch:03d}/measures.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert list(rows[0]) == ["epoch", "clip", "method", "peak", "gini"]
         for method in METHODS:

@@ -162,11 +162,11 @@ def scores(place: Path, done: CompletedProcess[str]) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-VIDEO = "video=videos/a_go/0.mp4"
+VIDEO = ["video=videos/a_go/0.mp4", "windows=centre"]
 
 
 def test_a_plain_checkpoint_and_a_video(explain: Explain, place: Path) -> None:
-    done = explain("MyModule", VIDEO, *CLIPS, *SEEN)
+    done = explain("MyModule", *VIDEO, *CLIPS, *SEEN)
     (row,) = scores(place, done)
     assert row["target"].startswith("output ") and row["label"] == ""
     assert "clips: 4 frames, every frame (data.fps=), the short side resized to 16" in done.stdout
@@ -185,40 +185,40 @@ def test_a_plain_checkpoint_and_a_folder_of_classes(explain: Explain, place: Pat
 
 def test_a_network_in_a_part_with_frames_first(explain: Explain, place: Path) -> None:
     settings = ["model.part=net", "model.axes=btchw", "model.classes=[x,y,z]"]
-    (row,) = scores(place, explain("FramesFirst", VIDEO, *CLIPS, *SEEN, *settings))
+    (row,) = scores(place, explain("FramesFirst", *VIDEO, *CLIPS, *SEEN, *settings))
     assert row["target"] in "xyz"
 
 
 def test_a_module_that_says_how_it_is_looked_into(explain: Explain, place: Path) -> None:
-    (row,) = scores(place, explain("Own", VIDEO, *CLIPS, *SEEN[:2]))
+    (row,) = scores(place, explain("Own", *VIDEO, *CLIPS, *SEEN[:2]))
     assert row["target"] in ("go", "stop", "turn")
-    done = explain("Own", VIDEO, *CLIPS, *SEEN[:2], "model.axes=btchw")
+    done = explain("Own", *VIDEO, *CLIPS, *SEEN[:2], "model.axes=btchw")
     assert "model.axes=btchw says nothing where my_package.Own.explainable" in done.stderr
 
 
 def test_data_that_know_what_clips_are(explain: Explain, place: Path) -> None:
     data = "+data._target_=my_package.MyData"
-    (row,) = scores(place, explain("Own", VIDEO, data, *SEEN[:2]))
+    (row,) = scores(place, explain("Own", *VIDEO, data, *SEEN[:2]))
     assert row["target"] in ("go", "stop", "turn")
 
 
 def test_arguments_that_the_checkpoint_does_not_have(explain: Explain, place: Path) -> None:
-    done = explain("Forgetful", VIDEO, *CLIPS, *SEEN)
+    done = explain("Forgetful", *VIDEO, *CLIPS, *SEEN)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "add 'model.arguments={width:VALUE}'" in done.stderr
-    done = explain("Forgetful", VIDEO, *CLIPS, *SEEN, "model.arguments={width: 5}")
+    done = explain("Forgetful", *VIDEO, *CLIPS, *SEEN, "model.arguments={width: 5}")
     assert "its weights do not fit my_package.Forgetful" in done.stderr
-    scores(place, explain("Forgetful", VIDEO, *CLIPS, *SEEN, "model.arguments={width: 4}"))
+    scores(place, explain("Forgetful", *VIDEO, *CLIPS, *SEEN, "model.arguments={width: 4}"))
 
 
 def test_objects_in_a_checkpoint(explain: Explain, place: Path) -> None:
     """The line proposes a command that leaves them out, and which works as it stands."""
-    done = explain("Pickled", VIDEO, *CLIPS, *SEEN)
+    done = explain("Pickled", *VIDEO, *CLIPS, *SEEN)
     assert done.returncode == 2 and "holds pickled code" in done.stderr
     proposed = done.stderr.partition("save what is plain of it: ")[2].rpartition(", and explain")[0]
     python, *words = shlex.split(proposed)
     assert python == "python" and run_python(*words, cwd=place).returncode == 0
-    scores(place, explain("Pickled", VIDEO, *CLIPS, *SEEN, ckpt="plain.ckpt"))
+    scores(place, explain("Pickled", *VIDEO, *CLIPS, *SEEN, ckpt="plain.ckpt"))
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_objects_in_a_checkpoint(explain: Explain, place: Path) -> None:
 def test_what_is_missing_is_named(left_out: list[str], said: str, place: Path) -> None:
     file = str(next((place / "MyModule").rglob("*.ckpt")).relative_to(place))
     words = [f"ckpt={file}", "model=my_package.MyModule", "trust=[my_package.MyModule]"]
-    words += [VIDEO, *CLIPS, *SEEN]
+    words += [*VIDEO, *CLIPS, *SEEN]
     kept = [word for word in words if word not in left_out and word.split("=")[0] not in left_out]
     done = run("explain", *kept, cwd=place)
     assert done.returncode == 2 and said in done.stderr, done.stderr
@@ -255,6 +255,6 @@ def test_what_is_missing_is_named(left_out: list[str], said: str, place: Path) -
     ],
 )
 def test_mistakes_in_what_is_said(words: list[str], said: str, explain: Explain) -> None:
-    done = explain("MyModule", VIDEO, *CLIPS, *SEEN, *words)
+    done = explain("MyModule", *VIDEO, *CLIPS, *SEEN, *words)
     assert said in done.stderr + done.stdout, done.stderr
     assert "Traceback" not in done.stderr

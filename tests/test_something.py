@@ -731,7 +731,7 @@ def test_batches(filmed: Path) -> None:
     shapes = {name: tuple(x.shape) for name, x in batch.items() if isinstance(x, Tensor)}
     assert shapes == {
         "video": (4, 3, 16, 32, 32), "label": (4,), "valid": (4, 16), "frame_idx": (4, 16),
-        "time_s": (4, 16), "black": (4, 3),
+        "time_s": (4, 16), "duration_s": (4,), "black": (4, 3),
     }  # fmt: skip
     assert batch["error"] == [""] * 4
     samples = {

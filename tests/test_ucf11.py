@@ -271,7 +271,8 @@ def test_batch(small: Path) -> None:
     shapes = {name: tuple(x.shape) for name, x in batch.items() if isinstance(x, Tensor)}
     assert shapes == {
         "video": (4, 3, 16, 32, 32), "label": (4,), "valid": (4, 16), "frame_idx": (4, 16),
-        "time_s": (4, 16), "black": (4, 3), "mask": (4, 16, 32, 32), "action": (4, 16),
+        "time_s": (4, 16), "duration_s": (4,), "black": (4, 3), "mask": (4, 16, 32, 32),
+        "action": (4, 16),
     }  # fmt: skip
     assert [batch[name].dtype for name in ("video", "label", "valid", "frame_idx", "time_s")] == [
         torch.float32, torch.int64, torch.bool, torch.int64, torch.float32,

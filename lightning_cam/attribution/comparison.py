@@ -149,7 +149,7 @@ class Comparison:
         frames, columns = settings.pop("frames", None), settings.pop("columns", 8)
         figure = self.figure(settings.pop("clip", None), **settings)
         pixels = _sheet(figure, _frames(figure, frames), columns).pixels()
-        if "ipykernel" in sys.modules:
+        if _in_a_notebook():
             from IPython.display import HTML, display
 
             display(HTML(_inline(pixels)))
@@ -295,6 +295,13 @@ _WRITERS: dict[str, Writer] = {
     ".mp4": lambda path, figure, frames, _, fps: write_video(path, _moving(figure, frames), fps),
     ".gif": lambda path, figure, frames, _, fps: write_gif(path, _moving(figure, frames), fps),
 }
+
+
+def _in_a_notebook() -> bool:
+    """Whether what is displayed appears below a cell, not as words in a terminal."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and type(shell).__name__ != "TerminalInteractiveShell"
 
 
 def _inline(pixels: np.ndarray) -> str:

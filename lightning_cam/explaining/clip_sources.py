@@ -37,6 +37,8 @@ from lightning_cam.interfaces import (
 )
 from lightning_cam.metrics import Measure
 
+ALL = "all"  # clips of a part
+
 
 @dataclass(frozen=True)
 class ClipSource:
@@ -213,16 +215,18 @@ def choose_indices(
 
     Args:
         dataset: to choose from.
-        clips: how many, or which: their indices or names; `*`, `?` and `[abc]` stand for letters.
+        clips: how many, "all", or which: their indices or names; `*`, `?` and `[abc]` stand for
+            letters.
         split: the data set's name.
         without: of so many clips, none of this class.
 
     Raises:
         UserError: an index is outside, a name is of no clip, or there is no clip.
     """
-    if isinstance(clips, int):
-        return spread_evenly(eligible(dataset, split, without), clips)
-    found: list[int] = []
+    if isinstance(clips, int) or clips == ALL:
+        found = eligible(dataset, split, without)
+        return found if isinstance(clips, str) else spread_evenly(found, clips)
+    found = []
     for clip in [clips] if isinstance(clips, str) else clips:
         if isinstance(clip, str):
             found += [n for n in _named(dataset, clip, split) if n not in found]
