@@ -109,6 +109,7 @@ class SideClip:
             valid=self.valid,
             times=self.times,
             title=self.title,
+            extent=first.extent,
             signed=drawn.signed,
             contrasts=drawn.contrasts,
             against=first.against,

@@ -241,7 +241,9 @@ def _summary(cases: Sequence[Case], scale: str, command: str) -> dict[str, str]:
     networks = {case.network: str(case.ckpt) for case in cases}
     asked = dict.fromkeys(str(case.question) for case in cases)
     return {
-        "networks": "\n".join(f"{name}: {path}" for name, path in networks.items()),
+        "networks": "\n".join(
+            path if name == path else f"{name}: {path}" for name, path in networks.items()
+        ),
         "explained": ", ".join(asked),
         "colours": _SCALES[scale],
         "command": command,
