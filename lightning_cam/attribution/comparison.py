@@ -22,7 +22,7 @@ from lightning_cam.errors import ArgumentError, UserError
 from lightning_cam.viz.clip_figure import ClipFigure
 from lightning_cam.viz.clip_video import draw_video
 from lightning_cam.viz.contact_sheet import sheet_parts
-from lightning_cam.viz.drawing import Canvas, png, save_png
+from lightning_cam.viz.drawing import Canvas, jpeg, save_png
 from lightning_cam.viz.overlay import COLORMAP, OPACITY
 from lightning_cam.viz.vector import save_pdf, save_svg
 from lightning_cam.viz.video_file import write_gif, write_video
@@ -305,6 +305,6 @@ def _in_a_notebook() -> bool:
 
 
 def _inline(pixels: np.ndarray) -> str:
-    """An image in HTML, without a file."""
-    data = base64.b64encode(png(pixels)).decode()
-    return f'<img src="data:image/png;base64,{data}" style="max-width: 100%">'
+    """An image in HTML, without a file; JPEG, as notebooks are stored with it."""
+    data = base64.b64encode(jpeg(pixels)).decode()
+    return f'<img src="data:image/jpeg;base64,{data}" style="max-width: 100%">'
