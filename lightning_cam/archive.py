@@ -21,7 +21,7 @@ from typing import IO, Any, BinaryIO, cast
 import torch
 from torch import Tensor
 
-from lightning_cam.errors import CheckpointError
+from lightning_cam.errors import CheckpointError, PickledCodeError
 from lightning_cam.pickles import Part, follow
 
 _STEPS = 1_000_000  # of the pickle; a network of a thousand tensors with its optimiser takes 10^5
@@ -142,7 +142,7 @@ def _check_pickle(
             if step > _STEPS:
                 raise _too_many(path)
             if part.kind == "name" and not _CALLED.fullmatch(part.value):
-                raise CheckpointError(
+                raise PickledCodeError(
                     f"{path}: refused: it holds pickled code ({'.'.join(part.value.split())}); "
                     "only tensors and plain values are loaded"
                 )
@@ -165,7 +165,7 @@ def _check_call(called: Part, given: Part, *more: Part, path: Path) -> None:
         plain = all(part.kind not in ("call", "stored") for part in given.parts)
         sound = given.kind == "tuple" and (plain or name.startswith(_TENSORS))
     if not sound or more:
-        raise CheckpointError(
+        raise PickledCodeError(
             f"{path}: refused: it holds pickled code (a call of {name or 'what it made'} that "
             "torch does not write); only tensors and plain values are loaded"
         )

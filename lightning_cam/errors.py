@@ -47,6 +47,10 @@ class CheckpointError(UserError):
     """A checkpoint cannot be read, trusted or rebuilt."""
 
 
+class PickledCodeError(CheckpointError):
+    """A checkpoint holds objects, which only code of its own could make again."""
+
+
 class WriteError(UserError, OSError):
     """A file cannot be written: no space, no permission."""
 

@@ -132,6 +132,16 @@ def test_of_a_video_all_explain_what_the_first_predicts(made: Path, here: Here) 
     assert first["target"] == second["target"] == first["prediction"]
 
 
+def test_so_they_do_where_another_question_comes_first(made: Path, here: Here) -> None:
+    video = made / "clips" / "run" / "run_0.mp4"
+    asked = ("target=[top2,true]", "explain=[gradcam]")
+    done = here(f"ckpt=[{ckpts(made)}]", f"video={video}", *asked)
+    assert done.returncode == 0, done.stderr
+    found = {row["case"]: row for row in rows("out/scores.csv")}
+    first, second = (found[f"{name}, true class"] for name in ("first", "second"))
+    assert first["target"] == second["target"] == first["prediction"]
+
+
 def test_a_network_that_cannot_be_compared_costs_itself(made: Path, here: Here) -> None:
     names = "{'one': A, two: B}".replace("A", ckpts(made).split(",")[0])
     Path("bad.ckpt").write_bytes(b"no checkpoint")

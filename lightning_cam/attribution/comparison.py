@@ -116,7 +116,7 @@ class Comparison:
         return ClipFigure(
             frames=frames,
             frames_note=said,
-            heatmaps=maps.heatmaps,
+            **vars(maps),
             target=self._target(row),
             value=None if of_class or not self._alike else float(outputs[0, column]),
             probabilities=[
@@ -125,12 +125,7 @@ class Comparison:
             attention=None if attention is None else attention[row].cpu().numpy(),
             valid=None if shown.valid is None else shown.valid[row].cpu().numpy(),
             title="" if len(first.target) == 1 else f"clip {row}",
-            signed=maps.signed,
-            contrasts=maps.contrasts,
             against=_name(first.against, row) if isinstance(first, Contrast) else None,
-            grainy=maps.grainy,
-            doubts=maps.doubts,
-            parts=maps.parts,
             colormap=colormap,
             opacity=opacity,
         )

@@ -15,7 +15,10 @@ from lightning_cam.attribution.tensors import resize_heatmap
 
 @dataclass(frozen=True)
 class DrawnMaps:
-    """The heatmaps of a figure, and what is said of them; keys are the captions they are under."""
+    """The heatmaps of a figure, and what is said of them; keys are the captions they are under.
+
+    Its fields are those of `ClipFigure`.
+    """
 
     heatmaps: dict[str, np.ndarray] = field(default_factory=dict)
     signed: list[str] = field(default_factory=list)

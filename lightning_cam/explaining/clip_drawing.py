@@ -84,7 +84,7 @@ def draw_clip(
     maps = drawn_maps(explanations, frames.shape[:3])
     return ClipFigure(
         frames=frames,
-        heatmaps=maps.heatmaps,
+        **vars(maps),
         target=model.question_about(model.name(column)),
         value=None if of_class else float(first.outputs[0, column]),
         label=model.name(label) if label >= 0 else None,
@@ -94,16 +94,11 @@ def draw_clip(
         valid=clip_array(batch, "valid"),
         times=clip_array(batch, "time_s"),
         title=title,
-        signed=maps.signed,
-        contrasts=maps.contrasts,
         against=None if contrast is None else model.name(int(contrast.against.target[0])),
         views=_alike(views or {}, frames),
         panels={} if extras is None else extras.panels,
         scales={} if extras is None else extras.scales,
         lines={} if extras is None else extras.lines,
-        grainy=maps.grainy,
-        doubts=maps.doubts,
-        parts=maps.parts,
         extent=clip_extent(batch),
         stacks=_stacks(spectra or {}, "" if contrast is None else "for A "),
     )

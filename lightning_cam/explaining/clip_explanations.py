@@ -209,9 +209,7 @@ def told(model: Explainable, explanation: Explanation, batch: Mapping[str, Any])
     name = model.question_about(model.name(column))
     if model.kind(column) is None:
         return column_text(name, float(explanation.outputs[0, column]))
-    shares = _of_its_head(model, explanation.outputs, column)
-    best = max(shares, key=shares.__getitem__)
-    answer = f"predicted {model.name(best)} {percent(shares[best])}"
+    shares, best, answer = _answer(model, explanation.outputs, column)
     true = [model.name(k) for k in true_labels(batch)]
     if column in true_labels(batch):
         said = [f"true class {name}", answer]
@@ -235,23 +233,22 @@ def answered(model: Explainable, explanation: Explanation) -> str:
     name = model.question_about(model.name(column))
     if model.kind(column) is None:
         return column_text(name, float(explanation.outputs[0, column]))
-    shares = _of_its_head(model, explanation.outputs, column)
-    best = max(shares, key=shares.__getitem__)
+    shares, best, answer = _answer(model, explanation.outputs, column)
     said = f"{name} {percent(shares[column])}"
-    return (
-        said if best == column else f"{said}, predicted {model.name(best)} {percent(shares[best])}"
-    )
+    return said if best == column else f"{said}, {answer}"
 
 
-def _of_its_head(model: Explainable, outputs: Tensor, column: int) -> dict[int, float]:
-    """The probabilities of the classes among which a column is one."""
+def _answer(model: Explainable, outputs: Tensor, column: int) -> tuple[dict[int, float], int, str]:
+    """Of the classes among which a column is: probabilities, the likeliest, that in words."""
     first = 0
     for head in model.heads_of(outputs):
         if column < first + head.size:
             break
         first += head.size
     known = class_probabilities(model, outputs)
-    return {k: p for k, p in known.items() if first <= k < first + head.size}
+    shares = {k: p for k, p in known.items() if first <= k < first + head.size}
+    best = max(shares, key=shares.__getitem__)
+    return shares, best, f"predicted {model.name(best)} {percent(shares[best])}"
 
 
 def frame_relevance(explanation: Explanation, batch: Mapping[str, Any]) -> np.ndarray:

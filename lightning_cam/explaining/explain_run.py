@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,26 +53,57 @@ def open_folder(
             are none.
         WriteError: it cannot be written.
     """
+    own = [path.name for source in sources for path in files_of(Path(), source.title)]
+
+    def lacks_some(folder: Path) -> bool:
+        done = finished_clips(folder)
+        return not all(_complete(done.get(source.key)) for source in sources)
+
+    folder = work_folder(
+        out, run_folder(ckpt) / "explain", _SETTINGS, facts, [*_TABLES, *own], lacks_some
+    )
+    return folder, finished_clips(folder)
+
+
+def work_folder(
+    out: str | None,
+    stem: Path,
+    settings: str,
+    facts: Mapping[str, Any],
+    names: Sequence[str],
+    goes_on: Callable[[Path], bool] = lambda folder: True,
+) -> Path:
+    """A folder to write explanations into, with its settings: `out`, else STEM_1, STEM_2, ...
+
+    Args:
+        out: is asked for.
+        stem: of the others, of which one with the same settings is taken up again.
+        settings: name of the file of settings.
+        facts: the settings.
+        names: of the files that will be written.
+        goes_on: whether a folder with these settings is taken up again.
+
+    Raises:
+        ConfigError: `out` holds other work, or files of these names.
+        WriteError: it cannot be written.
+    """
     if out is not None:
         folder = writable(Path(out))
-        own = [path.name for source in sources for path in files_of(folder, source.title)]
-        overwrites_nothing(folder, _SETTINGS, [*_TABLES, *own])
-        same_work(folder, _SETTINGS, facts, "explanations")
-        return folder, finished_clips(folder)
-    home, n = run_folder(ckpt), 0
+        overwrites_nothing(folder, settings, names)
+        same_work(folder, settings, facts, "explanations")
+        return folder
+    n = 0
     while True:
         n += 1
-        folder = writable(home / f"explain_{n}")
+        folder = writable(stem.with_name(f"{stem.name}_{n}"))
         if not folder.exists():
             with suppress(FileExistsError):  # another command was faster
                 make_folder(folder, "out=DIR", new=True)
-                same_work(folder, _SETTINGS, facts, "explanations")
-                return folder, {}
+                same_work(folder, settings, facts, "explanations")
+                return folder
         with suppress(ConfigError):  # cannot be read
-            if other_work(folder / _SETTINGS, facts) == "":
-                done = finished_clips(folder)
-                if not all(_complete(done.get(source.key)) for source in sources):
-                    return folder, done
+            if other_work(folder / settings, facts) == "" and goes_on(folder):
+                return folder
 
 
 def overwrites_nothing(folder: Path, settings: str, names: Sequence[str]) -> None:

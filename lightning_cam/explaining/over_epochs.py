@@ -189,12 +189,7 @@ def figure_over_epochs(
         target=figure.target if alike else "predicted class" if figure.against else "",
         value=None,
         probabilities=(),  # which captions say of each epoch
-        heatmaps=drawn.heatmaps,
-        signed=drawn.signed,
-        contrasts=drawn.contrasts,
-        grainy=drawn.grainy,
-        doubts=drawn.doubts,
-        parts=drawn.parts,
+        **vars(drawn),
         title=f"{figure.title}: {name} over {len(epochs)} epochs",
         attention=None,
         stacks={},

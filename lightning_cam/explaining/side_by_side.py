@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
@@ -19,15 +18,14 @@ from lightning_cam.errors import ConfigError, DataError, UnknownNameError, say
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.explaining.clip_sources import unique_titles
 from lightning_cam.explaining.explain_command import explain_checkpoint, open_checkpoint
-from lightning_cam.explaining.explain_run import finished_clips, overwrites_nothing
+from lightning_cam.explaining.explain_run import finished_clips, work_folder
 from lightning_cam.explaining.explain_settings import check_explain
-from lightning_cam.explaining.journal import other_work, same_work
 from lightning_cam.explaining.question import TRUE, questions
 from lightning_cam.explaining.side_clips import SCALES, Case
 from lightning_cam.explaining.side_page import FILES, write_side_page
-from lightning_cam.files import digest, make_folder
+from lightning_cam.files import digest
 from lightning_cam.interfaces import as_task
-from lightning_cam.training.runs import run_folder, writable
+from lightning_cam.training.runs import run_folder
 
 _SETTINGS = "compare.json"
 _PASSED_ON = ("ckpt", "out", "scale", "study")  # to each network and question as values of its own
@@ -82,7 +80,7 @@ def explain_side_by_side(config: Mapping[str, Any], command: str = "") -> Path:
             explain_checkpoint(settings, command, question)
         except DataError as error:  # of one network no clip; the page shows the others
             say(f"{case.name}: {error}")
-        if case is cases[0] and case.question.target == TRUE:
+        if case.network == cases[0].network and case.question.target == TRUE:
             instead = _predicted(folder / case.folder)
     return write_side_page(folder, cases, scale=config["scale"], fps=config["fps"], command=command)
 
@@ -160,23 +158,8 @@ def _open(config: Mapping[str, Any], cases: Sequence[Case]) -> Path:
         "cases": [{"name": case.name, "sha256": digest(case.ckpt)} for case in cases],
         "about": {"scale": config["scale"]},
     }
-    if config["out"] is not None:
-        folder = writable(Path(config["out"]))
-        overwrites_nothing(folder, _SETTINGS, FILES)
-        same_work(folder, _SETTINGS, facts, "explanations")
-        return folder
-    home, n = run_folder(cases[0].ckpt), 0
-    while True:
-        n += 1
-        folder = writable(home / f"compare_{n}")
-        if not folder.exists():
-            with suppress(FileExistsError):  # another command was faster
-                make_folder(folder, "out=DIR", new=True)
-                same_work(folder, _SETTINGS, facts, "explanations")
-                return folder
-        with suppress(ConfigError):  # cannot be read
-            if other_work(folder / _SETTINGS, facts) == "":
-                return folder
+    stem = run_folder(cases[0].ckpt) / "compare"
+    return work_folder(config["out"], stem, _SETTINGS, facts, FILES)
 
 
 def _predicted(folder: Path) -> dict[str, str]:

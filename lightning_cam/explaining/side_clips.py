@@ -102,7 +102,7 @@ class SideClip:
         asked = {result.entry.target for result in self.results.values()}
         return ClipFigure(
             frames=self.frames,
-            heatmaps=drawn.heatmaps,
+            **vars(drawn),
             target=first.target if len(asked) == 1 else "",
             label=first.label,
             labels=first.labels,
@@ -110,13 +110,8 @@ class SideClip:
             times=self.times,
             title=self.title,
             extent=first.extent,
-            signed=drawn.signed,
-            contrasts=drawn.contrasts,
             against=first.against,
             alike=self._alike(drawn, scale),
-            grainy=drawn.grainy,
-            doubts=drawn.doubts,
-            parts=drawn.parts,
         )
 
     def _called(self, case: Case, name: str) -> tuple[str, ...]:

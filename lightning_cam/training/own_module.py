@@ -7,10 +7,9 @@ how clips are made. Nothing of it is guessed, for a wrong guess would give a wro
 from __future__ import annotations
 
 import inspect
-import re
 import shlex
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from lightning_cam.errors import (
     ArgumentError,
     CheckpointError,
     ConfigError,
+    PickledCodeError,
     UnknownNameError,
     UserError,
     say,
@@ -172,7 +172,7 @@ def rebuild_own(
     if KEY in checkpoint:
         raise ConfigError(f"{path} remembers its model and data; leave out model= and its settings")
     _check_described(path, data)
-    task = OwnTask(_loaded(path, cls, own), own).eval()
+    task = OwnTask(_loaded(path, cls, own, checkpoint), own).eval()
     classes = own.classes or list(task.explainable().outputs) or None
     if listed and classes is None:
         raise ConfigError(
@@ -208,9 +208,7 @@ def _read(path: str | Path) -> dict[str, Any]:
     """
     try:
         return load_lightning(path)
-    except CheckpointError as error:
-        if "pickled code" not in str(error):
-            raise
+    except PickledCodeError as error:
         kept = "('state_dict', 'epoch', 'global_step', 'pytorch-lightning_version')"
         code = (
             f"import torch; c = torch.load({str(path)!r}, 'cpu', weights_only=False); "
@@ -234,7 +232,9 @@ def _check_described(path: str | Path, data: Mapping[str, Any]) -> None:
     )
 
 
-def _loaded(path: str | Path, cls: type[LightningModule], own: OwnModule) -> LightningModule:
+def _loaded(
+    path: str | Path, cls: type[LightningModule], own: OwnModule, checkpoint: Mapping[str, Any]
+) -> LightningModule:
     """The module with its weights, as its own `load_from_checkpoint` makes it."""
     arguments = build(dict(own.arguments or {}), where="model.arguments")
     try:
@@ -247,7 +247,8 @@ def _loaded(path: str | Path, cls: type[LightningModule], own: OwnModule) -> Lig
         raise
     except Exception as error:  # its own code
         said = " ".join(str(error).split())[:300]
-        first, *more = _lacking(cls, said) or [""]
+        known = {*arguments, *(checkpoint.get("hyper_parameters") or {})}
+        first, *more = _lacking(cls, known) or [""]
         if isinstance(error, TypeError) and first:
             rest = "".join(f",{name}:VALUE" for name in more)
             raise CheckpointError(
@@ -262,10 +263,16 @@ def _loaded(path: str | Path, cls: type[LightningModule], own: OwnModule) -> Lig
         ) from error
 
 
-def _lacking(cls: type[LightningModule], said: str) -> list[str]:
-    """Arguments that an error says are missing."""
-    names = inspect.signature(cls).parameters
-    return [name for name in re.findall(r"'(\w+)'", said) if name in names and "missing" in said]
+def _lacking(cls: type[LightningModule], known: Set[str]) -> list[str]:
+    """Arguments without a default of which nobody has said anything."""
+    named = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    return [
+        name
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind in named
+        and name not in known
+    ]
 
 
 def _data(given: Mapping[str, Any], classes: Sequence[str] | None) -> LightningDataModule:

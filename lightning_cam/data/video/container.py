@@ -18,7 +18,7 @@ import cv2  # noqa: F401
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_cam.data.video.info import MOST_PIXELS, Pixels, VideoInfo, check_pixels
+from lightning_cam.data.video.info import MOST_PIXELS, Pixels, VideoInfo, check_pixels, joined
 from lightning_cam.data.video.sampling import Indices
 from lightning_cam.data.video.upright import Upright, upright_of
 from lightning_cam.errors import VideoReadError
@@ -184,14 +184,7 @@ def _decode_decord(index: Index, wanted: Indices, each: Each | None) -> Pixels |
 
 def _decode_pyav(index: Index, wanted: Indices, each: Each | None) -> Pixels:
     """Frames by PyAV, see `stream`."""
-    pixels: Pixels | None = None
-    for row, image in enumerate(stream(index, wanted)):
-        image = image if each is None else each(image)
-        if pixels is None:
-            pixels = np.empty((len(wanted), *image.shape), np.uint8)
-        pixels[row] = image
-    assert pixels is not None  # some frame is wanted
-    return pixels
+    return joined(stream(index, wanted), len(wanted), each)
 
 
 def stream(index: Index, wanted: Indices) -> Iterator[Pixels]:

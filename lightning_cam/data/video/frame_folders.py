@@ -39,6 +39,7 @@ from lightning_cam.data.video.info import (
     Pixels,
     VideoInfo,
     check_pixels,
+    joined,
 )
 from lightning_cam.data.video.sampling import Indices
 from lightning_cam.errors import VideoReadError
@@ -70,14 +71,7 @@ class Folder:
             wanted: positions.
             each: is done to every image.
         """
-        pixels: Pixels | None = None
-        for at, image in enumerate(self.stream(wanted)):
-            shown = image if each is None else each(image)
-            if pixels is None:
-                pixels = np.empty((len(wanted), *shown.shape), np.uint8)
-            pixels[at] = shown
-        assert pixels is not None  # some image is wanted
-        return pixels
+        return joined(self.stream(wanted), len(wanted), each)
 
     def stream(self, wanted: Indices) -> Iterator[Pixels]:
         """The images at these positions one by one, (H, W, 3) RGB or (H, W, 1)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,20 @@ MOST_PIXELS = 2**26  # of an image or a frame: 8192 x 8192, twice 8K video
 IMAGE_FOLDER = "images"  # in place of a container's name
 Pixels = NDArray[np.uint8]
 _SLOWEST, _FASTEST = 0.99, 961.0  # one a second up to slow motion; beyond are damaged clocks
+
+
+def joined(
+    images: Iterable[Pixels], count: int, each: Callable[[Pixels], Pixels] | None = None
+) -> Pixels:
+    """`count` images, one at least, as one array; `each` is done to every one as it comes."""
+    pixels: Pixels | None = None
+    for row, image in enumerate(images):
+        image = image if each is None else each(image)
+        if pixels is None:
+            pixels = np.empty((count, *image.shape), np.uint8)
+        pixels[row] = image
+    assert pixels is not None
+    return pixels
 
 
 def check_pixels(path: str | Path, width: int, height: int, image: str = "") -> None:
