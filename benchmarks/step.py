@@ -40,7 +40,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "50 iterations": {"iterations": 50},
     "100 iterations": {"iterations": 100},
     "tol=0.05": {"tol": 0.05},
-    "tol=0.02": {"tol": 0.02},
+    "tol=0.1": {"tol": 0.1},
+    "tol=0.2": {"tol": 0.2},
     "growth=1": {"growth": 1},
     "growth=2": {"growth": 2},
     "growth=4": {"growth": 4},
@@ -68,6 +69,7 @@ def subject(count: int) -> tuple[lc.Explainable, Tensor, Tensor, Tensor]:
 def checkpoint(path: str, count: int) -> tuple[lc.Explainable, Tensor, Tensor, Tensor]:
     """The same of a checkpoint, clips spread evenly over those of the test split."""
     task, data, _ = rebuild(path)
+    data.prepare_data()
     test = data.evaluation("test")
     found: list[dict[str, Any]] = []
     for n in range(0, len(test), max(1, len(test) // (2 * count))):

@@ -30,6 +30,7 @@ from lightning_cam.errors import (
 from lightning_cam.files import is_too_deep, make_folder
 from lightning_cam.training import checkpoint, owner
 from lightning_cam.training.agreeing import Command, Run, agreed
+from lightning_cam.training.build import LOADS, TARGET
 from lightning_cam.training.finite import lost_weight
 from lightning_cam.training.furthest import UNKNOWN, Length, Progress, furthest_first
 from lightning_cam.training.ranks import by_torchrun
@@ -247,7 +248,13 @@ def same_as_before(run: Run, config: Mapping[str, Any]) -> None:
         # Optimiser and schedule are not remembered; what is null in the settings, the data fill in.
         memory = checkpoint.load(run.resume)[checkpoint.KEY]
         built = {**memory["run"], "task": memory["task"], "data": memory["data"]}
-        old = new | {key: v for key, v in leaves(built) if new.get(key) is not None}
+        # What came of a `from_pretrained` is compared once it is loaded, by `built_as_before`.
+        loaded = tuple(key.removesuffix(TARGET) for key, v in new.items() if str(v).endswith(LOADS))
+        old = new | {
+            key: v
+            for key, v in leaves(built)
+            if new.get(key) is not None and not key.startswith(loaded)
+        }
     for key in sorted(old.keys() | new.keys()):
         fixed = key.split(".")[0] in _FIXED and key not in _FREE
         if fixed and old.get(key) != new.get(key) and not (key in _CHOOSES and _has_no_best(run)):

@@ -41,7 +41,7 @@ from torch import Tensor
 from lightning_cam.attribution.doubt import Doubt, is_too_much
 from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.extremal.answer import APPEARANCES, Answer, Game
-from lightning_cam.attribution.extremal.settling import Settling, sizes
+from lightning_cam.attribution.extremal.settling import BACK, Settling, sizes
 from lightning_cam.attribution.extremal.soft_masks import (
     Appearing,
     SmoothMasks,
@@ -61,7 +61,8 @@ Hidden = Literal["blur", "black", "mean"]
 
 _TITLES = {"step": "STEP", "3d": "3D extremal perturbation", "2d": "2D extremal perturbation"}
 _POINTS = 4096  # of the grids of 16 frames of 112 x 112, for which the published rate was chosen
-_CORE_FROM = 1 / 8  # of the iterations: before, nothing is where it will be
+_CORE_FROM = 1 / 8  # of the schedule: before, nothing is where it will be
+_SCHEDULE = 1 / 4  # of the iterations with `tol`: masks can only rest once the weights do
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,10 @@ class ExtremalPerturbation(PerturbationAttribution):
             over which the losses are means.
         data_weight: of the answer.
         area_weight: of the size, at first.
-        growth: how many times larger the weight of the size is at the end.
-        core_weight: of the core, after an eighth of the iterations; `"step"` only.
+        growth: how many times larger the weight of the size is at the end; with `tol` after a
+            quarter of the iterations.
+        core_weight: of the core, after an eighth of the time in which the area's weight grows;
+            `"step"` only.
         core: frames, height and width in pixels of an ellipsoid; None: half of the clip's frames, 7
             at most (with all of them, twice the area would have to be filled), and `sigma`.
         sigma: pixels that a parameter of the mask reaches; None: a tenth of the shorter side.
@@ -105,7 +108,7 @@ class ExtremalPerturbation(PerturbationAttribution):
         batch: rows that go through the network together; None: as many as fill the device.
         bf16: run the network under bfloat16 autocast.
         tol: stop when neither the size of a clip's masks nor the log-odds of the answer have moved
-            by more than this share within 20 iterations, 0.05 say; None: run them all.
+            by more than this share within 20 iterations, 0.2 say; None: run them all.
 
     Example:
         >>> e = explain(model, ExtremalPerturbation("3d", areas=(0.05, 0.1, 0.2)), clip)
@@ -184,7 +187,7 @@ class ExtremalPerturbation(PerturbationAttribution):
         grids, speed = like.new_ones(*shape, *smooth.grid), torch.zeros(0)
         rate = self.lr * valid.sum(1) * math.prod(smooth.grid) / _POINTS
         rate = rate.to(like)[:, None, None, None]
-        settling = self._settling(len(clip))
+        settling = Settling(self.tol, self._schedule - BACK, len(clip), self.iterations)
         with progress(self.title, self.iterations) as advance:
             for n in range(self.iterations):
                 grids.requires_grad_()
@@ -196,7 +199,7 @@ class ExtremalPerturbation(PerturbationAttribution):
                     break
                 pull = self.data_weight * slope
                 counted = masks if self.area_on == "crop" else canvas
-                size_loss = self._size(counted, valid, n / self.iterations, sigma)
+                size_loss = self._size(counted, valid, min(1.0, n / self._schedule), sigma)
                 (slope,) = torch.autograd.grad([size_loss, masks], grids, [None, pull])
                 speed = 0.9 * speed + 0.1 * slope if n else slope
                 # A network that is not finite has no gradient to follow: everything stays seen.
@@ -208,11 +211,10 @@ class ExtremalPerturbation(PerturbationAttribution):
             model.numbers["iterations"] = settling.iterations.to(clip.device)
         return settling.kept(masks * valid[..., None, None])
 
-    def _settling(self, clips: int) -> Settling:
-        """Masks settle once their core counts."""
-        late = self.variant == "step" and self.core_weight
-        start = math.ceil(self.iterations * _CORE_FROM) if late else 0
-        return Settling(self.tol, start, clips, self.iterations)
+    @property
+    def _schedule(self) -> int:
+        """Iterations over which the weight of the area grows and the core joins."""
+        return self.iterations if self.tol is None else math.ceil(self.iterations * _SCHEDULE)
 
     def _hottest(self, masks: Tensor, valid: Tensor) -> Tensor:
         """Of each mask `(A, B, T, H, W)` exactly its area's share of the valid voxels, 1 or 0."""

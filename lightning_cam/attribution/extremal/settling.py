@@ -23,7 +23,7 @@ class Settling:
 
     Args:
         tol: None: never.
-        start: the iteration from which on it counts, once all losses take part.
+        start: the iteration from which on masks are compared: the first can stop 20 later.
         clips: B.
         most: iterations there may be.
     """
