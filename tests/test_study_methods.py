@@ -386,7 +386,8 @@ def test_a_baseline_is_never_the_best_and_stands_below_a_rule() -> None:
     assert "**" not in lines[7]
     (gains,) = gain_tables(results)
     assert gains.rows[1] == ("Grad-CAM", *["+0.2005 [+0.1999, +0.2011]"] * 2)
-    assert gains.baselines == {2}
+    assert gains.rows[3] == ("Ground truth", *["+0.3005 [+0.2999, +0.3011]"] * 2)
+    assert gains.baselines == {2, 3}
     assert gains.notes[1].startswith("What the ground truth itself gains over random maps (± s.e.)")
     assert "Deletion +0.300 ± 0.000" in gains.notes[1] and len(gains.notes) == 2
 

@@ -25,6 +25,10 @@ def gain_tables(results: Results) -> list[Table]:
             (design.cells[key].title, *_gain_texts(results, group, key))
             for key in (*methods, *baselines)
         ]
+        truths = [results.truth_gains(group, name) for name in design.compared]
+        if any(truths):
+            gained = (interval_text(mean_interval(truth.values())) for truth in truths)
+            rows.append(("Ground truth", *gained))
         notes = [
             "Mean and 95% interval over clips, paired clip by clip, more than 0 is better than "
             f"random maps of the method's own grain ({design.random_seeds} for each clip).",

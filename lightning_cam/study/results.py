@@ -144,12 +144,15 @@ class Results:
 
     def telling(self, group: Group, measure: str) -> Telling | None:
         """Whether a measure tells the ground truth from random maps; None without any truth."""
+        gains = list(self.truth_gains(group, measure).values())
+        return telling(gains, [0.0] * len(gains), "higher") if gains else None
+
+    def truth_gains(self, group: Group, measure: str) -> dict[str, float]:
+        """Sequence -> how much better the ground truth is than random maps, the most there is."""
         place = group.network, group.trained, group.input
         keys = ((*place, index, Reference().key) for index in sorted(self.clips[group]))
         truth = (self.references[key] for key in keys if key in self.references)
-        rows = [row for row in truth if "grain" in row]
-        gains = list(self._over_random(rows, measure).values())
-        return telling(gains, [0.0] * len(gains), "higher") if gains else None
+        return self._over_random([row for row in truth if "grain" in row], measure)
 
     def _over_random(self, rows: Sequence[StudyRow], measure: str) -> dict[str, float]:
         found = {}
