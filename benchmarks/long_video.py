@@ -28,7 +28,7 @@ import torch
 from torchvision.models.video import r3d_18
 
 import lightning_cam as lc
-from lightning_cam.data.core.clips import ClipReader
+from lightning_cam.data.core.clips import ClipReader, finished
 from lightning_cam.data.core.ground_truth import Truth
 from lightning_cam.data.core.loading import collate
 from lightning_cam.data.core.transforms import ClipTransform
@@ -104,7 +104,8 @@ def costs(task: object, video: WindowedVideo, turns: int) -> dict[str, float]:
     - forwards: of the same windows in the same batches, and nothing else
     - explaining: all of it, by Grad-CAM
     """
-    batches = [collate([w.sample for w in ws]) for ws in _batches(iter(video), None)]
+    raw = [collate([w.sample for w in ws]) for ws in _batches(iter(video), None)]
+    batches = [finished(batch) for batch in raw]
 
     def again() -> WindowedVideo:
         return WindowedVideo(video.reader, video.path, between=video.between)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import tracemalloc
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import lightning_cam as lc
 from lightning_cam.attribution.tensors import resize_heatmap
-from lightning_cam.data.core.clips import ClipReader, finished
+from lightning_cam.data.core.clips import Clip, ClipReader, Steps, finished
 from lightning_cam.data.core.transforms import ClipTransform
 from lightning_cam.data.core.windows import WindowedVideo, window_starts
 from lightning_cam.data.video import container, read_clip
@@ -108,17 +108,16 @@ def test_a_window_is_the_clip_that_a_reader_reads(tmp_path: Path, name: str) -> 
     frames = np.random.default_rng(0).integers(0, 255, (40, 4, 5, 3), np.uint8)
     path = encode(tmp_path / name, frames.repeat(12, 1).repeat(12, 2))
     read = ClipReader(8, 15.0, ClipTransform(24, 24), rate=30)
-    video = WindowedVideo(read, path, "centre")
-    [window] = list(video)
-    steps, valid = read.window(path)
-    alone = finished(
-        read.sample(SimpleNamespace(path=path, clip_id="v", label=-1, labels=()), steps, valid)
-    )
-    assert all(
-        torch.equal(window.sample[key], alone[key])
-        for key in ("video", "valid", "time_s", "frame_idx", "duration_s")
-    )
-    assert (window.first, window.steps) == (6, 8)
+    frames, indices, info = read.steps(path)
+    windows = list(WindowedVideo(read, path, stride=0.2))
+    assert [(w.first, w.steps) for w in windows] == [(k, 8) for k in (0, 3, 6, 9, 12)]
+    for at, window in ((slice(w.first, w.first + 8), w) for w in windows):
+        steps, valid = Steps(frames[at], indices[at], info), np.ones(8, bool)
+        alone = read.sample(Clip(path, path.stem), steps, valid)
+        assert alone.keys() == window.sample.keys()
+        for key, value in alone.items():
+            one = torch.equal if isinstance(value, Tensor) else operator.eq
+            assert one(window.sample[key], value), key
 
 
 def test_a_video_is_decoded_once_from_beginning_to_end(
@@ -248,7 +247,7 @@ def test_one_window_is_the_clip_explained(tmp_path: Path) -> None:
     e = lc.explain_video(hues(), lc.GradCAM(), path, num_frames=8, fps=RATE, resize=32, crop=32)
     clip = WindowedVideo(reader(), path)
     [window] = list(clip)
-    alone = lc.explain(hues(), lc.GradCAM(), window.sample["video"][None])
+    alone = lc.explain(hues(), lc.GradCAM(), finished(window.sample)["video"][None])
     [each] = e.maps.values()
     torch.testing.assert_close(
         resize_heatmap(torch.from_numpy(each.maps.read(0, 8))[None], (8, 32, 32)), alone.heatmap,
@@ -454,8 +453,14 @@ def test_a_reader_of_ones_own_that_only_reads() -> None:
             return super().read(*given)  # type: ignore[arg-type]
 
     plain = reader()
-    own = Own(plain.num_frames, plain.fps, plain.transform)
-    assert windows_reader(Data(plain)) is plain and windows_reader(Data(own)) is None
+
+    class OwnSamples(ClipReader):
+        def sample(self, *given: object) -> object:  # type: ignore[override]
+            return super().sample(*given)  # type: ignore[arg-type]
+
+    assert windows_reader(Data(plain)) is plain
+    for own in (Own, OwnSamples):
+        assert windows_reader(Data(own(plain.num_frames, plain.fps, plain.transform))) is None
 
 
 # --- words --------------------------------------------------------------------------------------

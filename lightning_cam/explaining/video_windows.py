@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch import Tensor
 
 from lightning_cam.attribution import Attribution, Checkup, Contrast, Explainable, Explanation
 from lightning_cam.attribution.columns import Columns
 from lightning_cam.attribution.drawn_maps import doubts_of, drawn_maps, maps_of
+from lightning_cam.data.core.clips import finished
 from lightning_cam.data.core.loading import collate
 from lightning_cam.data.core.windows import OnFrame, Window, WindowedVideo
 from lightning_cam.errors import why
@@ -69,8 +71,9 @@ def explain_windows(
     try:
         with progress(f"explaining {Path(video.path).name}", len(video.starts)) as advance:
             for windows in _batches(video.go_through(on_frame), batch):
-                one = collate([window.sample for window in windows])
-                model, clip = bind(one), one["video"].to(device)
+                raw = collate([window.sample for window in windows])
+                one = finished(move_data_to_device(raw, torch.device(device)))
+                model, clip = bind(one), one["video"]
                 if not work.windows and (found := check_once(model, methods, clip)) and on_check:
                     on_check(found)
                 work.explain(model, clip, windows)

@@ -33,16 +33,16 @@ Size = Literal["original"] | None
 def windows_reader(data: object) -> ClipReader | None:
     """What reads a video of a data module window by window; None where nothing does.
 
-    A reader whose `read` is replaced and whose `open` is not would show other images to the
-    network than it was trained on.
+    A reader whose `read` is replaced and whose `open` is not, or whose `sample` and not `sample_of`,
+    would show the network something else than it was trained on.
     """
     reader = data.reader if is_offered(data, HasReader) else None
     if not isinstance(reader, ClipReader):
         return None
     own = type(reader)
-    if own.read is not ClipReader.read and own.open is ClipReader.open:
-        return None
-    return reader
+    other_images = own.read is not ClipReader.read and own.open is ClipReader.open
+    other_clips = own.sample is not ClipReader.sample and own.sample_of is ClipReader.sample_of
+    return None if other_images or other_clips else reader
 
 
 def windows_text(video: WindowedVideo) -> str:
