@@ -33,7 +33,7 @@ Size = Literal["original"] | None
 def windows_reader(data: object) -> ClipReader | None:
     """What reads a video of a data module window by window; None where nothing does.
 
-    A reader whose `read` is replaced and whose `open` is not, or whose `sample` and not `sample_of`,
+    A reader whose `read` is replaced and not its `open`, or its `sample` and not its `sample_of`,
     would show the network something else than it was trained on.
     """
     reader = data.reader if is_offered(data, HasReader) else None
