@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import operator
 import tracemalloc
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -25,6 +27,7 @@ from lightning_cam.data.video import container, read_clip
 from lightning_cam.data.video.streams import open_stream
 from lightning_cam.errors import ArgumentError, ConfigError, UserError, VideoReadError
 from lightning_cam.explaining.clip_sources import clips_of_files
+from lightning_cam.explaining.kept_windows import KeptWindows
 from lightning_cam.explaining.measuring import build_measures
 from lightning_cam.explaining.video_maps import Blend, Coarse, StepMaps
 from lightning_cam.explaining.video_part import VideoPart, check_part, shorter_than
@@ -297,6 +300,78 @@ def test_two_classes_against_each_other_and_a_method_that_fails(tmp_path: Path) 
         lc.explain_video(lc.Explainable.of(Hues(), ["cells"]), lc.GradCAM(), path)
     with pytest.raises(RuntimeError, match="no"):
         lc.explain_video(hues(), Fails(), path, num_frames=8, fps=RATE, resize=32, crop=32)
+
+
+class Watched(Hues):
+    """Also says how much it looks at each frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.look = nn.Identity()
+
+    def forward(self, clip: Tensor) -> Tensor:
+        self.look(clip.mean((1, 3, 4)).softmax(1))
+        return super().forward(clip)
+
+
+class Counts(lc.GradCAM):
+    """Grad-CAM that is stopped or fails at some of its calls."""
+
+    def __call__(self, *given: Any) -> Tensor:
+        self.calls.append(len(self.calls) + 1)  # type: ignore[attr-defined]
+        if error := self.raises.get(self.calls[-1]):  # type: ignore[attr-defined]
+            raise error
+        return super().__call__(*given)
+
+
+def counts(raises: Mapping[int, BaseException]) -> Counts:
+    method = Counts()
+    for name, value in (("calls", []), ("raises", raises)):
+        object.__setattr__(method, name, value)
+    return method
+
+
+def test_a_video_that_was_stopped_goes_on_and_nothing_differs(tmp_path: Path) -> None:
+    path = written(tmp_path / "v.mp4", scene(("red", 1, 3), ("green", 4, 6), seconds=8))
+    model = lc.Explainable.of(Watched(), ["cells"], list(COLOURS), attention=["look"])
+    fails = {4: RuntimeError("no")}
+
+    def explained(
+        kept: KeptWindows | None, one: Counts, two: Counts, reads: ClipReader
+    ) -> lc.VideoExplanation:
+        return explain_windows(
+            WindowedVideo(reads, path), lambda batch: model, {"one": one, "two": two},
+            "red", "green", batch=2, kept=kept,
+        )  # fmt: skip
+
+    whole = explained(None, first := counts({}), counts(fails), reader())
+    assert len(first.calls) == 2 * 8 and whole.missing == {"two": "RuntimeError: no"}  # type: ignore[attr-defined]
+    folder = tmp_path / "v.windows"
+    with pytest.raises(KeyboardInterrupt):  # of a contrast each batch has two calls
+        explained(
+            KeptWindows(folder, "v"), counts({11: KeyboardInterrupt()}), counts(fails), reader()
+        )
+    assert sorted(int(file.stem) for file in folder.iterdir()) == [0, 8, 16, 24, 32]
+    assert KeptWindows(folder, "v").begun and not KeptWindows(folder, "another").begun
+    (folder / "32.npz").write_bytes(b"PK")
+    left = counts({})
+    again = explained(KeptWindows(folder, "v"), left, counts({}), reader())
+    assert len(left.calls) == 2 * (1 + 4)  # type: ignore[attr-defined]  # the first, and what was not kept
+    assert again.missing == whole.missing and [*again.maps] == [*whole.maps]
+    for caption, each in again.maps.items():
+        one = whole.maps[caption]
+        assert (each.maps.read(0, 64) == one.maps.read(0, 64)).all()
+        assert (each.heat == one.heat).all() and each.signed == one.signed
+    for ours, theirs in zip(again.windows, whole.windows, strict=True):
+        for name, value in vars(ours).items():
+            assert np.array_equal(value, vars(theirs)[name]), name
+    assert (again.attention == whole.attention).all() and again.track == whole.track
+    # Windows that begin elsewhere are others.
+    assert KeptWindows(folder, "v").read([*WindowedVideo(reader(4), path)][:2]) is None
+    KeptWindows(folder, "v").remove()
+    assert not folder.exists()
+    again.close()
+    whole.close()
 
 
 # --- odd files ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -98,6 +99,7 @@ def _page_files(folder: Path, title: str) -> tuple[Path, Path]:
 
 def remove_clip(folder: Path, title: str) -> None:
     """Remove what there is of a clip's files, the image of its curves included."""
+    shutil.rmtree(windows_folder(folder, title), ignore_errors=True)
     for path in files_of(folder, title):
         with suppress(OSError):
             path.unlink()
@@ -107,6 +109,11 @@ def files_of(folder: Path, title: str) -> list[Path]:
     """All files that a clip may have, those that are not always there included."""
     files = clip_files(folder, title)
     return [*vars(files).values(), files.curves, files.original, *_page_files(folder, title)]
+
+
+def windows_folder(folder: Path, title: str) -> Path:
+    """Where the windows of a whole video are kept until it is done, see `kept_windows`."""
+    return folder / f"{file_name(title)}.windows"
 
 
 def clip_files(folder: Path, title: str) -> ClipFiles:

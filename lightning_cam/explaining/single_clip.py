@@ -20,9 +20,15 @@ from lightning_cam.explaining.clip_explanations import (
     explain_spectra,
     true_label,
 )
-from lightning_cam.explaining.clip_files import clip_files, write_clip, write_page_images
+from lightning_cam.explaining.clip_files import (
+    clip_files,
+    windows_folder,
+    write_clip,
+    write_page_images,
+)
 from lightning_cam.explaining.clip_results import ClipResult
 from lightning_cam.explaining.clip_sources import ClipSource
+from lightning_cam.explaining.kept_windows import KeptWindows
 from lightning_cam.explaining.measured_files import ClipNumbers, RunMeasurements, page_measures
 from lightning_cam.explaining.question import Asked, Question
 from lightning_cam.explaining.score_tables import page_scores, relevance_rows, score_rows
@@ -162,15 +168,23 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
 
 
 def _process_video(request: ClipRequest, source: ClipSource, video: WindowedVideo) -> ClipResult:
-    """Explain and write a whole video."""
+    """Explain and write a whole video, or go on where that was stopped."""
     files, model = clip_files(request.folder, source.title), request.task.explainable()
     target, against = request.question.of_video(model, source.title)
-    e, written = explain_and_write(
-        video, request.task.explainable, request.methods, target, against,
-        device=request.task.device, files=files, title=source.title,
-        size=None if source.part is None else source.part.size,
-        on_check=lambda found: say(*found.notes, found.summary),
-    )  # fmt: skip
+    kept = KeptWindows(windows_folder(request.folder, source.title), source.key)
+    if kept.begun:
+        say(f"{source.title}: goes on where it was stopped; only its frames are read again")
+    try:
+        e, written = explain_and_write(
+            video, request.task.explainable, request.methods, target, against,
+            device=request.task.device, files=files, title=source.title,
+            size=None if source.part is None else source.part.size,
+            on_check=lambda found: say(*found.notes, found.summary), kept=kept,
+        )  # fmt: skip
+    except Exception:  # a stop is none
+        kept.remove()
+        raise
+    kept.remove()
     with closing(e):
         scored = list(window_rows(e, source.title))
         entry = ReportEntry.of(

@@ -17,6 +17,7 @@ from lightning_cam.data.core.transforms import ClipTransform
 from lightning_cam.data.core.windows import WindowedVideo, Windows
 from lightning_cam.errors import ArgumentError
 from lightning_cam.explaining.clip_files import ClipFiles
+from lightning_cam.explaining.kept_windows import KeptWindows
 from lightning_cam.explaining.video_drawing import Recording, video_figure, write_whole_video
 from lightning_cam.explaining.video_explanation import VideoExplanation
 from lightning_cam.explaining.video_files import write_video_arrays
@@ -83,6 +84,7 @@ def explain_and_write(
     size: Size = None,
     batch: int | None = None,
     on_check: OnCheck | None = None,
+    kept: KeptWindows | None = None,
 ) -> tuple[VideoExplanation, WrittenVideo]:
     """Explain a video, and write its mp4, png and npz; arguments as of `explain_windows`.
 
@@ -98,6 +100,7 @@ def explain_and_write(
         e = explain_windows(
             video, bind, methods, target, against,
             device=device, on_frame=recording, folder=folder, batch=batch, on_check=on_check,
+            kept=kept,
         )  # fmt: skip
         one = target is not None or not e.classes
         column = e.names[e.windows[0].target] if one else None
