@@ -18,10 +18,10 @@ from lightning_cam.explaining.clip_explanations import Spectra
 from lightning_cam.files import fitted, make_folder, whole_file
 from lightning_cam.viz import (
     ClipFigure,
+    DrawnVideo,
     PageImages,
     draw_sheet,
     draw_video,
-    picture_shape,
     save_png,
     write_video,
 )
@@ -76,20 +76,20 @@ def write_clip(
     return files
 
 
-def write_page_images(folder: Path, figure: ClipFigure, video: np.ndarray) -> PageImages:
+def write_page_images(folder: Path, figure: ClipFigure, video: DrawnVideo) -> PageImages:
     """Write `<clip>.svg` and `<clip>.jpg`, for the page.
 
     Args:
         folder: of the page.
         figure: the clip.
-        video: what `draw_video` made of it.
+        video: what was drawn of it.
     """
     rows, poster = _page_files(folder, figure.title)
     save_svg(
         rows, Canvas.stacked(sheet_parts(figure, _PAGE_COLUMNS)[1:2]), small=True
     )  # frames and maps
-    save_jpeg(poster, video[len(video) // 2])
-    return PageImages(rows, poster, picture_shape(figure))
+    save_jpeg(poster, video.frames[len(video.frames) // 2])
+    return PageImages(rows, poster, video.shape)
 
 
 def _page_files(folder: Path, title: str) -> tuple[Path, Path]:

@@ -41,7 +41,7 @@ from lightning_cam.explaining.video_files import (
 )
 from lightning_cam.explaining.whole_video import explain_and_write, windows_text
 from lightning_cam.interfaces import Batch, HasReader, HasSpectra, ShowsFiles, Task, is_offered
-from lightning_cam.viz import ReportEntry, draw_video
+from lightning_cam.viz import ReportEntry, drawn_video
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,15 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
         model, explanations, frames, batch, source.title, spectra=spectra, views=views,
         extras=extras,
     )  # fmt: skip
-    moving = draw_video(figure)
+    moving = drawn_video(figure)
     files = write_clip(
-        request.folder, figure, explanations, batch, request.fps, spectra=spectra, video=moving
+        request.folder,
+        figure,
+        explanations,
+        batch,
+        request.fps,
+        spectra=spectra,
+        video=moving.frames,
     )
     images = write_page_images(request.folder, figure, moving)
     measured = request.measurements.clip(model, explanations, clip, batch, files.curves)
