@@ -21,7 +21,7 @@ from lightning_cam.viz import (
     DrawnVideo,
     PageImages,
     draw_sheet,
-    draw_video,
+    drawn_video,
     save_png,
     write_video,
 )
@@ -60,11 +60,11 @@ def write_clip(
     fps: float,
     columns: int = 16,
     spectra: Spectra | None = None,
-    video: np.ndarray | None = None,
+    video: DrawnVideo | None = None,
 ) -> ClipFiles:
     """Write `<clip>.mp4`, `<clip>.png` (a sheet of at most `columns` frames) and `<clip>.npz`.
 
-    The npz is a format, see `clip_arrays`. `video` is what `draw_video` made, where that is done.
+    The npz is a format, see `clip_arrays`. `video` is what was drawn of it, where that is done.
     """
     make_folder(folder)
     arrays = clip_arrays(explanations, figure.frames, batch, spectra)
@@ -72,7 +72,7 @@ def write_clip(
     with whole_file(files.arrays) as file:
         np.savez_compressed(file, **arrays)
     save_png(files.sheet, draw_sheet(figure, columns))
-    write_video(files.video, draw_video(figure) if video is None else video, fps=fps)
+    write_video(files.video, (video or drawn_video(figure)).frames, fps=fps)
     return files
 
 

@@ -146,7 +146,7 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
         batch,
         request.fps,
         spectra=spectra,
-        video=moving.frames,
+        video=moving,
     )
     images = write_page_images(request.folder, figure, moving)
     measured = request.measurements.clip(model, explanations, clip, batch, files.curves)
