@@ -57,7 +57,6 @@ from lightning_cam.explaining.over_epochs import (
     check_overview,
     overview_record,
 )
-from lightning_cam.explaining.own_folder import own_folder, own_name
 from lightning_cam.explaining.question import TRUE, asked_in_training
 from lightning_cam.interfaces import (
     Batch,
@@ -68,10 +67,13 @@ from lightning_cam.interfaces import (
     offers,
 )
 from lightning_cam.metrics import Measure, Measured
+from lightning_cam.own_folder import own_folder, own_name
 from lightning_cam.progress import no_progress
 from lightning_cam.training.preemption import look_between_clips
 from lightning_cam.training.skipped_clips import batch_as_mapping, gather
 from lightning_cam.viz import draw_attention, save_png
+
+_NAME = "explain"  # of the folder in that of the run
 
 
 class ExplainCallback(Callback):
@@ -226,14 +228,18 @@ class ExplainCallback(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = _weights_by_epoch(state_dict.get("history"))
         self.over_epochs.restore(state_dict.get("over_epochs"))
-        self._before = own_name(state_dict.get("folder"))
+        self._before = own_name(state_dict.get("folder"), _NAME)
 
     def _place(self, trainer: pl.Trainer) -> Path:
         """Where the files of this run go; every rank comes here."""
         if self.folder is not None:
             return self.folder
         if self._own is None or self._own[0] is not trainer:
-            self._own = trainer, own_folder(trainer, self._before)
+            first = trainer.is_global_zero
+            folder = own_folder(trainer, _NAME, self._before) if first else None
+            found = trainer.strategy.broadcast(folder)
+            assert found is not None
+            self._own = trainer, found
         return self._own[1]
 
     def _run(self, trainer: pl.Trainer, task: pl.LightningModule, split: str, when: str) -> None:
