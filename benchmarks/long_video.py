@@ -200,7 +200,7 @@ def main() -> None:
     print(rows[-1], flush=True)
     path = settings.work / "planted_0.mp4"
     wide = lc.Explainable.of(
-        r3d_18(), ["layer4"],
+        r3d_18().eval(), ["layer4"],
         mean=[0.43, 0.39, 0.38], std=[0.23, 0.22, 0.22],
     )  # fmt: skip
     for name, what, reader, between in (
