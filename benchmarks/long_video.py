@@ -28,7 +28,7 @@ import torch
 from torchvision.models.video import r3d_18
 
 import lightning_cam as lc
-from lightning_cam.data.core.clips import ClipReader
+from lightning_cam.data.core.clips import ClipReader, finished
 from lightning_cam.data.core.ground_truth import Truth
 from lightning_cam.data.core.loading import collate
 from lightning_cam.data.core.transforms import ClipTransform
@@ -104,7 +104,8 @@ def costs(task: object, video: WindowedVideo, turns: int) -> dict[str, float]:
     - forwards: of the same windows in the same batches, and nothing else
     - explaining: all of it, by Grad-CAM
     """
-    batches = [collate([w.sample for w in ws]) for ws in _batches(iter(video), None)]
+    raw = [collate([w.sample for w in ws]) for ws in _batches(iter(video), None)]
+    batches = [finished(batch) for batch in raw]
 
     def again() -> WindowedVideo:
         return WindowedVideo(video.reader, video.path, between=video.between)
@@ -199,7 +200,7 @@ def main() -> None:
     print(rows[-1], flush=True)
     path = settings.work / "planted_0.mp4"
     wide = lc.Explainable.of(
-        r3d_18(), ["layer4"],
+        r3d_18().eval(), ["layer4"],
         mean=[0.43, 0.39, 0.38], std=[0.23, 0.22, 0.22],
     )  # fmt: skip
     for name, what, reader, between in (

@@ -334,7 +334,7 @@ def test_what_it_writes_and_logs(tmp_path: Path) -> None:
         assert logged == [(each, step) for step in steps], key
     files = [v for k, _, v, _ in recorder.media if k == "video"]
     assert all(Path(file).is_file() for group in files for file in group)
-    assert [list(rows) for rows in callback.history.values()] == [[1, 3], [1, 3]]
+    assert [list(rows) for rows in callback.attention.weights.values()] == [[1, 3], [1, 3]]
 
 
 def both(**settings: Any) -> dict[str, Measure]:
@@ -474,7 +474,7 @@ def test_history_survives_a_resume(tmp_path: Path) -> None:
     second = ExplainCallback(METHODS, clips=1)
     trainer = trainer_of(tmp_path, [second], max_epochs=2)
     trainer.fit(task_of(), Data(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
-    assert list(second.history["clip 0"]) == [0, 1]
+    assert list(second.attention.weights["clip 0"]) == [0, 1]
 
 
 class Broken:
@@ -582,7 +582,7 @@ def test_several_loaders_equal_names_and_a_full_disk(
     def full(*_: Any) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("lightning_cam.explaining.callback.save_png", full)
+    monkeypatch.setattr("lightning_cam.explaining.attention_history.save_png", full)
     task = task_of()
     task.validation_step = lambda batch, index, dataloader_idx=0: None  # type: ignore[assignment,misc,method-assign]
     task.on_validation_epoch_end = lambda: None  # type: ignore[method-assign]

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from lightning_cam.attribution import GradCAM, RecurrentGradCAM, explain
 from lightning_cam.errors import ConfigError, UserError
 from lightning_cam.models import LRCN, FrameCNN, InflatedResNet, ResNet3D
+from lightning_cam.own_folder import RunFolder, own_folder
 from lightning_cam.tasks import VideoClassification
 from lightning_cam.tasks.classification.confusion import save_confusion
 from lightning_cam.tasks.schedules import build_schedule, one_cycle
@@ -176,6 +177,38 @@ def test_confusion_image_follows_the_matrix(tmp_path):
     assert max(large.shape) < 3000
 
 
+class Images(CSVLogger):
+    """Takes tables and images."""
+
+    def log_image(self, key, images, step=None):
+        pass
+
+    def log_table(self, key, columns, data, step=None):
+        pass
+
+
+def test_images_of_two_runs_never_lie_in_one_place(tmp_path):
+    def validated(callbacks=(), **settings):
+        task = VideoClassification(Table(), CLASSES)
+        trainer = trainer_of(tmp_path, callbacks=[*callbacks], **settings)
+        clips = {"video": torch.eye(3)[:, :, None, None, None], "label": torch.arange(3)}
+        for _ in range(2):  # of one run
+            trainer.validate(task, DataLoader([clips], batch_size=None), verbose=False)
+        found = [str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")]
+        for path in tmp_path.rglob("*.png"):
+            path.unlink()
+        return sorted(found)
+
+    assert [validated() for _ in range(2)] == [["confusion"], ["confusion_2"]]
+    runs = [validated(logger=Images(tmp_path / "csv")) for _ in range(2)]
+    assert runs == [
+        [f"csv/lightning_logs/version_{n}/{name}" for name in ("confusion", "per_class")]
+        for n in range(2)
+    ]
+    own = RunFolder(tmp_path / "own")  # of the program's runs, which go on in their folder
+    assert [validated([own]) for _ in range(2)] == [["own/confusion"]] * 2
+
+
 def test_confusion_image_reaches_wandb(tmp_path, monkeypatch):
     logged = []
     monkeypatch.setattr(
@@ -197,7 +230,7 @@ def test_confusion_image_reaches_wandb(tmp_path, monkeypatch):
     drawn = {key: (path, step) for key, (path,), step in logged}
     assert len(drawn) == len(logged) == 2  # once: the sanity check draws nothing
     for key, folder in (("val/confusion", "confusion"), ("val/per_class_chart", "per_class")):
-        assert drawn[key] == (str(tmp_path / folder / "val_epoch_000.png"), 2)
+        assert drawn[key] == (str(own_folder(trainer, folder) / "val_epoch_000.png"), 2)
         assert Image.open(drawn[key][0]).format == "PNG"
     ((key, rows),) = tables
     assert key == "val/per_class"
@@ -348,7 +381,7 @@ def test_fit(tmp_path, precision, net, step_loss):
         moved = not torch.equal(parameter, before[name])
         assert moved == parameter.requires_grad, name
     for epoch in (0, 1):
-        assert (tmp_path / "confusion" / f"val_epoch_{epoch:03d}.png").is_file()
+        assert (own_folder(trainer, "confusion") / f"val_epoch_{epoch:03d}.png").is_file()
 
 
 def test_fast_dev_run_leaves_no_files(tmp_path):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import lightning_cam as lc
 from lightning_cam.attribution.doubt import LIMIT, Doubt, is_too_much, not_finite
+from lightning_cam.attribution.tensors import all_finite, finite_rows
 from lightning_cam.errors import UserError
 from lightning_cam.explaining.clip_drawing import draw_clip
 from lightning_cam.explaining.clip_explanations import explain_clip
@@ -26,6 +27,23 @@ from lightning_cam.viz import ReportEntry, draw_sheet, write_report
 
 METHODS = methods()
 CLIP = clip_of(1, 3, 4, 8, 8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_whether_all_numbers_are_finite(dtype: torch.dtype) -> None:
+    most = torch.finfo(dtype).max
+    rows = [
+        [most, most],
+        [1, -1],
+        [1, float("inf")],
+        [float("inf"), -float("inf")],
+        [1, float("nan")],
+    ]
+    values = torch.tensor(rows, dtype=dtype)
+    assert finite_rows(values).tolist() == [True, True, False, False, False]
+    assert [all_finite(row) for row in values] == [True, True, False, False, False]
+    assert all_finite(values[:2]) and finite_rows(values[1:2]).tolist() == [True]
+    assert all_finite(values[:0])
 
 
 @dataclass(frozen=True)

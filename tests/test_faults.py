@@ -296,6 +296,30 @@ def test_a_stop_between_the_files_of_the_first_clip(
             os.utime(place / "videos" / f"clip_{n}.mp4", (n, n))
 
 
+def test_ctrl_c_within_a_whole_video(here: Here, place: Path) -> None:
+    """The same command goes on, and runs the network for what is left only."""
+    noise = np.random.default_rng(0).integers(0, 255, (60, 32, 32, 3), dtype=np.uint8)
+    write_video(place / "film.mp4", noise, fps=8)
+    options = ("video=film.mp4", "explain=breaks")
+    whole = here(*options, "out=whole")
+    assert whole.returncode == 0, whole.stderr
+    assert (place / "calls.txt").read_text() == "." * 4
+    done = here(*options, breaks={"4": "ctrl_c"})
+    assert done.returncode == 130 and done.stderr == ""
+    assert "stopped; no clip is done; the same command goes on: " in done.stdout
+    assert (place / "explain_1" / "film.windows").is_dir()
+
+    done = here(*options)
+    assert done.returncode == 0, done.stderr
+    assert "film: goes on where it was stopped; only its frames are read again" in done.stdout
+    assert (place / "calls.txt").read_text() == "." * 2  # the first are explained anyway
+    assert not (place / "explain_1" / "film.windows").exists()
+    for name in ("scores.csv", "relevance.csv", "track.csv", "film.png", "film.mp4"):
+        assert (place / "explain_1" / name).read_bytes() == (place / "whole" / name).read_bytes()
+    one, other = (np.load(place / folder / "film.npz") for folder in ("whole", "explain_1"))
+    assert one.files == other.files and all((one[k] == other[k]).all() for k in one.files)
+
+
 def test_sigterm_is_an_orderly_stop(here: Here, place: Path) -> None:
     """SIGTERM (SLURM, `timeout`, a container) in the third clip: page, and the same goes on."""
     before = signal.getsignal(signal.SIGTERM)

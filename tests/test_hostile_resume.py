@@ -374,7 +374,7 @@ def test_attention_of_earlier_epochs_that_is_none() -> None:
         {}, {"history": 3}, {"history": [good]}, {"history": {3: {}}}, {"history": {"a": [0.5]}},
     ):  # fmt: skip
         callback.load_state_dict(state)
-        assert callback.history == {}
+        assert callback.attention.weights == {}
     odd = {"v_blink": {**good["v_blink"], "4": [1.0], 5: "x", 6: ["x"]}, "b": 3, 4: {}}
     callback.load_state_dict({"history": odd})
-    assert callback.history == good
+    assert callback.attention.weights == good

@@ -25,20 +25,22 @@ MAY = {
     "pickles": "",
     "archive": "errors pickles",
     "files": "errors",
+    "own_folder": "errors files",
     "viz": "errors files",
     "attribution": "errors progress viz",
     "interfaces": "errors attribution",
     "metrics": "errors geometry attribution",
     "models": "errors archive interfaces",
-    "tasks": "errors files geometry interfaces attribution metrics models viz",
+    "tasks": "errors files own_folder geometry interfaces attribution metrics models viz",
     "data": "errors pickles files stops interfaces",
     "synthetic": "errors files progress stops data",
     "training": "errors archive files stops interfaces attribution",
-    "explaining": "errors files progress stops interfaces attribution metrics viz data training",
+    "explaining": "errors files own_folder progress stops interfaces attribution metrics viz data "
+    "training",
     "study": "errors files progress stops interfaces attribution metrics viz data training "
     "explaining",
-    "commands": "errors files progress stops interfaces attribution models tasks data training "
-    "explaining study",
+    "commands": "errors files own_folder progress stops interfaces attribution models tasks data "
+    "training explaining study",
 }
 # Libraries that a package must not load: the core works without them, or they are another's job.
 HEAVY = {"lightning", "wandb", "hydra", "omegaconf", "torchvision", "decord", "captum"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import tracemalloc
+from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
@@ -18,13 +20,14 @@ from torch import Tensor, nn
 
 import lightning_cam as lc
 from lightning_cam.attribution.tensors import resize_heatmap
-from lightning_cam.data.core.clips import ClipReader, finished
+from lightning_cam.data.core.clips import Clip, ClipReader, Steps, finished
 from lightning_cam.data.core.transforms import ClipTransform
 from lightning_cam.data.core.windows import WindowedVideo, window_starts
 from lightning_cam.data.video import container, read_clip
 from lightning_cam.data.video.streams import open_stream
 from lightning_cam.errors import ArgumentError, ConfigError, UserError, VideoReadError
 from lightning_cam.explaining.clip_sources import clips_of_files
+from lightning_cam.explaining.kept_windows import KeptWindows
 from lightning_cam.explaining.measuring import build_measures
 from lightning_cam.explaining.video_maps import Blend, Coarse, StepMaps
 from lightning_cam.explaining.video_part import VideoPart, check_part, shorter_than
@@ -108,17 +111,16 @@ def test_a_window_is_the_clip_that_a_reader_reads(tmp_path: Path, name: str) -> 
     frames = np.random.default_rng(0).integers(0, 255, (40, 4, 5, 3), np.uint8)
     path = encode(tmp_path / name, frames.repeat(12, 1).repeat(12, 2))
     read = ClipReader(8, 15.0, ClipTransform(24, 24), rate=30)
-    video = WindowedVideo(read, path, "centre")
-    [window] = list(video)
-    steps, valid = read.window(path)
-    alone = finished(
-        read.sample(SimpleNamespace(path=path, clip_id="v", label=-1, labels=()), steps, valid)
-    )
-    assert all(
-        torch.equal(window.sample[key], alone[key])
-        for key in ("video", "valid", "time_s", "frame_idx", "duration_s")
-    )
-    assert (window.first, window.steps) == (6, 8)
+    frames, indices, info = read.steps(path)
+    windows = list(WindowedVideo(read, path, stride=0.2))
+    assert [(w.first, w.steps) for w in windows] == [(k, 8) for k in (0, 3, 6, 9, 12)]
+    for at, window in ((slice(w.first, w.first + 8), w) for w in windows):
+        steps, valid = Steps(frames[at], indices[at], info), np.ones(8, bool)
+        alone = read.sample(Clip(path, path.stem), steps, valid)
+        assert alone.keys() == window.sample.keys()
+        for key, value in alone.items():
+            one = torch.equal if isinstance(value, Tensor) else operator.eq
+            assert one(window.sample[key], value), key
 
 
 def test_a_video_is_decoded_once_from_beginning_to_end(
@@ -248,7 +250,7 @@ def test_one_window_is_the_clip_explained(tmp_path: Path) -> None:
     e = lc.explain_video(hues(), lc.GradCAM(), path, num_frames=8, fps=RATE, resize=32, crop=32)
     clip = WindowedVideo(reader(), path)
     [window] = list(clip)
-    alone = lc.explain(hues(), lc.GradCAM(), window.sample["video"][None])
+    alone = lc.explain(hues(), lc.GradCAM(), finished(window.sample)["video"][None])
     [each] = e.maps.values()
     torch.testing.assert_close(
         resize_heatmap(torch.from_numpy(each.maps.read(0, 8))[None], (8, 32, 32)), alone.heatmap,
@@ -298,6 +300,78 @@ def test_two_classes_against_each_other_and_a_method_that_fails(tmp_path: Path) 
         lc.explain_video(lc.Explainable.of(Hues(), ["cells"]), lc.GradCAM(), path)
     with pytest.raises(RuntimeError, match="no"):
         lc.explain_video(hues(), Fails(), path, num_frames=8, fps=RATE, resize=32, crop=32)
+
+
+class Watched(Hues):
+    """Also says how much it looks at each frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.look = nn.Identity()
+
+    def forward(self, clip: Tensor) -> Tensor:
+        self.look(clip.mean((1, 3, 4)).softmax(1))
+        return super().forward(clip)
+
+
+class Counts(lc.GradCAM):
+    """Grad-CAM that is stopped or fails at some of its calls."""
+
+    def __call__(self, *given: Any) -> Tensor:
+        self.calls.append(len(self.calls) + 1)  # type: ignore[attr-defined]
+        if error := self.raises.get(self.calls[-1]):  # type: ignore[attr-defined]
+            raise error
+        return super().__call__(*given)
+
+
+def counts(raises: Mapping[int, BaseException]) -> Counts:
+    method = Counts()
+    for name, value in (("calls", []), ("raises", raises)):
+        object.__setattr__(method, name, value)
+    return method
+
+
+def test_a_video_that_was_stopped_goes_on_and_nothing_differs(tmp_path: Path) -> None:
+    path = written(tmp_path / "v.mp4", scene(("red", 1, 3), ("green", 4, 6), seconds=8))
+    model = lc.Explainable.of(Watched(), ["cells"], list(COLOURS), attention=["look"])
+    fails = {4: RuntimeError("no")}
+
+    def explained(
+        kept: KeptWindows | None, one: Counts, two: Counts, reads: ClipReader
+    ) -> lc.VideoExplanation:
+        return explain_windows(
+            WindowedVideo(reads, path), lambda batch: model, {"one": one, "two": two},
+            "red", "green", batch=2, kept=kept,
+        )  # fmt: skip
+
+    whole = explained(None, first := counts({}), counts(fails), reader())
+    assert len(first.calls) == 2 * 8 and whole.missing == {"two": "RuntimeError: no"}  # type: ignore[attr-defined]
+    folder = tmp_path / "v.windows"
+    with pytest.raises(KeyboardInterrupt):  # of a contrast each batch has two calls
+        explained(
+            KeptWindows(folder, "v"), counts({11: KeyboardInterrupt()}), counts(fails), reader()
+        )
+    assert sorted(int(file.stem) for file in folder.iterdir()) == [0, 8, 16, 24, 32]
+    assert KeptWindows(folder, "v").begun and not KeptWindows(folder, "another").begun
+    (folder / "32.npz").write_bytes(b"PK")
+    left = counts({})
+    again = explained(KeptWindows(folder, "v"), left, counts({}), reader())
+    assert len(left.calls) == 2 * (1 + 4)  # type: ignore[attr-defined]  # the first, and what was not kept
+    assert again.missing == whole.missing and [*again.maps] == [*whole.maps]
+    for caption, each in again.maps.items():
+        one = whole.maps[caption]
+        assert (each.maps.read(0, 64) == one.maps.read(0, 64)).all()
+        assert (each.heat == one.heat).all() and each.signed == one.signed
+    for ours, theirs in zip(again.windows, whole.windows, strict=True):
+        for name, value in vars(ours).items():
+            assert np.array_equal(value, vars(theirs)[name]), name
+    assert (again.attention == whole.attention).all() and again.track == whole.track
+    # Windows that begin elsewhere are others.
+    assert KeptWindows(folder, "v").read([*WindowedVideo(reader(4), path)][:2]) is None
+    KeptWindows(folder, "v").remove()
+    assert not folder.exists()
+    again.close()
+    whole.close()
 
 
 # --- odd files ----------------------------------------------------------------------------------
@@ -454,8 +528,14 @@ def test_a_reader_of_ones_own_that_only_reads() -> None:
             return super().read(*given)  # type: ignore[arg-type]
 
     plain = reader()
-    own = Own(plain.num_frames, plain.fps, plain.transform)
-    assert windows_reader(Data(plain)) is plain and windows_reader(Data(own)) is None
+
+    class OwnSamples(ClipReader):
+        def sample(self, *given: object) -> object:  # type: ignore[override]
+            return super().sample(*given)  # type: ignore[arg-type]
+
+    assert windows_reader(Data(plain)) is plain
+    for own in (Own, OwnSamples):
+        assert windows_reader(Data(own(plain.num_frames, plain.fps, plain.transform))) is None
 
 
 # --- words --------------------------------------------------------------------------------------

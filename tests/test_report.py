@@ -23,7 +23,7 @@ from lightning_cam.viz import (
     ReportEntry,
     draw_sheet,
     draw_video,
-    picture_shape,
+    drawn_video,
     save_png,
     write_report,
     write_video,
@@ -78,7 +78,7 @@ def entry(folder: Path, figure: ClipFigure, stem: str, real_files: bool = False)
     if real_files:
         write_video(names[0], draw_video(figure), fps=4)
         save_png(names[1], draw_sheet(figure))
-    images = write_page_images(folder, figure, draw_video(figure)) if real_files else None
+    images = write_page_images(folder, figure, drawn_video(figure)) if real_files else None
     return ReportEntry.of(figure, *names, fps=4, scores={"deletion": "0.12"}, images=images)
 
 
@@ -387,14 +387,14 @@ def test_chromium_plays_the_video_and_a_bar_seeks(tmp_path):
     probe = tmp_path / "probe.html"
     probe.write_text(path.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>"))
     told = ask_chromium(browser, probe.as_uri(), tmp_path)
-    height, width = draw_video(figure).shape[1:3]
+    video = drawn_video(figure)
+    height, width = video.frames.shape[1:3]
     assert told["ready"] >= 2 and told["size"] == [width, height] and told["sheets"]
     assert told["duration"] == pytest.approx(6 / 4, abs=0.01)
     assert told["now"] == "3" and told["time"] == pytest.approx(3.5 / 4, abs=0.01)
     # the page draws the bars itself and shows of the video what is above them
-    shown = picture_shape(figure)
-    assert 1.1 < shown / (width / height) < 3 and not told["controls"] and not told["button"]
-    assert told["ratio"] == pytest.approx(shown, rel=0.01)
+    assert 1.1 < video.shape / (width / height) < 3 and not told["controls"] and not told["button"]
+    assert told["ratio"] == pytest.approx(video.shape, rel=0.01)
 
 
 def whole(folder: Path, real_files: bool = False) -> ReportEntry:

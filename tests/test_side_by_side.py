@@ -15,10 +15,10 @@ from commands import ROOT, node_of, run_here
 
 import lightning_cam as lc
 from lightning_cam.explaining.question import Question, questions
-from lightning_cam.explaining.side_by_side import network_names
 from lightning_cam.explaining.side_clips import _nearest, _overlap
 from lightning_cam.training.build import build
 from lightning_cam.training.checkpoint import Remember
+from lightning_cam.training.runs import network_names
 from lightning_cam.viz import ClipFigure, write_video
 
 CLASSES = ("walk", "run", "jump")

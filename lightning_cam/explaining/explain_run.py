@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from lightning_cam.errors import ConfigError, DataError, WriteError, say, why
-from lightning_cam.explaining.clip_files import files_of, remove_clip
+from lightning_cam.explaining.clip_files import files_of, remove_clip, windows_folder
 from lightning_cam.explaining.clip_results import ClipResult, result_of_row, result_row
 from lightning_cam.explaining.clip_sources import ClipSource
 from lightning_cam.explaining.journal import Journal, journal_rows, other_work, same_work
@@ -202,7 +202,7 @@ class ExplainRun:
             raise DataError(f"{error}; the same command makes it again: {self.command}") from error
         finally:
             journal.close()
-            if not self.results:
+            if not self.results and not self._begun:
                 self._discard(journal)
 
     def _explain(self, left: Sequence[ClipSource], journal: Journal) -> None:
@@ -285,13 +285,19 @@ class ExplainRun:
     def _rest(self) -> str:
         """After a stop: write a page of what is there, and say how to go on."""
         if not self.done:
-            return f"no clip is done; the same command begins again: {self.command}"
+            how = "goes on" if self._begun else "begins again"
+            return f"no clip is done; the same command {how}: {self.command}"
         with suppress(WriteError):  # then it is the one of before the last clip
             self._write(unfinished=True)
         return (
             f"{len(self.done)} of {len(self.sources)} clips are done, see "
             f"{self._shown}/index.html; the same command goes on: {self.command}"
         )
+
+    @property
+    def _begun(self) -> bool:
+        """Whether there are windows of a video that is not done."""
+        return any(windows_folder(self.folder, s.title).is_dir() for s in self.sources)
 
     @property
     def _shown(self) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from lightning_cam.explaining.side_clips import SCALES, Case
 from lightning_cam.explaining.side_page import FILES, write_side_page
 from lightning_cam.files import digest
 from lightning_cam.interfaces import as_task
-from lightning_cam.training.runs import run_folder
+from lightning_cam.training.runs import network_names, run_folder
 
 _SETTINGS = "compare.json"
 _PASSED_ON = ("ckpt", "out", "scale", "study")  # to each network and question as values of its own
@@ -133,22 +132,6 @@ def find_cases(config: Mapping[str, Any]) -> list[Case]:
             found.append(Case(", ".join(own) or network, "", Path(path), question, network))
     folders = unique_titles(case.name for case in found)
     return [replace(c, folder=file_name(f)) for c, f in zip(found, folders, strict=True)]
-
-
-def network_names(paths: Sequence[Path]) -> list[str]:
-    """What to call checkpoints: by the first part of their paths in which all of them differ.
-
-    `runs/lrcn/DATE/checkpoints/last.ckpt` beside that of another run is "lrcn".
-    """
-    whole = [[*path.parts[:-1], path.stem] for path in paths]
-    if len({*map(len, whole)}) > 1:
-        whole = [[path.stem] for path in paths]
-    columns = [column for column in zip_longest(*whole) if len({*column}) > 1]
-    for column in columns:
-        if len({*column}) == len(paths):
-            return list(column)
-    joined = [" ".join(parts) for parts in zip(*columns, strict=True)]
-    return joined if len({*joined}) == len(paths) else [str(path) for path in paths]
 
 
 def _open(config: Mapping[str, Any], cases: Sequence[Case]) -> Path:

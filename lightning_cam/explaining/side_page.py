@@ -28,7 +28,7 @@ from lightning_cam.progress import progress
 from lightning_cam.viz import (
     ReportEntry,
     draw_sheet,
-    draw_video,
+    drawn_video,
     save_png,
     table_html,
     write_report,
@@ -124,8 +124,8 @@ def _entry(
     """Draw a clip, and what the page says of it."""
     figure, name = clip.figure(scale), file_name(clip.title)
     sheet = save_png(folder / f"{name}.png", draw_sheet(figure))
-    moving = draw_video(figure)
-    video = write_video(folder / f"{name}.mp4", moving, fps=fps)
+    moving = drawn_video(figure)
+    video = write_video(folder / f"{name}.mp4", moving.frames, fps=fps)
     images = write_page_images(folder, figure, moving)
     facts = {"not alike": "\n".join(clip.notes)} if clip.notes else {}
     tables = [table for table in (_numbers(clip.results), _pairs(agreements)) if len(table) > 1]

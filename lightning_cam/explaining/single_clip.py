@@ -20,9 +20,15 @@ from lightning_cam.explaining.clip_explanations import (
     explain_spectra,
     true_label,
 )
-from lightning_cam.explaining.clip_files import clip_files, write_clip, write_page_images
+from lightning_cam.explaining.clip_files import (
+    clip_files,
+    windows_folder,
+    write_clip,
+    write_page_images,
+)
 from lightning_cam.explaining.clip_results import ClipResult
 from lightning_cam.explaining.clip_sources import ClipSource
+from lightning_cam.explaining.kept_windows import KeptWindows
 from lightning_cam.explaining.measured_files import ClipNumbers, RunMeasurements, page_measures
 from lightning_cam.explaining.question import Asked, Question
 from lightning_cam.explaining.score_tables import page_scores, relevance_rows, score_rows
@@ -35,7 +41,7 @@ from lightning_cam.explaining.video_files import (
 )
 from lightning_cam.explaining.whole_video import explain_and_write, windows_text
 from lightning_cam.interfaces import Batch, HasReader, HasSpectra, ShowsFiles, Task, is_offered
-from lightning_cam.viz import ReportEntry, draw_video
+from lightning_cam.viz import ReportEntry, drawn_video
 
 
 @dataclass(frozen=True)
@@ -132,9 +138,15 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
         model, explanations, frames, batch, source.title, spectra=spectra, views=views,
         extras=extras,
     )  # fmt: skip
-    moving = draw_video(figure)
+    moving = drawn_video(figure)
     files = write_clip(
-        request.folder, figure, explanations, batch, request.fps, spectra=spectra, video=moving
+        request.folder,
+        figure,
+        explanations,
+        batch,
+        request.fps,
+        spectra=spectra,
+        video=moving,
     )
     images = write_page_images(request.folder, figure, moving)
     measured = request.measurements.clip(model, explanations, clip, batch, files.curves)
@@ -162,15 +174,23 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
 
 
 def _process_video(request: ClipRequest, source: ClipSource, video: WindowedVideo) -> ClipResult:
-    """Explain and write a whole video."""
+    """Explain and write a whole video, or go on where that was stopped."""
     files, model = clip_files(request.folder, source.title), request.task.explainable()
     target, against = request.question.of_video(model, source.title)
-    e, written = explain_and_write(
-        video, request.task.explainable, request.methods, target, against,
-        device=request.task.device, files=files, title=source.title,
-        size=None if source.part is None else source.part.size,
-        on_check=lambda found: say(*found.notes, found.summary),
-    )  # fmt: skip
+    kept = KeptWindows(windows_folder(request.folder, source.title), source.key)
+    if kept.begun:
+        say(f"{source.title}: goes on where it was stopped; only its frames are read again")
+    try:
+        e, written = explain_and_write(
+            video, request.task.explainable, request.methods, target, against,
+            device=request.task.device, files=files, title=source.title,
+            size=None if source.part is None else source.part.size,
+            on_check=lambda found: say(*found.notes, found.summary), kept=kept,
+        )  # fmt: skip
+    except Exception:  # a stop is none
+        kept.remove()
+        raise
+    kept.remove()
     with closing(e):
         scored = list(window_rows(e, source.title))
         entry = ReportEntry.of(

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch import Tensor
 
 from lightning_cam.attribution import Attribution, Checkup, Contrast, Explainable, Explanation
 from lightning_cam.attribution.columns import Columns
 from lightning_cam.attribution.drawn_maps import doubts_of, drawn_maps, maps_of
+from lightning_cam.data.core.clips import finished
 from lightning_cam.data.core.loading import collate
 from lightning_cam.data.core.windows import OnFrame, Window, WindowedVideo
 from lightning_cam.errors import why
 from lightning_cam.explaining.clip_explanations import check_once, explain_clip
+from lightning_cam.explaining.kept_windows import FoundWindows, KeptWindows
 from lightning_cam.explaining.video_explanation import (
     ExplainedWindow,
     VideoExplanation,
@@ -44,6 +47,7 @@ def explain_windows(
     folder: Path | None = None,
     batch: int | None = None,
     on_check: OnCheck | None = None,
+    kept: KeptWindows | None = None,
 ) -> VideoExplanation:
     """Go through a video once and explain each of its windows; memory does not grow with it.
 
@@ -60,6 +64,7 @@ def explain_windows(
         folder: on whose disk maps are kept; None: that of temporary files.
         batch: windows explained at once; None: few enough for their voxels.
         on_check: is told what was found where the network is looked at for the first time.
+        kept: what a process before has found is taken from here, and what is found is added.
 
     Raises:
         VideoReadError: not a single step can be read.
@@ -69,11 +74,19 @@ def explain_windows(
     try:
         with progress(f"explaining {Path(video.path).name}", len(video.starts)) as advance:
             for windows in _batches(video.go_through(on_frame), batch):
-                one = collate([window.sample for window in windows])
-                model, clip = bind(one), one["video"].to(device)
-                if not work.windows and (found := check_once(model, methods, clip)) and on_check:
-                    on_check(found)
-                work.explain(model, clip, windows)
+                # The first are explained anyway: captions and settings come of explanations.
+                found = kept.read(windows) if kept is not None and work.windows else None
+                if found is None:
+                    raw = collate([window.sample for window in windows])
+                    one = finished(move_data_to_device(raw, torch.device(device)))
+                    model, clip = bind(one), one["video"]
+                    first = not work.windows
+                    if first and (seen := check_once(model, methods, clip)) and on_check:
+                        on_check(seen)
+                    found = work.explain(model, clip, windows)
+                    if kept is not None:
+                        kept.add(found)
+                work.take(found)
                 advance(len(windows))
         return work.finish()
     except BaseException:
@@ -111,64 +124,87 @@ class _Work:
         self.names: list[str] = []
         self.classes: list[int] = []
 
-    def explain(self, model: Explainable, clip: Tensor, windows: Sequence[Window]) -> None:
-        """Explain windows that are read."""
+    def explain(self, model: Explainable, clip: Tensor, windows: Sequence[Window]) -> FoundWindows:
+        """Explain windows that are read; `take` adds what was found to the rest."""
+        missing = dict(self.missing)
 
         def on_error(name: str, error: Exception) -> None:
-            self.missing[name], self.errors[name] = why(error), error
-            for kind in self.maps.pop(name, []):
-                kind.map.maps.close()
+            missing[name], self.errors[name] = why(error), error
 
-        left = {name: m for name, m in self.methods.items() if name not in self.missing}
+        left = {name: m for name, m in self.methods.items() if name not in missing}
         found = explain_clip(model, left, clip, self.target, on_error, against=self.against)
         if not found:
             raise next(reversed(self.errors.values()))
         if not self.first:
             self._begin(model, found)
-        doubts, peaks = self._add_maps(found, windows)
+        maps = {
+            name: [
+                (kind.coarse(heat), signed)
+                for kind, (_, heat, signed) in zip(self.maps[name], maps_of("", e), strict=True)
+            ]
+            for name, e in found.items()
+        }
         one = next(iter(found.values()))
         weights = next(iter(one.attention.values()), None)
-        if weights is not None:
-            self._add_attention(weights.float().cpu().numpy(), windows)
         chances = model.probabilities(one.outputs).float().cpu().numpy()
         outputs, targets = one.outputs.float().cpu().numpy(), one.target.tolist()
+        doubts, peaks = self._doubts(found, windows), self._peaks(maps, windows)
+        explained = []
         for row, window in enumerate(windows):
             numbers = {
                 name: {what: float(value[row]) for what, value in e.numbers.items()}
                 for name, e in found.items()
             }
-            self.windows.append(
+            explained.append(
                 ExplainedWindow(
                     window.first, window.steps, targets[row], outputs[row], chances[row],
                     doubts[row], peaks[row], numbers,
                 )
             )  # fmt: skip
+        attention = None if weights is None else weights.float().cpu().numpy()
+        return FoundWindows(explained, maps, attention, missing)
 
-    def _add_maps(
+    def _doubts(
         self, found: Mapping[str, Explanation], windows: Sequence[Window]
-    ) -> tuple[list[dict[str, str]], list[dict[str, int]]]:
-        """Blend the maps; of each window, by captions, its doubts and its steps of most heat."""
+    ) -> list[dict[str, str]]:
+        """Of each window: caption -> why that map is not to be trusted."""
         doubts: list[dict[str, str]] = [{} for _ in windows]
-        peaks: list[dict[str, int]] = [{} for _ in windows]
         for name, e in found.items():
-            for title, kind, (_, heat, signed), said in zip(
-                self._titles[name], self.maps[name], maps_of("", e), doubts_of(e), strict=True
-            ):
-                kind.map.signed |= signed
-                for row, (maps, doubt) in enumerate(zip(kind.coarse(heat), said, strict=True)):
-                    own = maps[: windows[row].steps]
-                    kind.add(windows[row].first, own)
-                    heat_of_steps = own.clip(min=0).sum((1, 2))
-                    if heat_of_steps.max() > 0:
-                        peaks[row][title] = windows[row].first + int(heat_of_steps.argmax())
+            for title, said in zip(self._titles[name], doubts_of(e), strict=True):
+                for row, doubt in enumerate(said):
                     if doubt:
                         doubts[row][title] = doubt
-        return doubts, peaks
+        return doubts
 
-    def _add_attention(self, weights: Array, windows: Sequence[Window]) -> None:
-        self.attention = self.attention or _Curve(self.video)
-        for own, window in zip(weights, windows, strict=True):
-            self.attention.add(window.first, own[: window.steps])
+    def _peaks(
+        self, maps: Mapping[str, list[tuple[Array, bool]]], windows: Sequence[Window]
+    ) -> list[dict[str, int]]:
+        """Of each window: caption -> the step of most heat."""
+        peaks: list[dict[str, int]] = [{} for _ in windows]
+        for name, each in maps.items():
+            for title, (coarse, _) in zip(self._titles[name], each, strict=True):
+                for row, (own, window) in enumerate(zip(coarse, windows, strict=True)):
+                    heat = own[: window.steps].clip(min=0).sum((1, 2))
+                    if heat.max() > 0:
+                        peaks[row][title] = window.first + int(heat.argmax())
+        return peaks
+
+    def take(self, found: FoundWindows) -> None:
+        """Blend what was found of the next windows."""
+        for name in found.missing:
+            for kind in self.maps.pop(name, []):
+                kind.map.maps.close()
+        self.missing |= found.missing
+        for name, kinds in self.maps.items():
+            for kind, (coarse, signed) in zip(kinds, found.maps[name], strict=True):
+                kind.map.signed |= signed
+                for window, own in zip(found.windows, coarse, strict=True):
+                    kind.add(window.first, own[: window.steps])
+        if found.attention is not None:
+            self.attention = self.attention or _Curve(self.video)
+            for window, weights in zip(found.windows, found.attention, strict=True):
+                self.attention.add(window.first, weights[: window.steps])
+        self.windows += found.windows
 
     def _begin(self, model: Explainable, found: Mapping[str, Explanation]) -> None:
         """Names and grids, by the first window."""

@@ -17,6 +17,7 @@ from lightning_cam.data.core.transforms import ClipTransform
 from lightning_cam.data.core.windows import WindowedVideo, Windows
 from lightning_cam.errors import ArgumentError
 from lightning_cam.explaining.clip_files import ClipFiles
+from lightning_cam.explaining.kept_windows import KeptWindows
 from lightning_cam.explaining.video_drawing import Recording, video_figure, write_whole_video
 from lightning_cam.explaining.video_explanation import VideoExplanation
 from lightning_cam.explaining.video_files import write_video_arrays
@@ -33,16 +34,16 @@ Size = Literal["original"] | None
 def windows_reader(data: object) -> ClipReader | None:
     """What reads a video of a data module window by window; None where nothing does.
 
-    A reader whose `read` is replaced and whose `open` is not would show other images to the
-    network than it was trained on.
+    A reader whose `read` is replaced and not its `open`, or its `sample` and not its `sample_of`,
+    would show the network something else than it was trained on.
     """
     reader = data.reader if is_offered(data, HasReader) else None
     if not isinstance(reader, ClipReader):
         return None
     own = type(reader)
-    if own.read is not ClipReader.read and own.open is ClipReader.open:
-        return None
-    return reader
+    other_images = own.read is not ClipReader.read and own.open is ClipReader.open
+    other_clips = own.sample is not ClipReader.sample and own.sample_of is ClipReader.sample_of
+    return None if other_images or other_clips else reader
 
 
 def windows_text(video: WindowedVideo) -> str:
@@ -83,6 +84,7 @@ def explain_and_write(
     size: Size = None,
     batch: int | None = None,
     on_check: OnCheck | None = None,
+    kept: KeptWindows | None = None,
 ) -> tuple[VideoExplanation, WrittenVideo]:
     """Explain a video, and write its mp4, png and npz; arguments as of `explain_windows`.
 
@@ -98,6 +100,7 @@ def explain_and_write(
         e = explain_windows(
             video, bind, methods, target, against,
             device=device, on_frame=recording, folder=folder, batch=batch, on_check=on_check,
+            kept=kept,
         )  # fmt: skip
         one = target is not None or not e.classes
         column = e.names[e.windows[0].target] if one else None

@@ -30,6 +30,7 @@ from lightning_cam.attribution.explainable import Explainable
 from lightning_cam.attribution.explanation import Explanation
 from lightning_cam.attribution.fields import check_fields
 from lightning_cam.attribution.guard import explaining
+from lightning_cam.attribution.tensors import finite_rows
 from lightning_cam.metrics.deletion_insertion import Curve
 
 Direction = Literal["higher", "lower"]
@@ -244,7 +245,7 @@ def measure(measures: Mapping[str, Measure], explained: Explained) -> Measured:
     of the clip, the explanation and the batch, so that none can change what the next one sees.
     """
     none = torch.full((len(explained.clip),), torch.nan)
-    broken = ~explained.explanation.heatmap.isfinite().flatten(1).all(1).cpu()
+    broken = ~finite_rows(explained.explanation.heatmap).cpu()
     values: dict[str, Tensor] = {}
     numbers: dict[str, dict[str, Tensor]] = {}
     curves: dict[str, Curve] = {}

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from lightning_cam.attribution.explainable import Explainable, Target
+from lightning_cam.attribution.tensors import finite_rows
 from lightning_cam.metrics.deletion_insertion import Curve, Ends, Protocol, deletion, insertion
 from lightning_cam.metrics.statistics import Statistics, interval
 
@@ -94,7 +95,7 @@ class _MeanCurve(Metric):
 
         A clip whose heatmap is not finite is counted as unscored.
         """
-        finite = heatmap.isfinite().flatten(1).all(1)
+        finite = finite_rows(heatmap)
         heatmap = heatmap.clone()
         heatmap[~finite] = 0
         curve = self._measured(model, clip, heatmap, target, protocol=self.protocol, ends=ends)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lightning_cam.attribution.fields import Finite
+from lightning_cam.attribution.tensors import finite_rows
 from lightning_cam.metrics.explained import Direction, Explained, Measure
 from lightning_cam.metrics.localisation import known
 
@@ -98,7 +99,7 @@ def iou(
 def _voxels(heatmap: Tensor, mask: Tensor, judged: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Heat and mask `(B, N)`, -inf and False where not judged, and which clips can be scored."""
     heat, hit = known(heatmap.detach(), mask, judged)
-    scored = (heat.amax((1, 2, 3)) > 0) & heat.isfinite().flatten(1).all(1)
+    scored = (heat.amax((1, 2, 3)) > 0) & finite_rows(heat)
     scored &= hit.flatten(1).any(1)
     if judged is not None:
         heat = heat.masked_fill(~judged.to(heat.device, torch.bool)[:, :, None, None], -torch.inf)

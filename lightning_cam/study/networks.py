@@ -28,6 +28,7 @@ from lightning_cam.interfaces import (
 )
 from lightning_cam.study.design import Design
 from lightning_cam.training.checkpoint import rebuild
+from lightning_cam.training.runs import network_names
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,13 @@ class Network:
     """A trained network and its clips.
 
     Attributes:
-        name: of its columns: the network's class, with the run's name where two would be alike.
+        name: of its columns: the network's class; where two would be alike, with what tells their
+            paths apart, see `network_names`.
         kind: the network's class.
         trained: the spectrum it was trained on: "ir", "tv", "irtv", "irtv early", or "" where the
             data know no spectra.
         path: of the checkpoint.
         digest: of the checkpoint's bytes.
-        run: name of its run.
         task: the LightningModule.
         data: the data module, which knows how its clips look.
         dataset: clips of the split.
@@ -56,7 +57,6 @@ class Network:
     trained: str
     path: Path
     digest: str
-    run: str
     task: Task
     data: object
     dataset: SampleDataset[Any]
@@ -112,7 +112,7 @@ def _open(
     path: str, design: Design, split: str, trust: Sequence[str], given: Mapping[str, Any]
 ) -> Network:
     """A network with all clips of the split."""
-    task, data, info = rebuild(path, trust, data=given)
+    task, data, _ = rebuild(path, trust, data=given)
     check_data(data)
     _check_columns(path, as_task(task).explainable(), design)
     dataset = open_split(data, split, "root" in given)
@@ -138,7 +138,6 @@ def _open(
         trained=_spectrum(data),
         path=Path(path),
         digest=digest(path),
-        run=str(info["run"].get("name", "")),
         task=as_task(task),
         data=data,
         dataset=dataset,
@@ -204,17 +203,12 @@ def _spectrum(data: object) -> str:
 
 
 def _named(networks: Sequence[Network]) -> list[Network]:
-    """Networks whose keys differ: by the run's name, then by a number."""
-    keys = [network.key for network in networks]
-    named = []
-    for network in networks:
-        alike = keys.count(network.key) > 1
-        name = f"{network.name} {network.run}".strip() if alike else network.name
-        named.append(replace(network, name=name))
-    seen: list[tuple[str, str]] = []
-    for n, network in enumerate(named):
-        count = seen.count(network.key)
-        seen.append(network.key)
-        if count:
-            named[n] = replace(network, name=f"{network.name} {count + 1}")
+    """Networks whose keys differ."""
+    named = list(networks)
+    for key in dict.fromkeys(network.key for network in networks):
+        places = [n for n, network in enumerate(networks) if network.key == key]
+        if len(places) > 1:
+            apart = network_names([networks[n].path for n in places])
+            for n, name in zip(places, apart, strict=True):
+                named[n] = replace(networks[n], name=f"{networks[n].name} {name}")
     return named

@@ -117,6 +117,22 @@ def run_folder(ckpt: str | Path) -> Path:
     return home.parent if home.name == "checkpoints" else home
 
 
+def network_names(paths: Sequence[Path]) -> list[str]:
+    """What to call checkpoints: by the first part of their paths in which all of them differ.
+
+    `runs/lrcn/DATE/checkpoints/last.ckpt` beside that of another run is "lrcn".
+    """
+    whole = [[*path.parts[:-1], path.stem] for path in paths]
+    if len({*map(len, whole)}) > 1:
+        whole = [[path.stem] for path in paths]
+    columns = [column for column in zip(*whole, strict=True) if len({*column}) > 1]
+    for column in columns:
+        if len({*column}) == len(paths):
+            return list(column)
+    joined = [" ".join(parts) for parts in zip(*columns, strict=True)]
+    return joined if len({*joined}) == len(paths) else [str(path) for path in paths]
+
+
 def writable(folder: Path) -> Path:
     """The absolute path of a folder that can be made, which is not made yet.
 

@@ -11,7 +11,7 @@ from lightning_cam.viz.clip_figure import (
     frame_shares,
     outcome,
 )
-from lightning_cam.viz.clip_video import draw_video, picture_shape
+from lightning_cam.viz.clip_video import DrawnVideo, draw_video, drawn_video
 from lightning_cam.viz.contact_sheet import draw_sheet
 from lightning_cam.viz.curves import CurveLine, CurvePanel, draw_curves
 from lightning_cam.viz.depth import (
@@ -37,6 +37,7 @@ __all__ = [
     "ClipFigure",
     "CurveLine",
     "CurvePanel",
+    "DrawnVideo",
     "PageImages",
     "PanelScale",
     "ReportEntry",
@@ -51,12 +52,12 @@ __all__ = [
     "draw_sheet",
     "draw_trajectory",
     "draw_video",
+    "drawn_video",
     "error_range",
     "error_scale",
     "frame_shares",
     "outcome",
     "overlay",
-    "picture_shape",
     "save_png",
     "table_html",
     "write_page",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -43,15 +44,31 @@ def draw_video(figure: ClipFigure) -> np.ndarray:
     Returns:
         (T, H, W, 3) uint8 RGB, as `write_video` takes it.
     """
+    return drawn_video(figure).frames
+
+
+class DrawnVideo(NamedTuple):
+    """What `draw_video` makes of a clip.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8 RGB.
+        shape: width over height of what is above the plots and bars.
+    """
+
+    frames: np.ndarray
+    shape: float
+
+
+def drawn_video(figure: ClipFigure) -> DrawnVideo:
+    """The video that `draw_video` makes of a clip, and what a page has to know of it."""
     size = panel_size(*figure.frames.shape[1:3])
     images = drawn(figure, size, np.arange(len(figure.frames)))
     page = VideoPage(figure, size)
-    return np.stack(
-        [
-            page.at(t, [shown[t] for shown in images], figure.moment(t))
-            for t in range(len(figure.frames))
-        ]
-    )
+    frames = [
+        page.at(t, [shown[t] for shown in images], figure.moment(t))
+        for t in range(len(figure.frames))
+    ]
+    return DrawnVideo(np.stack(frames), page.page.shape[1] / page.y_strip)
 
 
 class VideoPage:
@@ -111,12 +128,6 @@ class VideoPage:
         y += self.below
         frame[y : y + now.image.height, x - 2 : x + self.cell] = now.pixels()
         return frame
-
-
-def picture_shape(figure: ClipFigure) -> float:
-    """Width over height of what is above the plots and bars of the video."""
-    page = VideoPage(figure, panel_size(*figure.frames.shape[1:3]))
-    return page.page.shape[1] / page.y_strip
 
 
 def _row_tops(

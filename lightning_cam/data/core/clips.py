@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from lightning_cam.data.core.ground_truth import VideoTruth
-from lightning_cam.data.core.transforms import ClipTransform, finish, normalisation, visible
+from lightning_cam.data.core.transforms import ClipTransform, View, finish, normalisation, visible
 from lightning_cam.data.video.info import Pixels
 from lightning_cam.data.video.reading import VideoFrames, VideoInfo, check_reader, read_frames
 from lightning_cam.data.video.sampling import TICK, Indices, Mask, temporal_window
@@ -204,21 +204,9 @@ class ClipReader:
             state = np.random.SeedSequence((*seed, 1)).generate_state(1, np.uint64)
             generator = torch.Generator().manual_seed(int(state[0]))
         view = self.transform(steps.frames, stack, generator, flippable=image is not None)
-        seconds = steps.info.times[steps.indices]
-        sample = {
-            "video": view.video,  # (C, T, H, W)
-            "colour": view.colour,  # (2, C)
-            "grey": view.grey,
-            "black": view.colour[1].clone(),  # (C,)
-            "label": torch.tensor(image if view.flipped else clip.labels or clip.label),
-            "valid": torch.from_numpy(valid),  # (T,)
-            "frame_idx": torch.from_numpy(steps.indices),  # (T,)
-            "time_s": torch.from_numpy(seconds).float(),  # (T,)
-            "duration_s": torch.tensor(steps.info.duration),
-            "clip_id": clip.clip_id,
-            "path": str(clip.path),
-            "error": "",
-        }
+        sample = self.sample_of(clip, view, steps.indices, steps.info, valid)
+        if view.flipped:
+            sample["label"] = torch.tensor(image)
         if known is not None and view.mask is not None:
             masks = view.mask.chunk(len(known.masks))  # (T, H, W) each
             sample |= zip(known.masks, masks, strict=True)
@@ -226,6 +214,33 @@ class ClipReader:
                 if frames is not None:
                     sample[name] = torch.from_numpy(frames & valid)
         return sample
+
+    def sample_of(
+        self, clip: Clip, view: View, indices: Indices, info: VideoInfo, valid: Mask
+    ) -> SampleDict:
+        """The raw sample of a transformed clip; what a subclass adds to that belongs in here.
+
+        Args:
+            clip: its row.
+            view: what the transform made of its steps.
+            indices: (T,) their frames of the source.
+            info: of the source.
+            valid: (T,), False where padded.
+        """
+        return {
+            "video": view.video,  # (C, T, H, W)
+            "colour": view.colour,  # (2, C)
+            "grey": view.grey,
+            "black": view.colour[1].clone(),  # (C,)
+            "label": torch.tensor(clip.labels or clip.label),
+            "valid": torch.from_numpy(valid),  # (T,)
+            "frame_idx": torch.from_numpy(indices),  # (T,)
+            "time_s": torch.from_numpy(info.times[indices]).float(),  # (T,)
+            "duration_s": torch.tensor(info.duration),
+            "clip_id": clip.clip_id,
+            "path": str(clip.path),
+            "error": "",
+        }
 
     def display(
         self, path: str | Path, indices: Sequence[int], side: int = 256

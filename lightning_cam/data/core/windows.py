@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from lightning_cam.data.core.clips import Between, Clip, ClipReader, SampleDict, Steps, finished
+from lightning_cam.data.core.clips import Between, Clip, ClipReader, SampleDict
 from lightning_cam.data.video.info import Pixels, VideoInfo
 from lightning_cam.data.video.sampling import Indices
 from lightning_cam.data.video.streams import VideoStream
@@ -33,7 +32,7 @@ class Window:
     Attributes:
         first: its first step, of those of the stretch that is explained.
         steps: how many it has that are not padding.
-        sample: as a data module gives it.
+        sample: as a data set gives it, raw: `finished` is for a batch of them.
     """
 
     first: int
@@ -156,7 +155,8 @@ class WindowedVideo:
         starts, last = list(self.starts), -1
         try:
             for position, image in self._steps_read(on_frame):
-                kept[position] = self.reader.shrunk(image)
+                # A step is transformed once, however many windows have it.
+                kept[position] = self.reader.transform.plain(self.reader.shrunk(image))
                 self.read = position + 1
                 while next(iter(kept)) <= position - self.length:
                     del kept[next(iter(kept))]
@@ -191,8 +191,7 @@ class WindowedVideo:
     def _window(self, first: int, kept: dict[int, Tensor]) -> Window:
         count = min(self.length, self.read - first)
         places, valid = self.reader.positions(count, None)
-        frames = torch.stack([kept[first + int(place)] for place in places])
-        steps = Steps(frames, self.steps[first + places], self.info)
-        path = Path(self.path)
-        sample = self.reader.sample(Clip(path, path.stem), steps, valid)
-        return Window(first, count, finished(sample))
+        view = self.reader.transform.of_plain([kept[first + int(place)] for place in places])
+        path, indices = Path(self.path), self.steps[first + places]
+        sample = self.reader.sample_of(Clip(path, path.stem), view, indices, self.info, valid)
+        return Window(first, count, sample)

@@ -96,9 +96,8 @@ class SpectralReader(ClipReader):
             return self.spectrum
         return spectrum_of(path) or self.spectrum
 
-    def sample(self, clip: Clip, *args: Any, **options: Any) -> SampleDict:
-        sample = super().sample(clip, *args, **options)
-        return {**sample, "spectrum": self.shows(clip.path)}
+    def sample_of(self, clip: Clip, *args: Any) -> SampleDict:
+        return {**super().sample_of(clip, *args), "spectrum": self.shows(clip.path)}
 
     def missing(self, clip: Clip, error: str) -> SampleDict:
         return {**super().missing(clip, error), "spectrum": self.shows(clip.path)}

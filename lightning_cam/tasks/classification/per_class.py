@@ -13,6 +13,7 @@ import lightning as L
 
 from lightning_cam.files import whole_file
 from lightning_cam.interfaces import LogsImages, LogsTables
+from lightning_cam.own_folder import own_folder
 from lightning_cam.tasks.epoch_images import draws_images, never_fatal
 from lightning_cam.viz.fonts import drawable, matplotlib_fonts
 
@@ -50,7 +51,7 @@ def log_per_class(
                 logger.log_table(f"{stage}/per_class", ["class", name, "clips"], rows, step=step)
             if isinstance(logger, LogsImages):
                 file = f"{stage}_epoch_{task.current_epoch:03d}.png"
-                path = Path(task.trainer.default_root_dir) / "per_class" / file
+                path = own_folder(task.trainer, "per_class") / file
                 save_bars(path, rows, f"{stage} {name}, epoch {task.current_epoch}")
                 logger.log_image(f"{stage}/per_class_chart", [str(path)], step=step)
 

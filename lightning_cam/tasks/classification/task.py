@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -36,6 +35,7 @@ from lightning_cam.interfaces import (
     check_network,
     is_offered,
 )
+from lightning_cam.own_folder import own_folder
 from lightning_cam.tasks.classification.calling import (
     Outputs,
     class_columns,
@@ -312,9 +312,7 @@ class VideoClassification(L.LightningModule):
         if lost := int(found.lost.sum()):
             title += f", {lost} without finite outputs"
         path = save_confusion(
-            Path(self.trainer.default_root_dir)
-            / "confusion"
-            / f"{stage}_epoch_{self.current_epoch:03d}.png",
+            own_folder(self.trainer, "confusion") / f"{stage}_epoch_{self.current_epoch:03d}.png",
             found.matrix,
             self.classes,
             title=title,

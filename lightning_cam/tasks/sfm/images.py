@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from lightning_cam.geometry import pose_matrix, pose_vector
 from lightning_cam.interfaces import LogsImages
 from lightning_cam.models.sfm import Views
+from lightning_cam.own_folder import own_folder
 from lightning_cam.tasks.sfm.evaluation import Example
 from lightning_cam.tasks.sfm.view_synthesis import Snippets, ViewSynthesis, warp_sources
 from lightning_cam.viz import (
@@ -120,7 +121,7 @@ def save_images(
         examples: targets whose depth is shown.
     """
     trainer = task.trainer
-    stem = Path(trainer.default_root_dir) / "odometry" / f"{stage}_epoch_{task.current_epoch:03d}"
+    stem = own_folder(trainer, "odometry") / f"{stage}_epoch_{task.current_epoch:03d}"
     named: dict[str, list[Path]] = {"trajectory": [], "depth": []}
     for name, (predicted, true) in sorted(trajectories.items()):
         drawn = draw_trajectory(
