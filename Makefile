@@ -67,7 +67,7 @@ docs: $(BIN)/.installed ## Build these pages and the API reference, strictly, in
 notebooks: $(BIN)/.installed ## Run the notebooks and store their outputs (ARGS=notebooks/sfm.ipynb: one)
 	$(BIN)/python -m pip install --quiet nbconvert
 	$(BIN)/python -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=-1 \
-		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.coalesce_streams=True \
+		--ExecutePreprocessor.record_timing=False --coalesce-streams \
 		$(or $(ARGS),notebooks/*.ipynb)
 
 wheel: $(BIN)/.installed ## Build the wheel and use it in an empty environment (FRESH=1 downloads one)
