@@ -10,7 +10,7 @@ LOWEST := .venv-lowest
 TESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 SHARED := -n $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 4) + 2)') --dist worksteal
 
-.PHONY: help train test quick lowest attack lint docs wheel bench cuda clean
+.PHONY: help train test quick lowest attack lint docs notebooks wheel bench cuda clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -62,6 +62,13 @@ lint: $(BIN)/.installed ## Check style and types
 
 docs: $(BIN)/.installed ## Build these pages and the API reference, strictly, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Nothing else needs nbconvert; it comes along where it is not there.
+notebooks: $(BIN)/.installed ## Run the notebooks and store their outputs (ARGS=notebooks/sfm.ipynb: one)
+	$(BIN)/python -m pip install --quiet nbconvert
+	$(BIN)/python -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=-1 \
+		--ExecutePreprocessor.record_timing=False --coalesce-streams \
+		$(or $(ARGS),notebooks/*.ipynb)
 
 wheel: $(BIN)/.installed ## Build the wheel and use it in an empty environment (FRESH=1 downloads one)
 	scripts/check_wheel.sh $(BIN)/python

@@ -65,6 +65,26 @@ def trainer_of(tmp_path, **settings):
     )
 
 
+# Colours ------------------------------------------------------------------------------------------
+
+
+def test_the_data_of_its_trainer_know_the_colours(tmp_path):
+    """So that a picture of a trained task's explanation looks like the video."""
+
+    class Data(L.LightningDataModule):
+        def to_frames(self, clip):
+            return np.full((len(clip), 4, 8, 8, 3), 77, np.uint8)
+
+    task = VideoClassification(ResNet3D(3, "r3d_small"), CLASSES)
+    assert task.explainable().to_frames is None  # no trainer
+    task.trainer = trainer_of(tmp_path)
+    assert task.explainable().to_frames is None  # no data module
+    task.trainer.datamodule = Data()
+    e = explain(task.eval().explainable(), GradCAM(), torch.randn(1, 3, 4, 32, 32))
+    frames, said = e.shown.frames(0)
+    assert (frames == 77).all() and not said
+
+
 # Loss ---------------------------------------------------------------------------------------------
 
 

@@ -27,7 +27,6 @@ from omegaconf import OmegaConf
 from test_faults import make_checkpoint
 
 import lightning_cam
-from lightning_cam.commands.common import quiet
 from lightning_cam.commands.entry import one_line_errors
 from lightning_cam.commands.run_check import check
 from lightning_cam.commands.run_explain import explain_clips
@@ -37,6 +36,7 @@ from lightning_cam.files import read_csv, write_csv
 from lightning_cam.progress import progress
 from lightning_cam.study.tables import Table, markdown_text
 from lightning_cam.training.checkpoint import KEY, load
+from lightning_cam.training.quiet import quiet
 
 pytestmark = pytest.mark.attack
 PACKAGE = Path(lightning_cam.__file__).parent

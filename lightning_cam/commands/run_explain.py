@@ -9,13 +9,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from lightning_cam.commands.common import plain_settings, quiet, short, was_typed
+from lightning_cam.commands.common import plain_settings, short, was_typed
 from lightning_cam.commands.demo import with_demo
 from lightning_cam.errors import command_line, say, shell_word
 from lightning_cam.explaining.explain_command import explain_checkpoint
 from lightning_cam.explaining.side_by_side import explain_side_by_side, is_side_by_side
 from lightning_cam.study import run_study
 from lightning_cam.training.build import TARGET
+from lightning_cam.training.quiet import quiet
 
 _KEYS = (
     "explain", "ckpt", "video", "data", "clips", "select", "compose", "target", "contrast", "scale",

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.syntax import Syntax
 
-from lightning_cam.commands.common import plain_settings, quiet, short
+from lightning_cam.commands.common import plain_settings, short
 from lightning_cam.commands.faults import fault, overflowed
 from lightning_cam.commands.stopped import StoppedError, go_on, starts_again, stopped_line
 from lightning_cam.commands.train_settings import (
@@ -63,6 +63,7 @@ from lightning_cam.training.loggers import make_logger
 from lightning_cam.training.owner import owned
 from lightning_cam.training.preemption import Preemption
 from lightning_cam.training.pretrained_nodes import with_weights
+from lightning_cam.training.quiet import quiet
 from lightning_cam.training.ranks import group_left
 from lightning_cam.training.runs import built_as_before, discard, open_run, same_as_before
 from lightning_cam.training.saving import LAST, BestCheckpoint, LastCheckpoint, MetricError

@@ -24,7 +24,7 @@ from lightning_cam.viz.depth import (
     error_range,
     error_scale,
 )
-from lightning_cam.viz.drawing import save_png
+from lightning_cam.viz.drawing import jpeg, save_png
 from lightning_cam.viz.overlay import overlay
 from lightning_cam.viz.page import table_html, write_page, write_report
 from lightning_cam.viz.page_entry import PageImages, ReportEntry
@@ -56,6 +56,7 @@ __all__ = [
     "error_range",
     "error_scale",
     "frame_shares",
+    "jpeg",
     "outcome",
     "overlay",
     "save_png",

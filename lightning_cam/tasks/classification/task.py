@@ -45,6 +45,7 @@ from lightning_cam.tasks.classification.calling import (
 from lightning_cam.tasks.classification.confusion import save_confusion
 from lightning_cam.tasks.classification.per_class import log_per_class
 from lightning_cam.tasks.classification.scores import IGNORED, Accuracy, PerClass, Scores
+from lightning_cam.tasks.colours import colours_of
 from lightning_cam.tasks.epoch_images import draws_images, never_fatal
 from lightning_cam.tasks.schedules import scheduled, trainable
 
@@ -368,6 +369,7 @@ class VideoClassification(L.LightningModule):
             layout=self.layout,
             grid=self.grid,
         )
+        described = replace(described, to_frames=colours_of(self))
         if batch is None:
             return described
         black, truth = batch.get("black"), batch.get("mask")

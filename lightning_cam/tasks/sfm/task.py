@@ -24,6 +24,7 @@ from lightning_cam.geometry import pose_matrix
 from lightning_cam.interfaces import Batch, HasMasks, is_offered
 from lightning_cam.metrics.depth import Crop
 from lightning_cam.models.sfm import SfMLearner, Views
+from lightning_cam.tasks.colours import colours_of
 from lightning_cam.tasks.epoch_images import draws_images, never_fatal
 from lightning_cam.tasks.schedules import scheduled, trainable
 from lightning_cam.tasks.sfm.evaluation import MEASURED, OdometryScores
@@ -289,7 +290,7 @@ class StructureFromMotion(L.LightningModule):
             probability=None,
             fold=self.net.explain_fold,
         )
-        described = replace(described, default=0)
+        described = replace(described, default=0, to_frames=colours_of(self))
         if batch is None:
             return described
         valid, black = batch.get("valid"), batch.get("black")
