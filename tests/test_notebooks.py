@@ -80,7 +80,7 @@ def test_notebook_is_small(path: Path) -> None:
     assert len(path.read_text()) < 1_000_000
     for out in _outputs(path):
         for kind, data in out.get("data", {}).items():
-            limit = 480_000 if "<video" in "".join(data)[:200] else 320_000
+            limit = 480_000 if "<video" in "".join(data)[:200] else 400_000
             assert len("".join(data)) < limit, kind
 
 
