@@ -27,8 +27,10 @@ from lightning_cam.explaining.explain_settings import (
     given_data,
     trusted,
 )
+from lightning_cam.explaining.looks import SharedLooks
 from lightning_cam.explaining.measured_files import RunMeasurements
 from lightning_cam.explaining.question import Question, questions
+from lightning_cam.explaining.sharing import ALONE, Share
 from lightning_cam.explaining.single_clip import ClipRequest
 from lightning_cam.explaining.video_part import check_part
 from lightning_cam.files import digest
@@ -45,10 +47,15 @@ from lightning_cam.metrics import settings_of
 from lightning_cam.training.build import build
 from lightning_cam.training.checkpoint import rebuild, trained_methods
 from lightning_cam.training.own_module import OwnModule, check_own_layers, rebuild_own
+from lightning_cam.training.ranks import local_rank
+from lightning_cam.training.runs import run_folder, writable
 
 
 def explain_checkpoint(
-    config: Mapping[str, Any], command: str = "", question: Question | None = None
+    config: Mapping[str, Any],
+    command: str = "",
+    question: Question | None = None,
+    share: Share = ALONE,
 ) -> Path | None:
     """Explain what the configuration asks for, of one network and one question.
 
@@ -56,9 +63,10 @@ def explain_checkpoint(
         config: plain, as in `configs/explain.yaml`.
         command: what was typed, for the report.
         question: which column of each clip, in place of `target`.
+        share: which clips are this process's.
 
     Returns:
-        `index.html`; None where layers were listed.
+        `index.html`; None where layers were listed, or clips are left to other processes.
 
     Raises:
         UserError: what the user can mend; also if not a single clip could be explained.
@@ -79,9 +87,11 @@ def explain_checkpoint(
         (question,) = questions(config["target"], config["contrast"])
     question.check(task.explainable())  # before anything is read
     without = question.left_out(task.explainable())
-    sources, selection = find_clips(config, data, task, without, measurements.measures)
-    facts = {**_facts(config, info), "target": str(question)}
-    folder, results = open_folder(config["out"], config["ckpt"], facts, sources)
+    known = _facts(config, info)
+    looks = None if share.alone else _shared_looks(config, known, share)
+    sources, selection = find_clips(config, data, task, without, measurements.measures, looks)
+    facts = {**known, "target": str(question)}
+    folder, results = open_folder(config["out"], config["ckpt"], facts, sources, share)
     summary = {
         "checkpoint": str(config["ckpt"]),
         "trained": _trained(info),
@@ -98,10 +108,15 @@ def explain_checkpoint(
         summary,
         [] if selection is None else list(selection.found),
         command,
+        share,
     )
     page = run.explain()
+    if run.left or not run.own:
+        return None
     shortfall = "" if selection is None else selection.shortfall(config["clips"])
     print_failures(run, len(sources) if selection is None else selection.looked, shortfall)
+    if looks is not None:
+        looks.discard()
     return page
 
 
@@ -140,6 +155,13 @@ def _facts(config: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
+def _shared_looks(config: Mapping[str, Any], facts: Mapping[str, Any], share: Share) -> SharedLooks:
+    """What processes tell each other of the clips they have looked at, to choose among them."""
+    which = {key: facts[key] for key in ("ckpt", "data", "model")}
+    place = Path(config["out"]) if config["out"] else run_folder(config["ckpt"])
+    return SharedLooks.of(writable(place), which, share)
+
+
 def _nodes(
     config: Mapping[str, Any], info: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -150,13 +172,14 @@ def _nodes(
 
 
 def on_device(task: Any, device: str) -> Any:
-    """The network on `device`: "auto", "cpu", "cuda", ...
+    """The network on `device`: "cpu", "cuda", ...; "auto" gives each process a GPU of its own.
 
     Raises:
         ConfigError: it cannot be used.
     """
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        device = f"cuda:{local_rank() % gpus}" if gpus else "cpu"
     try:
         return task.to(torch.device(device))
     except (RuntimeError, AssertionError) as error:
