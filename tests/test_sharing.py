@@ -198,7 +198,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "configs" / "explain" / "breaks.yaml").write_text(
         "# @package explain.breaks\n_target_: my_breaks.Breaks\n"
     )
-    make_checkpoint(folder / "net.ckpt")
+    state = torch.load(make_checkpoint(folder / "net.ckpt"), weights_only=True)
+    state["lightning_cam"]["data"]["num_workers"] = 0
+    torch.save(state, folder / "net.ckpt")
     for n, name in enumerate(("walk", "run", "walk", "run", "walk")):
         (folder / "videos" / name).mkdir(parents=True, exist_ok=True)
         make_video(folder / "videos" / name / f"clip_{n}.mp4", n)
@@ -269,12 +271,17 @@ def test_three_processes_with_two_clips(ranks: Ranks, place: Path) -> None:
 @pytest.mark.slow
 def test_clips_that_are_selected_or_fail(ranks: Ranks, place: Path) -> None:
     """`select=` looks at every clip once for all; a clip that one cannot read is on all's page."""
-    (place / "videos" / "run" / "clip_1.mp4").write_bytes(b"torn")
-    options = ("data.root=videos", "data.split=train", "clips=all", "explain=gradcam")
-    options += ("select=[correct,wrong,confused]", "data.classes=[run,walk]")
-    said = ranks([1, 0], 2, *options)
+    shutil.copytree(place / "videos", place / "set" / "val")
+    for n, name in enumerate(("walk", "run"), 5):
+        (place / "set" / "train" / name).mkdir(parents=True)
+        make_video(place / "set" / "train" / name / f"clip_{n}.mp4", n)
+    (place / "set" / "val" / "run" / "clip_1.mp4").write_bytes(b"torn")
+    options = ("data.root=set", "clips=all", "explain=gradcam")
+    options += ("select=[correct,wrong,confused]",)
+    said = ranks([0, 1], 2, *options)
     ranks([0], 1, *options, "out=whole")
-    assert "clip_1" in "".join(one.stdout for one in said)
+    assert "left to others" in said[0].stdout and "skipped run/clip_1: " in said[1].stdout
+    assert "1 of 5 clips could not be read" in said[1].stdout
     assert_equal(place / "explain_1", place / "whole")
     assert not list(place.glob(".looks-*"))
 
