@@ -88,24 +88,15 @@ def explain_checkpoint(
     question.check(task.explainable())  # before anything is read
     without = question.left_out(task.explainable())
     known = _facts(config, info)
-    looks = None if share.alone else _shared_looks(config, known, share)
+    looks = _shared_looks(config, known, share)
     sources, selection = find_clips(config, data, task, without, measurements.measures, looks)
     facts = {**known, "target": str(question)}
     folder, results = open_folder(config["out"], config["ckpt"], facts, sources, share)
-    summary = {
-        "checkpoint": str(config["ckpt"]),
-        "trained": _trained(info),
-        "network": type(network_of(module)).__name__,
-        "methods": ", ".join(methods),
-        "measures": settings_of(measurements.measures) or "none",
-        "command": command,
-        "date": f"{datetime.now():%Y-%m-%d %H:%M}",
-    }
     run = ExplainRun(
         ClipRequest(task, data, measurements, methods, question, folder, config["fps"]),
         sources,
         results,
-        summary,
+        _summary(config, info, network_of(module), methods, measurements, command),
         [] if selection is None else list(selection.found),
         command,
         share,
@@ -118,6 +109,26 @@ def explain_checkpoint(
     if looks is not None:
         looks.discard()
     return page
+
+
+def _summary(
+    config: Mapping[str, Any],
+    info: Mapping[str, Any],
+    network: torch.nn.Module,
+    methods: Mapping[str, Attribution],
+    measurements: RunMeasurements,
+    command: str,
+) -> dict[str, str]:
+    """What the page says above all clips."""
+    return {
+        "checkpoint": str(config["ckpt"]),
+        "trained": _trained(info),
+        "network": type(network).__name__,
+        "methods": ", ".join(methods),
+        "measures": settings_of(measurements.measures) or "none",
+        "command": command,
+        "date": f"{datetime.now():%Y-%m-%d %H:%M}",
+    }
 
 
 def open_checkpoint(
@@ -155,9 +166,13 @@ def _facts(config: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def _shared_looks(config: Mapping[str, Any], facts: Mapping[str, Any], share: Share) -> SharedLooks:
-    """What processes tell each other of the clips they have looked at, to choose among them."""
-    which = {key: facts[key] for key in ("ckpt", "data", "model")}
+def _shared_looks(
+    config: Mapping[str, Any], facts: Mapping[str, Any], share: Share
+) -> SharedLooks | None:
+    """What several processes tell each other of the clips they have looked at, to choose."""
+    if share.alone or (config["select"] is None and config["compose"] is None):
+        return None
+    which = {key: facts[key] for key in ("ckpt", "data", "model", "about")}
     place = Path(config["out"]) if config["out"] else run_folder(config["ckpt"])
     return SharedLooks.of(writable(place), which, share)
 
