@@ -114,12 +114,12 @@ def test_processes_find_one_folder_also_when_it_is_finished(tmp_path: Path) -> N
 
 
 def test_processes_that_begin_at_once_find_one_folder(tmp_path: Path) -> None:
-    """Of two commands of six processes each; a finished folder of before makes all look twice."""
+    """Of two commands of three processes each; a finished folder of before makes all look twice."""
     folder_of(tmp_path)
     (tmp_path / "explain_1" / "done").touch()
     go, writing = os.pipe()
     started = []
-    for n in range(12):
+    for n in range(6):
         if not (child := os.fork()):
             os.close(writing)
             os.read(go, 1)

@@ -204,7 +204,8 @@ class ExplainRun:
     def _say_before(self, left: Sequence[ClipSource]) -> None:
         """How much of this process's work is done already."""
         before = len(self.own) - len(left)
-        again = "" if left else "; to explain them again, remove the folder or choose out=DIR"
+        whole = all(_complete(self.results.get(source.key)) for source in self.sources)
+        again = "; to explain them again, remove the folder or choose out=DIR" if whole else ""
         if not self.share.alone:
             there = f", {before} of them are done in {self._shown}{again}" if before else ""
             say(f"{self.share}{len(self.own)} of {len(self.sources)} clips{there}")
