@@ -10,6 +10,7 @@ import io
 import os
 import re
 import secrets
+import shutil
 import socket
 import stat
 import tempfile
@@ -52,6 +53,36 @@ def make_folder(folder: str | Path, setting: str = "", *, new: bool = False) -> 
             raise
         raise _cannot("make the folder", folder, error, setting) from error
     return folder
+
+
+@contextmanager
+def whole_folder(folder: str | Path, setting: str = "") -> Iterator[Path]:
+    """A new folder to fill, which appears under its name, filled, when the block ends.
+
+    Args:
+        folder: to make.
+        setting: as of `make_folder`.
+
+    Yields:
+        Where to fill it; nothing is left there after an error.
+
+    Raises:
+        WriteError: it cannot be made.
+        FileExistsError: there is something of this name, which may have come meanwhile; it stays.
+    """
+    folder = Path(folder)
+    ending = f"{machine()}-{os.getpid()}-{secrets.token_hex(4)}.begun"
+    begun = make_folder(folder.with_name(f".{fitted(folder.name, 99)}.{ending}"), setting, new=True)
+    try:
+        yield begun
+        try:
+            begun.rename(folder)
+        except OSError as error:
+            if os.path.lexists(folder):
+                raise FileExistsError(errno.EEXIST, "there already", str(folder)) from error
+            raise _cannot("make the folder", folder, error, setting) from error
+    finally:
+        shutil.rmtree(begun, ignore_errors=True)
 
 
 @contextmanager

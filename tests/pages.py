@@ -99,15 +99,21 @@ def links() -> list[tuple[str, str]]:
     ]
 
 
+_SCRIPTS = {
+    "train.py": "train", "train.sbatch": "train",
+    "explain.py": "explain", "explain.sbatch": "explain", "study.sbatch": "explain",
+}  # fmt: skip
+
+
 def _command(words: list[str]) -> tuple[str, int] | None:
     """Which command the words start, and the index of its first setting."""
     if words and words[0].startswith("experiment=") and "NAME" not in words[0]:
         return "train", 0
     for i, word in enumerate(words):
         name = Path(word).name
-        if name in ("train.py", "explain.py", "train.sbatch"):
+        if name in _SCRIPTS:
             named = i == 0 and len(words) == 1  # a file's name in a sentence
-            return None if named else (Path(name).stem, i + 1)
+            return None if named else (_SCRIPTS[name], i + 1)
         if name.startswith("lightning-cam-") and name.removeprefix("lightning-cam-") in COMMANDS:
             return name.removeprefix("lightning-cam-"), i + 1
         if words[max(i - 1, 0)] == "-m" and word == "lightning_cam" and "..." not in words[i + 1 :]:

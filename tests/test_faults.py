@@ -605,7 +605,7 @@ def test_a_signal_from_the_terminal(place: Path) -> None:
 def test_ctrl_c_before_there_are_clips(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C while the checkpoint is read: one line, exit code 130."""
 
-    def stop(*given: object) -> None:
+    def stop(*given: object, **named: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lightning_cam.commands.run_explain.explain_checkpoint", stop)

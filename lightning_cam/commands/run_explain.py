@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from lightning_cam.commands.common import plain_settings, short, was_typed
 from lightning_cam.commands.demo import with_demo
 from lightning_cam.errors import command_line, say, shell_word
 from lightning_cam.explaining.explain_command import explain_checkpoint
+from lightning_cam.explaining.sharing import Share
 from lightning_cam.explaining.side_by_side import explain_side_by_side, is_side_by_side
+from lightning_cam.progress import no_progress
 from lightning_cam.study import run_study
 from lightning_cam.training.build import TARGET
 from lightning_cam.training.quiet import quiet
@@ -32,8 +36,8 @@ def explain_clips(cfg: DictConfig) -> Path | None:
         cfg: as composed from `configs/explain.yaml`.
 
     Returns:
-        The page that shows them; None where only layers were listed, or a study's other processes
-        have not finished.
+        The page that shows them; None where only layers were listed, or other processes have not
+        finished.
 
     Raises:
         UserError: what the user can mend; also if not a single clip could be explained.
@@ -41,19 +45,35 @@ def explain_clips(cfg: DictConfig) -> Path | None:
     config = plain_settings(cfg, _KEYS)
     config["measure"] = _without_idle(config["measure"])
     typed = command_line("explain", *map(shell_word, sys.argv[1:]))
-    with quiet():
-        config = with_demo(config)
-        page = _work(config)(config, typed)
+    share = Share.of_command()
+    # Bars of several processes would write over each other.
+    with quiet(), no_progress() if share.rank else nullcontext():
+        page = _work(config, share)(with_demo(config), typed)
     if page is not None:
         say(f"open {short(page)}")
     return page
 
 
-def _work(config: dict[str, Any]) -> Callable[[dict[str, Any], str], Path | None]:
+def _work(config: dict[str, Any], share: Share) -> Callable[[dict[str, Any], str], Path | None]:
     """What the settings ask for: a study, networks or questions side by side, or one of them."""
     if config.get("study"):
         return run_study
-    return explain_side_by_side if is_side_by_side(config) else explain_checkpoint
+    if is_side_by_side(config):
+        return _by_the_first(explain_side_by_side, "several networks or questions", share)
+    if config["layers"] is not None:
+        return _by_the_first(explain_checkpoint, "layers=", share)
+    return partial(explain_checkpoint, share=share)
+
+
+def _by_the_first(
+    work: Callable[[dict[str, Any], str], Path | None], what: str, share: Share
+) -> Callable[[dict[str, Any], str], Path | None]:
+    """Work that is not shared: the first of several processes does it, the others end at once."""
+
+    def ends(_: object, __: object) -> None:
+        say(f"{share}nothing to do, {what} is the work of the first")
+
+    return ends if share.rank else work
 
 
 def _without_idle(measures: Any) -> Any:

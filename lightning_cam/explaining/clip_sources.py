@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
-from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.composed import ARRANGEMENTS, ComposedDataset
 from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.data.core.loading import collate
@@ -21,9 +20,11 @@ from lightning_cam.data.video.identity import everything_below
 from lightning_cam.data.video.reading import VIDEO_SUFFIXES, is_frame_folder
 from lightning_cam.errors import ConfigError, DataError, UnknownNameError, VideoReadError, readable
 from lightning_cam.explaining.clip_files import file_name
+from lightning_cam.explaining.clip_keys import key_of_file, key_of_row
 from lightning_cam.explaining.clips_by_outcome import Selection, select_clips, shuffled
 from lightning_cam.explaining.composed_clips import compose_clips
 from lightning_cam.explaining.explain_settings import asked_outcomes
+from lightning_cam.explaining.looks import SharedLooks
 from lightning_cam.explaining.video_part import VideoPart, check_readable, part_of
 from lightning_cam.files import is_address
 from lightning_cam.interfaces import (
@@ -68,6 +69,7 @@ def find_clips(
     task: Task,
     without: int | None,
     measures: Mapping[str, Measure] = MappingProxyType({}),
+    looks: SharedLooks | None = None,
 ) -> tuple[list[ClipSource], Selection | None]:
     """The clips to explain, and how they were selected where `select` asks for that.
 
@@ -77,6 +79,7 @@ def find_clips(
         task: the network.
         without: a class whose clips are left out, unless they are asked for by index.
         measures: what is measured, which may need single clips.
+        looks: what other processes know of clips that are chosen by what the network says of them.
 
     Raises:
         UserError: there are none.
@@ -92,7 +95,9 @@ def find_clips(
         order = choose_indices(dataset, clips, split) if named else shuffled(range(len(dataset)))
         places = len(ARRANGEMENTS[config["compose"]].places)
         count = len(order) if named else -(-clips // places)
-        made = compose_clips(task, dataset, order, config["compose"], count, workers=workers)
+        made = compose_clips(
+            task, dataset, order, config["compose"], count, workers=workers, shared=looks
+        )
         most = len(made.dataset) if named else clips
         return clips_of_split(made.dataset, range(len(made.dataset))[:most], split), None
     if not kinds:
@@ -107,6 +112,7 @@ def find_clips(
         kinds,
         count=None if named else clips,
         workers=workers,
+        shared=looks,
     )
     return clips_of_split(dataset, selection.indices, split), selection
 
@@ -161,7 +167,7 @@ def clips_of_files(
         ClipSource(
             title,
             lambda part=part: _batch_of(part, data, closed.get(part.path)),  # type: ignore[misc]
-            _key(title, part.path.absolute(), part.path),
+            key_of_file(title, part.path.absolute(), part.path),
             part=None if part.path in closed else part,
         )
         for title, part in zip(unique_titles(titles), parts, strict=True)
@@ -279,7 +285,7 @@ def clips_of_split(
         ClipSource(
             title,
             lambda i=i: collate([dataset[i]]),  # type: ignore[misc]
-            _key_of_row(title, i, dataset),
+            key_of_row(title, i, dataset),
             composed,
             "" if composed else f"{i} of {split}",
         )
@@ -297,24 +303,6 @@ def unique_titles(titles: Iterable[str]) -> Iterator[str]:
             name = f"{title}_{n}"
         seen.add(file_name(name).casefold())
         yield name
-
-
-def _key_of_row(title: str, index: int, dataset: SampleDataset[Any]) -> str:
-    """Which clip of a data set this is; of a drive, many files, the place in the list says it."""
-    row = dataset.clips[index]
-    if isinstance(dataset, ComposedDataset):
-        keys = (_key_of_row(title, part, dataset.source) for part in row.parts)
-        return f"{title}; {row.place} of {'; '.join(keys)}"
-    return _key(title, row, row.path) if isinstance(row, Clip) else f"{title}; row {index}"
-
-
-def _key(title: str, where: object, file: Path) -> str:
-    """Which clip this is: its title, where it comes from, and the state of its file."""
-    try:
-        state = file.stat()
-    except OSError:
-        return f"{title}; {where!r}"
-    return f"{title}; {where!r}; {state.st_size} bytes, changed at {state.st_mtime_ns}"
 
 
 def _root(data: object) -> str | Path | None:

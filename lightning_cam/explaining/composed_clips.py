@@ -18,7 +18,7 @@ from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.data.core.loading import collate
 from lightning_cam.errors import ConfigError, DataError, say, why
 from lightning_cam.explaining.clip_explanations import network_outputs
-from lightning_cam.explaining.clips_by_outcome import check_classes, looks_at
+from lightning_cam.explaining.looks import Look, SharedLooks, check_classes, looks_at
 from lightning_cam.interfaces import Task
 from lightning_cam.progress import progress
 
@@ -48,6 +48,7 @@ def compose_clips(
     *,
     name: str = "",
     workers: int = 0,
+    shared: SharedLooks | None = None,
 ) -> Composed:
     """Put clips together, and say how many were looked at and left out.
 
@@ -62,6 +63,7 @@ def compose_clips(
         count: how many of each group.
         name: with which the names of the clips end: their spectrum.
         workers: loader processes.
+        shared: what other processes know of the clips.
 
     Raises:
         ConfigError: the network has no classes, the data no labels, or the network does not take
@@ -72,7 +74,7 @@ def compose_clips(
     how = ARRANGEMENTS[kind]
     rows: list[ComposedClip] = []
     groups: dict[str, list[int]] = {group: [] for group in how.places}
-    sure, lost = _SureClips(task, dataset, order, workers), 0
+    sure, lost = _SureClips(dataset, looks_at(task, dataset, order, workers, shared)), 0
     with progress(f"composing {kind}", count * len(groups)) as advance:
         sure.find(count, how.parts)
         if len(sure.classes) < how.parts:
@@ -111,17 +113,15 @@ class _SureClips:
         looked: how many clips were looked at.
     """
 
-    def __init__(
-        self, task: Task, dataset: SampleDataset[Any], order: Sequence[int], workers: int
-    ) -> None:
+    def __init__(self, dataset: SampleDataset[Any], looks: Iterator[list[Look]]) -> None:
         self.dataset = dataset
         self.found: list[int] = []
         self.looked = 0
-        self._more = self._looking(task, order, workers)
+        self._more = self._looking(looks)
 
-    def _looking(self, task: Task, order: Sequence[int], workers: int) -> Iterator[int]:
-        for looks in looks_at(task, self.dataset, order, workers):
-            for look in looks:
+    def _looking(self, looks: Iterator[list[Look]]) -> Iterator[int]:
+        for of_batch in looks:
+            for look in of_batch:
                 self.looked += 1
                 if look.kind == "correct" and look.ranked[0][1] >= SURE:
                     yield look.index

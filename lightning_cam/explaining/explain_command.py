@@ -27,8 +27,10 @@ from lightning_cam.explaining.explain_settings import (
     given_data,
     trusted,
 )
+from lightning_cam.explaining.looks import SharedLooks
 from lightning_cam.explaining.measured_files import RunMeasurements
 from lightning_cam.explaining.question import Question, questions
+from lightning_cam.explaining.sharing import ALONE, Share
 from lightning_cam.explaining.single_clip import ClipRequest
 from lightning_cam.explaining.video_part import check_part
 from lightning_cam.files import digest
@@ -45,10 +47,15 @@ from lightning_cam.metrics import settings_of
 from lightning_cam.training.build import build
 from lightning_cam.training.checkpoint import rebuild, trained_methods
 from lightning_cam.training.own_module import OwnModule, check_own_layers, rebuild_own
+from lightning_cam.training.ranks import local_rank
+from lightning_cam.training.runs import run_folder, writable
 
 
 def explain_checkpoint(
-    config: Mapping[str, Any], command: str = "", question: Question | None = None
+    config: Mapping[str, Any],
+    command: str = "",
+    question: Question | None = None,
+    share: Share = ALONE,
 ) -> Path | None:
     """Explain what the configuration asks for, of one network and one question.
 
@@ -56,9 +63,10 @@ def explain_checkpoint(
         config: plain, as in `configs/explain.yaml`.
         command: what was typed, for the report.
         question: which column of each clip, in place of `target`.
+        share: which clips are this process's.
 
     Returns:
-        `index.html`; None where layers were listed.
+        `index.html`; None where layers were listed, or clips are left to other processes.
 
     Raises:
         UserError: what the user can mend; also if not a single clip could be explained.
@@ -79,30 +87,48 @@ def explain_checkpoint(
         (question,) = questions(config["target"], config["contrast"])
     question.check(task.explainable())  # before anything is read
     without = question.left_out(task.explainable())
-    sources, selection = find_clips(config, data, task, without, measurements.measures)
-    facts = {**_facts(config, info), "target": str(question)}
-    folder, results = open_folder(config["out"], config["ckpt"], facts, sources)
-    summary = {
+    known = _facts(config, info)
+    looks = _shared_looks(config, known, share)
+    sources, selection = find_clips(config, data, task, without, measurements.measures, looks)
+    facts = {**known, "target": str(question)}
+    folder, results = open_folder(config["out"], config["ckpt"], facts, sources, share)
+    run = ExplainRun(
+        ClipRequest(task, data, measurements, methods, question, folder, config["fps"]),
+        sources,
+        results,
+        _summary(config, info, network_of(module), methods, measurements, command),
+        [] if selection is None else list(selection.found),
+        command,
+        share,
+    )
+    page = run.explain()
+    if run.left or not run.own:
+        return None
+    shortfall = "" if selection is None else selection.shortfall(config["clips"])
+    print_failures(run, len(sources) if selection is None else selection.looked, shortfall)
+    if looks is not None:
+        looks.discard()
+    return page
+
+
+def _summary(
+    config: Mapping[str, Any],
+    info: Mapping[str, Any],
+    network: torch.nn.Module,
+    methods: Mapping[str, Attribution],
+    measurements: RunMeasurements,
+    command: str,
+) -> dict[str, str]:
+    """What the page says above all clips."""
+    return {
         "checkpoint": str(config["ckpt"]),
         "trained": _trained(info),
-        "network": type(network_of(module)).__name__,
+        "network": type(network).__name__,
         "methods": ", ".join(methods),
         "measures": settings_of(measurements.measures) or "none",
         "command": command,
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
     }
-    run = ExplainRun(
-        ClipRequest(task, data, measurements, methods, question, folder, config["fps"]),
-        sources,
-        results,
-        summary,
-        [] if selection is None else list(selection.found),
-        command,
-    )
-    page = run.explain()
-    shortfall = "" if selection is None else selection.shortfall(config["clips"])
-    print_failures(run, len(sources) if selection is None else selection.looked, shortfall)
-    return page
 
 
 def open_checkpoint(
@@ -140,6 +166,17 @@ def _facts(config: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
+def _shared_looks(
+    config: Mapping[str, Any], facts: Mapping[str, Any], share: Share
+) -> SharedLooks | None:
+    """What several processes tell each other of the clips they have looked at, to choose."""
+    if share.alone or (config["select"] is None and config["compose"] is None):
+        return None
+    which = {key: facts[key] for key in ("ckpt", "data", "model", "about")}
+    place = Path(config["out"]) if config["out"] else run_folder(config["ckpt"])
+    return SharedLooks.of(writable(place), which, share)
+
+
 def _nodes(
     config: Mapping[str, Any], info: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -150,13 +187,14 @@ def _nodes(
 
 
 def on_device(task: Any, device: str) -> Any:
-    """The network on `device`: "auto", "cpu", "cuda", ...
+    """The network on `device`: "cpu", "cuda", ...; "auto" gives each process a GPU of its own.
 
     Raises:
         ConfigError: it cannot be used.
     """
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        device = f"cuda:{local_rank() % gpus}" if gpus else "cpu"
     try:
         return task.to(torch.device(device))
     except (RuntimeError, AssertionError) as error:

@@ -2,6 +2,7 @@
 
 <folder>/explain.json        the settings; others do not go on here
 <folder>/rows.rank0.jsonl    a line for each finished clip, see `clip_results`
+<folder>/rows.rank1.jsonl    of the second process of a command that several share, see `sharing`
 <folder>/index.html, *.csv   of the clips so far, rewritten as clips finish
 """
 
@@ -11,7 +12,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,38 +20,53 @@ from typing import Any
 
 import torch
 
-from lightning_cam.errors import ConfigError, DataError, WriteError, say, why
+from lightning_cam.errors import DataError, WriteError, say, why
 from lightning_cam.explaining.clip_files import files_of, remove_clip, windows_folder
 from lightning_cam.explaining.clip_results import ClipResult, result_of_row, result_row
 from lightning_cam.explaining.clip_sources import ClipSource
-from lightning_cam.explaining.journal import Journal, journal_rows, other_work, same_work
+from lightning_cam.explaining.journal import (
+    Journal,
+    OthersRows,
+    journal_files,
+    journal_rows,
+)
 from lightning_cam.explaining.measured_files import failed_measures, nothing_measured
 from lightning_cam.explaining.score_tables import RELEVANCE_COLUMNS
+from lightning_cam.explaining.sharing import ALONE, Share
 from lightning_cam.explaining.single_clip import ClipRequest, Skip, process_clip
 from lightning_cam.explaining.video_files import TRACK_COLUMNS
 from lightning_cam.explaining.video_part import shorter_than
-from lightning_cam.files import make_folder, write_csv
+from lightning_cam.explaining.work_folder import remove_unused, work_folder
+from lightning_cam.files import write_csv
 from lightning_cam.progress import progress
 from lightning_cam.stops import exit_code
-from lightning_cam.training.runs import run_folder, writable
+from lightning_cam.training.agreeing import command_name
+from lightning_cam.training.runs import run_folder
 from lightning_cam.viz import write_report
 
 _SETTINGS = "explain.json"
 _TABLES = ("index.html", "scores.csv", "relevance.csv", "track.csv")
+_SKIPPED = "skipped"  # in a row: why a clip could not be explained, for other processes
+_SKIP_FIELDS = {"kind", "reason"}
+_LAST = "the last writes tables and page"
 _SHARE = 0.1  # of the time that rewriting tables and page may take while clips are explained
 
 
 def open_folder(
-    out: str | None, ckpt: str, facts: Mapping[str, Any], sources: Sequence[ClipSource]
+    out: str | None,
+    ckpt: str,
+    facts: Mapping[str, Any],
+    sources: Sequence[ClipSource],
+    share: Share,
 ) -> tuple[Path, dict[str, ClipResult]]:
     """Where to write, and the clips that are done there: key -> result.
 
     Without `out` it is explain_1, explain_2, ... in the run folder: one where the same command was
-    stopped or lacks something, else a new one.
+    stopped or lacks something, else a new one; the same for all processes of a command.
 
     Raises:
         ConfigError: `out` holds explanations with other settings, or files of the same names that
-            are none.
+            are none; or processes without `out` cannot know that they belong together.
         WriteError: it cannot be written.
     """
     own = [path.name for source in sources for path in files_of(Path(), source.title)]
@@ -59,74 +75,30 @@ def open_folder(
         done = finished_clips(folder)
         return not all(_complete(done.get(source.key)) for source in sources)
 
-    folder = work_folder(
-        out, run_folder(ckpt) / "explain", _SETTINGS, facts, [*_TABLES, *own], lacks_some
-    )
+    stem, by = run_folder(ckpt) / "explain", ""
+    if out is None and not share.alone:
+        by = command_name()
+    names = [*_TABLES, *own]
+    folder = work_folder(out, stem, _SETTINGS, facts, names, lacks_some, by)
     return folder, finished_clips(folder)
-
-
-def work_folder(
-    out: str | None,
-    stem: Path,
-    settings: str,
-    facts: Mapping[str, Any],
-    names: Sequence[str],
-    goes_on: Callable[[Path], bool] = lambda folder: True,
-) -> Path:
-    """A folder to write explanations into, with its settings: `out`, else STEM_1, STEM_2, ...
-
-    Args:
-        out: is asked for.
-        stem: of the others, of which one with the same settings is taken up again.
-        settings: name of the file of settings.
-        facts: the settings.
-        names: of the files that will be written.
-        goes_on: whether a folder with these settings is taken up again.
-
-    Raises:
-        ConfigError: `out` holds other work, or files of these names.
-        WriteError: it cannot be written.
-    """
-    if out is not None:
-        folder = writable(Path(out))
-        overwrites_nothing(folder, settings, names)
-        same_work(folder, settings, facts, "explanations")
-        return folder
-    n = 0
-    while True:
-        n += 1
-        folder = writable(stem.with_name(f"{stem.name}_{n}"))
-        if not folder.exists():
-            with suppress(FileExistsError):  # another command was faster
-                make_folder(folder, "out=DIR", new=True)
-                same_work(folder, settings, facts, "explanations")
-                return folder
-        with suppress(ConfigError):  # cannot be read
-            if other_work(folder / settings, facts) == "" and goes_on(folder):
-                return folder
-
-
-def overwrites_nothing(folder: Path, settings: str, names: Sequence[str]) -> None:
-    """Raise a ConfigError where files would be lost, such as videos among which to write.
-
-    Args:
-        folder: to write into.
-        settings: name of the file that says that it is the program's own.
-        names: of the files that will be written.
-    """
-    if (folder / settings).exists():
-        return
-    for path in (folder / name for name in names):
-        if os.path.lexists(path):
-            raise ConfigError(
-                f"{path} is there already and not of an earlier explanation; choose out=DIR"
-            )
 
 
 def finished_clips(folder: Path) -> dict[str, ClipResult]:
     """The clips that are done in a folder: key -> result."""
-    found = {row.get("key"): result_of_row(row, folder) for row in journal_rows(folder)}
-    return {key: result for key, result in found.items() if isinstance(key, str) and result}
+    found: dict[str, ClipResult] = {}
+    for row in journal_rows(folder):
+        _take(row, folder, found)
+    return found
+
+
+def _take(row: Mapping[str, Any], folder: Path, results: dict[str, ClipResult]) -> None:
+    """Add the result in a row to those that are known: of two of a clip the one that lacks less."""
+    key, result = row.get("key"), result_of_row(row, folder)
+    if not isinstance(key, str) or result is None:
+        return
+    known = results.get(key)
+    if known is None or len(result.missing) <= len(known.missing):
+        results[key] = result
 
 
 def _complete(result: ClipResult | None) -> bool:
@@ -145,7 +117,8 @@ class ExplainRun:
         summary: of the page, name -> text.
         groups: of the page, see `write_report`.
         command: what was typed.
-        skipped: title -> why it is not on the page.
+        share: which of the clips this process explains; the page shows all.
+        skips: key -> why a clip could not be explained.
     """
 
     request: ClipRequest
@@ -154,7 +127,10 @@ class ExplainRun:
     summary: Mapping[str, str]
     groups: Sequence[str]
     command: str
-    skipped: dict[str, Skip] = field(default_factory=dict)
+    share: Share = ALONE
+    skips: dict[str, Skip] = field(default_factory=dict)
+    _others: OthersRows | None = None
+    _others_go_on: bool = False
     _written: float = 0  # when tables and page were
     _cost: float = 0  # seconds that took
 
@@ -163,9 +139,20 @@ class ExplainRun:
         return self.request.folder
 
     @property
+    def own(self) -> Sequence[ClipSource]:
+        """The clips that this process explains."""
+        return self.share.of(self.sources)
+
+    @property
     def done(self) -> list[tuple[ClipSource, ClipResult]]:
         """The clips that are on the page, in its order."""
         return [(s, self.results[s.key]) for s in self.sources if s.key in self.results]
+
+    @property
+    def skipped(self) -> dict[str, Skip]:
+        """Title -> why a clip is not on the page."""
+        keys = self.skips.keys() - self.results.keys()  # some are there, with a map that is missing
+        return {s.title: self.skips[s.key] for s in self.sources if s.key in keys}
 
     @property
     def missing(self) -> dict[tuple[str, str], str]:
@@ -176,23 +163,32 @@ class ExplainRun:
             for method, reason in result.missing.items()
         }
 
+    @property
+    def left(self) -> int:
+        """How many clips nobody has finished."""
+        return sum(s.key not in self.results and s.key not in self.skips for s in self.sources)
+
     def explain(self) -> Path | None:
-        """Explain what is left and write tables and page; the page, None without a single clip.
+        """Explain what is left of this process's clips, and write tables and page.
+
+        Returns:
+            The page; None where there is not a single clip, or clips are `left` to others.
 
         Raises:
             WriteError: the disk is full or refuses; what is done is on the page all the same.
             DataError: somebody removed files of finished clips meanwhile.
         """
-        journal = Journal(self.folder)
-        left = [source for source in self.sources if not _complete(self.results.get(source.key))]
-        before = len(self.sources) - len(left)
-        if before:
-            again = "" if left else "; to explain them again, remove the folder or choose out=DIR"
-            say(f"{before} of {len(self.sources)} clips are done in {self._shown}{again}")
+        if not self.own:
+            say(f"{self.share}no clip is left for it")
+            return None
+        journal = Journal(self.folder, self.share.rank)
+        self._others = None if self.share.alone else OthersRows(journal)
+        left = [source for source in self.own if not _complete(self.results.get(source.key))]
+        self._say_before(left)
         try:
             self._explain(left, journal)
             journal.check()
-            return self._write() if self.done else None
+            return self._finish()
         except KeyboardInterrupt as stop:
             say("", f"stopped; {self._rest()}")
             sys.exit(exit_code(stop))
@@ -202,8 +198,19 @@ class ExplainRun:
             raise DataError(f"{error}; the same command makes it again: {self.command}") from error
         finally:
             journal.close()
-            if not self.results and not self._begun:
+            if not self.results and not self._begun and not self._others_go_on:
                 self._discard(journal)
+
+    def _say_before(self, left: Sequence[ClipSource]) -> None:
+        """How much of this process's work is done already."""
+        before = len(self.own) - len(left)
+        whole = all(_complete(self.results.get(source.key)) for source in self.sources)
+        again = "; to explain them again, remove the folder or choose out=DIR" if whole else ""
+        if not self.share.alone:
+            there = f", {before} of them are done in {self._shown}{again}" if before else ""
+            say(f"{self.share}{len(self.own)} of {len(self.sources)} clips{there}")
+        elif before:
+            say(f"{before} of {len(self.sources)} clips are done in {self._shown}{again}")
 
     def _explain(self, left: Sequence[ClipSource], journal: Journal) -> None:
         self._written = time.monotonic()
@@ -214,26 +221,59 @@ class ExplainRun:
                     result = process_clip(self.request, source)
                     if not isinstance(result, Skip):
                         journal.add(result_row(source.key, result))
+                    elif not self.share.alone:  # or the others would not know that it was tried
+                        journal.add({"key": source.key, _SKIPPED: vars(result)})
                 except (WriteError, DataError):
                     if source.key not in self.results:
                         remove_clip(self.folder, source.title)  # room for the page
                     raise
                 if isinstance(result, Skip):
-                    if source.key not in self.results:  # of before, with a map that is missing
-                        self.skipped[source.title] = result
+                    self.skips[source.key] = result
                 else:
                     self.results[source.key] = result
                 if isinstance(result, Skip) or result.missing:
                     _free_memory()
                 self._write_now_and_then()
 
-    def _write_now_and_then(self) -> None:
-        """Tables and page of what is done, should this process be killed."""
-        if time.monotonic() - self._written < self._cost / _SHARE:
+    def _look_around(self) -> None:
+        """Learn what other processes have finished."""
+        if self._others is None:
             return
-        if not self.done:
+        own = {source.key for source in self.own}
+        for row in self._others.new():
+            key, skip = row.get("key"), row.get(_SKIPPED)
+            if key in own:  # of an earlier command
+                continue
+            if isinstance(key, str) and isinstance(skip, dict) and skip.keys() == _SKIP_FIELDS:
+                self.skips[key] = Skip(**skip)
+            else:
+                _take(row, self.folder, self.results)
+
+    def _finish(self) -> Path | None:
+        """Write tables and page; where clips are left to others, the last writes those of all.
+
+        Who has not seen all may be the last to write: it looks again.
+        """
+        while True:
+            self._look_around()
+            left = self.left
+            page = self._write(unfinished=left > 0) if self.done else None
+            if not left:
+                return page
+            self._look_around()
+            if self.left:
+                self._others_go_on = True
+                say(f"{self.share}done; {self.left} clips are left to others, {_LAST}")
+                return None
+
+    def _write_now_and_then(self) -> None:
+        """Tables and page of what is done, should this process be killed; by the first of all."""
+        if self.share.rank or time.monotonic() - self._written < self._cost / _SHARE:
             return
         start = time.monotonic()
+        self._look_around()
+        if not self.done:
+            return
         try:
             self._write(unfinished=True)
         except WriteError:
@@ -284,6 +324,7 @@ class ExplainRun:
 
     def _rest(self) -> str:
         """After a stop: write a page of what is there, and say how to go on."""
+        self._look_around()
         if not self.done:
             how = "goes on" if self._begun else "begins again"
             return f"no clip is done; the same command {how}: {self.command}"
@@ -306,14 +347,13 @@ class ExplainRun:
 
     def _discard(self, journal: Journal) -> None:
         """Leave nothing behind where nothing was done, of the clip that was begun either."""
-        for source in self.sources:
+        others_too = not self.left  # all has failed
+        for source in self.sources if others_too else self.own:
             remove_clip(self.folder, source.title)
         with suppress(OSError):
-            journal.path.unlink()
-            # Otherwise it says whose the rest is.
-            if list(self.folder.iterdir()) == [self.folder / _SETTINGS]:
-                (self.folder / _SETTINGS).unlink()
-                self.folder.rmdir()
+            for path in journal_files(self.folder) if others_too else [journal.path]:
+                path.unlink()
+            remove_unused(self.folder, _SETTINGS)
 
 
 def _free_memory() -> None:

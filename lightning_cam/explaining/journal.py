@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,42 @@ def journal_files(folder: Path) -> list[Path]:
 def journal_rows(folder: Path) -> Iterator[dict[str, Any]]:
     """The rows of all processes; lines that are broken or are being written are left out."""
     for path in journal_files(folder):
-        for line in path.read_bytes().split(b"\n"):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
+        yield from _rows(path.read_bytes())
+
+
+def _rows(text: bytes) -> Iterator[dict[str, Any]]:
+    for line in text.split(b"\n"):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            yield row
+
+
+class OthersRows:
+    """The rows of other processes, which may be writing them.
+
+    Args:
+        journal: of this process, whose rows are left out.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._own = journal.path
+        self._read: dict[Path, int] = {}  # bytes of each, in whole lines
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        """Those that have come since the last time."""
+        for path in journal_files(self._own.parent):
+            before = self._read.get(path, 0)
+            if path == self._own:
                 continue
-            if isinstance(row, dict):
-                yield row
+            with suppress(FileNotFoundError), path.open("rb") as file:  # of one that has failed
+                file.seek(before)
+                text = file.read()
+                whole = text.rfind(b"\n") + 1
+                self._read[path] = before + whole
+                yield from _rows(text[:whole])
 
 
 def same_work(folder: Path, name: str, facts: Mapping[str, Any], what: str) -> None:

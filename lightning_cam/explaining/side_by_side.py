@@ -17,11 +17,12 @@ from lightning_cam.errors import ConfigError, DataError, UnknownNameError, say
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.explaining.clip_sources import unique_titles
 from lightning_cam.explaining.explain_command import explain_checkpoint, open_checkpoint
-from lightning_cam.explaining.explain_run import finished_clips, work_folder
+from lightning_cam.explaining.explain_run import finished_clips
 from lightning_cam.explaining.explain_settings import check_explain
 from lightning_cam.explaining.question import TRUE, questions
 from lightning_cam.explaining.side_clips import SCALES, Case
 from lightning_cam.explaining.side_page import FILES, write_side_page
+from lightning_cam.explaining.work_folder import work_folder
 from lightning_cam.files import digest
 from lightning_cam.interfaces import as_task
 from lightning_cam.training.runs import network_names, run_folder

@@ -9,13 +9,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 import lightning_cam
 from lightning_cam.errors import ConfigError, DataError, WriteError, say
 from lightning_cam.explaining.explain_settings import check_study, given_data, trusted
 from lightning_cam.explaining.journal import Journal
+from lightning_cam.explaining.sharing import Share
 from lightning_cam.stops import exit_code
 from lightning_cam.study.cell_runs import StudyProblems, measure_cells
 from lightning_cam.study.cost import expected_cost
@@ -27,7 +27,6 @@ from lightning_cam.study.results import Results
 from lightning_cam.study.study_files import write_study
 from lightning_cam.study.tables import written_width
 from lightning_cam.study.work_items import WorkItem, missing_work, shared_out, work_items
-from lightning_cam.training.ranks import processes
 from lightning_cam.training.runs import run_folder, writable
 
 
@@ -49,7 +48,7 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
     design = Design.of(_explained(config), config["measure"])
     for what, about in design.left_out.items():
         say(f"left out, without {what} in the study: {', '.join(about)}")
-    device = _device(config["device"])
+    device = config["device"]
     paths = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
     trust = trusted(config)
     given = given_data(config)
@@ -64,13 +63,12 @@ def run_study(config: Mapping[str, Any], command: str = "") -> Path | None:
     if compose:
         facts["compose"] = compose
     same_study(folder, {**facts, "about": {"version": lightning_cam.__version__, "paths": paths}})
-    rank, count = processes()
+    share = Share.of_command()
     units = work_items(networks, design)
-    # Every n-th of all units, not of those left: processes that start at different times agree.
-    mine = shared_out(units, count)[rank::count]
-    journal = Journal(folder, rank)
+    mine = share.of(shared_out(units, share.count))
+    journal = Journal(folder, share.rank)
     done = read_journal(folder)
-    _print_remaining(design, mine, done, rank, count)
+    _print_remaining(design, mine, done, share)
     try:
         measure_cells(design, mine, done, journal, device)
         done = read_journal(folder)
@@ -151,22 +149,11 @@ def _facts(design: Design, networks: Sequence[Network], data: Mapping[str, Any])
     }
 
 
-def _device(asked: str) -> str:
-    """With "auto", each process of a machine takes a GPU of its own."""
-    if asked != "auto" or not torch.cuda.is_available():
-        return asked
-    local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
-    if not local.isdecimal():
-        raise ConfigError(f"LOCAL_RANK={local} must be a number; or choose device=cuda:N")
-    return f"cuda:{int(local) % torch.cuda.device_count()}"
-
-
 def _print_remaining(
-    design: Design, units: Sequence[WorkItem], done: Mapping[Any, Any], rank: int, count: int
+    design: Design, units: Sequence[WorkItem], done: Mapping[Any, Any], share: Share
 ) -> None:
     cells = sum(len(unit.cells) for unit in units)
     left = sum(len(missing_work(unit, done, design, retry=design.retry)) for unit in units)
-    share = f"process {rank + 1} of {count}: " if count > 1 else ""
     before = f", {cells - left} of them are there" if left < cells else ""
     say(f"{share}{len(units)} clips, {cells} cells{before}")
     if cost := expected_cost(design, units, done):

@@ -39,7 +39,7 @@ def work_items(networks: Sequence[Network], design: Design) -> list[WorkItem]:
 def shared_out(units: Sequence[WorkItem], processes: int) -> list[WorkItem]:
     """The units, each as several with some of its cells where there are more processes than units.
 
-    Every n-th of these is a process's: `shared_out(units, n)[rank::n]`.
+    Every n-th of these is a process's: `share.of(shared_out(units, share.count))`.
     """
     parts = processes // max(len(units), 1)
     return [

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -92,6 +93,27 @@ class Command:
     name: str = ""
     restart: int = 0
     before: Run | None = None
+
+
+def command_name() -> str:
+    """A name that all processes of this command know, and no command of another time has.
+
+    Nobody waits for it: of torchrun's processes the first to ask makes it. A step of a SLURM job
+    that is requeued has the name of before.
+
+    Raises:
+        ConfigError: started by a launcher that is not known.
+    """
+    if by_torchrun():
+        made = _torchrun_store().compare_set("lightning_cam/command", "", secrets.token_hex(8))
+        return f"torchrun-{made.decode()}"
+    job = slurm_job()
+    if job is None or job.step is None:
+        raise ConfigError(
+            "started by a launcher that is not known: use torchrun or srun, or name the folder in "
+            "which all processes work, out=DIR"
+        )
+    return f"{job.name}-{job.step}"
 
 
 def agreed(runs: Path, decide: Callable[[Command], Run]) -> Run:

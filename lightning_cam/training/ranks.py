@@ -95,6 +95,18 @@ def processes() -> tuple[int, int]:
     return 0, 1
 
 
+def local_rank() -> int:
+    """Which of the processes of its machine this is, from 0 on: it says whose GPU is whose.
+
+    Raises:
+        ConfigError: the environment says no number.
+    """
+    local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
+    if not local.isdecimal():
+        raise ConfigError(f"LOCAL_RANK={local} must be a number; or choose device=cuda:N")
+    return int(local)
+
+
 def _rank(*names: str) -> tuple[int, int]:
     try:
         rank, count = (int(os.environ[name]) for name in names)
