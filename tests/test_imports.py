@@ -25,6 +25,7 @@ MAY = {
     "pickles": "",
     "archive": "errors pickles",
     "files": "errors",
+    "locks": "errors files",
     "viz": "errors files",
     "attribution": "errors progress viz",
     "interfaces": "errors attribution",
@@ -32,9 +33,10 @@ MAY = {
     "models": "errors archive interfaces",
     "tasks": "errors files geometry interfaces attribution metrics models viz",
     "data": "errors pickles files stops interfaces",
-    "synthetic": "errors files progress stops data",
-    "training": "errors archive files stops interfaces attribution",
-    "explaining": "errors files progress stops interfaces attribution metrics viz data training",
+    "synthetic": "errors files locks progress stops data",
+    "training": "errors archive files locks stops interfaces attribution",
+    "explaining": "errors files locks progress stops interfaces attribution metrics viz data "
+    "training",
     "study": "errors files progress stops interfaces attribution metrics viz data training "
     "explaining",
     "commands": "errors files progress stops interfaces attribution models tasks data training "
@@ -48,6 +50,7 @@ NEVER = {
     "pickles": HEAVY | {"torch", "numpy"},
     "archive": HEAVY,
     "files": HEAVY | {"torch"},
+    "locks": HEAVY | {"torch", "numpy"},
     "interfaces": HEAVY,
     "progress": HEAVY | {"torch"},
     "stops": HEAVY | {"torch", "numpy"},
