@@ -39,8 +39,8 @@ MAY = {
     "training",
     "study": "errors files progress stops interfaces attribution metrics viz data training "
     "explaining",
-    "commands": "errors files progress stops interfaces attribution models tasks data training "
-    "explaining study",
+    "commands": "errors files locks progress stops interfaces attribution models tasks data "
+    "training explaining study",
 }
 # Libraries that a package must not load: the core works without them, or they are another's job.
 HEAVY = {"lightning", "wandb", "hydra", "omegaconf", "torchvision", "decord", "captum"}

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 
 from lightning_cam.attribution import Attribution
 from lightning_cam.attribution.families import layers_to_offer
@@ -77,19 +75,6 @@ def _of_its_kind(logger: dict[str, Any]) -> dict[str, Any]:
     others = {key for keys in SETTINGS.values() for key in keys}
     others -= {*SETTINGS.get(str(logger.get("kind")), others)}
     return {k: v for k, v in logger.items() if k not in others or was_typed(f"logger.{k}")}
-
-
-def sweeping() -> bool:
-    """Whether this is one of several runs (-m)."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def no_distributed_sweep(config: Mapping[str, Any]) -> None:
-    if sweeping() and config["trainer"].get("strategy") != "auto":
-        raise ConfigError(
-            "a sweep (-m) cannot use trainer.strategy=ddp: every process would sweep again; "
-            "start one run after the other, or a SLURM job array"
-        )
 
 
 def try_optimizer(task: Mapping[str, Any]) -> None:

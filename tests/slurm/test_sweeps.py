@@ -1,0 +1,75 @@
+"""Sweeps of trainings of two ranks each: as jobs, in one step, and as an array."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightning_cam.files import read_csv
+from slurm.cluster import Cluster, Job
+from slurm.trainings import ROOT, SCRIPT, settings
+
+pytestmark = [pytest.mark.attack, pytest.mark.slow]
+TWO = ["--nodes=1", "--ntasks-per-node=2"]
+
+
+def short(data: Path, *more: str) -> list[str]:
+    """One step of training, and no explanations."""
+    return settings(
+        data, "trainer=slurm", "trainer.max_epochs=1", "trainer.limit_train_batches=1",
+        "explain=none", "logger=none", *more,
+    )  # fmt: skip
+
+
+def table(place: Path) -> dict[str, str]:
+    """Folder -> seed of all runs, each of which has its folder, its best checkpoint and its row."""
+    rows = read_csv(place / "runs" / "a" / "sweep.csv")
+    folders = sorted(file.parents[1].name for file in place.glob("runs/a/*/checkpoints/last.ckpt"))
+    assert [row["folder"] for row in sorted(rows, key=lambda row: row["folder"])] == folders
+    assert all(row["monitor"] == "val/acc" and float(row["best"]) >= 0 for row in rows)
+    for row in rows:
+        config = (place / "runs" / "a" / row["folder"] / "config.yaml").read_text()
+        assert f"\nseed: {row['seed']}\n" in config
+    return {row["folder"]: row["seed"] for row in rows}
+
+
+def test_each_run_is_a_job_of_two_ranks(slurm: Cluster, data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    jobs = [
+        "hydra/launcher=slurm", "hydra.launcher.tasks_per_node=2", "hydra.launcher.cpus_per_task=1",
+        "hydra.launcher.gpus_per_node=null",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, ROOT / "train.py", "-m", "seed=3,4", *short(data), *jobs],
+        cwd=tmp_path, env=slurm.environment, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    logs = "".join(file.read_text() for file in tmp_path.rglob("*.out"))
+    assert done.returncode == 0, done.stderr + logs
+    found = table(tmp_path)
+    assert sorted(found.values()) == ["3", "4"]
+    assert {name.rpartition("_")[2] for name in found} == {"0", "1"}  # of an array
+    assert "sweep        runs/a/sweep.csv\n" in logs
+
+
+def test_all_runs_are_in_one_step_of_two_ranks(slurm: Cluster, data: Path, tmp_path: Path) -> None:
+    words = " ".join(["-m", "seed=3,4", *short(data)])
+    script = tmp_path / "sweep.sh"
+    script.write_text(f"#!/bin/bash\nsrun python {ROOT}/train.py {words}\n")
+    job = slurm.submit(script, cwd=tmp_path, options=[*TWO, "--output=slurm-%j.log"])
+    assert job.end(600) == "COMPLETED", job.log()
+    first = f"slurm-{job.number}"
+    assert table(tmp_path) == {first: "3", f"{first}-0-turn-2": "4"}, job.log()
+
+
+def test_an_array_whose_tasks_have_two_ranks(slurm: Cluster, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.py").symlink_to(ROOT / "train.py")
+    seed = "seed=${oc.decode:${oc.env:SLURM_ARRAY_TASK_ID}}"
+    array = slurm.submit(
+        SCRIPT, *short(data, seed), cwd=tmp_path, options=[*TWO, "--array=3-4"]
+    ).number
+    for task in ("3", "4"):
+        assert Job(slurm, f"{array}_{task}", tmp_path).end(600) == "COMPLETED"
+    assert table(tmp_path) == {f"slurm-{array}_{task}": task for task in ("3", "4")}
