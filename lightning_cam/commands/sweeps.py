@@ -16,10 +16,9 @@ from hydra.types import RunMode
 
 from lightning_cam.commands.search import choices
 from lightning_cam.errors import ConfigError
-from lightning_cam.training.ranks import by_torchrun, processes, slurm_job
+from lightning_cam.training.ranks import processes, slurm_step
 
 _GROUP = "hydra/launcher"
-_PACKAGE = "hydra-submitit-launcher"
 _QUEUED = "SUBMITIT_EXECUTOR"  # stands in the environment of a job that submitit has queued
 
 
@@ -46,7 +45,7 @@ def check_launcher(arguments: Sequence[str]) -> None:
     if launcher == "basic":
         return
     if not {"-m", "--multirun", "hydra.mode=MULTIRUN"} & {*arguments}:
-        raise ConfigError(f"{_GROUP}={launcher} is for a sweep: add -m and values, as seed=0,1,2")
+        raise ConfigError(f"{_GROUP}={launcher} is for a sweep: add -m")
     if processes()[1] > 1:
         raise ConfigError(
             f"{_GROUP}={launcher}: every process of this step would submit the sweep; type the "
@@ -54,7 +53,7 @@ def check_launcher(arguments: Sequence[str]) -> None:
         )
     if launcher in choices(_GROUP) or launcher.startswith("submitit"):
         if find_spec("submitit") is None:
-            raise ConfigError(f"{_GROUP}={launcher} needs a package: pip install {_PACKAGE}")
+            raise ConfigError(f"{_GROUP}={launcher} needs pip install hydra-submitit-launcher")
         if launcher != "submitit_local" and shutil.which("sbatch") is None:
             raise ConfigError(f"{_GROUP}={launcher}: this machine has no sbatch; use a login node")
 
@@ -63,11 +62,10 @@ def check_sweep(config: Mapping[str, Any]) -> None:
     """Where Lightning starts the other processes, it does so by the words of the whole sweep.
 
     Raises:
-        ConfigError: this is such a run. Those of a SLURM step are there: srun has started them.
+        ConfigError: this is such a run. In a SLURM step srun has started them.
     """
-    job = slurm_job()
-    started = job is not None and job.step is not None and not by_torchrun()
-    if sweeping() and config["trainer"].get("strategy") != "auto" and not started:
+    alone = config["trainer"].get("strategy") == "auto" or slurm_step() is not None
+    if sweeping() and not alone:
         raise ConfigError(
             "a sweep (-m) cannot use trainer.strategy=ddp: every process would sweep again; take "
             f"trainer=gpu, or on a cluster trainer=slurm and {_GROUP}=slurm, by which each run is "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,13 +55,23 @@ def test_each_run_is_a_job_of_two_ranks(slurm: Cluster, data: Path, tmp_path: Pa
     assert "sweep        runs/a/sweep.csv\n" in logs
 
 
-def test_all_runs_are_in_one_step_of_two_ranks(slurm: Cluster, data: Path, tmp_path: Path) -> None:
-    words = " ".join(["-m", "seed=3,4", *short(data)])
+def test_all_runs_are_in_one_step_beside_another(
+    slurm: Cluster, data: Path, tmp_path: Path
+) -> None:
+    """Of one job, so that only the step tells the ports at which their ranks meet."""
+    srun = f"srun --exact --ntasks=2 --ntasks-per-node=2 python {ROOT}/train.py"
+    words = " ".join(short(data))
     script = tmp_path / "sweep.sh"
-    script.write_text(f"#!/bin/bash\nsrun python {ROOT}/train.py {words}\n")
-    job = slurm.submit(script, cwd=tmp_path, options=[*TWO, "--output=slurm-%j.log"])
+    script.write_text(
+        f"#!/bin/bash\n{srun} -m seed=3,4 {words} & one=$!\nsleep 1\n{srun} seed=5 {words} && "
+        "wait $one\n"
+    )
+    options = ["--nodes=1", "--ntasks-per-node=4", "--output=slurm-%j.log"]
+    job = slurm.submit(script, cwd=tmp_path, options=options)
     assert job.end(600) == "COMPLETED", job.log()
     first = f"slurm-{job.number}"
+    assert (tmp_path / "runs" / "a" / f"{first}-1" / "checkpoints" / "last.ckpt").exists()
+    shutil.rmtree(tmp_path / "runs" / "a" / f"{first}-1")  # no part of the sweep
     assert table(tmp_path) == {first: "3", f"{first}-0-turn-2": "4"}, job.log()
 
 
