@@ -10,7 +10,7 @@ import torch
 from lightning_cam.errors import ConfigError
 from lightning_cam.training.build import TARGET
 
-_PARTS = ("fsdp", "deepspeed", "modelparallel")  # each process has a part of the network
+_PARTS = ("fsdp", "deepspeed", "modelparallel", "xlafsdp")  # each process has a part of the network
 _COPIES = ("ddp_spawn", "ddp_fork", "ddp_notebook")
 
 

@@ -38,21 +38,23 @@ def table(place: Path) -> dict[str, str]:
 
 
 def test_each_run_is_a_job_of_two_ranks(slurm: Cluster, data: Path, tmp_path: Path) -> None:
+    """Two of them, and a third that fails, of which the waiting command says where its log is."""
     pytest.importorskip("submitit")
     jobs = [
         "hydra/launcher=slurm", "hydra.launcher.tasks_per_node=2", "hydra.launcher.cpus_per_task=1",
         "hydra.launcher.gpus_per_node=null",
     ]  # fmt: skip
     done = subprocess.run(
-        [sys.executable, ROOT / "train.py", "-m", "seed=3,4", *short(data), *jobs],
+        [sys.executable, ROOT / "train.py", "-m", "seed=3,4,-1", *short(data), *jobs],
         cwd=tmp_path, env=slurm.environment, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
-    logs = "".join(file.read_text() for file in tmp_path.rglob("*.out"))
-    assert done.returncode == 0, done.stderr + logs
     found = table(tmp_path)
-    assert sorted(found.values()) == ["3", "4"]
+    assert sorted(found.values()) == ["3", "4"], done.stderr
     assert {name.rpartition("_")[2] for name in found} == {"0", "1"}  # of an array
-    assert "sweep        runs/a/sweep.csv\n" in logs
+    said = "error: a run of the sweep has failed, the others go on: see "
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(said), done.stderr
+    log = Path(done.stderr.splitlines()[-1].removeprefix(said)).read_text()
+    assert "error: seed=-1 must be a whole number" in log
 
 
 def test_all_runs_are_in_one_step_beside_another(
