@@ -79,10 +79,10 @@ def test_all_runs_are_in_one_step_beside_another(
 
 def test_an_array_whose_tasks_have_two_ranks(slurm: Cluster, data: Path, tmp_path: Path) -> None:
     (tmp_path / "train.py").symlink_to(ROOT / "train.py")
-    seed = "seed=${oc.decode:${oc.env:SLURM_ARRAY_TASK_ID}}"
-    array = slurm.submit(
-        SCRIPT, *short(data, seed), cwd=tmp_path, options=[*TWO, "--array=3-4"]
-    ).number
+    options = [*TWO, "--array=3-4"]
+    array = slurm.submit(SCRIPT, *short(data, "seed=%a"), cwd=tmp_path, options=options).number
     for task in ("3", "4"):
-        assert Job(slurm, f"{array}_{task}", tmp_path).end(600) == "COMPLETED"
+        job = Job(slurm, f"{array}_{task}", tmp_path)
+        logs = tmp_path.glob("slurm-*.log")
+        assert job.end(600) == "COMPLETED", "".join(log.read_text() for log in logs)
     assert table(tmp_path) == {f"slurm-{array}_{task}": task for task in ("3", "4")}
