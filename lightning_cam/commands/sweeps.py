@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -23,7 +21,7 @@ _QUEUED = "SUBMITIT_EXECUTOR"  # stands in the environment of a job that submiti
 
 
 class JobError(Exception):
-    """A run that is a job has failed, of which its log says more."""
+    """A run that is a job has failed; names its log."""
 
 
 def sweeping() -> bool:
@@ -77,23 +75,25 @@ def check_sweep(config: Mapping[str, Any]) -> None:
 def as_job() -> Iterator[None]:
     """In a job that submitit has queued, a run that fails says so to whoever waits for it.
 
-    Submitit takes errors, and no exit codes.
+    Submitit hands on errors, and no exit codes.
+
+    Raises:
+        JobError: it has failed.
     """
     try:
         yield
     except SystemExit as leaving:
         if leaving.code in (None, 0) or _QUEUED not in os.environ:
             raise
-        raise JobError(f"exit code {leaving.code}") from leaving
+        from submitit import JobEnvironment  # comes with what has queued the job
+
+        raise JobError(str(JobEnvironment().paths.stdout)) from leaving
 
 
 def of_a_job(error: Exception) -> str:
-    """What to say of an error that submitit raises; "" of another."""
-    if not type(error).__module__.startswith("submitit."):
-        return ""
-    words = str(error)
-    logs = re.findall(r"- (\S+_log\.(?:out|err))", words)
-    if not logs:  # sbatch, in its own words
-        return f"cannot submit the sweep: {words}"
-    log = next((file for file in reversed(logs) if Path(file).exists()), logs[-1])
-    return f"a run of the sweep has failed, the others go on: see {log}"
+    """What to say of an error of a run that was a job, or of submitting it; "" of another."""
+    if isinstance(error, JobError):
+        return f"a run of the sweep has failed: see {error}"
+    if type(error).__module__.startswith("submitit."):  # sbatch, or a job that was killed
+        return f"the sweep has failed: {error}"
+    return ""

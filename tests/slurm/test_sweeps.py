@@ -51,7 +51,7 @@ def test_each_run_is_a_job_of_two_ranks(slurm: Cluster, data: Path, tmp_path: Pa
     found = table(tmp_path)
     assert sorted(found.values()) == ["3", "4"], done.stderr
     assert {name.rpartition("_")[2] for name in found} == {"0", "1"}  # of an array
-    said = "error: a run of the sweep has failed, the others go on: see "
+    said = "error: a run of the sweep has failed: see "
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(said), done.stderr
     log = Path(done.stderr.splitlines()[-1].removeprefix(said)).read_text()
     assert "error: seed=-1 must be a whole number" in log
