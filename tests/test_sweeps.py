@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from commands import ROOT
 
 from lightning_cam.commands import stopped, sweep_table, sweeps
 from lightning_cam.commands.strategies import check_strategy
@@ -171,3 +173,25 @@ def test_strategies_that_split_or_copy_are_refused() -> None:
             check_strategy({"strategy": wrong})
     with pytest.raises(ConfigError, match="sync_batchnorm=true is for GPUs"):
         check_strategy({"strategy": "ddp", "accelerator": "cpu", "sync_batchnorm": True})
+
+
+def test_what_the_batch_script_starts(tmp_path: Path) -> None:
+    script = ROOT / "scripts" / "slurm" / "train.sbatch"
+    srun = tmp_path / "srun"
+    srun.write_text('#!/bin/bash\necho "$PWD: $*"\n')
+    srun.chmod(0o755)
+    job = {"SLURM_CPUS_PER_TASK": "6", "SLURM_ARRAY_TASK_ID": "3", "SLURM_SUBMIT_DIR": str(ROOT)}
+    environment = {**os.environ, **job, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    def start(**more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", script, "seed=%a", "name=a b"], env={**environment, **more}, cwd=tmp_path,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    assert start().stdout == (
+        f"{ROOT}: --kill-on-bad-exit=1 --cpus-per-task=6 env --block-signal=USR1,TERM "
+        "python train.py trainer=slurm seed=3 name=a b\n"
+    )
+    elsewhere = start(REPOSITORY=str(tmp_path))
+    assert elsewhere.returncode == 2 and "no train.py in" in elsewhere.stderr
