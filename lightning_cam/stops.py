@@ -1,7 +1,7 @@
 """Stops from outside: Ctrl-C, and the signals of whoever needs the machine.
 
 Clusters, containers and `timeout` send SIGTERM, SLURM also SIGUSR1 before a job's time is up
-(`--signal=USR1@120`). It sends them to every process of a job, those that ours has started as well.
+(`--signal=USR1@300`). It sends them to every process of a job, those that ours has started as well.
 """
 
 from __future__ import annotations

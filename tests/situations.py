@@ -467,6 +467,13 @@ SITUATIONS: dict[str, Situation] = {
     "was scripted or traced": Situation(
         "map plain explain=[gradcam]", said=source("was scripted or traced")
     ),
+    "puts a part of the network into each process": Situation(f"{TRAIN} trainer.strategy=fsdp"),
+    "trains in copies of this process": Situation(f"{TRAIN} trainer.strategy=ddp_spawn"),
+    "can end with different weights": Situation(
+        f"{TRAIN} trainer.strategy={{_target_:lightning.pytorch.strategies.DDPStrategy,"
+        "static_graph:true}"
+    ),
+    "is for GPUs, and this trains on the CPU": Situation(f"{TRAIN} trainer.sync_batchnorm=true"),
     "must be even in height": Situation(
         f"{TRAIN} model=video_vit model.size=32 model.tubelet=[2,1,8]"
     ),
@@ -488,7 +495,8 @@ NOT_RUN: dict[str, str] = {  # and why
     "has not said within {} s where to work": "needs several machines",
     "has checkpoints, which a new run would write over": "needs torchrun",
     "this torchrun keeps no store": "needs torchrun",
-    "a sweep (-m) cannot use": "says that there is no such setting",
+    "a sweep (-m) cannot use": "needs several runs",
+    "needs pip install hydra-submitit-launcher": "downloads",
     "could not rebuild": "says what a program has to change",
     "Each has a help of its own": f"{RUN_BY}test_install.py::test_the_module_runs_every_command",
     "next         ": f"{RUN_BY}test_remedies.py::test_what_training_proposes_next_works",

@@ -26,6 +26,7 @@ MAY = {
     "archive": "errors pickles",
     "files": "errors",
     "own_folder": "errors files",
+    "locks": "errors files",
     "viz": "errors files",
     "attribution": "errors progress viz",
     "interfaces": "errors attribution",
@@ -33,14 +34,14 @@ MAY = {
     "models": "errors archive interfaces",
     "tasks": "errors files own_folder geometry interfaces attribution metrics models viz",
     "data": "errors pickles files stops interfaces",
-    "synthetic": "errors files progress stops data",
-    "training": "errors archive files stops interfaces attribution",
-    "explaining": "errors files own_folder progress stops interfaces attribution metrics viz data "
-    "training",
+    "synthetic": "errors files locks progress stops data",
+    "training": "errors archive files locks stops interfaces attribution",
+    "explaining": "errors files locks own_folder progress stops interfaces attribution metrics viz "
+    "data training",
     "study": "errors files progress stops interfaces attribution metrics viz data training "
     "explaining",
-    "commands": "errors files own_folder progress stops interfaces attribution models tasks data "
-    "training explaining study",
+    "commands": "errors files locks own_folder progress stops interfaces attribution models tasks "
+    "data training explaining study",
 }
 # Libraries that a package must not load: the core works without them, or they are another's job.
 HEAVY = {"lightning", "wandb", "hydra", "omegaconf", "torchvision", "decord", "captum"}
@@ -50,6 +51,7 @@ NEVER = {
     "pickles": HEAVY | {"torch", "numpy"},
     "archive": HEAVY,
     "files": HEAVY | {"torch"},
+    "locks": HEAVY | {"torch", "numpy"},
     "interfaces": HEAVY,
     "progress": HEAVY | {"torch"},
     "stops": HEAVY | {"torch", "numpy"},

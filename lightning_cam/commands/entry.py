@@ -23,6 +23,7 @@ from lightning_cam.commands.faults import fault
 from lightning_cam.commands.help import help_text
 from lightning_cam.commands.search import choices, composed, groups
 from lightning_cam.commands.single_run import single_run, without_internals
+from lightning_cam.commands.sweeps import check_launcher, of_a_job
 from lightning_cam.errors import (
     READABLE,
     ConfigError,
@@ -64,6 +65,7 @@ def command(main: Callable[..., Any], name: str) -> None:
                 return
             _check_shape(arguments)
             _check_groups(arguments)
+            check_launcher(arguments)
             if (cfg := single_run(name, arguments)) is None:
                 main()
             else:
@@ -110,7 +112,7 @@ def _said(error: Exception) -> str:
         return str(error)
     if isinstance(error, HydraException | OmegaConfBaseException | YAMLError):
         return _in_words(error)
-    return fault(error)
+    return of_a_job(error) or fault(error)
 
 
 def _open_streams() -> None:

@@ -25,14 +25,14 @@ from rich.syntax import Syntax
 from lightning_cam.commands.common import plain_settings, short
 from lightning_cam.commands.faults import fault, overflowed
 from lightning_cam.commands.stopped import StoppedError, go_on, starts_again, stopped_line
+from lightning_cam.commands.sweep_table import note_run
+from lightning_cam.commands.sweeps import check_sweep, sweeping
 from lightning_cam.commands.train_settings import (
     check_layers,
     check_question,
     check_settings,
     classes_of,
     filled,
-    no_distributed_sweep,
-    sweeping,
     try_optimizer,
 )
 from lightning_cam.commands.trainer import (
@@ -125,13 +125,15 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
     """
     config = plain_settings(cfg, _KEYS)
     check_settings(config)
-    no_distributed_sweep(config)
+    check_sweep(config)
     length = Length.of(config["trainer"])
     run = open_run(config["runs"], config["name"], config["resume"], length)
     owner = owned(run.folder) if _writes() else nullcontext()
     with owner, shared(run), quiet(), group_left():
         try:
             prepared = _prepare(config, run, callbacks)
+            if _writes():
+                note_run(run.folder, config)
             _fit(prepared)
         except BaseException:
             if _writes():
@@ -305,6 +307,10 @@ def _print_summary(prepared: _Prepared) -> None:
     trust = sorted(strangers([config[part] for part in ("task", "data", "explain")]))
     more = [f"trust=[{','.join(trust)}]"] if trust else []
     more += [] if config["explain"] else ["explain=[gradcam]"]
+    best_score = best.best_model_score
+    score = None if best_score is None else float(best_score)
+    if table := note_run(run.folder, config, str(best.monitor), score):
+        say(f"sweep        {short(table)}")
     say(f"next         {command_line('explain', quoted('ckpt', found), *more)}")
     _say_sync(prepared)
 

@@ -33,9 +33,10 @@ def user_folders() -> list[Path]:
 
 
 def groups() -> list[str]:
-    """Names of all groups, sorted."""
+    """Names of all groups, sorted, but for those of Hydra itself (`hydra/launcher`)."""
     folders = [folder for top in (*user_folders(), PACKAGE) for folder in top.iterdir()]
-    return sorted({f.name for f in folders if f.is_dir() and not f.name.startswith(("_", "."))})
+    own = {f.name for f in folders if f.is_dir() and not f.name.startswith(("_", "."))}
+    return sorted(own - {"hydra"})
 
 
 def choices(group: str) -> dict[str, Path]:

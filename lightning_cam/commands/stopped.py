@@ -5,7 +5,10 @@ from __future__ import annotations
 import shlex
 import sys
 
+from hydra.core.hydra_config import HydraConfig
+
 from lightning_cam.commands.common import short
+from lightning_cam.commands.sweeps import sweeping
 from lightning_cam.errors import UserError, command_line, quoted
 from lightning_cam.stops import TerminatedError, ignore
 from lightning_cam.training.agreeing import Run
@@ -41,7 +44,8 @@ def go_on(run: Run, *changes: str) -> str:
         changes: KEY=VALUE, in place of what was typed for these keys.
     """
     left_out = ("resume=", *(change.partition("=")[0] + "=" for change in changes))
-    again = [word for word in sys.argv[1:] if not word.startswith(left_out)]
+    typed = HydraConfig.get().overrides.task if sweeping() else sys.argv[1:]
+    again = [word for word in typed if not word.startswith(left_out)]
     resume = run.resume
     if furthest_first(run.checkpoints):
         resume = run.folder

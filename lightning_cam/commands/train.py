@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from lightning_cam.commands.entry import command, one_line_errors
 from lightning_cam.commands.search import CONFIGS
+from lightning_cam.commands.sweeps import as_job
 from lightning_cam.stops import TerminatedError, ignore, orderly
 from lightning_cam.training.ranks import slurm_job
 from lightning_cam.training.requeue import requeued
@@ -14,7 +15,7 @@ from lightning_cam.training.requeue import requeued
 
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
 def _run(cfg: DictConfig) -> None:
-    with one_line_errors():
+    with as_job(), one_line_errors():
         try:
             with orderly():
                 from lightning_cam.commands.run_train import train  # not for --help: torch is slow

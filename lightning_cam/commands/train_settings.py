@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 
 from lightning_cam.attribution import Attribution
 from lightning_cam.attribution.families import layers_to_offer
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.attribution.method import without_layer
 from lightning_cam.commands.common import was_typed
+from lightning_cam.commands.strategies import check_strategy
 from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_clips, check_fps
 from lightning_cam.explaining.question import TRUE, Question
@@ -61,6 +60,7 @@ def check_settings(config: dict[str, Any]) -> None:
             f"measure={','.join(config['measure'])} measures maps, and explain=none makes none; "
             "leave it out, or choose methods, for example explain=[gradcam]"
         )
+    check_strategy(config["trainer"])
     config["logger"] = _of_its_kind(config["logger"])
     check_logger(config["logger"])
     check_clips(config["videos"].get("clips"), "videos.clips")
@@ -77,19 +77,6 @@ def _of_its_kind(logger: dict[str, Any]) -> dict[str, Any]:
     others = {key for keys in SETTINGS.values() for key in keys}
     others -= {*SETTINGS.get(str(logger.get("kind")), others)}
     return {k: v for k, v in logger.items() if k not in others or was_typed(f"logger.{k}")}
-
-
-def sweeping() -> bool:
-    """Whether this is one of several runs (-m)."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def no_distributed_sweep(config: Mapping[str, Any]) -> None:
-    if sweeping() and config["trainer"].get("strategy") != "auto":
-        raise ConfigError(
-            "a sweep (-m) cannot use trainer.strategy=ddp: every process would sweep again; "
-            "start one run after the other, or a SLURM job array"
-        )
 
 
 def try_optimizer(task: Mapping[str, Any]) -> None:

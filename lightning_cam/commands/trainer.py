@@ -9,7 +9,6 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_cam.attribution import Attribution
@@ -24,10 +23,11 @@ from lightning_cam.training.checkpoint import Remember
 from lightning_cam.training.checkpoint_io import AtomicCheckpointIO
 from lightning_cam.training.mid_epoch import MidEpoch
 from lightning_cam.training.preemption import Preemption, Within
-from lightning_cam.training.ranks import by_srun
+from lightning_cam.training.ranks import slurm_step
 from lightning_cam.training.reproducible import EpochLines, ReseedBatches
 from lightning_cam.training.resuming import CheckedResume
 from lightning_cam.training.saving import BestCheckpoint, LastCheckpoint
+from lightning_cam.training.step_environment import StepEnvironment
 from lightning_cam.training.throughput import Throughput
 
 _OF_EPOCH = {"train/loss": "train/loss_epoch"}  # what is logged of each step -> of all of an epoch
@@ -151,7 +151,7 @@ def make_trainer(
             "trainer.max_time=00:12:00:00"
         )
     logs = config["logger"].get("kind") != "none" and not options.get("fast_dev_run")
-    last = LastCheckpoint(run.checkpoints)
+    last, step = LastCheckpoint(run.checkpoints), slurm_step()
     node = {
         TARGET: "lightning.pytorch.Trainer",
         **options,
@@ -173,7 +173,7 @@ def make_trainer(
         # Lightning takes tasks of srun for a shell's where the job is of salloc.
         "plugins": [
             AtomicCheckpointIO(run.checkpoints),
-            *([SLURMEnvironment(auto_requeue=False)] if by_srun() else []),
+            *([StepEnvironment(step)] if step else []),
         ],
         "default_root_dir": str(run.folder),
         "enable_progress_bar": sys.stdout.isatty(),

@@ -9,7 +9,6 @@ process has a file of its own and reads all of them.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -20,6 +19,7 @@ from typing import Any
 
 from lightning_cam.errors import ConfigError, DataError
 from lightning_cam.files import cannot_write, make_folder, open_to_append, write_text
+from lightning_cam.locks import absent, taken
 from lightning_cam.training.runs import leaves
 
 _FREE = "about."  # begins what may differ between a work and its continuation
@@ -44,8 +44,10 @@ class Journal:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            if not absent(error):
                 self._file.close()
+                if not taken(error):
+                    raise cannot_write(self.path, error) from error
                 raise ConfigError(
                     f"another process is writing {self.path}; wait for it, or choose out=DIR"
                 ) from error

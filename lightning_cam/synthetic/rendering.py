@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import multiprocessing as mp
 import os
@@ -17,6 +16,7 @@ import cv2
 
 from lightning_cam.errors import DataError, why
 from lightning_cam.files import destination, write_text
+from lightning_cam.locks import alone
 from lightning_cam.progress import progress
 from lightning_cam.stops import left_to_parent
 
@@ -38,10 +38,11 @@ def render_once(
     """Render a data set unless `root` already holds exactly this one.
 
     Everything is written into the sibling folder `<root>.partial`, which is renamed when it is
-    complete, so `root` is either absent, or whole. That folder is also the lock: a second process
-    waits for the first one and then finds the work done. An interrupted rendering leaves only the
-    partial folder, which the next rendering clears. Files that no rendering wrote are never
-    deleted: beside a complete rendering they do not matter, but nothing is rendered over them.
+    complete, so `root` is either absent, or whole. A second process waits for the first one and
+    then finds the work done. An interrupted rendering leaves only the partial folder and its lock
+    (`<root>.partial.lock`), which the next rendering clears. Files that no rendering wrote are
+    never deleted: beside a complete rendering they do not matter, but nothing is rendered over
+    them.
 
     Args:
         root: the folder of the data set.
@@ -64,7 +65,7 @@ def render_once(
         return root
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked_partial(target, manifest, files) as partial:
+        with _partial_alone(target, manifest, files) as partial:
             if partial is None:
                 return root
             write_text(partial / UNFINISHED, json.dumps(manifest, indent=2) + "\n")
@@ -115,41 +116,24 @@ def _refuse_strangers(folder: Path, name: str, files: Files) -> None:
 
 
 @contextmanager
-def _locked_partial(target: Path, manifest: dict[str, Any], files: Files) -> Iterator[Path | None]:
+def _partial_alone(target: Path, manifest: dict[str, Any], files: Files) -> Iterator[Path | None]:
     """An empty folder beside `target` that this process alone writes; None if work is done.
 
-    The lock is on the folder's inode and is inherited by forked workers: those that outlive a
-    killed parent keep it until they have stopped writing.
+    Forked workers that outlive a killed parent keep others out until they have stopped writing.
     """
-    partial = _partial(target)
-    while True:
-        partial.mkdir(exist_ok=True)
-        try:
-            handle = os.open(partial, os.O_RDONLY)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            # While we waited the folder may have become the finished data set.
-            if not partial.exists() or not os.path.samestat(os.fstat(handle), partial.stat()):
-                continue
-            _refuse_strangers(partial, manifest["name"], files)
-            if is_rendered(target, manifest, files):
-                _remove(partial)
-                yield None
-                return
-            try:
-                for folder in (target, _outgoing(target)):
-                    _refuse_strangers(folder, manifest["name"], files)
-            except DataError:
-                _remove(partial)
-                raise
-            _clear(partial)
-            _remove(_outgoing(target))
-            yield partial
+    partial, name = _partial(target), manifest["name"]
+    with alone(partial.with_name(f"{partial.name}.lock")):
+        _refuse_strangers(partial, name, files)
+        if is_rendered(target, manifest, files):  # while we waited
+            _remove(partial)
+            yield None
             return
-        finally:
-            os.close(handle)
+        for folder in (target, _outgoing(target)):
+            _refuse_strangers(folder, name, files)
+        partial.mkdir(exist_ok=True)
+        _clear(partial)
+        _remove(_outgoing(target))
+        yield partial
 
 
 def _partial(target: Path) -> Path:

@@ -10,7 +10,6 @@ machine nobody knows, which is said.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import warnings
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from lightning_cam.errors import ConfigError
 from lightning_cam.files import alive, cannot_write, machine, open_to_append, remove_leftovers
+from lightning_cam.locks import absent, taken
 
 FILE = ".owner"
 
@@ -53,8 +53,10 @@ def _take(file: FileIO, folder: Path) -> None:
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
+        if taken(error):
             raise ConfigError(f"{folder} is being trained by {owner}; {remedy}") from error
+        if not absent(error):
+            raise cannot_write(folder / FILE, error) from error
         if who == machine() and pid.isdecimal() and int(pid) != os.getpid() and alive(int(pid)):
             raise ConfigError(f"{folder} is being trained by {owner}; {remedy}") from error
         if who and who != machine():

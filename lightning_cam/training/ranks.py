@@ -69,11 +69,10 @@ def _is_shell() -> bool:
     return name in ("bash", "interactive")
 
 
-def by_srun() -> bool:
-    """Whether srun has started this process, and others with it."""
+def slurm_step() -> Job | None:
+    """The job, if srun has started this process and nothing else between them; else None."""
     job = slurm_job()
-    several = job is not None and job.step is not None and processes()[1] > 1
-    return several and not by_torchrun()
+    return None if job is None or job.step is None or by_torchrun() else job
 
 
 def by_torchrun() -> bool:
