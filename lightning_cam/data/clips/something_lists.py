@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from lightning_cam.data.clips.caption_templates import template_of
 from lightning_cam.data.core.listing import Problem
+from lightning_cam.data.core.survey import Survey, number
 from lightning_cam.data.core.text_files import text_of
 from lightning_cam.errors import DataError, command_line
 
@@ -215,16 +215,15 @@ def read_parts(
     return parts, problems
 
 
-def find_media(layout: Layout) -> set[str]:
-    """The ids of the clips that are on disk, by one look at their folder."""
+def find_media(layout: Layout, survey: Survey) -> dict[str, int]:
+    """The ids of the clips that are on disk and the numbers of their files, by one look."""
     suffix = CLIP_SUFFIXES[layout.version]
-    with os.scandir(layout.media) as entries:
-        return {
-            entry.name.removesuffix(suffix)
-            for entry in entries
-            if not entry.name.startswith(".")
-            and (entry.name.endswith(suffix) if suffix else entry.is_dir())
-        }
+    return {
+        entry.name.removesuffix(suffix): number(entry)
+        for entry in survey.entries(layout.media)
+        if not entry.name.startswith(".")
+        and (entry.name.endswith(suffix) if suffix else entry.is_dir())
+    }
 
 
 def compare(

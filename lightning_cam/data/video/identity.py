@@ -163,9 +163,14 @@ def within(folder: Path) -> list[Path]:
         OSError: it must not be read; or its names may, but not what they stand for (`chmod 644`).
     """
     found = sorted(folder.iterdir())
+    within_reach(folder)
+    return found
+
+
+def within_reach(folder: str | Path) -> None:
+    """Raise an OSError for a folder whose names may be read, but not what they stand for."""
     if not os.access(folder, os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-    return found
 
 
 def is_shown(entry: Path) -> bool:
