@@ -109,7 +109,8 @@ class VideoFolder(VideoDataModule):
                 for name in videos
                 if not set(labels_in(name, self.separator)) <= set(names)
             ]
-        return Listing(classes, **_of_classes(parts, names, classes), problems=problems)
+        parts = _of_classes(parts, names, classes)
+        return Listing(classes, parts["train"], parts["val"], parts["test"], problems)
 
     def _clips(self, folder: Path, videos: dict[str, list[Path]], names: list[str]) -> list[Clip]:
         """The clips of a part, of classes that are known."""

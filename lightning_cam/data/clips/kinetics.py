@@ -26,7 +26,7 @@ from lightning_cam.data.core.selection import (
     labels_in,
     select_classes,
 )
-from lightning_cam.data.core.survey import Survey, number, video_stem
+from lightning_cam.data.core.survey import Survey, inode, video_stem
 from lightning_cam.data.video.info import VIDEO_SUFFIXES
 from lightning_cam.errors import DataError
 
@@ -36,6 +36,7 @@ LAYOUT = (
 )
 PART_NAMES = {"train": ("train",), "val": ("validate", "val", "validation"), "test": ("test",)}
 MEAN, STD = [0.43216, 0.394666, 0.37645], [0.22803, 0.22145, 0.216989]
+_NO_TEST = "the test part has no labels or no clips: the validation part serves for testing"
 _ID, _START, _END, _LABEL = "youtube_id", "time_start", "time_end", "label"
 
 
@@ -115,9 +116,7 @@ class Kinetics(VideoDataModule, listed_by=("lists", "separator")):
         train, val, test = (Clips.of_rows(parts[part]) for part in ("train", "val", "test"))
         notes = []
         if not test:
-            notes = [
-                "the test part has no labels or no clips: the validation part serves for testing"
-            ]
+            notes = [_NO_TEST]
             test = val
         return Listing(classes, train, val, test, problems, notes, survey.sources)
 
@@ -180,7 +179,7 @@ class Kinetics(VideoDataModule, listed_by=("lists", "separator")):
     def _meaning(
         self, text: str, names: list[str], classes: list[str]
     ) -> tuple[str, dict[str, Any] | None, set[str]]:
-        """Of a text for labels: one that is not known, what `label_of` says, keys of its folders."""
+        """Of a text for labels: an unknown one, what `label_of` says, keys of its folders."""
         labels = labels_in(text, self.separator)
         unknown = next((label for label in labels if label not in names), "")
         folders = {label_key(name) for name in (text, *labels)}
@@ -314,5 +313,5 @@ def _files(folder: Path, survey: Survey) -> dict[str, list[File]]:
         name = entry.name if entry.is_dir() else None
         for file in [entry] if name is None else survey.entries(entry.path):
             if stem := video_stem(file.name, VIDEO_SUFFIXES):
-                files[stem].append(File(name, file.path, number(file)))
+                files[stem].append(File(name, file.path, inode(file)))
     return files

@@ -8,7 +8,6 @@ Group numbers are per class, and the prefix is not the class (`walking/v_walk_do
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from lightning_cam.data.core.ground_truth import truth_path
 from lightning_cam.data.core.listing import Listing, Problem, check_classes
 from lightning_cam.data.core.module import VideoDataModule
 from lightning_cam.data.core.rows import Clips, Row
-from lightning_cam.data.core.survey import Survey, number, video_stem
+from lightning_cam.data.core.survey import Survey, inode, video_stem
 from lightning_cam.errors import DataError
 
 ARCHIVES = ("UCF11_updated_mpg", "action_youtube_naudio")  # what the two official archives hold
@@ -88,16 +87,16 @@ def read_index(
     classes = check_classes(found, classes, repr(str(folder)))
     truths = folder.parent / "ground_truth"
     judged = survey.is_dir(truths)
-    rows = []
+    clips: list[Row] = []
     for label, name in enumerate(classes):
         there: set[str] = set()
         if judged and survey.is_dir(truths / name):
             there = {entry.path for entry in survey.entries(truths / name) if entry.is_file()}
-        for group, _, _, file, inode, path in found[name]:
+        for group, _, _, file, number, path in found[name]:
             stem = file.rpartition(".")[0]
             truth = str(truth_path(truths, name, stem)) if there else ""
-            rows.append(Row(path, stem, label, group, truth * (truth in there), (), inode))
-    return rows
+            clips.append(Row(path, stem, label, group, truth * (truth in there), (), number))
+    return clips
 
 
 def _class_clips(folder: str, survey: Survey) -> Iterator[tuple[int, int, str, str, int, str]]:
@@ -116,7 +115,7 @@ def _class_clips(folder: str, survey: Survey) -> Iterator[tuple[int, int, str, s
                 why = f"its name does not fit its folder: expected {expected}; rename or remove it"
                 survey.problems.append(Problem("stray", survey.relative(entry.path), why))
                 continue
-            yield group, int(numbers[2]), group_folder.name, entry.name, number(entry), entry.path
+            yield group, int(numbers[2]), group_folder.name, entry.name, inode(entry), entry.path
 
 
 def split_groups(
@@ -215,7 +214,7 @@ class UCF11(VideoDataModule, listed_by=("groups", "folders")):
             test=self.default_test,
             **self.groups,
         )
-        names = {row.label: row.path.split(os.sep)[-3] for row in rows}
+        names = {row.label: row.path.split("/")[-3] for row in rows}
         train, val, test = (
             Clips.of_rows(row for row in rows if row.group in groups)
             for groups in (split.train, split.val, split.test)

@@ -1,8 +1,8 @@
 """The index of a data set: its listing in a file, made by one process and read by all others.
 
-It says which folders and lists it was made of, and in which state they were (`Survey`): who reads it
-asks for the state of these few, not of the clips, and takes it only if none has changed. A damaged
-one is none.
+It says which folders and lists it was made of, and in which state they were (`Survey`): who reads
+it asks for the state of these few, not of the clips, and takes it only if none has changed. A
+damaged one is none.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from lightning_cam.data.core.array_files import load_arrays
+from lightning_cam.data.core.arrays import Array
 from lightning_cam.data.core.listing import Listing, Problems
 from lightning_cam.data.core.rows import Clips, Texts
 from lightning_cam.data.core.survey import HIDDEN, state
@@ -53,10 +54,11 @@ class Index:
         """Where it may lie."""
         key = hashlib.sha256(f"{self.root}\0{self._about['settings']}".encode()).hexdigest()[:16]
         yield Path(self.root, HIDDEN, "index", f"{key}.npz")
-        caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        if os.path.isabs(caches):
+        home = os.environ.get("HOME", "")
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path(home, ".cache"))
+        if caches.is_absolute():
             where = hashlib.sha256(os.fsencode(os.path.realpath(self.root))).hexdigest()[:16]
-            yield Path(caches, "lightning_cam", "index", where, f"{key}.npz")
+            yield caches.joinpath("lightning_cam", "index", where, f"{key}.npz")
 
     def read(self) -> Listing | None:
         """The listing as it is; None where there is no index of it."""
@@ -82,9 +84,10 @@ class Index:
         parts = {
             part: Clips.from_arrays(arrays, part) for part in _PARTS if f"{part}.labels" in arrays
         }
-        parts.setdefault("val", parts["test"])
+        train, test = parts["train"], parts["test"]
+        val = parts.get("val", test)
         problems = Problems.from_arrays(arrays)
-        return Listing(told["classes"], **parts, problems=problems, notes=told["notes"])
+        return Listing(told["classes"], train, val, test, problems, told["notes"])
 
     def write(self, listing: Listing) -> None:
         """Keep a listing, if it is of many clips and somebody knows when it is out of date.
@@ -97,7 +100,7 @@ class Index:
             del parts["val"]
         if listing.sources is None or sum(map(len, parts.values())) < LEAST:
             return
-        arrays = {}
+        arrays: dict[str, Array] = {}
         for part, clips in parts.items():
             if not isinstance(clips, Clips) or not isinstance(clips.truths, Texts):
                 return
@@ -111,7 +114,7 @@ class Index:
         for path in self.places:
             try:
                 with whole_file(path) as file:
-                    np.savez(file, **arrays)  # type: ignore[arg-type]
+                    np.savez(file, **arrays)
                 return
             except WriteError:  # the next place, or none: it is listed anew each time
                 continue

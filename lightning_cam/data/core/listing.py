@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -148,7 +149,8 @@ def without_leaks(listing: Listing) -> Listing:
         parts[part] = _selected(clips, stays)
     if same:
         parts["val"] = parts["test"]
-    return replace(listing, **parts, problems=problems)
+    train, val, test = (parts[part] for part in ("train", "val", "test"))
+    return replace(listing, train=train, val=val, test=test, problems=problems)
 
 
 def _paths(clips: Sequence[Clip]) -> Sequence[str]:
@@ -188,7 +190,7 @@ def _suspects(paths: Sequence[str], parts: Sequence[Sequence[Clip]]) -> list[NDA
 
 def _inode(path: str) -> int:
     try:
-        return os.stat(path).st_ino
+        return Path(path).stat().st_ino
     except OSError:
         return 0
 

@@ -7,11 +7,10 @@ page by page; arrays they share.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,10 +78,14 @@ class Texts(Packed[str]):
         """Texts that are there as objects."""
         if isinstance(texts, Texts):
             return texts
-        head = os.path.commonprefix(texts) if len(texts) > 1 else ""
-        rest = [text[len(head) :].encode(*_CODE) for text in texts]
-        data = np.frombuffer(b"".join(rest), np.uint8)
-        return cls(head, data, np.cumsum([*map(len, rest)], dtype=np.int64))
+        head = _common(min(texts), max(texts)) if texts else ""
+        cut = len(head)
+        rest = [text[cut:] for text in texts] if cut else texts
+        whole = "".join(rest).encode(*_CODE)
+        sizes = [*map(len, rest)]
+        if sum(sizes) < len(whole):  # not letters of one byte alone
+            sizes = [len(text.encode(*_CODE)) for text in rest]
+        return cls(head, np.frombuffer(whole, np.uint8), np.cumsum(sizes, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -125,6 +128,12 @@ class Texts(Packed[str]):
         return cls(head.tobytes().decode(*_CODE), data, ends)
 
 
+def _common(one: str, other: str) -> str:
+    """What two texts begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return one[: next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))]
+
+
 class Clips(Packed[Clip]):
     """Clips.
 
@@ -162,7 +171,7 @@ class Clips(Packed[Clip]):
             Texts.of(ids),
             np.array(labels, np.int64),
             np.array(groups, np.int64),
-            np.array(several, np.int8).reshape(len(paths), -1 if paths else 0),
+            np.array(several, np.int8) if any(several) else np.zeros((len(paths), 0), np.int8),
             Texts.of(truths),
             np.array(inodes, np.uint64),
         )
@@ -191,24 +200,31 @@ class Clips(Packed[Clip]):
         """Some of them: (n,) which."""
         if which.all():
             return self
-        at = np.flatnonzero(which).tolist()
-        texts = [[[*each][n] for n in at] for each in (self.paths, self.ids)]
-        numbers = (each[which] for each in (self.labels, self.groups, self.several))
-        truths = [*self.truths]
-        few = [truths[n] for n in at]
-        packed = Texts.of(few) if all(isinstance(each, str) for each in few) else few  # type: ignore[arg-type]
-        return Clips(*map(Texts.of, texts), *numbers, packed, self.inodes[which])  # type: ignore[arg-type]
+
+        def some(column: Sequence[T]) -> list[T]:
+            return [each for each, kept in zip(column, which.tolist(), strict=True) if kept]
+
+        return Clips(
+            Texts.of(some(self.paths)),
+            Texts.of(some(self.ids)),
+            self.labels[which],
+            self.groups[which],
+            self.several[which],
+            _truths(some(self.truths)),
+            self.inodes[which],
+        )
 
     def arrays(self, name: str) -> Arrays:
         """Arrays of numbers that tell them, without what only a look at the disk tells."""
-        texts = {"paths": self.paths, "ids": self.ids, "truths": self.truths}
-        arrays = {
+        if not isinstance(self.truths, Texts):
+            raise TypeError("ground truth that is there already cannot be told by numbers")
+        arrays: dict[str, Array] = {
             f"{name}.labels": self.labels,
             f"{name}.groups": self.groups,
             f"{name}.several": self.several,
         }
-        for key, column in texts.items():
-            arrays |= Texts.of(column).arrays(f"{name}.{key}")  # type: ignore[arg-type]
+        for key, texts in (("paths", self.paths), ("ids", self.ids), ("truths", self.truths)):
+            arrays |= texts.arrays(f"{name}.{key}")
         return arrays
 
     @classmethod
@@ -274,6 +290,10 @@ def packed(clips: Sequence[Clip]) -> Sequence[Clip]:
         Row(str(clip.path), clip.clip_id, clip.label, clip.group, "", clip.labels) for clip in clips
     )
     truths = [str(t) if isinstance(t := clip.truth, Path) else t or "" for clip in clips]
-    if all(isinstance(truth, str) for truth in truths):
-        return rows.with_truths(Texts.of(truths))  # type: ignore[arg-type]
-    return rows.with_truths(truths)
+    return rows.with_truths(_truths(truths))
+
+
+def _truths(truths: Sequence[str | VideoTruth | None]) -> Sequence[str | VideoTruth | None]:
+    """Ground truth of clips, in arrays where all of it is in files."""
+    texts = [truth for truth in truths if isinstance(truth, str)]
+    return Texts.of(texts) if len(texts) == len(truths) else truths

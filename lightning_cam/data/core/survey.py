@@ -67,7 +67,7 @@ class Survey:
         return path.is_file()
 
     def entries(self, folder: str | Path) -> list[os.DirEntry[str]]:
-        """What is in a folder, by name; nothing, and one more problem, where it must not be read."""
+        """What is in a folder, by name; nothing, and a problem, where it must not be read."""
         self.saw(folder)
         try:
             with os.scandir(folder) as found:
@@ -79,7 +79,7 @@ class Survey:
             return []
         for entry in entries:
             if entry.is_symlink():  # what it leads to may come and go there
-                self.saw(os.path.join(folder, os.path.dirname(os.readlink(entry.path))))
+                self.saw(Path(folder, Path(entry.path).readlink()).parent)
         return entries
 
     def relative(self, path: str | Path) -> str:
@@ -94,13 +94,13 @@ def state(path: str, root: str) -> State:
             with os.scandir(path) as entries:
                 names = sorted(f"{e.name}{'/' * e.is_dir()}" for e in entries if e.name != HIDDEN)
             return hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()
-        found = os.stat(path)
+        found = Path(path).stat()
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
 
 
-def number(entry: os.DirEntry[str]) -> int:
+def inode(entry: os.DirEntry[str]) -> int:
     """The number of a file that its folder tells; 0 for a link, which has that of another."""
     return 0 if entry.is_symlink() else entry.inode()
 
