@@ -198,7 +198,8 @@ def test_csv_as_people_save_it(tmp_path: Path) -> None:
         "9;Tilting something with something on it until it falls off"
     )
     path.write_bytes(b"\xef\xbb\xbf" + content.encode())
-    assert [tuple(row) for row in read_clip_list(path)] == [
+    rows = read_clip_list(path)
+    assert [(row.where, row.clip_id, row.template) for row in rows] == [
         ("train.csv:1", "100218", "Something falling like a feather or paper"),
         ("train.csv:3", "24413", "Putting something, something and something on the table"),
         ("train.csv:4", "7", "Poking something so lightly that it doesn't or almost doesn't move"),

@@ -114,11 +114,8 @@ class Kinetics(VideoDataModule, listed_by=("lists", "separator")):
                 f"expected {LAYOUT}; set data.root=FOLDER to the folder of the parts"
             )
         train, val, test = (Clips.of_rows(parts[part]) for part in ("train", "val", "test"))
-        notes = []
-        if not test:
-            notes = [_NO_TEST]
-            test = val
-        return Listing(classes, train, val, test, problems, notes, survey.sources)
+        notes = () if test else (_NO_TEST,)
+        return Listing(classes, train, val, test or val, problems, notes, survey.sources)
 
     def _match(
         self,

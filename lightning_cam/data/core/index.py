@@ -87,7 +87,7 @@ class Index:
         train, test = parts["train"], parts["test"]
         val = parts.get("val", test)
         problems = Problems.from_arrays(arrays)
-        return Listing(told["classes"], train, val, test, problems, told["notes"])
+        return Listing(told["classes"], train, val, test, problems, tuple(told["notes"]))
 
     def write(self, listing: Listing) -> None:
         """Keep a listing, if it is of many clips and somebody knows when it is out of date.
@@ -114,7 +114,7 @@ class Index:
         for path in self.places:
             try:
                 with whole_file(path) as file:
-                    np.savez(file, **arrays)
+                    np.savez(file, **arrays)  # type: ignore[arg-type]
                 return
             except WriteError:  # the next place, or none: it is listed anew each time
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -210,7 +210,9 @@ def hash_order(names: Iterable[str]) -> list[str]:
 
     The first n of it are a deterministic sample that changes little when names are added.
     """
-    return sorted(names, key=lambda name: (hashlib.sha256(os.fsencode(name)).digest(), name))
+    sha256, code = hashlib.sha256, (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+    keyed = sorted((sha256(name.encode(*code)).digest(), name) for name in names)
+    return [name for _, name in keyed]
 
 
 def alike_classes(names: Sequence[str]) -> list[Problem]:

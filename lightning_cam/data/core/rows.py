@@ -105,7 +105,7 @@ class Texts(Packed[str]):
             return np.array_equal(self.ends, other.ends) and np.array_equal(self.data, other.data)
         return super().__eq__(other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def arrays(self, name: str) -> Arrays:
         """Arrays of numbers that tell them, by names that begin with this."""

@@ -74,13 +74,17 @@ class Survey:
                 entries = sorted((e for e in found if e.name != HIDDEN), key=attrgetter("name"))
             within_reach(folder)
         except OSError as error:
-            self._settled = False
-            self.problems.append(closed(Path(folder), self.root, error))
+            self.shut(Path(folder), error)
             return []
         for entry in entries:
             if entry.is_symlink():  # what it leads to may come and go there
                 self.saw(Path(folder, Path(entry.path).readlink()).parent)
         return entries
+
+    def shut(self, folder: Path, error: OSError) -> None:
+        """Remember a folder that could not be read, which for others or tomorrow it may be."""
+        self._settled = False
+        self.problems.append(closed(folder, self.root, error))
 
     def relative(self, path: str | Path) -> str:
         """A path below the root, as problems name it."""
