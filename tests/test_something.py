@@ -224,7 +224,7 @@ def test_json_as_it_comes(tmp_path: Path) -> None:
     wrong: list[Any] = [{"id": 5, "template": "x"}, {"id": "6"}, {"template": "x"}, "7", None]
     path.write_text(json.dumps([entry, *wrong]))
     rows = list(read_clip_list(path))
-    assert rows[0] == (
+    assert (rows[0].where, rows[0].clip_id, rows[0].template) == (
         "x.json, row 1",
         "139242",
         "Pushing something so that it falls off the table",
