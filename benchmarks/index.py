@@ -128,7 +128,8 @@ def listed(name: str, root: Path) -> Figures:
     took, waited = time.process_time() - begin, time.perf_counter() - clock
     os.stat = stat
     more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most
-    figures = {"files": files, "walk_s": walked, "listing_s": took, "wall_s": waited, "ratio": took / walked,
+    figures = {"files": files, "walk_s": walked, "listing_s": took, "wall_s": waited,
+               "ratio": took / walked,
                "stats": len(asked), "memory_mb": more / 1024}  # fmt: skip
     return {**figures, "train": len(listing.train)}
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layouts import touch
 
 from lightning_cam.data.clips.folder import VideoFolder
 from lightning_cam.data.clips.kinetics import Kinetics
@@ -32,6 +31,13 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(index, "LEAST", 1)
     monkeypatch.setattr(survey, "_SETTLED", 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+
+
+def touch(root: Path, name: str) -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
 
 
 def ucf11(root: Path) -> UCF11:
@@ -124,11 +130,9 @@ def test_others_read_what_the_first_process_listed(
 def changes(root: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     """What changes a data set, and how."""
     clip = sorted(path for path in root.rglob("*.*") if path.suffix in (".mpg", ".mp4", ".webm"))[0]
-    yield "a clip comes", lambda: clip.with_stem(clip.stem[:-1] + "7").touch()
+    yield "a clip comes", lambda: clip.with_stem(f"{clip.stem[:-1]}77").touch()
     yield "a clip goes", clip.unlink
-    empty = clip.parent / "empty"
-    yield "a folder comes", empty.mkdir
-    yield "what is in a new folder", lambda: (empty / clip.name).touch()
+    yield "a folder comes", lambda: (clip.parent / "empty").mkdir()
     yield "something comes at the top", lambda: (root / "ground_truth").mkdir()
     for path in sorted([*root.glob("*.csv"), *root.glob("*.json")]):
         yield f"{path.name} changes", lambda path=path: path.write_text(path.read_text() + "\n")
@@ -147,6 +151,16 @@ def test_whatever_changes_is_listed_anew(data: VideoDataModule) -> None:
         assert indices(data)[0].stat().st_ino != before, what
         for part in ("train", "val", "test"):
             assert list(listed.part(part)) == list(fresh.part(part)), what
+
+
+def test_what_comes_into_an_empty_folder_is_found(tmp_path: Path) -> None:
+    data = folder(tmp_path / "set")
+    (tmp_path / "set/run/night").mkdir()
+    before = len(data.listing.train)
+    clip = touch(tmp_path, "set/run/night/new.mp4")
+    found = again(data).listing
+    assert clip in [row.path for part in (found.train, found.val, found.test) for row in part]
+    assert len(found.train) + len(found.val) + len(found.test) == 11 and before
 
 
 def test_ground_truth_that_comes_is_found(tmp_path: Path) -> None:
