@@ -4,8 +4,8 @@
     python benchmarks/index.py --share 0.1     # trees of a tenth of the size
 
 Three layouts: Something-Something (one folder, lists in JSON), Kinetics (400 class folders, lists
-in CSV) and UCF11's (folders of groups, no list). Each process begins anew, walks the tree with bare
-`os.scandir` (nothing kept), then asks a data module for its listing. *first*: there is no index;
+in CSV) and UCF11's (folders of groups, no list). A process walks the tree with bare
+`os.scandir` (nothing kept), then asks a new data module for its listing. *first*: there is no index;
 *others*: there is one. Both in CPU seconds of the process, which other programs on the machine
 leave alone (`wall_s` is by the clock), and as multiples of the walk's in the same process; the
 folders are in the system's cache, so that nothing waits for a disk. *stats* counts `os.stat`.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gc
 import json
 import os
 import random
@@ -32,6 +33,11 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from lightning_cam.data.clips.kinetics import Kinetics
+from lightning_cam.data.clips.something import SomethingSomething
+from lightning_cam.data.clips.ucf11 import UCF11
+from lightning_cam.data.core.index import _code as code_of_listing
 
 LABELS = 174
 Figures = dict[str, Any]
@@ -104,18 +110,14 @@ def walk(folder: str) -> int:
 
 def module(name: str, root: Path) -> Any:
     """The data module of a tree."""
-    from lightning_cam.data.clips.kinetics import Kinetics
-    from lightning_cam.data.clips.something import SomethingSomething
-    from lightning_cam.data.clips.ucf11 import UCF11
-
     if name == "something":
         return SomethingSomething(str(root), split="official")
     return Kinetics(str(root)) if name == "kinetics" else UCF11(str(root / "videos"))
 
 
 def listed(name: str, root: Path) -> Figures:
-    """One process: a walk and a listing, and what they took."""
-    warnings.simplefilter("ignore")
+    """A walk and a listing, and what they took."""
+    code_of_listing.cache_clear()
     data = module(name, root)
     walk(str(root))
     begin = time.process_time()
@@ -124,14 +126,12 @@ def listed(name: str, root: Path) -> Figures:
     asked, stat, most = [], os.stat, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     os.stat = lambda *args, **options: asked.append(1) or stat(*args, **options)  # type: ignore[assignment,func-returns-value]
     begin, clock = time.process_time(), time.perf_counter()
-    listing = data.listing
+    _ = data.listing
     took, waited = time.process_time() - begin, time.perf_counter() - clock
     os.stat = stat
     more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most
-    figures = {"files": files, "walk_s": walked, "listing_s": took, "wall_s": waited,
-               "ratio": took / walked,
-               "stats": len(asked), "memory_mb": more / 1024}  # fmt: skip
-    return {**figures, "train": len(listing.train)}
+    return {"files": files, "walk_s": walked, "listing_s": took, "wall_s": waited,
+            "ratio": took / walked, "stats": len(asked), "memory_mb": more / 1024}  # fmt: skip
 
 
 def memory() -> tuple[float, float]:
@@ -141,13 +141,8 @@ def memory() -> tuple[float, float]:
     return found["Rss"], found["Private_Dirty"]
 
 
-def grown(name: str, root: Path, objects: bool) -> Figures:
+def grown(dataset: Any) -> Figures:
     """How much a worker grows over an epoch."""
-    warnings.simplefilter("ignore")
-    data = module(name, root)
-    dataset = data.train_set
-    if objects:
-        dataset.clips = list(dataset.clips)
     order = random.Random(0).sample(range(len(dataset)), len(dataset))
     reading, writing = os.pipe()
     if not os.fork():
@@ -155,8 +150,6 @@ def grown(name: str, root: Path, objects: bool) -> Figures:
         for index in order:
             clip = dataset.clips[index]
             _ = str(clip.path), clip.label, clip.clip_id
-        import gc
-
         gc.collect()
         after = memory()
         os.write(writing, json.dumps([b - a for a, b in zip(before, after, strict=True)]).encode())
@@ -164,6 +157,18 @@ def grown(name: str, root: Path, objects: bool) -> Figures:
     os.wait()
     rss, own = json.loads(os.read(reading, 1000))
     return {"rss_mb": rss, "own_mb": own}
+
+
+def measured(name: str, root: Path) -> dict[str, Figures]:
+    """What one process finds: with no index, with one, and in a worker that it forks."""
+    warnings.simplefilter("ignore")
+    for index in [*root.glob(".lightning_cam"), *root.glob("*/.lightning_cam")]:
+        shutil.rmtree(index)
+    found = {"first": listed(name, root), "others": listed(name, root)}
+    dataset = module(name, root).train_set
+    found["worker"] = grown(dataset)
+    dataset.clips = list(dataset.clips)
+    return {**found, "objects": grown(dataset)}
 
 
 def in_a_process(*arguments: str) -> Figures:
@@ -179,14 +184,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--work", help="folder of the trees, which are kept")
     parser.add_argument("--out", default=str(Path(__file__).with_suffix(".csv")))
-    parser.add_argument("--only", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
-        what, name, root = options.only
-        found = listed(name, Path(root)) if what == "listed" else grown(
-            name, Path(root), what == "objects"
-        )  # fmt: skip
-        print(json.dumps(found))
+        print(json.dumps(measured(options.only[0], Path(options.only[1]))))
         return
     rows: list[Figures] = []
     work = Path(options.work or tempfile.mkdtemp())
@@ -194,20 +195,13 @@ def main() -> None:
         root = work / name
         if not root.exists():
             make(root, options.share)
-        time.sleep(2.5)  # what changed just now is not indexed
-        found: dict[str, list[Figures]] = {"first": [], "others": []}
-        for _ in range(options.repeats):
-            for index in [*root.glob(".lightning_cam"), *root.glob("*/.lightning_cam")]:
-                shutil.rmtree(index)
-            for figures in found.values():
-                figures.append(in_a_process("--only", "listed", name, str(root)))
-        for which, figures in found.items():
-            middle = {key: round(median(each[key] for each in figures), 4) for key in figures[0]}
-            rows.append({"data": name, "what": which, **middle})
-        for which in ("worker", "objects"):
-            grew = in_a_process("--only", which, name, str(root))
-            rows.append({"data": name, "what": which, **{k: round(v, 1) for k, v in grew.items()}})
-        print(*rows[-4:], sep="\n", flush=True)
+            time.sleep(2.5)  # what changed just now is not indexed
+        found = [in_a_process("--only", name, str(root)) for _ in range(options.repeats)]
+        for what in found[0]:
+            every = [each[what] for each in found]
+            middle = {key: round(median(each[key] for each in every), 3) for key in every[0]}
+            rows.append({"data": name, "what": what, **middle})
+        print(*rows[-len(found[0]) :], sep="\n", flush=True)
     with Path(options.out).open("w", newline="") as file:
         writer = csv.DictWriter(file, dict.fromkeys(key for row in rows for key in row))
         writer.writeheader()

@@ -27,7 +27,6 @@ from lightning_cam.errors import WriteError
 from lightning_cam.files import whole_file
 
 LEAST = 10_000  # clips: fewer are listed as fast as an index is read
-_MOST_BYTES = 2**34
 _PARTS = ("train", "val", "test")
 _DATA = Path(__file__).parents[1]  # whose code makes listings
 
@@ -66,14 +65,14 @@ class Index:
             try:
                 if listing := self._read(path):
                     return listing
-            except (KeyError, TypeError, ValueError):  # it is damaged
+            except (KeyError, OSError, TypeError, ValueError):  # it is damaged, or gone
                 continue
         return None
 
     def _read(self, path: Path) -> Listing | None:
         if not path.is_file():
             return None
-        arrays = load_arrays(path, _MOST_BYTES)
+        arrays = load_arrays(path, most=path.stat().st_size)  # nothing in it is compressed
         told = json.loads(arrays["about"].tobytes())
         if {key: told[key] for key in self._about} != self._about:
             return None
@@ -92,8 +91,7 @@ class Index:
     def write(self, listing: Listing) -> None:
         """Keep a listing, if it is of many clips and somebody knows when it is out of date.
 
-        Of several processes that write it, the last one's remains: all are whole. (Here is where
-        one would wait for another that makes the same.)
+        Of several processes that write it at once, the last one's remains: all are whole.
         """
         parts = {part: listing.part(part) for part in _PARTS}
         if parts["val"] is parts["test"]:

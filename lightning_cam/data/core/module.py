@@ -187,7 +187,7 @@ class VideoDataModule(ClipDataModule):
         """List the clips in the one process of a machine that Lightning asks first: the index that
         it makes is there for the others. What is wrong is for `setup` to say, in all of them.
         """
-        with suppress(UserError):
+        with suppress(UserError, OSError):
             _ = self.listing
 
     def _annotated(self, listed: Listing) -> Listing:

@@ -37,7 +37,7 @@ class Survey:
         self.problems: list[Problem] = []
         self._states: dict[str, State] = {}
         self._settled = True
-        self.saw(root)
+        self.saw(self.root)
 
     @property
     def sources(self) -> dict[str, State] | None:
