@@ -4,14 +4,15 @@
     python benchmarks/index.py --share 0.1     # trees of a tenth of the size
 
 Three layouts: Something-Something (one folder, lists in JSON), Kinetics (400 class folders, lists
-in CSV) and UCF11's (folders of groups, no list). A process walks the tree with bare
-`os.scandir` (nothing kept), then asks a new data module for its listing. *first*: there is no index;
-*others*: there is one. Both in CPU seconds of the process, which other programs on the machine
-leave alone (`wall_s` is by the clock), and as multiples of the walk's in the same process; the
-folders are in the system's cache, so that nothing waits for a disk. *stats* counts `os.stat`.
-*worker*: a forked process that takes every clip of the training part once in a random order, as a
-loader process does, but opens no video; how much its resident memory, and what it has for itself
-alone, grow; *objects*: the same with the clips in a list of objects, as before there were arrays.
+in CSV) and UCF11's (folders of groups, no list). A process walks the tree with bare `os.scandir`
+(nothing kept), then asks a new data module for its listing. *first*: there is no index; *others*:
+there is one. Both in CPU seconds of the process, which other programs on the machine leave alone
+(`wall_s` is by the clock), and as multiples of the walk's; the folders are in the system's cache,
+so that nothing waits for a disk. *stats* counts `os.stat`. *worker*: a forked process that takes
+every clip of the training part once in a random order and then collects garbage, as a loader
+process does, but opens no video; how much its resident memory, and what it has for itself alone,
+grow. *objects*: the same with the clips in a list of objects, as before there were arrays. What
+both have for themselves is mostly what the collector touches of everything that was imported.
 """
 
 from __future__ import annotations
