@@ -172,7 +172,7 @@ def test_both_layouts_as_unpacked(tmp_path: Path, version: int, folder: str) -> 
             end = f"20bn-something-something-v{version}/{clip.clip_id}" + ".webm" * (version == 2)
             assert clip.path == tmp_path / end
         assert {c.clip_id for c in data.listing.train} <= set(dict(rows["train"]))
-        assert {c.clip_id for c in data.listing.val + data.listing.test} == set(
+        assert {c.clip_id for c in [*data.listing.val, *data.listing.test]} == set(
             dict(rows["validation"])
         )
 
