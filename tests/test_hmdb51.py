@@ -128,7 +128,7 @@ def test_problems_are_named(tmp_path: Path) -> None:
     ]
     (wrong,) = (p for p in data.listing.problems if p.kind == "label")
     assert wrong.why == "listed as shoot_ball, but in the folder of wave; move it"
-    assert not {moved.stem, first.stem, "new (1)"} & ids(data.listing.train + data.listing.test)
+    assert not {moved.stem, first.stem, "new (1)"} & ids([*data.listing.train, *data.listing.test])
     with pytest.warns(UserWarning, match="7 problems with the data"):
         data.setup()
     # Of classes that are not wanted, nothing is said but of the lists.

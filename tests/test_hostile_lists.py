@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import ROOT, node_of
@@ -98,15 +99,19 @@ def test_a_folder_that_is_closed(
     """One folder of a data set must not be read, or not be entered (`chmod 644`): a problem."""
     root = shutil.copytree(sets / name, tmp_path / name)
     closed = max(path.parent for path in root.rglob("*") if path.suffix in (".mp4", ".mpg", ".avi"))
-    look, access = Path.iterdir, os.access  # root may read everything
+    access = os.access  # root may read everything
 
-    def iterdir(path: Path):
-        if path == closed and not mode:
-            raise PermissionError(13, "Permission denied", str(path))
-        return look(path)
+    def refusing(look: Any) -> Any:
+        def refused(path: Any = ".") -> Any:
+            if path in (closed, str(closed)) and not mode:
+                raise PermissionError(13, "Permission denied", str(path))
+            return look(path)
 
-    monkeypatch.setattr(Path, "iterdir", iterdir)
-    monkeypatch.setattr(os, "access", lambda path, how: path != closed and access(path, how))
+        return refused
+
+    monkeypatch.setattr(Path, "iterdir", refusing(Path.iterdir))
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir))
+    monkeypatch.setattr(os, "access", lambda path, how: Path(path) != closed and access(path, how))
     found = [p for p in listed(name, root).problems if p.kind == "unreadable"]
     assert [str(p) for p in found] == [
         f"{closed.relative_to(root)}: Permission denied; see that the folder can be read"

@@ -172,7 +172,7 @@ def test_both_layouts_as_unpacked(tmp_path: Path, version: int, folder: str) -> 
             end = f"20bn-something-something-v{version}/{clip.clip_id}" + ".webm" * (version == 2)
             assert clip.path == tmp_path / end
         assert {c.clip_id for c in data.listing.train} <= set(dict(rows["train"]))
-        assert {c.clip_id for c in data.listing.val + data.listing.test} == set(
+        assert {c.clip_id for c in [*data.listing.val, *data.listing.test]} == set(
             dict(rows["validation"])
         )
 
@@ -198,7 +198,8 @@ def test_csv_as_people_save_it(tmp_path: Path) -> None:
         "9;Tilting something with something on it until it falls off"
     )
     path.write_bytes(b"\xef\xbb\xbf" + content.encode())
-    assert [tuple(row) for row in read_clip_list(path)] == [
+    rows = read_clip_list(path)
+    assert [(row.where, row.clip_id, row.template) for row in rows] == [
         ("train.csv:1", "100218", "Something falling like a feather or paper"),
         ("train.csv:3", "24413", "Putting something, something and something on the table"),
         ("train.csv:4", "7", "Poking something so lightly that it doesn't or almost doesn't move"),
@@ -223,7 +224,7 @@ def test_json_as_it_comes(tmp_path: Path) -> None:
     wrong: list[Any] = [{"id": 5, "template": "x"}, {"id": "6"}, {"template": "x"}, "7", None]
     path.write_text(json.dumps([entry, *wrong]))
     rows = list(read_clip_list(path))
-    assert rows[0] == (
+    assert (rows[0].where, rows[0].clip_id, rows[0].template) == (
         "x.json, row 1",
         "139242",
         "Pushing something so that it falls off the table",

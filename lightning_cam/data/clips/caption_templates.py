@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lightning_cam.files import is_too_deep
 CLASS_GROUPS = Path(__file__).with_name("lists")  # class groups that come with the package
 
 
+@lru_cache(4096)  # lists have 200,000 rows of a few hundred
 def template_of(text: str) -> str:
     """A template without the brackets of its placeholders: the key of its class."""
     return text.replace("[", "").replace("]", "").strip()

@@ -26,7 +26,7 @@ from lightning_cam.data.core.selection import (
     labels_in,
     select_classes,
 )
-from lightning_cam.data.core.text_files import closed
+from lightning_cam.data.core.survey import Survey
 from lightning_cam.data.video.identity import everything_below, is_shown
 from lightning_cam.data.video.info import VIDEO_SUFFIXES
 from lightning_cam.errors import ConfigError, DataError
@@ -36,7 +36,9 @@ PART_FOLDERS = {"train": ("train",), "val": ("val", "validation", "valid"), "tes
 SplitUnit = str  # what must not be on both sides of a split
 
 
-class VideoFolder(VideoDataModule):
+class VideoFolder(
+    VideoDataModule, listed_by=("val_share", "test_share", "group_pattern", "separator")
+):
     """Videos in one folder per class; classes are the folders in alphabetical order.
 
     Where `root` holds a folder `train` and one of `val` (`validation`, `valid`) and `test`, these
@@ -72,16 +74,17 @@ class VideoFolder(VideoDataModule):
         check_share(val_share=val_share, test_share=test_share)
         self.val_share = val_share
         self.test_share = test_share
-        self.group_pattern = None if group_pattern is None else _pattern(group_pattern)
+        self.group_pattern = group_pattern if group_pattern is None else _checked(group_pattern)
         self.separator = check_separator(separator)
 
     def list_clips(self) -> Listing:
         root = Path(self.root)
         folders = _parts(root)
         found: dict[str, dict[str, list[Path]]] = {}  # part -> class -> videos
-        problems: list[Problem] = []
+        survey = Survey(root)
+        problems = survey.problems
         for part, folder in folders.items():
-            found[part] = find_videos(folder, root, problems)
+            found[part] = find_videos(folder, survey)
         names = sorted({n for name in found["train"] for n in labels_in(name, self.separator)})
         if not names:
             raise DataError(
@@ -109,7 +112,9 @@ class VideoFolder(VideoDataModule):
                 for name in videos
                 if not set(labels_in(name, self.separator)) <= set(names)
             ]
-        return Listing(classes, **_of_classes(parts, names, classes), problems=problems)
+        parts = _of_classes(parts, names, classes)
+        train, val, test = parts["train"], parts["val"], parts["test"]
+        return Listing(classes, train, val, test, problems, sources=survey.sources)
 
     def _clips(self, folder: Path, videos: dict[str, list[Path]], names: list[str]) -> list[Clip]:
         """The clips of a part, of classes that are known."""
@@ -131,33 +136,35 @@ class VideoFolder(VideoDataModule):
     ) -> list[SplitUnit]:
         """For each clip, what must not be divided."""
         units = []
+        pattern = re.compile(self.group_pattern or "")
         for clip in clips:
             path = clip.path.relative_to(folder).as_posix()
             match = None
             if self.group_pattern:
-                match = self.group_pattern.search(path.partition("/")[2])
+                match = pattern.search(path.partition("/")[2])
                 if match is None:
-                    why = f"group_pattern {self.group_pattern.pattern!r} is not in it; correct it"
+                    why = f"group_pattern {self.group_pattern!r} is not in it; correct it"
                     problems.append(Problem("group", path, why))
             units.append(f"group {match[1]}" if match else path)
         return units
 
 
-def find_videos(folder: Path, root: Path, problems: list[Problem]) -> dict[str, list[Path]]:
+def find_videos(folder: Path, survey: Survey) -> dict[str, list[Path]]:
     """Class -> its videos in order of their names; what is not a video becomes a problem.
 
     Args:
         folder: of the class folders.
-        root: of the data set, to which problems are relative.
-        problems: gets more.
+        survey: of the data set; its problems get more.
     """
+    root, problems = survey.root, survey.problems
+    survey.saw(folder)
     entries = [entry for entry in sorted(folder.iterdir()) if is_shown(entry)]
     for entry in entries:
         if not entry.is_dir() and entry.name.lower().endswith(VIDEO_SUFFIXES):
             why = "in no class folder; move it into one"
             problems.append(Problem("stray", entry.relative_to(root).as_posix(), why))
     tops = [entry for entry in entries if entry.is_dir()]
-    found = everything_below(tops)
+    found = everything_below(tops, survey.saw)
     videos: dict[str, list[Path]] = {top.name: [] for top in tops}
     for top, path in found.files:
         if path.is_dir() or path.name.lower().endswith(VIDEO_SUFFIXES):
@@ -165,7 +172,8 @@ def find_videos(folder: Path, root: Path, problems: list[Problem]) -> dict[str, 
         else:
             why = "no video by its suffix; convert it or remove it"
             problems.append(Problem("stray", path.relative_to(root).as_posix(), why))
-    problems += [closed(path, root, error) for path, error in found.closed]
+    for path, error in found.closed:
+        survey.shut(path, error)
     for path, first in found.again:
         why = f"a link to what is at {str(first)!r} already, and not followed; remove it"
         problems.append(Problem("copy", path.relative_to(root).as_posix(), why))
@@ -198,7 +206,8 @@ def _parts(root: Path) -> dict[str, Path]:
     return parts if "train" in parts and len(parts) > 1 else {"train": root}
 
 
-def _pattern(text: str) -> re.Pattern[str]:
+def _checked(text: str) -> str:
+    """Raise a ConfigError for what is no regular expression with a group."""
     try:
         pattern = re.compile(text)
     except re.error as error:
@@ -209,7 +218,7 @@ def _pattern(text: str) -> re.Pattern[str]:
         raise ConfigError(
             f"data.group_pattern={text!r} needs a group, for instance '^(person[0-9]+)_'"
         )
-    return pattern
+    return text
 
 
 def _few(

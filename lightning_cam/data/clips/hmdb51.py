@@ -94,7 +94,8 @@ class HMDB51(VideoDataModule):
             part = "test" if row.flag == TEST_FLAG else "val" if for_validation else "train"
             path, label = folder / row.name / file, classes.index(row.name)
             parts[part].append(Clip(path, path.stem, label, numbers[movie]))
-        return Listing(classes, **parts, problems=[*problems, *strangers])
+        problems += strangers
+        return Listing(classes, parts["train"], parts["val"], parts["test"], problems)
 
 
 def find_hmdb51(root: str | Path) -> Path:

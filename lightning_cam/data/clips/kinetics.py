@@ -12,22 +12,21 @@ the training list whatever is there.
 from __future__ import annotations
 
 import csv
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.module import VideoDataModule
+from lightning_cam.data.core.rows import Clips, Row
 from lightning_cam.data.core.selection import (
     check_separator,
     label_of,
     labels_in,
     select_classes,
 )
-from lightning_cam.data.core.text_files import entries_of
+from lightning_cam.data.core.survey import Survey, inode, video_stem
 from lightning_cam.data.video.info import VIDEO_SUFFIXES
 from lightning_cam.errors import DataError
 
@@ -37,6 +36,7 @@ LAYOUT = (
 )
 PART_NAMES = {"train": ("train",), "val": ("validate", "val", "validation"), "test": ("test",)}
 MEAN, STD = [0.43216, 0.394666, 0.37645], [0.22803, 0.22145, 0.216989]
+_NO_TEST = "the test part has no labels or no clips: the validation part serves for testing"
 _ID, _START, _END, _LABEL = "youtube_id", "time_start", "time_end", "label"
 
 
@@ -58,10 +58,11 @@ class File(NamedTuple):
     """A video on disk."""
 
     folder: str | None  # of its class; None directly in the part's folder
-    path: Path
+    path: str
+    inode: int
 
 
-class Kinetics(VideoDataModule):
+class Kinetics(VideoDataModule, listed_by=("lists", "separator")):
     """Kinetics-400, or any data in its layout.
 
     Classes are the labels of `train.csv` in alphabetical order. Where the test part has no labels
@@ -90,10 +91,11 @@ class Kinetics(VideoDataModule):
         self.separator = check_separator(separator)
 
     def list_clips(self) -> Listing:
-        lists = _find_lists(self.root, self.lists)
-        problems: list[Problem] = []
-        rows = {part: read_kinetics_list(path, problems) for part, path in lists.items()}
-        if not _folder(self.root, "test") or not all(row.label for row in rows.get("test", ())):
+        survey = Survey(self.root)
+        lists = _find_lists(survey, self.lists)
+        problems = survey.problems
+        rows = {part: _rows_of(path, survey) for part, path in lists.items()}
+        if not _folder(survey, "test") or not all(row.label for row in rows.get("test", ())):
             rows["test"] = []
         names = sorted({n for row in rows["train"] for n in labels_in(row.label, self.separator)})
         if "" in names or not names:
@@ -101,23 +103,19 @@ class Kinetics(VideoDataModule):
             raise DataError(f"{str(lists['train'])!r} {lack}: get the list again")
         classes = select_classes(names, self.given_classes)
         parts = {
-            part: self._match(rows.get(part, []), names, classes, part, problems)
+            part: self._match(rows.get(part, []), names, classes, part, survey)
             for part in PART_NAMES
         }
         shared = _also_evaluated(rows, problems)
-        parts["train"] = [clip for clip in parts["train"] if clip.path.stem not in shared]
+        parts["train"] = [row for row in parts["train"] if row.clip_id not in shared]
         if not parts["train"] and not parts["val"]:
             raise DataError(
                 f"none of the clips that {str(lists['train'])!r} names is at {self.root!r}: "
                 f"expected {LAYOUT}; set data.root=FOLDER to the folder of the parts"
             )
-        if not parts["test"]:
-            warnings.warn(
-                "the test part has no labels or no clips: the validation part serves for testing",
-                stacklevel=2,
-            )
-            parts["test"] = parts["val"]
-        return Listing(classes, **parts, problems=problems)
+        train, val, test = (Clips.of_rows(parts[part]) for part in ("train", "val", "test"))
+        notes = () if test else (_NO_TEST,)
+        return Listing(classes, train, val, test or val, problems, notes, survey.sources)
 
     def _match(
         self,
@@ -125,8 +123,8 @@ class Kinetics(VideoDataModule):
         names: list[str],
         classes: list[str],
         part: str,
-        problems: list[Problem],
-    ) -> list[Clip]:
+        survey: Survey,
+    ) -> list[Row]:
         """The clips of a part that are on disk; what does not fit becomes problems.
 
         Args:
@@ -134,43 +132,55 @@ class Kinetics(VideoDataModule):
             names: all labels there are.
             classes: those that are wanted, in order.
             part: its name in `PART_NAMES`.
-            problems: gets more.
+            survey: of the root; its problems get more.
         """
-        root = Path(self.root)
-        folder = _folder(root, part)
-        files = _files(folder, root, problems) if folder and rows else {}
+        problems, short = survey.problems, survey.relative
+        folder = _folder(survey, part)
+        files = _files(folder, survey) if folder and rows else {}
+        known = {text: self._meaning(text, names, classes) for text in {row.label for row in rows}}
+        named = {file.folder for each in files.values() for file in each}
+        keys = {name: label_key(name or "") for name in named}
         clips = []
         for row in rows:
-            stem = next((stem for stem in row.stems if stem in files), None)
-            found = files.pop(stem) if stem else []
-            labels = labels_in(row.label, self.separator)
-            if unknown := [label for label in labels if label not in names]:
-                why = f"{unknown[0]!r} is not a label of the training list; correct the row"
+            found = files.pop(row.stems[0], None) or files.pop(row.stems[1], [])
+            unknown, label, folders = known[row.label]
+            if unknown:
+                why = f"{unknown!r} is not a label of the training list; correct the row"
                 problems.append(Problem("label", row.where, why))
                 continue
-            if (label := label_of(labels, classes, self.separator)) is None:
+            if label is None:
                 continue
-            folders = {label_key(name) for name in (row.label, *labels)}
-            right = [f for f in found if f.folder is None or label_key(f.folder) in folders]
+            right = [f for f in found if f.folder is None or keys[f.folder] in folders]
             if right:
-                clips.append(Clip(right[0].path, right[0].path.stem, **label))
+                path = right[0].path
+                stem = path.rpartition("/")[2].rpartition(".")[0]
+                clips.append(Row(path, stem, **label, inode=right[0].inode))
                 for copy in (file for file in found if file is not right[0]):
-                    why = f"a copy of {_short(right[0].path, root)}; remove it"
-                    problems.append(Problem("unlisted", _short(copy.path, root), why))
+                    why = f"a copy of {short(path)}; remove it"
+                    problems.append(Problem("unlisted", short(copy.path), why))
             elif found:
                 why = f"{row.where} says {row.label!r}; move it there"
-                problems.append(Problem("label", _short(found[0].path, root), why))
+                problems.append(Problem("label", short(found[0].path), why))
             else:
                 what = f"{(folder or Path(part)).name}/{row.label}/{row.stems[0]}.mp4"
                 problems.append(
                     Problem("missing", what, "listed, but not there; get it or go without")
                 )
         problems += [
-            Problem("unlisted", _short(file.path, root), f"not in the {part} list; it is not used")
+            Problem("unlisted", short(file.path), f"not in the {part} list; it is not used")
             for copies in files.values()
             for file in copies
         ]
         return clips
+
+    def _meaning(
+        self, text: str, names: list[str], classes: list[str]
+    ) -> tuple[str, dict[str, Any] | None, set[str]]:
+        """Of a text for labels: an unknown one, what `label_of` says, keys of its folders."""
+        labels = labels_in(text, self.separator)
+        unknown = next((label for label in labels if label not in names), "")
+        folders = {label_key(name) for name in (text, *labels)}
+        return unknown, label_of(labels, classes, self.separator), folders
 
 
 def _also_evaluated(rows: dict[str, list[ListedVideo]], problems: list[Problem]) -> set[str]:
@@ -181,10 +191,12 @@ def _also_evaluated(rows: dict[str, list[ListedVideo]], problems: list[Problem])
             spans[row.stems[1]].append(row)
     names: set[str] = set()
     for row in rows["train"]:
+        if row.stems[1] not in spans:
+            continue
         start, end = row.seconds
         shared = [
             other
-            for other in spans.get(row.stems[1], ())
+            for other in spans[row.stems[1]]
             if other.stems == row.stems or (other.seconds[0] < end and start < other.seconds[1])
         ]
         if shared:
@@ -194,7 +206,7 @@ def _also_evaluated(rows: dict[str, list[ListedVideo]], problems: list[Problem])
     return names
 
 
-def read_kinetics_list(path: Path, problems: list[Problem]) -> list[ListedVideo]:
+def _rows_of(path: Path, survey: Survey) -> list[ListedVideo]:
     """The rows of a list; those that make no sense become problems.
 
     A list without a single label, as of a test part, gives rows with the label "".
@@ -202,20 +214,27 @@ def read_kinetics_list(path: Path, problems: list[Problem]) -> list[ListedVideo]
     Raises:
         DataError: it cannot be read, or lacks a column.
     """
+    problems = survey.problems
     rows: dict[tuple[str, str], ListedVideo] = {}
+    survey.saw(path)
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            lines = csv.DictReader(file, skipinitialspace=True)
-            if lines.fieldnames is None:
+            lines = csv.reader(file, skipinitialspace=True)
+            if (names := next(lines, None)) is None:
                 raise DataError(f"{str(path)!r} is empty: get the list again")
-            absent = {_ID, _START, _END} - set(lines.fieldnames or ())
+            absent = {_ID, _START, _END} - set(names)
             if absent:
                 raise DataError(
                     f"{str(path)!r} has no column {', '.join(sorted(absent))}: get the list again"
                 )
-            for line in lines:
-                where = f"{path.name}:{lines.line_num}"
-                stems = _stems(line)
+            places = {name: n for n, name in enumerate(names)}
+            own, start, end = (places[key] for key in (_ID, _START, _END))
+            label = places.get(_LABEL)
+            name = path.name
+            for line in filter(None, lines):
+                line += [""] * (len(names) - len(line))
+                where = f"{name}:{lines.line_num}"
+                stems = _stems(line[own], line[start], line[end])
                 if stems is None:
                     why = "it lacks an id or its seconds; correct the row or remove it"
                     problems.append(Problem("row", where, why))
@@ -223,7 +242,8 @@ def read_kinetics_list(path: Path, problems: list[Problem]) -> list[ListedVideo]
                     why = f"{stems[0]!r} is in {rows[stems].where} already; remove this row"
                     problems.append(Problem("row", where, why))
                 else:
-                    rows[stems] = ListedVideo((line.get(_LABEL) or "").strip(), stems, where)
+                    text = "" if label is None else line[label].strip()
+                    rows[stems] = ListedVideo(text, stems, where)
     except (OSError, csv.Error) as error:
         raise DataError(f"cannot read {str(path)!r}: {error}") from error
     labelled = [row for row in rows.values() if row.label]
@@ -234,13 +254,13 @@ def read_kinetics_list(path: Path, problems: list[Problem]) -> list[ListedVideo]
     return labelled
 
 
-def _stems(line: dict[str, str | None]) -> tuple[str, str] | None:
-    name = (line[_ID] or "").strip()
+def _stems(name: str, start: str, end: str) -> tuple[str, str] | None:
+    name = name.strip()
     try:
-        start, end = (int(float(line[key] or "")) for key in (_START, _END))
+        long = f"{name}_{int(float(start)):06d}_{int(float(end)):06d}"
     except (ValueError, OverflowError):
         return None
-    return (f"{name}_{start:06d}_{end:06d}", name) if name else None
+    return (long, name) if name else None
 
 
 def label_key(name: str) -> str:
@@ -253,18 +273,19 @@ def label_key(name: str) -> str:
     return " ".join(name.strip("\"' ").replace("_", " ").lower().split())
 
 
-def _find_lists(root: str, given: str | None) -> dict[str, Path]:
+def _find_lists(survey: Survey, given: str | None) -> dict[str, Path]:
     """The list of each part that has one; that of the training part always."""
-    if not Path(root).is_dir():
+    root = survey.root
+    if not root.is_dir():
         raise DataError(
-            f"no Kinetics data at {root!r}: expected {LAYOUT}; set data.root=FOLDER "
+            f"no Kinetics data at {str(root)!r}: expected {LAYOUT}; set data.root=FOLDER "
             "(see data/README.md)"
         )
-    folders = [Path(given)] if given else [Path(root), Path(root, "annotations")]
+    folders = [Path(given)] if given else [root, root / "annotations"]
     lists: dict[str, Path] = {}
     for part, names in PART_NAMES.items():
         for path in (folder / f"{name}.csv" for folder in folders for name in names):
-            if path.is_file():
+            if survey.is_file(path):
                 lists.setdefault(part, path)
     if "train" not in lists:  # its labels are the classes
         raise DataError(
@@ -274,24 +295,20 @@ def _find_lists(root: str, given: str | None) -> dict[str, Path]:
     return lists
 
 
-def _folder(root: str | Path, part: str) -> Path | None:
+def _folder(survey: Survey, part: str) -> Path | None:
     for name in PART_NAMES[part]:
-        for folder in (Path(root, name), Path(root, f"videos_{name}")):
-            if folder.is_dir():
+        for folder in (survey.root / name, survey.root / f"videos_{name}"):
+            if survey.is_dir(folder):
                 return folder
     return None
 
 
-def _files(folder: Path, root: Path, problems: list[Problem]) -> dict[str, list[File]]:
+def _files(folder: Path, survey: Survey) -> dict[str, list[File]]:
     """Stem -> the videos with this name, directly in a part's folder or in its class folders."""
     files: dict[str, list[File]] = defaultdict(list)
-    for entry in entries_of(folder, root, problems):
+    for entry in survey.entries(folder):
         name = entry.name if entry.is_dir() else None
-        for path in [entry] if name is None else entries_of(entry, root, problems):
-            if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("."):
-                files[path.stem].append(File(name, path))
+        for file in [entry] if name is None else survey.entries(entry.path):
+            if stem := video_stem(file.name, VIDEO_SUFFIXES):
+                files[stem].append(File(name, file.path, inode(file)))
     return files
-
-
-def _short(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from lightning_cam.data.clips.caption_templates import (
@@ -33,10 +32,11 @@ from lightning_cam.data.clips.something_lists import (
     read_labels,
     read_parts,
 )
-from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Listing, hash_order
 from lightning_cam.data.core.module import VideoDataModule
+from lightning_cam.data.core.rows import Clips, Row
 from lightning_cam.data.core.selection import select_classes
+from lightning_cam.data.core.survey import Survey
 from lightning_cam.errors import ConfigError, UnknownNameError
 
 SPLITS = ("8:1:1", "official")
@@ -65,7 +65,7 @@ def split_ids(
     return rest[: 8 * len(val)] if split == "8:1:1" else rest, val, test
 
 
-class SomethingSomething(VideoDataModule):
+class SomethingSomething(VideoDataModule, listed_by=("version", "class_groups", "split")):
     """Something-Something version 1 (folders of images) or 2 (webm).
 
     The labels of the official test part are not in its list, so the official validation part
@@ -133,11 +133,12 @@ class SomethingSomething(VideoDataModule):
         return super().mirror()
 
     def list_clips(self) -> Listing:
-        layout = self.layout
-        templates, problems = find_templates(self.labels, load_groups(self.class_groups))
+        layout, survey = self.layout, self._survey()
+        labels = read_labels(layout.lists["labels"])  # as they are now
+        templates, problems = find_templates(labels, load_groups(self.class_groups))
         classes = select_classes(list(templates), self.given_classes)
         label_of = {text: n for n, name in enumerate(classes) for text in templates[name]}
-        parts, wrong = read_parts(layout, set(self.labels))
+        parts, wrong = read_parts(layout, set(labels))
         ids = {
             part: {
                 clip_id: classes[label_of[text]]
@@ -146,27 +147,40 @@ class SomethingSomething(VideoDataModule):
             }
             for part in ("train", "validation")
         }
-        on_disk, suffix = find_media(layout), CLIP_SUFFIXES[layout.version]
-        problems += wrong + compare(layout, parts, ids, on_disk)
-        folder = Path(self.root, "ground_truth")
-        truths = {file.stem: file for file in folder.glob("*.npz")}
-        text_of = parts["train"] | parts["validation"]
+        on_disk, suffix = find_media(layout, survey), CLIP_SUFFIXES[layout.version]
+        folder = survey.root / "ground_truth"
+        files = survey.entries(folder) if survey.is_dir(folder) else ()
+        problems += [*survey.problems, *wrong, *compare(layout, parts, ids, on_disk)]
+        truths = {file.name[:-4]: file.path for file in files if file.name.endswith(".npz")}
+        text_of, media = parts["train"] | parts["validation"], layout.media
         train, val, test = (
-            [
-                Clip(
-                    path=layout.media / (clip_id + suffix),
+            Clips.of_rows(
+                Row(
+                    path=f"{media}/{clip_id}{suffix}",
                     clip_id=clip_id,
                     label=label_of[text_of[clip_id]],
-                    truth=truths.get(clip_id),
+                    truth=truths.get(clip_id, ""),
+                    inode=on_disk[clip_id],
                 )
                 for clip_id in part
                 if clip_id in on_disk
-            ]
+            )
             for part in self.split_clips(
                 list(parts["train"]), list(parts["validation"]), ids["train"] | ids["validation"]
             )
         )
-        return Listing(classes, train, val, test, problems)
+        return Listing(classes, train, val, test, problems, sources=survey.sources)
+
+    def _survey(self) -> Survey:
+        """Of the root and the lists, none of which was read yet."""
+        survey = Survey(self.root)
+        for name in ("annotations", "labels"):
+            survey.saw(survey.root / name)
+        for path in self.layout.lists.values():
+            survey.saw(path)
+        if isinstance(self.class_groups, str):
+            survey.saw(self.class_groups)
+        return survey
 
     def split_clips(
         self, train: Sequence[str], validation: Sequence[str], chosen: Container[str]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from lightning_cam.data.clips.caption_templates import template_of
 from lightning_cam.data.core.listing import Problem
+from lightning_cam.data.core.survey import Survey, inode
 from lightning_cam.data.core.text_files import text_of
 from lightning_cam.errors import DataError, command_line
 
@@ -99,9 +99,15 @@ def _find_lists(root: Path, version: int) -> dict[str, Path]:
 class ListedClip(NamedTuple):
     """One row of a list."""
 
-    where: str  # file and number
+    list: str  # name of the file
+    number: int
     clip_id: str  # "" if the row makes no sense
     template: str
+
+    @property
+    def where(self) -> str:
+        """The list and the number of the row in it."""
+        return f"{self.list}{':' if self.list.endswith('.csv') else ', row '}{self.number}"
 
 
 def read_labels(path: Path) -> list[str]:
@@ -138,24 +144,24 @@ def read_clip_list(path: Path, *, labelled: bool = True) -> Iterator[ListedClip]
     Raises:
         DataError: the file cannot be read.
     """
+    name = path.name
     if path.suffix == ".csv":
         for number, line in enumerate(_text(path).split("\n"), start=1):
             clip_id, _, template = line.partition(";")
             if line.strip():
-                yield _row(f"{path.name}:{number}", clip_id, template, labelled)
+                yield _row(name, number, clip_id, template, labelled)
         return
     for number, row in enumerate(_json(path, list), start=1):
         cells = row if isinstance(row, dict) else {}
-        yield _row(
-            f"{path.name}, row {number}", cells.get("id"), cells.get("template", ""), labelled
-        )
+        yield _row(name, number, cells.get("id"), cells.get("template", ""), labelled)
 
 
-def _row(where: str, clip_id: Any, template: Any, labelled: bool) -> ListedClip:
+def _row(name: str, number: int, clip_id: Any, template: Any, labelled: bool) -> ListedClip:
     if not isinstance(clip_id, str) or not isinstance(template, str):
-        return ListedClip(where, "", "")
+        return ListedClip(name, number, "", "")
     template = template_of(template)
-    return ListedClip(where, clip_id.strip() if template or not labelled else "", template)
+    known = clip_id.strip() if template or not labelled else ""
+    return ListedClip(name, number, known, template)
 
 
 def _text(path: Path) -> str:
@@ -193,38 +199,38 @@ def read_parts(
     """
     parts: dict[str, dict[str, str]] = {part: {} for part in OFFICIAL_PARTS}
     problems = []
-    seen: dict[str, str] = {}
+    seen: dict[str, ListedClip] = {}
     for part, path in layout.lists.items():
         if part == "labels":
             continue
-        for where, clip_id, template in read_clip_list(path, labelled=part != "test"):
+        for row in read_clip_list(path, labelled=part != "test"):
+            clip_id, template = row.clip_id, row.template
             if not clip_id:
                 why = "it lacks an id or a template; copy the list again or remove the row"
-                problems.append(Problem("row", where, why))
+                problems.append(Problem("row", row.where, why))
             elif clip_id in seen:
-                why = f"clip {clip_id} is in {seen[clip_id]} already; remove one of the rows"
-                problems.append(Problem("row", where, why))
+                why = f"clip {clip_id} is in {seen[clip_id].where} already; remove one of the rows"
+                problems.append(Problem("row", row.where, why))
             else:
-                seen[clip_id] = where
+                seen[clip_id] = row
                 parts[part][clip_id] = template
                 if part != "test" and template not in labels:
                     why = f"{template!r} is not in {layout.lists['labels'].name}; correct the row"
-                    problems.append(Problem("label", where, why))
+                    problems.append(Problem("label", row.where, why))
     if not parts["train"] and not problems:
         raise DataError(f"{str(layout.lists['train'])!r} is empty: copy it again")
     return parts, problems
 
 
-def find_media(layout: Layout) -> set[str]:
-    """The ids of the clips that are on disk, by one look at their folder."""
+def find_media(layout: Layout, survey: Survey) -> dict[str, int]:
+    """The ids of the clips that are on disk and the numbers of their files, by one look."""
     suffix = CLIP_SUFFIXES[layout.version]
-    with os.scandir(layout.media) as entries:
-        return {
-            entry.name.removesuffix(suffix)
-            for entry in entries
-            if not entry.name.startswith(".")
-            and (entry.name.endswith(suffix) if suffix else entry.is_dir())
-        }
+    return {
+        entry.name.removesuffix(suffix): inode(entry)
+        for entry in survey.entries(layout.media)
+        if not entry.name.startswith(".")
+        and (entry.name.endswith(suffix) if suffix else entry.is_dir())
+    }
 
 
 def compare(

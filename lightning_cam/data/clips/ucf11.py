@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.ground_truth import truth_path
 from lightning_cam.data.core.listing import Listing, Problem, check_classes
 from lightning_cam.data.core.module import VideoDataModule
-from lightning_cam.data.core.text_files import entries_of
+from lightning_cam.data.core.rows import Clips, Row
+from lightning_cam.data.core.survey import Survey, inode, video_stem
 from lightning_cam.errors import DataError
 
 ARCHIVES = ("UCF11_updated_mpg", "action_youtube_naudio")  # what the two official archives hold
@@ -56,8 +56,8 @@ def find_ucf11(root: str | Path) -> Path:
 def read_index(
     root: str | Path,
     classes: Sequence[str] | None = None,
-    problems: list[Problem] | None = None,
-) -> list[Clip]:
+    survey: Survey | None = None,
+) -> list[Row]:
     """Every clip below `root`, ordered by class, group and clip number.
 
     Classes are the folders, in alphabetical order. Folders such as `Annotation` are skipped.
@@ -65,52 +65,57 @@ def read_index(
     Args:
         root: see `find_ucf11`.
         classes: the class names in the order of their labels, for instance a checkpoint's.
-        problems: gets the videos whose names do not fit their folders, which are not used.
+        survey: of `root`; its problems get the videos whose names do not fit their folders, which
+            are not used.
 
     Raises:
         DataError: nothing usable is there, or the classes differ.
     """
+    survey = survey or Survey(root)
     folder = find_ucf11(root)
-    problems = [] if problems is None else problems
     found = {
         entry.name: rows
-        for entry in sorted(folder.iterdir())
-        if entry.is_dir() and (rows := sorted(_class_clips(entry, Path(root), problems)))
+        for entry in survey.entries(folder)
+        if entry.is_dir() and (rows := sorted(_class_clips(entry.path, survey)))
     }
     if not found:
-        first = f" (found {problems[0]})" if problems else ""
+        first = f" (found {survey.problems[0]})" if survey.problems else ""
         raise DataError(
             f"no videos ({', '.join(UCF11_SUFFIXES)}) in {str(folder)!r}: expected "
             f"{LAYOUT}{first}; set data.root=FOLDER to the folder that holds the class folders"
         )
     classes = check_classes(found, classes, repr(str(folder)))
     truths = folder.parent / "ground_truth"
-    clips = []
+    judged = survey.is_dir(truths)
+    clips: list[Row] = []
     for label, name in enumerate(classes):
-        for group, _, path in found[name]:
-            truth = truth_path(truths, name, path.stem)
-            clips.append(Clip(path, path.stem, label, group, truth if truth.is_file() else None))
+        there: set[str] = set()
+        if judged and survey.is_dir(truths / name):
+            there = {entry.path for entry in survey.entries(truths / name) if entry.is_file()}
+        for group, _, _, file, number, path in found[name]:
+            stem = file.rpartition(".")[0]
+            truth = str(truth_path(truths, name, stem)) if there else ""
+            clips.append(Row(path, stem, label, group, truth * (truth in there), (), number))
     return clips
 
 
-def _class_clips(
-    folder: Path, root: Path, problems: list[Problem]
-) -> Iterator[tuple[int, int, Path]]:
-    """(group, clip, path) of a class folder's videos; strays become problems."""
-    for group_folder in entries_of(folder, root, problems):
+def _class_clips(folder: str, survey: Survey) -> Iterator[tuple[int, int, str, str, int, str]]:
+    """Group, clip, folder, file, its number and path of a class's videos; strays are problems."""
+    for group_folder in survey.entries(folder):
         match = _GROUP.fullmatch(group_folder.name)
         if match is None or not group_folder.is_dir():
             continue
-        for path in entries_of(group_folder, root, problems):
-            if path.suffix.lower() not in UCF11_SUFFIXES or path.name.startswith("."):
+        group = int(match[1])
+        for entry in survey.entries(group_folder.path):
+            if not (stem := video_stem(entry.name, UCF11_SUFFIXES)):
                 continue
-            numbers = _CLIP.fullmatch(path.stem)
-            if numbers is None or int(numbers[1]) != int(match[1]):
-                expected = f"{group_folder.name}_<clip>{path.suffix}"
+            numbers = _CLIP.fullmatch(stem)
+            if numbers is None or int(numbers[1]) != group:
+                expected = f"{group_folder.name}_<clip>{Path(entry.name).suffix}"
                 why = f"its name does not fit its folder: expected {expected}; rename or remove it"
-                problems.append(Problem("stray", path.relative_to(root).as_posix(), why))
+                survey.problems.append(Problem("stray", survey.relative(entry.path), why))
                 continue
-            yield int(numbers[1]), int(numbers[2]), path
+            yield group, int(numbers[2]), group_folder.name, entry.name, inode(entry), entry.path
 
 
 def split_groups(
@@ -159,7 +164,7 @@ def split_groups(
     return Split(*(frozenset(parts[f"{name}_groups"]) for name in ("train", "val", "test")))
 
 
-class UCF11(VideoDataModule):
+class UCF11(VideoDataModule, listed_by=("groups", "folders")):
     """UCF11, or any data in its layout.
 
     Unless groups are given, 25 groups are split as 2-7 for testing and 8-9 for validation, which
@@ -199,17 +204,20 @@ class UCF11(VideoDataModule):
         return self.given_classes
 
     def list_clips(self) -> Listing:
-        problems: list[Problem] = []
-        clips = read_index(self.root, self.folders, problems)
+        survey = Survey(self.root)
+        for name in ARCHIVES:
+            survey.saw(Path(self.root, name))
+        rows = read_index(self.root, self.folders, survey)
         split = split_groups(
-            [clip.group for clip in clips],
+            [row.group for row in rows],
             val=self.default_val,
             test=self.default_test,
             **self.groups,
         )
-        names = {clip.label: clip.path.parents[1].name for clip in clips}
+        names = {row.label: row.path.split("/")[-3] for row in rows}
         train, val, test = (
-            [clip for clip in clips if clip.group in groups]
+            Clips.of_rows(row for row in rows if row.group in groups)
             for groups in (split.train, split.val, split.test)
         )
-        return Listing([names[label] for label in sorted(names)], train, val, test, problems)
+        classes = [names[label] for label in sorted(names)]
+        return Listing(classes, train, val, test, survey.problems, sources=survey.sources)

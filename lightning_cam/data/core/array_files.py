@@ -32,21 +32,25 @@ def load_array(path: Path) -> Array:
         raise ValueError(_reason(error)) from error
 
 
-def load_arrays(path: Path) -> dict[str, Array]:
+def load_arrays(path: Path, most: int = MOST_BYTES) -> dict[str, Array]:
     """The arrays of a `.npz` file by their names.
 
+    Args:
+        path: of the file.
+        most: bytes to which it may unfold.
+
     Raises:
-        ValueError: it cannot be read, holds anything but arrays of numbers, or unfolds to more than
-            `MOST_BYTES`; says why in one line.
+        ValueError: it cannot be read, holds anything but arrays of numbers, or unfolds to more;
+            says why in one line.
     """
     try:
         with _opened(path) as whole, zipfile.ZipFile(whole) as archive:
             records = archive.infolist()
             size = sum(record.file_size for record in records)
-            if size > MOST_BYTES or len(records) > _MOST_ARRAYS:
+            if size > most or len(records) > _MOST_ARRAYS:
                 raise ValueError(
                     f"it holds {len(records)} arrays of {size >> 20} MiB, more than "
-                    f"{_MOST_ARRAYS} or {MOST_BYTES >> 20} MiB"
+                    f"{_MOST_ARRAYS} or {most >> 20} MiB"
                 )
             arrays = {}
             for record in records:

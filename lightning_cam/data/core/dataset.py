@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -17,6 +16,7 @@ from torch.utils.data import Dataset
 
 from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict, Seed, Steps, finished
 from lightning_cam.data.core.ground_truth import open_truth
+from lightning_cam.data.core.rows import Packed, truths_of, without_truths
 from lightning_cam.errors import DataError, VideoReadError
 
 SampleKey = int | tuple[int, int]  # index, or (epoch, index)
@@ -41,7 +41,7 @@ class SampleDataset(Dataset[SampleDict], Generic[RowT]):
     """
 
     def __init__(self, clips: Sequence[RowT], *, train: bool = False, seed: int = 0) -> None:
-        self.clips = list(clips)
+        self.clips = clips if isinstance(clips, Packed) else list(clips)
         self.train = train
         self.seed = seed
         self._errors: dict[int, str] = {}
@@ -116,7 +116,7 @@ class ClipDataset(SampleDataset[Clip]):
         cache: bool = False,
     ) -> None:
         if train:  # which nobody judges: loader processes need not hold it
-            clips = [replace(clip, truth=None) for clip in clips]
+            clips = without_truths(clips)
         super().__init__(clips, train=train, seed=seed)
         self.reader = reader
         self.mirror = mirror
@@ -155,7 +155,7 @@ class ClipDataset(SampleDataset[Clip]):
 
 def _truth_names(clips: Sequence[Clip]) -> tuple[str, ...]:
     """What the samples of these clips call their ground truth; () without any."""
-    truths = [clip.truth for clip in clips if clip.truth]
+    truths = truths_of(clips)
     for where in truths:
         try:
             return open_truth(where).names

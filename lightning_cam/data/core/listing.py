@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lightning_cam.data.core.clips import Clip
+from lightning_cam.data.core.rows import Arrays, Clips, Packed, Texts, packed
 from lightning_cam.data.video.identity import Copies, Identity, identity
 from lightning_cam.errors import DataError
 
+State = tuple[int, ...] | str | None  # see `Survey`
 Held = TypeVar("Held")
+_COLUMNS = ("kind", "what", "why", "label")  # of a problem
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,43 @@ class Problem:
         return f"{self.what}: {self.why}"
 
 
+class Problems(Packed[Problem]):
+    """Problems in arrays.
+
+    Args:
+        columns: what each attribute of them is.
+    """
+
+    def __init__(self, columns: Sequence[Texts]) -> None:
+        self.columns = columns
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem]) -> Problems:
+        """Problems that are there as objects."""
+        return cls([Texts.of([getattr(p, name) for p in problems]) for name in _COLUMNS])
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def _at(self, at: int) -> Problem:
+        return Problem(*(column[at] for column in self.columns))
+
+    def arrays(self) -> Arrays:
+        """Arrays of numbers that tell them."""
+        arrays: dict[str, NDArray[np.generic]] = {}
+        for name, column in zip(_COLUMNS, self.columns, strict=True):
+            arrays |= column.arrays(f"problems.{name}")
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Problems:
+        """What `arrays` told. Errors as of `Texts.from_arrays`."""
+        columns = [Texts.from_arrays(arrays, f"problems.{name}") for name in _COLUMNS]
+        if len({*map(len, columns)}) > 1:
+            raise ValueError("the columns of the problems are of several lengths")
+        return cls(columns)
+
+
 class Divided(Generic[Held]):
     """A data set in three parts, and what was found wrong with it."""
 
@@ -58,13 +103,18 @@ class Listing(Divided[Clip]):
         classes: names in the order of their labels.
         train, val, test: the clips of each part; what is listed but absent is not among them.
         problems: what was found on the way.
+        notes: what is as it should be, and yet to be said.
+        sources: the files and folders that it was made of, and the state each was in, see
+            `Survey`: while none changes, it stays as it is. None where nobody knows.
     """
 
     classes: list[str]
-    train: list[Clip]
-    val: list[Clip]
-    test: list[Clip]
+    train: Sequence[Clip]
+    val: Sequence[Clip]
+    test: Sequence[Clip]
     problems: Sequence[Problem] = ()
+    notes: Sequence[str] = ()
+    sources: Mapping[str, State] | None = field(default=None, compare=False)
 
 
 def without_leaks(listing: Listing) -> Listing:
@@ -74,27 +124,75 @@ def without_leaks(listing: Listing) -> Listing:
     was trained on measures nothing. A validation part that serves for testing too is one part.
     Each clip that goes becomes a problem: "leak", or "label" of one that has two labels.
     """
-    same = [clip.path for clip in listing.val] == [clip.path for clip in listing.test]
+    same = listing.val is listing.test or _paths(listing.val) == _paths(listing.test)
+    parts = {part: packed(listing.part(part)) for part in ("test", "val", "train")}
+    if same:
+        del parts["val"]
+    paths = {part: _paths(clips) for part, clips in parts.items()}
+    suspects = _suspects([path for each in paths.values() for path in each], [*parts.values()])
     kept: dict[Identity, tuple[str, Clip]] = {}
     copies: Copies[tuple[str, Clip]] = Copies()
-    parts: dict[str, list[Clip]] = {"test": [], "val": [], "train": []}
-    problems = list(listing.problems)
-    for part in parts:
-        if part == "val" and same:
-            continue
-        for clip in listing.part(part):
+    problems = [*listing.problems]
+    for part, (clips, which) in zip(parts, zip(parts.values(), suspects, strict=True), strict=True):
+        stays = np.ones(len(clips), bool)
+        for n in np.flatnonzero(which).tolist():
+            clip = clips[n]
             key = identity(clip.path)
             at = kept.get(key) or copies.find(clip.path)
             copy = at is not None and key not in kept
             if at is None or (copy and at[0] == part and at[1].classes == clip.classes):  # no harm
                 kept[key] = (part, clip)
                 copies.add(clip.path, (part, clip))
-                parts[part].append(clip)
                 continue
+            stays[n] = False
             problems.append(_shared(clip, part, *at, classes=listing.classes))
+        parts[part] = _selected(clips, stays)
     if same:
         parts["val"] = parts["test"]
-    return Listing(listing.classes, **parts, problems=problems)
+    train, val, test = (parts[part] for part in ("train", "val", "test"))
+    return replace(listing, train=train, val=val, test=test, problems=problems)
+
+
+def _paths(clips: Sequence[Clip]) -> Sequence[str]:
+    return clips.paths if isinstance(clips, Clips) else [str(clip.path) for clip in clips]
+
+
+def _selected(clips: Sequence[Clip], which: NDArray[np.bool_]) -> Sequence[Clip]:
+    if isinstance(clips, Clips):
+        return clips.select(which)
+    return [clip for clip, stays in zip(clips, which.tolist(), strict=True) if stays]
+
+
+def _suspects(paths: Sequence[str], parts: Sequence[Sequence[Clip]]) -> list[NDArray[np.bool_]]:
+    """For each part which clips may be a video that is there twice: their number or name is.
+
+    The number of a file that its folder tells is not that of its disk, so that alike it means
+    nothing yet; where a file system makes it up, which some clips tell, all files are asked.
+    """
+    told = [
+        clips.inodes if isinstance(clips, Clips) else np.zeros(len(clips), np.uint64)
+        for clips in parts
+    ]
+    numbers = np.concatenate(told)
+    some = np.flatnonzero(numbers)
+    if any(_inode(paths[n]) != numbers[n] for n in some[:: len(some) // 16 + 1].tolist()):
+        numbers[:] = 0
+    for n in np.flatnonzero(numbers == 0).tolist():
+        numbers[n] = _inode(paths[n])
+    _, where, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    names = [path.rpartition("/")[2] for path in paths]
+    often = Counter(names)
+    found = counts[where] > 1
+    if len(often) < len(names):
+        found |= np.fromiter((often[name] > 1 for name in names), bool, len(names))
+    return np.split(found, np.cumsum([*map(len, parts)])[:-1])
+
+
+def _inode(path: str) -> int:
+    try:
+        return Path(path).stat().st_ino
+    except OSError:
+        return 0
 
 
 def _shared(clip: Clip, part: str, where: str, other: Clip, classes: Sequence[str]) -> Problem:
@@ -112,7 +210,9 @@ def hash_order(names: Iterable[str]) -> list[str]:
 
     The first n of it are a deterministic sample that changes little when names are added.
     """
-    return sorted(names, key=lambda name: (hashlib.sha256(os.fsencode(name)).digest(), name))
+    sha256, code = hashlib.sha256, (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+    keyed = sorted((sha256(name.encode(*code)).digest(), name) for name in names)
+    return [name for _, name in keyed]
 
 
 def alike_classes(names: Sequence[str]) -> list[Problem]:

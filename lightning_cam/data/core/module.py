@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import warnings
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning_cam.data.annotations.formats import annotated
 from lightning_cam.data.core import transforms
 from lightning_cam.data.core.base import PARTS, ClipDataModule, check_whole, require_some
 from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict, finished
 from lightning_cam.data.core.dataset import ClipDataset
-from lightning_cam.data.core.listing import Listing, alike_classes, without_leaks
+from lightning_cam.data.core.index import Index
+from lightning_cam.data.core.listing import Listing, Problems, alike_classes, without_leaks
+from lightning_cam.data.core.rows import count_classes, one_label, packed
 from lightning_cam.data.core.transforms import ClipTransform, ColourJitter
-from lightning_cam.errors import ConfigError, DataError, UnknownNameError
+from lightning_cam.errors import ConfigError, DataError, UnknownNameError, UserError
 
 __all__ = ["SMALL", "VideoDataModule", "check_whole"]
 
@@ -36,10 +41,29 @@ SMALL: Mapping[str, Any] = {
 }
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's collector of garbage, which goes through all rows again and again as they
+    become more: half of the time, for nothing.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class VideoDataModule(ClipDataModule):
     """Clips of labelled videos for training, validation and testing.
 
     A data set is a subclass with one method, `list_clips`, and takes these settings as keywords.
+
+    A class of large data sets looks at the disk through a `Survey`, and names the settings on which
+    `list_clips` depends besides `root` and `classes`: `class Mine(VideoDataModule,
+    listed_by=("split",))`. Its listing is then kept in an `Index`. Its subclasses have to say so
+    themselves: they may list by more.
 
     Args:
         root: folder of the data set.
@@ -69,6 +93,12 @@ class VideoDataModule(ClipDataModule):
         balanced: in an epoch of training every class comes equally often: clips of small classes
             several times, some of large ones not at all, each epoch others.
     """
+
+    listed_by: ClassVar[Sequence[str] | None] = None
+
+    def __init_subclass__(cls, *, listed_by: Sequence[str] | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.listed_by = listed_by
 
     def __init__(
         self,
@@ -136,10 +166,29 @@ class VideoDataModule(ClipDataModule):
         Raises:
             DataError: nothing at all, not even problems.
         """
-        listed = without_leaks(self.list_clips())
-        require_some(self.root, listed)
-        problems = [*listed.problems, *alike_classes(listed.classes)]
-        return replace(self._annotated(listed), problems=problems)
+        index = None
+        if self.listed_by is not None:
+            settings = {name: getattr(self, name) for name in self.listed_by}
+            index = Index(self.root, {**settings, "classes": self.given_classes}, type(self))
+        listed = index.read() if index else None
+        if listed is None:
+            with _uncollected():
+                listed = without_leaks(self.list_clips())
+            require_some(self.root, listed)
+            problems = [*listed.problems, *alike_classes(listed.classes)]
+            listed = replace(listed, problems=Problems.of(problems))
+            if index:
+                index.write(listed)
+        for note in listed.notes:
+            warnings.warn(note, stacklevel=3)
+        return self._annotated(listed)
+
+    def prepare_data(self) -> None:
+        """List the clips in the one process of a machine that Lightning asks first: the index that
+        it makes is there for the others. What is wrong is for `setup` to say, in all of them.
+        """
+        with suppress(UserError, OSError):
+            _ = self.listing
 
     def _annotated(self, listed: Listing) -> Listing:
         """The listing with published annotations as ground truth, where the settings name any."""
@@ -147,7 +196,7 @@ class VideoDataModule(ClipDataModule):
             return listed
         parts = [listed.part(name) for name in PARTS]
         rows = iter(annotated([*chain.from_iterable(parts)], Path(self.annotations)))
-        train, val, test = ([next(rows) for _ in part] for part in parts)
+        train, val, test = (packed([next(rows) for _ in part]) for part in parts)
         return replace(listed, train=train, val=val, test=test)
 
     @property
@@ -158,19 +207,18 @@ class VideoDataModule(ClipDataModule):
     @property
     def class_counts(self) -> list[int]:
         """Training clips of each class, in the order of the labels."""
-        labels = [label for clip in self.listing.part("train") for label in clip.classes]
-        return [labels.count(label) for label in range(len(self.classes))]
+        return count_classes(self.listing.part("train"), len(self.classes)).tolist()
 
     def _balanced_labels(self) -> Sequence[int] | None:
         if not self.balanced:
             return None
-        clips = self.listing.part("train")
-        if any(clip.labels for clip in clips):
+        labels = one_label(self.listing.part("train"))
+        if labels is None:
             raise ConfigError(
                 "data.balanced=true needs clips of one label each, and these may have several; set "
                 "data.balanced=false"
             )
-        return [clip.label for clip in clips]
+        return labels.tolist()
 
     def mirror(self) -> list[int | None]:
         """For each class the class that its mirrored clips show, None where they show none."""
@@ -224,8 +272,8 @@ class VideoDataModule(ClipDataModule):
 
     def _absent(self, part: str) -> str:
         """Which classes have no clips in a part, in words; "" if all have some."""
-        present = {label for clip in self.listing.part(part) for label in clip.classes}
-        absent = [name for label, name in enumerate(self.classes) if label not in present]
+        counts = count_classes(self.listing.part(part), len(self.classes))
+        absent = [name for name, count in zip(self.classes, counts, strict=True) if not count]
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         return f"no {part} clips of: {', '.join(absent[:5])}{more}" if absent else ""
 

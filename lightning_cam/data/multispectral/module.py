@@ -212,7 +212,8 @@ class Multispectral(VideoDataModule):
             part = "val" if row.part == "train" and row.pair in val else row.part
             label = classes.index(names[row.label])
             parts[part].append(self._clip(top, row, label))
-        return Listing(classes, **parts, problems=problems + missing)
+        problems += missing
+        return Listing(classes, parts["train"], parts["val"], parts["test"], problems)
 
     def _clip(self, top: Path, row: ListedSequence, label: int) -> Clip:
         spectrum = self.spectrum if len(self.inputs) == 1 else row.spectrum

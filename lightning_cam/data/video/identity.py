@@ -10,7 +10,7 @@ import errno
 import filecmp
 import os
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -123,12 +123,19 @@ def _same_bytes(path: Path, other: Path) -> bool:
         return False
 
 
-def everything_below(folders: Iterable[Path]) -> Entries:
+def everything_below(
+    folders: Iterable[Path], look: Callable[[Path], object] = lambda _: None
+) -> Entries:
     """All files and folders of images below some folders, through links, but each once.
 
     What is really there comes before what links lead to, so a link never takes a class's video
     away. A link to a folder above, or to one that was seen, is not followed. What systems leave
     everywhere is passed over.
+
+    Args:
+        folders: to look below.
+        look: is told each folder before it is looked into, and that of what a link leads to; not
+            a folder of images, which is a video.
     """
     tops = list(folders)
     above = {identity(parent) for top in tops for parent in top.resolve().parents}
@@ -144,13 +151,16 @@ def everything_below(folders: Iterable[Path]) -> Entries:
             continue
         seen[key] = path
         if path.is_dir() and (path == top or not is_frame_folder(path)):
+            look(path)
             try:
                 found = [(top, entry) for entry in within(path) if is_shown(entry)]
             except OSError as error:
                 entries.closed.append((path, error))
                 continue
             real.extendleft(pair for pair in reversed(found) if not pair[1].is_symlink())
-            links.extend(pair for pair in found if pair[1].is_symlink())
+            for _, link in (led := [pair for pair in found if pair[1].is_symlink()]):
+                look((path / link.readlink()).parent)
+            links.extend(led)
         else:
             entries.files.append((top, path))
     return entries
@@ -163,9 +173,14 @@ def within(folder: Path) -> list[Path]:
         OSError: it must not be read; or its names may, but not what they stand for (`chmod 644`).
     """
     found = sorted(folder.iterdir())
+    within_reach(folder)
+    return found
+
+
+def within_reach(folder: str | Path) -> None:
+    """Raise an OSError for a folder whose names may be read, but not what they stand for."""
     if not os.access(folder, os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-    return found
 
 
 def is_shown(entry: Path) -> bool:
