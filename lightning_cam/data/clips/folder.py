@@ -18,6 +18,7 @@ from typing import Any
 from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.module import VideoDataModule
+from lightning_cam.data.core.seen_folders import SeenFolders
 from lightning_cam.data.core.selection import (
     check_separator,
     check_share,
@@ -26,7 +27,6 @@ from lightning_cam.data.core.selection import (
     labels_in,
     select_classes,
 )
-from lightning_cam.data.core.survey import Survey
 from lightning_cam.data.video.identity import everything_below, is_shown
 from lightning_cam.data.video.info import VIDEO_SUFFIXES
 from lightning_cam.errors import ConfigError, DataError
@@ -81,10 +81,10 @@ class VideoFolder(
         root = Path(self.root)
         folders = _parts(root)
         found: dict[str, dict[str, list[Path]]] = {}  # part -> class -> videos
-        survey = Survey(root)
-        problems = survey.problems
+        look = SeenFolders(root)
+        problems = look.problems
         for part, folder in folders.items():
-            found[part] = find_videos(folder, survey)
+            found[part] = find_videos(folder, look)
         names = sorted({n for name in found["train"] for n in labels_in(name, self.separator)})
         if not names:
             raise DataError(
@@ -114,7 +114,7 @@ class VideoFolder(
             ]
         parts = _of_classes(parts, names, classes)
         train, val, test = parts["train"], parts["val"], parts["test"]
-        return Listing(classes, train, val, test, problems, sources=survey.sources)
+        return Listing(classes, train, val, test, problems, sources=look.sources)
 
     def _clips(self, folder: Path, videos: dict[str, list[Path]], names: list[str]) -> list[Clip]:
         """The clips of a part, of classes that are known."""
@@ -149,22 +149,22 @@ class VideoFolder(
         return units
 
 
-def find_videos(folder: Path, survey: Survey) -> dict[str, list[Path]]:
+def find_videos(folder: Path, look: SeenFolders) -> dict[str, list[Path]]:
     """Class -> its videos in order of their names; what is not a video becomes a problem.
 
     Args:
         folder: of the class folders.
-        survey: of the data set; its problems get more.
+        look: of the data set; its problems get more.
     """
-    root, problems = survey.root, survey.problems
-    survey.saw(folder)
+    root, problems = look.root, look.problems
+    look.saw(folder)
     entries = [entry for entry in sorted(folder.iterdir()) if is_shown(entry)]
     for entry in entries:
         if not entry.is_dir() and entry.name.lower().endswith(VIDEO_SUFFIXES):
             why = "in no class folder; move it into one"
             problems.append(Problem("stray", entry.relative_to(root).as_posix(), why))
     tops = [entry for entry in entries if entry.is_dir()]
-    found = everything_below(tops, survey.saw)
+    found = everything_below(tops, look.saw)
     videos: dict[str, list[Path]] = {top.name: [] for top in tops}
     for top, path in found.files:
         if path.is_dir() or path.name.lower().endswith(VIDEO_SUFFIXES):
@@ -173,7 +173,7 @@ def find_videos(folder: Path, survey: Survey) -> dict[str, list[Path]]:
             why = "no video by its suffix; convert it or remove it"
             problems.append(Problem("stray", path.relative_to(root).as_posix(), why))
     for path, error in found.closed:
-        survey.shut(path, error)
+        look.shut(path, error)
     for path, first in found.again:
         why = f"a link to what is at {str(first)!r} already, and not followed; remove it"
         problems.append(Problem("copy", path.relative_to(root).as_posix(), why))

@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.module import VideoDataModule
 from lightning_cam.data.core.rows import Clips, Row
+from lightning_cam.data.core.seen_folders import SeenFolders, inode, video_stem
 from lightning_cam.data.core.selection import (
     check_separator,
     label_of,
     labels_in,
     select_classes,
 )
-from lightning_cam.data.core.survey import Survey, inode, video_stem
 from lightning_cam.data.video.info import VIDEO_SUFFIXES
 from lightning_cam.errors import DataError
 
@@ -91,11 +91,11 @@ class Kinetics(VideoDataModule, listed_by=("lists", "separator")):
         self.separator = check_separator(separator)
 
     def list_clips(self) -> Listing:
-        survey = Survey(self.root)
-        lists = _find_lists(survey, self.lists)
-        problems = survey.problems
-        rows = {part: _rows_of(path, survey) for part, path in lists.items()}
-        if not _folder(survey, "test") or not all(row.label for row in rows.get("test", ())):
+        look = SeenFolders(self.root)
+        lists = _find_lists(look, self.lists)
+        problems = look.problems
+        rows = {part: _rows_of(path, look) for part, path in lists.items()}
+        if not _folder(look, "test") or not all(row.label for row in rows.get("test", ())):
             rows["test"] = []
         names = sorted({n for row in rows["train"] for n in labels_in(row.label, self.separator)})
         if "" in names or not names:
@@ -103,8 +103,7 @@ class Kinetics(VideoDataModule, listed_by=("lists", "separator")):
             raise DataError(f"{str(lists['train'])!r} {lack}: get the list again")
         classes = select_classes(names, self.given_classes)
         parts = {
-            part: self._match(rows.get(part, []), names, classes, part, survey)
-            for part in PART_NAMES
+            part: self._match(rows.get(part, []), names, classes, part, look) for part in PART_NAMES
         }
         shared = _also_evaluated(rows, problems)
         parts["train"] = [row for row in parts["train"] if row.clip_id not in shared]
@@ -115,7 +114,7 @@ class Kinetics(VideoDataModule, listed_by=("lists", "separator")):
             )
         train, val, test = (Clips.of_rows(parts[part]) for part in ("train", "val", "test"))
         notes = () if test else (_NO_TEST,)
-        return Listing(classes, train, val, test or val, problems, notes, survey.sources)
+        return Listing(classes, train, val, test or val, problems, notes, look.sources)
 
     def _match(
         self,
@@ -123,7 +122,7 @@ class Kinetics(VideoDataModule, listed_by=("lists", "separator")):
         names: list[str],
         classes: list[str],
         part: str,
-        survey: Survey,
+        look: SeenFolders,
     ) -> list[Row]:
         """The clips of a part that are on disk; what does not fit becomes problems.
 
@@ -132,11 +131,11 @@ class Kinetics(VideoDataModule, listed_by=("lists", "separator")):
             names: all labels there are.
             classes: those that are wanted, in order.
             part: its name in `PART_NAMES`.
-            survey: of the root; its problems get more.
+            look: of the root; its problems get more.
         """
-        problems, short = survey.problems, survey.relative
-        folder = _folder(survey, part)
-        files = _files(folder, survey) if folder and rows else {}
+        problems, short = look.problems, look.relative
+        folder = _folder(look, part)
+        files = _files(folder, look) if folder and rows else {}
         known = {text: self._meaning(text, names, classes) for text in {row.label for row in rows}}
         named = {file.folder for each in files.values() for file in each}
         keys = {name: label_key(name or "") for name in named}
@@ -206,7 +205,7 @@ def _also_evaluated(rows: dict[str, list[ListedVideo]], problems: list[Problem])
     return names
 
 
-def _rows_of(path: Path, survey: Survey) -> list[ListedVideo]:
+def _rows_of(path: Path, look: SeenFolders) -> list[ListedVideo]:
     """The rows of a list; those that make no sense become problems.
 
     A list without a single label, as of a test part, gives rows with the label "".
@@ -214,9 +213,9 @@ def _rows_of(path: Path, survey: Survey) -> list[ListedVideo]:
     Raises:
         DataError: it cannot be read, or lacks a column.
     """
-    problems = survey.problems
+    problems = look.problems
     rows: dict[tuple[str, str], ListedVideo] = {}
-    survey.saw(path)
+    look.saw(path)
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             lines = csv.reader(file, skipinitialspace=True)
@@ -273,9 +272,9 @@ def label_key(name: str) -> str:
     return " ".join(name.strip("\"' ").replace("_", " ").lower().split())
 
 
-def _find_lists(survey: Survey, given: str | None) -> dict[str, Path]:
+def _find_lists(look: SeenFolders, given: str | None) -> dict[str, Path]:
     """The list of each part that has one; that of the training part always."""
-    root = survey.root
+    root = look.root
     if not root.is_dir():
         raise DataError(
             f"no Kinetics data at {str(root)!r}: expected {LAYOUT}; set data.root=FOLDER "
@@ -285,7 +284,7 @@ def _find_lists(survey: Survey, given: str | None) -> dict[str, Path]:
     lists: dict[str, Path] = {}
     for part, names in PART_NAMES.items():
         for path in (folder / f"{name}.csv" for folder in folders for name in names):
-            if survey.is_file(path):
+            if look.is_file(path):
                 lists.setdefault(part, path)
     if "train" not in lists:  # its labels are the classes
         raise DataError(
@@ -295,20 +294,20 @@ def _find_lists(survey: Survey, given: str | None) -> dict[str, Path]:
     return lists
 
 
-def _folder(survey: Survey, part: str) -> Path | None:
+def _folder(look: SeenFolders, part: str) -> Path | None:
     for name in PART_NAMES[part]:
-        for folder in (survey.root / name, survey.root / f"videos_{name}"):
-            if survey.is_dir(folder):
+        for folder in (look.root / name, look.root / f"videos_{name}"):
+            if look.is_dir(folder):
                 return folder
     return None
 
 
-def _files(folder: Path, survey: Survey) -> dict[str, list[File]]:
+def _files(folder: Path, look: SeenFolders) -> dict[str, list[File]]:
     """Stem -> the videos with this name, directly in a part's folder or in its class folders."""
     files: dict[str, list[File]] = defaultdict(list)
-    for entry in survey.entries(folder):
+    for entry in look.entries(folder):
         name = entry.name if entry.is_dir() else None
-        for file in [entry] if name is None else survey.entries(entry.path):
+        for file in [entry] if name is None else look.entries(entry.path):
             if stem := video_stem(file.name, VIDEO_SUFFIXES):
                 files[stem].append(File(name, file.path, inode(file)))
     return files

@@ -35,8 +35,8 @@ from lightning_cam.data.clips.something_lists import (
 from lightning_cam.data.core.listing import Listing, hash_order
 from lightning_cam.data.core.module import VideoDataModule
 from lightning_cam.data.core.rows import Clips, Row
+from lightning_cam.data.core.seen_folders import SeenFolders
 from lightning_cam.data.core.selection import select_classes
-from lightning_cam.data.core.survey import Survey
 from lightning_cam.errors import ConfigError, UnknownNameError
 
 SPLITS = ("8:1:1", "official")
@@ -133,7 +133,7 @@ class SomethingSomething(VideoDataModule, listed_by=("version", "class_groups", 
         return super().mirror()
 
     def list_clips(self) -> Listing:
-        layout, survey = self.layout, self._survey()
+        layout, look = self.layout, self._survey()
         labels = read_labels(layout.lists["labels"])  # as they are now
         templates, problems = find_templates(labels, load_groups(self.class_groups))
         classes = select_classes(list(templates), self.given_classes)
@@ -147,10 +147,10 @@ class SomethingSomething(VideoDataModule, listed_by=("version", "class_groups", 
             }
             for part in ("train", "validation")
         }
-        on_disk, suffix = find_media(layout, survey), CLIP_SUFFIXES[layout.version]
-        folder = survey.root / "ground_truth"
-        files = survey.entries(folder) if survey.is_dir(folder) else ()
-        problems += [*survey.problems, *wrong, *compare(layout, parts, ids, on_disk)]
+        on_disk, suffix = find_media(layout, look), CLIP_SUFFIXES[layout.version]
+        folder = look.root / "ground_truth"
+        files = look.entries(folder) if look.is_dir(folder) else ()
+        problems += [*look.problems, *wrong, *compare(layout, parts, ids, on_disk)]
         truths = {file.name[:-4]: file.path for file in files if file.name.endswith(".npz")}
         text_of, media = parts["train"] | parts["validation"], layout.media
         train, val, test = (
@@ -169,18 +169,18 @@ class SomethingSomething(VideoDataModule, listed_by=("version", "class_groups", 
                 list(parts["train"]), list(parts["validation"]), ids["train"] | ids["validation"]
             )
         )
-        return Listing(classes, train, val, test, problems, sources=survey.sources)
+        return Listing(classes, train, val, test, problems, sources=look.sources)
 
-    def _survey(self) -> Survey:
+    def _survey(self) -> SeenFolders:
         """Of the root and the lists, none of which was read yet."""
-        survey = Survey(self.root)
+        look = SeenFolders(self.root)
         for name in ("annotations", "labels"):
-            survey.saw(survey.root / name)
+            look.saw(look.root / name)
         for path in self.layout.lists.values():
-            survey.saw(path)
+            look.saw(path)
         if isinstance(self.class_groups, str):
-            survey.saw(self.class_groups)
-        return survey
+            look.saw(self.class_groups)
+        return look
 
     def split_clips(
         self, train: Sequence[str], validation: Sequence[str], chosen: Container[str]

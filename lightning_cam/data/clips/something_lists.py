@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from lightning_cam.data.clips.caption_templates import template_of
 from lightning_cam.data.core.listing import Problem
-from lightning_cam.data.core.survey import Survey, inode
+from lightning_cam.data.core.seen_folders import SeenFolders, inode
 from lightning_cam.data.core.text_files import text_of
 from lightning_cam.errors import DataError, command_line
 
@@ -222,12 +222,12 @@ def read_parts(
     return parts, problems
 
 
-def find_media(layout: Layout, survey: Survey) -> dict[str, int]:
+def find_media(layout: Layout, look: SeenFolders) -> dict[str, int]:
     """The ids of the clips that are on disk and the numbers of their files, by one look."""
     suffix = CLIP_SUFFIXES[layout.version]
     return {
         entry.name.removesuffix(suffix): inode(entry)
-        for entry in survey.entries(layout.media)
+        for entry in look.entries(layout.media)
         if not entry.name.startswith(".")
         and (entry.name.endswith(suffix) if suffix else entry.is_dir())
     }

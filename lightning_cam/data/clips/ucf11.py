@@ -18,7 +18,7 @@ from lightning_cam.data.core.ground_truth import truth_path
 from lightning_cam.data.core.listing import Listing, Problem, check_classes
 from lightning_cam.data.core.module import VideoDataModule
 from lightning_cam.data.core.rows import Clips, Row
-from lightning_cam.data.core.survey import Survey, inode, video_stem
+from lightning_cam.data.core.seen_folders import SeenFolders, inode, video_stem
 from lightning_cam.errors import DataError
 
 ARCHIVES = ("UCF11_updated_mpg", "action_youtube_naudio")  # what the two official archives hold
@@ -56,7 +56,7 @@ def find_ucf11(root: str | Path) -> Path:
 def read_index(
     root: str | Path,
     classes: Sequence[str] | None = None,
-    survey: Survey | None = None,
+    look: SeenFolders | None = None,
 ) -> list[Row]:
     """Every clip below `root`, ordered by class, group and clip number.
 
@@ -65,33 +65,33 @@ def read_index(
     Args:
         root: see `find_ucf11`.
         classes: the class names in the order of their labels, for instance a checkpoint's.
-        survey: of `root`; its problems get the videos whose names do not fit their folders, which
+        look: of `root`; its problems get the videos whose names do not fit their folders, which
             are not used.
 
     Raises:
         DataError: nothing usable is there, or the classes differ.
     """
-    survey = survey or Survey(root)
+    look = look or SeenFolders(root)
     folder = find_ucf11(root)
     found = {
         entry.name: rows
-        for entry in survey.entries(folder)
-        if entry.is_dir() and (rows := sorted(_class_clips(entry.path, survey)))
+        for entry in look.entries(folder)
+        if entry.is_dir() and (rows := sorted(_class_clips(entry.path, look)))
     }
     if not found:
-        first = f" (found {survey.problems[0]})" if survey.problems else ""
+        first = f" (found {look.problems[0]})" if look.problems else ""
         raise DataError(
             f"no videos ({', '.join(UCF11_SUFFIXES)}) in {str(folder)!r}: expected "
             f"{LAYOUT}{first}; set data.root=FOLDER to the folder that holds the class folders"
         )
     classes = check_classes(found, classes, repr(str(folder)))
     truths = folder.parent / "ground_truth"
-    judged = survey.is_dir(truths)
+    judged = look.is_dir(truths)
     clips: list[Row] = []
     for label, name in enumerate(classes):
         there: set[str] = set()
-        if judged and survey.is_dir(truths / name):
-            there = {entry.path for entry in survey.entries(truths / name) if entry.is_file()}
+        if judged and look.is_dir(truths / name):
+            there = {entry.path for entry in look.entries(truths / name) if entry.is_file()}
         for group, _, _, file, number, path in found[name]:
             stem = file.rpartition(".")[0]
             truth = str(truth_path(truths, name, stem)) if there else ""
@@ -99,21 +99,21 @@ def read_index(
     return clips
 
 
-def _class_clips(folder: str, survey: Survey) -> Iterator[tuple[int, int, str, str, int, str]]:
+def _class_clips(folder: str, look: SeenFolders) -> Iterator[tuple[int, int, str, str, int, str]]:
     """Group, clip, folder, file, its number and path of a class's videos; strays are problems."""
-    for group_folder in survey.entries(folder):
+    for group_folder in look.entries(folder):
         match = _GROUP.fullmatch(group_folder.name)
         if match is None or not group_folder.is_dir():
             continue
         group = int(match[1])
-        for entry in survey.entries(group_folder.path):
+        for entry in look.entries(group_folder.path):
             if not (stem := video_stem(entry.name, UCF11_SUFFIXES)):
                 continue
             numbers = _CLIP.fullmatch(stem)
             if numbers is None or int(numbers[1]) != group:
                 expected = f"{group_folder.name}_<clip>{Path(entry.name).suffix}"
                 why = f"its name does not fit its folder: expected {expected}; rename or remove it"
-                survey.problems.append(Problem("stray", survey.relative(entry.path), why))
+                look.problems.append(Problem("stray", look.relative(entry.path), why))
                 continue
             yield group, int(numbers[2]), group_folder.name, entry.name, inode(entry), entry.path
 
@@ -204,10 +204,10 @@ class UCF11(VideoDataModule, listed_by=("groups", "folders")):
         return self.given_classes
 
     def list_clips(self) -> Listing:
-        survey = Survey(self.root)
+        look = SeenFolders(self.root)
         for name in ARCHIVES:
-            survey.saw(Path(self.root, name))
-        rows = read_index(self.root, self.folders, survey)
+            look.saw(Path(self.root, name))
+        rows = read_index(self.root, self.folders, look)
         split = split_groups(
             [row.group for row in rows],
             val=self.default_val,
@@ -220,4 +220,4 @@ class UCF11(VideoDataModule, listed_by=("groups", "folders")):
             for groups in (split.train, split.val, split.test)
         )
         classes = [names[label] for label in sorted(names)]
-        return Listing(classes, train, val, test, survey.problems, sources=survey.sources)
+        return Listing(classes, train, val, test, look.problems, sources=look.sources)

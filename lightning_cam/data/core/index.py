@@ -1,8 +1,8 @@
 """The index of a data set: its listing in a file, made by one process and read by all others.
 
-It says which folders and lists it was made of, and in which state they were (`Survey`): who reads
-it asks for the state of these few, not of the clips, and takes it only if none has changed. A
-damaged one is none.
+It says which folders and lists it was made of, and in which state they were (`SeenFolders`): who
+reads it asks for the state of these few, not of the clips, and takes it only if none has changed.
+A damaged one is none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lightning_cam.data.core.array_files import load_arrays
 from lightning_cam.data.core.arrays import Array
 from lightning_cam.data.core.listing import Listing, Problems
 from lightning_cam.data.core.rows import Clips, Texts
-from lightning_cam.data.core.survey import HIDDEN, state
+from lightning_cam.data.core.seen_folders import HIDDEN, state
 from lightning_cam.errors import WriteError
 from lightning_cam.files import whole_file
 

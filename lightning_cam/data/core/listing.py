@@ -19,7 +19,7 @@ from lightning_cam.data.core.rows import Arrays, Clips, Packed, Texts, packed
 from lightning_cam.data.video.identity import Copies, Identity, identity
 from lightning_cam.errors import DataError
 
-State = tuple[int, ...] | str | None  # see `Survey`
+State = tuple[int, ...] | str | None  # see `SeenFolders`
 Held = TypeVar("Held")
 _COLUMNS = ("kind", "what", "why", "label")  # of a problem
 
@@ -105,7 +105,7 @@ class Listing(Divided[Clip]):
         problems: what was found on the way.
         notes: what is as it should be, and yet to be said.
         sources: the files and folders that it was made of, and the state each was in, see
-            `Survey`: while none changes, it stays as it is. None where nobody knows.
+            `SeenFolders`: while none changes, it stays as it is. None where nobody knows.
     """
 
     classes: list[str]

@@ -60,8 +60,8 @@ class VideoDataModule(ClipDataModule):
 
     A data set is a subclass with one method, `list_clips`, and takes these settings as keywords.
 
-    A class of large data sets looks at the disk through a `Survey`, and names the settings on which
-    `list_clips` depends besides `root` and `classes`: `class Mine(VideoDataModule,
+    A class of large data sets looks at the disk through a `SeenFolders`, and names the settings on
+    which `list_clips` depends besides `root` and `classes`: `class Mine(VideoDataModule,
     listed_by=("split",))`. Its listing is then kept in an `Index`. Its subclasses have to say so
     themselves: they may list by more.
 

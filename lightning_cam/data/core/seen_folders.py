@@ -17,7 +17,7 @@ HIDDEN = ".lightning_cam"  # folder in a data set's that is not of it
 _SETTLED = 2_000_000_000  # ns after which no file system gives a second change the same time
 
 
-class Survey:
+class SeenFolders:
     """Looks into folders and files for who lists a data set, and remembers which, and their states.
 
     A state is (modified, changed, number of the file, bytes) of a file or folder, times in ns, None
@@ -92,7 +92,7 @@ class Survey:
 
 
 def state(path: str, root: str) -> State:
-    """The state of a file or folder now, see `Survey`."""
+    """The state of a file or folder now, see `SeenFolders`."""
     try:
         if path == root:
             with os.scandir(path) as entries:
