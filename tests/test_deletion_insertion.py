@@ -554,6 +554,8 @@ def test_normalised_area() -> None:
     found = curve.normalised_auc
     torch.testing.assert_close(found[[0, 1, 3]], expected)
     assert found[2].isnan()
+    small = replace(curve, score=score / 1000).normalised_auc  # in another unit
+    torch.testing.assert_close(small, found, equal_nan=True)
     # insertion: the clip itself is the last point
     inserted = replace(curve, clip_first=False)
     torch.testing.assert_close(inserted.normalised_auc[1], torch.tensor((0 + 1 + 2 + 3) / 6 / 3))

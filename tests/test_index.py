@@ -16,7 +16,7 @@ from lightning_cam.data.clips.folder import VideoFolder
 from lightning_cam.data.clips.kinetics import Kinetics
 from lightning_cam.data.clips.something import SomethingSomething
 from lightning_cam.data.clips.ucf11 import UCF11
-from lightning_cam.data.core import index, look
+from lightning_cam.data.core import index, seen_folders
 from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Listing, Problem, without_leaks
 from lightning_cam.data.core.module import VideoDataModule
@@ -29,7 +29,7 @@ MARK = b"\0" * 8
 def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Small data sets are indexed too, and what was just written is settled."""
     monkeypatch.setattr(index, "LEAST", 1)
-    monkeypatch.setattr(look, "_SETTLED", 0)
+    monkeypatch.setattr(seen_folders, "_SETTLED", 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
 
 
@@ -240,7 +240,7 @@ def test_what_changed_just_now_may_change_unseen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within the same tick of a file system's clock: no index yet."""
-    monkeypatch.setattr(look, "_SETTLED", 2_000_000_000)
+    monkeypatch.setattr(seen_folders, "_SETTLED", 2_000_000_000)
     data = kinetics(tmp_path / "set")
     assert data.listing.train and not indices(data)
     (tmp_path / "set/train/a").chmod(0o755)  # its time of change is now

@@ -61,12 +61,14 @@ class Curve:
     def normalised_auc(self) -> Tensor:
         """`(B,)`, area where the clip itself counts as 1 and the other end as 0, and no score more.
 
-        For scores that are not probabilities. NaN where the ends differ by less than 0.05.
+        For scores that are not probabilities, in whatever unit. NaN where the ends differ by less
+        than 5% of the largest amount on the curve.
         """
         first, last = self.score[:, :1], self.score[:, -1:]
         one, zero = (first, last) if self.clip_first else (last, first)
         area = _area(((self.score - zero) / (one - zero)).clamp(0, 1))
-        return torch.where((one - zero)[:, 0].abs() < 0.05, torch.nan, area)
+        least = 0.05 * self.score.abs().amax(1)
+        return torch.where((one - zero)[:, 0].abs() < least, torch.nan, area)
 
     def cpu(self) -> Curve:
         """The same curve on the CPU."""
