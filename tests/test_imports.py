@@ -37,8 +37,10 @@ MAY = {
     "explaining": "errors files progress stops interfaces attribution metrics viz data training",
     "study": "errors files progress stops interfaces attribution metrics viz data training "
     "explaining",
+    "survey": "errors files progress stops interfaces attribution metrics viz data training "
+    "explaining",
     "commands": "errors files progress stops interfaces attribution models tasks data training "
-    "explaining study",
+    "explaining study survey",
 }
 # Libraries that a package must not load: the core works without them, or they are another's job.
 HEAVY = {"lightning", "wandb", "hydra", "omegaconf", "torchvision", "decord", "captum"}

@@ -11,16 +11,17 @@ from omegaconf import DictConfig
 
 from lightning_cam.commands.common import plain_settings, quiet, short, was_typed
 from lightning_cam.commands.demo import with_demo
-from lightning_cam.errors import command_line, say, shell_word
+from lightning_cam.errors import ConfigError, command_line, say, shell_word
 from lightning_cam.explaining.explain_command import explain_checkpoint
 from lightning_cam.explaining.side_by_side import explain_side_by_side, is_side_by_side
 from lightning_cam.study import run_study
+from lightning_cam.survey.run import survey_data_set
 from lightning_cam.training.build import TARGET
 
 _KEYS = (
     "explain", "ckpt", "video", "data", "clips", "select", "compose", "target", "contrast", "scale",
     "layer", "layers", "out", "fps", "device", "trust", "measure", "study", "model", "demo",
-    "windows", "stride", "start", "end", "size",
+    "windows", "stride", "start", "end", "size", "survey", "minutes",
 )  # fmt: skip
 
 
@@ -52,6 +53,10 @@ def _work(config: dict[str, Any]) -> Callable[[dict[str, Any], str], Path | None
     """What the settings ask for: a study, networks or questions side by side, or one of them."""
     if config.get("study"):
         return run_study
+    if config["survey"] not in (None, False):
+        return survey_data_set
+    if config["minutes"] is not None:
+        raise ConfigError("minutes= is for a whole data set; add survey=all, or leave out minutes=")
     return explain_side_by_side if is_side_by_side(config) else explain_checkpoint
 
 
