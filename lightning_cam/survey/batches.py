@@ -50,7 +50,7 @@ class Done:
 
     @classmethod
     def of(cls, record: ClipRecord) -> Done:
-        """One that was kept; its picture is drawn again."""
+        """Its picture is drawn of what is kept, so that it is the same after a stop."""
         maps = [one.kept for one in record.maps.values()]
         return cls(record, picture(record.frames, maps) if maps else b"")
 
@@ -194,7 +194,7 @@ class BatchExplainer:
             maps={name: one.record for name, one in mapped.items()},
             missing=missing,
         )
-        return Done(record, picture(frames, [one.record.kept for one in mapped.values()]))
+        return Done.of(record)
 
 
 @dataclass(frozen=True)

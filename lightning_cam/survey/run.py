@@ -188,6 +188,7 @@ class SurveyRun:
     _done: list[Done] = field(default_factory=list)  # of the shard at hand
     _clips: int = 0  # explained by this process
     _start: float = field(default_factory=time.monotonic)
+    _saved: float = field(default_factory=time.monotonic)
 
     def go(self) -> Path | None:
         """Explain what is left to this process; the page, None where others are not done.
@@ -217,32 +218,34 @@ class SurveyRun:
     def _explain(self, shards: Sequence[int]) -> None:
         """Explain shards; what is done of one before a stop is kept."""
         before = {n: self._begun(n) for n in shards}
-        work = [
-            (n, batch) for n in shards for batch in _batches(self._indices(n)[len(before[n]) :])
-        ]
-        total, saved = sum(len(batch) for _, batch in work), time.monotonic()
-        explained = self.explainer.explained([batch for _, batch in work])
-        number = -1
-        try:
-            with progress("explaining", total) as advance:
-                for n, batch in work:
-                    if self.end is not None and time.monotonic() >= self.end:
-                        raise _TimeIsUpError
-                    if n != number:
-                        number, self._done = n, before.pop(n)
-                    self._done += next(explained)
-                    self._clips += len(batch)
-                    advance(len(batch), f"explaining, {self._rate:.1f} clips/s")
-                    whole = len(self._done) == len(self._indices(n))
-                    if whole or time.monotonic() - saved > _SAVE_S:
-                        self._save(n)
-                        if time.monotonic() - saved > _SAVE_S:
-                            say(self._pace(total))
-                            saved = time.monotonic()
-        except (KeyboardInterrupt, _TimeIsUpError):
-            if self._done:
-                self._save(number)
-            raise
+        left = {n: _batches(self._indices(n)[len(before[n]) :]) for n in shards}
+        work = [batch for batches in left.values() for batch in batches]
+        total, explained = sum(map(len, work)), self.explainer.explained(work)
+        with progress("explaining", total) as advance:
+            for n, batches in left.items():
+                self._done = before.pop(n)
+                try:
+                    for batch in batches:
+                        self._check_time()
+                        self._done += next(explained)
+                        self._clips += len(batch)
+                        advance(len(batch), f"explaining, {self._rate:.1f} clips/s")
+                        self._save_now_and_then(n, total)
+                finally:
+                    self._save(n)
+
+    def _check_time(self) -> None:
+        if self.end is not None and time.monotonic() >= self.end:
+            raise _TimeIsUpError
+
+    def _save_now_and_then(self, shard: int, total: int) -> None:
+        """Keep what is done, should this process be killed, and say how far it is."""
+        if time.monotonic() - self._saved < _SAVE_S:
+            return
+        self._save(shard)
+        self._saved, pace = time.monotonic(), max(self._rate, 1e-9)
+        minutes = (total - self._clips) / pace / 60
+        say(f"{self._clips} of {total} clips, {pace:.1f} clips/s, {minutes:.0f} min left")
 
     def _indices(self, shard: int) -> Sequence[int]:
         return self.order[shard * CLIPS : (shard + 1) * CLIPS]
@@ -259,22 +262,19 @@ class SurveyRun:
     def _save(self, shard: int) -> None:
         """Write what is done of a shard, which is then finished or begun."""
         records = [done.record for done in self._done]
-        begun = len(records) < len(self._indices(shard))
+        if not records:
+            return
+        begun = shard_path(self.folder, shard, begun=True)
+        whole = len(records) == len(self._indices(shard))
         write_media(self.folder, shard, [done.picture for done in self._done])
-        path = shard_path(self.folder, shard, begun=begun)
+        path = shard_path(self.folder, shard) if whole else begun
         write_shard(path, records, self.explainer.about(records))
-        if not begun:
-            shard_path(self.folder, shard, begun=True).unlink(missing_ok=True)
-            self._done = []
+        if whole:
+            begun.unlink(missing_ok=True)
 
     @property
     def _rate(self) -> float:
         return self._clips / max(time.monotonic() - self._start, 1e-9)
-
-    def _pace(self, total: int) -> str:
-        """How far this process is, for logs that show no bar."""
-        left = (total - self._clips) / max(self._rate, 1e-9) / 60
-        return f"{self._clips} of {total} clips, {self._rate:.1f} clips/s, {left:.0f} min left"
 
     def _finish(self, stopped: str) -> Path | None:
         """Write tables and page of what is there; the page.
