@@ -34,6 +34,7 @@ FEWEST = 20  # clips of a class that is clustered
 _GRID = (4, 16, 16)  # of the maps that are compared
 _NEIGHBOURS = 10
 _MOST_CLUSTERS = 8
+_MOST_AT_ONCE = 1500  # clips of a class whose graph is taken apart
 _EDGE = SPACE[0] // 8  # width of the border
 _TYPICAL = 6  # clips that stand for a cluster
 
@@ -223,30 +224,28 @@ def clustered(maps: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
         eigenvalues have their widest gap behind the first.
     """
     from scipy.sparse.csgraph import laplacian
-    from scipy.sparse.linalg import eigsh
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_samples
-    from sklearn.neighbors import kneighbors_graph
+    from sklearn.neighbors import NearestNeighbors, kneighbors_graph
 
-    points, count = np.sqrt(maps), len(maps)  # Euclidean between roots: Hellinger's distance
-    near = kneighbors_graph(points, min(_NEIGHBOURS, count - 1))
+    points = np.sqrt(maps)  # Euclidean between roots: Hellinger's distance
+    some = points[:_MOST_AT_ONCE]
+    near = kneighbors_graph(some, min(_NEIGHBOURS, len(some) - 1))
     graph = laplacian((near + near.T) / 2, normed=True)
-    most = min(_MOST_CLUSTERS, count // 5)
-    if count <= 2000:
-        values, vectors = np.linalg.eigh(graph.toarray())
-    else:  # the smallest, by inverting; from where it starts decides nothing but has to be fixed
-        start = np.random.default_rng(0).random(count)
-        values, vectors = eigsh(graph.tocsc(), most + 1, sigma=-0.01, v0=start)
-    order = np.argsort(values)[: most + 1]
-    found = 1 + int(np.diff(values[order]).argmax())
-    if found == 1:
-        return np.zeros(count, np.int64), np.zeros(count)
-    space = vectors[:, order[:found]]
+    values, vectors = np.linalg.eigh(graph.toarray())
+    most = min(_MOST_CLUSTERS, len(some) // 5)
+    found = 1 + int(np.diff(values[: most + 1]).argmax())
+    space = vectors[:, :found]
     space = space / np.maximum(np.linalg.norm(space, axis=1, keepdims=True), 1e-12)
-    labels = KMeans(found, n_init=10, random_state=0).fit_predict(space)
+    labels = KMeans(found, n_init=10, random_state=0).fit_predict(space).astype(np.int64)
     if len(np.unique(labels)) == 1:
-        return np.zeros(count, np.int64), np.zeros(count)
-    return labels.astype(np.int64), silhouette_samples(space, labels)
+        return np.zeros(len(points), np.int64), np.zeros(len(points))
+    apart = silhouette_samples(space, labels)
+    # All others are like the nearest of these.
+    alike = (
+        NearestNeighbors(n_neighbors=1).fit(some).kneighbors(points, return_distance=False)[:, 0]
+    )
+    return labels[alike], apart[alike]
 
 
 @dataclass
