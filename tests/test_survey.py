@@ -307,7 +307,7 @@ def settings(**more: Any) -> dict[str, Any]:
     [
         ("clips", 9, "survey= says which"),
         ("video", "a.mp4", "says nothing in a survey"),
-        ("ckpt", ["a", "b"], "one ckpt"),
+        ("ckpt", ["a", "b"], "of one, not of a list"),
         ("survey", 0, "survey=0 must be"),
         ("minutes", -1, "minutes=-1 must be"),
     ],

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
@@ -47,12 +48,6 @@ class Done:
 
     record: ClipRecord
     picture: bytes
-
-    @classmethod
-    def of(cls, record: ClipRecord) -> Done:
-        """Its picture is drawn of what is kept, so that it is the same after a stop."""
-        maps = [one.kept for one in record.maps.values()]
-        return cls(record, picture(record.frames, maps) if maps else b"")
 
 
 @dataclass(frozen=True)
@@ -194,7 +189,7 @@ class BatchExplainer:
             maps={name: one.record for name, one in mapped.items()},
             missing=missing,
         )
-        return Done.of(record)
+        return Done(record, picture(frames, [one.heat for one in mapped.values()]))
 
 
 @dataclass(frozen=True)
@@ -202,6 +197,7 @@ class _Mapped:
     """What a method made of one clip."""
 
     record: MapRecord
+    heat: NDArray[np.float32]  # (T, H, W), as images need it
     target: int
     outputs: NDArray[np.float32]
     even: float | None
@@ -211,9 +207,9 @@ def _rows(e: Explanation, model: Explainable, batch: dict[str, Any]) -> list[_Ma
     """An explanation of B clips, as each one's record, or why there is none."""
     explained = Explained(model, batch["video"], e, batch)
     judged, truth = explained.judged, explained.truth("actor")
-    inside = energy_inside(explained.heat, truth, judged)
-    even = energy_inside(torch.ones_like(explained.heat), truth, judged)
-    heat, doubts = e.heatmap.cpu(), e.doubts
+    heat, doubts, evidence = e.heatmap.cpu(), e.doubts, explained.heat
+    inside = energy_inside(evidence, truth, judged)
+    even = energy_inside(torch.ones_like(evidence), truth, judged)
     native = e.native if e.native and math.prod(e.native) <= math.prod(MAP_SIZE) else None
     found: list[_Mapped | str] = []
     for n in range(len(heat)):
@@ -232,7 +228,8 @@ def _rows(e: Explanation, model: Explainable, batch: dict[str, Any]) -> list[_Ma
             _known(inside[n]),
         )
         outputs = e.outputs[n].cpu().numpy().astype(np.float32)
-        found.append(_Mapped(record, int(e.target[n]), outputs, _known(even[n])))
+        seen = evidence[n].float().numpy()
+        found.append(_Mapped(record, seen, int(e.target[n]), outputs, _known(even[n])))
     return found
 
 
@@ -240,14 +237,13 @@ def _known(value: Tensor) -> float | None:
     return None if bool(value.isnan()) else round(float(value), 5)
 
 
-def picture(frames: NDArray[np.uint8], maps: Sequence[KeptMap]) -> bytes:
-    """A JPEG of some frames (T, h, w, 3) in a row, and below them the same with each map."""
+def picture(frames: NDArray[np.uint8], maps: Sequence[NDArray[np.float32]]) -> bytes:
+    """A JPEG of some frames (T, h, w, 3) in a row, and below them with each map (T, H, W)."""
     at = np.linspace(0, len(frames) - 1, min(_SHOWN, len(frames))).round().astype(int)
     rows = [frames[at]]
-    for kept in maps:
-        heat = kept.evidence(frames.shape[:3])
+    for heat in maps:
         signed = bool((heat < 0).any())
         scale = clip_scale(heat, signed=signed)
-        shown = np.ascontiguousarray(heat[at])
+        shown = np.stack([cv2.resize(heat[t], frames.shape[2:0:-1]) for t in at])
         rows.append(overlay(rows[0], shown, scale=scale, signed=signed) if scale > 0 else rows[0])
     return jpeg(np.concatenate([np.concatenate([*row], 1) for row in rows]))

@@ -55,6 +55,16 @@ def write_media(folder: Path, shard: int, pictures: Sequence[bytes]) -> Path:
     return write_text(folder / "media" / f"shard_{shard:04d}.js", f"survey({shard}, {texts});\n")
 
 
+def read_media(folder: Path, shard: int) -> list[bytes]:
+    """The pictures that `write_media` wrote; none where they are gone or damaged."""
+    try:
+        text = (folder / "media" / f"shard_{shard:04d}.js").read_text(encoding="utf-8")
+        texts = json.loads(text[text.index("[") : text.rindex("]") + 1])
+        return [base64.b64decode(each) for each in texts]
+    except (OSError, ValueError):
+        return []
+
+
 def write_survey_page(
     folder: Path, found: Findings, summary: Mapping[str, str], downloads: Sequence[Path]
 ) -> Path:

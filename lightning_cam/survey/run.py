@@ -41,7 +41,7 @@ from lightning_cam.progress import progress
 from lightning_cam.stops import exit_code
 from lightning_cam.survey.batches import SIZE, BatchExplainer, Done
 from lightning_cam.survey.findings import Findings, check_clusters
-from lightning_cam.survey.page import write_media, write_survey_page
+from lightning_cam.survey.page import read_media, write_media, write_survey_page
 from lightning_cam.survey.shards import CLIPS, read_shard, shard_files, shard_path, write_shard
 from lightning_cam.training.ranks import processes
 from lightning_cam.training.runs import run_folder, writable
@@ -76,7 +76,7 @@ def check_survey(config: Mapping[str, Any]) -> None:
             )
     for key in ("ckpt", "target"):
         if isinstance(config[key], list):
-            raise ConfigError(f"a survey has one {key}: leave out all but one of {key}=")
+            raise ConfigError(f"{key}={config[key]}: a survey is of one, not of a list; name one")
     if config["survey"] not in (True, ALL):
         check_clips(config["survey"], "survey", names=True)
     minutes = config["minutes"]
@@ -256,8 +256,11 @@ class SurveyRun:
         if not path.exists():
             return []
         records = read_shard(path)[1]
+        pictures = read_media(self.folder, shard)[: len(records)]
         known = [record.index for record in records] == list(self._indices(shard)[: len(records)])
-        return [Done.of(record) for record in records] if known else []
+        if not known or len(pictures) < len(records):
+            return []
+        return [Done(*each) for each in zip(records, pictures, strict=True)]
 
     def _save(self, shard: int) -> None:
         """Write what is done of a shard, which is then finished or begun."""
