@@ -209,7 +209,8 @@ def _rows(e: Explanation, model: Explainable, batch: dict[str, Any]) -> list[_Ma
     judged, truth = explained.judged, explained.truth("actor")
     heat, doubts, evidence = e.heatmap.cpu(), e.doubts, explained.heat
     inside = energy_inside(evidence, truth, judged)
-    even = energy_inside(torch.ones_like(evidence), truth, judged)
+    counted = truth.sum((2, 3)) * judged  # of each frame
+    even = counted.sum(1) / (judged.sum(1) * truth[0, 0].numel())
     native = e.native if e.native and math.prod(e.native) <= math.prod(MAP_SIZE) else None
     found: list[_Mapped | str] = []
     for n in range(len(heat)):
@@ -229,7 +230,7 @@ def _rows(e: Explanation, model: Explainable, batch: dict[str, Any]) -> list[_Ma
         )
         outputs = e.outputs[n].cpu().numpy().astype(np.float32)
         seen = evidence[n].float().numpy()
-        found.append(_Mapped(record, seen, int(e.target[n]), outputs, _known(even[n])))
+        found.append(_Mapped(record, seen, int(e.target[n]), outputs, _known(even[n]) or None))
     return found
 
 
