@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import re
@@ -297,9 +298,13 @@ def test_shares_of_a_map_that_is_even_everywhere() -> None:
 # --- settings and files -------------------------------------------------------------------------
 
 
+@functools.cache
+def plain() -> Any:
+    return OmegaConf.to_container(composed("explain", ["ckpt=a.ckpt", "survey=all"]))
+
+
 def settings(**more: Any) -> dict[str, Any]:
-    config = OmegaConf.to_container(composed("explain", ["ckpt=a.ckpt", "survey=all"]))
-    return {**config, **more}  # type: ignore[dict-item]
+    return {**plain(), **more}
 
 
 @pytest.mark.parametrize(
@@ -307,7 +312,9 @@ def settings(**more: Any) -> dict[str, Any]:
     [
         ("clips", 9, "survey= says which"),
         ("video", "a.mp4", "says nothing in a survey"),
-        ("ckpt", ["a", "b"], "of one, not of a list"),
+        ("ckpt", ["a", "b"], "of one network"),
+        ("target", "top3", "one question"),
+        ("target", ["a", "b"], "one question"),
         ("survey", 0, "survey=0 must be"),
         ("minutes", -1, "minutes=-1 must be"),
     ],

@@ -43,6 +43,7 @@ from lightning_cam.survey.batches import SIZE, BatchExplainer, Done
 from lightning_cam.survey.findings import Findings, check_clusters
 from lightning_cam.survey.page import read_media, write_media, write_survey_page
 from lightning_cam.survey.shards import CLIPS, read_shard, shard_files, shard_path, write_shard
+from lightning_cam.training.own_module import check_own_layers
 from lightning_cam.training.ranks import processes
 from lightning_cam.training.runs import run_folder, writable
 
@@ -74,9 +75,10 @@ def check_survey(config: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"{key}={config[key]} says nothing in a survey; leave it out{instead}"
             )
-    for key in ("ckpt", "target"):
-        if isinstance(config[key], list):
-            raise ConfigError(f"{key}={config[key]}: a survey is of one, not of a list; name one")
+    if isinstance(config["ckpt"], list):
+        raise ConfigError(f"ckpt={config['ckpt']}: a survey is of one network, not of several")
+    if len(questions(config["target"], several=True)) > 1:
+        raise ConfigError(f"target={config['target']}: a survey asks one question of each clip")
     if config["survey"] not in (True, ALL):
         check_clips(config["survey"], "survey", names=True)
     minutes = config["minutes"]
@@ -105,6 +107,8 @@ def survey_data_set(config: Mapping[str, Any], command: str = "") -> Path | None
     check_data(data)
     task = as_task(on_device(module, config["device"]))
     methods = chosen_methods(config, task, info, trusted(config))
+    if config["model"]["name"] is not None:
+        check_own_layers(task.explainable(), methods)
     (question,) = questions(config["target"], several=True)
     question.check(task.explainable())
     split = config["data"]["split"]
@@ -155,6 +159,7 @@ def _facts(
     return {
         "ckpt": {"sha256": digest(config["ckpt"])},
         "data": {**data, "split": split},
+        "model": config["model"],
         "clips": {"count": len(order), "sha256": hashlib.sha256(names.encode()).hexdigest()},
         "methods": methods,
         "target": str(explainer.question),
