@@ -176,21 +176,23 @@ def surveyed(folder: Path, task: Task, data: SampleDataset[Any], loader: object 
 # --- speed, and several processes -----------------------------------------------------------------
 
 
-def actions(root: str, count: int) -> tuple[Task, SyntheticActions, SampleDataset[Any]]:
-    """A network of the default training, not trained, and `count` clips in files."""
+def actions(
+    root: str, count: int, backbone: str = "small"
+) -> tuple[Task, SyntheticActions, SampleDataset[Any]]:
+    """An LRCN as of the default training, not trained, and `count` clips in files."""
     data = SyntheticActions(root)
     data.prepare_data()
     dataset = data.evaluation("train")
     dataset.clips = [*dataset.clips, *data.evaluation("val").clips, *data.evaluation("test").clips]
     dataset.clips = dataset.clips[:count]
     torch.manual_seed(0)
-    net = LRCN(len(data.classes), backbone="small", hidden=192, readout="attention").eval()
+    net = LRCN(len(data.classes), backbone=backbone, hidden=192, readout="attention").eval()
     return Task(net, net.explain_layers[0], data.classes), data, dataset
 
 
-def speed(root: str, count: int, folder: Path) -> dict[str, float]:
+def speed(root: str, count: int, folder: Path, backbone: str) -> dict[str, float]:
     """Clips per second, and CPU seconds a clip of the process that explains."""
-    task, data, dataset = actions(root, count)
+    task, data, dataset = actions(root, count, backbone)
     data.num_workers = 1
     titles = [clip.clip_id for clip in dataset.clips]
     explainer = BatchExplainer(task, data, dataset, titles, {"gradcam": lc.GradCAM()}, Question())
@@ -283,6 +285,7 @@ def main() -> None:
     parser.add_argument("--root", default="data/synthetic_actions")
     parser.add_argument("--clips", type=int, default=1100)
     parser.add_argument("--parts", nargs="+", default=["speed", "ranks", "watermark"])
+    parser.add_argument("--backbone", default="resnet18", help="of the LRCN of `speed`, or small")
     parser.add_argument("--rank-of", help="of `ranks`: the folder of one process")
     parser.add_argument("--csv", default=str(Path(__file__).with_suffix(".csv")))
     asked = parser.parse_args()
@@ -294,7 +297,7 @@ def main() -> None:
     place = Path(tempfile.mkdtemp())
     for part in asked.parts:
         work = {
-            "speed": lambda: speed(asked.root, asked.clips, place / "speed"),
+            "speed": lambda: speed(asked.root, asked.clips, place / "speed", asked.backbone),
             "ranks": lambda: ranks(asked.root, asked.clips, place / "ranks"),
             "watermark": lambda: watermark(place / "watermark"),
         }[part]
