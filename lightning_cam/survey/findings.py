@@ -139,8 +139,8 @@ class Group:
         separation: how far it lies apart from the class's other clusters, -1 to 1 (silhouette).
         elsewhere: the share of its mean map that would have to move to become that of all other
             clips (total variation).
-        note: why it is not clustered.
-        clusters: of a class.
+        note: why it has no clusters.
+        clusters: of a class, at least two or none.
     """
 
     method: str
@@ -421,7 +421,10 @@ def _groups(method: str, rows: Sequence[Row]) -> list[Group]:
             group.note = f"not clustered: fewer than {FEWEST} clips"
         else:
             labels, apart = clustered(np.stack([r.seen.coarse.ravel() for r in own if r.seen]))
-            for number in np.unique(labels):
+            found = np.unique(labels)
+            if len(found) == 1:
+                group.note = "one cluster: its maps are alike"
+            for number in found if len(found) > 1 else ():
                 at = np.flatnonzero(labels == number)
                 members = [own[n] for n in at]
                 group.clusters.append(

@@ -64,7 +64,7 @@ function more(kind) {
   for (const group of groups.slice(from, from + PAGE[kind])) card(at(kind), group, kind === "clusters");
   shown[kind] = Math.min(groups.length, from + PAGE[kind]);
   document.querySelector(`[data-of=${kind}]`).hidden = shown[kind] >= groups.length;
-  if (!groups.length) at(kind).textContent = "none: classes of fewer than 20 clips are not clustered";
+  if (!groups.length) at(kind).textContent = "none: the maps of each class are alike, or of too few clips";
 }
 for (const button of document.querySelectorAll(".more")) button.addEventListener("click", () => more(button.dataset.of));
 function choose(group) {
@@ -76,7 +76,7 @@ function choose(group) {
 }
 
 // --- the table --------------------------------------------------------------------------------------
-const ROWS = 50, COLUMNS = ["clip", "class", "predicted", "of the class", "cluster", "inside truth", "border"];
+const ROWS = 50, COLUMNS = ["clip", "class", "predicted", "probability", "cluster", "inside truth", "border"];
 let order = [], first = 0, sorting = [0, 1];
 const values = [
   (n) => data.clips[n][0], (n, r) => r && data.names[r[0]], (n, r) => r && r[1] >= 0 ? data.names[r[1]] : null,
