@@ -302,7 +302,13 @@ def main() -> None:
             "watermark": lambda: watermark(place / "watermark"),
         }[part]
         for name, value in work().items():
-            rows.append({"part": part, "what": name, "value": round(value, 4)})
+            rows.append(
+                {
+                    "part": f"{part} {asked.backbone}" if part == "speed" else part,
+                    "what": name,
+                    "value": round(value, 4),
+                }
+            )
             print(f"{part:10} {name:24} {value:.4g}", flush=True)
     shutil.rmtree(place)
     write_csv(asked.csv, rows, ("part", "what", "value"))
