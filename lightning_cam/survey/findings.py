@@ -103,6 +103,7 @@ class Row:
         probability: of the explained class.
         right: whether the prediction is the true class; None: nobody knows.
         inside: the heat's share inside the ground truth; None: nobody knows.
+        doubt: why the map is not to be trusted; "" where nothing speaks against it.
     """
 
     record: ClipRecord
@@ -112,6 +113,7 @@ class Row:
     probability: float | None
     right: bool | None
     inside: float | None
+    doubt: str = ""
 
     @property
     def border(self) -> float | None:
@@ -343,7 +345,7 @@ class Findings:
                     "method": name, "border": row.border,
                     "centre": seen and centre_share(seen.space), "inside": row.inside,
                     "inside_even": record.even, "wrong_reason": row.wrong_reason,
-                    "cluster": number.get(record.index),
+                    "cluster": number.get(record.index), "doubt": row.doubt,
                     "shard": self.shards[record.index][0], "path": record.path,
                 })  # fmt: skip
         for record in self.records:
@@ -359,6 +361,7 @@ class Findings:
             "class": group.column, "method": group.method, "clips": len(group.rows),
             "right": sum(known) if known else None,
             "right_for_the_wrong_reason": sum(wrong) if wrong else None, **group.facts(),
+            "doubtful": sum(bool(row.doubt) for row in group.rows),
             "clusters": len(group.clusters) or None, "note": group.note,
         })  # fmt: skip
 
@@ -403,6 +406,7 @@ def _row(record: ClipRecord, one: MapRecord, columns: Columns) -> Row:
         own.get(record.target),
         best == record.label if sure and len(columns.heads) == 1 else None,
         one.inside,
+        one.doubt,
     )
 
 

@@ -118,6 +118,7 @@ def page_data(found: Findings) -> dict[str, Any]:
                 number[row.column], number.get(row.predicted or "", -1), _short(row.probability),
                 _flag(row.right), _flag(row.wrong_reason), clusters.get(at, 0), _short(row.inside),
                 _short(row.record.even), _short(row.border),
+                row.doubt,
             ]  # fmt: skip
         groups = found.groups.get(name, [])
         methods.append({

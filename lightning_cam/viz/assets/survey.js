@@ -119,7 +119,7 @@ function show() {
     cell(share(row[2]));
     cell(row[5] || "");
     cell(row[6] === null ? "" : `${share(row[6])} (even ${share(row[7])})` + (row[4] === 1 ? " wrong reason" : ""), row[4] === 1 ? "wrong" : "");
-    cell(row[8] === null ? "no heat" : share(row[8]));
+    cell((row[8] === null ? "no heat" : share(row[8])) + (row[9] ? ` doubtful: ${row[9]}` : ""), row[9] ? "wrong" : "");
   }
   const last = Math.min(first + ROWS, order.length);
   at("found").textContent = order.length ? `${first + 1}-${last} of ${order.length}` : "no clip is like this";
