@@ -69,11 +69,11 @@ from .attribution.comparison import compare as compare
 from .explaining import ExplainCallback as ExplainCallback
 from .explaining import VideoExplanation as VideoExplanation
 from .explaining import explain_video as explain_video
-from .explaining import load as load
 from .metrics import Curve as Curve
 from .metrics import Ends as Ends
 from .metrics import Protocol as Protocol
 from .metrics import deletion as deletion
 from .metrics import insertion as insertion
+from .survey import load as load
 
 __version__: str

@@ -133,6 +133,9 @@ SITUATIONS: dict[str, Situation] = {
     "; if its class takes it, type +": Situation(
         "words train task.optimizer.momentum=0.9", {"VALUE": "0.9"}
     ),
+    "minutes= is for a whole data set": Situation(
+        "explain ckpt=net.ckpt explain=[gradcam] measure=none minutes=5"
+    ),
     "must be days, hours, minutes": Situation(f"{TRAIN} trainer.max_time=90"),
     "the checkpoint remembers its data: leave out": Situation(
         "words explain ckpt=net.ckpt data=ucf11",
@@ -489,6 +492,7 @@ NOT_RUN: dict[str, str] = {  # and why
     "the network takes no": TRAINED,
     "cannot download the weights of": "downloads",
     "pip install zennit": "downloads",
+    "pip install scikit-learn": "downloads",
     "is not installed: pip install efficientnet": "downloads",
     "LOCAL_RANK={} must be a number": "needs a GPU",
     "started by a launcher that is not known": "needs several processes",

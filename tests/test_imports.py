@@ -40,8 +40,10 @@ MAY = {
     "data training",
     "study": "errors files progress stops interfaces attribution metrics viz data training "
     "explaining",
+    "survey": "errors files progress stops interfaces attribution metrics viz data training "
+    "explaining",
     "commands": "errors files locks own_folder progress stops interfaces attribution models tasks "
-    "data training explaining study",
+    "data training explaining study survey",
 }
 # Libraries that a package must not load: the core works without them, or they are another's job.
 HEAVY = {"lightning", "wandb", "hydra", "omegaconf", "torchvision", "decord", "captum"}

@@ -248,6 +248,7 @@ def attempt(line: Sequence[str]) -> str:
             patch.setattr(f"lightning_cam.{module}.compose_clips", _past)
         patch.setattr("lightning_cam.explaining.explain_run.ExplainRun.explain", _past)
         patch.setattr("lightning_cam.study.study_command.measure_cells", _past)
+        patch.setattr("lightning_cam.survey.run.SurveyRun.go", _past)
         said = StringIO()
         try:
             with redirect_stdout(StringIO()), redirect_stderr(said):

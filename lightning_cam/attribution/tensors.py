@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import isqrt
 
 import torch
@@ -158,10 +159,18 @@ def before_resizing(heat: Tensor, grid: Sequence[int]) -> Tensor | None:
     """
     found = heat
     for side, n in enumerate(grid):
-        unit = torch.eye(n, dtype=heat.dtype)[:, None]
-        resized = F.interpolate(unit, size=heat.shape[side], mode="linear", align_corners=False)
-        found = torch.tensordot(torch.linalg.pinv(resized[:, 0].T), found.movedim(side, 0), 1)
+        found = torch.tensordot(
+            _smaller(n, heat.shape[side], heat.dtype), found.movedim(side, 0), 1
+        )
         found = found.movedim(0, side)
     again = resize_heatmap(found[None], heat.shape)[0]
     close = (again - heat).abs().max() <= 1e-5 * heat.abs().max()
     return found if bool(close) else None
+
+
+@lru_cache(maxsize=64)
+def _smaller(n: int, size: int, dtype: torch.dtype) -> Tensor:
+    """What makes n values again of the `size` that they were resized to, `(n, size)`."""
+    unit = torch.eye(n, dtype=dtype)[:, None]
+    resized = F.interpolate(unit, size=size, mode="linear", align_corners=False)
+    return torch.linalg.pinv(resized[:, 0].T)

@@ -13,19 +13,20 @@ from omegaconf import DictConfig
 
 from lightning_cam.commands.common import plain_settings, short, was_typed
 from lightning_cam.commands.demo import with_demo
-from lightning_cam.errors import command_line, say, shell_word
+from lightning_cam.errors import ConfigError, command_line, say, shell_word
 from lightning_cam.explaining.explain_command import explain_checkpoint
 from lightning_cam.explaining.sharing import Share
 from lightning_cam.explaining.side_by_side import explain_side_by_side, is_side_by_side
 from lightning_cam.progress import no_progress
 from lightning_cam.study import run_study
+from lightning_cam.survey.run import survey_data_set
 from lightning_cam.training.build import TARGET
 from lightning_cam.training.quiet import quiet
 
 _KEYS = (
     "explain", "ckpt", "video", "data", "clips", "select", "compose", "target", "contrast", "scale",
     "layer", "layers", "out", "fps", "device", "trust", "measure", "study", "model", "demo",
-    "windows", "stride", "start", "end", "size",
+    "windows", "stride", "start", "end", "size", "survey", "minutes",
 )  # fmt: skip
 
 
@@ -58,6 +59,10 @@ def _work(config: dict[str, Any], share: Share) -> Callable[[dict[str, Any], str
     """What the settings ask for: a study, networks or questions side by side, or one of them."""
     if config.get("study"):
         return run_study
+    if config["survey"] not in (None, False):
+        return survey_data_set
+    if config["minutes"] is not None:
+        raise ConfigError("minutes= is for a whole data set; add survey=all, or leave out minutes=")
     if is_side_by_side(config):
         return _by_the_first(explain_side_by_side, "several networks or questions", share)
     if config["layers"] is not None:

@@ -198,13 +198,22 @@ def load(path: str | Path) -> dict[str, Explanation]:
             )
         if str(arrays.get("format", "")) != FORMAT:
             raise ValueError(f"it is not of the format {FORMAT!r}")
-        keys = [key.removeprefix("heatmap/") for key in arrays if key.startswith("heatmap/")]
-        return {unquote(key): _explanation(arrays, key) for key in keys}
+        return explanations_of(arrays)
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         said = f"it has no {error}" if isinstance(error, KeyError) else error
         raise UserError(
             f"{path} cannot be read as an explanation: {said}; explain the clip again"
         ) from error
+
+
+def explanations_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Explanation]:
+    """The explanations that arrays of this format hold, by their methods' names.
+
+    Raises:
+        KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError: they hold none.
+    """
+    keys = [key.removeprefix("heatmap/") for key in arrays if key.startswith("heatmap/")]
+    return {unquote(key): _explanation(arrays, key) for key in keys}
 
 
 def _explanation(arrays: Mapping[str, np.ndarray], key: str) -> Explanation:

@@ -265,6 +265,11 @@ def frame_relevance(explanation: Explanation, batch: Mapping[str, Any]) -> np.nd
     return np.full(len(heat), np.nan) if shares is None else shares
 
 
+def row_of(batch: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """One clip of a batch, as a batch of one."""
+    return {key: value[n : n + 1] for key, value in batch.items()}
+
+
 def clip_array(batch: Mapping[str, Any], key: str) -> np.ndarray | None:
     """What a batch of one clip has under `key`, without the batch dimension; None without it."""
     return batch[key][0].cpu().numpy() if key in batch else None

@@ -80,7 +80,7 @@ def explain_checkpoint(
     if config["layers"] is not None:
         _print_layers(task, data, config["layers"])
         return None
-    methods = _methods(config, task, info, trusted(config))
+    methods = chosen_methods(config, task, info, trusted(config))
     if config["model"]["name"] is not None:
         check_own_layers(task.explainable(), methods)
     if question is None:
@@ -242,9 +242,14 @@ def _print_layers(task: Task, data: object, asked: str) -> None:
         say(*str(check(model, noise.to(task.device))).splitlines())
 
 
-def _methods(
+def chosen_methods(
     config: Mapping[str, Any], task: Task, info: Mapping[str, Any], trust: Sequence[str]
 ) -> dict[str, Attribution]:
+    """The methods that the settings choose, by their names.
+
+    Raises:
+        ConfigError: one is none, or there are none.
+    """
     trained, chosen = _nodes(config, info)
     methods = trained_methods(trained, trust) | build(chosen, where="explain")
     for name, method in methods.items():

@@ -24,6 +24,8 @@ _NOT_IN_STUDIES: Mapping[str, tuple[Any, str]] = {
     "end": (None, ""),
     "size": (None, ""),
     "select": (None, ""),
+    "survey": (None, ""),
+    "minutes": (None, ""),
     "target": (None, " and set study.target"),
     "contrast": (None, ""),
     "scale": ("method", ""),

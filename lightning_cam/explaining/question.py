@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightning_cam.attribution import Explainable
@@ -14,6 +15,7 @@ from lightning_cam.errors import ArgumentError, ConfigError
 from lightning_cam.explaining.clip_explanations import (
     class_probabilities,
     network_outputs,
+    row_of,
     true_column,
 )
 
@@ -149,6 +151,41 @@ class Question:
             target = int(model.resolve(None, network_outputs(model, clip))[0])
         against = model.column(self.contrast)
         return Asked(model, target, None if against == target else against)
+
+    def about_all(
+        self, model: Explainable, batch: Mapping[str, Any], clip: Tensor
+    ) -> tuple[Explainable, Tensor | None]:
+        """What is asked of each clip of a batch `(B, C, T, H, W)`, without a contrast.
+
+        Args:
+            model: bound to the batch.
+            batch: of the clips.
+            clip: as in `about`.
+
+        Returns:
+            The model as methods get it, and the columns `(B,)`; None: each time the predicted one.
+        """
+        if self.target is None:
+            return model, None
+        model = replace(model, positives=None)
+        if self.target == PREDICTED:
+            return model, None
+        if self._column is not None:
+            return model, model.columns(self._column, clip)
+        rows = range(len(clip))
+        found = [true_column(model, row_of(batch, n)) for n in rows] if self.target == TRUE else []
+        if found and None not in found:
+            return model, torch.tensor(found, device=clip.device)
+        outputs = network_outputs(model, clip)
+        if self.rank:
+            known = [class_probabilities(model, outputs[n : n + 1]) for n in rows]
+            found = [
+                sorted(of.items(), key=lambda pair: -pair[1])[: self.rank][-1][0] for of in known
+            ]
+            return model, torch.tensor(found, device=clip.device)
+        predicted = model.resolve(None, outputs).tolist()
+        columns = [p if k is None else k for k, p in zip(found, predicted, strict=True)]
+        return model, torch.tensor(columns, device=clip.device)
 
     def _target(
         self, model: Explainable, batch: Mapping[str, Any], clip: Tensor, title: str

@@ -97,7 +97,7 @@ def write_page(
     downloads: Sequence[str | Path] = (),
     tools: bool = False,
     below: str = "",
-    kind: Literal["report", "study"] = "report",
+    kind: Literal["report", "study", "survey"] = "report",
 ) -> Path:
     """Write `folder/index.html` around a body of HTML; the arguments as for `write_report`.
 
@@ -118,7 +118,7 @@ def write_page(
     folder = Path(folder)
     page = _template("page").substitute(
         title=escape(title),
-        style=_asset("report.css") + (_asset("study.css") if kind == "study" else ""),
+        style=_asset("report.css") + ("" if kind == "report" else _asset(f"{kind}.css")),
         script=_asset(f"{kind}.js"),
         counts=escape(counts),
         summary=_definitions(summary or {}),

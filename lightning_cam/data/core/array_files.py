@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Container
 from pathlib import Path
 from typing import IO
 
@@ -32,11 +33,14 @@ def load_array(path: Path) -> Array:
         raise ValueError(_reason(error)) from error
 
 
-def load_arrays(path: Path, most: int = MOST_BYTES) -> dict[str, Array]:
+def load_arrays(
+    path: Path, only: Container[str] | None = None, most: int = MOST_BYTES
+) -> dict[str, Array]:
     """The arrays of a `.npz` file by their names.
 
     Args:
         path: of the file.
+        only: names of those that are read; None: all.
         most: bytes to which it may unfold.
 
     Raises:
@@ -54,8 +58,10 @@ def load_arrays(path: Path, most: int = MOST_BYTES) -> dict[str, Array]:
                 )
             arrays = {}
             for record in records:
-                with archive.open(record) as file:
-                    arrays[record.filename.removesuffix(".npy")] = _read(file, record.file_size)
+                name = record.filename.removesuffix(".npy")
+                if only is None or name in only:
+                    with archive.open(record) as file:
+                        arrays[name] = _read(file, record.file_size)
     except Exception as error:  # zip, zlib, NumPy and the system all have their own
         raise ValueError(_reason(error)) from error
     return arrays
