@@ -31,11 +31,11 @@ from lightning_cam.errors import ConfigError, DataError, WriteError, readable, s
 from lightning_cam.explaining.clip_arrays import settings_of_method
 from lightning_cam.explaining.clip_sources import ALL, choose_indices, open_split, unique_titles
 from lightning_cam.explaining.explain_command import chosen_methods, on_device, open_checkpoint
-from lightning_cam.explaining.sharing import Share
-from lightning_cam.explaining.work_folder import overwrites_nothing
 from lightning_cam.explaining.explain_settings import check_clips, check_explain, trusted
 from lightning_cam.explaining.journal import same_work
 from lightning_cam.explaining.question import questions
+from lightning_cam.explaining.sharing import Share
+from lightning_cam.explaining.work_folder import overwrites_nothing
 from lightning_cam.files import digest
 from lightning_cam.interfaces import as_task, check_data, network_of
 from lightning_cam.progress import progress
