@@ -34,19 +34,20 @@ def load_array(path: Path) -> Array:
 
 
 def load_arrays(
-    path: Path, only: Container[str] | None = None, most: int = MOST_BYTES
+    path: Path, only: Container[str] | None = None, most: int | None = None
 ) -> dict[str, Array]:
     """The arrays of a `.npz` file by their names.
 
     Args:
         path: of the file.
         only: names of those that are read; None: all.
-        most: bytes to which it may unfold.
+        most: bytes to which it may unfold; None: `MOST_BYTES`.
 
     Raises:
         ValueError: it cannot be read, holds anything but arrays of numbers, or unfolds to more;
             says why in one line.
     """
+    most = MOST_BYTES if most is None else most
     try:
         with _opened(path) as whole, zipfile.ZipFile(whole) as archive:
             records = archive.infolist()
