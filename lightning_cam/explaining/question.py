@@ -106,7 +106,8 @@ class Question:
                 f"({', '.join(model.outputs[:3])})"
             )
         if self.rank > len(model.outputs) > 0:
-            raise ConfigError(f"target={self.target}: the network has {len(model.outputs)} classes")
+            count = len(model.outputs)
+            raise ConfigError(f"the network has {count} classes; target=top{count} asks for all")
         target = None if self._column is None else model.column(self._column)
         if self.contrast is not None and model.column(self.contrast) == target:
             raise ConfigError(

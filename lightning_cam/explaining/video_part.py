@@ -110,7 +110,9 @@ def check_part(config: Mapping[str, Any], measures: Mapping[str, Measure]) -> No
     for key in ("stride", "start", "end"):
         value = config[key]
         if value is not None and (type(value) not in (int, float) or not 0 <= value < 1e9):
-            raise ConfigError(f"{key}={value} must be a number of seconds")
+            raise ConfigError(
+                f"{key}={value} must be a number of seconds from 0 on, such as {key}=83.5 for 1:23.5"
+            )
     if stride == 0:
         raise ConfigError("stride=0 must be above 0: seconds from one window to the next")
     if size not in (None, "original"):

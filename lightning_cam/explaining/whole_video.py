@@ -48,8 +48,7 @@ def windows_reader(data: object) -> ClipReader | None:
 
 def windows_text(video: WindowedVideo) -> str:
     """How many windows there are, in words."""
-    count, times = len(video.starts), video.times
-    step = float(times[-1] - times[0]) / max(len(times) - 1, 1)
+    count, step = len(video.starts), video.step_seconds
     said = f"{count} window{'s' * (count != 1)} of {short_seconds((video.length - 1) * step)} s"
     if count < 2:
         return said

@@ -114,6 +114,13 @@ class WindowedVideo:
         return self.info.times[self.steps]
 
     @property
+    def step_seconds(self) -> float:
+        """From one step to the next, on average; of a single one, as the reader asks for it."""
+        if len(self.steps) < 2:
+            return 1 / (self.reader.fps or self.info.fps or 1)
+        return float(self.times[-1] - self.times[0]) / (len(self.steps) - 1)
+
+    @property
     def frames(self) -> Indices:
         """All frames of the stretch, those between its steps as well."""
         start, end = self.between
@@ -126,9 +133,9 @@ class WindowedVideo:
         Raises:
             ConfigError: windows would not touch.
         """
-        if self.stride is None or len(self.steps) < 2:
+        if self.stride is None:
             return None
-        seconds = float(self.times[-1] - self.times[0]) / (len(self.steps) - 1)
+        seconds = self.step_seconds
         if self.stride > 1.01 * self.length * seconds:
             raise ConfigError(
                 f"stride={self.stride} leaves gaps between windows of "
