@@ -355,6 +355,33 @@ def test_parts_of_files_are_no_choices(monkeypatch, capsys) -> None:
         assert f"no data '{wrong[5:]}'" in error and ", _" not in error
 
 
+A, B = "logs/epoch=1-step=2.ckpt", "b/last.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (A, A),
+        (f"[{A},{B}]", [A, B]),
+        (f"[{B}, {A}]", [B, A]),
+        (f"{{new: {A}, old: {B}}}", {"new": A, "old": B}),
+        (f"{{old:{B},new:{A}}}", {"old": B, "new": A}),
+        (f'["{A}",{B}]', [A, B]),
+    ],
+)
+def test_checkpoints_as_lightning_calls_them_need_no_quotes(typed: str, meant: Any) -> None:
+    assert composed("explain", as_meant(f"ckpt={typed}", "explain"))["ckpt"] == meant
+
+
+def test_a_list_that_cannot_be_read_is_quoted_item_by_item(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["explain.py", "clips=[a(b,c]"])
+    with pytest.raises(SystemExit):
+        command(pytest.fail, "explain")
+    typed = capsys.readouterr().err.rpartition("type ")[2]
+    assert shlex.split(typed) == ['clips=["a(b",c]']
+    assert composed("explain", *shlex.split(typed))["clips"] == ["a(b", "c"]
+
+
 def test_examples_in_the_help_compose(monkeypatch) -> None:
     for name in ("train", "explain"):
         monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])

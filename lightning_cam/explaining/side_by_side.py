@@ -71,6 +71,7 @@ def explain_side_by_side(config: Mapping[str, Any], command: str = "") -> Path:
     _check_networks(config, cases)
     folder = _open(config, cases)
     instead: dict[str, str] = {}
+    failed: list[DataError] = []
     for case in cases:
         say(f"{case.name}:")
         question = replace(case.question, instead=instead)
@@ -79,8 +80,11 @@ def explain_side_by_side(config: Mapping[str, Any], command: str = "") -> Path:
             explain_checkpoint(settings, command, question)
         except DataError as error:  # of one network no clip; the page shows the others
             say(f"{case.name}: {error}")
+            failed.append(error)
         if case.network == cases[0].network and case.question.target == TRUE:
             instead = _predicted(folder / case.folder)
+    if len(failed) == len(cases):
+        raise failed[0]
     return write_side_page(folder, cases, scale=config["scale"], fps=config["fps"], command=command)
 
 
@@ -121,7 +125,7 @@ def find_cases(config: Mapping[str, Any]) -> list[Case]:
     paths = paths if isinstance(paths, list) else [paths]
     if not paths or not all(isinstance(path, str) for path in paths):
         raise ConfigError(f"ckpt={given} must be a checkpoint, or several: [A,B] or {{one: A}}")
-    if len({*paths}) < len(paths):
+    if len({Path(path).resolve() for path in paths}) < len(paths):
         raise ConfigError("ckpt names a checkpoint twice; name each once")
     networks = list(map(str, names or network_names(list(map(Path, paths)))))
     asked = questions(config["target"], config["contrast"], several=len(paths) > 1)

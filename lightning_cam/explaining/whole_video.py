@@ -178,6 +178,7 @@ def explain_video(
     named = methods if isinstance(methods, Mapping) else {_name_of(methods): methods}
     if against is not None and target is None:
         raise ArgumentError(f"against={against!r} needs a target to be compared with")
+    files = _files(out, size, Path(path))
     reader = reader or _reader_of(model, num_frames, fps, resize, crop)
     between: Between = (start, end)
     video = WindowedVideo(reader, Path(path), windows, stride, between)
@@ -186,14 +187,34 @@ def explain_video(
     else:
         module, bind = model.explainable(None).module, model.explainable
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    if out is None:
+    if files is None:
         return explain_windows(video, bind, named, target, against, device=device, batch=batch)
-    files = ClipFiles(*(Path(out).with_suffix(end) for end in (".mp4", ".png", ".npz")))
     e, _ = explain_and_write(
         video, bind, named, target, against,
         device=device, files=files, title=Path(path).stem, size=size, batch=batch,
     )  # fmt: skip
     return e
+
+
+def _files(out: str | Path | None, size: object, source: Path) -> ClipFiles | None:
+    """What to write; None: nothing.
+
+    Raises:
+        ArgumentError: it makes no sense, or would take the place of the video itself.
+    """
+    if size not in (None, "original"):
+        raise ArgumentError(f"size={size!r} must be 'original' or None")
+    if out is None:
+        if size is not None:
+            raise ArgumentError("size='original' is of a written video; add out='explained.mp4'")
+        return None
+    if Path(out).suffix.lower() != ".mp4":
+        raise ArgumentError(f"out={str(out)!r} must end in .mp4")
+    video = Path(out)
+    files = ClipFiles(video, video.with_suffix(".png"), video.with_suffix(".npz"))
+    if source.resolve() in (each.resolve() for each in (video, files.original)):
+        raise ArgumentError(f"out={str(out)!r} is the video itself; choose another name")
+    return files
 
 
 def _name_of(method: object) -> str:
