@@ -297,6 +297,12 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, MissingMandatoryValue):
         key = getattr(error, "full_key", None) or str(error).split()[-1]
         return f"{key} is missing; add {key}=VALUE"
+    if several := re.match(r"Ambiguous value for argument '([^=]+)=(.*?)'", str(error)):
+        key, values = several[1], several[2]
+        return (
+            f"{key}={values} is several values; type {shell_word(f'{key}=[{values}]')} for a list, "
+            f"or {quoted(key, values)} for a text"
+        )
     return f"{error} {error.__cause__ or ''}"
 
 

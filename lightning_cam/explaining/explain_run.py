@@ -334,6 +334,8 @@ def print_failures(run: ExplainRun, looked: int, shortfall: str) -> None:
     Raises:
         DataError: nothing worked.
     """
+    if not run.done and looked == 1:
+        raise DataError(shortfall or next(iter(run.skipped.values())).reason)
     failed = {title: skip.reason for title, skip in run.skipped.items() if skip.kind == "failed"}
     for title, skip in run.skipped.items():
         if skip.kind != "failed":

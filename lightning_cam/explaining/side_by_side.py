@@ -13,14 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lightning_cam.errors import ConfigError, DataError, UnknownNameError, say
+from lightning_cam.errors import ConfigError, DataError, say
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.explaining.clip_sources import unique_titles
 from lightning_cam.explaining.explain_command import explain_checkpoint, open_checkpoint
 from lightning_cam.explaining.explain_run import finished_clips, work_folder
 from lightning_cam.explaining.explain_settings import check_explain
 from lightning_cam.explaining.question import TRUE, questions
-from lightning_cam.explaining.side_clips import SCALES, Case
+from lightning_cam.explaining.side_clips import Case
 from lightning_cam.explaining.side_page import FILES, write_side_page
 from lightning_cam.files import digest
 from lightning_cam.interfaces import as_task
@@ -63,8 +63,6 @@ def explain_side_by_side(config: Mapping[str, Any], command: str = "") -> Path:
     config = _of_middles(config)
     for case in cases:
         check_explain({**config, "ckpt": str(case.ckpt)})
-    if config["scale"] not in SCALES:
-        raise UnknownNameError("scale", config["scale"], SCALES)
     for key, why in _ALONE.items():
         if config[key] is not None:
             raise ConfigError(f"{key}={config[key]} {why}; leave it out, or name one network")
