@@ -97,7 +97,7 @@ def playable(path: Path) -> int:
 
 def test_training_says_where_things_are(trained, folder: Path, place: Path) -> None:
     assert trained.stderr == ""
-    before = trained.stdout.partition("epoch 1/2")[0]
+    before = trained.stdout.partition("epoch_000 (1 of 2)")[0]
     assert before.count("network checked by 5 forwards: nothing wrong") == 1
     last = trained.stdout.splitlines()[-4:]
     assert last[0].startswith("best val/acc 0.") or last[0].startswith("best val/acc 1.")
@@ -109,7 +109,7 @@ def test_training_says_where_things_are(trained, folder: Path, place: Path) -> N
     assert last[3].split(maxsplit=1)[1] == f"{python} {script} ckpt={checkpoint}"
     assert "=" not in str(checkpoint)
     assert trained.stdout.count("max_epochs: 2") == 1  # the configuration, printed once
-    assert "epoch 2/2  train/loss" in trained.stdout
+    assert "epoch_001 (2 of 2)  train/loss" in trained.stdout
 
 
 def test_run_folder_holds_everything(folder: Path, place: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_run_that_is_done_resumes_to_nothing(folder: Path, place: Path) -> Non
     options = ["trainer.max_epochs=2", "name=tiny", "explain=none"]
     done = run("train", *tiny(place / "data"), *options, f"resume={folder}", cwd=place)
     assert done.returncode == 0, done.stderr
-    assert "epoch 1/2" not in done.stdout
+    assert "epoch_000 (1" not in done.stdout
     assert "checkpoint " in done.stdout
 
 

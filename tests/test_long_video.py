@@ -304,6 +304,7 @@ def test_two_classes_against_each_other_and_a_method_that_fails(tmp_path: Path) 
         ({"start": "1"}, "such as start=83.5 for 1:23.5"),
         ({"end": 0}, "end=0 must be after start=0"),
         ({"size": "large", "out": out}, "size='large' must be 'original' or None"),
+        ({"num_frames": 0}, "num_frames must be a whole number from 1 on, got 0"),
         ({"size": "original"}, "add out='explained.mp4'"),
         ({"out": "out.png"}, r"must end in \.mp4"),
         ({"out": path}, "is the video itself; choose another name"),

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from lightning_cam.attribution import Attribution, Explainable
+from lightning_cam.attribution.fields import Count, fitted
 from lightning_cam.attribution.shown import Colours
 from lightning_cam.data.core.clips import Between, ClipReader
 from lightning_cam.data.core.transforms import ClipTransform
@@ -231,6 +232,10 @@ def _reader_of(
             "Explainable.of(network, layers, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, "
             "0.225]), or give the reader of a data module"
         )
+    frames, resize, crop = (
+        fitted(name, value, Count)
+        for name, value in (("num_frames", frames), ("resize", resize), ("crop", crop))
+    )
     transform = ClipTransform(resize=resize, crop=crop, mean=colours.mean, std=colours.std)
     return ClipReader(frames, fps, transform)
 

@@ -74,12 +74,12 @@ def check_windows(windows: object, stride: object, between: tuple[object, object
         raise ConfigError(f"windows={windows} must be all, centre, or how many: windows=20")
     start, end = between
     for key, value in (("stride", stride), ("start", start), ("end", end)):
+        if value is None:
+            continue
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value is not None and not (number and 0 <= value < _LATEST):
-            raise ConfigError(
-                f"{key}={value} must be a number of seconds from 0 on, such as {key}=83.5 for "
-                "1:23.5"
-            )
+        if not number or not 0 <= value < _LATEST:  # type: ignore[operator]
+            example = "" if key == "stride" else f", such as {key}=83.5 for 1:23.5"
+            raise ConfigError(f"{key}={value} must be a number of seconds from 0 on{example}")
     if stride == 0:
         raise ConfigError("stride=0 must be above 0: seconds from one window to the next")
     if isinstance(end, int | float) and end <= (start or 0):  # type: ignore[operator]
