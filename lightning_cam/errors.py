@@ -114,9 +114,10 @@ def readable(text: str) -> str:
 
 def why(error: BaseException) -> str:
     """What was raised, in one line: an error of the user in its words, others with their type."""
-    said = " ".join(str(error).split())[:300]
-    if isinstance(error, UserError):
+    said = " ".join(str(error).split())
+    if isinstance(error, UserError):  # whole: the remedy stands at its end
         return said
+    said = said[:300]
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
@@ -166,12 +167,19 @@ def command_line(command: str, *settings: str) -> str:
     return " ".join([words, *settings])
 
 
+def settable(value: str) -> str:
+    """A value as Hydra's grammar has it: in quotes where it is more than a plain word."""
+    if re.fullmatch(r"[\w./@+~-]+", value, re.ASCII):
+        return value
+    return '"{}"'.format(value.replace('"', '\\"'))
+
+
 def quoted(key: str, value: str | Path) -> str:
     """`key=value` as one types it in a shell, quoted for Hydra where its grammar needs it."""
-    value = str(value)
-    if re.fullmatch(r"[\w./@+~-]+", value, re.ASCII):
-        return f"{key}={value}"
-    word = '{}="{}"'.format(key, value.replace('"', '\\"'))
+    value, said = str(value), settable(str(value))
+    word = f"{key}={said}"
+    if said == value:
+        return word
     if not word.isprintable():  # bytes that are not UTF-8, or all others in an ASCII locale
         return shell_word(word)
     return "'{}'".format(word.replace("'", "'\\''"))

@@ -97,7 +97,7 @@ def playable(path: Path) -> int:
 
 def test_training_says_where_things_are(trained, folder: Path, place: Path) -> None:
     assert trained.stderr == ""
-    before = trained.stdout.partition("epoch 1/2")[0]
+    before = trained.stdout.partition("epoch_000 (1 of 2)")[0]
     assert before.count("network checked by 5 forwards: nothing wrong") == 1
     last = trained.stdout.splitlines()[-4:]
     assert last[0].startswith("best val/acc 0.") or last[0].startswith("best val/acc 1.")
@@ -109,7 +109,7 @@ def test_training_says_where_things_are(trained, folder: Path, place: Path) -> N
     assert last[3].split(maxsplit=1)[1] == f"{python} {script} ckpt={checkpoint}"
     assert "=" not in str(checkpoint)
     assert trained.stdout.count("max_epochs: 2") == 1  # the configuration, printed once
-    assert "epoch 2/2  train/loss" in trained.stdout
+    assert "epoch_001 (2 of 2)  train/loss" in trained.stdout
 
 
 def test_run_folder_holds_everything(folder: Path, place: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_run_that_is_done_resumes_to_nothing(folder: Path, place: Path) -> Non
     options = ["trainer.max_epochs=2", "name=tiny", "explain=none"]
     done = run("train", *tiny(place / "data"), *options, f"resume={folder}", cwd=place)
     assert done.returncode == 0, done.stderr
-    assert "epoch 1/2" not in done.stdout
+    assert "epoch_000 (1" not in done.stdout
     assert "checkpoint " in done.stdout
 
 
@@ -542,7 +542,9 @@ def test_mistakes_in_explain(ckpt: Path, place: Path, here) -> None:
         ([f"ckpt={ckpt}", "explain=gradcamm"], "no explain 'gradcamm'", "gradcam"),
         ([f"ckpt={ckpt}", "vidoe=a.mp4"], "no setting 'vidoe'", "video"),
         ([f"ckpt={ckpt}", "video=none.mp4"], "no video at none.mp4"),
-        ([f"ckpt={ckpt}", "video=junk"], "none of the 1 clips", "a.mp4"),
+        ([f"ckpt={ckpt}", "video=junk"], "cannot read video 'junk/a.mp4'"),
+        ([f"ckpt={ckpt}", "video=junk", "clips=2"], "leave out clips= or video="),
+        ([f"ckpt={ckpt}", "scale=mine"], "no scale 'mine'"),
         ([f"ckpt={ckpt}", "data.split=tset"], "no split 'tset'", "test"),
         ([f"ckpt={ckpt}", "clips=[99]"], "0 to 5"),
         ([f"ckpt={ckpt}", "device=cuda:7"], "device=cuda:7", "device=cpu"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 import sys
 from dataclasses import replace
@@ -190,6 +191,13 @@ def test_what_is_asked_for_has_to_be_there(tmp_path: Path) -> None:
         ({"clip": 1}, "no clip 1: there are 1"),
         ({"titles": ["a", "b"]}, "one for each explanation"),
         ({"colormap": "jet"}, "no colormap 'jet'"),
+        ({"frames": 4}, r"frames=4 must be numbers of frames, such as \[0, 4, 8\]"),
+        ({"frames": [1.5]}, "must be numbers of frames"),
+        ({"columns": 0}, "columns must be a whole number from 1 on, got 0"),
+        ({"opacity": 2}, "opacity must be a number from 0 to 1, got 2"),
+        ({"opacity": math.nan}, "opacity must be"),
+        ({"fps": 0}, "fps must be a number from 0.1 to 240, got 0"),
+        ({"clip": "0"}, "clip must be a whole number, got '0'"),
     ):
         with pytest.raises(UserError, match=said):
             e.save(tmp_path / "a.png", **settings)
@@ -208,6 +216,8 @@ def test_what_cannot_be_compared() -> None:
         compare([replace(e, shown=None)])
     with pytest.raises(ArgumentError, match="expected explanations"):
         compare([e.heatmap])  # type: ignore[list-item]
+    with pytest.raises(ArgumentError, match=r"put them into a list: compare\(\[a, b\]\)"):
+        compare(e)  # type: ignore[arg-type]
 
 
 def test_words_instead_of_numbers() -> None:

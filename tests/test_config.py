@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from pages import blocks
 
 from lightning_cam.commands.entry import as_meant, command
+from lightning_cam.commands.explain import _run as _run_explain
 from lightning_cam.commands.help import help_text
 from lightning_cam.commands.search import PACKAGE as CONFIGS
 from lightning_cam.commands.train_settings import filled
@@ -353,6 +354,41 @@ def test_parts_of_files_are_no_choices(monkeypatch, capsys) -> None:
             command(pytest.fail, "train")
         error = capsys.readouterr().err
         assert f"no data '{wrong[5:]}'" in error and ", _" not in error
+
+
+A, B = "logs/epoch=1-step=2.ckpt", "b/last.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (A, A),
+        (f"[{A},{B}]", [A, B]),
+        (f"[{B}, {A}]", [B, A]),
+        (f"{{new: {A}, old: {B}}}", {"new": A, "old": B}),
+        (f"{{old:{B},new:{A}}}", {"old": B, "new": A}),
+        (f'["{A}",{B}]', [A, B]),
+    ],
+)
+def test_checkpoints_as_lightning_calls_them_need_no_quotes(typed: str, meant: Any) -> None:
+    assert composed("explain", as_meant(f"ckpt={typed}", "explain"))["ckpt"] == meant
+
+
+def test_a_list_that_cannot_be_read_is_quoted_item_by_item(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["explain.py", "clips=[a(b,c]"])
+    with pytest.raises(SystemExit):
+        command(pytest.fail, "explain")
+    typed = capsys.readouterr().err.rpartition("type ")[2]
+    assert shlex.split(typed) == ['clips=["a(b",c]']
+    assert composed("explain", *shlex.split(typed))["clips"] == ["a(b", "c"]
+
+
+def test_a_list_without_brackets_is_told_of_them(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["explain.py", "ckpt=a", "explain=gradcam,rise"])
+    with pytest.raises(SystemExit):
+        command(_run_explain, "explain")
+    error = capsys.readouterr().err
+    assert "type 'explain=[gradcam,rise]' for a list" in error and "multirun" not in error
 
 
 def test_examples_in_the_help_compose(monkeypatch) -> None:

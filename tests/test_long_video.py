@@ -296,6 +296,21 @@ def test_two_classes_against_each_other_and_a_method_that_fails(tmp_path: Path) 
     assert [*e.maps.values()][2].signed and out.is_file() and out.with_suffix(".png").is_file()
     with pytest.raises(ArgumentError, match="needs a target"):
         lc.explain_video(hues(), lc.GradCAM(), path, against="red")
+    for wrong, said in (
+        ({"windows": 0}, "windows=0 must be all, centre, or how many"),
+        ({"stride": -1}, "stride=-1 must be a number of seconds from 0 on"),
+        ({"stride": np.nan}, "stride=nan must be a number of seconds"),
+        ({"stride": 1, "windows": 2}, "both say which windows"),
+        ({"start": "1"}, "such as start=83.5 for 1:23.5"),
+        ({"end": 0}, "end=0 must be after start=0"),
+        ({"size": "large", "out": out}, "size='large' must be 'original' or None"),
+        ({"num_frames": 0}, "num_frames must be a whole number from 1 on, got 0"),
+        ({"size": "original"}, "add out='explained.mp4'"),
+        ({"out": "out.png"}, r"must end in \.mp4"),
+        ({"out": path}, "is the video itself; choose another name"),
+    ):
+        with pytest.raises(UserError, match=said):
+            lc.explain_video(hues(), lc.GradCAM(), path, **wrong)
     with pytest.raises(ArgumentError, match="nobody knows"):
         lc.explain_video(lc.Explainable.of(Hues(), ["cells"]), lc.GradCAM(), path)
     with pytest.raises(RuntimeError, match="no"):

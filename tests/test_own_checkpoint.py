@@ -5,13 +5,18 @@ from __future__ import annotations
 import csv
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
+import torch
 from commands import run, run_python
+from lightning.pytorch import LightningModule
 
+from lightning_cam.errors import ConfigError, NetworkError
+from lightning_cam.training.own_module import OwnModule, OwnTask, _check_forward
 from lightning_cam.viz import write_video
 
 # What a user has: no word of lightning_cam in it, but where a data module or module says more.
@@ -240,6 +245,31 @@ def test_what_is_missing_is_named(left_out: list[str], said: str, place: Path) -
     done = run("explain", *kept, cwd=place)
     assert done.returncode == 2 and said in done.stderr, done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+class NoForward(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = torch.nn.Conv3d(3, 4, 3)
+
+
+class Forward(NoForward):
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        return self.net(clip.transpose(1, 2)).mean((2, 3, 4))
+
+
+def test_how_a_network_is_to_be_called_is_said_in_settings() -> None:
+    own, clip = OwnModule("mine.Net"), torch.rand(1, 3, 4, 8, 8)
+    with pytest.raises(
+        ConfigError, match=r"mine.Net has no forward; .* model.part=net \(it has net"
+    ):
+        _check_forward(OwnTask(NoForward(), own))
+    _check_forward(OwnTask(NoForward(), replace(own, part="net")))
+    with pytest.raises(NetworkError, match=r"if it takes btchw, add model\.axes=btchw"):
+        OwnTask(Forward(), own).explainable().forward(clip)
+    found = OwnTask(Forward(), replace(own, axes="btchw")).explainable()
+    assert found.forward(clip.transpose(1, 2).contiguous().transpose(1, 2)).shape == (1, 4)
+    assert found.column("output 3") == 3  # as pages call it
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from lightning_cam.viz import (
     write_report,
     write_video,
 )
+from lightning_cam.viz.time_bars import Strip
 
 EVIL = '"><script>alert("x")</script>$title{0}&'
 
@@ -411,6 +412,12 @@ def whole(folder: Path, real_files: bool = False) -> ReportEntry:
         track=[(EVIL, 10.0, 10.75, 0.5), ("rest", 10.75, 11.5, 0.912)], offset=10.0,
         shortfall="only 11.5 s of 99 s could be read",
     )  # fmt: skip
+
+
+def test_seconds_of_a_short_stretch_are_told_apart() -> None:
+    figure = dataclasses.replace(clip(), whole=True, times=10 + np.arange(6) / 4)
+    step, texts = Strip(figure, 900, 100, 700)._ticks()
+    assert texts[::step] == ["0:10.0", "0:10.3", "0:10.5", "0:10.8", "0:11.0", "0:11.3"]
 
 
 def test_a_whole_video_has_its_classes_over_time(tmp_path):

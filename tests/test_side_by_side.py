@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 from commands import ROOT, node_of, run_here
+from torch import nn
 
 import lightning_cam as lc
+from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.question import Question, questions
 from lightning_cam.explaining.side_clips import _nearest, _overlap
 from lightning_cam.training.build import build
@@ -231,3 +234,16 @@ def test_the_overlap_of_the_hottest_tenth() -> None:
     assert _overlap(a, a) == 1 and _overlap(a, -a) == 0
     assert np.isnan(_overlap(a, torch.zeros(100)))
     assert _overlap(a, torch.cat([a[:95], -a[95:]])) == 0.5
+
+
+def test_what_one_network_predicts_another_may_not_know() -> None:
+    model = lc.Explainable.of(nn.Conv3d(3, 2, 1), outputs=["run", "jump"])
+    told = Question("true", instead={"known": "jump", "unknown": "walk"})
+    assert told.of_video(model, "known") == (1, None) and told.of_video(model, "else") == (
+        None,
+        None,
+    )
+    with pytest.raises(ConfigError, match=r"predicts 'walk', .*; target=predicted explains what"):
+        told.of_video(model, "unknown")
+    with pytest.raises(ConfigError, match=r"are classes; name a column: target=0"):
+        Question("top2").check(replace(model, outputs=(), probability=None))

@@ -49,7 +49,7 @@ def straight(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("straight")
     done = run("train", *settings(data), cwd=place)
     assert done.returncode == 0, done.stderr
-    assert f"epoch {EPOCHS}/{EPOCHS}" in done.stdout
+    assert f"({EPOCHS} of {EPOCHS})" in done.stdout
     (folder,) = (place / "runs" / "a").iterdir()
     return folder
 
@@ -94,7 +94,7 @@ def until(process: Process, marks: int) -> list[str]:
     assert process.stdout is not None
     lines: list[str] = []
     for line in process.stdout:
-        lines += [line] if line.startswith(("run folder", "epoch ")) else []
+        lines += [line] if line.startswith(("run folder", "epoch_")) else []
         if len(lines) == marks:
             break
     return lines
@@ -102,7 +102,7 @@ def until(process: Process, marks: int) -> list[str]:
 
 def follows(done: int, out: str) -> int:
     """The epochs printed go on behind `done`, at most the last one repeated; returns the newest."""
-    epochs = [int(number) for number in re.findall(r"^epoch (\d+)/", out, re.MULTILINE)]
+    epochs = [int(number) for number in re.findall(r"^epoch_\d+ \((\d+) of", out, re.MULTILINE)]
     if not epochs:
         return done
     assert epochs[0] in (done, done + 1)

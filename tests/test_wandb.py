@@ -65,7 +65,7 @@ def test_offline_run_is_read_back(tmp_path: Path) -> None:
     assert config["task"]["classes"] == ["blink", "expand", "move_left"]
     assert config["run"] == {"path": str(folder), "job": None, "restart": 0}
     printed = "".join(r["output_raw"]["line"] for r in records if r["type"] == "output_raw")
-    assert "epoch 2/2" in printed
+    assert "epoch_001 (2 of 2)" in printed
 
     found: dict[str, dict[int, Any]] = defaultdict(dict)  # key -> trainer's step -> value
     for record in records:

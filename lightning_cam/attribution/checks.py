@@ -20,7 +20,8 @@ from lightning_cam.attribution.outputs import kind_of, outputs_of
 from lightning_cam.attribution.tensors import all_finite
 from lightning_cam.errors import ArgumentError, NetworkError, UserError, why
 
-_OF_NETWORKS = (
+# What networks raise of clips that they were not made for.
+OF_NETWORKS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -53,7 +54,7 @@ def ready(model: Explainable, clip: Tensor) -> Iterator[tuple[Explainable, Tenso
             return outputs_of(model, rows.clone(), len(clip))  # it may work in place on them
         except (UserError, MemoryError, torch.OutOfMemoryError):
             raise
-        except _OF_NETWORKS as error:
+        except OF_NETWORKS as error:
             raise _failed(model, rows, error) from error
 
     with explaining(model.module):

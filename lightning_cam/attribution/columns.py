@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -102,6 +103,8 @@ def column_named(name: str, outputs: Sequence[str], heads: Mapping[str, Head]) -
         UserError: columns have no names, or several have this one.
     """
     if not outputs:
+        if called := re.fullmatch(r"output (\d{1,9})", name):  # see `Columns.name`
+            return int(called[1])
         raise UserError(
             f"no target {name!r}: the outputs of this model have no names; give the "
             "column's number, or name them: Explainable.of(model, outputs=[...])"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from PIL import Image
 from lightning_cam.attribution.contrast import Contrast
 from lightning_cam.attribution.drawn_maps import drawn_maps
 from lightning_cam.attribution.explanation import Explanation
+from lightning_cam.attribution.fields import Count, Rate, ZeroToOne, fitted
+from lightning_cam.attribution.outputs import kind_of
 from lightning_cam.attribution.shown import Shown
 from lightning_cam.errors import ArgumentError, UserError
 from lightning_cam.viz.clip_figure import ClipFigure
@@ -60,6 +63,7 @@ def write_figure(
         >>> both = compare([gradcam, rise])
         >>> both.save("figure.pdf", frames=[0, 4, 8], titles=["Grad-CAM", "RISE"])
     """
+    columns, fps = fitted("columns", columns, Count), fitted("fps", fps, Rate)
     path = Path(path)
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
@@ -103,6 +107,7 @@ class Comparison:
             ArgumentError: of a batch no clip is chosen, or there is no such clip; titles of other
                 than as many explanations.
         """
+        opacity = fitted("opacity", opacity, ZeroToOne)
         first, shown = self._first
         row = self._row(clip)
         frames, said = shown.frames(row)
@@ -141,7 +146,8 @@ class Comparison:
         Raises:
             UserError: there is no notebook and no screen.
         """
-        frames, columns = settings.pop("frames", None), settings.pop("columns", 8)
+        frames = settings.pop("frames", None)
+        columns = fitted("columns", settings.pop("columns", 8), Count)
         figure = self.figure(settings.pop("clip", None), **settings)
         pixels = _sheet(figure, _frames(figure, frames), columns).pixels()
         if _in_a_notebook():
@@ -192,9 +198,10 @@ class Comparison:
         count = len(self._first[0].target)
         if clip is None and count > 1:
             raise ArgumentError(f"these are {count} clips; choose one: save(PATH, clip=0)")
-        if not -count <= (clip or 0) < count:
+        row: int = fitted("clip", 0 if clip is None else clip, int)
+        if not -count <= row < count:
             raise ArgumentError(f"no clip {clip}: there are {count}, numbered from 0 on")
-        return (clip or 0) % count
+        return row % count
 
 
 def compare(explanations: Sequence[Explanation] | Mapping[str, Explanation]) -> Comparison:
@@ -212,11 +219,16 @@ def compare(explanations: Sequence[Explanation] | Mapping[str, Explanation]) -> 
     """
     if isinstance(explanations, Mapping):
         named = {str(name): e for name, e in explanations.items()}
-    else:
+    elif isinstance(explanations, Iterable) and not isinstance(explanations, str):
         named = {str(n): e for n, e in enumerate(explanations, 1)}
+    else:
+        raise ArgumentError(
+            f"expected several explanations, got {kind_of(explanations)}; put them into a list: "
+            "compare([a, b])"
+        )
     for name, e in named.items():
         if not isinstance(e, Explanation):
-            raise ArgumentError(f"expected explanations, as explain returns them, got {type(e)}")
+            raise ArgumentError(f"expected explanations, as explain returns them, got {kind_of(e)}")
         if e.shown is None:
             raise ArgumentError(
                 f"{name}: an explanation that explain did not return has no clip to show; "
@@ -259,12 +271,18 @@ def _frames(figure: ClipFigure, frames: Sequence[int] | None) -> list[int] | Non
     if frames is None:
         return None
     count = len(figure.frames)
-    for t in frames:
+    try:
+        numbers = list(map(index, frames))
+    except TypeError:
+        raise ArgumentError(
+            f"frames={frames!r} must be numbers of frames, such as [0, 4, 8]"
+        ) from None
+    for t in numbers:
         if not -count <= t < count:
             raise ArgumentError(f"no frame {t}: the clip has {count}, numbered from 0 on")
-    if not len(frames):
+    if not numbers:
         raise ArgumentError("no frames to show; leave them out to have some chosen evenly")
-    return [int(t) % count for t in frames]
+    return [t % count for t in numbers]
 
 
 def _sheet(figure: ClipFigure, frames: list[int] | None, columns: int) -> Canvas:

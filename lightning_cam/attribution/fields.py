@@ -46,6 +46,8 @@ Positive = Annotated[float, Rule("a finite number above 0", lambda x: 0 < x < ma
 ZeroOrMore = Annotated[float, Rule("a finite number, 0 or more", lambda x: 0 <= x < math.inf)]
 Share = Annotated[float, Rule("a number above 0, at most 1", lambda x: 0 < x <= 1)]
 Fraction = Annotated[float, Rule("a number between 0 and 1, both excluded", lambda x: 0 < x < 1)]
+ZeroToOne = Annotated[float, Rule("a number from 0 to 1", lambda x: 0 <= x <= 1)]
+Rate = Annotated[float, Rule("a number from 0.1 to 240", lambda x: 0.1 <= x <= 240)]  # of frames
 Cells = Annotated[
     tuple[int, int, int], Rule("three whole numbers from 1 on", lambda cells: min(cells) >= 1)
 ]
@@ -67,12 +69,21 @@ def check_fields(made: Any) -> None:
     """
     for name, hint in _hints(made.__class__).items():
         given = getattr(made, name)
-        try:
-            value = _fitted(given, hint)
-        except _MisfitError:
-            raise ArgumentError(f"{name} must be {_words(hint)}, got {given!r}") from None
+        value = fitted(name, given, hint)
         if value is not given:
             object.__setattr__(made, name, value)
+
+
+def fitted(name: str, given: Any, hint: Any) -> Any:
+    """An argument as its type wants it.
+
+    Raises:
+        ArgumentError: it is something else; which, and what it must be.
+    """
+    try:
+        return _fitted(given, hint)
+    except _MisfitError:
+        raise ArgumentError(f"{name} must be {_words(hint)}, got {given!r}") from None
 
 
 @cache

@@ -31,11 +31,14 @@ from lightning_cam.errors import (
     UserError,
     printable,
     quoted,
+    settable,
+    shell_word,
 )
 from lightning_cam.stops import exit_code
 
 # Hydra's own switches that still make sense here.
 _SWITCHES = {"--cfg", "-c", "--resolve", "--package", "-p", "--info", "-i", "--multirun", "-m"}
+_LIGHTNING = r"[^\s'\"\[\]{}$\\,:]*=[^\s'\"\[\]{}$\\,]*\.ckpt"  # how it calls checkpoints
 _ELSEWHERE = ("ckpt_path", "checkpoint_path", "trainer.ckpt_path", "fit.ckpt_path")
 _SWITCHES |= {"--config-dir", "-cd", "--config-name", "-cn", "--hydra-help", "--version"}
 
@@ -172,8 +175,10 @@ def as_meant(argument: str, name: str) -> str:
     training.
     """
     key, _, value = argument.partition("=")
-    if re.fullmatch(r"[^\s'\"\[\]{}$\\,]*=[^\s'\"\[\]{}$\\,]*\.ckpt", value):
+    if re.fullmatch(_LIGHTNING, value):
         return f'{key}="{value}"'
+    if value[:1] in ("[", "{"):  # several of them
+        return f"{key}=" + re.sub(rf"(?<=[\[,:\s]){_LIGHTNING}(?=[\]}},\s])", r'"\g<0>"', value)
     if name == "explain" and key == "model" and value[:1] not in ("{", "["):
         return f"model.name={value}"
     return argument
@@ -216,11 +221,26 @@ def _check_groups(arguments: Sequence[str]) -> None:
             )
 
 
+def _readable(argument: str) -> str:
+    """How to type what Hydra cannot read."""
+    key, _, value = argument.partition("=")
+    if value[:1] == "{" and value[-1:] == "}":
+        example = shell_word(f'{key}={{name: "VALUE"}}')
+        return (
+            "within {} names are words without quotes, and a value stands in quotes where it is "
+            f"more than a word: {example}"
+        )
+    if value[:1] == "[" and value[-1:] == "]":
+        each = (part.strip().strip("'\"") for part in value[1:-1].split(","))
+        words = ",".join(map(settable, each))
+        return f"quote what is in it, type {shell_word(f'{key}=[{words}]')}"
+    return f"quote the value, type {quoted(key, value)}"
+
+
 def _explained(error: Exception, arguments: Sequence[str], name: str) -> str:
     """What went wrong in composing the configuration, and the remedy, in one line."""
     if isinstance(error, OverrideParseException):
-        key, _, value = error.override.partition("=")
-        return f"cannot read {error.override!r}; quote the value, type {quoted(key, value)}"
+        return f"cannot read {error.override!r}; {_readable(error.override)}"
     if isinstance(error, MissingConfigException):
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
         if known := choices(group):
@@ -279,6 +299,12 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, MissingMandatoryValue):
         key = getattr(error, "full_key", None) or str(error).split()[-1]
         return f"{key} is missing; add {key}=VALUE"
+    if several := re.match(r"Ambiguous value for argument '([^=]+)=(.*?)'", str(error)):
+        key, values = several[1], several[2]
+        return (
+            f"{key}={values} is several values; type {shell_word(f'{key}=[{values}]')} for a list, "
+            f"or {quoted(key, values)} for a text"
+        )
     return f"{error} {error.__cause__ or ''}"
 
 

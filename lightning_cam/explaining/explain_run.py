@@ -374,6 +374,8 @@ def print_failures(run: ExplainRun, looked: int, shortfall: str) -> None:
     Raises:
         DataError: nothing worked.
     """
+    if not run.done and looked == 1:
+        raise DataError(shortfall or next(iter(run.skipped.values())).reason)
     failed = {title: skip.reason for title, skip in run.skipped.items() if skip.kind == "failed"}
     for title, skip in run.skipped.items():
         if skip.kind != "failed":
@@ -383,6 +385,9 @@ def print_failures(run: ExplainRun, looked: int, shortfall: str) -> None:
     if not run.done:
         why_not = shortfall or next(reversed(run.skipped.values())).reason
         raise DataError(f"none of the {looked} clips could be explained: {why_not}")
+    for source, result in run.done:
+        if lost := result.entry.shortfall:
+            say(f"{source.title}: {lost}")
     methods = dict.fromkeys(method for method, _ in run.missing)
     for name in methods:
         of_method = {title: said for (method, title), said in run.missing.items() if method == name}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_cam.attribution import Explainable
-from lightning_cam.errors import ArgumentError, ConfigError
+from lightning_cam.errors import ArgumentError, ConfigError, UserError
 from lightning_cam.explaining.clip_explanations import (
     class_probabilities,
     network_outputs,
@@ -104,11 +104,12 @@ class Question:
         """
         if self.rank and model.probability is None and not model.heads:
             raise ConfigError(
-                f"target={self.target} needs a network whose outputs are classes; name a column "
-                f"({', '.join(model.outputs[:3])})"
+                f"target={self.target} needs a network whose outputs are classes; name a column: "
+                f"target={model.outputs[0] if model.outputs else 0}"
             )
         if self.rank > len(model.outputs) > 0:
-            raise ConfigError(f"target={self.target}: the network has {len(model.outputs)} classes")
+            count = len(model.outputs)
+            raise ConfigError(f"the network has {count} classes; target=top{count} asks for all")
         target = None if self._column is None else model.column(self._column)
         if self.contrast is not None and model.column(self.contrast) == target:
             raise ConfigError(
@@ -125,9 +126,27 @@ class Question:
 
         None as the target: the one that the whole video is predicted to be.
         """
-        named = self.instead.get(title) if self.target == TRUE else self._column
         against = None if self.contrast is None else model.column(self.contrast)
-        return None if named is None else model.column(named), against
+        if self.target == TRUE:
+            return self._told(model, title), against
+        return None if self._column is None else model.column(self._column), against
+
+    def _told(self, model: Explainable, title: str) -> int | None:
+        """The column that is explained of a clip without a true class, where that is told.
+
+        Raises:
+            ConfigError: another network told it, and this one has no such column.
+        """
+        name = self.instead.get(title)
+        if name is None:
+            return None
+        try:
+            return model.column(name)
+        except UserError as error:
+            raise ConfigError(
+                f"the first network predicts {name!r}, a class that this one does not have; "
+                "target=predicted explains what each predicts"
+            ) from error
 
     def about(
         self, model: Explainable, batch: Mapping[str, Any], clip: Tensor, title: str = ""
@@ -193,9 +212,7 @@ class Question:
         """The column; None: the predicted one."""
         if self.target == TRUE:
             found = true_column(model, batch)
-            if found is None and title in self.instead:
-                return model.column(self.instead[title])
-            return found
+            return self._told(model, title) if found is None else found
         if self.rank > 1:
             known = class_probabilities(model, network_outputs(model, clip))
             return sorted(known, key=lambda column: -known[column])[: self.rank][-1]

@@ -13,14 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lightning_cam.errors import ConfigError, DataError, UnknownNameError, say
+from lightning_cam.errors import ConfigError, DataError, say
 from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.explaining.clip_sources import unique_titles
 from lightning_cam.explaining.explain_command import explain_checkpoint, open_checkpoint
 from lightning_cam.explaining.explain_run import finished_clips
 from lightning_cam.explaining.explain_settings import check_explain
 from lightning_cam.explaining.question import TRUE, questions
-from lightning_cam.explaining.side_clips import SCALES, Case
+from lightning_cam.explaining.side_clips import Case
 from lightning_cam.explaining.side_page import FILES, write_side_page
 from lightning_cam.explaining.work_folder import work_folder
 from lightning_cam.files import digest
@@ -64,14 +64,13 @@ def explain_side_by_side(config: Mapping[str, Any], command: str = "") -> Path:
     config = _of_middles(config)
     for case in cases:
         check_explain({**config, "ckpt": str(case.ckpt)})
-    if config["scale"] not in SCALES:
-        raise UnknownNameError("scale", config["scale"], SCALES)
     for key, why in _ALONE.items():
         if config[key] is not None:
             raise ConfigError(f"{key}={config[key]} {why}; leave it out, or name one network")
     _check_networks(config, cases)
     folder = _open(config, cases)
     instead: dict[str, str] = {}
+    failed: list[DataError] = []
     for case in cases:
         say(f"{case.name}:")
         question = replace(case.question, instead=instead)
@@ -80,8 +79,11 @@ def explain_side_by_side(config: Mapping[str, Any], command: str = "") -> Path:
             explain_checkpoint(settings, command, question)
         except DataError as error:  # of one network no clip; the page shows the others
             say(f"{case.name}: {error}")
+            failed.append(error)
         if case.network == cases[0].network and case.question.target == TRUE:
             instead = _predicted(folder / case.folder)
+    if len(failed) == len(cases):
+        raise failed[0]
     return write_side_page(folder, cases, scale=config["scale"], fps=config["fps"], command=command)
 
 
@@ -122,7 +124,7 @@ def find_cases(config: Mapping[str, Any]) -> list[Case]:
     paths = paths if isinstance(paths, list) else [paths]
     if not paths or not all(isinstance(path, str) for path in paths):
         raise ConfigError(f"ckpt={given} must be a checkpoint, or several: [A,B] or {{one: A}}")
-    if len({*paths}) < len(paths):
+    if len({Path(path).resolve() for path in paths}) < len(paths):
         raise ConfigError("ckpt names a checkpoint twice; name each once")
     networks = list(map(str, names or network_names(list(map(Path, paths)))))
     asked = questions(config["target"], config["contrast"], several=len(paths) > 1)

@@ -27,7 +27,6 @@ from lightning_cam.metrics.ranks import spearman
 from lightning_cam.viz import ClipFigure
 from lightning_cam.viz.drawing import resize
 
-SCALES = ("method", "all", "own")  # which maps of a clip have one colour scale
 TOP = 0.1  # of the voxels: the hottest, whose overlap is measured; chance has as much in common
 _OTHER_VIEW = 16  # mean grey levels by which frames differ that show something else
 
@@ -94,7 +93,7 @@ class SideClip:
     notes: Sequence[str]
 
     def figure(self, scale: str) -> ClipFigure:
-        """What is known about the clip, ready to be drawn; `scale` is one of `SCALES`."""
+        """What is known about the clip, ready to be drawn; `scale` as in settings."""
         called = {f"{case.name} {name}": self._called(case, name) for case, name in self.maps}
         named = {f"{case.name} {name}": e for (case, name), e in self.maps.items()}
         drawn = drawn_maps(named, self.frames.shape[:3], called=called)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_cam.data.core.clips import Between, Clip, SampleDict, finished
-from lightning_cam.data.core.windows import WindowedVideo, Windows
+from lightning_cam.data.core.windows import WindowedVideo, Windows, check_windows
 from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.whole_video import Size, windows_reader, windows_text
 from lightning_cam.interfaces import ReadsFiles
@@ -104,21 +104,10 @@ def check_part(config: Mapping[str, Any], measures: Mapping[str, Measure]) -> No
              if config[k] is not None]  # fmt: skip
     if given and config["video"] is None:
         raise ConfigError(f"{given[0]} is for a video file; add video=FILE, or leave it out")
-    count = type(windows) is int and windows >= 1
-    if not (windows is None or count or windows in ("all", "centre")):
-        raise ConfigError(f"windows={windows} must be all, centre, or how many: windows=20")
-    for key in ("stride", "start", "end"):
-        value = config[key]
-        if value is not None and (type(value) not in (int, float) or not 0 <= value < 1e9):
-            raise ConfigError(f"{key}={value} must be a number of seconds")
-    if stride == 0:
-        raise ConfigError("stride=0 must be above 0: seconds from one window to the next")
+    asked = "all" if windows is None else windows
+    check_windows(asked, stride, (config["start"], config["end"]))
     if size not in (None, "original"):
         raise ConfigError(f"size={size} must be original, or null")
-    if config["end"] is not None and config["end"] <= (config["start"] or 0):
-        raise ConfigError(f"end={config['end']} must be after start={config['start'] or 0}")
-    if stride is not None and (count or windows == "centre"):
-        raise ConfigError(f"stride={stride} and windows={windows} both say which windows; keep one")
     if size is not None and windows == "centre":
         raise ConfigError("size=original is of a whole video; leave it out, or set windows=all")
     reason = middle_reason(config, measures)

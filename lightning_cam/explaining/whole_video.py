@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from lightning_cam.attribution import Attribution, Explainable
+from lightning_cam.attribution.fields import Count, fitted
 from lightning_cam.attribution.shown import Colours
 from lightning_cam.data.core.clips import Between, ClipReader
 from lightning_cam.data.core.transforms import ClipTransform
@@ -48,8 +49,7 @@ def windows_reader(data: object) -> ClipReader | None:
 
 def windows_text(video: WindowedVideo) -> str:
     """How many windows there are, in words."""
-    count, times = len(video.starts), video.times
-    step = float(times[-1] - times[0]) / max(len(times) - 1, 1)
+    count, step = len(video.starts), video.step_seconds
     said = f"{count} window{'s' * (count != 1)} of {short_seconds((video.length - 1) * step)} s"
     if count < 2:
         return said
@@ -179,6 +179,7 @@ def explain_video(
     named = methods if isinstance(methods, Mapping) else {_name_of(methods): methods}
     if against is not None and target is None:
         raise ArgumentError(f"against={against!r} needs a target to be compared with")
+    files = _files(out, size, Path(path))
     reader = reader or _reader_of(model, num_frames, fps, resize, crop)
     between: Between = (start, end)
     video = WindowedVideo(reader, Path(path), windows, stride, between)
@@ -187,14 +188,34 @@ def explain_video(
     else:
         module, bind = model.explainable(None).module, model.explainable
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    if out is None:
+    if files is None:
         return explain_windows(video, bind, named, target, against, device=device, batch=batch)
-    files = ClipFiles(*(Path(out).with_suffix(end) for end in (".mp4", ".png", ".npz")))
     e, _ = explain_and_write(
         video, bind, named, target, against,
         device=device, files=files, title=Path(path).stem, size=size, batch=batch,
     )  # fmt: skip
     return e
+
+
+def _files(out: str | Path | None, size: object, source: Path) -> ClipFiles | None:
+    """What to write; None: nothing.
+
+    Raises:
+        ArgumentError: it makes no sense, or would take the place of the video itself.
+    """
+    if size not in (None, "original"):
+        raise ArgumentError(f"size={size!r} must be 'original' or None")
+    if out is None:
+        if size is not None:
+            raise ArgumentError("size='original' is of a written video; add out='explained.mp4'")
+        return None
+    if Path(out).suffix.lower() != ".mp4":
+        raise ArgumentError(f"out={str(out)!r} must end in .mp4")
+    video = Path(out)
+    files = ClipFiles(video, video.with_suffix(".png"), video.with_suffix(".npz"))
+    if source.resolve() in (each.resolve() for each in (video, files.original)):
+        raise ArgumentError(f"out={str(out)!r} is the video itself; choose another name")
+    return files
 
 
 def _name_of(method: object) -> str:
@@ -211,6 +232,10 @@ def _reader_of(
             "Explainable.of(network, layers, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, "
             "0.225]), or give the reader of a data module"
         )
+    frames, resize, crop = (
+        fitted(name, value, Count)
+        for name, value in (("num_frames", frames), ("resize", resize), ("crop", crop))
+    )
     transform = ClipTransform(resize=resize, crop=crop, mean=colours.mean, std=colours.std)
     return ClipReader(frames, fps, transform)
 

@@ -14,10 +14,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor
 
 from lightning_cam.attribution import Attribution, Explainable
+from lightning_cam.attribution.checks import OF_NETWORKS
 from lightning_cam.attribution.columns import Probability, names_of
 from lightning_cam.attribution.families import called, layers_to_offer
 from lightning_cam.attribution.guard import find_module
@@ -26,10 +28,12 @@ from lightning_cam.errors import (
     ArgumentError,
     CheckpointError,
     ConfigError,
+    NetworkError,
     PickledCodeError,
     UnknownNameError,
     UserError,
     say,
+    why,
 )
 from lightning_cam.interfaces import Explains
 from lightning_cam.training.build import TARGET, build, locate
@@ -135,7 +139,17 @@ class OwnTask(LightningModule):
         call = called(network)
 
         def forward(clip: Tensor) -> Any:
-            return call(clip if own.axes == _AXES[0] else clip.transpose(1, 2))
+            try:
+                return call(clip if own.axes == _AXES[0] else clip.transpose(1, 2))
+            except (UserError, MemoryError, torch.OutOfMemoryError):
+                raise
+            except OF_NETWORKS as error:
+                other = next(axes for axes in _AXES if axes != own.axes)
+                raise NetworkError(
+                    f"{type(network).__name__} fails on clips {own.axes} = {tuple(clip.shape)}: "
+                    f"{why(error)}; if it takes {other}, add model.axes={other}, and if a network "
+                    "in it takes the clip, model.part=NAME"
+                ) from error
 
         described = Explainable.of(
             network, outputs=own.classes, probability=own.probability, layout=own.layout,
@@ -173,6 +187,7 @@ def rebuild_own(
         raise ConfigError(f"{path} remembers its model and data; leave out model= and its settings")
     _check_described(path, data)
     task = OwnTask(_loaded(path, cls, own, checkpoint), own).eval()
+    _check_forward(task)
     classes = own.classes or list(task.explainable().outputs) or None
     if listed and classes is None:
         raise ConfigError(
@@ -182,6 +197,23 @@ def rebuild_own(
     epoch, step = (checkpoint.get(key, -1) for key in ("epoch", "global_step"))
     info = {"version": None, "classes": classes, "run": {}, "epoch": epoch, "global_step": step}
     return task, _data(data, classes), info
+
+
+def _check_forward(task: OwnTask) -> None:
+    """Whether there is a network that takes a clip.
+
+    Raises:
+        ConfigError: the module has no forward of its own; what it has is proposed.
+    """
+    model, own = task.model, task.own
+    if own.part or isinstance(model, Explains):
+        return
+    if type(model).forward is LightningModule.forward:
+        parts = [name for name, _ in model.named_children()]
+        raise ConfigError(
+            f"{own.name} has no forward; say which network in it takes a clip: add "
+            f"model.part={parts[0] if parts else 'NAME'} (it has {', '.join(parts) or 'none'})"
+        )
 
 
 def check_own_layers(model: Explainable, methods: Mapping[str, Attribution]) -> None:

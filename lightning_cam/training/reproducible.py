@@ -77,4 +77,5 @@ class EpochLines(Callback):
         numbers = "  ".join(f"{key} {float(values[key]):.3f}" for key in shown if key in values)
         seconds = time.perf_counter() - self.began
         epochs = trainer.max_epochs if (trainer.max_epochs or -1) > 0 else "?"
-        say(f"epoch {trainer.current_epoch + 1}/{epochs}  {numbers}  {seconds:.1f} s")
+        epoch = trainer.current_epoch  # as files call it
+        say(f"epoch_{epoch:03d} ({epoch + 1} of {epochs})  {numbers}  {seconds:.1f} s")

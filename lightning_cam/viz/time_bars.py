@@ -163,13 +163,22 @@ class Strip:
             else:
                 canvas.text(self.right + 8, bottom, value, 12)
 
-    def _axis(self, canvas: Canvas, y: int) -> None:
+    def _ticks(self) -> tuple[int, list[str]]:
+        """Every how many frames the axis says which, and what each is called."""
         whole, times = self.figure.whole, self.figure.times
-        texts = [clock(float(times[t])) if whole and times is not None else str(t)
-                 for t in range(self.count)]  # fmt: skip
-        widest = max(text_width(text, 12) for text in texts[-1:]) + (18 if whole else 8)
-        step = next(s for s in (1, 2, 4, 5, 8, 10, 20, 25, 50, 100, 10**9)
-                    if s * (self.right - self.left) / self.count >= widest)  # fmt: skip
+        step, texts = 1, list(map(str, range(self.count)))
+        for tenths in (False, True):  # the latter where seconds would stand there twice
+            if whole and times is not None:
+                texts = [clock(float(second), tenths=tenths) for second in times]
+            widest = text_width(texts[-1], 12) + (18 if whole else 8)
+            step = next(s for s in (1, 2, 4, 5, 8, 10, 20, 25, 50, 100, 10**9)
+                        if s * (self.right - self.left) / self.count >= widest)  # fmt: skip
+            if len({*texts[::step]}) == len(texts[::step]):
+                break
+        return step, texts
+
+    def _axis(self, canvas: Canvas, y: int) -> None:
+        whole, (step, texts) = self.figure.whole, self._ticks()
         canvas.text(MARGIN, y, "time" if whole else "frame", 12, MUTED)
         for t in range(0, self.count, step):
             canvas.text(sum(self.column(t)) // 2, y, texts[t], 12, MUTED, anchor="ma")

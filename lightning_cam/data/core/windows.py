@@ -21,6 +21,8 @@ from lightning_cam.data.video.sampling import Indices
 from lightning_cam.data.video.streams import VideoStream
 from lightning_cam.errors import ConfigError, VideoReadError
 
+_LATEST = 1e9  # second of a video
+
 Windows = int | Literal["all", "centre"]
 OnFrame = Callable[[int, Pixels], None]  # number, (H, W, C)
 
@@ -61,6 +63,31 @@ def window_starts(
     return np.unique(np.linspace(0, last, windows).round().astype(int)).tolist()
 
 
+def check_windows(windows: object, stride: object, between: tuple[object, object]) -> None:
+    """Whether these say which windows of a video there are, see `WindowedVideo`.
+
+    Raises:
+        ConfigError: they do not, or contradict each other.
+    """
+    count = type(windows) is int and windows >= 1
+    if not (count or windows in ("all", "centre")):
+        raise ConfigError(f"windows={windows} must be all, centre, or how many: windows=20")
+    start, end = between
+    for key, value in (("stride", stride), ("start", start), ("end", end)):
+        if value is None:
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value < _LATEST:  # type: ignore[operator]
+            example = "" if key == "stride" else f", such as {key}=83.5 for 1:23.5"
+            raise ConfigError(f"{key}={value} must be a number of seconds from 0 on{example}")
+    if stride == 0:
+        raise ConfigError("stride=0 must be above 0: seconds from one window to the next")
+    if isinstance(end, int | float) and end <= (start or 0):  # type: ignore[operator]
+        raise ConfigError(f"end={end} must be after start={start or 0}")
+    if stride is not None and windows != "all":
+        raise ConfigError(f"stride={stride} and windows={windows} both say which windows; keep one")
+
+
 @dataclass
 class WindowedVideo:
     """The windows of a video, and what became of the reading.
@@ -81,6 +108,7 @@ class WindowedVideo:
 
     Raises:
         VideoReadError: it cannot be read, or has nothing of the stretch.
+        ConfigError: see `check_windows`.
     """
 
     reader: ClipReader
@@ -95,6 +123,7 @@ class WindowedVideo:
     broken: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
+        check_windows(self.windows, self.stride, self.between)
         self.stream = self.reader.open(self.path)
         self.steps = self.reader.steps_between(self.info, self.between)
         self.starts = window_starts(len(self.steps), self.length, self.windows, self._stride())
@@ -114,6 +143,13 @@ class WindowedVideo:
         return self.info.times[self.steps]
 
     @property
+    def step_seconds(self) -> float:
+        """From one step to the next, on average; of a single one, as the reader asks for it."""
+        if len(self.steps) < 2:
+            return 1 / (self.reader.fps or self.info.fps or 1)
+        return float(self.times[-1] - self.times[0]) / (len(self.steps) - 1)
+
+    @property
     def frames(self) -> Indices:
         """All frames of the stretch, those between its steps as well."""
         start, end = self.between
@@ -126,9 +162,9 @@ class WindowedVideo:
         Raises:
             ConfigError: windows would not touch.
         """
-        if self.stride is None or len(self.steps) < 2:
+        if self.stride is None:
             return None
-        seconds = float(self.times[-1] - self.times[0]) / (len(self.steps) - 1)
+        seconds = self.step_seconds
         if self.stride > 1.01 * self.length * seconds:
             raise ConfigError(
                 f"stride={self.stride} leaves gaps between windows of "
