@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
+import time
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
-from commands import run
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from commands import run, run_python
+from lightning.pytorch.strategies import DDPStrategy
+
+import lightning_cam as lc
+from lightning_cam.explaining.callback import ExplainCallback
+from lightning_cam.training.meeting import Meeting
 
 
 @pytest.mark.slow
@@ -63,3 +76,83 @@ def test_two_ranks_share_the_clips_and_one_run_folder(tmp_path: Path) -> None:
     assert len(scores) == 2
     assert all(abs(float(s) * 9 - round(float(s) * 9)) < 1e-4 for s in scores)
     assert "explain.py ckpt=" in done.stdout
+
+
+SHORT = 3  # seconds, the time-out of the process group
+
+
+class Slow(lc.GradCAM):
+    """Takes longer than a collective waits, on the first rank: at its first clip, then its last."""
+
+    calls = 0
+
+    def __call__(self, *args: Any, **more: Any) -> Any:
+        self.calls += 1
+        if dist.get_rank() == 0 and self.calls in (1, 4):
+            time.sleep(SHORT + 1)
+        return super().__call__(*args, **more)
+
+
+def with_a_slow_method(place: Path) -> None:
+    """Two trainings on two ranks, the second with explanations of three clips."""
+    from test_callbacks import Data, task_of
+
+    for name, callbacks in (
+        ("without", []),
+        ("with", [ExplainCallback({"slow": Slow()}, clips=[0, 1, 2], folder=place / "explain")]),
+    ):
+        strategy = DDPStrategy(
+            start_method="fork", process_group_backend="gloo", timeout=timedelta(seconds=SHORT)
+        )
+        pl.seed_everything(3)
+        trainer = pl.Trainer(
+            max_epochs=2, accelerator="cpu", devices=2, strategy=strategy, logger=False,
+            enable_progress_bar=False, enable_model_summary=False, default_root_dir=place,
+            enable_checkpointing=False, callbacks=callbacks,
+        )  # fmt: skip
+        task = task_of()
+        trainer.fit(task, Data())
+        torch.save([task.state_dict(), trainer.callback_metrics["val/loss"]], place / f"{name}.pt")
+
+
+@pytest.mark.slow
+def test_a_method_slower_than_the_time_out_of_the_ranks(tmp_path: Path) -> None:
+    """The other rank waits, at its next clip or at one that it has not; weights are the same."""
+    call = f"import sys, pathlib; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+    call += f"import test_ddp; test_ddp.with_a_slow_method(pathlib.Path({str(tmp_path)!r}))"
+    done = run_python("-c", call, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "not explained" not in done.stderr
+    for epoch in (0, 1):
+        files = sorted(path.name for path in (tmp_path / f"explain/epoch_{epoch:03d}").iterdir())
+        assert [f for f in files if f.endswith(".mp4")] == [f"clip_{n}.mp4" for n in range(3)]
+        assert len(files) == 3 * 4
+    (one, loss), (other, same) = (torch.load(tmp_path / f"{n}.pt") for n in ("without", "with"))
+    assert loss.equal(same) and all(one[name].equal(other[name]) for name in one)
+
+
+class TwoRanks:
+    world_size = 2
+
+
+def wait_for_one_that_dies(rank: int, place: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{place}/store", rank=rank, world_size=2)
+    meeting = Meeting()
+    meeting.join(TwoRanks())  # type: ignore[arg-type]
+    meeting.wait()
+    if rank == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with pytest.raises(RuntimeError, match=r"closed by peer|reset by peer"):
+        meeting.wait()
+    (place / "heard").touch()
+
+
+def test_who_waits_hears_that_another_rank_is_dead(tmp_path: Path) -> None:
+    """It waits for a day, but for nobody who is not there any more."""
+    context = mp.get_context("fork")
+    ranks = [context.Process(target=wait_for_one_that_dies, args=(n, tmp_path)) for n in (0, 1)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(30)
+    assert (tmp_path / "heard").exists()

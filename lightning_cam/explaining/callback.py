@@ -65,6 +65,7 @@ from lightning_cam.interfaces import (
 from lightning_cam.metrics import Measure
 from lightning_cam.own_folder import own_folder, own_name
 from lightning_cam.progress import no_progress
+from lightning_cam.training.meeting import Meeting
 from lightning_cam.training.preemption import look_between_clips
 from lightning_cam.training.skipped_clips import batch_as_mapping, gather
 
@@ -159,6 +160,7 @@ class ExplainCallback(Callback):
         self._own: tuple[pl.Trainer, Path] | None = None  # where its files go
         self._before: str | None = None  # the name of that folder before a resume
         self._fixed: dict[str, FixedClips] = {}  # split -> this rank's
+        self._others = Meeting()
         self._sized = False  # whether it was said how much is logged
         self._looked = False  # at the first batch of training
         self._warned: set[str] = set()
@@ -167,6 +169,7 @@ class ExplainCallback(Callback):
         check_task(pl_module, offers.SHOWN_OF_TASK)
         as_explained(pl_module)
         check_data(trainer.datamodule, offers.SHOWN_OF_DATA)  # type: ignore[attr-defined]
+        self._others.join(trainer)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -206,6 +209,7 @@ class ExplainCallback(Callback):
         left = []
         if self._own is not None or self.folder is not None:  # else nothing was explained
             left = self.over_epochs.rest(self._place(trainer) / FOLDER)
+        self._others.wait()
         records = gather(trainer, [overview_record(newest, files) for newest, files in left])
 
         def give(logger: Logger) -> None:
@@ -214,6 +218,7 @@ class ExplainCallback(Callback):
 
         if trainer.is_global_zero:
             self._to_loggers(trainer, give)
+        self._others.wait()
 
     def state_dict(self) -> dict[str, Any]:
         folder = None if self._own is None else self._own[1].name
@@ -245,6 +250,7 @@ class ExplainCallback(Callback):
                 self._fixed[split] = FixedClips.of(trainer, split, self.clips, self._warn)
             clips = self._fixed[split].clips
             for n in range(self._fixed[split].rounds):
+                self._others.wait()  # a slow method takes longer than a collective has patience
                 look_between_clips(trainer)
                 if n >= len(clips):  # another rank has one more
                     continue
@@ -254,6 +260,7 @@ class ExplainCallback(Callback):
                     records += self._explain(trainer, task, title, (batch, other), folder)
                 except Exception as error:
                     self._warn(f"clip {title}", error)
+            self._others.wait()
             records = gather(trainer, records)  # every rank comes here, whatever failed
             for record in records if trainer.world_size > 1 else ():  # a checkpoint holds all
                 self.over_epochs.add(record["clip"], trainer.current_epoch, read_maps(record))
@@ -267,6 +274,7 @@ class ExplainCallback(Callback):
                     means |= self._log_measured(trainer, records, folder)
                 except Exception as error:
                     self._warn(f"measures of {when}", error)
+            self._others.wait()  # for the first rank's loggers
             for name, mean in trainer.strategy.broadcast(means).items():
                 task.log(name, mean, logger=False)  # they have it; for who monitors it
 

@@ -18,6 +18,7 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 
 from lightning_cam.attribution.fields import Count, Positive, check_fields
 from lightning_cam.stops import TerminatedError
+from lightning_cam.training.meeting import several
 from lightning_cam.training.saving import LastCheckpoint
 
 _MANY = 2**31  # more batches than any loader has
@@ -92,7 +93,7 @@ class Preemption(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         trainer._signal_connector = _NoHandlers(trainer)
         # Of the network's own group a GPU would have to be waited for, at every batch.
-        if _several(trainer) and dist.get_backend() != "gloo":
+        if several(trainer) and dist.get_backend() != "gloo":
             self._group = dist.new_group(backend="gloo")
         self.look(trainer)
 
@@ -153,7 +154,7 @@ class Preemption(Callback):
 
     def _largest(self, trainer: Trainer, *own: int) -> list[int]:
         """Of each number the largest of all ranks."""
-        if not _several(trainer):
+        if not several(trainer):
             return list(own)
         numbers = torch.tensor(own, dtype=torch.int64)
         dist.all_reduce(numbers, dist.ReduceOp.MAX, self._group)
@@ -179,10 +180,6 @@ def look_between_clips(trainer: Trainer) -> None:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Preemption):
             callback.look(trainer)
-
-
-def _several(trainer: Trainer) -> bool:
-    return trainer.world_size > 1 and dist.is_available() and dist.is_initialized()
 
 
 class _NoHandlers(_SignalConnector):

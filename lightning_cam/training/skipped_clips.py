@@ -13,6 +13,7 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 
 from lightning_cam.interfaces import Batch
+from lightning_cam.training.meeting import several
 
 
 class SkippedClips(Callback):
@@ -59,7 +60,7 @@ def batch_as_mapping(batch: Any) -> Batch:
 
 def gather(trainer: pl.Trainer, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The records of all ranks, on every rank."""
-    if trainer.world_size == 1 or not dist.is_initialized():
+    if not several(trainer):
         return records
     parts: list[Any] = [None] * trainer.world_size
     if dist.get_backend() == "nccl":
