@@ -8,11 +8,11 @@ the key frame before the window (in `.mpg`, where seeking is not to be trusted, 
 start) and converting the wanted frames to RGB, or `cv2.imread` of the wanted images, checking
 nothing and told beforehand where the frames are; *reader* is `read_frames`, which indexes the file
 and checks what it decodes; *raw* is the training loader of a data module, and what its workers
-ship: reader, resizing to 256, crop of 224, flip, collation, in uint8; *loader* adds what the data
-module then does to each batch in the main process, on the CPU: float32, normalising, colours. Where
-a GPU does that, *raw* is what counts. The four take turns, and the figures are medians over
-repeats; one thread per process. Shares of bare decoding's speed are of CPU seconds with 0 workers,
-of wall time with more.
+ship: reader, resizing to 256 (`--resize`), crop of 7/8 of that, flip, collation, in uint8; *loader*
+adds what the data module then does to each batch in the main process, on the CPU: float32,
+normalising, colours. Where a GPU does that, *raw* is what counts. The four take turns, and the
+figures are medians over repeats; one thread per process. Shares of bare decoding's speed are of CPU
+seconds with 0 workers, of wall time with more.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -109,15 +110,20 @@ def render(path: Path, kind: Kind, frames: np.ndarray) -> Path:
 class Rendered(VideoDataModule):
     """So many clips of one video, each with a random window of its own."""
 
-    def __init__(self, path: Path, kind: Kind, clips: int, workers: int) -> None:
+    def __init__(self, path: Path, kind: Kind, clips: int, workers: int, resize: int) -> None:
         super().__init__(
             str(path), num_frames=STEPS, fps=kind.fps, rate=kind.rate, batch_size=BATCH,
-            num_workers=workers, classes=["any"],
+            num_workers=workers, classes=["any"], resize=resize, crop=resize * 7 // 8,
         )  # fmt: skip
         self.path, self.count = path, clips
 
     def list_clips(self) -> Listing:
         return Listing(["any"], [Clip(self.path, str(k), 0) for k in range(self.count)], [], [])
+
+    @cached_property
+    def listing(self) -> Listing:
+        """As listed: a data set proper would keep one of these clips, which are one video."""
+        return self.list_clips()
 
 
 class Decoding(Dataset[int]):
@@ -166,11 +172,12 @@ def seconds(loader: Iterable[Any]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def measure(path: Path, kind: Kind, clips: int, workers: int, repeats: int) -> list[Any]:
+def measure(path: Path, kind: Kind, args: argparse.Namespace, workers: int) -> list[Any]:
     """Clips per second each way, and the shares of bare decoding's speed."""
-    data = Rendered(path, kind, clips, workers)
+    data = Rendered(path, kind, args.clips, workers, args.resize)
     loader = data.train_dataloader()
     windows = [row.tolist() for batch in loader for row in batch["frame_idx"]]  # warms it as well
+    assert len(windows) == args.clips
 
     def plain(decode: Callable[[list[int]], Any]) -> DataLoader[int]:
         dataset = Decoding(windows, decode)
@@ -188,8 +195,8 @@ def measure(path: Path, kind: Kind, clips: int, workers: int, repeats: int) -> l
         finishing = (data.on_after_batch_transfer(batch) for batch in loader)
         return seconds({**ways, "raw": loader, "loader": finishing}[name])
 
-    runs = [{name: run(name) for name in WAYS} for _ in range(repeats)]
-    speeds = [clips / median(run[name][0] for run in runs) for name in WAYS]
+    runs = [{name: run(name) for name in WAYS} for _ in range(args.repeats)]
+    speeds = [args.clips / median(run[name][0] for run in runs) for name in WAYS]
     clock = 0 if workers else 1  # CPU seconds are steadier, but see one process only
     shares = [median(run["bare"][clock] / run[name][clock] for run in runs) for name in WAYS[1:]]
     return [*(round(speed, 1) for speed in speeds), *(round(share, 3) for share in shares)]
@@ -200,6 +207,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--workers", nargs="+", type=int, default=[0, 2])
     parser.add_argument("--clips", type=int, default=32, help="per pass")
+    parser.add_argument("--resize", type=int, default=256, help="short side, frames have 240")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     args = parser.parse_args()
@@ -212,7 +220,7 @@ def main() -> None:
             path = render(Path(folder) / KINDS[name].name, KINDS[name], frames)
             assert probe(path).num_frames == FRAMES
             for workers in args.workers:
-                found = measure(path, KINDS[name], args.clips, workers, args.repeats)
+                found = measure(path, KINDS[name], args, workers)
                 rows.append([name, workers, *found])
     table = Table(*("video", "workers", *(column.replace("_", " ") for column in columns)))
     for row in rows:
@@ -223,7 +231,8 @@ def main() -> None:
         writer = csv.writer(file)
         writer.writerow(["video", "workers", *columns])
         writer.writerows(rows)
-        writer.writerow([f"# {args.clips} clips, {args.repeats} repeats, {versions}"])
+        how = f"{args.clips} clips, {args.repeats} repeats, resize {args.resize}"
+        writer.writerow([f"# {how}, {versions}"])
 
 
 if __name__ == "__main__":
