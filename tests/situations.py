@@ -523,7 +523,6 @@ NOT_RUN: dict[str, str] = {  # and why
     ", and if a network in it takes the clip": (
         f"{OF_OWN}test_how_a_network_is_to_be_called_is_said_in_settings"
     ),
-    "chooses among the clips of a data set, and video=": "tests/test_cli.py types both",
     "is of a written video; add out=": "an argument of explain_video, see tests/test_long_video.py",
     "names them all": "no setting: the data set is the one in use",
 }

@@ -543,7 +543,6 @@ def test_mistakes_in_explain(ckpt: Path, place: Path, here) -> None:
         ([f"ckpt={ckpt}", "vidoe=a.mp4"], "no setting 'vidoe'", "video"),
         ([f"ckpt={ckpt}", "video=none.mp4"], "no video at none.mp4"),
         ([f"ckpt={ckpt}", "video=junk"], "cannot read video 'junk/a.mp4'"),
-        ([f"ckpt={ckpt}", "video=junk", "clips=2"], "leave out clips= or video="),
         ([f"ckpt={ckpt}", "scale=mine"], "no scale 'mine'"),
         ([f"ckpt={ckpt}", "data.split=tset"], "no split 'tset'", "test"),
         ([f"ckpt={ckpt}", "clips=[99]"], "0 to 5"),

@@ -32,7 +32,9 @@ from lightning_cam.training.checkpoint import KEY, Remember, rebuild
 
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 CHOICES = [
-    f"{f.parent.name}={f.stem}" for f in FILES if f.parent != CONFIGS and not f.stem.startswith("_")
+    f"{f.parent.relative_to(CONFIGS).as_posix()}={f.stem}"
+    for f in FILES
+    if f.parent != CONFIGS and not f.stem.startswith("_")
 ]
 # Of these groups many are chosen at once.
 MANY = ("explain", "measure")

@@ -225,7 +225,7 @@ def _readable(argument: str) -> str:
     """How to type what Hydra cannot read."""
     key, _, value = argument.partition("=")
     if value[:1] == "{" and value[-1:] == "}":
-        example = shell_word(f'{key}={{name: "VALUE"}}')
+        example = shell_word("=".join((key, '{name: "VALUE"}')))
         return (
             "within {} names are words without quotes, and a value stands in quotes where it is "
             f"more than a word: {example}"

@@ -16,6 +16,7 @@ from lightning_cam.commands.search import choices
 from lightning_cam.errors import ConfigError
 from lightning_cam.training.ranks import processes, slurm_step
 
+_MODE = "hydra.mode"
 _GROUP = "hydra/launcher"
 _QUEUED = "SUBMITIT_EXECUTOR"  # stands in the environment of a job that submitit has queued
 
@@ -42,7 +43,7 @@ def check_launcher(arguments: Sequence[str]) -> None:
     launcher = chosen[-1] if chosen else "basic"
     if launcher == "basic":
         return
-    if not {"-m", "--multirun", "hydra.mode=MULTIRUN"} & {*arguments}:
+    if not {"-m", "--multirun", f"{_MODE}=MULTIRUN"} & {*arguments}:
         raise ConfigError(f"{_GROUP}={launcher} is for a sweep: add -m")
     if processes()[1] > 1:
         raise ConfigError(

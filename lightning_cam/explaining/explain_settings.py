@@ -10,14 +10,13 @@ from lightning_cam.errors import ConfigError, UnknownNameError
 from lightning_cam.viz import OUTCOMES
 
 SCALES = ("method", "all", "own")  # which maps of a clip have one colour scale
-_CLIPS = 8  # that are explained where nothing is said
 # The key below `explain` that stands for the methods which the checkpoint remembers.
 TRAINED_METHODS = "as_trained"
 
 # What a study says for itself or has no use for: its value otherwise, and what to set instead.
 _NOT_IN_STUDIES: Mapping[str, tuple[Any, str]] = {
     "explain": ({TRAINED_METHODS: True}, " and set study.methods"),
-    "clips": (_CLIPS, " and set study.clips"),
+    "clips": (8, " and set study.clips"),
     "layer": (None, " and set study.methods.NAME.layer"),
     "video": (None, ""),
     "windows": (None, ""),
@@ -105,11 +104,6 @@ def check_explain(config: Mapping[str, Any]) -> None:
     check_fps(config["fps"], "fps")
     if config["scale"] not in SCALES:
         raise UnknownNameError("scale", config["scale"], SCALES)
-    if config["video"] is not None and config["clips"] != _CLIPS:
-        raise ConfigError(
-            f"clips={config['clips']} chooses among the clips of a data set, and video= is given; "
-            "leave out clips= or video="
-        )
     _check_compose(config)
     asked = asked_outcomes(config["select"])
     if asked and config["video"] is not None:
