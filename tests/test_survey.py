@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from test_report import EVIL, Page, ask_chromium, chromium
+from test_report import EVIL, Page, chromium, loads
 from torch import Tensor, nn
 
 import lightning_cam as lc
@@ -387,7 +387,7 @@ def test_names_cannot_become_markup_on_a_survey_page(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ten_thousand_clips_open_quickly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    browser = chromium()
+    chromium()  # or it is skipped
     monkeypatch.setattr(findings, "_MOST_AT_ONCE", 300)
     found = made_findings(10_000)
     frames = np.random.default_rng(0).integers(0, 256, (6, 30, 40, 3), dtype=np.uint8)
@@ -395,15 +395,7 @@ def test_ten_thousand_clips_open_quickly(tmp_path: Path, monkeypatch: pytest.Mon
     for shard in range(157):
         write_media(tmp_path, shard, [picture] * 64)
     page = write_survey_page(tmp_path, found, {"command": "explain"}, [])
-    probe = page.with_name("probe.html")
-    probe.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
-    for width in (1280, 1920):
-        profile = tmp_path / str(width)
-        profile.mkdir()
-        for _ in range(3):  # tests share the machine: one of three loads has it for itself
-            told = ask_chromium(browser, probe.as_uri(), profile, f"--window-size={width},900")
-            if told["loaded"] < 2000:
-                break
+    for told in loads(page, PROBE, tmp_path):
         log = told.pop("log")
         print(told)
         assert not re.search(r"CONSOLE.*(Uncaught|[Ee]rror)", log), log

@@ -130,17 +130,33 @@ def _check_compose(config: Mapping[str, Any]) -> None:
             raise ConfigError(f"compose={kind} {why}; leave out {key}= or compose=")
 
 
+def refuse_unused(
+    config: Mapping[str, Any], unused: Mapping[str, tuple[Any, str]], where: str
+) -> None:
+    """Refuse settings that another kind of work has no use for.
+
+    Args:
+        config: the settings.
+        unused: key -> (its value where nothing is said, what to do instead).
+        where: the kind of work.
+
+    Raises:
+        ConfigError: one is set.
+    """
+    for key, (default, instead) in unused.items():
+        value = config.get(key, default)
+        if value != default:
+            shown = ",".join(value) if isinstance(value, dict) else value
+            raise ConfigError(f"{key}={shown} says nothing in {where}; leave it out{instead}")
+
+
 def check_study(config: Mapping[str, Any]) -> None:
     """Whether the settings of `configs/explain.yaml` make sense together with a study.
 
     Raises:
         ConfigError: one does not.
     """
-    for key, (default, instead) in _NOT_IN_STUDIES.items():
-        value = config.get(key, default)
-        if value != default:
-            shown = ",".join(value) if isinstance(value, dict) else value
-            raise ConfigError(f"{key}={shown} says nothing in a study; leave it out{instead}")
+    refuse_unused(config, _NOT_IN_STUDIES, "a study")
     if (config.get("model") or {}).get("name") is not None:
         raise ConfigError("a study takes checkpoints of this program only; leave out model=")
     names = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]

@@ -31,7 +31,12 @@ from lightning_cam.errors import ConfigError, DataError, WriteError, readable, s
 from lightning_cam.explaining.clip_arrays import settings_of_method
 from lightning_cam.explaining.clip_sources import ALL, choose_indices, open_split, unique_titles
 from lightning_cam.explaining.explain_command import chosen_methods, on_device, open_checkpoint
-from lightning_cam.explaining.explain_settings import check_clips, check_explain, trusted
+from lightning_cam.explaining.explain_settings import (
+    check_clips,
+    check_explain,
+    refuse_unused,
+    trusted,
+)
 from lightning_cam.explaining.journal import same_work
 from lightning_cam.explaining.question import questions
 from lightning_cam.explaining.sharing import Share
@@ -70,11 +75,7 @@ def check_survey(config: Mapping[str, Any]) -> None:
         ConfigError: one does not.
         UserError: a package is missing.
     """
-    for key, (default, instead) in _ELSEWHERE.items():
-        if config[key] != default:
-            raise ConfigError(
-                f"{key}={config[key]} says nothing in a survey; leave it out{instead}"
-            )
+    refuse_unused(config, _ELSEWHERE, "a survey")
     if isinstance(config["ckpt"], list):
         raise ConfigError(f"ckpt={config['ckpt']}: a survey is of one network, not of several")
     if len(questions(config["target"], several=True)) > 1:

@@ -7,6 +7,7 @@ page by page; arrays they share.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,9 +52,9 @@ class Packed(Sequence[T]):
             raise IndexError(at)
         return self._at(number)
 
+    @abstractmethod
     def _at(self, at: int) -> T:
         """The element at a place that is there."""
-        raise NotImplementedError
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
