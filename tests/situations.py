@@ -471,7 +471,6 @@ SITUATIONS: dict[str, Situation] = {
         "map plain explain=[gradcam]", said=source("was scripted or traced")
     ),
     "puts a part of the network into each process": Situation(f"{TRAIN} trainer.strategy=fsdp"),
-    "trains in copies of this process": Situation(f"{TRAIN} trainer.strategy=ddp_spawn"),
     "can end with different weights": Situation(
         f"{TRAIN} trainer.strategy={{_target_:lightning.pytorch.strategies.DDPStrategy,"
         "static_graph:true}"

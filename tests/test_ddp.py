@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -20,7 +22,8 @@ from lightning.pytorch.strategies import DDPStrategy
 
 import lightning_cam as lc
 from lightning_cam.explaining.callback import ExplainCallback
-from lightning_cam.training.meeting import Meeting
+from lightning_cam.explaining.fixed_clips import _place
+from lightning_cam.training.meeting import Meeting, speaks_gloo
 
 
 @pytest.mark.slow
@@ -131,8 +134,122 @@ def test_a_method_slower_than_the_time_out_of_the_ranks(tmp_path: Path) -> None:
     assert loss.equal(same) and all(one[name].equal(other[name]) for name in one)
 
 
+def broken(model: Any, clip: Any, target: Any) -> Any:
+    raise RuntimeError("no map")
+
+
+def plain(model: Any, clip: Any, target: Any) -> Any:
+    print("plain by", dist.get_rank() if dist.is_initialized() else "itself", file=sys.stderr)
+    return clip.abs().mean(1)
+
+
+METHODS = {
+    "first": lc.GradCAM(),
+    "plain": lambda *given: plain(*given),  # cannot be pickled
+    "broken": broken,
+    "last": lc.GradCAM(relu=False),
+}
+
+
+def with_methods_shared(place: Path) -> None:
+    """Explain three clips after a pass over the validation set, by one process and by two."""
+    from test_callbacks import Data, task_of
+
+    for ranks in (1, 2):
+        explain = ExplainCallback(
+            METHODS, clips=[0, 1, 4], folder=place / str(ranks), target="a", contrast="b"
+        )
+        strategy = DDPStrategy(start_method="fork", process_group_backend="gloo")
+        trainer = pl.Trainer(
+            accelerator="cpu", devices=ranks, strategy=strategy if ranks > 1 else "auto",
+            logger=False, enable_progress_bar=False, default_root_dir=place, callbacks=[explain],
+        )  # fmt: skip
+        trainer.validate(task_of(), Data(), verbose=False)
+
+
+@pytest.mark.slow
+def test_a_rank_without_a_clip_takes_methods_of_another(tmp_path: Path) -> None:
+    """Of three clips the last has two ranks: all files are those of one process."""
+    call = f"import sys, pathlib; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+    call += f"import test_ddp; test_ddp.with_methods_shared(pathlib.Path({str(tmp_path)!r}))"
+    done = run_python("-c", call, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "method 'broken', first on clip 0 (RuntimeError: no map)" in done.stderr
+    assert [done.stderr.count(f"plain by {n}") for n in (0, 1)] == [1 * 2, 2 * 2]  # both classes
+    assert "another class" not in done.stderr
+    names = sorted(path.name for path in (tmp_path / "1/validate").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "2/validate").iterdir())
+    for name in names:
+        one, two = (tmp_path / ranks / "validate" / name for ranks in "12")
+        if name.endswith(".npz"):
+            with np.load(one) as a, np.load(two) as b:
+                assert a.files == b.files and {"heatmap/first", "heatmap/plain"} <= {*a.files}
+                for key in a.files:
+                    np.testing.assert_array_equal(a[key], b[key])
+        else:
+            assert one.read_bytes() == two.read_bytes(), name
+
+
+def test_every_clip_and_method_is_one_rank_s() -> None:
+    for ranks in range(1, 9):
+        for clips in range(1, ranks + 1):
+            for methods in range(1, 6):
+                done = []
+                for rank in range(ranks):
+                    home, part = _place(rank, ranks, clips, methods)
+                    assert rank >= clips or (home == rank and part is not None)
+                    done += [(home, m) for m in range(methods)[part]] if part else []
+                assert sorted(done) == [(c, m) for c in range(clips) for m in range(methods)]
+
+
+def out_of_reach(rank: int, place: Path) -> None:
+    """Two ranks whose own group works, and whose machines have no address for another."""
+    dist.init_process_group("gloo", init_method=f"file://{place}/store", rank=rank, world_size=2)
+    trainer = TwoRanks()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dist, "get_backend", lambda: "nccl")
+        assert speaks_gloo(trainer)  # type: ignore[arg-type]
+        patch.setenv("GLOO_SOCKET_IFNAME", "none0")
+        meeting = Meeting()
+        with pytest.warns(UserWarning, match="GLOO_SOCKET_IFNAME=eth0"):
+            meeting.join(trainer)  # type: ignore[arg-type]
+    meeting.wait()
+    assert not meeting.patient and meeting.share(rank) == [rank] and trainer.waited == 3
+    (place / str(rank)).touch()
+
+
+def test_ranks_that_gloo_does_not_connect_go_on(tmp_path: Path) -> None:
+    assert of_two_ranks(out_of_reach, tmp_path) == [0, 0]
+    assert (tmp_path / "0").exists() and (tmp_path / "1").exists()
+
+
 class TwoRanks:
+    """A trainer, as far as ranks that meet know it."""
+
     world_size = 2
+
+    def __init__(self) -> None:
+        self.strategy, self.waited = self, 0
+
+    def barrier(self) -> None:
+        self.waited += 1
+        dist.barrier()
+
+    def reduce_boolean_decision(self, decision: bool) -> bool:
+        found = torch.tensor(float(decision))
+        dist.all_reduce(found, dist.ReduceOp.MIN)
+        return bool(found)
+
+
+def of_two_ranks(function: Any, place: Path) -> list[int | None]:
+    """The exit codes of two processes that each call a function with their rank and a folder."""
+    context = mp.get_context("fork")
+    ranks = [context.Process(target=function, args=(n, place)) for n in (0, 1)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(30)
+    return [process.exitcode for process in ranks]
 
 
 def wait_for_one_that_dies(rank: int, place: Path) -> None:
@@ -149,10 +266,5 @@ def wait_for_one_that_dies(rank: int, place: Path) -> None:
 
 def test_who_waits_hears_that_another_rank_is_dead(tmp_path: Path) -> None:
     """It waits for a day, but for nobody who is not there any more."""
-    context = mp.get_context("fork")
-    ranks = [context.Process(target=wait_for_one_that_dies, args=(n, tmp_path)) for n in (0, 1)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(30)
+    of_two_ranks(wait_for_one_that_dies, tmp_path)
     assert (tmp_path / "heard").exists()

@@ -81,7 +81,7 @@ def test_who_is_requeued(job: Path, facts: str, said: str | None) -> None:
         ("lightning_cam.training.saving.LastCheckpoint.setup", "before training"),
         ("lightning_cam.tasks.VideoClassification.training_step", "in epoch 1, step 1: saved"),
         ("lightning_cam.tasks.VideoClassification.validation_step", "in epoch 1, step 3: saved"),
-        ("lightning_cam.explaining.ExplainCallback._explain", "in epoch 1, step 3: saved"),
+        ("lightning_cam.explaining.ExplainCallback._made", "in epoch 1, step 3: saved"),
         ("lightning_cam.commands.run_train._keep_checkpoint", "after training"),
     ],
 )

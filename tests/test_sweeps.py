@@ -12,7 +12,7 @@ import pytest
 from commands import ROOT
 
 from lightning_cam.commands import stopped, sweep_table, sweeps
-from lightning_cam.commands.strategies import check_strategy
+from lightning_cam.commands.strategies import check_strategy, started_anew
 from lightning_cam.commands.sweep_table import note_run
 from lightning_cam.commands.sweeps import JobError, as_job, check_launcher, check_sweep, of_a_job
 from lightning_cam.errors import ConfigError
@@ -153,7 +153,7 @@ def test_steps_that_run_side_by_side_meet_at_ports_of_their_own(
     assert StepEnvironment(Job("77", 1, 0)).main_port == 29512
 
 
-def test_strategies_that_split_or_copy_are_refused() -> None:
+def test_strategies_that_split_are_refused() -> None:
     lightning = "lightning.pytorch.strategies."
     for fine in (
         "auto",
@@ -165,14 +165,23 @@ def test_strategies_that_split_or_copy_are_refused() -> None:
     for wrong, message in (
         ("fsdp", "=fsdp puts a part"), ("deepspeed_stage_2", "=deepspeed_stage_2 puts a part"),
         ({"_target_": f"{lightning}FSDPStrategy"}, "=FSDPStrategy puts a part"),
-        ("ddp_spawn", "trains in copies"), ("ddp_notebook", "trains in copies"),
-        ({"_target_": f"{lightning}DDPStrategy", "start_method": "fork"}, "trains in copies"),
         ({"_target_": f"{lightning}DDPStrategy", "static_graph": True}, "static_graph: processes"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=message):
             check_strategy({"strategy": wrong})
     with pytest.raises(ConfigError, match="sync_batchnorm=true is for GPUs"):
         check_strategy({"strategy": "ddp", "accelerator": "cpu", "sync_batchnorm": True})
+
+
+def test_processes_are_started_where_copies_are_asked_for() -> None:
+    for asked, given in (
+        ("ddp_spawn", "ddp"), ("ddp_notebook", "ddp"), ("ddp", "ddp"), ("auto", "auto"),
+        ("ddp_fork_find_unused_parameters_true", "ddp_find_unused_parameters_true"),
+        ({"_target_": "x.DDPStrategy", "start_method": "fork", "bucket_cap_mb": 5},
+         {"_target_": "x.DDPStrategy", "start_method": "popen", "bucket_cap_mb": 5}),
+        ({"_target_": "x.DDPStrategy"}, {"_target_": "x.DDPStrategy"}),
+    ):  # fmt: skip
+        assert started_anew({"strategy": asked, "devices": 2}) == {"strategy": given, "devices": 2}
 
 
 def test_what_the_batch_script_starts(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,22 @@ from lightning_cam.errors import ConfigError
 from lightning_cam.training.build import TARGET
 
 _PARTS = ("fsdp", "deepspeed", "modelparallel", "xlafsdp")  # each process has a part of the network
-_COPIES = ("ddp_spawn", "ddp_fork", "ddp_notebook")
+_COPIES = re.compile(r"^ddp_(spawn|fork|notebook)")
+
+
+def started_anew(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """The trainer's settings with processes that are started, where copies of this one are asked.
+
+    Copies (`ddp_spawn`, `ddp_fork`, `ddp_notebook`) are for notebooks, which cannot be started a
+    second time. A command can: its training is the same, and this process, the first of them,
+    knows afterwards which checkpoint is best, and hears of a signal.
+    """
+    strategy = trainer.get("strategy")
+    if isinstance(strategy, Mapping) and "start_method" in strategy:
+        return {**trainer, "strategy": {**strategy, "start_method": "popen"}}
+    if isinstance(strategy, str):
+        return {**trainer, "strategy": _COPIES.sub("ddp", strategy)}
+    return dict(trainer)
 
 
 def check_strategy(trainer: Mapping[str, Any]) -> None:
@@ -31,11 +47,6 @@ def check_strategy(trainer: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"{typed} puts a part of the network into each process, and checkpoints, and maps of "
             "the clips that each process explains, need the whole; take trainer.strategy=ddp"
-        )
-    if name.startswith(_COPIES) or settings.get("start_method", "popen") != "popen":
-        raise ConfigError(
-            f"{typed} trains in copies of this process, from which it learns neither the best "
-            "checkpoint nor that they were stopped; take trainer.strategy=ddp"
         )
     if settings.get("static_graph"):
         raise ConfigError(

@@ -13,7 +13,7 @@ from lightning_cam.attribution.families import layers_to_offer
 from lightning_cam.attribution.guard import unwrap
 from lightning_cam.attribution.method import without_layer
 from lightning_cam.commands.common import was_typed
-from lightning_cam.commands.strategies import check_strategy
+from lightning_cam.commands.strategies import check_strategy, started_anew
 from lightning_cam.errors import ConfigError
 from lightning_cam.explaining.explain_settings import TRAINED_METHODS, check_clips, check_fps
 from lightning_cam.explaining.question import TRUE, Question
@@ -61,6 +61,7 @@ def check_settings(config: dict[str, Any]) -> None:
             "leave it out, or choose methods, for example explain=[gradcam]"
         )
     check_strategy(config["trainer"])
+    config["trainer"] = started_anew(config["trainer"])
     config["logger"] = _of_its_kind(config["logger"])
     check_logger(config["logger"])
     check_clips(config["videos"].get("clips"), "videos.clips")

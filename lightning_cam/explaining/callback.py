@@ -43,7 +43,7 @@ from lightning_cam.explaining.clip_explanations import (
 from lightning_cam.explaining.clip_files import write_clip
 from lightning_cam.explaining.epoch_map import EpochMap, epoch_maps, read_maps
 from lightning_cam.explaining.epoch_measures import EpochMeasures
-from lightning_cam.explaining.fixed_clips import FixedClips
+from lightning_cam.explaining.fixed_clips import FixedClips, Turn
 from lightning_cam.explaining.measured_files import EPOCH_COLUMNS
 from lightning_cam.explaining.measuring import check_measures
 from lightning_cam.explaining.over_epochs import (
@@ -54,6 +54,7 @@ from lightning_cam.explaining.over_epochs import (
     overview_record,
 )
 from lightning_cam.explaining.question import TRUE, asked_in_training
+from lightning_cam.explaining.shared_methods import ClipMaps, with_others
 from lightning_cam.interfaces import (
     Batch,
     LogsImages,
@@ -104,7 +105,7 @@ class ExplainCallback(Callback):
     Args:
         methods: name -> method; or a method or a list of them, then named by their types.
         clips: how many clips of the validation set, spread evenly, or their indices. Ranks share
-            them.
+            them, and the methods of a clip where there are fewer clips than ranks.
         every_n_epochs: explain after every n-th epoch.
         fps: of the videos.
         folder: where to write; None: `explain` in the folder of the run, see above.
@@ -247,19 +248,12 @@ class ExplainCallback(Callback):
         with isolate_rng(), no_progress():
             records = []
             if split not in self._fixed:
-                self._fixed[split] = FixedClips.of(trainer, split, self.clips, self._warn)
-            clips = self._fixed[split].clips
-            for n in range(self._fixed[split].rounds):
+                shared = len(self.methods) if self._others.patient else 1
+                self._fixed[split] = FixedClips.of(trainer, split, self.clips, shared, self._warn)
+            for n in range(len(self._fixed[split].turns)):
                 self._others.wait()  # a slow method takes longer than a collective has patience
                 look_between_clips(trainer)
-                if n >= len(clips):  # another rank has one more
-                    continue
-                title, batch = clips[n]
-                other = clips[(n + 1) % len(clips)][1]["video"] if len(clips) > 1 else None
-                try:
-                    records += self._explain(trainer, task, title, (batch, other), folder)
-                except Exception as error:
-                    self._warn(f"clip {title}", error)
+                records += self._round(trainer, task, self._fixed[split], n, folder)
             self._others.wait()
             records = gather(trainer, records)  # every rank comes here, whatever failed
             for record in records if trainer.world_size > 1 else ():  # a checkpoint holds all
@@ -278,28 +272,75 @@ class ExplainCallback(Callback):
             for name, mean in trainer.strategy.broadcast(means).items():
                 task.log(name, mean, logger=False)  # they have it; for who monitors it
 
-    def _explain(
+    def _round(
+        self,
+        trainer: pl.Trainer,
+        task: pl.LightningModule,
+        fixed: FixedClips,
+        n: int,
+        folder: Path,
+    ) -> list[dict[str, Any]]:
+        """What is found of this rank's clip of round n; nothing of one that it helps with."""
+        rank, turn = trainer.global_rank, fixed.turns[n]
+        title = turn.title if turn else ""
+        made = turn and self._made(task, turn)
+        if fixed.shared and n == len(fixed.turns) - 1:  # every rank comes here, whatever failed
+            failed = self._failed(title)
+            made = with_others(self._others, rank, turn, made, self.methods, failed)
+        if not turn or not made or not made.maps or turn.home is not None:
+            return []
+        try:
+            other = move_data_to_device(fixed.other(n), task.device)
+            return [self._record(trainer, task, title, made, other, folder)]
+        except Exception as error:
+            self._warn(f"clip {title}", error)
+            return []
+
+    def _made(self, task: pl.LightningModule, turn: Turn) -> ClipMaps | None:
+        """What this rank's methods make of a clip; None, and a warning, where all of it fails."""
+        try:
+            batch = move_data_to_device(turn.batch, task.device)
+            model = as_explained(task).explainable(batch)
+            own = dict([*self.methods.items()][turn.part])
+            return ClipMaps(model, batch, self._explanations(model, own, batch, turn.title))
+        except Exception as error:
+            self._warn(f"clip {turn.title}", error)
+            return None
+
+    def _explanations(
+        self, model: Explainable, methods: Mapping[str, Attribution], batch: Batch, title: str
+    ) -> dict[str, Explanation]:
+        """Method -> explanation of what is asked about the clip."""
+        clip = batch["video"]
+        check_clip(model, clip)  # one warning rather than one for each method
+        asked = self.question.about(model, batch, clip)
+        if self.question.contrast is not None and asked.against is None:
+            error = ConfigError("a class cannot be set against itself; it is explained alone")
+            self._warn(f"the contrast of clip {title}", error)
+        on_error = self._failed(title)
+        return explain_clip(
+            asked.model, methods, clip, asked.target, on_error, against=asked.against
+        )
+
+    def _failed(self, title: str) -> OnError:
+        """Warns of what fails for a clip."""
+        return lambda name, error: self._warn(f"method {name!r}", error, f", first on {title}")
+
+    def _record(
         self,
         trainer: pl.Trainer,
         task: pl.LightningModule,
         title: str,
-        clips: tuple[Batch, Tensor | None],
+        maps: ClipMaps,
+        other: Tensor | None,
         folder: Path,
-    ) -> list[dict[str, Any]]:
-        """What is found of one clip; `clips` are its batch and another clip, if there is one."""
-        batch, other = move_data_to_device(clips, task.device)
-        model = as_explained(task).explainable(batch)
-
-        def on_error(name: str, error: Exception) -> None:
-            self._warn(f"method {name!r}", error, f", first on {title}")
-
+    ) -> dict[str, Any]:
+        """What is found of one clip, whose files are written; `other` is the video of another."""
+        model, batch, explanations = maps.model, maps.batch, maps.maps
         clip, data = batch["video"], trainer.datamodule  # type: ignore[attr-defined]
-        explanations = self._explanations(model, batch, title, on_error)
-        if not explanations:
-            return []
         first = next(iter(explanations.values()))
         target, weights = first.target, first.attention
-        spectra = explain_spectra(model, clip, data, target, on_error)
+        spectra = explain_spectra(model, clip, data, target, self._failed(title))
         frames = clip_frames(data, clip)
         views, extras = clip_views(data, clip), clip_extras(task, batch)
         figure = draw_clip(
@@ -311,33 +352,17 @@ class ExplainCallback(Callback):
         )
         caption = f"{title}: {told(model, first, batch)}"
         newest = Newest(title, caption, figure)
-        return [
-            {
-                "clip": title,
-                "video": str(files.video),
-                "sheet": str(files.sheet),
-                "attention": {name: w[0].tolist() for name, w in weights.items()},
-                "caption": caption,
-                **self._overview(trainer, epoch_maps(model, explanations), newest),
-                "numbers": self.measuring.numbers(explanations),
-                "measured": self.measuring.of_clip(model, explanations, batch, title, other),
-                "classes": model.kind(int(target[0])) is not None,
-            }
-        ]
-
-    def _explanations(
-        self, model: Explainable, batch: Batch, title: str, on_error: OnError
-    ) -> dict[str, Explanation]:
-        """Method -> explanation of what is asked about the clip."""
-        clip = batch["video"]
-        check_clip(model, clip)  # one warning rather than one for each method
-        asked = self.question.about(model, batch, clip)
-        if self.question.contrast is not None and asked.against is None:
-            error = ConfigError("a class cannot be set against itself; it is explained alone")
-            self._warn(f"the contrast of clip {title}", error)
-        return explain_clip(
-            asked.model, self.methods, clip, asked.target, on_error, against=asked.against
-        )
+        return {
+            "clip": title,
+            "video": str(files.video),
+            "sheet": str(files.sheet),
+            "attention": {name: w[0].tolist() for name, w in weights.items()},
+            "caption": caption,
+            **self._overview(trainer, epoch_maps(model, explanations), newest),
+            "numbers": self.measuring.numbers(explanations),
+            "measured": self.measuring.of_clip(model, explanations, batch, title, other),
+            "classes": model.kind(int(target[0])) is not None,
+        }
 
     def _overview(
         self, trainer: pl.Trainer, maps: Mapping[str, EpochMap], newest: Newest

@@ -18,7 +18,7 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 
 from lightning_cam.attribution.fields import Count, Positive, check_fields
 from lightning_cam.stops import TerminatedError
-from lightning_cam.training.meeting import several
+from lightning_cam.training.meeting import several, speaks_gloo
 from lightning_cam.training.saving import LastCheckpoint
 
 _MANY = 2**31  # more batches than any loader has
@@ -85,6 +85,7 @@ class Preemption(Callback):
         self._saved_at, self._saved_step = 0.0, 0
         self._common = 0  # batches of validation that every rank has yet to come to
         self._group: Any = None
+        self._device = torch.device("cpu")  # where the marks are reduced
 
     def ask(self) -> None:
         """End the training as soon as it can go on from there."""
@@ -94,7 +95,10 @@ class Preemption(Callback):
         trainer._signal_connector = _NoHandlers(trainer)
         # Of the network's own group a GPU would have to be waited for, at every batch.
         if several(trainer) and dist.get_backend() != "gloo":
-            self._group = dist.new_group(backend="gloo")
+            if speaks_gloo(trainer):
+                self._group = dist.new_group(backend="gloo")
+            else:
+                self._device = trainer.strategy.root_device
         self.look(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -156,7 +160,7 @@ class Preemption(Callback):
         """Of each number the largest of all ranks."""
         if not several(trainer):
             return list(own)
-        numbers = torch.tensor(own, dtype=torch.int64)
+        numbers = torch.tensor(own, dtype=torch.int64, device=self._device)
         dist.all_reduce(numbers, dist.ReduceOp.MAX, self._group)
         return numbers.tolist()
 

@@ -44,7 +44,7 @@ def probe():
     probed(run_train, "_prepare", "preparing")
     probed(VideoClassification, "training_step", "training")
     probed(VideoClassification, "validation_step", "validation")
-    probed(ExplainCallback, "_explain", "explanation")
+    probed(ExplainCallback, "_made", "explanation")
     probed(AtomicCheckpointIO, "save_checkpoint", "saving")
     probed(run_train, "_print_summary", "ended")
 

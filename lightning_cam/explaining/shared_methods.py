@@ -1,0 +1,104 @@
+"""Methods of one clip, shared by several ranks: the maps go to the rank that draws the clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_cam.attribution import Attribution, Contrast, Explainable, Explanation
+from lightning_cam.explaining.clip_explanations import OnError
+from lightning_cam.explaining.fixed_clips import Turn
+from lightning_cam.interfaces import Batch
+from lightning_cam.training.meeting import Meeting
+
+
+@dataclass(frozen=True)
+class ClipMaps:
+    """A clip, and what methods have made of it.
+
+    Attributes:
+        model: bound to the clip.
+        batch: the clip, a batch of one.
+        maps: method -> its explanation.
+    """
+
+    model: Explainable
+    batch: Batch
+    maps: Mapping[str, Explanation]
+
+
+def with_others(
+    meeting: Meeting,
+    rank: int,
+    turn: Turn | None,
+    own: ClipMaps | None,
+    methods: Mapping[str, Attribution],
+    on_error: OnError,
+) -> ClipMaps | None:
+    """Give other ranks what was made for them, and take what they have made.
+
+    Args:
+        meeting: all ranks come there together.
+        rank: of this process.
+        turn: its clip.
+        own: what it has made of it; None: nothing.
+        methods: of a clip, in their order.
+        on_error: is told whose map is of another column: the networks of ranks have the same
+            weights, but may have normalised by other clips, and predict another class.
+    """
+    home = None if turn is None else turn.home
+    maps = {} if own is None or home is None else own.maps
+    given = meeting.share((home, {name: _packed(e) for name, e in maps.items()}))
+    if own is None or home is not None:
+        return own
+    found = dict(own.maps)
+    for whose, others in given:
+        for name, e in others.items() if whose == rank else ():
+            found[name] = _unpacked(e, methods[name], own)
+    targets = [e.target for e in found.values()]
+    for name in [name for name, e in found.items() if not e.target.equal(targets[0])]:
+        del found[name]
+        on_error(name, RuntimeError("the process that made its map predicts another class"))
+    return replace(own, maps={name: found[name] for name in methods if name in found})
+
+
+class _Away(Attribution):
+    """In place of a method, which stays at home: not every one can be pickled."""
+
+    title = "away"
+
+    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+def _packed(e: Explanation) -> Explanation:
+    """An explanation on its way to another rank, which has the clip and the method."""
+    shown = e.shown and replace(e.shown, clip=torch.empty(0), valid=None, to_frames=None)
+    return _changed(e, torch.device("cpu"), method=_Away(), shown=shown)
+
+
+def _unpacked(e: Explanation, method: Attribution, at: ClipMaps) -> Explanation:
+    """What has been packed, with the method and the clip of here."""
+    clip, model = at.batch["video"], at.model
+    shown = e.shown and replace(e.shown, clip=clip, valid=model.valid, to_frames=model.to_frames)
+    return _changed(e, clip.device, method=method, shown=shown)
+
+
+def _changed(e: Explanation, device: torch.device, **changes: Any) -> Explanation:
+    """Changed, and with all numbers on a device; of a contrast both maps."""
+    if isinstance(e, Contrast):
+        changes["against"] = _changed(e.against, device, **changes)
+    return replace(
+        e,
+        heatmap=e.heatmap.to(device),
+        target=e.target.to(device),
+        outputs=e.outputs.to(device),
+        attention={name: weights.to(device) for name, weights in e.attention.items()},
+        numbers={name: number.to(device) for name, number in e.numbers.items()},
+        level=None if e.level is None else e.level.to(device),
+        **changes,
+    )
