@@ -265,6 +265,11 @@ def test_three_processes_with_two_clips(ranks: Ranks, place: Path) -> None:
     assert_equal(place / "explain_1", place / "whole")
     (late,) = ranks([1], 3, *options)  # it is the same command, and finds its clip done
     assert "1 of 2 clips, 1 of them are done in explain_1" in late.stdout
+    before = (place / "explain_1" / "index.html").stat()
+    os.utime(place / "explain_1" / "index.html", ns=(0, before.st_mtime_ns - 10**9))
+    (page,) = ranks([0], 1, *options)  # killed after the last clip: its page is made
+    assert "open explain_1/index.html" in page.stdout
+    assert (place / "explain_1" / "index.html").stat().st_mtime_ns > before.st_mtime_ns
     assert not (place / "explain_2").exists()
 
 
@@ -286,14 +291,32 @@ def test_clips_that_are_selected_or_fail(ranks: Ranks, place: Path) -> None:
     assert not list(place.glob(".looks-*"))
 
 
-def test_what_only_the_first_does(ranks: Ranks, place: Path) -> None:
-    for more, what in (
-        ("layers=list", "layers="),
-        ("target=[walk,run]", "several networks or questions"),
-        ("ckpt=[net.ckpt,b.ckpt]", "several networks or questions"),
-    ):
-        (one,) = ranks([1], 2, "video=videos", "explain=gradcam", more)
-        assert one.stdout == f"process 2 of 2: nothing to do, {what} is the work of the first\n"
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", ["ckpt={a: net.ckpt, b: other.ckpt}", "target=[walk,run]"])
+def test_networks_and_questions_side_by_side(ranks: Ranks, place: Path, asked: str) -> None:
+    """Each process explains its clips for all of them, the last shows all together."""
+    state = torch.load(place / "net.ckpt", weights_only=True)
+    state["state_dict"] = {name: value.flip(0) for name, value in state["state_dict"].items()}
+    torch.save(state, place / "other.ckpt")
+    (place / "videos" / "walk" / "clip_2.mp4").write_bytes(b"torn")
+    options = ("video=videos", "explain=gradcam", asked)
+    last, second, _ = ranks([5, 1, 0], 6, *options)
+    assert last.stdout.count("\n") == 2 and "no clip is left for it" in last.stdout
+    assert "process 2 of 6: done; 8 explanations are left to others" in second.stdout
+    assert not (place / "compare_1" / "index.html").exists()
+    said = ranks([4, 3, 2], 6, *options)
+    assert "open compare_1/index.html" in said[-1].stdout and not (place / "compare_2").exists()
+    ranks([0], 1, *options, "out=whole")
+    assert_equal(place / "compare_1", place / "whole")
+    folders = [path.name for path in (place / "whole").iterdir() if path.is_dir()]
+    assert len(folders) == 2
+    for name in folders:
+        assert_equal(place / "compare_1" / name, place / "whole" / name)
+
+
+def test_layers_are_listed_by_the_first(ranks: Ranks) -> None:
+    (one,) = ranks([1], 2, "video=videos", "explain=gradcam", "layers=list")
+    assert one.stdout == "process 2 of 2: nothing to do, layers= is the work of the first\n"
 
 
 def begin(place: Path, rank: int, *options: str, breaks: str = "{}") -> Process:

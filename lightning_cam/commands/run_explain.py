@@ -64,21 +64,10 @@ def _work(config: dict[str, Any], share: Share) -> Callable[[dict[str, Any], str
     if config["minutes"] is not None:
         raise ConfigError("minutes= is for a whole data set; add survey=all, or leave out minutes=")
     if is_side_by_side(config):
-        return _by_the_first(explain_side_by_side, "several networks or questions", share)
-    if config["layers"] is not None:
-        return _by_the_first(explain_checkpoint, "layers=", share)
+        return partial(explain_side_by_side, share=share)
+    if config["layers"] is not None and share.rank:
+        return lambda *_: say(f"{share}nothing to do, layers= is the work of the first")
     return partial(explain_checkpoint, share=share)
-
-
-def _by_the_first(
-    work: Callable[[dict[str, Any], str], Path | None], what: str, share: Share
-) -> Callable[[dict[str, Any], str], Path | None]:
-    """Work that is not shared: the first of several processes does it, the others end at once."""
-
-    def ends(_: object, __: object) -> None:
-        say(f"{share}nothing to do, {what} is the work of the first")
-
-    return ends if share.rank else work
 
 
 def _without_idle(measures: Any) -> Any:

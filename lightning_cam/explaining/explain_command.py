@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -71,6 +71,28 @@ def explain_checkpoint(
     Raises:
         UserError: what the user can mend; also if not a single clip could be explained.
     """
+    return explain_case(config, command, question, share).page
+
+
+class Outcome(NamedTuple):
+    """What came of a command.
+
+    Attributes:
+        page: see `explain_checkpoint`.
+        keys: of all clips, in their order, see `explain_run.finished_clips`.
+    """
+
+    page: Path | None
+    keys: Sequence[str] = ()
+
+
+def explain_case(
+    config: Mapping[str, Any],
+    command: str = "",
+    question: Question | None = None,
+    share: Share = ALONE,
+) -> Outcome:
+    """The same, with what the page is of."""
     check_explain(config)
     measurements = RunMeasurements(config["measure"])
     check_part(config, measurements.measures)
@@ -79,7 +101,7 @@ def explain_checkpoint(
     task = as_task(on_device(module, config["device"]))
     if config["layers"] is not None:
         _print_layers(task, data, config["layers"])
-        return None
+        return Outcome(None)
     methods = chosen_methods(config, task, info, trusted(config))
     if config["model"]["name"] is not None:
         check_own_layers(task.explainable(), methods)
@@ -101,14 +123,14 @@ def explain_checkpoint(
         command,
         share,
     )
-    page = run.explain()
+    page, keys = run.explain(), [source.key for source in sources]
     if run.left or not run.own:
-        return None
+        return Outcome(None, keys)
     shortfall = "" if selection is None else selection.shortfall(config["clips"])
     print_failures(run, len(sources) if selection is None else selection.looked, shortfall)
     if looks is not None:
         looks.discard()
-    return page
+    return Outcome(page, keys)
 
 
 def _summary(

@@ -73,7 +73,8 @@ def open_folder(
 
     def lacks_some(folder: Path) -> bool:
         done = finished_clips(folder)
-        return not all(_complete(done.get(source.key)) for source in sources)
+        whole = all(_complete(done.get(source.key)) for source in sources)
+        return not whole or not _shows_all(folder)
 
     stem, by = run_folder(ckpt) / "explain", ""
     if out is None and not share.alone:
@@ -83,12 +84,27 @@ def open_folder(
     return folder, finished_clips(folder)
 
 
+def _shows_all(folder: Path) -> bool:
+    """Whether the page is newer than every row: one that is killed may have written none since."""
+    try:
+        page = (folder / "index.html").stat().st_mtime_ns
+        return all(path.stat().st_mtime_ns <= page for path in journal_files(folder))
+    except FileNotFoundError:
+        return False
+
+
 def finished_clips(folder: Path) -> dict[str, ClipResult]:
     """The clips that are done in a folder: key -> result."""
     found: dict[str, ClipResult] = {}
     for row in journal_rows(folder):
         _take(row, folder, found)
     return found
+
+
+def left_in(folder: Path, keys: Sequence[str]) -> int:
+    """Of how many of these clips none of several processes has written that it is done with it."""
+    there = {row.get("key") for row in journal_rows(folder)}
+    return sum(key not in there for key in keys)
 
 
 def _take(row: Mapping[str, Any], folder: Path, results: dict[str, ClipResult]) -> None:

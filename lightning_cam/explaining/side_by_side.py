@@ -15,16 +15,19 @@ from typing import Any
 
 from lightning_cam.errors import ConfigError, DataError, say
 from lightning_cam.explaining.clip_files import file_name
+from lightning_cam.explaining.clip_results import ClipResult
 from lightning_cam.explaining.clip_sources import unique_titles
-from lightning_cam.explaining.explain_command import explain_checkpoint, open_checkpoint
-from lightning_cam.explaining.explain_run import finished_clips
+from lightning_cam.explaining.explain_command import explain_case, open_checkpoint
+from lightning_cam.explaining.explain_run import finished_clips, left_in
 from lightning_cam.explaining.explain_settings import check_explain
 from lightning_cam.explaining.question import TRUE, questions
+from lightning_cam.explaining.sharing import ALONE, Share
 from lightning_cam.explaining.side_clips import Case
 from lightning_cam.explaining.side_page import FILES, write_side_page
 from lightning_cam.explaining.work_folder import work_folder
 from lightning_cam.files import digest
 from lightning_cam.interfaces import as_task
+from lightning_cam.training.agreeing import command_name
 from lightning_cam.training.runs import network_names, run_folder
 
 _SETTINGS = "compare.json"
@@ -47,15 +50,18 @@ def is_side_by_side(config: Mapping[str, Any]) -> bool:
     return several or len(questions(config["target"])) > 1
 
 
-def explain_side_by_side(config: Mapping[str, Any], command: str = "") -> Path:
+def explain_side_by_side(
+    config: Mapping[str, Any], command: str = "", share: Share = ALONE
+) -> Path | None:
     """Explain the same clips with each network and question, and show them on one page.
 
     Args:
         config: plain, as in `configs/explain.yaml`.
         command: what was typed, for the report.
+        share: which of the clips are this process's, of all networks and questions the same ones.
 
     Returns:
-        `index.html`.
+        `index.html`; None where clips are left to other processes.
 
     Raises:
         UserError: what the user can mend; also if not a single clip could be explained.
@@ -68,23 +74,39 @@ def explain_side_by_side(config: Mapping[str, Any], command: str = "") -> Path:
         if config[key] is not None:
             raise ConfigError(f"{key}={config[key]} {why}; leave it out, or name one network")
     _check_networks(config, cases)
-    folder = _open(config, cases)
+    folder = _open(config, cases, share)
+    keys: dict[Case, Sequence[str]] = {}
     instead: dict[str, str] = {}
     failed: list[DataError] = []
     for case in cases:
-        say(f"{case.name}:")
+        say(f"{share}{case.name}:")
         question = replace(case.question, instead=instead)
         settings = {**config, "ckpt": str(case.ckpt), "out": str(folder / case.folder)}
         try:
-            explain_checkpoint(settings, command, question)
+            keys[case] = explain_case(settings, command, question, share).keys
         except DataError as error:  # of one network no clip; the page shows the others
             say(f"{case.name}: {error}")
             failed.append(error)
+        else:
+            if not share.of(keys[case]):
+                return None
         if case.network == cases[0].network and case.question.target == TRUE:
             instead = _predicted(folder / case.folder)
     if len(failed) == len(cases):
         raise failed[0]
-    return write_side_page(folder, cases, scale=config["scale"], fps=config["fps"], command=command)
+    left = 0 if share.alone else sum(left_in(folder / c.folder, keys[c]) for c in keys)
+    if left:
+        say(f"{share}done; {left} explanations are left to others, the last shows all together")
+        return None
+    found = {case: _results(folder / case.folder, of_case) for case, of_case in keys.items()}
+    settings = {"scale": config["scale"], "fps": config["fps"]}
+    return write_side_page(folder, cases, found, **settings, command=command)
+
+
+def _results(folder: Path, keys: Sequence[str]) -> list[ClipResult]:
+    """What is known of clips, in this order; of those that could be explained."""
+    done = finished_clips(folder)
+    return [done[key] for key in keys if key in done]
 
 
 def _of_middles(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +159,7 @@ def find_cases(config: Mapping[str, Any]) -> list[Case]:
     return [replace(c, folder=file_name(f)) for c, f in zip(found, folders, strict=True)]
 
 
-def _open(config: Mapping[str, Any], cases: Sequence[Case]) -> Path:
+def _open(config: Mapping[str, Any], cases: Sequence[Case], share: Share) -> Path:
     """Where to write: `out`, or compare_1, compare_2, ... in the first network's run folder."""
     facts = {
         **{key: value for key, value in config.items() if key not in _PASSED_ON},
@@ -145,7 +167,8 @@ def _open(config: Mapping[str, Any], cases: Sequence[Case]) -> Path:
         "about": {"scale": config["scale"]},
     }
     stem = run_folder(cases[0].ckpt) / "compare"
-    return work_folder(config["out"], stem, _SETTINGS, facts, FILES)
+    by = command_name() if config["out"] is None and not share.alone else ""
+    return work_folder(config["out"], stem, _SETTINGS, facts, FILES, by=by)
 
 
 def _predicted(folder: Path) -> dict[str, str]:

@@ -19,7 +19,6 @@ import numpy as np
 from lightning_cam.errors import DataError
 from lightning_cam.explaining.clip_files import file_name, write_page_images
 from lightning_cam.explaining.clip_results import ClipResult
-from lightning_cam.explaining.explain_run import finished_clips
 from lightning_cam.explaining.score_tables import SCORE_COLUMNS
 from lightning_cam.explaining.side_clips import TOP, Agreement, Case, SideClip, side_clip
 from lightning_cam.files import write_csv
@@ -47,13 +46,20 @@ _SCALES = {
 
 
 def write_side_page(
-    folder: Path, cases: Sequence[Case], *, scale: str, fps: float, command: str
+    folder: Path,
+    cases: Sequence[Case],
+    results: Mapping[Case, Sequence[ClipResult]],
+    *,
+    scale: str,
+    fps: float,
+    command: str,
 ) -> Path:
     """Write the page, its tables, and a video and a sheet of each clip.
 
     Args:
         folder: of the page; below it the folders of the cases.
         cases: networks and questions.
+        results: of the clips of each case, in their order.
         scale: see `SideClip.figure`.
         fps: frames per second of the videos.
         command: what was typed.
@@ -62,15 +68,15 @@ def write_side_page(
         DataError: no clip was explained.
         WriteError: a file cannot be written.
     """
-    found = _by_title(folder, cases)
+    found = _by_title(results)
     if not found:
         raise DataError(f"nothing to compare in {folder}: no clip was explained")
     entries: list[tuple[float, ReportEntry]] = []
     agreements: list[tuple[str, Agreement]] = []
     before: SideClip | None = None
     with progress("comparing", len(found)) as advance:
-        for title, results in found.items():
-            clip = side_clip(title, results)
+        for title, of_clip in found.items():
+            clip = side_clip(title, of_clip)
             own = list(clip.agreements(before))
             agreements += [(title, agreement) for agreement in own]
             entries.append((_mean(own), _entry(folder, clip, own, scale, fps)))
@@ -94,11 +100,13 @@ def write_side_page(
     )
 
 
-def _by_title(folder: Path, cases: Sequence[Case]) -> dict[str, dict[Case, ClipResult]]:
+def _by_title(
+    results: Mapping[Case, Sequence[ClipResult]],
+) -> dict[str, dict[Case, ClipResult]]:
     """Title -> case -> result, of all clips that a case has, in the order of the first."""
     found: dict[str, dict[Case, ClipResult]] = {}
-    for case in cases:
-        for result in finished_clips(folder / case.folder).values():
+    for case, of_case in results.items():
+        for result in of_case:
             found.setdefault(result.entry.title, {})[case] = result
     return found
 
