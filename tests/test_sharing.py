@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import signal
 import sys
@@ -341,11 +342,12 @@ def test_a_process_is_killed_and_then_all(place: Path, ranks: Ranks) -> None:
     second.send_signal(signal.SIGKILL)
     done = end(first)
     assert end(second).returncode == -signal.SIGKILL
-    assert (
-        done.returncode == 0 and "process 1 of 2: done; 1 clips are left to others" in done.stdout
-    )
+    assert done.returncode == 0
+    # It may have been faster than the other with one clip.
+    left = re.search(r"process 1 of 2: done; ([12]) clips are left to others", done.stdout)
+    assert left is not None, done.stdout
     with (place / "explain_1" / "scores.csv").open() as file:
-        assert len({row["clip_id"] for row in csv.DictReader(file)}) == 4
+        assert len({row["clip_id"] for row in csv.DictReader(file)}) == 5 - int(left[1])
 
     again = begin(place, 1, breaks=slow)
     time.sleep(0.5)
