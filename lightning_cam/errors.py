@@ -169,7 +169,7 @@ def command_line(command: str, *settings: str) -> str:
 
 def settable(value: str) -> str:
     """A value as Hydra's grammar has it: in quotes where it is more than a plain word."""
-    if re.fullmatch(r"[\w./@+~-]+", value, re.ASCII):
+    if re.fullmatch(r"[\w./@+-]+", value, re.ASCII):
         return value
     return '"{}"'.format(value.replace('"', '\\"'))
 

@@ -21,6 +21,7 @@ from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 from pages import blocks
 
+from lightning_cam.commands.common import plain_settings
 from lightning_cam.commands.entry import as_meant, command
 from lightning_cam.commands.explain import _run as _run_explain
 from lightning_cam.commands.help import help_text
@@ -370,10 +371,22 @@ A, B = "logs/epoch=1-step=2.ckpt", "b/last.ckpt"
         (f"{{new: {A}, old: {B}}}", {"new": A, "old": B}),
         (f"{{old:{B},new:{A}}}", {"old": B, "new": A}),
         (f'["{A}",{B}]', [A, B]),
+        (f"[~/a.ckpt, {A},x~y]", ["~/a.ckpt", A, "x~y"]),
+        ("{a:~/a.ckpt}", {"a": "~/a.ckpt"}),
     ],
 )
 def test_checkpoints_as_lightning_calls_them_need_no_quotes(typed: str, meant: Any) -> None:
     assert composed("explain", as_meant(f"ckpt={typed}", "explain"))["ckpt"] == meant
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In files and on the command line, where no shell has seen it."""
+    monkeypatch.setenv("HOME", "/home/me")
+    given = {"ckpt": {"a": "~/a.ckpt"}, "data": {"root": "~/b"}, "many": ["~/c", "a~/d", "~", 1]}
+    found = plain_settings(OmegaConf.create(given), [*given])
+    assert [*found["ckpt"].values(), found["data"]["root"]] == ["/home/me/a.ckpt", "/home/me/b"]
+    assert found["many"] == ["/home/me/c", "a~/d", "~", 1]
+    assert quoted("video", "a~b") == "'video=\"a~b\"'"  # or Hydra could not read it
 
 
 def test_a_list_that_cannot_be_read_is_quoted_item_by_item(capsys, monkeypatch) -> None:

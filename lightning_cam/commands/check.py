@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from lightning_cam.commands.common import plain_settings
 from lightning_cam.commands.entry import command, one_line_errors
 from lightning_cam.commands.search import CONFIGS
 from lightning_cam.stops import orderly
@@ -15,9 +16,9 @@ from lightning_cam.stops import orderly
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="check")
 def _run(cfg: DictConfig) -> None:
     with one_line_errors(), orderly():
-        from lightning_cam.commands.run_check import check  # torch loads here, not for --help
+        from lightning_cam.commands.run_check import KEYS, check  # torch loads here, not for --help
 
-        sys.exit(check(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)))
+        sys.exit(check(plain_settings(cfg, KEYS)))
 
 
 def main() -> None:

@@ -16,27 +16,30 @@ from lightning_cam.errors import ConfigError, UnknownNameError
 
 
 def plain_settings(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
-    """Plain, resolved containers, without NaN; `+key=` cannot smuggle in what nobody reads."""
+    """Plain, resolved containers, without NaN; `+key=` cannot smuggle in what nobody reads.
+
+    Paths that begin with `~/` are below the home folder.
+    """
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     if not isinstance(config, dict):
         raise ConfigError("the configuration is not a mapping")
     for key in config:
         if key not in keys:
             raise UnknownNameError("setting", key, keys)
-        _check_numbers(config[key], str(key))
-    return config  # type: ignore[return-value]
+    return {str(key): _plain(node, str(key)) for key, node in config.items()}
 
 
-def _check_numbers(node: Any, key: str) -> None:
-    """NaN compares with nothing, so that no bound would refuse it."""
+def _plain(node: Any, key: str) -> Any:
+    """A setting without NaN, which compares with nothing, so that no bound would refuse it."""
     if isinstance(node, dict):
-        for name, value in node.items():
-            _check_numbers(value, f"{key}.{name}")
-    elif isinstance(node, list):
-        for value in node:
-            _check_numbers(value, key)
-    elif isinstance(node, float) and math.isnan(node):
+        return {name: _plain(value, f"{key}.{name}") for name, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value, key) for value in node]
+    if isinstance(node, float) and math.isnan(node):
         raise ConfigError(f"{key}=nan is not a number; choose one, or leave {key} out")
+    if isinstance(node, str) and node.startswith("~/"):
+        return str(Path(node).expanduser())
+    return node
 
 
 def was_typed(key: str) -> bool:

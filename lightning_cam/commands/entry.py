@@ -38,7 +38,9 @@ from lightning_cam.stops import exit_code
 
 # Hydra's own switches that still make sense here.
 _SWITCHES = {"--cfg", "-c", "--resolve", "--package", "-p", "--info", "-i", "--multirun", "-m"}
-_LIGHTNING = r"[^\s'\"\[\]{}$\\,:]*=[^\s'\"\[\]{}$\\,]*\.ckpt"  # how it calls checkpoints
+# Paths that Hydra takes in quotes alone: of Lightning's checkpoints, and of what has a tilde.
+_LIGHTNING = r"[^\s'\"\[\]{}$\\,:]*=[^\s'\"\[\]{}$\\,]*\.ckpt"
+_PATH = rf"(?:{_LIGHTNING}|[\w./@+%-]*~[\w./@+%~-]*)"
 _ELSEWHERE = ("ckpt_path", "checkpoint_path", "trainer.ckpt_path", "fit.ckpt_path")
 _SWITCHES |= {"--config-dir", "-cd", "--config-name", "-cn", "--hydra-help", "--version"}
 
@@ -171,14 +173,14 @@ def as_meant(argument: str, name: str) -> str:
     """An argument as Hydra reads what is meant by it.
 
     Lightning's own checkpoints are called `epoch=0-step=3.ckpt`, which would need quotes within
-    quotes. `explain.py model=my_package.MyModule` names a class; files of that group are for
-    training.
+    quotes, and so would `~/data`, which not every shell turns into a path. `explain.py
+    model=my_package.MyModule` names a class; files of that group are for training.
     """
     key, _, value = argument.partition("=")
-    if re.fullmatch(_LIGHTNING, value):
+    if re.fullmatch(_PATH, value):
         return f'{key}="{value}"'
     if value[:1] in ("[", "{"):  # several of them
-        return f"{key}=" + re.sub(rf"(?<=[\[,:\s]){_LIGHTNING}(?=[\]}},\s])", r'"\g<0>"', value)
+        return f"{key}=" + re.sub(rf"(?<=[\[,:\s]){_PATH}(?=[\]}},\s])", r'"\g<0>"', value)
     if name == "explain" and key == "model" and value[:1] not in ("{", "["):
         return f"model.name={value}"
     return argument

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_cam.errors import ConfigError, UnknownNameError, WriteError, printable
+from lightning_cam.errors import ConfigError, WriteError, printable
 from lightning_cam.files import write_csv
 
 if TYPE_CHECKING:  # torch loads in `check`, not for --help
@@ -48,6 +48,9 @@ HEADINGS = {
 ClassCounts = dict[str, Counter[str]]  # title of a column -> how many of each class
 
 
+KEYS = ("data", "decode", "out", "processes", "timeout", "seed")
+
+
 def check(config: Any) -> int:
     """Check a data set and print what was found.
 
@@ -67,10 +70,6 @@ def check(config: Any) -> int:
     from lightning_cam.data.drives.module import SnippetDataModule
     from lightning_cam.training.build import build
 
-    keys = ("data", "decode", "out", "processes", "timeout", "seed")
-    for key in config:
-        if key not in keys:
-            raise UnknownNameError("setting", key, keys)
     _check_settings(config)
     data = build(config["data"], where="data")
     if not isinstance(data, VideoDataModule | SnippetDataModule):
