@@ -284,8 +284,9 @@ class Stop(Callback):
 
 
 def test_chosen_epochs_and_none(tmp_path: Path) -> None:
-    chosen = ExplainCallback(CAM, clips=[0], overview=[3, 1])
-    trained(tmp_path, chosen, max_epochs=5)
+    chosen = ExplainCallback(CAM, clips=[0], overview=[3, 1, 5, 9])
+    with pytest.warns(UserWarning, match=r"epochs \[5, 9\] of the overview .*max_epochs=5"):
+        trained(tmp_path, chosen, max_epochs=5)
     assert epochs_of(chosen) == [1, 3]
     none = ExplainCallback(CAM, clips=[0], overview=0)
     trained(tmp_path / "none", none, max_epochs=1)

@@ -171,6 +171,9 @@ class ExplainCallback(Callback):
         as_explained(pl_module)
         check_data(trainer.datamodule, offers.SHOWN_OF_DATA)  # type: ignore[attr-defined]
         self._others.join(trainer)
+        if stage == "fit" and (late := self.over_epochs.later_than(trainer.max_epochs)):
+            error = ConfigError(f"max_epochs={trainer.max_epochs}, the first epoch is 0")
+            self._warn(f"epochs {late} of the overview", error)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

@@ -10,13 +10,14 @@ from lightning_cam.errors import ConfigError, UnknownNameError
 from lightning_cam.viz import OUTCOMES
 
 SCALES = ("method", "all", "own")  # which maps of a clip have one colour scale
+CLIPS = 8  # of the data set, where nobody says how many
 # The key below `explain` that stands for the methods which the checkpoint remembers.
 TRAINED_METHODS = "as_trained"
 
 # What a study says for itself or has no use for: its value otherwise, and what to set instead.
 _NOT_IN_STUDIES: Mapping[str, tuple[Any, str]] = {
     "explain": ({TRAINED_METHODS: True}, " and set study.methods"),
-    "clips": (8, " and set study.clips"),
+    "clips": (CLIPS, " and set study.clips"),
     "layer": (None, " and set study.methods.NAME.layer"),
     "video": (None, ""),
     "windows": (None, ""),
@@ -105,6 +106,11 @@ def check_explain(config: Mapping[str, Any]) -> None:
     if config["scale"] not in SCALES:
         raise UnknownNameError("scale", config["scale"], SCALES)
     _check_compose(config)
+    if config["video"] is not None and config["clips"] != CLIPS:
+        raise ConfigError(
+            f"clips={config['clips']} chooses clips of the data set, and video= names what is "
+            "explained; leave out clips= or video="
+        )
     asked = asked_outcomes(config["select"])
     if asked and config["video"] is not None:
         raise ConfigError(

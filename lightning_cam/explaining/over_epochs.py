@@ -99,6 +99,12 @@ class OverEpochs:
         self.maps: dict[str, dict[str, Epochs]] = {}  # clip -> method -> epoch -> map
         self._left: dict[str, Newest] = {}  # clip -> what is to be drawn yet, of this rank
 
+    def later_than(self, epochs: int | None) -> list[int]:
+        """The chosen epochs that a training of so many does not come to; None: it has no end."""
+        if isinstance(self.chosen, int) or epochs is None or epochs < 0:
+            return []
+        return [epoch for epoch in self.chosen if epoch >= epochs]
+
     def state(self) -> dict[str, Any]:
         """All maps in plain containers."""
         return {
