@@ -80,7 +80,8 @@ def entry(folder: Path, figure: ClipFigure, stem: str, real_files: bool = False)
     if real_files:
         write_video(names[0], draw_video(figure), fps=4)
         save_png(names[1], draw_sheet(figure))
-    images = write_page_images(folder, figure, drawn_video(figure)) if real_files else None
+    video = drawn_video(figure)
+    images = write_page_images(folder, figure, video.middle, video.shape) if real_files else None
     return ReportEntry.of(figure, *names, fps=4, scores={"deletion": "0.12"}, images=images)
 
 

@@ -76,20 +76,23 @@ def write_clip(
     return files
 
 
-def write_page_images(folder: Path, figure: ClipFigure, video: DrawnVideo) -> PageImages:
+def write_page_images(
+    folder: Path, figure: ClipFigure, frame: np.ndarray, shape: float
+) -> PageImages:
     """Write `<clip>.svg` and `<clip>.jpg`, for the page.
 
     Args:
         folder: of the page.
         figure: the clip.
-        video: what was drawn of it.
+        frame: of its video, (H, W, 3) uint8 RGB.
+        shape: see `PageImages`.
     """
     rows, poster = _page_files(folder, figure.title)
     save_svg(
         rows, Canvas.stacked(sheet_parts(figure, _PAGE_COLUMNS)[1:2]), small=True
     )  # frames and maps
-    save_jpeg(poster, video.frames[len(video.frames) // 2])
-    return PageImages(rows, poster, video.shape)
+    save_jpeg(poster, frame)
+    return PageImages(rows, poster, shape)
 
 
 def _page_files(folder: Path, title: str) -> tuple[Path, Path]:

@@ -134,7 +134,7 @@ def _entry(
     sheet = save_png(folder / f"{name}.png", draw_sheet(figure))
     moving = drawn_video(figure)
     video = write_video(folder / f"{name}.mp4", moving.frames, fps=fps)
-    images = write_page_images(folder, figure, moving)
+    images = write_page_images(folder, figure, moving.middle, moving.shape)
     facts = {"not alike": "\n".join(clip.notes)} if clip.notes else {}
     tables = [table for table in (_numbers(clip.results), _pairs(agreements)) if len(table) > 1]
     return ReportEntry.of(

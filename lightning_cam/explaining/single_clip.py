@@ -148,7 +148,7 @@ def _process(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
         spectra=spectra,
         video=moving,
     )
-    images = write_page_images(request.folder, figure, moving)
+    images = write_page_images(request.folder, figure, moving.middle, moving.shape)
     measured = request.measurements.clip(model, explanations, clip, batch, files.curves)
     scored = list(score_rows(model, measured.explanations, batch, spectra, measured.found))
     own = [row for row in scored if row["method"] in explanations]
@@ -196,6 +196,7 @@ def _process_video(request: ClipRequest, source: ClipSource, video: WindowedVide
         entry = ReportEntry.of(
             written.figure, files.video, files.sheet, files.arrays, fps=written.bins_per_second,
             scores=_facts(request, e),
+            images=write_page_images(request.folder, written.figure, *written.still),
         )  # fmt: skip
         entry = replace(
             entry,

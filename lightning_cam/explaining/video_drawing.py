@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,7 +154,7 @@ def _doubts(e: VideoExplanation) -> dict[str, str]:
 
 def write_whole_video(
     paths: ClipFiles, e: VideoExplanation, recording: Recording, figure: ClipFigure
-) -> Path | None:
+) -> tuple[Pixels, float]:
     """Write the video with its maps, at its own length and rate, and where asked at its own size.
 
     Args:
@@ -165,7 +164,7 @@ def write_whole_video(
         figure: of `video_figure`.
 
     Returns:
-        The path of the one of the video's own size; None: it was not asked for.
+        Its middle frame, and the width over height of what is above the plots.
     """
     info, numbers = e.video.info, np.array(recording.numbers)
     seconds = info.times[numbers]
@@ -175,7 +174,7 @@ def write_whole_video(
     place = np.searchsorted(recording.edges[1:-1], seconds, "right").clip(
         max=len(figure.frames) - 1
     )
-    said = _said(e, seconds)
+    said, still = _said(e, seconds), np.zeros(0, np.uint8)
     files = [paths.video, *([paths.original] if recording.original else [])]
     fps = info.fps if info.fps > 0 else 1.0
     with ExitStack() as stack, progress("drawing", len(numbers)) as advance:
@@ -186,11 +185,13 @@ def write_whole_video(
             shown = resize(seen, *panel_size(_PANEL, _PANEL))
             panels = [shown, *(_drawn(figure, c, shown, heat) for c, heat in maps.items())]
             second = None if even else float(seconds[k] - seconds[0])
-            writes[0](page.at(int(place[k]), panels, f"{seconds[k]:.2f} s{said[k]}"), second)
+            drawn = page.at(int(place[k]), panels, f"{seconds[k]:.2f} s{said[k]}")
+            still = drawn if k == len(numbers) // 2 else still
+            writes[0](drawn, second)
             if recording.original:
                 writes[1](_on_original(figure, recording, image, maps), second)
             advance(1)
-    return files[-1] if recording.original else None
+    return still, page.shape
 
 
 def _said(e: VideoExplanation, seconds: NDArray[np.float64]) -> list[str]:

@@ -64,11 +64,13 @@ class WrittenVideo:
         figure: its timeline.
         original: the video of the source's own size, where it was asked for.
         bins_per_second: of the timeline.
+        still: a frame of the video, and the width over height of what is above its plots.
     """
 
     figure: ClipFigure
     original: Path | None
     bins_per_second: float
+    still: tuple[np.ndarray, float]
 
 
 def explain_and_write(
@@ -108,9 +110,10 @@ def explain_and_write(
         figure = video_figure(e, recording, title, column, other)
         write_video_arrays(files.arrays, e)
         save_png(files.sheet, draw_sheet(figure))
-        original = write_whole_video(files, e, recording, figure)
+        still = write_whole_video(files, e, recording, figure)
         span = float(np.diff(recording.edges[[0, 1]])[0])
-    return e, WrittenVideo(figure, original, 1 / span)
+        original = files.original if recording.original else None
+    return e, WrittenVideo(figure, original, 1 / span, still)
 
 
 def _named(e: VideoExplanation, column: int | str) -> str:

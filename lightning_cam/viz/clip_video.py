@@ -58,6 +58,11 @@ class DrawnVideo(NamedTuple):
     frames: np.ndarray
     shape: float
 
+    @property
+    def middle(self) -> np.ndarray:
+        """A frame (H, W, 3) that stands for all."""
+        return self.frames[len(self.frames) // 2]
+
 
 def drawn_video(figure: ClipFigure) -> DrawnVideo:
     """The video that `draw_video` makes of a clip, and what a page has to know of it."""
@@ -68,7 +73,7 @@ def drawn_video(figure: ClipFigure) -> DrawnVideo:
         page.at(t, [shown[t] for shown in images], figure.moment(t))
         for t in range(len(figure.frames))
     ]
-    return DrawnVideo(np.stack(frames), page.page.shape[1] / page.y_strip)
+    return DrawnVideo(np.stack(frames), page.shape)
 
 
 class VideoPage:
@@ -110,6 +115,11 @@ class VideoPage:
         y_middle, self.y_strip = top.image.height, top.image.height + middle.image.height
         self.corners = [(x, y_middle + y) for x, y in corners]
         self.cell, self.below = cell, size[0] + 6 + line_height(_CAPTION)
+
+    @property
+    def shape(self) -> float:
+        """Width over height of what is above the plots and bars."""
+        return self.page.shape[1] / self.y_strip
 
     def at(self, t: int, images: Sequence[np.ndarray], moment: str) -> np.ndarray:
         """The page (H, W, 3) with an image for each caption, the bars of frame `t` lit."""
