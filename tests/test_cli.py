@@ -433,7 +433,9 @@ def test_a_long_video_is_explained_as_a_whole(ckpt: Path, place: Path, here) -> 
     assert len(table(out / "relevance.csv")) == 2 * 54
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "0.0-7.1 s of 7.2 s" in page and 'class="track"' in page
-    assert 'poster="one.jpg"' in page and 'src="one.svg"' in page  # curves and bars are the page's
+    assert (
+        'poster="./one.jpg"' in page and 'src="./one.svg"' in page
+    )  # curves and bars are the page's
 
     before = (out / "one.mp4").stat().st_mtime_ns
     again = here("explain", *options, "video=films/one.mp4", "out=film", "size=original")
