@@ -373,9 +373,11 @@ A, B = "logs/epoch=1-step=2.ckpt", "b/last.ckpt"
         (f'["{A}",{B}]', [A, B]),
         (f"[~/a.ckpt, {A},x~y]", ["~/a.ckpt", A, "x~y"]),
         ("{a:~/a.ckpt}", {"a": "~/a.ckpt"}),
+        ("11_000056", "11_000056"),
+        ("[11_000056,3,a_1]", ["11_000056", 3, "a_1"]),
     ],
 )
-def test_checkpoints_as_lightning_calls_them_need_no_quotes(typed: str, meant: Any) -> None:
+def test_paths_and_names_need_no_quotes(typed: str, meant: Any) -> None:
     assert composed("explain", as_meant(f"ckpt={typed}", "explain"))["ckpt"] == meant
 
 

@@ -38,9 +38,10 @@ from lightning_cam.stops import exit_code
 
 # Hydra's own switches that still make sense here.
 _SWITCHES = {"--cfg", "-c", "--resolve", "--package", "-p", "--info", "-i", "--multirun", "-m"}
-# Paths that Hydra takes in quotes alone: of Lightning's checkpoints, and of what has a tilde.
+# Texts that Hydra takes in quotes alone: paths of Lightning's checkpoints, what has a tilde, and
+# names of clips such as 11_000056, which it takes for a number.
 _LIGHTNING = r"[^\s'\"\[\]{}$\\,:]*=[^\s'\"\[\]{}$\\,]*\.ckpt"
-_PATH = rf"(?:{_LIGHTNING}|[\w./@+%-]*~[\w./@+%~-]*)"
+_TEXT = rf"(?:{_LIGHTNING}|[\w./@+%-]*~[\w./@+%~-]*|\d+(?:_\d+)+)"
 _ELSEWHERE = ("ckpt_path", "checkpoint_path", "trainer.ckpt_path", "fit.ckpt_path")
 _SWITCHES |= {"--config-dir", "-cd", "--config-name", "-cn", "--hydra-help", "--version"}
 
@@ -173,14 +174,15 @@ def as_meant(argument: str, name: str) -> str:
     """An argument as Hydra reads what is meant by it.
 
     Lightning's own checkpoints are called `epoch=0-step=3.ckpt`, which would need quotes within
-    quotes, and so would `~/data`, which not every shell turns into a path. `explain.py
-    model=my_package.MyModule` names a class; files of that group are for training.
+    quotes, and so would `~/data`, which not every shell turns into a path, and clips whose names
+    are numbers with an underscore. `explain.py model=my_package.MyModule` names a class; files of
+    that group are for training.
     """
     key, _, value = argument.partition("=")
-    if re.fullmatch(_PATH, value):
+    if re.fullmatch(_TEXT, value):
         return f'{key}="{value}"'
     if value[:1] in ("[", "{"):  # several of them
-        return f"{key}=" + re.sub(rf"(?<=[\[,:\s]){_PATH}(?=[\]}},\s])", r'"\g<0>"', value)
+        return f"{key}=" + re.sub(rf"(?<=[\[,:\s]){_TEXT}(?=[\]}},\s])", r'"\g<0>"', value)
     if name == "explain" and key == "model" and value[:1] not in ("{", "["):
         return f"model.name={value}"
     return argument
