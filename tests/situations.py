@@ -374,7 +374,6 @@ SITUATIONS: dict[str, Situation] = {
     "another process is writing": Situation(
         f"{EXPLAIN} out=busy", {"DIR": "new_out"}, said=source("another process is writing")
     ),
-    "chooses clips of the data set, and video=": Situation(f"{EXPLAIN} video=clip.mp4 clips=3"),
     "needs true classes, which a video": Situation(f"{EXPLAIN} video=clip.mp4 select=correct"),
     "is for a video file; add": Situation(f"{EXPLAIN} windows=all", {"FILE": "clip.mp4"}),
     "it has no step from": Situation(

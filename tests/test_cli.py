@@ -443,7 +443,9 @@ def test_a_long_video_is_explained_as_a_whole(ckpt: Path, place: Path, here) -> 
     assert (out / "one.mp4").stat().st_mtime_ns == before
     assert table(out / "scores.csv") == rows and table(out / "track.csv") == stretches
 
-    done = here("explain", f"ckpt={ckpt}", "explain=gradcam", "video=films", "out=middles")
+    options = ("explain=gradcam", "video=films", "out=middles", "clips=1")
+    done = here("explain", f"ckpt={ckpt}", *options)
+    assert "clips=1 is of the data set; all of video= is explained" in done.stdout
     assert "of 2 longer videos the middle was explained; windows=all explains all" in done.stdout
     row, _ = table(place / "middles" / "scores.csv")
     assert (row["start_s"], row["end_s"]) == ("2.533", "4.533")

@@ -21,7 +21,7 @@ from torch import nn
 
 from lightning_cam.data.core.ground_truth import Truth
 from lightning_cam.data.video.reading import probe, read_clip
-from lightning_cam.errors import DataError
+from lightning_cam.errors import DataError, UserError
 from lightning_cam.synthetic import rendering
 from lightning_cam.synthetic.actions import files as actions
 from lightning_cam.synthetic.actions.data_module import SyntheticActions
@@ -414,13 +414,13 @@ def test_leftovers_of_a_kill_at_any_moment_are_cleared(
 
 def test_errors_name_the_remedy(tmp_path: Path) -> None:
     for arguments, message in (
-        ({"classes": ["jump"]}, r"unknown actions \['jump'\].*move_left"),
-        ({"classes": []}, "no actions are chosen.*move_left"),
+        ({"classes": ["move_lef"]}, "no action 'move_lef'; nearest: move_left"),
+        ({"classes": []}, "no action is chosen.*move_left"),
         ({"groups": 0}, "groups=0 .* from 1 to 999"),
         ({"clips": 100}, "clips=100 .* from 1 to 99"),  # names have room for two digits
         ({"size": 90}, "size=90 .* from 32 to 4080 in steps of 16"),
     ):
-        with pytest.raises(DataError, match=message):
+        with pytest.raises(UserError, match=message):
             render_actions(tmp_path / "a", **(SMALL | arguments))
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="name a"):

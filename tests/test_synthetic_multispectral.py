@@ -15,7 +15,7 @@ from test_synthetic import files, kolmogorov_smirnov
 from lightning_cam.data.core.arrays import Array
 from lightning_cam.data.core.ground_truth import Truth
 from lightning_cam.data.video.reading import read_clip
-from lightning_cam.errors import DataError
+from lightning_cam.errors import UserError
 from lightning_cam.synthetic.multispectral import (
     ACTIONS,
     FLIP_PAIRS,
@@ -357,12 +357,12 @@ def test_rendering_does_not_depend_on_processes_or_on_the_subset(
         ({"actors": 2}, "actors=2 .* must be from 3 to 99"),
         ({"repetitions": 0}, "repetitions=0"),
         ({"scale": 9}, "scale=9"),
-        ({"actions": ["jump"]}, "unknown actions"),
-        ({"actions": []}, "no actions are chosen"),
+        ({"actions": ["jump"]}, "no action 'jump'"),
+        ({"actions": []}, "no action is chosen"),
     ],
 )
 def test_errors_name_the_remedy(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         render_multispectral(tmp_path / "set", **(SMALL | arguments))
     assert not list(tmp_path.iterdir())
 

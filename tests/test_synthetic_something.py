@@ -17,7 +17,7 @@ from test_synthetic import files, kolmogorov_smirnov
 from lightning_cam.data.core.arrays import Array
 from lightning_cam.data.core.ground_truth import Truth
 from lightning_cam.data.video.reading import probe, read_clip
-from lightning_cam.errors import DataError
+from lightning_cam.errors import DataError, UserError
 from lightning_cam.synthetic.something import (
     CLASSES,
     FLIP,
@@ -407,8 +407,8 @@ def test_a_rendering_that_broke_off_is_redone(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"templates": ["Opening"]}, r"unknown templates \['Opening'\].*Opening something"),
-        ({"templates": []}, "no templates are chosen"),
+        ({"templates": ["Opening"]}, "no template 'Opening'; nearest: Opening something"),
+        ({"templates": []}, "no template is chosen"),
         ({"version": 3}, "version=3 .* from 1 to 2"),
         ({"clips": 0}, "clips=0"),
         ({"workers": 1}, "workers=1"),
@@ -416,7 +416,7 @@ def test_a_rendering_that_broke_off_is_redone(
     ],
 )
 def test_errors_name_the_remedy(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         render_something(tmp_path / "set", **(SMALL | arguments))
     assert not list(tmp_path.iterdir())
 

@@ -106,11 +106,6 @@ def check_explain(config: Mapping[str, Any]) -> None:
     if config["scale"] not in SCALES:
         raise UnknownNameError("scale", config["scale"], SCALES)
     _check_compose(config)
-    if config["video"] is not None and config["clips"] != CLIPS:
-        raise ConfigError(
-            f"clips={config['clips']} chooses clips of the data set, and video= names what is "
-            "explained; leave out clips= or video="
-        )
     asked = asked_outcomes(config["select"])
     if asked and config["video"] is not None:
         raise ConfigError(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from lightning_cam.data.core.arrays import Array
-from lightning_cam.errors import DataError
+from lightning_cam.errors import DataError, UnknownNameError
 
 Key = TypeVar("Key")
 
@@ -15,14 +15,20 @@ Key = TypeVar("Key")
 def chosen_names(what: str, names: Iterable[str] | None, known: Sequence[str]) -> list[str]:
     """Some of the known names, each once and in the order given; None for all.
 
+    Args:
+        what: one of them: "action".
+        names: that are chosen.
+        known: those there are.
+
     Raises:
-        DataError: one is unknown, or there are none.
+        UserError: one is unknown, or none is chosen.
     """
     chosen = list(dict.fromkeys(known if names is None else names))
-    if unknown := sorted(set(chosen) - set(known)):
-        raise DataError(f"unknown {what} {unknown}: choose from {list(known)}")
+    for name in chosen:
+        if name not in known:
+            raise UnknownNameError(what, name, known)
     if not chosen:
-        raise DataError(f"no {what} are chosen: choose from {list(known)}")
+        raise DataError(f"no {what} is chosen; take some of {', '.join(known[:4])}, ...")
     return chosen
 
 

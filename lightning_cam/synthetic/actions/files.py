@@ -129,7 +129,7 @@ def render_actions(
     Raises:
         DataError: an argument is out of its range, or `root` cannot be used.
     """
-    names = chosen_names("actions", CLASSES if classes is None else classes, _NAMES)
+    names = chosen_names("action", CLASSES if classes is None else classes, _NAMES)
     check_ranges(
         groups=(groups, range(1, 1000)),
         clips=(clips, range(1, 100)),

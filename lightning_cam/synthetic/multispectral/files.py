@@ -134,7 +134,7 @@ def render_multispectral(
     Raises:
         DataError: an argument is out of its range, or `root` cannot be used.
     """
-    names = sorted(chosen_names("actions", actions, ACTIONS))
+    names = sorted(chosen_names("action", actions, ACTIONS))
     check_ranges(
         actors=(actors, range(3, 100)),
         repetitions=(repetitions, range(1, 10)),

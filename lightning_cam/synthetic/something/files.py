@@ -71,7 +71,7 @@ def render_something(
     Raises:
         DataError: an argument is out of its range, or `root` cannot be used.
     """
-    names = chosen_names("templates", templates, CLASSES)
+    names = chosen_names("template", templates, CLASSES)
     check_ranges(
         version=(version, range(1, 3)),
         clips=(clips, range(1, MAX_CLIPS)),
