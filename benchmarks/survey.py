@@ -6,9 +6,10 @@
 
 *speed*: synthetic actions explained with Grad-CAM, in clips per second. Bare is decoding and one
 forward of the same batches, both with one loader process. The two take turns, a shard of 64 clips
-each, so that a busy machine slows both. *ranks*: the same clips by one process, and by two of which
-the second is killed (SIGKILL) and started again: are all files equal? *watermark*: a small network
-trained on three actions, half of the clips of one with a watermark; which of its clusters has it?
+each, so that a busy machine slows both; a turn ends when its loader has read ahead what it may.
+*ranks*: the same clips by one process, and by two of which the second is killed (SIGKILL) and
+started again: are all files equal? *watermark*: a small network trained on three actions, half of
+the clips of one with a watermark; which of its clusters has it?
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +207,7 @@ def speed(root: str, count: int, folder: Path, backbone: str) -> dict[str, float
     loader = DataLoader(dataset, batch_sampler=batches, num_workers=1, collate_fn=collate)
     bare, survey = bare_outputs(task, loader), explainer.explained(batches)
     next(bare), next(survey)  # what only the first batch takes
+    rested()
     spent: dict[str, list[tuple[float, float]]] = {"bare": [], "survey": []}
     per_shard = CLIPS // SIZE
     for number in range(1, len(batches) // per_shard):
@@ -212,11 +215,12 @@ def speed(root: str, count: int, folder: Path, backbone: str) -> dict[str, float
             start = time.perf_counter(), time.process_time()
             done = [next(work) for _ in range(per_shard)]
             if way == "survey":
-                shard = [one for batch in done for one in batch]
+                shard = [one for batch in done for one in batch.result()]
                 records = [one.record for one in shard]
                 write_media(folder, number, [one.picture for one in shard])
                 write_shard(folder / f"{number}.npz", records, explainer.about(records))
-            spent[way].append((time.perf_counter() - start[0], time.process_time() - start[1]))
+            main = time.process_time() - start[1]
+            spent[way].append((rested() - start[0], main))
     wall, cpu = ({w: sum(t[k] for t in times) for w, times in spent.items()} for k in (0, 1))
     clips = CLIPS * len(spent["bare"])
     size = sum(path.stat().st_size for path in folder.glob("*.npz")) / clips
@@ -229,6 +233,21 @@ def speed(root: str, count: int, folder: Path, backbone: str) -> dict[str, float
         "survey_main_cpu_ms": 1000 * cpu["survey"] / clips,
         "bytes_per_clip": size,
     }
+
+
+def rested(pause: float = 0.2) -> float:
+    """Since when, by `perf_counter`, the loaders rest: else one would read in the other's time."""
+
+    def used() -> list[list[str]]:
+        stats = [Path(f"/proc/{p.pid}/stat").read_text() for p in active_children()]
+        return [stat.rsplit(")", 1)[1].split()[11:13] for stat in stats]
+
+    since, last = time.perf_counter(), used()
+    while time.perf_counter() - since < pause:
+        time.sleep(0.005)
+        if (now := used()) != last:
+            since, last = time.perf_counter(), now
+    return since
 
 
 def bare_outputs(task: Task, loader: DataLoader[Any]) -> Iterator[Tensor]:

@@ -193,6 +193,26 @@ def test_a_method_that_fails_with_a_clip_has_the_others(tmp_path: Path) -> None:
     assert (tmp_path / "clips.csv").read_text().count("too bright") == len(bright)
 
 
+class Cinema:
+    """Data that cannot show one clip."""
+
+    def to_frames(self, clip: Tensor) -> np.ndarray:
+        if bool((clip[:, 0, 0, 0, 0] > 0.5).any()):
+            raise RuntimeError("too bright to see")
+        return np.zeros((len(clip), *clip.shape[2:], 3), np.uint8)
+
+
+def test_what_fails_while_the_next_batch_is_explained_costs_its_clip(tmp_path: Path) -> None:
+    data = Rows(5)
+    titles = [clip.clip_id for clip in data.clips]
+    explainer = BatchExplainer(Task(Net()), Cinema(), data, titles, CAM, Question())  # type: ignore[arg-type]
+    done = [one for batch in explainer.explained([[0, 1], [2, 3, 4]]) for one in batch.result()]
+    bright = [n for n in range(5) if data[n]["video"][0, 0, 0, 0] > 0.5]
+    assert [one.record.index for one in done] == list(range(5)) and 0 < len(bright) < 5
+    assert [n for n in range(5) if "too bright to see" in done[n].record.error] == bright
+    assert all(bool(one.picture) != bool(one.record.error) for one in done)
+
+
 @pytest.mark.parametrize("target", ["true", "predicted", "top2", "jump", None])
 def test_a_batch_is_asked_what_each_clip_would_be(target: str | None) -> None:
     model, question = Task(Net()).explainable(), Question(target)

@@ -307,6 +307,8 @@ class Findings:
                 lines.append(
                     f"{name}: {wrong} of {right} right clips have less heat inside the truth than "
                     "an even map"
+                    if right
+                    else f"{name}: no clip is predicted right"
                 )
         if self.clusters and (first := self.clusters[0]).rank > 0:
             lines.append(

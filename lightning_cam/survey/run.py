@@ -17,6 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -192,6 +193,7 @@ class SurveyRun:
     command: str
     end: float | None = None
     _done: list[Done] = field(default_factory=list)  # of the shard at hand
+    _coming: list[Future[list[Done]]] = field(default_factory=list)  # behind these
     _clips: int = 0  # explained by this process
     _start: float = field(default_factory=time.monotonic)
     _saved: float = field(default_factory=time.monotonic)
@@ -232,7 +234,7 @@ class SurveyRun:
                 try:
                     for batch in batches:
                         self._check_time()
-                        self._done += next(explained)
+                        self._coming.append(next(explained))
                         self._clips += len(batch)
                         advance(len(batch), f"explaining, {self._rate:.1f} clips/s")
                         self._save_now_and_then(n, total)
@@ -269,6 +271,8 @@ class SurveyRun:
 
     def _save(self, shard: int) -> None:
         """Write what is done of a shard, which is then finished or begun."""
+        while self._coming:
+            self._done += self._coming.pop(0).result()
         records = [done.record for done in self._done]
         if not records:
             return

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,8 +129,9 @@ def frames_jpeg(frames: NDArray[np.uint8]) -> bytes:
     """Frames (T, h, w, 3), one below the other."""
     height, width = frames.shape[1:3]
     room = ((0, 0), (0, -height % _BLOCK), (0, -width % _BLOCK), (0, 0))
-    padded = np.pad(frames, room, mode="edge")
-    return jpeg(padded.reshape(-1, *padded.shape[2:]))
+    if height % _BLOCK or width % _BLOCK:
+        frames = np.pad(frames, room, mode="edge")
+    return jpeg(frames.reshape(-1, *frames.shape[2:]))
 
 
 def shard_path(folder: Path, number: int, *, begun: bool = False) -> Path:
@@ -171,8 +173,13 @@ def write_shard(path: Path, records: Sequence[ClipRecord], about: Mapping[str, A
     }
     for name, of_clips in maps.items():
         arrays[f"maps/{quote(name, safe='')}"] = np.concatenate(of_clips)
-    with whole_file(path, sync=True) as file:
-        np.savez_compressed(file, **arrays)
+    with whole_file(path, sync=True) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, values in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")  # without a date: the same clips, the same bytes
+            if name != "frames":  # which are compressed
+                entry.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(entry, "w", force_zip64=True) as array:
+                np.lib.format.write_array(array, np.asarray(values), allow_pickle=False)
 
 
 def _facts(record: ClipRecord) -> dict[str, Any]:
