@@ -240,8 +240,8 @@ def test_every_stretch_of_the_order_has_all_classes() -> None:
 # --- findings ---------------------------------------------------------------------------------
 
 
-def made_row(index: int, column: str, at: tuple[int, int], **more: Any) -> Row:
-    """A clip whose heat is a spot."""
+def made_row(index: int, column: str, at: tuple[int, int], **more: Any) -> tuple[Row, Seen]:
+    """A clip whose heat is a spot, and its map."""
     rng = np.random.default_rng(index)
     y, x = np.ogrid[:32, :32]
     spot = np.exp(-((y - at[0]) ** 2 + (x - at[1]) ** 2) / 20) + 0.1 * rng.random((32, 32))
@@ -250,27 +250,27 @@ def made_row(index: int, column: str, at: tuple[int, int], **more: Any) -> Row:
     time = np.full(16, 1 / 16, np.float32)
     record = ClipRecord(index, f"clip {index}", "", label=0, target=0, even=0.1, size=(6, 30, 40))
     facts: dict[str, Any] = {
-        "predicted": column, "probability": 0.9, "right": True, "inside": 0.3, **more
+        "predicted": column, "probability": 0.9, "right": True, "inside": 0.3,
+        "border": findings.border_share(spot), "centre": findings.centre_share(spot), **more,
     }  # fmt: skip
-    return Row(record, Seen(spot, time, coarse), column, **facts)
+    return Row(record, column, **facts), Seen.given(spot, time, coarse)
 
 
 def made_findings(count: int, clips_of: int = 64, name: str = "") -> Findings:
     """Of two classes: in one of them a third of the clips has its heat in a corner."""
-    rng, rows = np.random.default_rng(0), []
+    rng, members = np.random.default_rng(0), []
     for n in range(count):
         place = tuple(rng.integers(10, 22, 2).tolist())
         marked = n % 6 == 0
         inside = 0.02 if marked else 0.3
-        row = made_row(
-            n, name + ("jump", "walk")[n % 2], (3, 28) if marked else place, inside=inside
-        )
-        rows.append(row)
+        column = name + ("jump", "walk")[n % 2]
+        members.append(made_row(n, column, (3, 28) if marked else place, inside=inside))
+    rows = [row for row, _ in members]
     places = {n: divmod(n, clips_of) for n in range(count)}
     found = Findings(
         [r.record for r in rows], places, {"gradcam": "GradCAM"}, {"gradcam": rows}, {}
     )
-    found.groups["gradcam"] = findings._groups("gradcam", rows)
+    found.groups["gradcam"] = findings._groups("gradcam", members)
     return found
 
 
@@ -309,8 +309,9 @@ def test_shares_of_a_map_that_is_even_everywhere() -> None:
     one = shards.MapRecord(KeptMap.of(e), False)
     seen = Seen.of(one, 4)
     assert seen is not None
-    assert findings.border_share(seen.space) == pytest.approx(findings.EVEN_BORDER) == 0.4375
-    assert findings.centre_share(seen.space) == pytest.approx(0.25)
+    space = seen.space.astype(np.float32)
+    assert findings.border_share(space) == pytest.approx(findings.EVEN_BORDER) == 0.4375
+    assert findings.centre_share(space) == pytest.approx(0.25)
     np.testing.assert_allclose(seen.time, 1 / 16, rtol=1e-5)
     nothing = replace(e, heatmap=torch.zeros(1, 4, 8, 8))
     assert Seen.of(shards.MapRecord(KeptMap.of(nothing), False), 4) is None

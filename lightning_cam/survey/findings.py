@@ -10,9 +10,9 @@ watermark, is one that a network has learned besides its class.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -49,17 +49,17 @@ def check_clusters() -> None:
 
 @dataclass(frozen=True)
 class Seen:
-    """The map of a clip as all of them are compared, as shares of its heat.
+    """The map of a clip as all of them are compared, in 16 bits: there may be 200,000 of them.
 
     Attributes:
-        space: `SPACE`, over all frames.
-        time: (`TIMES`,).
-        coarse: `_GRID`.
+        space: `SPACE`, over all frames; of an even map 1 everywhere.
+        time: (`TIMES`,) shares of the heat.
+        roots: `_GRID`, of shares: their differences are Hellinger's distances.
     """
 
-    space: Array
+    space: NDArray[np.float16]
     time: Array
-    coarse: Array
+    roots: NDArray[np.float16]
 
     @classmethod
     def of(cls, one: MapRecord, frames: int) -> Seen | None:
@@ -73,7 +73,14 @@ class Seen:
         whole = (whole / whole.sum()).clamp(min=0)
         coarse = F.adaptive_avg_pool3d(whole, _GRID)[0, 0].numpy()
         time = F.interpolate(whole.sum((3, 4)), TIMES, mode="linear", align_corners=False)[0, 0]
-        return cls(whole[0, 0].sum(0).numpy(), (time / time.sum()).numpy(), coarse / coarse.sum())
+        return cls.given(whole[0, 0].sum(0).numpy(), (time / time.sum()).numpy(), coarse)
+
+    @classmethod
+    def given(cls, space: Array, time: Array, coarse: Array) -> Seen:
+        """Of heat in space and time, and on `_GRID`, of any sum."""
+        even = space * (space.size / space.sum())
+        roots = np.sqrt(coarse / coarse.sum())
+        return cls(even.astype(np.float16), np.array(time), roots.astype(np.float16))
 
 
 def border_share(space: Array) -> float:
@@ -97,28 +104,25 @@ class Row:
 
     Attributes:
         record: of the clip.
-        seen: its map; None: it has no heat.
         column: what was explained.
         predicted: the likeliest class among its like; None of columns that are no classes.
         probability: of the explained class.
         right: whether the prediction is the true class; None: nobody knows.
         inside: the heat's share inside the ground truth; None: nobody knows.
+        border: the heat's share at the borders; None: the map has no heat.
+        centre: the heat's share in the centre; None: the map has no heat.
         doubt: why the map is not to be trusted; "" where nothing speaks against it.
     """
 
     record: ClipRecord
-    seen: Seen | None
     column: str
     predicted: str | None
     probability: float | None
     right: bool | None
     inside: float | None
+    border: float | None
+    centre: float | None
     doubt: str = ""
-
-    @property
-    def border(self) -> float | None:
-        """The share of its heat at the borders."""
-        return None if self.seen is None else border_share(self.seen.space)
 
     @property
     def wrong_reason(self) -> bool | None:
@@ -137,6 +141,9 @@ class Group:
         method: its name.
         column: the explained class.
         rows: the clips whose maps have heat.
+        space: the mean map, `SPACE`, of sum 1.
+        time: the mean share of each stretch of time, (`TIMES`,).
+        typical: clips whose maps are most like the mean map.
         number: of the cluster, from 1 on; 0: the whole class.
         separation: how far it lies apart from the class's other clusters, -1 to 1 (silhouette).
         elsewhere: the share of its mean map that would have to move to become that of all other
@@ -148,21 +155,33 @@ class Group:
     method: str
     column: str
     rows: list[Row]
+    space: Array
+    time: Array
+    typical: list[Row]
     number: int = 0
     separation: float = 0.0
     elsewhere: float = 0.0
     note: str = ""
     clusters: list[Group] = field(default_factory=list)
 
-    @cached_property
-    def space(self) -> Array:
-        """The mean map, `SPACE`."""
-        return np.mean([row.seen.space for row in self.rows if row.seen], 0)
-
-    @cached_property
-    def time(self) -> Array:
-        """The mean share of each stretch of time, (`TIMES`,)."""
-        return np.mean([row.seen.time for row in self.rows if row.seen], 0)
+    @classmethod
+    def of(cls, method: str, column: str, members: Sequence[_Member], **more: Any) -> Group:
+        """Of clips and their maps."""
+        total = sum((seen.space for _, seen in members), np.zeros(SPACE))
+        space = (total / total.sum()).astype(np.float32)
+        even = space * space.size
+        near = heapq.nsmallest(
+            _TYPICAL, range(len(members)), key=lambda n: _apart(members[n][1].space, even)
+        )
+        return cls(
+            method,
+            column,
+            [row for row, _ in members],
+            space,
+            np.mean([seen.time for _, seen in members], 0),
+            [members[n][0] for n in near],
+            **more,
+        )
 
     @property
     def inside(self) -> float | None:
@@ -192,12 +211,6 @@ class Group:
         """By which clusters are sorted: set apart, and at an odd place."""
         return max(self.separation, 0) * self.odd
 
-    @property
-    def typical(self) -> list[Row]:
-        """Clips whose maps are most like the mean map."""
-        mean = self.space
-        return sorted(self.rows, key=lambda row: _apart(row.seen.space, mean))[:_TYPICAL]  # type: ignore[union-attr]
-
     def facts(self) -> dict[str, Any]:
         """Where its heat lies, beside what an even map has there."""
         return {
@@ -217,36 +230,41 @@ def _apart(one: NDArray[Any], other: NDArray[Any]) -> float:
     return float(np.abs(one - other).sum() / 2)
 
 
-def clustered(maps: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Clusters of maps (n, d) of sum 1 by spectral relevance analysis.
+def clustered(roots: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Clusters of maps by spectral relevance analysis.
+
+    Args:
+        roots: (n, d), square roots of maps of sum 1: Euclid's distance is then Hellinger's.
 
     Returns:
         (n,) the cluster of each, from 0 on, and (n,) how far it is apart from the others: its
         silhouette in the space of the eigenvectors. One cluster, of silhouette 0, where the
-        eigenvalues have their widest gap behind the first.
+        eigenvalues have their widest gap behind the first. At most `_MOST_AT_ONCE` make the graph,
+        whose matrix grows with their square; all others are like the nearest of these.
     """
+    from scipy.linalg import eigh
     from scipy.sparse.csgraph import laplacian
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_samples
     from sklearn.neighbors import NearestNeighbors, kneighbors_graph
 
-    points = np.sqrt(maps)  # Euclidean between roots: Hellinger's distance
-    some = points[:_MOST_AT_ONCE]
+    some = roots[:_MOST_AT_ONCE].astype(np.float32)
     near = kneighbors_graph(some, min(_NEIGHBOURS, len(some) - 1))
     graph = laplacian((near + near.T) / 2, normed=True)
-    values, vectors = np.linalg.eigh(graph.toarray())
     most = min(_MOST_CLUSTERS, len(some) // 5)
-    found = 1 + int(np.diff(values[: most + 1]).argmax())
+    values, vectors = eigh(graph.toarray(), subset_by_index=[0, most])
+    found = 1 + int(np.diff(values).argmax())
     space = vectors[:, :found]
     space = space / np.maximum(np.linalg.norm(space, axis=1, keepdims=True), 1e-12)
     labels = KMeans(found, n_init=10, random_state=0).fit_predict(space).astype(np.int64)
     if len(np.unique(labels)) == 1:
-        return np.zeros(len(points), np.int64), np.zeros(len(points))
+        return np.zeros(len(roots), np.int64), np.zeros(len(roots))
     apart = silhouette_samples(space, labels)
-    # All others are like the nearest of these.
-    alike = (
-        NearestNeighbors(n_neighbors=1).fit(some).kneighbors(points, return_distance=False)[:, 0]
-    )
+    nearest = NearestNeighbors(n_neighbors=1).fit(some)
+    alike = np.arange(len(roots))
+    for first in range(len(some), len(roots), _MOST_AT_ONCE):  # a part at a time, as wide numbers
+        part = roots[first : first + _MOST_AT_ONCE].astype(np.float32)
+        alike[first : first + len(part)] = nearest.kneighbors(part, return_distance=False)[:, 0]
     return labels[alike], apart[alike]
 
 
@@ -277,18 +295,18 @@ class Findings:
         """
         found = cls([], {}, {}, {}, {})
         for number, path in files.items():
-            about, records = read_shard(path)
-            columns = Columns(
-                tuple(about["names"]), tuple(Head(n, kind or None) for n, kind in about["heads"])
-            )
+            about, records = read_shard(path, methods=())
             for place, record in enumerate(records):
                 found.shards[record.index] = number, place
-                for name, one in record.maps.items():
-                    found.methods.setdefault(name, about["methods"][name]["title"])
-                    found.rows.setdefault(name, []).append(_row(record, one, columns))
-                found.records.append(_light(record))
-        for name, rows in found.rows.items():
-            found.groups[name] = _groups(name, rows)
+            for name, method in about["methods"].items():
+                found.methods.setdefault(name, method["title"])
+            found.records += map(_light, records)
+        for name in [*found.methods]:  # one after the other: a data set's maps take memory
+            members = _members(files, name, {r.index: r for r in found.records})
+            found.rows[name] = [row for row, _ in members]
+            found.groups[name] = _groups(name, members)
+            if not members:  # no clip has a map by it
+                del found.methods[name], found.rows[name], found.groups[name]
         return found
 
     @property
@@ -340,12 +358,12 @@ class Findings:
         for name in self.methods:
             number = self.cluster_of(name)
             for row in self.rows[name]:
-                record, seen = row.record, row.seen
+                record = row.record
                 yield _rounded({
                     "clip": record.title, "index": record.index, "class": row.column,
                     "predicted": row.predicted, "probability": row.probability, "right": row.right,
                     "method": name, "border": row.border,
-                    "centre": seen and centre_share(seen.space), "inside": row.inside,
+                    "centre": row.centre, "inside": row.inside,
                     "inside_even": record.even, "wrong_reason": row.wrong_reason,
                     "cluster": number.get(record.index), "doubt": row.doubt,
                     "shard": self.shards[record.index][0], "path": record.path,
@@ -386,10 +404,32 @@ def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _light(record: ClipRecord) -> ClipRecord:
     """A record without what takes memory."""
-    return replace(record, maps={}, jpeg=b"")
+    return replace(record, outputs=None, times=(), valid=())
 
 
-def _row(record: ClipRecord, one: MapRecord, columns: Columns) -> Row:
+_Member = tuple[Row, Seen]
+
+
+def _members(
+    files: Mapping[int, Path], method: str, records: Mapping[int, ClipRecord]
+) -> list[tuple[Row, Seen | None]]:
+    """The clips that a method has maps of, and these."""
+    members: list[tuple[Row, Seen | None]] = []
+    for path in files.values():
+        about, of_shard = read_shard(path, methods=(method,))
+        columns = Columns(
+            tuple(about["names"]), tuple(Head(n, kind or None) for n, kind in about["heads"])
+        )
+        for record in of_shard:
+            if one := record.maps.get(method):
+                seen = Seen.of(one, record.size[0])
+                members.append((_row(record, one, seen, columns, records[record.index]), seen))
+    return members
+
+
+def _row(
+    record: ClipRecord, one: MapRecord, seen: Seen | None, columns: Columns, light: ClipRecord
+) -> Row:
     outputs = torch.from_numpy(np.asarray(record.outputs, np.float32))[None]
     known = columns.classes(outputs)
     first = 0
@@ -400,46 +440,45 @@ def _row(record: ClipRecord, one: MapRecord, columns: Columns) -> Row:
     own = {k: p for k, p in known.items() if first <= k < first + head.size}
     best = max(own, key=own.__getitem__) if own else None
     sure = best is not None and record.label >= 0 and head.probability == "softmax"
+    space = None if seen is None else seen.space.astype(np.float32)
     return Row(
-        _light(record),
-        Seen.of(one, record.size[0]),
+        light,
         columns.name(record.target),
         None if best is None else columns.name(best),
         own.get(record.target),
         best == record.label if sure and len(columns.heads) == 1 else None,
         one.inside,
+        None if space is None else border_share(space),
+        None if space is None else centre_share(space),
         one.doubt,
     )
 
 
-def _groups(method: str, rows: Sequence[Row]) -> list[Group]:
+def _groups(method: str, clips: Sequence[tuple[Row, Seen | None]]) -> list[Group]:
     """The classes by a method, each with its clusters."""
-    classes: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.seen is not None:
-            classes.setdefault(row.column, []).append(row)
-    total = sum((row.seen.space for row in rows if row.seen), np.zeros(SPACE, np.float32))
-    count = sum(len(own) for own in classes.values())
+    classes: dict[str, list[_Member]] = {}
+    for row, seen in clips:
+        if seen is not None:
+            classes.setdefault(row.column, []).append((row, seen))
     groups = []
     for column, own in sorted(classes.items(), key=lambda pair: (-len(pair[1]), pair[0])):
-        group = Group(method, column, own)
+        group = Group.of(method, column, own)
         if len(own) < FEWEST:
             group.note = f"not clustered: fewer than {FEWEST} clips"
         else:
-            labels, apart = clustered(np.stack([r.seen.coarse.ravel() for r in own if r.seen]))
+            labels, apart = clustered(np.stack([seen.roots.ravel() for _, seen in own]))
             found = np.unique(labels)
             if len(found) == 1:
                 group.note = "one cluster: its maps are alike"
             for number in found if len(found) > 1 else ():
                 at = np.flatnonzero(labels == number)
-                members = [own[n] for n in at]
-                group.clusters.append(
-                    Group(method, column, members, int(number) + 1, float(apart[at].mean()))
-                )
-        for part in (group, *group.clusters):
-            others = count - len(part.rows)
-            if others:
-                rest = (total - part.space * len(part.rows)) / others
-                part.elsewhere = _apart(part.space, rest)
+                part = Group.of(method, column, [own[n] for n in at], number=int(number) + 1)
+                part.separation = float(apart[at].mean())
+                group.clusters.append(part)
         groups.append(group)
+    total = sum((group.space * len(group.rows) for group in groups), np.zeros(SPACE))
+    count = sum(len(group.rows) for group in groups)
+    for part in (p for group in groups for p in (group, *group.clusters)):
+        if others := count - len(part.rows):
+            part.elsewhere = _apart(part.space, (total - part.space * len(part.rows)) / others)
     return groups

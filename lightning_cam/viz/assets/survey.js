@@ -38,6 +38,17 @@ function picture(parent, clip) {
   if (!data.clips[clip][3]) near.observe(image);
 }
 
+// --- mean maps: levels, coloured here -------------------------------------------------------------
+const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)), colours = bytes(data.colours);
+function map(parent, text, name) {
+  const canvas = make("canvas", parent, { className: "map", width: data.side, height: data.side });
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `mean map of ${name}`);
+  const context = canvas.getContext("2d"), image = context.createImageData(data.side, data.side);
+  bytes(text).forEach((level, n) => image.data.set([...colours.subarray(3 * level, 3 * level + 3), 255], 4 * n));
+  context.putImageData(image, 0, 0);
+}
+
 // --- classes and clusters -------------------------------------------------------------------------
 let method;
 const PAGE = { clusters: 6, classes: 12 }, shown = { clusters: 0, classes: 0 };
@@ -53,7 +64,7 @@ function card(parent, group, wide) {
   const name = data.names[group.class] + (group.cluster ? `, cluster ${group.cluster}` : "");
   const head = make("button", box, { type: "button", className: "name", textContent: `${name} (${group.clips} clips)`, title: "show these clips in the table" });
   head.addEventListener("click", () => choose(group));
-  make("img", box, { className: "map", src: group.map, alt: `mean map of ${name}` });
+  map(box, group.map, name);
   const bars = make("div", box, { className: "bars", title: "heat over time" }), top = Math.max(...group.time);
   for (const part of group.time) make("i", bars).style.height = `${100 * part / top}%`;
   make("p", box, { className: "note", textContent: facts(group) });
@@ -82,10 +93,11 @@ const values = [
   (n) => data.clips[n][0], (n, r) => r && data.names[r[0]], (n, r) => r && r[1] >= 0 ? data.names[r[1]] : null,
   (n, r) => r && r[2], (n, r) => r && (r[5] || null), (n, r) => r && r[6], (n, r) => r && r[8],
 ];
+const { compare: words } = new Intl.Collator(undefined, { numeric: true });  // ten times as fast as localeCompare
 function compare(a, b) {
   const value = values[sorting[0]], x = value(a, method.rows[a]), y = value(b, method.rows[b]);
   if (x === null || y === null) return (x === null) - (y === null);  // what is missing comes last
-  return sorting[1] * (typeof x === "string" ? x.localeCompare(y, undefined, { numeric: true }) : x - y);
+  return sorting[1] * (typeof x === "string" ? words(x, y) : x - y);
 }
 function begin() {
   const word = at("search").value.trim().toLowerCase(), verdict = at("verdict").value;
