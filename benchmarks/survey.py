@@ -217,7 +217,7 @@ def speed(root: str, count: int, folder: Path, backbone: str) -> dict[str, float
             if way == "survey":
                 shard = [one for batch in done for one in batch.result()]
                 records = [one.record for one in shard]
-                write_media(folder, number, [one.picture for one in shard])
+                write_media(folder, number, [one.pictures for one in shard])
                 write_shard(folder / f"{number}.npz", records, explainer.about(records))
             main = time.process_time() - start[1]
             spent[way].append((rested() - start[0], main))

@@ -46,10 +46,15 @@ _SHOWN = 6  # frames of a picture
 
 @dataclass(frozen=True)
 class Done:
-    """A clip of which nothing is left to be done, and its picture for the page."""
+    """A clip of which nothing is left to be done, and its pictures for the page.
+
+    Attributes:
+        record: of the clip.
+        pictures: see `pictures`; none of a clip that was not explained.
+    """
 
     record: ClipRecord
-    picture: bytes
+    pictures: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ class BatchExplainer:
     def _failed(self, index: int, reason: str) -> Done:
         clip = self.dataset.clips[index]
         path = readable(str(clip.path)) if isinstance(clip, Clip) else ""
-        return Done(ClipRecord(index, self.titles[index], path, error=reason), b"")
+        return Done(ClipRecord(index, self.titles[index], path, error=reason))
 
     def _answer(self, indices: Sequence[int], batch: Batch) -> _Answer:
         """What the methods say of those that could be read."""
@@ -195,7 +200,7 @@ class BatchExplainer:
         return done
 
     def _done(self, index: int, row: dict[str, Any], found: Mapping[str, _Mapped | str]) -> Done:
-        """The record of a clip, and its picture: frames, and below them each method's overlay."""
+        """The record of a clip, and its pictures."""
         mapped = {name: one for name, one in found.items() if not isinstance(one, str)}
         missing = {name: one for name, one in found.items() if isinstance(one, str)}
         if not mapped:
@@ -207,6 +212,7 @@ class BatchExplainer:
             self._failed(index, "").record,
             label=true_label(row),
             target=first.target,
+            truth=_truth(row, first.target, len(first.outputs)),
             outputs=first.outputs,
             even=first.even,
             times=[round(s, 4) for s in row["time_s"][0].tolist()] if "time_s" in row else (),
@@ -216,7 +222,8 @@ class BatchExplainer:
             maps={name: one.record for name, one in mapped.items()},
             missing=missing,
         )
-        return Done(record, picture(frames, [one.heat for one in mapped.values()]))
+        heats = [mapped[name].heat if name in mapped else None for name in found]
+        return Done(record, pictures(frames, heats))
 
 
 @dataclass(frozen=True)
@@ -285,13 +292,32 @@ def _known(value: Tensor) -> float | None:
     return None if math.isnan(number) else round(number, 5)
 
 
-def picture(frames: NDArray[np.uint8], maps: Sequence[NDArray[np.float32]]) -> bytes:
-    """A JPEG of some frames (T, h, w, 3) in a row, and below them with each map (T, H, W)."""
+def _truth(row: Mapping[str, Any], column: int, columns: int) -> bool | None:
+    """Whether a column is true of a clip (B = 1) whose classes are true by themselves."""
+    label = row.get("label")
+    if not isinstance(label, Tensor) or (label.is_floating_point() and label.ndim == 1):
+        return None
+    if label.ndim == 1 and columns > 1:  # the number of one class
+        return int(label[0]) == column if int(label[0]) >= 0 else None
+    said = int(label[0] if label.ndim == 1 else label[0, column])
+    return None if said < 0 else said > 0
+
+
+def pictures(
+    frames: NDArray[np.uint8], maps: Sequence[NDArray[np.float32] | None]
+) -> tuple[bytes, ...]:
+    """JPEGs of some frames (T, h, w, 3) side by side, and of these with each map (T, H, W).
+
+    Of no map there is an empty one.
+    """
     at = np.linspace(0, len(frames) - 1, min(_SHOWN, len(frames))).round().astype(int)
-    rows = [frames[at]]
+    rows = [some := frames[at]]
     for heat in maps:
+        if heat is None:
+            rows.append(some[:0])
+            continue
         signed = bool((heat < 0).any())
         scale = clip_scale(heat, signed=signed)
         shown = np.stack([cv2.resize(heat[t], frames.shape[2:0:-1]) for t in at])
-        rows.append(overlay(rows[0], shown, scale=scale, signed=signed) if scale > 0 else rows[0])
-    return jpeg(np.concatenate([np.concatenate([*row], 1) for row in rows]))
+        rows.append(overlay(some, shown, scale=scale, signed=signed) if scale > 0 else some)
+    return tuple(jpeg(np.concatenate([*row], 1)) if len(row) else b"" for row in rows)

@@ -11,6 +11,7 @@ watermark, is one that a network has learned besides its class.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -107,7 +108,8 @@ class Row:
         column: what was explained.
         predicted: the likeliest class among its like; None of columns that are no classes.
         probability: of the explained class.
-        right: whether the prediction is the true class; None: nobody knows.
+        right: whether the prediction is the true class, or where each class is true or not by
+            itself, whether it is right about the explained one; None: nobody knows.
         inside: the heat's share inside the ground truth; None: nobody knows.
         border: the heat's share at the borders; None: the map has no heat.
         centre: the heat's share in the centre; None: the map has no heat.
@@ -147,7 +149,7 @@ class Group:
         number: of the cluster, from 1 on; 0: the whole class.
         separation: how far it lies apart from the class's other clusters, -1 to 1 (silhouette).
         elsewhere: the share of its mean map that would have to move to become that of all other
-            clips (total variation).
+            clips (total variation); None: there are no others.
         note: why it has no clusters.
         clusters: of a class, at least two or none.
     """
@@ -160,7 +162,7 @@ class Group:
     typical: list[Row]
     number: int = 0
     separation: float = 0.0
-    elsewhere: float = 0.0
+    elsewhere: float | None = None
     note: str = ""
     clusters: list[Group] = field(default_factory=list)
 
@@ -204,7 +206,7 @@ class Group:
     @property
     def odd(self) -> float:
         """How odd a place its heat has: off the truth, at the borders, or elsewhere than others."""
-        return max(self.off, self.at_border, self.elsewhere)
+        return max(self.off, self.at_border, self.elsewhere or 0)
 
     @property
     def rank(self) -> float:
@@ -305,8 +307,6 @@ class Findings:
             members = _members(files, name, {r.index: r for r in found.records})
             found.rows[name] = [row for row, _ in members]
             found.groups[name] = _groups(name, members)
-            if not members:  # no clip has a map by it
-                del found.methods[name], found.rows[name], found.groups[name]
         return found
 
     @property
@@ -315,10 +315,33 @@ class Findings:
         every = (c for groups in self.groups.values() for group in groups for c in group.clusters)
         return sorted(every, key=lambda c: (-c.rank, -c.separation, c.column, c.number))
 
+    @property
+    def columns(self) -> set[str]:
+        """What was explained."""
+        return {row.column for rows in self.rows.values() for row in rows}
+
+    @property
+    def classes(self) -> bool:
+        """Whether that are classes."""
+        return any(row.predicted is not None for rows in self.rows.values() for row in rows)
+
+    @property
+    def several(self) -> bool:
+        """Whether each of these is true of a clip or not by itself."""
+        return any(record.label < 0 and record.truth is not None for record in self.records)
+
     def told(self) -> list[str]:
         """What is worth a line on the terminal."""
         lines = []
         for name, rows in self.rows.items():
+            lacking = Counter(r.missing[name] for r in self.records if name in r.missing)
+            doubts = Counter(row.doubt for row in rows if row.doubt)
+            for what, reasons in (("clips have no map", lacking), ("maps are doubtful", doubts)):
+                if reasons:
+                    [(reason, _)] = reasons.most_common(1)
+                    lines.append(
+                        f"{name}: {reasons.total()} {what}, most often for this reason: {reason}"
+                    )
             if known := [row for row in rows if row.wrong_reason is not None]:
                 wrong = sum(bool(row.wrong_reason) for row in known)
                 right = sum(bool(row.right) for row in known)
@@ -439,14 +462,18 @@ def _row(
         first += head.size
     own = {k: p for k, p in known.items() if first <= k < first + head.size}
     best = max(own, key=own.__getitem__) if own else None
-    sure = best is not None and record.label >= 0 and head.probability == "softmax"
+    right = None
+    if head.probability == "sigmoid" and record.truth is not None:
+        right = (own[record.target] >= 0.5) == record.truth
+    elif head.probability == "softmax" and record.label >= 0 and len(columns.heads) == 1:
+        right = best == record.label
     space = None if seen is None else seen.space.astype(np.float32)
     return Row(
         light,
         columns.name(record.target),
         None if best is None else columns.name(best),
         own.get(record.target),
-        best == record.label if sure and len(columns.heads) == 1 else None,
+        right,
         one.inside,
         None if space is None else border_share(space),
         None if space is None else centre_share(space),

@@ -278,7 +278,7 @@ class SurveyRun:
             return
         begun = shard_path(self.folder, shard, begun=True)
         whole = len(records) == len(self._indices(shard))
-        write_media(self.folder, shard, [done.picture for done in self._done])
+        write_media(self.folder, shard, [done.pictures for done in self._done])
         path = shard_path(self.folder, shard) if whole else begun
         write_shard(path, records, self.explainer.about(records))
         if whole:
@@ -300,7 +300,7 @@ class SurveyRun:
         if known < count:
             say(f"{stopped or 'not all is done'}: {known} of {count} clips are explained in "
                 f"{_near(self.folder)}; the same command goes on: {self.command}")  # fmt: skip
-        if not found.methods:
+        if not any(found.rows.values()):
             if known < count:
                 return None
             reasons = [record.error for record in found.records if record.error]
@@ -312,6 +312,8 @@ class SurveyRun:
             say(f"{len(failed)} of {known} clips could not be explained, see clips.csv")
         tables = found.write(self.folder)
         summary = {**self.summary, **({"unfinished": unfinished} if known < count else {})}
+        if not found.classes:
+            summary["target"] = ", ".join(sorted(found.columns))
         for line in found.told():
             say(line)
         return write_survey_page(self.folder, found, summary, tables)

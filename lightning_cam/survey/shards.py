@@ -82,6 +82,7 @@ class ClipRecord:
         label: the true class; -1: nobody knows, or it has several.
         error: why it was not explained; "" of all others.
         target: the explained column.
+        truth: whether it is true of the clip; None: nobody knows.
         outputs: (K,).
         even: the share of the clip that is inside the ground truth, which an even map's heat has
             there; None: nobody knows.
@@ -99,6 +100,7 @@ class ClipRecord:
     label: int = -1
     error: str = ""
     target: int = -1
+    truth: bool | None = None
     outputs: NDArray[np.float32] | None = None
     even: float | None = None
     times: Sequence[float] = ()
