@@ -19,6 +19,7 @@ from test_report import EVIL, Page, chromium, loads
 from torch import Tensor, nn
 
 import lightning_cam as lc
+from lightning_cam.attribution.columns import Columns, Head
 from lightning_cam.commands.search import composed
 from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.dataset import SampleDataset
@@ -27,9 +28,9 @@ from lightning_cam.explaining.kept_map import KeptMap
 from lightning_cam.explaining.question import Question
 from lightning_cam.metrics import energy_inside
 from lightning_cam.survey import findings, run, shards
-from lightning_cam.survey.batches import BatchExplainer
+from lightning_cam.survey.batches import BatchExplainer, _truth
 from lightning_cam.survey.findings import Findings, Row, Seen
-from lightning_cam.survey.page import write_media, write_survey_page
+from lightning_cam.survey.page import page_data, write_media, write_survey_page
 from lightning_cam.survey.run import SurveyRun, check_survey, spread_order
 from lightning_cam.survey.shards import ClipRecord, read_shard, shard_files
 
@@ -300,6 +301,62 @@ def test_alike_maps_are_one_cluster_and_few_are_none() -> None:
     walk, jump = findings._groups("gradcam", [*alike, *few])
     assert not walk.clusters and "alike" in walk.note
     assert not jump.clusters and "fewer than 20" in jump.note
+
+
+class Times(lc.GradCAM):
+    """Tells when, not where."""
+
+    title = "Times"
+
+    def __call__(self, model: lc.Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        return (
+            super().__call__(model, clip, target).mean((2, 3), keepdim=True).expand_as(clip[:, 0])
+        )
+
+
+def test_maps_that_tell_no_places_are_not_said_to_be_beside_the_truth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    surveyed(tmp_path, Rows(4), {"times": Times()})
+    found = Findings.of(shard_files(tmp_path))
+    assert all(row.inside is None and row.border is None for row in found.rows["times"])
+    assert "truth" not in capsys.readouterr().out
+    assert all(group.facts()["border"] is None for group in found.groups["times"])
+    data = page_data(found)["methods"][0]
+    assert all(not group["map"] and len(group["time"]) == 16 for group in data["classes"])
+
+
+def test_what_was_explained_may_be_no_class(tmp_path: Path) -> None:
+    order = list(range(4))
+    model = Task(Net())
+    model.explainable = lambda batch=None: replace(  # type: ignore[method-assign]
+        lc.Explainable.of(model.net, ["conv"], ["depth", "pose", "loss"]), probability=None
+    )
+    titles = [f"clip {n}" for n in order]
+    explainer = BatchExplainer(model, object(), Rows(4), titles, CAM, Question())  # type: ignore[arg-type]
+    page = SurveyRun(tmp_path, explainer, order, {"target": "true class"}, "explain").go()
+    found = Findings.of(shard_files(tmp_path))
+    assert not found.classes and not found.several and page is not None
+    assert "true class" not in page.read_text() and next(iter(found.columns)) in page.read_text()
+    assert all(row[1] == row[3] == -1 for row in page_data(found)["methods"][0]["rows"])
+
+
+@pytest.mark.parametrize(
+    ("label", "truth"), [([1, 0, 1], True), ([0, 1, 0], False), ([-1] * 3, None)]
+)
+def test_classes_that_are_true_by_themselves_are_right_or_wrong(
+    label: list[int], truth: bool | None
+) -> None:
+    assert _truth({"label": torch.tensor([label])}, 0, 3) is truth
+    outputs = np.array([-2.0, 3, 0], np.float32)
+    e = lc.Explanation(
+        torch.ones(1, 4, 8, 8), torch.tensor([0]), torch.zeros(1, 3), {}, lc.GradCAM()
+    )
+    one = shards.MapRecord(KeptMap.of(e), False)
+    record = ClipRecord(0, "clip", "", target=0, truth=truth, outputs=outputs)
+    columns = Columns(tuple(NAMES), (Head(3, "sigmoid"),))
+    row = findings._row(record, one, None, columns, record)
+    assert row.right is (None if truth is None else not truth) and row.predicted == "jump"
 
 
 def test_shares_of_a_map_that_is_even_everywhere() -> None:

@@ -74,6 +74,11 @@ class KeptMap:
         return np.maximum(heat - np.float32(self.base), 0) if self.floating else heat
 
     @property
+    def places(self) -> bool:
+        """Whether it tells places: a map that is even in each frame tells times alone."""
+        return bool((np.ptp(self.values, (1, 2)) > 1e-3).any())
+
+    @property
     def level(self) -> Tensor | None:
         """As in `Explanation`."""
         return torch.tensor([self.base]) if self.floating else None

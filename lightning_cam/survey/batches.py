@@ -41,7 +41,7 @@ from lightning_cam.viz.drawing import jpeg
 from lightning_cam.viz.overlay import clip_scale
 
 SIZE = 8  # clips of a batch
-_SHOWN = 6  # frames of a picture
+_SHOWN = 6  # frames of a picture that are as wide as high
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class BatchExplainer:
         titles: of all of them; no two are the same.
         methods: name -> method.
         question: which column of each clip.
+        told: methods of which was said whether they fail.
     """
 
     task: Task
@@ -76,6 +77,7 @@ class BatchExplainer:
     titles: Sequence[str]
     methods: Mapping[str, Attribution]
     question: Question
+    told: set[str] = field(default_factory=set)
 
     def explained(self, batches: Sequence[list[int]]) -> Iterator[Future[list[Done]]]:
         """The clips of each batch of indices, read ahead by the data's loader processes.
@@ -153,7 +155,15 @@ class BatchExplainer:
         asked, target = self.question.about_all(model, whole, clip)
         said = {name: self._by(method, asked, whole, target)
                 for name, method in self.methods.items()}  # fmt: skip
+        self._say_failures(said)
         return _Answer(indices, unread, whole, said)
+
+    def _say_failures(self, said: Mapping[str, Sequence[Explained | str]]) -> None:
+        """Say in the beginning that a method makes nothing of all clips: nobody should wait."""
+        for name in said.keys() - self.told:
+            self.told.add(name)
+            if all(isinstance(one, str) for one in said[name]):
+                say(f"{name}: no map of the first {len(said[name])} clips: {said[name][0]}")
 
     def _by(
         self, method: Attribution, model: Explainable, batch: dict[str, Any], target: Tensor | None
@@ -280,7 +290,7 @@ def _rows(explained: Explained) -> list[_Mapped | str]:
             doubts[n],
             dict(e.notes),
             {name: value[n] for name, value in numbers.items()},
-            _known(inside),
+            _known(inside) if kept.places else None,
         )
         seen = evidence[n].numpy()
         found.append(_Mapped(record, seen, targets[n], outputs[n], _known(even) or None))
@@ -303,6 +313,11 @@ def _truth(row: Mapping[str, Any], column: int, columns: int) -> bool | None:
     return None if said < 0 else said > 0
 
 
+def frames_shown(frames: int, height: int, width: int) -> int:
+    """How many frames a picture has: of wide ones fewer, so that they are not too small."""
+    return min(max(round(_SHOWN * height / width), 2), _SHOWN, frames)
+
+
 def pictures(
     frames: NDArray[np.uint8], maps: Sequence[NDArray[np.float32] | None]
 ) -> tuple[bytes, ...]:
@@ -310,7 +325,7 @@ def pictures(
 
     Of no map there is an empty one.
     """
-    at = np.linspace(0, len(frames) - 1, min(_SHOWN, len(frames))).round().astype(int)
+    at = np.linspace(0, len(frames) - 1, frames_shown(*frames.shape[:3])).round().astype(int)
     rows = [some := frames[at]]
     for heat in maps:
         if heat is None:

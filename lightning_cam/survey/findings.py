@@ -111,8 +111,8 @@ class Row:
         right: whether the prediction is the true class, or where each class is true or not by
             itself, whether it is right about the explained one; None: nobody knows.
         inside: the heat's share inside the ground truth; None: nobody knows.
-        border: the heat's share at the borders; None: the map has no heat.
-        centre: the heat's share in the centre; None: the map has no heat.
+        border: the heat's share at the borders; None: the map has no heat, or tells no places.
+        centre: the heat's share in the centre; None likewise.
         doubt: why the map is not to be trusted; "" where nothing speaks against it.
     """
 
@@ -199,6 +199,11 @@ class Group:
         return 0.0 if not self.even or self.inside is None else max(1 - self.inside / self.even, 0)
 
     @property
+    def places(self) -> bool:
+        """Whether its maps tell places, and not times alone."""
+        return any(row.border is not None for row in self.rows)
+
+    @property
     def at_border(self) -> float:
         """How much more heat is at the borders than an even map has, of 1 at most."""
         return max((border_share(self.space) - EVEN_BORDER) / (1 - EVEN_BORDER), 0)
@@ -214,12 +219,13 @@ class Group:
         return max(self.separation, 0) * self.odd
 
     def facts(self) -> dict[str, Any]:
-        """Where its heat lies, beside what an even map has there."""
-        return {
+        """Where its heat lies, beside what an even map has there; None: it tells no places."""
+        known = {
             "border": border_share(self.space), "border_even": EVEN_BORDER,
             "centre": centre_share(self.space), "centre_even": EVEN_CENTRE,
             "inside": self.inside, "inside_even": self.even, "elsewhere": self.elsewhere,
         }  # fmt: skip
+        return known if self.places else dict.fromkeys(known)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -339,9 +345,8 @@ class Findings:
             for what, reasons in (("clips have no map", lacking), ("maps are doubtful", doubts)):
                 if reasons:
                     [(reason, _)] = reasons.most_common(1)
-                    lines.append(
-                        f"{name}: {reasons.total()} {what}, most often for this reason: {reason}"
-                    )
+                    count = f"{reasons.total()} of {len(rows) + lacking.total()}"
+                    lines.append(f"{name}: {count} {what}, most often for this reason: {reason}")
             if known := [row for row in rows if row.wrong_reason is not None]:
                 wrong = sum(bool(row.wrong_reason) for row in known)
                 right = sum(bool(row.right) for row in known)
@@ -467,7 +472,7 @@ def _row(
         right = (own[record.target] >= 0.5) == record.truth
     elif head.probability == "softmax" and record.label >= 0 and len(columns.heads) == 1:
         right = best == record.label
-    space = None if seen is None else seen.space.astype(np.float32)
+    space = seen.space.astype(np.float32) if seen is not None and one.kept.places else None
     return Row(
         light,
         columns.name(record.target),

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_cam.files import write_text
+from lightning_cam.survey.batches import frames_shown
 from lightning_cam.survey.findings import SPACE, Array, Findings, Group
 from lightning_cam.viz import write_page
 from lightning_cam.viz.overlay import lut
@@ -98,10 +99,9 @@ def write_survey_page(
 def page_data(found: Findings) -> dict[str, Any]:
     """What the page's script shows: clips, and for each method their numbers, classes, clusters."""
     places = {record.index: n for n, record in enumerate(found.records)}
-    names = sorted(
-        {n for rows in found.rows.values() for r in rows for n in (r.column, r.predicted or "")}
-    )
-    number = {name: n for n, name in enumerate(names)}
+    every = (name for rows in found.rows.values() for r in rows for name in (r.column, r.predicted))
+    names = sorted({name for name in every if name is not None})
+    number: dict[str | None, int] = {name: n for n, name in enumerate(names)}
     clips: list[list[Any]] = [
         [record.title, *found.shards[record.index], record.error] for record in found.records
     ]
@@ -114,7 +114,7 @@ def page_data(found: Findings) -> dict[str, Any]:
         for row in found.rows[name]:
             at = row.record.index
             rows[places[at]] = [
-                number[row.column], number.get(row.predicted or "", -1), _short(row.probability),
+                number[row.column], number.get(row.predicted, -1), _short(row.probability),
                 _flag(row.right), _flag(row.wrong_reason), clusters.get(at, 0), _short(row.inside),
                 _short(row.record.even), _short(row.border),
                 row.doubt,
@@ -128,16 +128,18 @@ def page_data(found: Findings) -> dict[str, Any]:
             "classes": [_group(group, places, number) for group in groups],
             "clusters": [_group(c, places, number) for c in found.clusters if c.method == name],
         })  # fmt: skip
-    aspect = round(min(6, frames) * width / height, 4)
+    aspect = round(frames_shown(frames, height, width) * width / height, 4)
     return {"clips": clips, "names": names, "methods": methods, "aspect": aspect,
             "classes": found.classes, "several": found.several,
             "side": SPACE[0], "colours": _bytes(lut())}  # fmt: skip
 
 
-def _group(group: Group, places: Mapping[int, int], number: Mapping[str, int]) -> dict[str, Any]:
+def _group(
+    group: Group, places: Mapping[int, int], number: Mapping[str | None, int]
+) -> dict[str, Any]:
     return {
         "class": number[group.column], "cluster": group.number, "clips": len(group.rows),
-        "map": _levels(group.space), "time": [round(float(x), 4) for x in group.time],
+        "map": _levels(group.space) if group.places else "", "time": [round(float(x), 4) for x in group.time],
         "odd": round(group.rank, 3), "apart": round(group.separation, 3), "note": group.note,
         **{k: _short(v) for k, v in group.facts().items()},
         "typical": [places[row.record.index] for row in group.typical],

@@ -60,6 +60,7 @@ function map(parent, text, name) {
 let method;
 const PAGE = { clusters: 6, classes: 12 }, shown = { clusters: 0, classes: 0 };
 function facts(group) {
+  if (group.border === null) return "its maps are even in each frame: they tell times, not places" + (group.note ? ` · ${group.note}` : "");
   const parts = [`border ${share(group.border)} (even ${share(group.border_even)})`, `centre ${share(group.centre)} (${share(group.centre_even)})`];
   if (group.inside !== null) parts.push(`inside the truth ${share(group.inside)} (${share(group.inside_even)})`);
   if (group.elsewhere !== null) parts.push(`elsewhere than others ${share(group.elsewhere)}`);
@@ -71,7 +72,7 @@ function card(parent, group, wide) {
   const name = data.names[group.class] + (group.cluster ? `, cluster ${group.cluster}` : "");
   const head = make("button", box, { type: "button", className: "name", textContent: `${name} (${group.clips} clips)`, title: "show these clips in the table" });
   head.addEventListener("click", () => choose(group));
-  map(box, group.map, name);
+  if (group.map) map(box, group.map, name); else box.classList.add("flat");
   const bars = make("div", box, { className: "bars", title: "heat over time" }), top = Math.max(...group.time);
   for (const part of group.time) make("i", bars).style.height = `${100 * part / top}%`;
   make("p", box, { className: "note", textContent: facts(group) });
