@@ -309,9 +309,8 @@ class Times(lc.GradCAM):
     title = "Times"
 
     def __call__(self, model: lc.Explainable, clip: Tensor, target: Tensor) -> Tensor:
-        return (
-            super().__call__(model, clip, target).mean((2, 3), keepdim=True).expand_as(clip[:, 0])
-        )
+        heat = super().__call__(model, clip, target)
+        return heat.mean((2, 3), keepdim=True).expand_as(heat)
 
 
 def test_maps_that_tell_no_places_are_not_said_to_be_beside_the_truth(
@@ -349,10 +348,7 @@ def test_classes_that_are_true_by_themselves_are_right_or_wrong(
 ) -> None:
     assert _truth({"label": torch.tensor([label])}, 0, 3) is truth
     outputs = np.array([-2.0, 3, 0], np.float32)
-    e = lc.Explanation(
-        torch.ones(1, 4, 8, 8), torch.tensor([0]), torch.zeros(1, 3), {}, lc.GradCAM()
-    )
-    one = shards.MapRecord(KeptMap.of(e), False)
+    one = shards.MapRecord(KeptMap(np.ones((4, 8, 8), np.float16), 0, 1, False), False)
     record = ClipRecord(0, "clip", "", target=0, truth=truth, outputs=outputs)
     columns = Columns(tuple(NAMES), (Head(3, "sigmoid"),))
     row = findings._row(record, one, None, columns, record)

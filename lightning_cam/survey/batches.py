@@ -315,7 +315,7 @@ def _truth(row: Mapping[str, Any], column: int, columns: int) -> bool | None:
 
 def frames_shown(frames: int, height: int, width: int) -> int:
     """How many frames a picture has: of wide ones fewer, so that they are not too small."""
-    return min(max(round(_SHOWN * height / width), 2), _SHOWN, frames)
+    return min(max(round(_SHOWN * height / width), 3), _SHOWN, frames)
 
 
 def pictures(
@@ -325,7 +325,8 @@ def pictures(
 
     Of no map there is an empty one.
     """
-    at = np.linspace(0, len(frames) - 1, frames_shown(*frames.shape[:3])).round().astype(int)
+    count = frames_shown(*frames.shape[:3])
+    at = ((np.arange(count) + 0.5) * len(frames) / count).astype(int)  # the middle of each part
     rows = [some := frames[at]]
     for heat in maps:
         if heat is None:

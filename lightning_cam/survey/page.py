@@ -139,7 +139,8 @@ def _group(
 ) -> dict[str, Any]:
     return {
         "class": number[group.column], "cluster": group.number, "clips": len(group.rows),
-        "map": _levels(group.space) if group.places else "", "time": [round(float(x), 4) for x in group.time],
+        "map": _levels(group.space) if group.places else "",
+        "time": [round(float(x), 4) for x in group.time],
         "odd": round(group.rank, 3), "apart": round(group.separation, 3), "note": group.note,
         **{k: _short(v) for k, v in group.facts().items()},
         "typical": [places[row.record.index] for row in group.typical],

@@ -36,7 +36,7 @@ const near = new IntersectionObserver((changes) => {
 }, { rootMargin: "200px" });
 function picture(parent, clip) {  // its frames, and below them the map of this method
   if (data.clips[clip][3]) return;
-  const box = make("div", parent, { className: "strip", title: data.clips[clip][0] });
+  const box = make("div", parent, { className: "shots", title: data.clips[clip][0] });
   for (const row of [0, method.picture]) {
     const image = make("img", box, { alt: "" });
     Object.assign(image.dataset, { clip, picture: row });
