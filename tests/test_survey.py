@@ -387,6 +387,8 @@ def settings(**more: Any) -> dict[str, Any]:
     [
         ("clips", 9, "survey= says which"),
         ("video", "a.mp4", "says nothing in a survey"),
+        ("start", 3, "says nothing in a survey"),
+        ("fps", 3, "says nothing in a survey"),
         ("ckpt", ["a", "b"], "of one network"),
         ("target", "top3", "one question"),
         ("target", ["a", "b"], "one question"),

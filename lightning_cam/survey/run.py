@@ -66,6 +66,12 @@ _ELSEWHERE: Mapping[str, tuple[Any, str]] = {
     "contrast": (None, ""),
     "layers": (None, ""),
     "windows": (None, ""),
+    "stride": (None, ""),
+    "start": (None, ""),
+    "end": (None, ""),
+    "size": (None, ""),
+    "scale": ("method", ""),
+    "fps": (8, ""),
 }
 
 
