@@ -3,6 +3,7 @@
     python benchmarks/survey.py                    # all; writes survey.csv
     python benchmarks/survey.py --clips 200        # smaller
     python benchmarks/survey.py --parts watermark
+    taskset -c 1 python benchmarks/survey.py --parts speed   # loader and network share a core
 
 *speed*: synthetic actions explained with Grad-CAM, in clips per second. Bare is decoding and one
 forward of the same batches, both with one loader process. The two take turns, a shard of 64 clips
@@ -313,6 +314,7 @@ def main() -> None:
         surveyed(Path(asked.rank_of), task, dataset, data)
         return
     rows: list[Mapping[str, Any]] = []
+    cores = len(os.sched_getaffinity(0))
     place = Path(tempfile.mkdtemp())
     for part in asked.parts:
         work = {
@@ -323,7 +325,7 @@ def main() -> None:
         for name, value in work().items():
             rows.append(
                 {
-                    "part": f"{part} {asked.backbone}" if part == "speed" else part,
+                    "part": f"{part} {asked.backbone}, {cores} cores" if part == "speed" else part,
                     "what": name,
                     "value": round(value, 4),
                 }

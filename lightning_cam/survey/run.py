@@ -224,7 +224,7 @@ class SurveyRun:
             raise WriteError(f"{error}; the same command goes on: {self.command}") from error
         left = [n for n in shards if not shard_path(self.folder, n).exists()]
         if left and not stopped:
-            say(f"{share}done; {len(left)} parts are left to others, the last writes all")
+            say(f"{share}done; the rest is left to others, the last of them writes all")
             return None
         return self._finish(stopped)
 
