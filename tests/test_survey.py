@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import importlib
 import json
@@ -133,6 +134,8 @@ def test_a_clip_that_fails_costs_itself_and_is_named(whole: Path) -> None:
     told = (whole / "clips.csv").read_text()
     assert re.search(r"clip 5,.*cut off", told) and re.search(r"clip 6,.*not finite", told)
     assert told.count("\n") == 1 + 2 * 42 + 2
+    rows = {row["clip"]: row for row in csv.DictReader(told.splitlines())}
+    assert all(row["shard"] in "012" for row in rows.values()) and rows["clip 5"]["error"]
     records = [r for path in shard_files(whole).values() for r in read_shard(path)[1]]
     of = {record.index: record for record in records}
     assert sorted(of) == list(range(44)) and of[5].error and not of[5].maps

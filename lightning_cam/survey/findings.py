@@ -400,7 +400,8 @@ class Findings:
             failed = {"": record.error} if record.error else record.missing
             for name, reason in failed.items():
                 yield {"clip": record.title, "index": record.index, "method": name,
-                       "path": record.path, "error": reason}  # fmt: skip
+                       "shard": self.shards[record.index][0], "path": record.path,
+                       "error": reason}  # fmt: skip
 
     def _of_class(self, group: Group) -> dict[str, Any]:
         known = [row.right for row in group.rows if row.right is not None]
