@@ -393,7 +393,7 @@ def main() -> None:
         for name, value in work().items():
             rows.append(
                 {
-                    "part": f"{part} {asked.backbone}, {cores} cores" if part == "speed" else part,
+                    "part": f"{part} {asked.backbone}, cores: {cores}" if part == "speed" else part,
                     "what": name,
                     "value": round(value, 4),
                 }

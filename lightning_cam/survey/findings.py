@@ -48,7 +48,7 @@ def check_clusters() -> None:
         raise UserError("a survey finds clusters with scikit-learn: pip install scikit-learn")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
     """The map of a clip as all of them are compared, in 16 bits: there may be 200,000 of them.
 
@@ -99,7 +99,7 @@ def centre_share(space: Array) -> float:
 EVEN_BORDER, EVEN_CENTRE = (f(np.ones(SPACE, np.float32)) for f in (border_share, centre_share))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """A clip by one method.
 
