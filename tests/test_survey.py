@@ -197,6 +197,25 @@ def test_a_method_that_fails_with_a_clip_has_the_others(tmp_path: Path) -> None:
     assert (tmp_path / "clips.csv").read_text().count("too bright") == len(bright)
 
 
+class Never(lc.GradCAM):
+    def __call__(self, model: lc.Explainable, clip: Tensor, target: Tensor) -> Tensor:
+        raise RuntimeError("not for this network")
+
+
+def test_a_method_that_fails_with_all_clips_is_told_of_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    surveyed(tmp_path, Rows(3), {"never": Never(), "gradcam": lc.GradCAM()})
+    told = capsys.readouterr().out.splitlines()
+    assert "never: no map of the first 3 clips: RuntimeError: not for this network" in told
+    assert any(line.startswith("never: 3 of 3 clips have no map") for line in told)
+    never, gradcam = page_data(Findings.of(shard_files(tmp_path)))["methods"]
+    assert never["rows"] == [None] * 3 and never["missing"] == dict.fromkeys(
+        range(3), "RuntimeError: not for this network"
+    )
+    assert all(gradcam["rows"]) and (never["picture"], gradcam["picture"]) == (1, 2)
+
+
 class Cinema:
     """Data that cannot show one clip."""
 

@@ -39,7 +39,7 @@ from lightning_cam.explaining.explain_settings import (
     trusted,
 )
 from lightning_cam.explaining.journal import same_work
-from lightning_cam.explaining.question import questions
+from lightning_cam.explaining.question import Question, questions
 from lightning_cam.explaining.sharing import Share
 from lightning_cam.explaining.work_folder import overwrites_nothing
 from lightning_cam.files import digest
@@ -320,6 +320,8 @@ class SurveyRun:
         summary = {**self.summary, **({"unfinished": unfinished} if known < count else {})}
         if not found.classes:
             summary["target"] = ", ".join(sorted(found.columns))
+        elif found.several and summary.get("target") == str(Question()):
+            summary["target"] += ", of several the first"
         for line in found.told():
             say(line)
         return write_survey_page(self.folder, found, summary, tables)
