@@ -281,19 +281,22 @@ def _rows(explained: Explained) -> list[_Mapped | str]:
         except ValueError as error:  # a map that is not finite
             found.append(why(error))
             continue
-        inside = energy_inside(evidence[own], truth[own], judged[own])
-        counted = (truth[n].sum((1, 2)) * judged[n]).sum()
-        even = counted / (judged[n].sum() * truth[0, 0].numel())
+        inside = even = None
+        if bool(truth[n].any()):
+            counted = (truth[n].sum((1, 2)) * judged[n]).sum()
+            even = _known(counted / (judged[n].sum() * truth[n, 0].numel())) or None
+            if kept.places:
+                inside = _known(energy_inside(evidence[own], truth[own], judged[own]))
         record = MapRecord(
             kept,
             kept.values.shape == native,
             doubts[n],
             dict(e.notes),
             {name: value[n] for name, value in numbers.items()},
-            _known(inside) if kept.places else None,
+            inside,
         )
         seen = evidence[n].numpy()
-        found.append(_Mapped(record, seen, targets[n], outputs[n], _known(even) or None))
+        found.append(_Mapped(record, seen, targets[n], outputs[n], even))
     return found
 
 
