@@ -56,6 +56,5 @@ def test_a_data_set_is_surveyed_by_two_nodes(slurm: Cluster, tmp_path: Path) -> 
     with (tmp_path / "found" / "clips.csv").open() as file:
         clips = [row["clip"].split("_")[1] for row in csv.DictReader(file)]
     assert sorted(map(int, clips)) == list(range(70))
-    assert (
-        job.log().count("open found/index.html") == 1 and (tmp_path / "found/index.html").exists()
-    )
+    assert "open found/index.html" in job.log()  # of both where they end in one moment
+    assert (tmp_path / "found" / "index.html").exists()
