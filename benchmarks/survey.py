@@ -3,12 +3,15 @@
     python benchmarks/survey.py                    # all; writes survey.csv
     python benchmarks/survey.py --clips 200        # smaller
     python benchmarks/survey.py --parts watermark
+    taskset -c 1 python benchmarks/survey.py --parts speed   # loader and network share a core
 
 *speed*: synthetic actions explained with Grad-CAM, in clips per second. Bare is decoding and one
 forward of the same batches, both with one loader process. The two take turns, a shard of 64 clips
-each, so that a busy machine slows both. *ranks*: the same clips by one process, and by two of which
-the second is killed (SIGKILL) and started again: are all files equal? *watermark*: a small network
-trained on three actions, half of the clips of one with a watermark; which of its clusters has it?
+each, so that a busy machine slows both; a turn ends when its loader has read ahead what it may.
+*ranks*: the same clips by one process, and by two of which the second is killed (SIGKILL) and
+started again: are all files equal? *watermark*: a small network trained on three actions, half of
+the clips of one with a watermark; which of its clusters has it? *findings*: tables and page of
+many clips with maps that are made up, of a fifth in a corner: seconds of processor, and memory.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import active_children, get_context
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -37,14 +42,23 @@ import lightning_cam as lc
 from lightning_cam.data.core.clips import Clip, finished
 from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.data.core.loading import collate
+from lightning_cam.explaining.kept_map import KeptMap
 from lightning_cam.explaining.question import Question
 from lightning_cam.files import write_csv
 from lightning_cam.models import LRCN
 from lightning_cam.survey.batches import SIZE, BatchExplainer
 from lightning_cam.survey.findings import Findings
-from lightning_cam.survey.page import write_media
+from lightning_cam.survey.page import write_media, write_survey_page
 from lightning_cam.survey.run import SurveyRun, spread_order
-from lightning_cam.survey.shards import CLIPS, shard_files, write_shard
+from lightning_cam.survey.shards import (
+    CLIPS,
+    ClipRecord,
+    MapRecord,
+    frames_jpeg,
+    shard_files,
+    shard_path,
+    write_shard,
+)
 from lightning_cam.synthetic import SyntheticActions
 from lightning_cam.synthetic.actions.files import CLASSES as ACTIONS
 from lightning_cam.synthetic.actions.files import ActionKey, draw_action
@@ -173,6 +187,61 @@ def surveyed(folder: Path, task: Task, data: SampleDataset[Any], loader: object 
     SurveyRun(folder, explainer, spread_order(data, range(len(data))), {}, "").go()
 
 
+# --- many clips -----------------------------------------------------------------------------------
+
+
+def made_up(folder: Path, count: int, classes: int) -> None:
+    """Shards of a survey that nobody made."""
+    rng, (y, x) = np.random.default_rng(0), np.ogrid[:7, :7]
+    names = [f"class number {k}" for k in range(classes)]
+    about = {
+        "methods": {"gradcam": {"title": "Grad-CAM", "settings": {}}}, "question": "{}",
+        "names": names, "heads": [(classes, "softmax")], "broken": [],
+    }  # fmt: skip
+    frames = frames_jpeg(np.zeros((16, 32, 32, 3), np.uint8))
+    for first in range(0, count, CLIPS):
+        records = []
+        for n in range(first, min(first + CLIPS, count)):
+            at = (0, 6) if n % 5 == 0 else 2 + 2 * rng.random(2)
+            heat = np.exp(-((y - at[0]) ** 2 + (x - at[1]) ** 2) / 3) * rng.random((16, 1, 1))
+            heat = (heat / heat.max()).astype(np.float16)
+            one = MapRecord(KeptMap(heat, 0.0, 1.0, False), True, inside=float(rng.random()))
+            title, label = f"title_of_a_video_{n:06d}", n % classes
+            outputs = rng.standard_normal(classes).astype(np.float32)
+            records.append(
+                ClipRecord(
+                    n, title, f"/data/{names[label]}/{title}.mp4", label, target=label,
+                    outputs=outputs, even=0.2, times=[t / 8 for t in range(16)],
+                    valid=[True] * 16, size=(16, 32, 32), jpeg=frames, maps={"gradcam": one},
+                )
+            )  # fmt: skip
+        write_shard(shard_path(folder, first // CLIPS), records, about)
+
+
+def told(folder: Path, count: int, answer: Any) -> None:
+    """Write tables and page of shards, in a process of its own."""
+    before, start = getrusage(RUSAGE_SELF).ru_maxrss, time.process_time()
+    found = Findings.of(shard_files(folder))
+    page = write_survey_page(folder, found, {}, found.write(folder))
+    answer.put({
+        "clips": count, "processor_s": time.process_time() - start,
+        "more_memory_mb": (getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024,
+        "page_mb": page.stat().st_size / 1e6, "clusters": len(found.clusters),
+    })  # fmt: skip
+
+
+def findings(folder: Path, count: int, classes: int = 174) -> dict[str, float]:
+    """What tables and page of a large data set take."""
+    made_up(folder, count, classes)
+    fork = get_context("fork")
+    answer = fork.Queue()
+    process = fork.Process(target=told, args=(folder, count, answer))
+    process.start()
+    found: dict[str, float] = answer.get()
+    process.join()
+    return found
+
+
 # --- speed, and several processes -----------------------------------------------------------------
 
 
@@ -205,6 +274,7 @@ def speed(root: str, count: int, folder: Path, backbone: str) -> dict[str, float
     loader = DataLoader(dataset, batch_sampler=batches, num_workers=1, collate_fn=collate)
     bare, survey = bare_outputs(task, loader), explainer.explained(batches)
     next(bare), next(survey)  # what only the first batch takes
+    rested()
     spent: dict[str, list[tuple[float, float]]] = {"bare": [], "survey": []}
     per_shard = CLIPS // SIZE
     for number in range(1, len(batches) // per_shard):
@@ -212,11 +282,12 @@ def speed(root: str, count: int, folder: Path, backbone: str) -> dict[str, float
             start = time.perf_counter(), time.process_time()
             done = [next(work) for _ in range(per_shard)]
             if way == "survey":
-                shard = [one for batch in done for one in batch]
+                shard = [one for batch in done for one in batch.result()]
                 records = [one.record for one in shard]
-                write_media(folder, number, [one.picture for one in shard])
+                write_media(folder, number, [one.pictures for one in shard])
                 write_shard(folder / f"{number}.npz", records, explainer.about(records))
-            spent[way].append((time.perf_counter() - start[0], time.process_time() - start[1]))
+            main = time.process_time() - start[1]
+            spent[way].append((rested() - start[0], main))
     wall, cpu = ({w: sum(t[k] for t in times) for w, times in spent.items()} for k in (0, 1))
     clips = CLIPS * len(spent["bare"])
     size = sum(path.stat().st_size for path in folder.glob("*.npz")) / clips
@@ -229,6 +300,21 @@ def speed(root: str, count: int, folder: Path, backbone: str) -> dict[str, float
         "survey_main_cpu_ms": 1000 * cpu["survey"] / clips,
         "bytes_per_clip": size,
     }
+
+
+def rested(pause: float = 0.2) -> float:
+    """Since when, by `perf_counter`, the loaders rest: else one would read in the other's time."""
+
+    def used() -> list[list[str]]:
+        stats = [Path(f"/proc/{p.pid}/stat").read_text() for p in active_children()]
+        return [stat.rsplit(")", 1)[1].split()[11:13] for stat in stats]
+
+    since, last = time.perf_counter(), used()
+    while time.perf_counter() - since < pause:
+        time.sleep(0.005)
+        if (now := used()) != last:
+            since, last = time.perf_counter(), now
+    return since
 
 
 def bare_outputs(task: Task, loader: DataLoader[Any]) -> Iterator[Tensor]:
@@ -284,7 +370,8 @@ def main() -> None:
     )
     parser.add_argument("--root", default="data/synthetic_actions")
     parser.add_argument("--clips", type=int, default=1100)
-    parser.add_argument("--parts", nargs="+", default=["speed", "ranks", "watermark"])
+    parser.add_argument("--parts", nargs="+", default=["speed", "ranks", "watermark", "findings"])
+    parser.add_argument("--many", type=int, default=20_000, help="clips of `findings`")
     parser.add_argument("--backbone", default="resnet18", help="of the LRCN of `speed`, or small")
     parser.add_argument("--rank-of", help="of `ranks`: the folder of one process")
     parser.add_argument("--csv", default=str(Path(__file__).with_suffix(".csv")))
@@ -294,17 +381,19 @@ def main() -> None:
         surveyed(Path(asked.rank_of), task, dataset, data)
         return
     rows: list[Mapping[str, Any]] = []
+    cores = len(os.sched_getaffinity(0))
     place = Path(tempfile.mkdtemp())
     for part in asked.parts:
         work = {
             "speed": lambda: speed(asked.root, asked.clips, place / "speed", asked.backbone),
             "ranks": lambda: ranks(asked.root, asked.clips, place / "ranks"),
             "watermark": lambda: watermark(place / "watermark"),
+            "findings": lambda: findings(place / "findings", asked.many),
         }[part]
         for name, value in work().items():
             rows.append(
                 {
-                    "part": f"{part} {asked.backbone}" if part == "speed" else part,
+                    "part": f"{part} {asked.backbone}, cores: {cores}" if part == "speed" else part,
                     "what": name,
                     "value": round(value, 4),
                 }

@@ -152,19 +152,18 @@ def finite_rows(values: Tensor) -> Tensor:
 
 
 def before_resizing(heat: Tensor, grid: Sequence[int]) -> Tensor | None:
-    """The map `(t, h, w)` that `resize_heatmap` made to this one `(T, H, W)`.
+    """The map `(t, h, w)` float64 that `resize_heatmap` made to this one `(T, H, W)`.
 
     Resizing is linear, and along each side by itself, so that it can be undone. None where the
     result is not this map again: padded frames were blanked since.
     """
-    found = heat
-    for side, n in enumerate(grid):
-        found = torch.tensordot(
-            _smaller(n, heat.shape[side], heat.dtype), found.movedim(side, 0), 1
-        )
-        found = found.movedim(0, side)
-    again = resize_heatmap(found[None], heat.shape)[0]
-    close = (again - heat).abs().max() <= 1e-5 * heat.abs().max()
+    found = heat.double()
+    sides = ("thw,xw->thx", "thw,xh->txw", "thw,xt->xhw")  # the side that shrinks most first
+    for equation, n, size in zip(sides, reversed(grid), reversed(heat.shape), strict=True):
+        if n != size:
+            found = torch.einsum(equation, found, _smaller(n, size, found.dtype))
+    again = resize_heatmap(found[None].to(heat.dtype), heat.shape)[0]
+    close = again.sub_(heat).abs_().max() <= 1e-5 * heat.abs().max()
     return found if bool(close) else None
 
 

@@ -60,6 +60,8 @@ def _work(config: dict[str, Any], share: Share) -> Callable[[dict[str, Any], str
     if config.get("study"):
         return run_study
     if config["survey"] not in (None, False):
+        if was_typed("measure") and config["measure"]:
+            raise ConfigError("measure= says nothing in a survey; leave it out")
         return survey_data_set
     if config["minutes"] is not None:
         raise ConfigError("minutes= is for a whole data set; add survey=all, or leave out minutes=")

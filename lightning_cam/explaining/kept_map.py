@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_cam.attribution import Explanation
-from lightning_cam.attribution.tensors import before_resizing, resize_heatmap
+from lightning_cam.attribution.tensors import all_finite, before_resizing, resize_heatmap
 from lightning_cam.data.core.array_files import load_arrays
 from lightning_cam.files import whole_file
 
@@ -49,14 +49,13 @@ class KeptMap:
         Raises:
             ValueError: the map has numbers that are not finite.
         """
-        heat = e.heatmap[0].detach().cpu().double()
-        if not bool(heat.isfinite().all()):
+        heat = e.heatmap[0].detach().cpu()
+        if not all_finite(heat):
             raise ValueError(f"the map of {e.method.title} has numbers that are not finite")
         grid = None if e.native is None else before_resizing(heat, e.native)
         frames, height, width = map(min, heat.shape, size)
-        if grid is not None:
-            heat = grid
-        elif heat.shape != (frames, height, width):
+        heat = heat.double() if grid is None else grid
+        if grid is None and heat.shape != (frames, height, width):
             heat = F.adaptive_avg_pool3d(heat[None, None], (frames, height, width))[0, 0]
         base = 0.0 if e.level is None else float(e.level[0])
         heat = heat - base
@@ -73,6 +72,11 @@ class KeptMap:
         """The map `size` (T, H, W) as images need it, counted from its level."""
         heat = self.heatmap(size)[0].numpy()
         return np.maximum(heat - np.float32(self.base), 0) if self.floating else heat
+
+    @property
+    def places(self) -> bool:
+        """Whether it tells places: a map that is even in each frame tells times alone."""
+        return bool((np.ptp(self.values, (1, 2)) > 1e-3).any())
 
     @property
     def level(self) -> Tensor | None:

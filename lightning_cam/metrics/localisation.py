@@ -94,8 +94,8 @@ def energy_inside(heatmap: Tensor, mask: Tensor, judged: Tensor | None = None) -
         `(B,)` in [0, 1]; NaN for a map without heat or an empty mask.
     """
     heatmap, mask = known(heatmap, mask, judged)
-    heat = heatmap.clamp(min=0).double()
-    share = (heat * mask).sum((1, 2, 3)) / heat.sum((1, 2, 3))
+    heat, double = heatmap.clamp(min=0), torch.float64
+    share = (heat * mask).sum((1, 2, 3), dtype=double) / heat.sum((1, 2, 3), dtype=double)
     return torch.where(mask.any(-1).any(-1).any(-1), share, torch.nan).float()
 
 
@@ -143,6 +143,8 @@ def known(heatmap: Tensor, mask: Tensor, judged: Tensor | None) -> tuple[Tensor,
     if judged is None:
         return heatmap, mask
     frames = _frames(judged, heatmap)
+    if bool(frames.all()):
+        return heatmap, mask
     return heatmap.masked_fill(~frames, 0), mask & frames
 
 

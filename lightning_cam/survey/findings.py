@@ -10,9 +10,10 @@ watermark, is one that a network has learned besides its class.
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,19 +48,19 @@ def check_clusters() -> None:
         raise UserError("a survey finds clusters with scikit-learn: pip install scikit-learn")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
-    """The map of a clip as all of them are compared, as shares of its heat.
+    """The map of a clip as all of them are compared, in 16 bits: there may be 200,000 of them.
 
     Attributes:
-        space: `SPACE`, over all frames.
-        time: (`TIMES`,).
-        coarse: `_GRID`.
+        space: `SPACE`, over all frames; of an even map 1 everywhere.
+        time: (`TIMES`,) shares of the heat.
+        roots: `_GRID`, of shares: their differences are Hellinger's distances.
     """
 
-    space: Array
+    space: NDArray[np.float16]
     time: Array
-    coarse: Array
+    roots: NDArray[np.float16]
 
     @classmethod
     def of(cls, one: MapRecord, frames: int) -> Seen | None:
@@ -73,7 +74,14 @@ class Seen:
         whole = (whole / whole.sum()).clamp(min=0)
         coarse = F.adaptive_avg_pool3d(whole, _GRID)[0, 0].numpy()
         time = F.interpolate(whole.sum((3, 4)), TIMES, mode="linear", align_corners=False)[0, 0]
-        return cls(whole[0, 0].sum(0).numpy(), (time / time.sum()).numpy(), coarse / coarse.sum())
+        return cls.given(whole[0, 0].sum(0).numpy(), (time / time.sum()).numpy(), coarse)
+
+    @classmethod
+    def given(cls, space: Array, time: Array, coarse: Array) -> Seen:
+        """Of heat in space and time, and on `_GRID`, of any sum."""
+        even = space * (space.size / space.sum())
+        roots = np.sqrt(coarse / coarse.sum())
+        return cls(even.astype(np.float16), np.array(time), roots.astype(np.float16))
 
 
 def border_share(space: Array) -> float:
@@ -91,34 +99,32 @@ def centre_share(space: Array) -> float:
 EVEN_BORDER, EVEN_CENTRE = (f(np.ones(SPACE, np.float32)) for f in (border_share, centre_share))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """A clip by one method.
 
     Attributes:
         record: of the clip.
-        seen: its map; None: it has no heat.
         column: what was explained.
         predicted: the likeliest class among its like; None of columns that are no classes.
         probability: of the explained class.
-        right: whether the prediction is the true class; None: nobody knows.
+        right: whether the prediction is the true class, or where each class is true or not by
+            itself, whether it is right about the explained one; None: nobody knows.
         inside: the heat's share inside the ground truth; None: nobody knows.
+        border: the heat's share at the borders; None: the map has no heat, or tells no places.
+        centre: the heat's share in the centre; None likewise.
         doubt: why the map is not to be trusted; "" where nothing speaks against it.
     """
 
     record: ClipRecord
-    seen: Seen | None
     column: str
     predicted: str | None
     probability: float | None
     right: bool | None
     inside: float | None
+    border: float | None
+    centre: float | None
     doubt: str = ""
-
-    @property
-    def border(self) -> float | None:
-        """The share of its heat at the borders."""
-        return None if self.seen is None else border_share(self.seen.space)
 
     @property
     def wrong_reason(self) -> bool | None:
@@ -137,10 +143,13 @@ class Group:
         method: its name.
         column: the explained class.
         rows: the clips whose maps have heat.
+        space: the mean map, `SPACE`, of sum 1.
+        time: the mean share of each stretch of time, (`TIMES`,).
+        typical: clips whose maps are most like the mean map.
         number: of the cluster, from 1 on; 0: the whole class.
         separation: how far it lies apart from the class's other clusters, -1 to 1 (silhouette).
         elsewhere: the share of its mean map that would have to move to become that of all other
-            clips (total variation).
+            clips (total variation); None: there are no others.
         note: why it has no clusters.
         clusters: of a class, at least two or none.
     """
@@ -148,21 +157,33 @@ class Group:
     method: str
     column: str
     rows: list[Row]
+    space: Array
+    time: Array
+    typical: list[Row]
     number: int = 0
     separation: float = 0.0
-    elsewhere: float = 0.0
+    elsewhere: float | None = None
     note: str = ""
     clusters: list[Group] = field(default_factory=list)
 
-    @cached_property
-    def space(self) -> Array:
-        """The mean map, `SPACE`."""
-        return np.mean([row.seen.space for row in self.rows if row.seen], 0)
-
-    @cached_property
-    def time(self) -> Array:
-        """The mean share of each stretch of time, (`TIMES`,)."""
-        return np.mean([row.seen.time for row in self.rows if row.seen], 0)
+    @classmethod
+    def of(cls, method: str, column: str, members: Sequence[_Member], **more: Any) -> Group:
+        """Of clips and their maps."""
+        total = sum((seen.space for _, seen in members), np.zeros(SPACE))
+        space = (total / total.sum()).astype(np.float32)
+        even = space * space.size
+        near = heapq.nsmallest(
+            _TYPICAL, range(len(members)), key=lambda n: _apart(members[n][1].space, even)
+        )
+        return cls(
+            method,
+            column,
+            [row for row, _ in members],
+            space,
+            np.mean([seen.time for _, seen in members], 0),
+            [members[n][0] for n in near],
+            **more,
+        )
 
     @property
     def inside(self) -> float | None:
@@ -178,6 +199,11 @@ class Group:
         return 0.0 if not self.even or self.inside is None else max(1 - self.inside / self.even, 0)
 
     @property
+    def places(self) -> bool:
+        """Whether its maps tell places, and not times alone."""
+        return any(row.border is not None for row in self.rows)
+
+    @property
     def at_border(self) -> float:
         """How much more heat is at the borders than an even map has, of 1 at most."""
         return max((border_share(self.space) - EVEN_BORDER) / (1 - EVEN_BORDER), 0)
@@ -185,26 +211,21 @@ class Group:
     @property
     def odd(self) -> float:
         """How odd a place its heat has: off the truth, at the borders, or elsewhere than others."""
-        return max(self.off, self.at_border, self.elsewhere)
+        return max(self.off, self.at_border, self.elsewhere or 0)
 
     @property
     def rank(self) -> float:
         """By which clusters are sorted: set apart, and at an odd place."""
         return max(self.separation, 0) * self.odd
 
-    @property
-    def typical(self) -> list[Row]:
-        """Clips whose maps are most like the mean map."""
-        mean = self.space
-        return sorted(self.rows, key=lambda row: _apart(row.seen.space, mean))[:_TYPICAL]  # type: ignore[union-attr]
-
     def facts(self) -> dict[str, Any]:
-        """Where its heat lies, beside what an even map has there."""
-        return {
+        """Where its heat lies, beside what an even map has there; None: it tells no places."""
+        known = {
             "border": border_share(self.space), "border_even": EVEN_BORDER,
             "centre": centre_share(self.space), "centre_even": EVEN_CENTRE,
             "inside": self.inside, "inside_even": self.even, "elsewhere": self.elsewhere,
         }  # fmt: skip
+        return known if self.places else dict.fromkeys(known)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -217,36 +238,41 @@ def _apart(one: NDArray[Any], other: NDArray[Any]) -> float:
     return float(np.abs(one - other).sum() / 2)
 
 
-def clustered(maps: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Clusters of maps (n, d) of sum 1 by spectral relevance analysis.
+def clustered(roots: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Clusters of maps by spectral relevance analysis.
+
+    Args:
+        roots: (n, d), square roots of maps of sum 1: Euclid's distance is then Hellinger's.
 
     Returns:
         (n,) the cluster of each, from 0 on, and (n,) how far it is apart from the others: its
         silhouette in the space of the eigenvectors. One cluster, of silhouette 0, where the
-        eigenvalues have their widest gap behind the first.
+        eigenvalues have their widest gap behind the first. At most `_MOST_AT_ONCE` make the graph,
+        whose matrix grows with their square; all others are like the nearest of these.
     """
+    from scipy.linalg import eigh
     from scipy.sparse.csgraph import laplacian
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_samples
     from sklearn.neighbors import NearestNeighbors, kneighbors_graph
 
-    points = np.sqrt(maps)  # Euclidean between roots: Hellinger's distance
-    some = points[:_MOST_AT_ONCE]
+    some = roots[:_MOST_AT_ONCE].astype(np.float32)
     near = kneighbors_graph(some, min(_NEIGHBOURS, len(some) - 1))
     graph = laplacian((near + near.T) / 2, normed=True)
-    values, vectors = np.linalg.eigh(graph.toarray())
     most = min(_MOST_CLUSTERS, len(some) // 5)
-    found = 1 + int(np.diff(values[: most + 1]).argmax())
+    values, vectors = eigh(graph.toarray(), subset_by_index=[0, most])
+    found = 1 + int(np.diff(values).argmax())
     space = vectors[:, :found]
     space = space / np.maximum(np.linalg.norm(space, axis=1, keepdims=True), 1e-12)
     labels = KMeans(found, n_init=10, random_state=0).fit_predict(space).astype(np.int64)
     if len(np.unique(labels)) == 1:
-        return np.zeros(len(points), np.int64), np.zeros(len(points))
+        return np.zeros(len(roots), np.int64), np.zeros(len(roots))
     apart = silhouette_samples(space, labels)
-    # All others are like the nearest of these.
-    alike = (
-        NearestNeighbors(n_neighbors=1).fit(some).kneighbors(points, return_distance=False)[:, 0]
-    )
+    nearest = NearestNeighbors(n_neighbors=1).fit(some)
+    alike = np.arange(len(roots))
+    for first in range(len(some), len(roots), _MOST_AT_ONCE):  # a part at a time, as wide numbers
+        part = roots[first : first + _MOST_AT_ONCE].astype(np.float32)
+        alike[first : first + len(part)] = nearest.kneighbors(part, return_distance=False)[:, 0]
     return labels[alike], apart[alike]
 
 
@@ -277,18 +303,16 @@ class Findings:
         """
         found = cls([], {}, {}, {}, {})
         for number, path in files.items():
-            about, records = read_shard(path)
-            columns = Columns(
-                tuple(about["names"]), tuple(Head(n, kind or None) for n, kind in about["heads"])
-            )
+            about, records = read_shard(path, methods=())
             for place, record in enumerate(records):
                 found.shards[record.index] = number, place
-                for name, one in record.maps.items():
-                    found.methods.setdefault(name, about["methods"][name]["title"])
-                    found.rows.setdefault(name, []).append(_row(record, one, columns))
-                found.records.append(_light(record))
-        for name, rows in found.rows.items():
-            found.groups[name] = _groups(name, rows)
+            for name, method in about["methods"].items():
+                found.methods.setdefault(name, method["title"])
+            found.records += map(_light, records)
+        for name in [*found.methods]:  # one after the other: a data set's maps take memory
+            members = _members(files, name, {r.index: r for r in found.records})
+            found.rows[name] = [row for row, _ in members]
+            found.groups[name] = _groups(name, members)
         return found
 
     @property
@@ -297,16 +321,40 @@ class Findings:
         every = (c for groups in self.groups.values() for group in groups for c in group.clusters)
         return sorted(every, key=lambda c: (-c.rank, -c.separation, c.column, c.number))
 
+    @property
+    def columns(self) -> set[str]:
+        """What was explained."""
+        return {row.column for rows in self.rows.values() for row in rows}
+
+    @property
+    def classes(self) -> bool:
+        """Whether that are classes."""
+        return any(row.predicted is not None for rows in self.rows.values() for row in rows)
+
+    @property
+    def several(self) -> bool:
+        """Whether each of these is true of a clip or not by itself."""
+        return any(record.label < 0 and record.truth is not None for record in self.records)
+
     def told(self) -> list[str]:
         """What is worth a line on the terminal."""
         lines = []
         for name, rows in self.rows.items():
+            lacking = Counter(r.missing[name] for r in self.records if name in r.missing)
+            doubts = Counter(row.doubt for row in rows if row.doubt)
+            for what, reasons in (("clips have no map", lacking), ("maps are doubtful", doubts)):
+                if reasons:
+                    [(reason, _)] = reasons.most_common(1)
+                    count = f"{reasons.total()} of {len(rows) + lacking.total()}"
+                    lines.append(f"{name}: {count} {what}, most often for this reason: {reason}")
             if known := [row for row in rows if row.wrong_reason is not None]:
                 wrong = sum(bool(row.wrong_reason) for row in known)
                 right = sum(bool(row.right) for row in known)
                 lines.append(
                     f"{name}: {wrong} of {right} right clips have less heat inside the truth than "
                     "an even map"
+                    if right
+                    else f"{name}: no clip is predicted right"
                 )
         if self.clusters and (first := self.clusters[0]).rank > 0:
             lines.append(
@@ -338,12 +386,12 @@ class Findings:
         for name in self.methods:
             number = self.cluster_of(name)
             for row in self.rows[name]:
-                record, seen = row.record, row.seen
+                record = row.record
                 yield _rounded({
                     "clip": record.title, "index": record.index, "class": row.column,
                     "predicted": row.predicted, "probability": row.probability, "right": row.right,
                     "method": name, "border": row.border,
-                    "centre": seen and centre_share(seen.space), "inside": row.inside,
+                    "centre": row.centre, "inside": row.inside,
                     "inside_even": record.even, "wrong_reason": row.wrong_reason,
                     "cluster": number.get(record.index), "doubt": row.doubt,
                     "shard": self.shards[record.index][0], "path": record.path,
@@ -352,7 +400,8 @@ class Findings:
             failed = {"": record.error} if record.error else record.missing
             for name, reason in failed.items():
                 yield {"clip": record.title, "index": record.index, "method": name,
-                       "path": record.path, "error": reason}  # fmt: skip
+                       "shard": self.shards[record.index][0], "path": record.path,
+                       "error": reason}  # fmt: skip
 
     def _of_class(self, group: Group) -> dict[str, Any]:
         known = [row.right for row in group.rows if row.right is not None]
@@ -384,10 +433,32 @@ def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _light(record: ClipRecord) -> ClipRecord:
     """A record without what takes memory."""
-    return replace(record, maps={}, jpeg=b"")
+    return replace(record, outputs=None, times=(), valid=())
 
 
-def _row(record: ClipRecord, one: MapRecord, columns: Columns) -> Row:
+_Member = tuple[Row, Seen]
+
+
+def _members(
+    files: Mapping[int, Path], method: str, records: Mapping[int, ClipRecord]
+) -> list[tuple[Row, Seen | None]]:
+    """The clips that a method has maps of, and these."""
+    members: list[tuple[Row, Seen | None]] = []
+    for path in files.values():
+        about, of_shard = read_shard(path, methods=(method,))
+        columns = Columns(
+            tuple(about["names"]), tuple(Head(n, kind or None) for n, kind in about["heads"])
+        )
+        for record in of_shard:
+            if one := record.maps.get(method):
+                seen = Seen.of(one, record.size[0])
+                members.append((_row(record, one, seen, columns, records[record.index]), seen))
+    return members
+
+
+def _row(
+    record: ClipRecord, one: MapRecord, seen: Seen | None, columns: Columns, light: ClipRecord
+) -> Row:
     outputs = torch.from_numpy(np.asarray(record.outputs, np.float32))[None]
     known = columns.classes(outputs)
     first = 0
@@ -397,47 +468,50 @@ def _row(record: ClipRecord, one: MapRecord, columns: Columns) -> Row:
         first += head.size
     own = {k: p for k, p in known.items() if first <= k < first + head.size}
     best = max(own, key=own.__getitem__) if own else None
-    sure = best is not None and record.label >= 0 and head.probability == "softmax"
+    right = None
+    if head.probability == "sigmoid" and record.truth is not None:
+        right = (own[record.target] >= 0.5) == record.truth
+    elif head.probability == "softmax" and record.label >= 0 and len(columns.heads) == 1:
+        right = best == record.label
+    space = seen.space.astype(np.float32) if seen is not None and one.kept.places else None
     return Row(
-        _light(record),
-        Seen.of(one, record.size[0]),
+        light,
         columns.name(record.target),
         None if best is None else columns.name(best),
         own.get(record.target),
-        best == record.label if sure and len(columns.heads) == 1 else None,
+        right,
         one.inside,
+        None if space is None else border_share(space),
+        None if space is None else centre_share(space),
         one.doubt,
     )
 
 
-def _groups(method: str, rows: Sequence[Row]) -> list[Group]:
+def _groups(method: str, clips: Sequence[tuple[Row, Seen | None]]) -> list[Group]:
     """The classes by a method, each with its clusters."""
-    classes: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.seen is not None:
-            classes.setdefault(row.column, []).append(row)
-    total = sum((row.seen.space for row in rows if row.seen), np.zeros(SPACE, np.float32))
-    count = sum(len(own) for own in classes.values())
+    classes: dict[str, list[_Member]] = {}
+    for row, seen in clips:
+        if seen is not None:
+            classes.setdefault(row.column, []).append((row, seen))
     groups = []
     for column, own in sorted(classes.items(), key=lambda pair: (-len(pair[1]), pair[0])):
-        group = Group(method, column, own)
+        group = Group.of(method, column, own)
         if len(own) < FEWEST:
             group.note = f"not clustered: fewer than {FEWEST} clips"
         else:
-            labels, apart = clustered(np.stack([r.seen.coarse.ravel() for r in own if r.seen]))
+            labels, apart = clustered(np.stack([seen.roots.ravel() for _, seen in own]))
             found = np.unique(labels)
             if len(found) == 1:
                 group.note = "one cluster: its maps are alike"
             for number in found if len(found) > 1 else ():
                 at = np.flatnonzero(labels == number)
-                members = [own[n] for n in at]
-                group.clusters.append(
-                    Group(method, column, members, int(number) + 1, float(apart[at].mean()))
-                )
-        for part in (group, *group.clusters):
-            others = count - len(part.rows)
-            if others:
-                rest = (total - part.space * len(part.rows)) / others
-                part.elsewhere = _apart(part.space, rest)
+                part = Group.of(method, column, [own[n] for n in at], number=int(number) + 1)
+                part.separation = float(apart[at].mean())
+                group.clusters.append(part)
         groups.append(group)
+    total = sum((group.space * len(group.rows) for group in groups), np.zeros(SPACE))
+    count = sum(len(group.rows) for group in groups)
+    for part in (p for group in groups for p in (group, *group.clusters)):
+        if others := count - len(part.rows):
+            part.elsewhere = _apart(part.space, (total - part.space * len(part.rows)) / others)
     return groups

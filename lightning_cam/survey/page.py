@@ -12,32 +12,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from lightning_cam.files import write_text
-from lightning_cam.survey.findings import EVEN_BORDER, Array, Findings, Group
+from lightning_cam.survey.batches import frames_shown
+from lightning_cam.survey.findings import SPACE, Array, Findings, Group
 from lightning_cam.viz import write_page
 from lightning_cam.viz.overlay import lut
 
-_SIDE = 96  # pixels of a mean map
 _BODY = """
 <p class="which"><label>Method <select id="method"></select></label></p>
 <section><h2>Clusters of maps, the oddest first</h2>
-<p class="note">A cluster is odd that lies apart from the class's other maps, and whose heat is
+<p class="note">A cluster is odd that lies apart from the other maps of its kind, and whose heat is
 where one does not expect it: off the ground truth, at the borders, or elsewhere than that of other
 clips. Such is a watermark that a network has learned.</p>
 <div id="clusters" class="groups"></div><button type="button" class="more" data-of="clusters">more</button></section>
-<section><h2>Classes</h2>
-<p class="note">Mean maps over all frames, and the heat over time. Beside each share stands what an even map
-has there.</p>
+<section><h2 id="kinds">Classes</h2>
+<p class="note">Mean maps over all frames, and the heat over time from the first frame to the last. Beside each share
+stands what an even map has there.</p>
 <div id="classes" class="groups"></div><button type="button" class="more" data-of="classes">more</button></section>
 <section><h2 id="clips">Clips</h2>
 <form class="filters"><input type="search" id="search" placeholder="name of a clip" aria-label="name of a clip">
-<select id="class" aria-label="class"><option value="">all classes</option></select>
-<select id="cluster" aria-label="cluster"><option value="">all clusters</option></select>
-<select id="verdict" aria-label="right or wrong"><option value="">right and wrong</option><option value="1">right</option>
-<option value="0">wrong</option><option value="reason">right for the wrong reason</option><option value="error">not explained</option></select>
+<select id="class" aria-label="class"></select>
+<select id="cluster" aria-label="cluster"></select>
+<select id="verdict" aria-label="right or wrong"></select>
 <output id="found" role="status"></output>
 <span class="turn"><button type="button" id="back">back</button><button type="button" id="next">next</button></span></form>
 <table class="numbers survey"><thead></thead><tbody></tbody></table>
@@ -45,23 +44,23 @@ has there.</p>
 """  # noqa: E501
 
 
-def write_media(folder: Path, shard: int, pictures: Sequence[bytes]) -> Path:
-    """Write the pictures of a shard's clips, JPEGs, as a script that hands them to the page.
+def write_media(folder: Path, shard: int, pictures: Sequence[Sequence[bytes]]) -> Path:
+    """Write the pictures of each of a shard's clips as a script that hands them to the page.
 
     Raises:
         WriteError: they cannot be written.
     """
-    texts = json.dumps([base64.b64encode(image).decode() for image in pictures])
+    texts = json.dumps([[base64.b64encode(image).decode() for image in of] for of in pictures])
     return write_text(folder / "media" / f"shard_{shard:04d}.js", f"survey({shard}, {texts});\n")
 
 
-def read_media(folder: Path, shard: int) -> list[bytes]:
+def read_media(folder: Path, shard: int) -> list[tuple[bytes, ...]]:
     """The pictures that `write_media` wrote; none where they are gone or damaged."""
     try:
         text = (folder / "media" / f"shard_{shard:04d}.js").read_text(encoding="utf-8")
         texts = json.loads(text[text.index("[") : text.rindex("]") + 1])
-        return [base64.b64decode(each) for each in texts]
-    except (OSError, ValueError):
+        return [tuple(base64.b64decode(each) for each in of_clip) for of_clip in texts]
+    except (OSError, TypeError, ValueError):
         return []
 
 
@@ -82,7 +81,8 @@ def write_survey_page(
     data = json.dumps(page_data(found), separators=(",", ":")).replace("<", "\\u003c")
     failed = sum(bool(record.error) for record in found.records)
     counts = f"{len(found.records)} clips" + (f" · {failed} not explained" if failed else "")
-    judged = [row.right for row in next(iter(found.rows.values())) if row.right is not None]
+    rows = max(found.rows.values(), key=len)
+    judged = [row.right for row in rows if row.right is not None]
     if judged:
         counts += f" · {sum(judged)} of {len(judged)} predicted right"
     return write_page(
@@ -99,55 +99,61 @@ def write_survey_page(
 def page_data(found: Findings) -> dict[str, Any]:
     """What the page's script shows: clips, and for each method their numbers, classes, clusters."""
     places = {record.index: n for n, record in enumerate(found.records)}
-    names = sorted(
-        {n for rows in found.rows.values() for r in rows for n in (r.column, r.predicted or "")}
-    )
-    number = {name: n for n, name in enumerate(names)}
+    every = (name for rows in found.rows.values() for r in rows for name in (r.column, r.predicted))
+    names = sorted({name for name in every if name is not None})
+    number: dict[str | None, int] = {name: n for n, name in enumerate(names)}
     clips: list[list[Any]] = [
         [record.title, *found.shards[record.index], record.error] for record in found.records
     ]
     sizes = [record.size for record in found.records if record.size[0]]
     frames, height, width = sizes[0] if sizes else (1, 1, 1)
     methods = []
-    for name, title in found.methods.items():
+    for at_picture, (name, title) in enumerate(found.methods.items(), 1):
         clusters = found.cluster_of(name)
         rows: list[Any] = [None] * len(clips)
         for row in found.rows[name]:
             at = row.record.index
             rows[places[at]] = [
-                number[row.column], number.get(row.predicted or "", -1), _short(row.probability),
+                number[row.column], number.get(row.predicted, -1), _short(row.probability),
                 _flag(row.right), _flag(row.wrong_reason), clusters.get(at, 0), _short(row.inside),
                 _short(row.record.even), _short(row.border),
                 row.doubt,
             ]  # fmt: skip
         groups = found.groups.get(name, [])
         methods.append({
-            "name": name, "title": title, "rows": rows,
+            "title": title, "picture": at_picture, "rows": rows,
+            "missing": {
+                n: r.missing[name] for n, r in enumerate(found.records) if name in r.missing
+            },
             "classes": [_group(group, places, number) for group in groups],
             "clusters": [_group(c, places, number) for c in found.clusters if c.method == name],
         })  # fmt: skip
-    shown = min(6, frames)
-    aspect = round(shown * width / ((1 + len(methods)) * height), 4)
+    aspect = round(frames_shown(frames, height, width) * width / height, 4)
     return {"clips": clips, "names": names, "methods": methods, "aspect": aspect,
-            "border": round(EVEN_BORDER, 3)}  # fmt: skip
+            "classes": found.classes, "several": found.several,
+            "side": SPACE[0], "colours": _bytes(lut())}  # fmt: skip
 
 
-def _group(group: Group, places: Mapping[int, int], number: Mapping[str, int]) -> dict[str, Any]:
+def _group(
+    group: Group, places: Mapping[int, int], number: Mapping[str | None, int]
+) -> dict[str, Any]:
     return {
         "class": number[group.column], "cluster": group.number, "clips": len(group.rows),
-        "map": _drawn(group.space), "time": [round(float(x), 4) for x in group.time],
+        "map": _levels(group.space) if group.places else "",
+        "time": [round(float(x), 4) for x in group.time],
         "odd": round(group.rank, 3), "apart": round(group.separation, 3), "note": group.note,
         **{k: _short(v) for k, v in group.facts().items()},
         "typical": [places[row.record.index] for row in group.typical],
     }  # fmt: skip
 
 
-def _drawn(space: Array) -> str:
-    """A mean map as an image inside the page."""
-    level = (255 * space / max(float(space.max()), 1e-12)).round().astype(np.uint8)
-    large = cv2.resize(level, (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
-    png = cv2.imencode(".png", np.ascontiguousarray(lut()[large][..., ::-1]))[1]
-    return "data:image/png;base64," + base64.b64encode(png.tobytes()).decode()
+def _levels(space: Array) -> str:
+    """A mean map as bytes, which the page's script colours: an image of it is ten times as long."""
+    return _bytes((255 * space / max(float(space.max()), 1e-12)).round())
+
+
+def _bytes(levels: NDArray[Any]) -> str:
+    return base64.b64encode(levels.astype(np.uint8).tobytes()).decode()
 
 
 def _short(value: float | None) -> float | None:

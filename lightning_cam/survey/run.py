@@ -17,6 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -38,7 +39,7 @@ from lightning_cam.explaining.explain_settings import (
     trusted,
 )
 from lightning_cam.explaining.journal import same_work
-from lightning_cam.explaining.question import questions
+from lightning_cam.explaining.question import Question, questions
 from lightning_cam.explaining.sharing import Share
 from lightning_cam.explaining.work_folder import overwrites_nothing
 from lightning_cam.files import digest
@@ -65,6 +66,12 @@ _ELSEWHERE: Mapping[str, tuple[Any, str]] = {
     "contrast": (None, ""),
     "layers": (None, ""),
     "windows": (None, ""),
+    "stride": (None, ""),
+    "start": (None, ""),
+    "end": (None, ""),
+    "size": (None, ""),
+    "scale": ("method", ""),
+    "fps": (8, ""),
 }
 
 
@@ -192,6 +199,7 @@ class SurveyRun:
     command: str
     end: float | None = None
     _done: list[Done] = field(default_factory=list)  # of the shard at hand
+    _coming: list[Future[list[Done]]] = field(default_factory=list)  # behind these
     _clips: int = 0  # explained by this process
     _start: float = field(default_factory=time.monotonic)
     _saved: float = field(default_factory=time.monotonic)
@@ -216,7 +224,7 @@ class SurveyRun:
             raise WriteError(f"{error}; the same command goes on: {self.command}") from error
         left = [n for n in shards if not shard_path(self.folder, n).exists()]
         if left and not stopped:
-            say(f"{share}done; {len(left)} parts are left to others, the last writes all")
+            say(f"{share}done; the rest is left to others, the last of them writes all")
             return None
         return self._finish(stopped)
 
@@ -232,7 +240,7 @@ class SurveyRun:
                 try:
                     for batch in batches:
                         self._check_time()
-                        self._done += next(explained)
+                        self._coming.append(next(explained))
                         self._clips += len(batch)
                         advance(len(batch), f"explaining, {self._rate:.1f} clips/s")
                         self._save_now_and_then(n, total)
@@ -269,12 +277,14 @@ class SurveyRun:
 
     def _save(self, shard: int) -> None:
         """Write what is done of a shard, which is then finished or begun."""
+        while self._coming:
+            self._done += self._coming.pop(0).result()
         records = [done.record for done in self._done]
         if not records:
             return
         begun = shard_path(self.folder, shard, begun=True)
         whole = len(records) == len(self._indices(shard))
-        write_media(self.folder, shard, [done.picture for done in self._done])
+        write_media(self.folder, shard, [done.pictures for done in self._done])
         path = shard_path(self.folder, shard) if whole else begun
         write_shard(path, records, self.explainer.about(records))
         if whole:
@@ -296,7 +306,7 @@ class SurveyRun:
         if known < count:
             say(f"{stopped or 'not all is done'}: {known} of {count} clips are explained in "
                 f"{_near(self.folder)}; the same command goes on: {self.command}")  # fmt: skip
-        if not found.methods:
+        if not any(found.rows.values()):
             if known < count:
                 return None
             reasons = [record.error for record in found.records if record.error]
@@ -308,6 +318,10 @@ class SurveyRun:
             say(f"{len(failed)} of {known} clips could not be explained, see clips.csv")
         tables = found.write(self.folder)
         summary = {**self.summary, **({"unfinished": unfinished} if known < count else {})}
+        if not found.classes:
+            summary["target"] = ", ".join(sorted(found.columns))
+        elif found.several and summary.get("target") == str(Question()):
+            summary["target"] += ", of several the first"
         for line in found.told():
             say(line)
         return write_survey_page(self.folder, found, summary, tables)

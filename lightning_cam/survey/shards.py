@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ from lightning_cam.viz.drawing import jpeg
 FORMAT = "lightning_cam survey 1"
 CLIPS = 64  # of a file
 FRAME = 112  # pixels of a frame's longer side, at most
+_MOST_BYTES = 2**30  # of a file, unfolded: the finest maps of 150 methods
+_BESIDE_MAPS = ("format", "about", "clips", "outputs")
 _BLOCK = 16  # pixels of a JPEG's blocks, so that frames do not run into each other
 _NAME = re.compile(r"shard_(\d{4,})(\.begun)?\.npz", re.ASCII)
 
@@ -79,6 +82,7 @@ class ClipRecord:
         label: the true class; -1: nobody knows, or it has several.
         error: why it was not explained; "" of all others.
         target: the explained column.
+        truth: whether it is true of the clip; None: nobody knows.
         outputs: (K,).
         even: the share of the clip that is inside the ground truth, which an even map's heat has
             there; None: nobody knows.
@@ -96,6 +100,7 @@ class ClipRecord:
     label: int = -1
     error: str = ""
     target: int = -1
+    truth: bool | None = None
     outputs: NDArray[np.float32] | None = None
     even: float | None = None
     times: Sequence[float] = ()
@@ -128,8 +133,9 @@ def frames_jpeg(frames: NDArray[np.uint8]) -> bytes:
     """Frames (T, h, w, 3), one below the other."""
     height, width = frames.shape[1:3]
     room = ((0, 0), (0, -height % _BLOCK), (0, -width % _BLOCK), (0, 0))
-    padded = np.pad(frames, room, mode="edge")
-    return jpeg(padded.reshape(-1, *padded.shape[2:]))
+    if height % _BLOCK or width % _BLOCK:
+        frames = np.pad(frames, room, mode="edge")
+    return jpeg(frames.reshape(-1, *frames.shape[2:]))
 
 
 def shard_path(folder: Path, number: int, *, begun: bool = False) -> Path:
@@ -170,9 +176,19 @@ def write_shard(path: Path, records: Sequence[ClipRecord], about: Mapping[str, A
         "frames": np.frombuffer(b"".join(record.jpeg for record in records), np.uint8),
     }
     for name, of_clips in maps.items():
-        arrays[f"maps/{quote(name, safe='')}"] = np.concatenate(of_clips)
-    with whole_file(path, sync=True) as file:
-        np.savez_compressed(file, **arrays)
+        arrays[_key(name)] = np.concatenate(of_clips)
+    with whole_file(path, sync=True) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, values in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")  # without a date: the same clips, the same bytes
+            if name != "frames":  # which are compressed
+                entry.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(entry, "w", force_zip64=True) as array:
+                np.lib.format.write_array(array, np.asarray(values), allow_pickle=False)
+
+
+def _key(method: str) -> str:
+    """The array of a method's maps."""
+    return f"maps/{quote(method, safe='')}"
 
 
 def _facts(record: ClipRecord) -> dict[str, Any]:
@@ -187,14 +203,21 @@ def _facts(record: ClipRecord) -> dict[str, Any]:
     return {**own, "explained": record.outputs is not None, "jpeg": len(record.jpeg), "maps": maps}
 
 
-def read_shard(path: Path) -> tuple[dict[str, Any], list[ClipRecord]]:
+def read_shard(
+    path: Path, methods: Collection[str] | None = None
+) -> tuple[dict[str, Any], list[ClipRecord]]:
     """What all clips of a shard share, and the clips.
+
+    Args:
+        path: of the file.
+        methods: whose maps are read, and no frames; None: all, and the frames.
 
     Raises:
         UserError: it cannot be read.
     """
     try:
-        arrays = load_arrays(path)
+        few = None if methods is None else {*_BESIDE_MAPS, *map(_key, methods)}
+        arrays = load_arrays(path, few, _MOST_BYTES)
         if str(arrays.get("format", "")) != FORMAT:
             raise ValueError(f"it is not of the format {FORMAT!r}")
         at = dict.fromkeys(arrays, 0)  # how far each has been read
@@ -209,11 +232,14 @@ def read_shard(path: Path) -> tuple[dict[str, Any], list[ClipRecord]]:
         for row, facts in zip(arrays["outputs"], json.loads(str(arrays["clips"])), strict=True):
             maps = {}
             for name, one in facts.pop("maps").items():
+                if methods is not None and name not in methods:
+                    continue
                 grid = t, h, w = tuple(map(int, one.pop("grid")))
-                values = taken(f"maps/{quote(name, safe='')}", t * h * w).reshape(grid)
+                values = taken(_key(name), t * h * w).reshape(grid)
                 kept = KeptMap(values, one.pop("base"), one.pop("scale"), one.pop("floating"))
                 maps[name] = MapRecord(kept, **one)
-            facts["jpeg"] = taken("frames", facts["jpeg"]).tobytes()
+            length = facts.pop("jpeg")
+            facts["jpeg"] = taken("frames", length).tobytes() if methods is None else b""
             facts["outputs"] = row if facts.pop("explained") else None
             facts["size"] = tuple(facts["size"])
             records.append(ClipRecord(**facts, maps=maps))
@@ -243,7 +269,7 @@ class SurveyMaps(Mapping[str, "dict[str, Explanation]"]):
         self._open: tuple[Path, dict[str, Any], list[ClipRecord]] | None = None
         for path in shard_files(self.folder).values():
             try:
-                clips = json.loads(str(load_arrays(path, ("clips",))["clips"]))
+                clips = json.loads(str(load_arrays(path, ("clips",), _MOST_BYTES)["clips"]))
                 titles = [(facts["title"], bool(facts["maps"])) for facts in clips]
             except (KeyError, ValueError, TypeError) as error:
                 raise UserError(f"{path} cannot be read as maps of a survey: {error}") from error

@@ -299,8 +299,13 @@ def denormalised_frames(
 ) -> NDArray[np.uint8]:
     """Undo the normalisation of a batch: (B, C, T, H, W) to `visible` RGB (B, T, H, W, 3)."""
     m, s = (torch.tensor(v, dtype=torch.float32).view(-1, 1, 1, 1) for v in (mean, std))
-    pixels = (clip.detach().float().cpu() * s + m).mul(255).round().clamp(0, 255)
-    return visible(pixels.to(torch.uint8)).movedim(-4, -1).contiguous().numpy()
+    pixels = (clip.detach().float().cpu() * s).add_(m).mul_(255).round_().clamp_(0, 255)
+    planes = visible(pixels.to(torch.uint8)).numpy()
+    clips, _, frames, height, width = planes.shape
+    found = np.empty((clips, frames * height, width, 3), np.uint8)
+    for one, out in zip(planes, found, strict=True):  # cv2 is twice as fast as a permuted copy
+        cv2.merge([*one.reshape(3, -1, width)], out)
+    return found.reshape(clips, frames, height, width, 3)
 
 
 def visible(video: Tensor) -> Tensor:

@@ -28,23 +28,42 @@ const near = new IntersectionObserver((changes) => {
     if (!isIntersecting) continue;
     near.unobserve(target);
     const [, shard, place] = data.clips[target.dataset.clip];
-    pictures(shard).then((all) => { if (all[place]) target.src = `data:image/jpeg;base64,${all[place]}`; });
+    pictures(shard).then((all) => {
+      const own = (all[place] || [])[target.dataset.picture];
+      if (own) target.src = `data:image/jpeg;base64,${own}`; else target.remove();
+    });
   }
 }, { rootMargin: "200px" });
-function picture(parent, clip) {
-  const image = make("img", parent, { alt: "", title: data.clips[clip][0] });
-  image.dataset.clip = clip;
-  image.style.aspectRatio = data.aspect;
-  if (!data.clips[clip][3]) near.observe(image);
+function picture(parent, clip) {  // its frames, and below them the map of this method
+  if (data.clips[clip][3]) return;
+  const box = make("div", parent, { className: "shots", title: data.clips[clip][0] });
+  for (const row of [0, method.picture]) {
+    const image = make("img", box, { alt: "" });
+    Object.assign(image.dataset, { clip, picture: row });
+    image.style.aspectRatio = data.aspect;
+    near.observe(image);
+  }
+}
+
+// --- mean maps: levels, coloured here -------------------------------------------------------------
+const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)), colours = bytes(data.colours);
+function map(parent, text, name) {
+  const canvas = make("canvas", parent, { className: "map", width: data.side, height: data.side });
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `mean map of ${name}`);
+  const context = canvas.getContext("2d"), image = context.createImageData(data.side, data.side);
+  bytes(text).forEach((level, n) => image.data.set([...colours.subarray(3 * level, 3 * level + 3), 255], 4 * n));
+  context.putImageData(image, 0, 0);
 }
 
 // --- classes and clusters -------------------------------------------------------------------------
 let method;
 const PAGE = { clusters: 6, classes: 12 }, shown = { clusters: 0, classes: 0 };
 function facts(group) {
+  if (group.border === null) return "its maps are even in each frame: they tell times, not places" + (group.note ? ` · ${group.note}` : "");
   const parts = [`border ${share(group.border)} (even ${share(group.border_even)})`, `centre ${share(group.centre)} (${share(group.centre_even)})`];
   if (group.inside !== null) parts.push(`inside the truth ${share(group.inside)} (${share(group.inside_even)})`);
-  parts.push(`elsewhere than others ${share(group.elsewhere)}`);
+  if (group.elsewhere !== null) parts.push(`elsewhere than others ${share(group.elsewhere)}`);
   if (group.cluster) parts.unshift(`apart ${share(group.apart)}`);
   return parts.join(" · ") + (group.note ? ` · ${group.note}` : "");
 }
@@ -53,7 +72,7 @@ function card(parent, group, wide) {
   const name = data.names[group.class] + (group.cluster ? `, cluster ${group.cluster}` : "");
   const head = make("button", box, { type: "button", className: "name", textContent: `${name} (${group.clips} clips)`, title: "show these clips in the table" });
   head.addEventListener("click", () => choose(group));
-  make("img", box, { className: "map", src: group.map, alt: `mean map of ${name}` });
+  if (group.map) map(box, group.map, name); else box.classList.add("flat");
   const bars = make("div", box, { className: "bars", title: "heat over time" }), top = Math.max(...group.time);
   for (const part of group.time) make("i", bars).style.height = `${100 * part / top}%`;
   make("p", box, { className: "note", textContent: facts(group) });
@@ -64,7 +83,7 @@ function more(kind) {
   for (const group of groups.slice(from, from + PAGE[kind])) card(at(kind), group, kind === "clusters");
   shown[kind] = Math.min(groups.length, from + PAGE[kind]);
   document.querySelector(`[data-of=${kind}]`).hidden = shown[kind] >= groups.length;
-  if (!groups.length) at(kind).textContent = "none: the maps of each class are alike, or of too few clips";
+  if (!groups.length) at(kind).textContent = method.classes.length ? "none: the maps of each kind are alike, or of too few clips" : "none: no map has any heat";
 }
 for (const button of document.querySelectorAll(".more")) button.addEventListener("click", () => more(button.dataset.of));
 function choose(group) {
@@ -76,16 +95,25 @@ function choose(group) {
 }
 
 // --- the table --------------------------------------------------------------------------------------
-const ROWS = 50, COLUMNS = ["clip", "class", "predicted", "probability", "cluster", "inside truth", "border"];
-let order = [], first = 0, sorting = [0, 1];
-const values = [
-  (n) => data.clips[n][0], (n, r) => r && data.names[r[0]], (n, r) => r && r[1] >= 0 ? data.names[r[1]] : null,
-  (n, r) => r && r[2], (n, r) => r && (r[5] || null), (n, r) => r && r[6], (n, r) => r && r[8],
+// A row: explained class, predicted, probability, right, for the wrong reason, cluster, inside the truth, share of an even
+// map there, border, doubt. What no clip has is no column.
+const ROWS = 50, mark = (r) => r[3] < 0 ? "" : r[3] ? "✓ " : "✗ ", bad = (r) => r[3] === 0;
+const ALL = [
+  { name: "clip", value: (r, n) => data.clips[n][0] },
+  { name: data.classes ? "class" : "explained", value: (r) => data.names[r[0]] },
+  { name: "predicted", value: (r) => r[1] < 0 ? null : data.names[r[1]], text: (r) => (data.several ? "" : mark(r)) + data.names[r[1]], bad: (r) => !data.several && bad(r) },
+  { name: "probability", value: (r) => r[2], text: (r) => (data.several ? mark(r) : "") + share(r[2]), bad: (r) => data.several && bad(r) },
+  { name: "cluster", value: (r) => r[5] || null },
+  { name: "inside truth", value: (r) => r[6], text: (r) => `${share(r[6])} (even ${share(r[7])})` + (r[4] === 1 ? " wrong reason" : ""), bad: (r) => r[4] === 1 },
+  { name: "border", value: (r) => r[8], text: (r) => share(r[8]) },
 ];
+let columns = ALL, order = [], first = 0, sorting = [ALL[0], 1];
+const valued = (column, n) => column === ALL[0] || method.rows[n] ? column.value(method.rows[n], n) : null;
+const { compare: words } = new Intl.Collator(undefined, { numeric: true });  // ten times as fast as localeCompare
 function compare(a, b) {
-  const value = values[sorting[0]], x = value(a, method.rows[a]), y = value(b, method.rows[b]);
+  const [column, sign] = sorting, x = valued(column, a), y = valued(column, b);
   if (x === null || y === null) return (x === null) - (y === null);  // what is missing comes last
-  return sorting[1] * (typeof x === "string" ? x.localeCompare(y, undefined, { numeric: true }) : x - y);
+  return sign * (typeof x === "string" ? words(x, y) : x - y);
 }
 function begin() {
   const word = at("search").value.trim().toLowerCase(), verdict = at("verdict").value;
@@ -97,7 +125,7 @@ function begin() {
     if ((column || cluster || verdict) && !row && verdict !== "error") return;
     if (column && (!row || row[0] !== Number(column))) return;
     if (cluster && row[5] !== Number(cluster)) return;
-    if (verdict === "error" ? row : verdict === "reason" ? row[4] !== 1 : verdict && row[3] !== Number(verdict)) return;
+    if (verdict === "error" ? row : verdict === "reason" ? row[4] !== 1 : verdict === "doubt" ? !row[9] : verdict && row[3] !== Number(verdict)) return;
     order.push(n);
   });
   order.sort(compare);
@@ -111,40 +139,56 @@ function show() {
   for (const n of order.slice(first, first + ROWS)) {
     const row = method.rows[n], line = make("tr", body);
     picture(make("td", line, { className: "seen" }), n);
-    const cell = (text, kind = "") => make("td", line, { textContent: text, className: kind });
-    cell(data.clips[n][0]);
-    if (!row) { const why = cell(data.clips[n][3] || "no map by this method", "wrong"); why.colSpan = 6; continue; }
-    cell(data.names[row[0]]);
-    cell(row[1] < 0 ? "" : (row[3] === 1 ? "✓ " : row[3] === 0 ? "✗ " : "") + data.names[row[1]], row[3] === 0 ? "wrong" : "");
-    cell(share(row[2]));
-    cell(row[5] || "");
-    cell(row[6] === null ? "" : `${share(row[6])} (even ${share(row[7])})` + (row[4] === 1 ? " wrong reason" : ""), row[4] === 1 ? "wrong" : "");
-    cell((row[8] === null ? "no heat" : share(row[8])) + (row[9] ? ` doubtful: ${row[9]}` : ""), row[9] ? "wrong" : "");
+    for (const column of row ? columns : columns.slice(0, 1)) {
+      const known = valued(column, n) !== null;
+      const cell = make("td", line, { textContent: known ? (column.text ? column.text(row) : column.value(row, n)) : "" });
+      if (known && column.bad && column.bad(row)) cell.className = "wrong";
+      if (column === ALL[0] && row && row[9]) make("p", cell, { className: "wrong", textContent: `doubtful: ${row[9]}` });
+    }
+    if (!row) make("td", line, { textContent: data.clips[n][3] || method.missing[n], className: "wrong", colSpan: columns.length - 1 });
   }
   const last = Math.min(first + ROWS, order.length);
   at("found").textContent = order.length ? `${first + 1}-${last} of ${order.length}` : "no clip is like this";
   at("back").disabled = first === 0;
   at("next").disabled = last >= order.length;
 }
-function fillClusters() {
-  const column = at("class").value, select = at("cluster");
-  select.length = 1;
-  const own = method.clusters.filter((c) => column && c.class === Number(column)).map((c) => c.cluster).sort((a, b) => a - b);
-  for (const number of own) select.add(new Option(`cluster ${number}`, number));
-  select.disabled = !own.length;
+function options(id, all, choices) {  // hidden where there is nothing to choose
+  at(id).replaceChildren(new Option(all, ""), ...choices.map(([text, value]) => new Option(text, value)));
+  at(id).hidden = !choices.length;
 }
-const head = make("tr", document.querySelector(".survey thead"));
-make("th", head, { textContent: "frames, and the heat on them" });
-COLUMNS.forEach((text, n) => {
-  const button = make("button", make("th", head), { type: "button", textContent: text });
-  button.addEventListener("click", () => {
-    sorting = [n, sorting[0] === n ? -sorting[1] : 1];
-    for (const each of head.querySelectorAll("th")) each.removeAttribute("aria-sort");
-    button.parentElement.setAttribute("aria-sort", sorting[1] > 0 ? "ascending" : "descending");
-    begin();
-  });
-});
-data.names.forEach((name, n) => { if (name) at("class").add(new Option(name, n)); });
+function fillClusters() {
+  const column = at("class").value;
+  const own = method.clusters.filter((c) => column && c.class === Number(column)).map((c) => c.cluster).sort((a, b) => a - b);
+  options("cluster", "all clusters", own.map((number) => [`cluster ${number}`, number]));
+}
+function fillFilters() {
+  const named = [...new Set(method.rows.filter(Boolean).map((row) => row[0]))].sort((a, b) => words(data.names[a], data.names[b]));
+  options("class", data.classes ? "all classes" : "all outputs", named.length > 1 ? named.map((n) => [data.names[n], n]) : []);
+  const some = (test) => method.rows.some((row) => row && test(row)), judged = some((row) => row[3] >= 0);
+  options("verdict", judged ? "right and wrong" : "all clips", [
+    ...(judged ? [["right", 1], ["wrong", 0]] : []), ...(some((row) => row[4] === 1) ? [["right for the wrong reason", "reason"]] : []),
+    ...(some((row) => row[9]) ? [["doubtful", "doubt"]] : []), ...(method.rows.some((row) => !row) ? [["not explained", "error"]] : []),
+  ]);
+  fillClusters();
+}
+function fillHead() {
+  columns = ALL.filter((column) => method.rows.some((row, n) => row && column.value(row, n) !== null));
+  if (!columns.includes(ALL[0])) columns.unshift(ALL[0]);
+  if (!columns.includes(sorting[0])) sorting = [ALL[0], 1];
+  const head = document.querySelector(".survey thead");
+  head.replaceChildren();
+  const line = make("tr", head);
+  make("th", line, { textContent: "frames, and the heat on them" });
+  for (const column of columns) {
+    const cell = make("th", line), button = make("button", cell, { type: "button", textContent: column.name });
+    if (column === sorting[0]) cell.setAttribute("aria-sort", sorting[1] > 0 ? "ascending" : "descending");
+    button.addEventListener("click", () => {
+      sorting = [column, sorting[0] === column ? -sorting[1] : 1];
+      fillHead();
+      begin();
+    });
+  }
+}
 for (const id of ["search", "verdict", "cluster"]) at(id).addEventListener("input", begin);
 at("class").addEventListener("input", () => { fillClusters(); begin(); });
 const turn = (by) => { first += by; show(); at("clips").scrollIntoView(); };
@@ -157,8 +201,10 @@ at("method").closest("p").hidden = data.methods.length < 2;
 function start() {
   method = data.methods[at("method").value];
   for (const kind of ["clusters", "classes"]) { at(kind).replaceChildren(); shown[kind] = 0; more(kind); }
-  fillClusters();
+  fillFilters();
+  fillHead();
   begin();
 }
+if (!data.classes) at("kinds").textContent = "Mean maps";
 at("method").addEventListener("input", start);
 start();
