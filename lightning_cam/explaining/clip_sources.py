@@ -30,7 +30,7 @@ from lightning_cam.explaining.clip_files import file_name
 from lightning_cam.explaining.clip_keys import key_of_file, key_of_row
 from lightning_cam.explaining.clips_by_outcome import Selection, select_clips, shuffled
 from lightning_cam.explaining.composed_clips import compose_clips
-from lightning_cam.explaining.explain_settings import CLIPS, asked_outcomes
+from lightning_cam.explaining.explain_settings import CHOSEN_CLIPS, asked_outcomes
 from lightning_cam.explaining.looks import SharedLooks
 from lightning_cam.explaining.video_part import VideoPart, check_readable, part_of
 from lightning_cam.files import is_address
@@ -93,7 +93,7 @@ def find_clips(
     """
     if config["video"] is not None:
         check_readable(config, data)
-        if config["clips"] != CLIPS:
+        if config["clips"] != CHOSEN_CLIPS:
             say(f"clips={config['clips']} is of the data set; all of video= is explained")
         return clips_of_files(Path(config["video"]), data, partial(part_of, config, measures)), None
     split, clips, kinds = config["data"]["split"], config["clips"], asked_outcomes(config["select"])

@@ -10,14 +10,14 @@ from lightning_cam.errors import ConfigError, UnknownNameError
 from lightning_cam.viz import OUTCOMES
 
 SCALES = ("method", "all", "own")  # which maps of a clip have one colour scale
-CLIPS = 8  # of the data set, where nobody says how many
+CHOSEN_CLIPS = 8  # of the data set, where nobody says how many
 # The key below `explain` that stands for the methods which the checkpoint remembers.
 TRAINED_METHODS = "as_trained"
 
 # What a study says for itself or has no use for: its value otherwise, and what to set instead.
 _NOT_IN_STUDIES: Mapping[str, tuple[Any, str]] = {
     "explain": ({TRAINED_METHODS: True}, " and set study.methods"),
-    "clips": (CLIPS, " and set study.clips"),
+    "clips": (CHOSEN_CLIPS, " and set study.clips"),
     "layer": (None, " and set study.methods.NAME.layer"),
     "video": (None, ""),
     "windows": (None, ""),

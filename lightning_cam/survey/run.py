@@ -33,6 +33,7 @@ from lightning_cam.explaining.clip_arrays import settings_of_method
 from lightning_cam.explaining.clip_sources import ALL, choose_indices, open_split, unique_titles
 from lightning_cam.explaining.explain_command import chosen_methods, on_device, open_checkpoint
 from lightning_cam.explaining.explain_settings import (
+    CHOSEN_CLIPS,
     check_clips,
     check_explain,
     refuse_unused,
@@ -59,7 +60,7 @@ _SAVE_S = 60  # seconds after which what is done of a shard is kept, and said
 
 # What says nothing here: its value otherwise, and what to do instead.
 _ELSEWHERE: Mapping[str, tuple[Any, str]] = {
-    "clips": (8, "; survey= says which clips"),
+    "clips": (CHOSEN_CLIPS, "; survey= says which clips"),
     "video": (None, ""),
     "select": (None, "; its page filters"),
     "compose": (None, ""),
