@@ -128,8 +128,7 @@ def without_leaks(listing: Listing) -> Listing:
     parts = {part: packed(listing.part(part)) for part in ("test", "val", "train")}
     if same:
         del parts["val"]
-    paths = {part: _paths(clips) for part, clips in parts.items()}
-    suspects = _suspects([path for each in paths.values() for path in each], [*parts.values()])
+    suspects = _suspects([*parts.values()])
     kept: dict[Identity, tuple[str, Clip]] = {}
     copies: Copies[tuple[str, Clip]] = Copies()
     problems = [*listing.problems]
@@ -159,16 +158,17 @@ def _paths(clips: Sequence[Clip]) -> Sequence[str]:
 
 def _selected(clips: Sequence[Clip], which: NDArray[np.bool_]) -> Sequence[Clip]:
     if isinstance(clips, Clips):
-        return clips.select(which)
+        return clips.take(which)
     return [clip for clip, stays in zip(clips, which.tolist(), strict=True) if stays]
 
 
-def _suspects(paths: Sequence[str], parts: Sequence[Sequence[Clip]]) -> list[NDArray[np.bool_]]:
+def _suspects(parts: Sequence[Sequence[Clip]]) -> list[NDArray[np.bool_]]:
     """For each part which clips may be a video that is there twice: their number or name is.
 
     The number of a file that its folder tells is not that of its disk, so that alike it means
     nothing yet; where a file system makes it up, which some clips tell, all files are asked.
     """
+    paths = [path for clips in parts for path in _paths(clips)]
     told = [
         clips.inodes if isinstance(clips, Clips) else np.zeros(len(clips), np.uint64)
         for clips in parts
@@ -180,10 +180,10 @@ def _suspects(paths: Sequence[str], parts: Sequence[Sequence[Clip]]) -> list[NDA
     for n in np.flatnonzero(numbers == 0).tolist():
         numbers[n] = _inode(paths[n])
     _, where, counts = np.unique(numbers, return_inverse=True, return_counts=True)
-    names = [path.rpartition("/")[2] for path in paths]
-    often = Counter(names)
     found = counts[where] > 1
-    if len(often) < len(names):
+    names = [path[path.rfind("/") + 1 :] for path in paths]
+    if len(set(names)) < len(names):
+        often = Counter(names)
         found |= np.fromiter((often[name] > 1 for name in names), bool, len(names))
     return np.split(found, np.cumsum([*map(len, parts)])[:-1])
 
@@ -210,9 +210,13 @@ def hash_order(names: Iterable[str]) -> list[str]:
 
     The first n of it are a deterministic sample that changes little when names are added.
     """
-    sha256, code = hashlib.sha256, (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
-    keyed = sorted((sha256(name.encode(*code)).digest(), name) for name in names)
-    return [name for _, name in keyed]
+    names, code = [*names], (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+    hashes = [hashlib.sha256(name.encode(*code)).digest() for name in names]
+    first = np.frombuffer(b"".join(hashes), ">u8")[::4].astype(np.uint64)  # of four words
+    order = np.argsort(first)
+    if (np.diff(first[order]) == 0).any():  # names that are there twice
+        return [name for _, name in sorted(zip(hashes, names, strict=True))]
+    return np.array(names, object)[order].tolist()
 
 
 def alike_classes(names: Sequence[str]) -> list[Problem]:
