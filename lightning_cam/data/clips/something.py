@@ -15,7 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any
+
+import numpy as np
 
 from lightning_cam.data.clips.caption_templates import (
     find_templates,
@@ -23,18 +26,16 @@ from lightning_cam.data.clips.caption_templates import (
     mirror_by_template,
 )
 from lightning_cam.data.clips.something_lists import (
-    CLIP_SUFFIXES,
     FORMATS,
     Layout,
-    compare,
     find_layout,
-    find_media,
+    match,
     read_labels,
     read_parts,
 )
 from lightning_cam.data.core.listing import Listing, hash_order
 from lightning_cam.data.core.module import VideoDataModule
-from lightning_cam.data.core.rows import Clips, Texts
+from lightning_cam.data.core.rows import Texts
 from lightning_cam.data.core.seen_folders import SeenFolders
 from lightning_cam.data.core.selection import select_classes
 from lightning_cam.errors import ConfigError, UnknownNameError
@@ -139,28 +140,20 @@ class SomethingSomething(VideoDataModule, listed_by=("version", "class_groups", 
         classes = select_classes(list(templates), self.given_classes)
         label_of = {text: n for n, name in enumerate(classes) for text in templates[name]}
         parts, wrong = read_parts(layout, set(labels))
-        on_disk = find_media(layout, look)
+        matched = match(layout, parts, label_of, classes, look)
         truths = self._truths(look)
-        problems += [*look.problems, *wrong]
-        class_of = {text: classes[label] for text, label in label_of.items()}
-        problems += compare(layout, parts, class_of, on_disk)
-        text_of = parts["train"] | parts["validation"]
+        problems += [*look.problems, *wrong, *matched.problems]
+        labelled = parts["train"], parts["validation"]
         chosen = None  # all
-        if not label_of.keys() >= set(text_of.values()):
-            chosen = {clip_id for clip_id, text in text_of.items() if text in label_of}
+        if not label_of.keys() >= {*chain(*(part.values() for part in labelled))}:
+            chosen = {key for part in labelled for key, text in part.items() if text in label_of}
         found = []
         for part in self.split_clips([*parts["train"]], [*parts["validation"]], chosen):
-            there = [clip_id for clip_id in part if clip_id in on_disk]
-            ids = Texts.of(there)
-            found.append(
-                Clips(
-                    ids.framed(f"{layout.media}/", CLIP_SUFFIXES[layout.version]),
-                    ids,
-                    [label_of[text_of[clip_id]] for clip_id in there],
-                    truths=Texts.of([truths.get(i, "") for i in there]) if truths else None,
-                    inodes=[on_disk[clip_id] for clip_id in there],
-                )
-            )
+            places = [matched.places[clip_id] for clip_id in part if clip_id in matched.places]
+            clips = matched.clips.take(np.array(places, np.int64))
+            if truths:
+                clips = clips.with_truths(Texts.of([truths.get(name, "") for name in clips.ids]))
+            found.append(clips)
         train, val, test = found
         return Listing(classes, train, val, test, problems, sources=look.sources)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning_cam.data.clips.caption_templates import template_of
 from lightning_cam.data.core.listing import Problem
-from lightning_cam.data.core.rows import Packed
-from lightning_cam.data.core.seen_folders import SeenFolders, inodes
+from lightning_cam.data.core.rows import Clips, Packed, Texts
+from lightning_cam.data.core.seen_folders import SeenFolders
+from lightning_cam.data.core.seen_folders import inodes as inodes_of
 from lightning_cam.data.core.text_files import text_of
 from lightning_cam.errors import DataError, command_line
 
@@ -163,23 +164,24 @@ def read_clip_list(path: Path, *, labelled: bool = True) -> ClipList:
     Raises:
         DataError: the file cannot be read.
     """
-    ids: list[Any]
     if path.suffix == ".csv":
         lines = [(n, line) for n, line in enumerate(_text(path).split("\n"), 1) if line.strip()]
         numbers: Sequence[int] = [number for number, _ in lines]
-        cells = [line.partition(";") for _, line in lines]
-        ids, templates = [cell[0] for cell in cells], [cell[2] for cell in cells]
+        rows = [_cells(*line.partition(";")[::2]) for _, line in lines]
     else:
-        rows = [row if isinstance(row, dict) else {} for row in _json(path, list)]
-        numbers = range(1, len(rows) + 1)
-        ids, templates = [row.get("id") for row in rows], [row.get("template", "") for row in rows]
-        for n, pair in enumerate(zip(ids, templates, strict=True)):
-            if not (isinstance(pair[0], str) and isinstance(pair[1], str)):
-                ids[n] = templates[n] = ""
-    ids, templates = [*map(str.strip, ids)], [*map(template_of, templates)]
+        found = _json(path, list, lambda row: _cells(row.get("id"), row.get("template", "")))
+        numbers = range(1, len(found) + 1)
+        rows = [row if isinstance(row, tuple) else ("", "") for row in found]
+    ids, templates = [row[0] for row in rows], [row[1] for row in rows]
     if labelled and "" in templates:
-        ids = [clip_id if text else "" for clip_id, text in zip(ids, templates, strict=True)]
+        ids = [clip_id if text else "" for clip_id, text in rows]
     return ClipList(path.name, numbers, ids, templates)
+
+
+def _cells(clip_id: object, template: object) -> tuple[str, str]:
+    if isinstance(clip_id, str) and isinstance(template, str):
+        return clip_id.strip(), template_of(template)
+    return "", ""
 
 
 def _text(path: Path) -> str:
@@ -189,9 +191,10 @@ def _text(path: Path) -> str:
         raise DataError(f"cannot read {str(path)!r}: {error.strerror}") from error
 
 
-def _json(path: Path, kind: type) -> Any:
+def _json(path: Path, kind: type, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """What a file holds, of which each mapping may become another thing as soon as it is read."""
     try:
-        content = json.loads(_text(path))
+        content = json.loads(_text(path), object_hook=hook)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{str(path)!r} is not JSON ({error}): copy it again") from error
     if not isinstance(content, kind):
@@ -271,7 +274,58 @@ def _one_by_one(
     return held, problems
 
 
-def find_media(layout: Layout, look: SeenFolders) -> dict[str, int]:
+class Matched(NamedTuple):
+    """The clips that are of use and on disk, in the order of the lists, and what does not match."""
+
+    places: dict[str, int]  # of their ids
+    clips: Clips
+    problems: list[Problem]  # what is on disk only, or is needed and in a list only
+
+
+def match(
+    layout: Layout,
+    parts: Mapping[str, Mapping[str, str]],
+    label_of: Mapping[str, int],
+    classes: Sequence[str],
+    look: SeenFolders,
+) -> Matched:
+    """Find the clips of the lists on disk.
+
+    Args:
+        layout: where they lie.
+        parts: the template of each id of each list.
+        label_of: of the templates that are of use.
+        classes: names of the labels.
+        look: of the root.
+    """
+    suffix = CLIP_SUFFIXES[layout.version]
+    name = f"{layout.media.name}/{{}}{suffix}".format
+    places: dict[str, int] = {}
+    labels, inodes, problems = [], [], []
+    on_disk = _find_media(layout, look)
+    for part, held in parts.items():
+        for clip_id, template in held.items():
+            inode = on_disk.pop(clip_id, None)
+            label = label_of.get(template) if part != "test" else None
+            if label is None:
+                continue
+            if inode is not None:
+                places[clip_id] = len(places)
+                labels.append(label)
+                inodes.append(inode)
+                continue
+            why = f"listed in {layout.lists[part].name}, but not there; unpack again"
+            problems.append(Problem("missing", name(clip_id), why, classes[label]))
+    problems += [
+        Problem("unlisted", name(clip_id), "in no list; it is not used")
+        for clip_id in sorted(on_disk)
+    ]
+    ids = Texts.of([*places])
+    paths = ids.framed(f"{layout.media}/", suffix)
+    return Matched(places, Clips(paths, ids, labels, inodes=inodes), problems)
+
+
+def _find_media(layout: Layout, look: SeenFolders) -> dict[str, int]:
     """The ids of the clips that are on disk and the numbers of their files, by one look."""
     suffix = CLIP_SUFFIXES[layout.version]
     clips = [
@@ -280,36 +334,6 @@ def find_media(layout: Layout, look: SeenFolders) -> dict[str, int]:
         if not entry.name.startswith(".")
         and (entry.name.endswith(suffix) if suffix else entry.is_dir())
     ]
-    return dict(zip([clip.name.removesuffix(suffix) for clip in clips], inodes(clips), strict=True))
-
-
-def compare(
-    layout: Layout,
-    parts: Mapping[str, Mapping[str, str]],
-    class_of: Mapping[str, str],
-    on_disk: Collection[str],
-) -> list[Problem]:
-    """What is needed, but not on disk, and what is on disk, but in no list.
-
-    Args:
-        layout: where the clips lie.
-        parts: the template of each id of each list.
-        class_of: of the templates that are of use.
-        on_disk: the ids that are there.
-    """
-    name = f"{layout.media.name}/{{}}{CLIP_SUFFIXES[layout.version]}".format
-    missing = [
-        Problem(
-            "missing",
-            name(clip_id),
-            f"listed in {layout.lists[part].name}, but not there; unpack again",
-            class_of[template],
-        )
-        for part in ("train", "validation")
-        for clip_id, template in parts[part].items()
-        if clip_id not in on_disk and template in class_of
-    ]
-    return missing + [
-        Problem("unlisted", name(clip_id), "in no list; it is not used")
-        for clip_id in sorted(set(on_disk).difference(*parts.values()))
-    ]
+    return dict(
+        zip([clip.name.removesuffix(suffix) for clip in clips], inodes_of(clips), strict=True)
+    )

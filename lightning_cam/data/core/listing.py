@@ -152,8 +152,8 @@ def without_leaks(listing: Listing) -> Listing:
     return replace(listing, train=train, val=val, test=test, problems=problems)
 
 
-def _paths(clips: Sequence[Clip]) -> Sequence[str]:
-    return clips.paths if isinstance(clips, Clips) else [str(clip.path) for clip in clips]
+def _paths(clips: Sequence[Clip]) -> Texts:
+    return clips.paths if isinstance(clips, Clips) else Texts.of([str(c.path) for c in clips])
 
 
 def _selected(clips: Sequence[Clip], which: NDArray[np.bool_]) -> Sequence[Clip]:
@@ -163,29 +163,31 @@ def _selected(clips: Sequence[Clip], which: NDArray[np.bool_]) -> Sequence[Clip]
 
 
 def _suspects(parts: Sequence[Sequence[Clip]]) -> list[NDArray[np.bool_]]:
-    """For each part which clips may be a video that is there twice: their number or name is.
-
-    The number of a file that its folder tells is not that of its disk, so that alike it means
-    nothing yet; where a file system makes it up, which some clips tell, all files are asked.
-    """
-    paths = [path for clips in parts for path in _paths(clips)]
-    told = [
-        clips.inodes if isinstance(clips, Clips) else np.zeros(len(clips), np.uint64)
-        for clips in parts
-    ]
-    numbers = np.concatenate(told)
-    some = np.flatnonzero(numbers)
-    if any(_inode(paths[n]) != numbers[n] for n in some[:: len(some) // 16 + 1].tolist()):
-        numbers[:] = 0
-    for n in np.flatnonzero(numbers == 0).tolist():
-        numbers[n] = _inode(paths[n])
+    """For each part which clips may be a video that is there twice: their number or name is."""
+    numbers = np.concatenate([*map(_numbers, parts)])
     _, where, counts = np.unique(numbers, return_inverse=True, return_counts=True)
     found = counts[where] > 1
-    names = [path[path.rfind("/") + 1 :] for path in paths]
-    if len(set(names)) < len(names):
+    names = [name for clips in parts for name in _paths(clips).names()]
+    if len({*names}) < len(names):
         often = Counter(names)
         found |= np.fromiter((often[name] > 1 for name in names), bool, len(names))
     return np.split(found, np.cumsum([*map(len, parts)])[:-1])
+
+
+def _numbers(clips: Sequence[Clip]) -> NDArray[np.uint64]:
+    """The numbers of the clips' files, (n,); alike, they may yet be on two disks.
+
+    What a folder tells is not asked again, unless a file system makes it up, which some clips tell.
+    """
+    paths, numbers = _paths(clips), np.zeros(len(clips), np.uint64)
+    if isinstance(clips, Clips):
+        numbers[:] = clips.inodes
+    told = np.flatnonzero(numbers)[:: len(numbers) // 16 + 1]
+    if any(_inode(paths[n]) != numbers[n] for n in told.tolist()):
+        numbers[:] = 0
+    asked = np.flatnonzero(numbers == 0)
+    numbers[asked] = [_inode(path) for path in paths.take(asked)]
+    return numbers
 
 
 def _inode(path: str) -> int:

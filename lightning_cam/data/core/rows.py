@@ -101,8 +101,16 @@ class Texts(Packed[str]):
         places = zip([0, *ends], ends, strict=False)
         if data.isascii():
             text = data.decode()
-            return (f"{head}{text[begin:end]}{tail}" for begin, end in places)
-        return (head + data[begin:end].decode(*_CODE) + tail for begin, end in places)
+            rest = [text[begin:end] for begin, end in places]
+        else:
+            rest = [data[begin:end].decode(*_CODE) for begin, end in places]
+        return iter([f"{head}{text}{tail}" for text in rest] if head or tail else rest)
+
+    def names(self) -> list[str]:
+        """What follows the last slash in each."""
+        if "/" in self.tail or self.data.tobytes().find(b"/") >= 0:
+            return [text[text.rfind("/") + 1 :] for text in self]
+        return [*Texts(self.data, self.ends, self.head[self.head.rfind("/") + 1 :], self.tail)]
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Texts:
         """Some of them: (n,) which, or their numbers in another order."""
