@@ -11,26 +11,32 @@ the training list whatever is there.
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Sequence
-from itertools import repeat
+from collections.abc import Iterator, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lightning_cam.data.clips.kinetics_lists import (
+    Files,
+    ListedVideo,
+    VideoList,
+    places_of,
+    read_list,
+)
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.module import VideoDataModule
-from lightning_cam.data.core.rows import Clips, Packed, Texts
-from lightning_cam.data.core.seen_folders import SeenFolders, inodes, video_stems
+from lightning_cam.data.core.rows import Clips, Texts
+from lightning_cam.data.core.seen_folders import SeenFolders
 from lightning_cam.data.core.selection import (
     check_separator,
     label_of,
     labels_in,
     select_classes,
 )
-from lightning_cam.data.video.info import VIDEO_SUFFIXES
 from lightning_cam.errors import DataError
 
 LAYOUT = (
@@ -40,72 +46,16 @@ LAYOUT = (
 PART_NAMES = {"train": ("train",), "val": ("validate", "val", "validation"), "test": ("test",)}
 MEAN, STD = [0.43216, 0.394666, 0.37645], [0.22803, 0.22145, 0.216989]
 _NO_TEST = "the test part has no labels or no clips: the validation part serves for testing"
-_ID, _START, _END, _LABEL = "youtube_id", "time_start", "time_end", "label"
-
-
-class ListedVideo(NamedTuple):
-    """A row of a list that makes sense."""
-
-    label: str  # "" in a list without labels
-    stems: tuple[str, str]  # what its file may be called
-    where: str  # the list and the line
-
-    @property
-    def seconds(self) -> tuple[int, int]:
-        """Where in its video it begins and ends."""
-        start, end = self.stems[0].rsplit("_", 2)[1:]
-        return int(start), int(end)
-
-
-class VideoList(Packed[ListedVideo]):
-    """The rows of a list, column by column.
-
-    Args:
-        name: of the list.
-        lines: where in it they are.
-        labels: "" in a list without labels.
-        stems: what their files may be called.
-        ids: what else.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        lines: Sequence[int] = (),
-        labels: Sequence[str] = (),
-        stems: Sequence[str] = (),
-        ids: Sequence[str] = (),
-    ) -> None:
-        self.name, self.lines = name, lines
-        self.labels, self.stems, self.ids = labels, stems, ids
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def _at(self, at: int) -> ListedVideo:
-        stems = self.stems[at], self.ids[at]
-        return ListedVideo(self.labels[at], stems, f"{self.name}:{self.lines[at]}")
-
-    def without(self, places: Container[int]) -> VideoList:
-        """All rows but some."""
-        left = [n for n in range(len(self)) if n not in places]
-        labels, stems, ids = (
-            [column[n] for n in left] for column in (self.labels, self.stems, self.ids)
-        )
-        return VideoList(self.name, [self.lines[n] for n in left], labels, stems, ids)
-
-
-# A video on disk: the folder of its class, None directly in the part's folder; its path from the
-# latter; the number of the file.
-File = tuple[str | None, str, int]
 
 
 class Meaning(NamedTuple):
     """What a text for labels means."""
 
-    unknown: str  # one that the training list does not have
-    label: dict[str, Any] | None  # as `label_of` tells it; None if it is of no class
-    folders: set[str | None]  # in which its files may be
+    unknown: str  # a label that the training list does not have; "" without any
+    wanted: bool  # whether it is of a class, and none is unknown
+    label: int  # -1 of one that is not wanted, and of several
+    labels: tuple[int, ...]  # for each class, where there may be several
+    keys: set[str]  # of the folders in which its files may be
 
 
 class Kinetics(VideoDataModule, listed_by=("lists", "separator")):
@@ -140,7 +90,7 @@ class Kinetics(VideoDataModule, listed_by=("lists", "separator")):
         look = SeenFolders(self.root)
         lists = _find_lists(look, self.lists)
         problems = look.problems
-        rows = {part: _rows_of(path, look) for part, path in lists.items()}
+        rows = {part: read_list(path, look) for part, path in lists.items()}
         if not _folder(look, "test") or "test" not in rows or not all(rows["test"].labels):
             rows["test"] = VideoList("test")
         rows.setdefault("val", VideoList("val"))
@@ -176,92 +126,95 @@ class Kinetics(VideoDataModule, listed_by=("lists", "separator")):
             part: its name in `PART_NAMES`.
             look: of the root; its problems get more.
         """
+        if not rows:
+            return Clips(Texts.empty(0), Texts.empty(0))
         there = _folder(look, part)
-        folder = there or look.root / part
-        files = _files(there, look) if there and rows else {}
-        known = self._meanings({*rows.labels}, names, classes, files)
-        stems, chosen, labels = [], [], []
-        for n, (stem, text) in enumerate(zip(rows.stems, rows.labels, strict=True)):
-            found = files.pop(stem, None)
-            if found is None:
-                found = files.pop(stem := rows.ids[n], [])
-            means = known[text]
-            right = [file for file in found if file[0] in means.folders]
-            if right and means.label:
-                stems.append(stem)
-                chosen.append(right[0])
-                labels.append(means.label)
-            if len(found) != 1 or not right or not means.label:
-                look.problems += _misfits(rows[n], means, found, right, folder, look)
-        look.problems += [
-            Problem(
-                "unlisted", look.relative(folder / path), f"not in the {part} list; it is not used"
+        folder, files = there or look.root / part, Files(there, look)
+        places, stems = places_of(rows, files)
+        means, of = self._meanings(rows.labels, names, classes)
+        keys = [*map(label_key, files.folders)]
+        fits = np.array([[not n or key in m.keys for n, key in enumerate(keys)] for m in means])
+        found, right = places >= 0, np.zeros(len(rows), bool)
+        right[found] = fits[of[found], files.where[places[found]]]  # in the folder of its label
+        unused = np.ones(len(files.stems), bool)
+        unused[places[found]] = False
+        wanted = np.array([m.wanted for m in means])[of]
+        odd = np.array([m.unknown != "" for m in means])[of] | (wanted & ~right)
+        if files.copies:
+            odd |= [len(files.all_of(place)) > 1 for place in places.tolist()]
+
+        def short(place: int) -> str:
+            return look.relative(folder / files.paths[place])
+
+        for n in np.flatnonzero(odd).tolist():
+            every = files.all_of(int(places[n]))
+            fitting = [place for place in every if fits[of[n], files.where[place]]]
+            if fitting:
+                places[n], right[n] = fitting[0], True
+            look.problems += _misfits(
+                rows[n], means[of[n]], folder.name, [*map(short, every)], [*map(short, fitting[:1])]
             )
-            for copies in files.values()
-            for _, path, _ in copies
+        look.problems += [
+            Problem("unlisted", short(copy), f"not in the {part} list; it is not used")
+            for place in np.flatnonzero(unused).tolist()
+            if files.places[files.stems[place]] == place
+            for copy in files.all_of(place)
         ]
-        several = self.separator is not None and bool(labels)
+        taken = right & wanted
+        places, of = places[taken], of[taken]
         return Clips(
-            Texts.of([path for _, path, _ in chosen], f"{folder}/"),
-            Texts.of(stems),
-            -1 if several else [label["label"] for label in labels],
-            several=np.array([label["labels"] for label in labels], np.int8) if several else None,
-            inodes=[inode for _, _, inode in chosen],
+            Texts.of([files.paths[place] for place in places.tolist()], f"{folder}/"),
+            Texts.of([*compress(stems, taken.tolist())]),
+            np.array([m.label for m in means])[of],
+            several=np.array([m.labels for m in means], np.int8)[of],
+            inodes=files.inodes[places],
         )
 
     def _meanings(
-        self,
-        texts: Iterable[str],
-        names: list[str],
-        classes: list[str],
-        files: dict[str, list[File]],
-    ) -> dict[str, Meaning]:
-        """What texts for labels mean. Arguments as of `_match`, and the files that it finds."""
-        alike: dict[str, set[str | None]] = defaultdict(set)
-        for name in {file[0] for each in files.values() for file in each} - {None}:
-            alike[label_key(name or "")].add(name)
-        found = {}
-        for text in texts:
+        self, texts: Sequence[str], names: list[str], classes: list[str]
+    ) -> tuple[list[Meaning], NDArray[np.int64]]:
+        """What texts for labels mean, and which of these meanings each has, (n,).
+
+        Args:
+            texts: of a list.
+            names: all labels there are.
+            classes: those that are wanted, in order.
+        """
+        numbers = {text: n for n, text in enumerate(dict.fromkeys(texts))}
+        means = []
+        for text in numbers:
             labels = labels_in(text, self.separator)
             unknown = next((label for label in labels if label not in names), "")
-            label = None if unknown else label_of(labels, classes, self.separator)
-            folders = {None}.union(*(alike[label_key(name)] for name in (text, *labels)))
-            found[text] = Meaning(unknown, label, folders)
-        return found
+            told = None if unknown else label_of(labels, classes, self.separator)
+            one = {"label": -1, "labels": () if self.separator is None else (0,) * len(classes)}
+            keys = {*map(label_key, (text, *labels))}
+            means.append(Meaning(unknown, told is not None, **{**one, **(told or {})}, keys=keys))
+        return means, np.array([numbers[text] for text in texts], np.int64)
 
 
 def _misfits(
-    row: ListedVideo,
-    means: Meaning,
-    found: Sequence[File],
-    right: Sequence[File],
-    folder: Path,
-    look: SeenFolders,
+    row: ListedVideo, means: Meaning, folder: str, found: Sequence[str], right: Sequence[str]
 ) -> Iterator[Problem]:
     """What is wrong with a row or with its files.
 
     Args:
         row: of a list.
         means: its label.
+        folder: of its part.
         found: the files of its name.
-        right: those in the folder of its label.
-        folder: in which they are.
-        look: of the root.
+        right: the one of them that is taken, if any.
     """
-    short = [look.relative(folder / path) for _, path, _ in found]
     if means.unknown:
         why = f"{means.unknown!r} is not a label of the training list; correct the row"
         yield Problem("label", row.where, why)
-    elif means.label is None:
-        return
-    elif right:
-        at = found.index(right[0])
-        for other in (*short[:at], *short[at + 1 :]):
-            yield Problem("unlisted", other, f"a copy of {short[at]}; remove it")
-    elif found:
-        yield Problem("label", short[0], f"{row.where} says {row.label!r}; move it there")
-    else:
-        what = f"{folder.name}/{row.label}/{row.stems[0]}.mp4"
+    elif right and means.wanted:
+        for other in found:
+            if other not in right:
+                yield Problem("unlisted", other, f"a copy of {right[0]}; remove it")
+    elif found and means.wanted:
+        yield Problem("label", found[0], f"{row.where} says {row.label!r}; move it there")
+    elif means.wanted:
+        what = f"{folder}/{row.label}/{row.stems[0]}.mp4"
         yield Problem("missing", what, "listed, but not there; get it or go without")
 
 
@@ -284,79 +237,6 @@ def _also_evaluated(rows: dict[str, VideoList], problems: list[Problem]) -> set[
             problems.append(Problem("leak", row.where, f"{why}; remove one of the rows"))
             names.update(row.stems)
     return names
-
-
-def _rows_of(path: Path, look: SeenFolders) -> VideoList:
-    """The rows of a list; those that make no sense become problems.
-
-    A list without a single label, as of a test part, gives rows with the label "".
-
-    Raises:
-        DataError: it cannot be read, or lacks a column.
-    """
-    look.saw(path)
-    rows = _table(path)
-    first: dict[str, int] = {}
-    odd = [n for n, stem in enumerate(rows.stems) if not stem or first.setdefault(stem, n) != n]
-    for n in odd:
-        why = "it lacks an id or its seconds; correct the row or remove it"
-        if stem := rows.stems[n]:
-            why = f"{stem!r} is in {rows[first[stem]].where} already; remove this row"
-        look.problems.append(Problem("row", rows[n].where, why))
-    if odd:
-        rows = rows.without({*odd})
-    if any(rows.labels) and not all(rows.labels):
-        why = "it lacks a label; correct the row or remove it"
-        nameless = [n for n, label in enumerate(rows.labels) if not label]
-        look.problems += [Problem("row", rows[n].where, why) for n in nameless]
-        rows = rows.without({*nameless})
-    return rows
-
-
-def _table(path: Path) -> VideoList:
-    """The rows of a list as they stand; the stem of one that makes no sense is "".
-
-    Raises:
-        DataError: it cannot be read, or lacks a column.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            reader = csv.reader(file, skipinitialspace=True)
-            if (names := next(reader, None)) is None:
-                raise DataError(f"{str(path)!r} is empty: get the list again")
-            lines = [(reader.line_num, cells) for cells in reader if cells]
-    except (OSError, csv.Error) as error:
-        raise DataError(f"cannot read {str(path)!r}: {error}") from error
-    if absent := {_ID, _START, _END} - {*names}:
-        raise DataError(
-            f"{str(path)!r} has no column {', '.join(sorted(absent))}: get the list again"
-        )
-    for _, cells in lines:
-        if len(cells) < len(names):
-            cells += [""] * (len(names) - len(cells))
-    places = {name: n for n, name in enumerate(names)}
-    own, start, end = (places[key] for key in (_ID, _START, _END))
-    labels = [""] * len(lines)
-    if (label := places.get(_LABEL)) is not None:
-        labels = [cells[label].strip() for _, cells in lines]
-    ids = [cells[own].strip() for _, cells in lines]
-    texts = {cells[place] for place in (start, end) for _, cells in lines}
-    digits = {text: _six_digits(text) for text in texts}  # of few kinds
-    stems = [
-        f"{name}_{begin}_{stop}"
-        if name and (begin := digits[cells[start]]) and (stop := digits[cells[end]])
-        else ""
-        for name, (_, cells) in zip(ids, lines, strict=True)
-    ]
-    return VideoList(path.name, [number for number, _ in lines], labels, stems, ids)
-
-
-def _six_digits(seconds: str) -> str:
-    """Whole seconds as names of files tell them; "" for no number."""
-    try:
-        return f"{int(float(seconds)):06d}"
-    except (ValueError, OverflowError):
-        return ""
 
 
 def label_key(name: str) -> str:
@@ -397,17 +277,3 @@ def _folder(look: SeenFolders, part: str) -> Path | None:
             if look.is_dir(folder):
                 return folder
     return None
-
-
-def _files(folder: Path, look: SeenFolders) -> dict[str, list[File]]:
-    """Stem -> the videos with this name, directly in a part's folder or in its class folders."""
-    files: dict[str, list[File]] = defaultdict(list)
-    for entry in look.entries(folder):
-        name = entry.name if entry.is_dir() else None
-        videos = video_stems([entry] if name is None else look.entries(entry.path), VIDEO_SUFFIXES)
-        below = "" if name is None else f"{name}/"
-        paths = [f"{below}{video.name}" for video in videos]
-        found = zip(repeat(name), paths, inodes(videos), strict=False)
-        for stem, file in zip(videos.values(), found, strict=True):
-            files[stem].append(file)
-    return files

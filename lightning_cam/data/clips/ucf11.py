@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -76,9 +76,9 @@ def read_index(
     look = look or SeenFolders(root)
     folder = find_ucf11(root)
     found = {
-        entry.name: rows
+        entry.name: inside
         for entry in look.entries(folder)
-        if entry.is_dir() and (rows := sorted(_class_clips(entry.path, look)))
+        if entry.is_dir() and (inside := sorted(_class_clips(entry.path, look)))
     }
     if not found:
         first = f" (found {look.problems[0]})" if look.problems else ""
@@ -89,41 +89,29 @@ def read_index(
     classes = check_classes(found, classes, repr(str(folder)))
     truths = folder.parent / "ground_truth"
     judged = look.is_dir(truths)
-    paths: list[str] = []
-    ids: list[str] = []
-    files: list[str] = []
+    rows = [(name, *row) for name in classes for row in found[name]]
+    ids = [file[: file.rindex(".")] for *_, file, _ in rows]
+    there: set[str] = set()
     for name in classes:
-        there: set[str] = set()
         if judged and look.is_dir(truths / name):
-            there = {entry.path for entry in look.entries(truths / name) if entry.is_file()}
-        stems = [row.file[: row.file.rindex(".")] for row in found[name]]
-        ids += stems
-        paths += [f"{name}/{row.folder}/{row.file}" for row in found[name]]
-        wanted = [str(truth_path(truths, name, stem)) for stem in stems] if there else []
-        files += [file if file in there else "" for file in wanted] or [""] * len(stems)
-    rows = [row for name in classes for row in found[name]]
+            there |= {entry.path for entry in look.entries(truths / name) if entry.is_file()}
+    files = None
+    if there:
+        pairs = zip(rows, ids, strict=True)
+        wanted = [str(truth_path(truths, row[0], clip_id)) for row, clip_id in pairs]
+        files = Texts.of([path if path in there else "" for path in wanted])
     return Clips(
-        Texts.of(paths, str(folder / "_")[:-1]),
+        Texts.of([f"{name}/{below}/{file}" for name, _, _, below, file, _ in rows], f"{folder}/"),
         Texts.of(ids),
         np.repeat(np.arange(len(classes)), [len(found[name]) for name in classes]),
-        [row.group for row in rows],
-        truths=Texts.of(files),
-        inodes=[row.inode for row in rows],
+        [row[1] for row in rows],
+        truths=files,
+        inodes=[row[-1] for row in rows],
     )
 
 
-class _Clip(NamedTuple):
-    """A clip of a class, in the order in which they are listed."""
-
-    group: int
-    number: int
-    folder: str
-    file: str
-    inode: int
-
-
-def _class_clips(folder: str, look: SeenFolders) -> Iterator[_Clip]:
-    """The videos of a class; those whose names do not fit their folders are problems."""
+def _class_clips(folder: str, look: SeenFolders) -> Iterator[tuple[int, int, str, str, int]]:
+    """Group, clip, folder, file and its number of a class's videos; strays are problems."""
     for group_folder in look.entries(folder):
         match = _GROUP.fullmatch(group_folder.name)
         if match is None or not group_folder.is_dir():
@@ -133,7 +121,7 @@ def _class_clips(folder: str, look: SeenFolders) -> Iterator[_Clip]:
         for entry, inode in zip(entries, inodes(entries), strict=True):
             numbers = _FILE.fullmatch(entry.name)
             if numbers is not None and int(numbers[1]) == group:
-                yield _Clip(group, int(numbers[2]), name, entry.name, inode)
+                yield group, int(numbers[2]), name, entry.name, inode
             elif video_stems([entry], UCF11_SUFFIXES):
                 expected = f"{name}_<clip>{Path(entry.name).suffix}"
                 why = f"its name does not fit its folder: expected {expected}; rename or remove it"

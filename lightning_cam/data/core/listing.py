@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import sys
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,14 +163,16 @@ def _selected(clips: Sequence[Clip], which: NDArray[np.bool_]) -> Sequence[Clip]
 
 def _suspects(parts: Sequence[Sequence[Clip]]) -> list[NDArray[np.bool_]]:
     """For each part which clips may be a video that is there twice: their number or name is."""
-    numbers = np.concatenate([*map(_numbers, parts)])
-    _, where, counts = np.unique(numbers, return_inverse=True, return_counts=True)
-    found = counts[where] > 1
     names = [name for clips in parts for name in _paths(clips).names()]
-    if len({*names}) < len(names):
-        often = Counter(names)
-        found |= np.fromiter((often[name] > 1 for name in names), bool, len(names))
+    hashes = np.fromiter(map(hash, names), np.int64, len(names))
+    found = _again(np.concatenate([*map(_numbers, parts)])) | _again(hashes)
     return np.split(found, np.cumsum([*map(len, parts)])[:-1])
+
+
+def _again(numbers: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of some numbers are there more than once."""
+    _, where, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    return counts[where] > 1
 
 
 def _numbers(clips: Sequence[Clip]) -> NDArray[np.uint64]:
