@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -302,3 +305,98 @@ def test_file_numbers_that_folders_make_up_mean_nothing(tmp_path: Path) -> None:
         assert [clip.clip_id for clip in left.train] == names
         (problem,) = left.problems
         assert isinstance(problem, Problem) and problem.kind == "copy"
+
+
+def started(
+    data: VideoDataModule, count: int, log: Path, does: Callable[[int], object]
+) -> list[int]:
+    """Processes that list a data set at once; each that lists adds its number to a file."""
+    list_clips, gate = type(data).list_clips, os.pipe()
+
+    def logged(self: VideoDataModule) -> Listing:
+        with log.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        does(len(log.read_text().split()))
+        return list_clips(self)
+
+    pids = []
+    for _ in range(count):
+        pid = os.fork()
+        if not pid:
+            os.close(gate[1])
+            os.read(gate[0], 1)  # until the test has made all
+            type(data).list_clips = logged  # type: ignore[method-assign]
+            os._exit(len(again(data).listing.train) != 6)
+        pids.append(pid)
+    os.close(gate[1])
+    os.close(gate[0])
+    return pids
+
+
+def ended(pids: list[int]) -> None:
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * len(pids)
+
+
+def test_of_processes_that_begin_at_once_one_lists(tmp_path: Path) -> None:
+    data, log = kinetics(tmp_path / "set"), tmp_path / "log"
+    ended(started(data, 3, log, lambda _: time.sleep(0.3)))
+    assert len(log.read_text().split()) == len(indices(data)) == 1
+    assert not [*(tmp_path / "caches").rglob("*.lock")]
+
+
+def test_if_it_is_killed_one_of_the_others_lists(tmp_path: Path) -> None:
+    data, log = kinetics(tmp_path / "set"), tmp_path / "log"
+    pids = started(data, 3, log, lambda turn: time.sleep(60 if turn == 1 else 0.3))
+    while not log.exists() or not log.read_text():
+        time.sleep(0.01)
+    os.kill(first := int(log.read_text()), signal.SIGKILL)
+    pids.remove(first)
+    os.waitpid(first, 0)
+    ended(pids)
+    assert len(log.read_text().split()) == 2 and len(indices(data)) == 1
+    assert not [*(tmp_path / "caches").rglob("*.lock")]
+
+
+def test_where_no_index_can_be_the_others_list_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one after the other."""
+    monkeypatch.setattr(index, "LEAST", 1000)
+    data, log = kinetics(tmp_path / "set"), tmp_path / "log"
+
+    def meet(turn: int) -> None:
+        """The first lets the others wait for it; they wait for each other."""
+        time.sleep(0.3)
+        while turn > 1 and len(log.read_text().split()) < 3:
+            time.sleep(0.01)
+
+    ended(started(data, 3, log, meet))
+    assert len(log.read_text().split()) == 3
+
+
+def test_nobody_waits_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(index, "PATIENCE", 0.2)
+    data, log = kinetics(tmp_path / "set"), tmp_path / "log"
+    (pid,) = started(data, 1, log, lambda _: time.sleep(60))
+    while not log.exists():
+        time.sleep(0.01)
+    assert len(data.listing.train) == 6 and len(indices(data)) == 1
+    (lock,) = (tmp_path / "caches").rglob("*.lock")
+    assert capsys.readouterr().out == (
+        f"waited 0.2 s for the process that holds {lock}; going on without it\n"
+    )
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def test_without_locks_each_lists_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", absent)
+    data = ucf11(tmp_path / "set")
+    assert data.listing.train
