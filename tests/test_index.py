@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from lightning_cam.data.clips.folder import VideoFolder
+from lightning_cam.data.clips.hmdb51 import HMDB51
 from lightning_cam.data.clips.kinetics import Kinetics
 from lightning_cam.data.clips.something import SomethingSomething
 from lightning_cam.data.clips.ucf11 import UCF11
@@ -24,6 +25,7 @@ from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Listing, Problem, without_leaks
 from lightning_cam.data.core.module import VideoDataModule
 from lightning_cam.data.core.rows import Clips, Texts, count_classes, packed
+from lightning_cam.data.video.info import VIDEO_SUFFIXES
 
 MARK = b"\0" * 8
 
@@ -78,7 +80,17 @@ def folder(root: Path) -> VideoFolder:
     return VideoFolder(str(root))
 
 
-SETS: list[Callable[[Path], VideoDataModule]] = [ucf11, kinetics, something, folder]
+def hmdb51(root: Path) -> HMDB51:
+    for name in ("run", "walk"):
+        files = [touch(root, f"{name}/film{n}_{name}_u_nm_np1_ba_goo_{n}.avi") for n in range(6)]
+        rows = [f"{file.name} {1 + n % 2}" for n, file in enumerate(files)]
+        touch(root, f"testTrainMulti_7030_splits/{name}_test_split1.txt").write_text(
+            "\n".join(rows)
+        )
+    return HMDB51(str(root))
+
+
+SETS: list[Callable[[Path], VideoDataModule]] = [ucf11, kinetics, something, folder, hmdb51]
 pytestmark = pytest.mark.filterwarnings("ignore:the test part has no labels")
 
 
@@ -120,7 +132,7 @@ def test_others_read_what_the_first_process_listed(
     no_listing(monkeypatch, data)
     monkeypatch.setattr(os, "stat", counted)
     read = again(data).listing
-    assert not [path for path in asked if path.endswith((".mpg", ".mp4", ".webm"))]
+    assert not [path for path in asked if path.endswith(VIDEO_SUFFIXES)]
     assert (read.classes, read.problems, read.notes) == (
         first.classes, [*first.problems], first.notes,
     )  # fmt: skip
@@ -132,12 +144,12 @@ def test_others_read_what_the_first_process_listed(
 
 def changes(root: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     """What changes a data set, and how."""
-    clip = sorted(path for path in root.rglob("*.*") if path.suffix in (".mpg", ".mp4", ".webm"))[0]
+    clip = sorted(path for path in root.rglob("*.*") if path.suffix in VIDEO_SUFFIXES)[0]
     yield "a clip comes", lambda: clip.with_stem(f"{clip.stem[:-1]}77").touch()
     yield "a clip goes", clip.unlink
     yield "a folder comes", lambda: (clip.parent / "empty").mkdir()
     yield "something comes at the top", lambda: (root / "ground_truth").mkdir()
-    for path in sorted([*root.glob("*.csv"), *root.glob("*.json")]):
+    for path in sorted(path for kind in ("csv", "json", "txt") for path in root.rglob(f"*.{kind}")):
         yield f"{path.name} changes", lambda path=path: path.write_text(path.read_text() + "\n")
 
 
@@ -218,6 +230,7 @@ def test_every_setting_of_a_data_set_is_part_of_its_key() -> None:
         Kinetics: {},
         SomethingSomething: {},
         VideoFolder: {},
+        HMDB51: {},
     }
     for cls, names in kept.items():
         settings = set(cls.__init__.__kwdefaults__ or ())
