@@ -289,6 +289,21 @@ def test_texts_keep_any_text() -> None:
         _ = kept[1]
 
 
+def test_texts_in_another_order() -> None:
+    for texts in (["a/b", "", "c", "é/日本"], ["x"], []):
+        kept = Texts.of(texts, "data/", ".mp4")
+        whole = [f"data/{text}.mp4" for text in texts]
+        assert list(kept) == whole == [kept[n] for n in range(len(texts))]
+        assert kept.names() == [text.rpartition("/")[2] for text in whole]
+        assert kept == Texts.of(whole) and kept != Texts.of([*whole, "y"])
+        read = Texts.from_arrays(kept.arrays("x"), "x")
+        assert read == kept and read.tail == ".mp4"
+        for order in ([*reversed(range(len(texts)))], [0, 0][: len(texts)], []):
+            assert list(kept.take(np.array(order, np.int64))) == [whole[n] for n in order]
+        some = np.arange(len(texts)) % 2 == 0
+        assert list(kept.take(some)) == whole[::2]
+
+
 def test_rows_that_arrays_cannot_tell_stay_objects() -> None:
     class Mine(Clip):
         """Has more."""

@@ -136,8 +136,7 @@ class Kinetics(VideoDataModule, listed_by=("lists", "separator")):
         fits = np.array([[not n or key in m.keys for n, key in enumerate(keys)] for m in means])
         found, right = places >= 0, np.zeros(len(rows), bool)
         right[found] = fits[of[found], files.where[places[found]]]  # in the folder of its label
-        unused = np.ones(len(files.stems), bool)
-        unused[places[found]] = False
+        unlisted = files.but(places)
         wanted = np.array([m.wanted for m in means])[of]
         odd = np.array([m.unknown != "" for m in means])[of] | (wanted & ~right)
         if files.copies:
@@ -155,10 +154,8 @@ class Kinetics(VideoDataModule, listed_by=("lists", "separator")):
                 rows[n], means[of[n]], folder.name, [*map(short, every)], [*map(short, fitting[:1])]
             )
         look.problems += [
-            Problem("unlisted", short(copy), f"not in the {part} list; it is not used")
-            for place in np.flatnonzero(unused).tolist()
-            if files.places[files.stems[place]] == place
-            for copy in files.all_of(place)
+            Problem("unlisted", short(place), f"not in the {part} list; it is not used")
+            for place in unlisted
         ]
         taken = right & wanted
         places, of = places[taken], of[taken]

@@ -115,6 +115,13 @@ class Files:
         """The places of all videos with the name of one; -1: of none."""
         return [] if place < 0 else self.copies.get(self.stems[place], [place])
 
+    def but(self, places: NDArray[np.int64]) -> list[int]:
+        """The places of all videos but those of the names that some have; -1: of none."""
+        left = np.ones(len(self.stems), bool)
+        left[places[places >= 0]] = False
+        firsts = [n for n in np.flatnonzero(left).tolist() if self.places[self.stems[n]] == n]
+        return [place for first in firsts for place in self.all_of(first)]
+
 
 def places_of(rows: VideoList, files: Files) -> tuple[NDArray[np.int64], list[str]]:
     """The place of each row's file, (n,), -1 where there is none; and its stem."""
@@ -171,8 +178,9 @@ def _table(path: Path) -> VideoList:
                 raise DataError(
                     f"{str(path)!r} has no column {', '.join(sorted(absent))}: get the list again"
                 )
-            own, start, end = map(names.index, (_ID, _START, _END))
-            label = names.index(_LABEL) if _LABEL in names else None
+            columns = {name: n for n, name in enumerate(names)}
+            own, start, end = (columns[name] for name in (_ID, _START, _END))
+            label = columns.get(_LABEL)
             lines, labels, ids, begins, ends = [], [], [], [], []
             for cells in filter(None, reader):
                 if len(cells) < len(names):
