@@ -99,11 +99,11 @@ def test_what_a_killed_process_has_forked_keeps_others_out(
 
 @pytest.mark.parametrize("system", [plain, nfs], indirect=True)
 def test_those_that_waited_come_in_together(system: Callable[..., None], tmp_path: Path) -> None:
-    lock, inside = tmp_path / "lock", threading.Event()
+    lock, ready = tmp_path / "lock", threading.Barrier(3, timeout=10)
     both, order = threading.Barrier(2, timeout=10), list[str]()
 
     def other() -> None:
-        inside.wait(10)
+        ready.wait()
         with behind_the_first(lock, 10):
             both.wait()
             order.append("other")
@@ -112,8 +112,8 @@ def test_those_that_waited_come_in_together(system: Callable[..., None], tmp_pat
     for thread in threads:
         thread.start()
     with behind_the_first(lock, 10):
-        inside.set()
-        time.sleep(0.2)
+        ready.wait()
+        time.sleep(0.3)
         order.append("first")
     for thread in threads:
         thread.join()
