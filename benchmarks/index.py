@@ -4,15 +4,24 @@
     python benchmarks/index.py --share 0.1     # trees of a tenth of the size
 
 Three layouts: Something-Something (one folder, lists in JSON), Kinetics (400 class folders, lists
-in CSV) and UCF11's (folders of groups, no list). A process walks the tree with bare `os.scandir`
-(nothing kept), then asks a new data module for its listing. *first*: there is no index; *others*:
-there is one. Both in CPU seconds of the process, which other programs on the machine leave alone
-(`wall_s` is by the clock), and as multiples of the walk's; the folders are in the system's cache,
-so that nothing waits for a disk. *stats* counts `os.stat`. *worker*: a forked process that takes
-every clip of the training part once in a random order and then collects garbage, as a loader
-process does, but opens no video; how much its resident memory, and what it has for itself alone,
-grow. *objects*: the same with the clips in a list of objects, as before there were arrays. What
-both have for themselves is mostly what the collector touches of everything that was imported.
+in CSV) and UCF11's (folders of groups, no list). Processes take turns with them, so that whatever
+else the machine does comes to all alike; the figures are medians over the repeats.
+
+- *walk_s*: bare `os.scandir`, counting files. *paths_s*: the same, keeping path and number of each
+  file, the least that a listing has to do. *floor_s*: besides, what of the listing is one call of C
+  for a list or a clip: the lists as `json` and `csv` parse them, and for Something-Something the
+  hashes that say each clip's part.
+- *first*: a new data module's listing where there is no index; *others*: where there is one.
+  `listing_s` is CPU time of the process, which other programs leave alone; `wall_s` is by the
+  clock; `ratio` is to walk_s, `ratio_paths` to paths_s. Folders and lists are in the system's
+  cache, so that nothing waits for a disk; where it does, walk and listing wait for the same.
+  `stats` counts `os.stat`.
+- *worker*: an epoch of the training loader with two workers and 64 clips a batch, where all is as
+  it is in training but decoding, in whose place nothing is done. Memory of the worker that grows
+  more, behind its first batch and at the end: resident (`rss_mb`), and what it has for itself
+  alone (`own_mb`: what is private in `/proc/PID/smaps_rollup`). *no rows*: the same loader of the
+  same clip again and again, for what all workers come to. *objects*: with clips in a list of
+  objects, as before there were arrays.
 """
 
 from __future__ import annotations
@@ -20,6 +29,7 @@ from __future__ import annotations
 import argparse
 import csv
 import gc
+import hashlib
 import json
 import os
 import random
@@ -35,12 +45,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import torch
+
 from lightning_cam.data.clips.kinetics import Kinetics
 from lightning_cam.data.clips.something import SomethingSomething
 from lightning_cam.data.clips.ucf11 import UCF11
+from lightning_cam.data.core.clips import Clip, ClipReader
 from lightning_cam.data.core.index import _code as code_of_listing
+from lightning_cam.data.core.rows import Packed
 
 LABELS = 174
+WHAT = ("first", "others", "worker", "no rows", "objects")
 Figures = dict[str, Any]
 
 
@@ -109,6 +124,35 @@ def walk(folder: str) -> int:
         return sum(walk(entry.path) if entry.is_dir() else 1 for entry in entries)
 
 
+def paths(folder: str) -> list[tuple[str, int]]:
+    """Path and number of all files below a folder."""
+    found: list[tuple[str, int]] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            found += paths(entry.path) if entry.is_dir() else [(entry.path, entry.inode())]
+    return found
+
+
+def floor(root: str) -> object:
+    """What no listing of a tree can go without: its files and its lists."""
+    lists = []
+    for path in (path for path, _ in paths(root) if path.endswith((".json", ".csv"))):
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123
+            lists.append(json.load(file) if path.endswith(".json") else [*csv.reader(file)])
+    hashed = [row["id"] for rows in lists for row in rows if isinstance(row, dict)]
+    return lists, [hashlib.sha256(each.encode()).digest() for each in hashed]
+
+
+def seconds(work: Callable[[str], object], root: Path) -> float:
+    """CPU time of it, once the system has the folders in its cache."""
+    gc.disable()
+    begin = time.process_time()
+    work(str(root))
+    took = time.process_time() - begin
+    gc.enable()
+    return took
+
+
 def module(name: str, root: Path) -> Any:
     """The data module of a tree."""
     if name == "something":
@@ -117,13 +161,10 @@ def module(name: str, root: Path) -> Any:
 
 
 def listed(name: str, root: Path) -> Figures:
-    """A walk and a listing, and what they took."""
+    """Walks and a listing, and what they took."""
     code_of_listing.cache_clear()
-    data = module(name, root)
-    walk(str(root))
-    begin = time.process_time()
-    files = walk(str(root))
-    walked = time.process_time() - begin
+    data, files = module(name, root), walk(str(root))
+    bare = {"walk_s": seconds(walk, root), "paths_s": seconds(paths, root)}
     asked, stat, most = [], os.stat, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     os.stat = lambda *args, **options: asked.append(1) or stat(*args, **options)  # type: ignore[assignment,func-returns-value]
     begin, clock = time.process_time(), time.perf_counter()
@@ -131,45 +172,73 @@ def listed(name: str, root: Path) -> Figures:
     took, waited = time.process_time() - begin, time.perf_counter() - clock
     os.stat = stat
     more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most
-    return {"files": files, "walk_s": walked, "listing_s": took, "wall_s": waited,
-            "ratio": took / walked, "stats": len(asked), "memory_mb": more / 1024}  # fmt: skip
+    bare["floor_s"] = seconds(floor, root)
+    return {"files": files, **bare, "listing_s": took, "wall_s": waited,
+            "ratio": took / bare["walk_s"], "ratio_paths": took / bare["paths_s"],
+            "stats": len(asked), "memory_mb": more / 1024}  # fmt: skip
 
 
-def memory() -> tuple[float, float]:
-    """Resident memory of this process, and that which it shares with no other, in MB."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+class Undecoded(ClipReader):
+    """A reader of videos that reads none."""
+
+    def window(self, path: Path, *_: Any, **__: Any) -> Any:
+        return None, None
+
+    def sample(self, clip: Clip, *_: Any) -> dict[str, Any]:
+        return {"label": torch.tensor(clip.label), "clip_id": clip.clip_id,
+                "path": str(clip.path), "error": ""}  # fmt: skip
+
+
+class Again(Packed[Clip]):
+    """The same clip any number of times."""
+
+    def __init__(self, clip: Clip, count: int) -> None:
+        self.clip, self.count = clip, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def _at(self, at: int) -> Clip:
+        return self.clip
+
+
+def memory(process: int) -> tuple[float, float]:
+    """Resident memory of a process, and that which it shares with no other, in MB."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
     found = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines}
-    return found["Rss"], found["Private_Dirty"]
+    return found["Rss"], found["Private_Dirty"] + found["Private_Clean"]
 
 
-def grown(dataset: Any) -> Figures:
-    """How much a worker grows over an epoch."""
-    order = random.Random(0).sample(range(len(dataset)), len(dataset))
-    reading, writing = os.pipe()
-    if not os.fork():
-        before = memory()
-        for index in order:
-            clip = dataset.clips[index]
-            _ = str(clip.path), clip.label, clip.clip_id
-        gc.collect()
-        after = memory()
-        os.write(writing, json.dumps([b - a for a, b in zip(before, after, strict=True)]).encode())
-        os._exit(0)
-    os.wait()
-    rss, own = json.loads(os.read(reading, 1000))
+def grown(data: Any) -> Figures:
+    """How much a worker grows from its first batch to the end of an epoch."""
+    loader = data.train_dataloader()
+    held: list[list[tuple[float, float]]] = []  # at one batch after another
+    for number, _ in enumerate(loader):
+        workers = [worker.pid for worker in loader._iterator._workers]
+        if number in (len(workers) - 1, len(loader) - 1):  # each has made one, and all
+            held.append([memory(worker) for worker in workers])
+    pairs = [*zip(held[0], held[-1], strict=True)]
+    rss, own = (max(now[n] - then[n] for then, now in pairs) for n in (0, 1))
     return {"rss_mb": rss, "own_mb": own}
 
 
-def measured(name: str, root: Path) -> dict[str, Figures]:
-    """What one process finds: with no index, with one, and in a worker that it forks."""
+def measured(name: str, root: Path, what: str) -> Figures:
+    """What one process finds, see above."""
     warnings.simplefilter("ignore")
-    for index in [*root.glob(".lightning_cam"), *root.glob("*/.lightning_cam")]:
-        shutil.rmtree(index)
-    found = {"first": listed(name, root), "others": listed(name, root)}
-    dataset = module(name, root).train_set
-    found["worker"] = grown(dataset)
-    dataset.clips = list(dataset.clips)
-    return {**found, "objects": grown(dataset)}
+    if what == "first":
+        for index in [*root.glob(".lightning_cam"), *root.glob("*/.lightning_cam")]:
+            shutil.rmtree(index)
+    if what in ("first", "others"):
+        return listed(name, root)
+    data = module(name, root)
+    data.num_workers, data.batch_size = 2, 64
+    read = data.reader
+    data.reader = Undecoded(read.num_frames, read.fps, read.transform)
+    if what == "objects":
+        data.train_set.clips = [*data.train_set.clips]
+    if what == "no rows":
+        data.train_set.clips = Again(data.train_set.clips[0], len(data.train_set))
+    return grown(data)
 
 
 def in_a_process(*arguments: str) -> Figures:
@@ -182,27 +251,31 @@ def in_a_process(*arguments: str) -> Figures:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--share", type=float, default=1.0)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--work", help="folder of the trees, which are kept")
     parser.add_argument("--out", default=str(Path(__file__).with_suffix(".csv")))
-    parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
-        print(json.dumps(measured(options.only[0], Path(options.only[1]))))
+        name, folder, what = options.only
+        print(json.dumps(measured(name, Path(folder), what)))
         return
-    rows: list[Figures] = []
     work = Path(options.work or tempfile.mkdtemp())
     for name, make in SETS.items():
-        root = work / name
-        if not root.exists():
-            make(root, options.share)
-            time.sleep(2.5)  # what changed just now is not indexed
-        found = [in_a_process("--only", name, str(root)) for _ in range(options.repeats)]
-        for what in found[0]:
-            every = [each[what] for each in found]
-            middle = {key: round(median(each[key] for each in every), 3) for key in every[0]}
-            rows.append({"data": name, "what": what, **middle})
-        print(*rows[-len(found[0]) :], sep="\n", flush=True)
+        if not (work / name).exists():
+            make(work / name, options.share)
+    time.sleep(2.5)  # what changed just now is not indexed
+    found: dict[tuple[str, str], list[Figures]] = {}
+    for _ in range(options.repeats):
+        for name in SETS:
+            for what in WHAT:
+                figures = in_a_process("--only", name, str(work / name), what)
+                found.setdefault((name, what), []).append(figures)
+                print(name, what, figures, flush=True)
+    rows: list[Figures] = []
+    for (name, what), every in sorted(found.items(), key=lambda item: [*SETS].index(item[0][0])):
+        middle = {key: round(median(each[key] for each in every), 3) for key in every[0]}
+        rows.append({"data": name, "what": what, **middle})
     with Path(options.out).open("w", newline="") as file:
         writer = csv.DictWriter(file, dict.fromkeys(key for row in rows for key in row))
         writer.writeheader()

@@ -71,19 +71,70 @@ def alone(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def behind_the_first(path: Path, limit: float) -> Iterator[None]:
+    """Come in at once where no other process is in such a block for this path, else when it is out.
+
+    All that wait for one come in together behind it, for what it made is there, or cannot be. If it
+    dies inside, one of them comes in in its place, and the others wait for that one.
+
+    Args:
+        path: a file for this alone, in a folder that is there; removed at the end.
+        limit: seconds after which nobody waits any longer, as for a machine that has hung.
+
+    Raises:
+        WriteError: it cannot be written.
+        OSError: it cannot be locked.
+    """
+    until = time.monotonic() + limit
+    with open_to_append(path) as file:
+        while not (mine := _takes(file)) and time.monotonic() < until:
+            time.sleep(_PAUSE)
+        first = mine and _is_at(file, path)  # who leaves the block removes it
+        if not mine:
+            say(f"waited {limit:g} s for the process that holds {path}; going on without it")
+        if not first:
+            file.close()
+        try:
+            yield
+        finally:
+            if first:
+                path.unlink(missing_ok=True)
+                fcntl.flock(file, fcntl.LOCK_UN)  # closing does not, where a fork has it as well
+
+
+def _takes(file: FileIO) -> bool:
+    """Whether a lock was free."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if not taken(error):
+            raise
+        return False
+    return True
+
+
+def _is_at(file: FileIO, path: Path) -> bool:
+    """Whether an open file is yet the one of this name, which on NFS a handle may tell."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
+        return False
+
+
 def _locked(path: Path) -> FileIO:
     """The file, with a lock that goes when the last process closes it that has it from this one."""
     while True:
         file = open_to_append(path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            if _is_at(file, path):  # else whoever held it has removed it
                 return file
-        except OSError as error:
-            # Whoever held it has removed it, which on NFS a handle may tell.
-            if error.errno not in (errno.ENOENT, errno.ESTALE):
-                file.close()
-                raise
+        except OSError:
+            file.close()
+            raise
         file.close()
 
 

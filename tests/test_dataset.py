@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 import lightning_cam as lc
+from lightning_cam.data.clips.folder import VideoFolder
 from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict, finished
 from lightning_cam.data.core.listing import Listing
 from lightning_cam.data.core.loading import ClipLoader, collate
@@ -215,3 +216,16 @@ def test_a_reader_of_other_channels(folder: Path, channels: int) -> None:
     assert (data.val_set[2]["video"] == 0).all()  # unreadable
     image = data.reader.display(sample["path"], sample["frame_idx"].tolist(), side=32)
     assert (image == shown[0]).all()
+
+
+def test_ground_truth_that_there_is_none_of_takes_no_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A megabyte for each sample, in the loaders' heaps."""
+    reader = VideoFolder("nowhere", num_frames=2, resize=4, crop=4).reader
+    shapes = {
+        name: tuple(value.shape) for name, value in reader.no_truth(["mask", "action"]).items()
+    }
+    assert shapes == {"mask": (2, 4, 4), "action": (2,)}
+    monkeypatch.delattr(torch, "zeros")
+    assert reader.no_truth(()) == {}

@@ -33,7 +33,7 @@ MAY = {
     "metrics": "errors geometry attribution",
     "models": "errors archive interfaces",
     "tasks": "errors files own_folder geometry interfaces attribution metrics models viz",
-    "data": "errors pickles files stops interfaces",
+    "data": "errors pickles files locks stops interfaces",
     "synthetic": "errors files locks progress stops data",
     "training": "errors archive files locks stops interfaces attribution",
     "explaining": "errors files locks own_folder progress stops interfaces attribution metrics viz "

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,6 +16,7 @@ import numpy as np
 import pytest
 
 from lightning_cam.data.clips.folder import VideoFolder
+from lightning_cam.data.clips.hmdb51 import HMDB51
 from lightning_cam.data.clips.kinetics import Kinetics
 from lightning_cam.data.clips.something import SomethingSomething
 from lightning_cam.data.clips.ucf11 import UCF11
@@ -21,6 +25,7 @@ from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Listing, Problem, without_leaks
 from lightning_cam.data.core.module import VideoDataModule
 from lightning_cam.data.core.rows import Clips, Texts, count_classes, packed
+from lightning_cam.data.video.info import VIDEO_SUFFIXES
 
 MARK = b"\0" * 8
 
@@ -75,7 +80,17 @@ def folder(root: Path) -> VideoFolder:
     return VideoFolder(str(root))
 
 
-SETS: list[Callable[[Path], VideoDataModule]] = [ucf11, kinetics, something, folder]
+def hmdb51(root: Path) -> HMDB51:
+    for name in ("run", "walk"):
+        files = [touch(root, f"{name}/film{n}_{name}_u_nm_np1_ba_goo_{n}.avi") for n in range(6)]
+        rows = [f"{file.name} {1 + n % 2}" for n, file in enumerate(files)]
+        touch(root, f"testTrainMulti_7030_splits/{name}_test_split1.txt").write_text(
+            "\n".join(rows)
+        )
+    return HMDB51(str(root))
+
+
+SETS: list[Callable[[Path], VideoDataModule]] = [ucf11, kinetics, something, folder, hmdb51]
 pytestmark = pytest.mark.filterwarnings("ignore:the test part has no labels")
 
 
@@ -117,7 +132,7 @@ def test_others_read_what_the_first_process_listed(
     no_listing(monkeypatch, data)
     monkeypatch.setattr(os, "stat", counted)
     read = again(data).listing
-    assert not [path for path in asked if path.endswith((".mpg", ".mp4", ".webm"))]
+    assert not [path for path in asked if path.endswith(VIDEO_SUFFIXES)]
     assert (read.classes, read.problems, read.notes) == (
         first.classes, [*first.problems], first.notes,
     )  # fmt: skip
@@ -129,12 +144,12 @@ def test_others_read_what_the_first_process_listed(
 
 def changes(root: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     """What changes a data set, and how."""
-    clip = sorted(path for path in root.rglob("*.*") if path.suffix in (".mpg", ".mp4", ".webm"))[0]
+    clip = sorted(path for path in root.rglob("*.*") if path.suffix in VIDEO_SUFFIXES)[0]
     yield "a clip comes", lambda: clip.with_stem(f"{clip.stem[:-1]}77").touch()
     yield "a clip goes", clip.unlink
     yield "a folder comes", lambda: (clip.parent / "empty").mkdir()
     yield "something comes at the top", lambda: (root / "ground_truth").mkdir()
-    for path in sorted([*root.glob("*.csv"), *root.glob("*.json")]):
+    for path in sorted(path for kind in ("csv", "json", "txt") for path in root.rglob(f"*.{kind}")):
         yield f"{path.name} changes", lambda path=path: path.write_text(path.read_text() + "\n")
 
 
@@ -215,6 +230,7 @@ def test_every_setting_of_a_data_set_is_part_of_its_key() -> None:
         Kinetics: {},
         SomethingSomething: {},
         VideoFolder: {},
+        HMDB51: {},
     }
     for cls, names in kept.items():
         settings = set(cls.__init__.__kwdefaults__ or ())
@@ -273,6 +289,21 @@ def test_texts_keep_any_text() -> None:
         _ = kept[1]
 
 
+def test_texts_in_another_order() -> None:
+    for texts in (["a/b", "", "c", "é/日本"], ["x"], []):
+        kept = Texts.of(texts, "data/", ".mp4")
+        whole = [f"data/{text}.mp4" for text in texts]
+        assert list(kept) == whole == [kept[n] for n in range(len(texts))]
+        assert kept.names() == [text.rpartition("/")[2] for text in whole]
+        assert kept == Texts.of(whole) and kept != Texts.of([*whole, "y"])
+        read = Texts.from_arrays(kept.arrays("x"), "x")
+        assert read == kept and read.tail == ".mp4"
+        for order in ([*reversed(range(len(texts)))], [0, 0][: len(texts)], []):
+            assert list(kept.take(np.array(order, np.int64))) == [whole[n] for n in order]
+        some = np.arange(len(texts)) % 2 == 0
+        assert list(kept.take(some)) == whole[::2]
+
+
 def test_rows_that_arrays_cannot_tell_stay_objects() -> None:
     class Mine(Clip):
         """Has more."""
@@ -302,3 +333,98 @@ def test_file_numbers_that_folders_make_up_mean_nothing(tmp_path: Path) -> None:
         assert [clip.clip_id for clip in left.train] == names
         (problem,) = left.problems
         assert isinstance(problem, Problem) and problem.kind == "copy"
+
+
+def started(
+    data: VideoDataModule, count: int, log: Path, does: Callable[[int], object]
+) -> list[int]:
+    """Processes that list a data set at once; each that lists adds its number to a file."""
+    list_clips, gate = type(data).list_clips, os.pipe()
+
+    def logged(self: VideoDataModule) -> Listing:
+        with log.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        does(len(log.read_text().split()))
+        return list_clips(self)
+
+    pids = []
+    for _ in range(count):
+        pid = os.fork()
+        if not pid:
+            os.close(gate[1])
+            os.read(gate[0], 1)  # until the test has made all
+            type(data).list_clips = logged  # type: ignore[method-assign]
+            os._exit(len(again(data).listing.train) != 6)
+        pids.append(pid)
+    os.close(gate[1])
+    os.close(gate[0])
+    return pids
+
+
+def ended(pids: list[int]) -> None:
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * len(pids)
+
+
+def test_of_processes_that_begin_at_once_one_lists(tmp_path: Path) -> None:
+    data, log = kinetics(tmp_path / "set"), tmp_path / "log"
+    ended(started(data, 3, log, lambda _: time.sleep(0.3)))
+    assert len(log.read_text().split()) == len(indices(data)) == 1
+    assert not [*(tmp_path / "caches").rglob("*.lock")]
+
+
+def test_if_it_is_killed_one_of_the_others_lists(tmp_path: Path) -> None:
+    data, log = kinetics(tmp_path / "set"), tmp_path / "log"
+    pids = started(data, 3, log, lambda turn: time.sleep(60 if turn == 1 else 0.3))
+    while not log.exists() or not log.read_text():
+        time.sleep(0.01)
+    os.kill(first := int(log.read_text()), signal.SIGKILL)
+    pids.remove(first)
+    os.waitpid(first, 0)
+    ended(pids)
+    assert len(log.read_text().split()) == 2 and len(indices(data)) == 1
+    assert not [*(tmp_path / "caches").rglob("*.lock")]
+
+
+def test_where_no_index_can_be_the_others_list_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one after the other."""
+    monkeypatch.setattr(index, "LEAST", 1000)
+    data, log = kinetics(tmp_path / "set"), tmp_path / "log"
+
+    def meet(turn: int) -> None:
+        """The first lets the others wait for it; they wait for each other."""
+        time.sleep(0.3)
+        while turn > 1 and len(log.read_text().split()) < 3:
+            time.sleep(0.01)
+
+    ended(started(data, 3, log, meet))
+    assert len(log.read_text().split()) == 3
+
+
+def test_nobody_waits_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(index, "PATIENCE", 0.2)
+    data, log = kinetics(tmp_path / "set"), tmp_path / "log"
+    (pid,) = started(data, 1, log, lambda _: time.sleep(60))
+    while not log.exists():
+        time.sleep(0.01)
+    assert len(data.listing.train) == 6 and len(indices(data)) == 1
+    (lock,) = (tmp_path / "caches").rglob("*.lock")
+    assert capsys.readouterr().out == (
+        f"waited 0.2 s for the process that holds {lock}; going on without it\n"
+    )
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def test_without_locks_each_lists_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", absent)
+    data = ucf11(tmp_path / "set")
+    assert data.listing.train

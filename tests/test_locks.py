@@ -17,7 +17,7 @@ from lightning_cam import locks
 from lightning_cam.errors import WriteError
 from lightning_cam.explaining.journal import Journal
 from lightning_cam.files import machine
-from lightning_cam.locks import alone
+from lightning_cam.locks import alone, behind_the_first
 from lightning_cam.synthetic.rendering import render_once
 from lightning_cam.training.owner import owned
 
@@ -95,6 +95,30 @@ def test_what_a_killed_process_has_forked_keeps_others_out(
     assert entered.wait(10)
     waiting.join()
     assert [path.name for path in tmp_path.iterdir()] == ["begun"]
+
+
+@pytest.mark.parametrize("system", [plain, nfs], indirect=True)
+def test_those_that_waited_come_in_together(system: Callable[..., None], tmp_path: Path) -> None:
+    lock, ready = tmp_path / "lock", threading.Barrier(3, timeout=10)
+    both, order = threading.Barrier(2, timeout=10), list[str]()
+
+    def other() -> None:
+        ready.wait()
+        with behind_the_first(lock, 10):
+            both.wait()
+            order.append("other")
+
+    threads = [threading.Thread(target=other) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    with behind_the_first(lock, 10):
+        ready.wait()
+        time.sleep(0.3)
+        order.append("first")
+    for thread in threads:
+        thread.join()
+    assert order == ["first", "other", "other"]
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("system", [lustre], indirect=True)

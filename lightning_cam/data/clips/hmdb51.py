@@ -9,16 +9,18 @@ and ampersands, so they are compared, never matched as patterns.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.module import VideoDataModule
+from lightning_cam.data.core.rows import Clips, Texts
+from lightning_cam.data.core.seen_folders import SeenFolders, inodes, video_stems
 from lightning_cam.data.core.selection import check_share, hold_out, select_classes
-from lightning_cam.data.core.text_files import entries_of, text_of
+from lightning_cam.data.core.text_files import text_of
 from lightning_cam.data.video.info import VIDEO_SUFFIXES
 from lightning_cam.errors import ConfigError, DataError
 
@@ -42,7 +44,7 @@ class SplitRow(NamedTuple):
         return Path(self.file).stem
 
 
-class HMDB51(VideoDataModule):
+class HMDB51(VideoDataModule, listed_by=("split", "val_share", "splits_folder")):
     """HMDB51 with one of its official splits.
 
     The splits have no validation part. It is held out of the training part by source movie (see
@@ -75,15 +77,19 @@ class HMDB51(VideoDataModule):
         self.splits_folder = splits_folder
 
     def list_clips(self) -> Listing:
-        folder = find_hmdb51(self.root)
-        rows, problems = read_split(find_lists(folder, self.splits_folder), self.split)
+        look = SeenFolders(self.root)
+        folder = find_hmdb51(look)
+        rows, problems = read_split(find_lists(folder, self.splits_folder, look), self.split, look)
         classes = select_classes(sorted({row.name for row in rows}), self.given_classes)
-        found = _found(folder, problems)
+        found = _found(folder, look)
+        problems += look.problems
         misplaced, strangers = _strangers(found, rows, classes)
         movies = [source_movie(row.file, row.name) for row in rows]
         held = _held(rows, movies, self.val_share)
         numbers = {movie: number for number, movie in enumerate(sorted(set(movies)))}
-        parts: dict[str, list[Clip]] = {"train": [], "val": [], "test": []}
+        parts: dict[str, list[tuple[SplitRow, os.DirEntry[str], int]]] = {
+            "train": [], "val": [], "test": [],
+        }  # fmt: skip
         for row, movie, for_validation in zip(rows, movies, held, strict=True):
             if row.flag == UNUSED_FLAG or row.name not in classes or row.stem in misplaced:
                 continue
@@ -92,21 +98,29 @@ class HMDB51(VideoDataModule):
                 problems.append(_missing(row, folder))
                 continue
             part = "test" if row.flag == TEST_FLAG else "val" if for_validation else "train"
-            path, label = folder / row.name / file, classes.index(row.name)
-            parts[part].append(Clip(path, path.stem, label, numbers[movie]))
+            parts[part].append((row, file, numbers[movie]))
         problems += strangers
-        return Listing(classes, parts["train"], parts["val"], parts["test"], problems)
+        train, val, test = (
+            Clips(
+                Texts.of([f"{row.name}/{file.name}" for row, file, _ in parts[part]], f"{folder}/"),
+                Texts.of([row.stem for row, _, _ in parts[part]]),
+                [classes.index(row.name) for row, _, _ in parts[part]],
+                [group for _, _, group in parts[part]],
+                inodes=inodes(file for _, file, _ in parts[part]),
+            )
+            for part in ("train", "val", "test")
+        )
+        return Listing(classes, train, val, test, problems, sources=look.sources)
 
 
-def find_hmdb51(root: str | Path) -> Path:
-    """The folder of the class folders.
+def find_hmdb51(look: SeenFolders) -> Path:
+    """The folder of the class folders of a root.
 
     Raises:
         DataError: there is none, or the archives are still packed.
     """
-    top = Path(root)
-    for folder in (top / "hmdb51_org", top):
-        if folder.is_dir():
+    for folder in (look.root / "hmdb51_org", look.root):
+        if look.is_dir(folder):
             packed = sorted(entry.name for entry in folder.iterdir() if _is_rar(entry.name))
             if packed and not any(_class_folders(folder)):
                 raise DataError(
@@ -116,12 +130,12 @@ def find_hmdb51(root: str | Path) -> Path:
                 )
             return folder
     raise DataError(
-        f"no HMDB51 data at {str(root)!r}: expected {LAYOUT}; unpack hmdb51_org.rar and the RAR "
-        "files in it, and set data.root=FOLDER (see data/README.md)"
+        f"no HMDB51 data at {str(look.root)!r}: expected {LAYOUT}; unpack hmdb51_org.rar and the "
+        "RAR files in it, and set data.root=FOLDER (see data/README.md)"
     )
 
 
-def find_lists(folder: Path, given: str | None = None) -> Path:
+def find_lists(folder: Path, given: str | None, look: SeenFolders) -> Path:
     """The folder of the split lists: the given one, or in or beside the class folders.
 
     Raises:
@@ -129,7 +143,7 @@ def find_lists(folder: Path, given: str | None = None) -> Path:
     """
     places = [Path(given)] if given else [folder / SPLITS_FOLDER, folder.parent / SPLITS_FOLDER]
     for place in places:
-        if place.is_dir():
+        if look.is_dir(place):
             return place
     raise DataError(
         f"no split lists at {str(places[0])!r}: unpack test_train_splits.rar there, or name their "
@@ -137,7 +151,7 @@ def find_lists(folder: Path, given: str | None = None) -> Path:
     )
 
 
-def read_split(lists: Path, split: int) -> tuple[list[SplitRow], list[Problem]]:
+def read_split(lists: Path, split: int, look: SeenFolders) -> tuple[list[SplitRow], list[Problem]]:
     """The rows of one split, ordered by class, and what is wrong with them.
 
     Raises:
@@ -151,6 +165,7 @@ def read_split(lists: Path, split: int) -> tuple[list[SplitRow], list[Problem]]:
     problems = []
     for path in files:
         name = path.name.removesuffix(end)
+        look.saw(path)
         try:
             lines = text_of(path).splitlines()
         except OSError as error:
@@ -205,13 +220,11 @@ def _class_folders(folder: Path) -> Iterator[Path]:
             yield entry
 
 
-def _found(folder: Path, problems: list[Problem]) -> dict[str, dict[str, str]]:
-    """Class folder -> stem of a video -> its file name; `problems` gets folders that are closed."""
+def _found(folder: Path, look: SeenFolders) -> dict[str, dict[str, os.DirEntry[str]]]:
+    """Class folder -> stem of a video -> its file."""
     return {
         entry.name: {
-            path.stem: path.name
-            for path in entries_of(entry, folder, problems)
-            if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
+            stem: file for file, stem in video_stems(look.entries(entry), VIDEO_SUFFIXES).items()
         }
         for entry in _class_folders(folder)
     }
@@ -222,7 +235,7 @@ def _is_rar(name: str) -> bool:
 
 
 def _strangers(
-    found: dict[str, dict[str, str]], rows: list[SplitRow], classes: list[str]
+    found: dict[str, dict[str, os.DirEntry[str]]], rows: list[SplitRow], classes: list[str]
 ) -> tuple[set[str], list[Problem]]:
     """Stems of files that lie in another class's folder only; and what no list knows."""
     home = {row.stem: row.name for row in rows}
@@ -236,7 +249,7 @@ def _strangers(
             owner = home.get(stem)
             if owner == name or not {name, owner} & set(classes):
                 continue
-            what = f"{name}/{file}"
+            what = f"{name}/{file.name}"
             if owner is None or stem in found.get(owner, {}):
                 problems.append(Problem("unlisted", what, "in no split list; it is not used"))
             else:

@@ -11,23 +11,32 @@ the training list whatever is there.
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_cam.data.clips.kinetics_lists import (
+    Files,
+    ListedVideo,
+    VideoList,
+    places_of,
+    read_list,
+)
 from lightning_cam.data.core.listing import Listing, Problem
 from lightning_cam.data.core.module import VideoDataModule
-from lightning_cam.data.core.rows import Clips, Row
-from lightning_cam.data.core.seen_folders import SeenFolders, inode, video_stem
+from lightning_cam.data.core.rows import Clips, Texts
+from lightning_cam.data.core.seen_folders import SeenFolders
 from lightning_cam.data.core.selection import (
     check_separator,
     label_of,
     labels_in,
     select_classes,
 )
-from lightning_cam.data.video.info import VIDEO_SUFFIXES
 from lightning_cam.errors import DataError
 
 LAYOUT = (
@@ -37,29 +46,16 @@ LAYOUT = (
 PART_NAMES = {"train": ("train",), "val": ("validate", "val", "validation"), "test": ("test",)}
 MEAN, STD = [0.43216, 0.394666, 0.37645], [0.22803, 0.22145, 0.216989]
 _NO_TEST = "the test part has no labels or no clips: the validation part serves for testing"
-_ID, _START, _END, _LABEL = "youtube_id", "time_start", "time_end", "label"
 
 
-class ListedVideo(NamedTuple):
-    """A row of a list that makes sense."""
+class Meaning(NamedTuple):
+    """What a text for labels means."""
 
-    label: str  # "" in a list without labels
-    stems: tuple[str, str]  # what its file may be called
-    where: str  # the list and the line
-
-    @property
-    def seconds(self) -> tuple[int, int]:
-        """Where in its video it begins and ends."""
-        start, end = self.stems[0].rsplit("_", 2)[1:]
-        return int(start), int(end)
-
-
-class File(NamedTuple):
-    """A video on disk."""
-
-    folder: str | None  # of its class; None directly in the part's folder
-    path: str
-    inode: int
+    unknown: str  # a label that the training list does not have; "" without any
+    wanted: bool  # whether it is of a class, and none is unknown
+    label: int  # -1 of one that is not wanted, and of several
+    labels: tuple[int, ...]  # for each class, where there may be several
+    keys: set[str]  # of the folders in which its files may be
 
 
 class Kinetics(VideoDataModule, listed_by=("lists", "separator")):
@@ -94,36 +90,33 @@ class Kinetics(VideoDataModule, listed_by=("lists", "separator")):
         look = SeenFolders(self.root)
         lists = _find_lists(look, self.lists)
         problems = look.problems
-        rows = {part: _rows_of(path, look) for part, path in lists.items()}
-        if not _folder(look, "test") or not all(row.label for row in rows.get("test", ())):
-            rows["test"] = []
-        names = sorted({n for row in rows["train"] for n in labels_in(row.label, self.separator)})
+        rows = {part: read_list(path, look) for part, path in lists.items()}
+        if not _folder(look, "test") or "test" not in rows or not all(rows["test"].labels):
+            rows["test"] = VideoList("test")
+        rows.setdefault("val", VideoList("val"))
+        texts = {*rows["train"].labels}
+        names = sorted({name for text in texts for name in labels_in(text, self.separator)})
         if "" in names or not names:
             lack = "has no labels" if rows["train"] else "has no rows"
             raise DataError(f"{str(lists['train'])!r} {lack}: get the list again")
         classes = select_classes(names, self.given_classes)
-        parts = {
-            part: self._match(rows.get(part, []), names, classes, part, look) for part in PART_NAMES
-        }
-        shared = _also_evaluated(rows, problems)
-        parts["train"] = [row for row in parts["train"] if row.clip_id not in shared]
+        parts = {part: self._match(rows[part], names, classes, part, look) for part in PART_NAMES}
+        if shared := _also_evaluated(rows, problems):
+            parts["train"] = parts["train"].take(
+                np.array([clip_id not in shared for clip_id in parts["train"].ids], bool)
+            )
         if not parts["train"] and not parts["val"]:
             raise DataError(
                 f"none of the clips that {str(lists['train'])!r} names is at {self.root!r}: "
                 f"expected {LAYOUT}; set data.root=FOLDER to the folder of the parts"
             )
-        train, val, test = (Clips.of_rows(parts[part]) for part in ("train", "val", "test"))
+        train, val, test = (parts[part] for part in ("train", "val", "test"))
         notes = () if test else (_NO_TEST,)
         return Listing(classes, train, val, test or val, problems, notes, look.sources)
 
     def _match(
-        self,
-        rows: Sequence[ListedVideo],
-        names: list[str],
-        classes: list[str],
-        part: str,
-        look: SeenFolders,
-    ) -> list[Row]:
+        self, rows: VideoList, names: list[str], classes: list[str], part: str, look: SeenFolders
+    ) -> Clips:
         """The clips of a part that are on disk; what does not fit becomes problems.
 
         Args:
@@ -133,65 +126,103 @@ class Kinetics(VideoDataModule, listed_by=("lists", "separator")):
             part: its name in `PART_NAMES`.
             look: of the root; its problems get more.
         """
-        problems, short = look.problems, look.relative
-        folder = _folder(look, part)
-        files = _files(folder, look) if folder and rows else {}
-        known = {text: self._meaning(text, names, classes) for text in {row.label for row in rows}}
-        named = {file.folder for each in files.values() for file in each}
-        keys = {name: label_key(name or "") for name in named}
-        clips = []
-        for row in rows:
-            found = files.pop(row.stems[0], None) or files.pop(row.stems[1], [])
-            unknown, label, folders = known[row.label]
-            if unknown:
-                why = f"{unknown!r} is not a label of the training list; correct the row"
-                problems.append(Problem("label", row.where, why))
-                continue
-            if label is None:
-                continue
-            right = [f for f in found if f.folder is None or keys[f.folder] in folders]
-            if right:
-                path = right[0].path
-                stem = path.rpartition("/")[2].rpartition(".")[0]
-                clips.append(Row(path, stem, **label, inode=right[0].inode))
-                for copy in (file for file in found if file is not right[0]):
-                    why = f"a copy of {short(path)}; remove it"
-                    problems.append(Problem("unlisted", short(copy.path), why))
-            elif found:
-                why = f"{row.where} says {row.label!r}; move it there"
-                problems.append(Problem("label", short(found[0].path), why))
-            else:
-                what = f"{(folder or Path(part)).name}/{row.label}/{row.stems[0]}.mp4"
-                problems.append(
-                    Problem("missing", what, "listed, but not there; get it or go without")
-                )
-        problems += [
-            Problem("unlisted", short(file.path), f"not in the {part} list; it is not used")
-            for copies in files.values()
-            for file in copies
+        if not rows:
+            return Clips(Texts.empty(0), Texts.empty(0))
+        there = _folder(look, part)
+        folder, files = there or look.root / part, Files(there, look)
+        places, stems = places_of(rows, files)
+        means, of = self._meanings(rows.labels, names, classes)
+        keys = [*map(label_key, files.folders)]
+        fits = np.array([[not n or key in m.keys for n, key in enumerate(keys)] for m in means])
+        found, right = places >= 0, np.zeros(len(rows), bool)
+        right[found] = fits[of[found], files.where[places[found]]]  # in the folder of its label
+        unlisted = files.but(places)
+        wanted = np.array([m.wanted for m in means])[of]
+        odd = np.array([m.unknown != "" for m in means])[of] | (wanted & ~right)
+        if files.copies:
+            odd |= [len(files.all_of(place)) > 1 for place in places.tolist()]
+
+        def short(place: int) -> str:
+            return look.relative(folder / files.paths[place])
+
+        for n in np.flatnonzero(odd).tolist():
+            every = files.all_of(int(places[n]))
+            fitting = [place for place in every if fits[of[n], files.where[place]]]
+            if fitting:
+                places[n], right[n] = fitting[0], True
+            look.problems += _misfits(
+                rows[n], means[of[n]], folder.name, [*map(short, every)], [*map(short, fitting[:1])]
+            )
+        look.problems += [
+            Problem("unlisted", short(place), f"not in the {part} list; it is not used")
+            for place in unlisted
         ]
-        return clips
+        taken = right & wanted
+        places, of = places[taken], of[taken]
+        return Clips(
+            Texts.of([files.paths[place] for place in places.tolist()], f"{folder}/"),
+            Texts.of([*compress(stems, taken.tolist())]),
+            np.array([m.label for m in means])[of],
+            several=np.array([m.labels for m in means], np.int8)[of],
+            inodes=files.inodes[places],
+        )
 
-    def _meaning(
-        self, text: str, names: list[str], classes: list[str]
-    ) -> tuple[str, dict[str, Any] | None, set[str]]:
-        """Of a text for labels: an unknown one, what `label_of` says, keys of its folders."""
-        labels = labels_in(text, self.separator)
-        unknown = next((label for label in labels if label not in names), "")
-        folders = {label_key(name) for name in (text, *labels)}
-        return unknown, label_of(labels, classes, self.separator), folders
+    def _meanings(
+        self, texts: Sequence[str], names: list[str], classes: list[str]
+    ) -> tuple[list[Meaning], NDArray[np.int64]]:
+        """What texts for labels mean, and which of these meanings each has, (n,).
+
+        Args:
+            texts: of a list.
+            names: all labels there are.
+            classes: those that are wanted, in order.
+        """
+        numbers = {text: n for n, text in enumerate(dict.fromkeys(texts))}
+        means = []
+        for text in numbers:
+            labels = labels_in(text, self.separator)
+            unknown = next((label for label in labels if label not in names), "")
+            told = None if unknown else label_of(labels, classes, self.separator)
+            one = {"label": -1, "labels": () if self.separator is None else (0,) * len(classes)}
+            keys = {*map(label_key, (text, *labels))}
+            means.append(Meaning(unknown, told is not None, **{**one, **(told or {})}, keys=keys))
+        return means, np.array([numbers[text] for text in texts], np.int64)
 
 
-def _also_evaluated(rows: dict[str, list[ListedVideo]], problems: list[Problem]) -> set[str]:
+def _misfits(
+    row: ListedVideo, means: Meaning, folder: str, found: Sequence[str], right: Sequence[str]
+) -> Iterator[Problem]:
+    """What is wrong with a row or with its files.
+
+    Args:
+        row: of a list.
+        means: its label.
+        folder: of its part.
+        found: the files of its name.
+        right: the one of them that is taken, if any.
+    """
+    if means.unknown:
+        why = f"{means.unknown!r} is not a label of the training list; correct the row"
+        yield Problem("label", row.where, why)
+    elif right and means.wanted:
+        for other in found:
+            if other not in right:
+                yield Problem("unlisted", other, f"a copy of {right[0]}; remove it")
+    elif found and means.wanted:
+        yield Problem("label", found[0], f"{row.where} says {row.label!r}; move it there")
+    elif means.wanted:
+        what = f"{folder}/{row.label}/{row.stems[0]}.mp4"
+        yield Problem("missing", what, "listed, but not there; get it or go without")
+
+
+def _also_evaluated(rows: dict[str, VideoList], problems: list[Problem]) -> set[str]:
     """What files of training rows may be called whose seconds another part has as well."""
     spans: dict[str, list[ListedVideo]] = defaultdict(list)
     for part in ("test", "val"):
-        for row in rows.get(part, ()):
+        for row in rows[part]:
             spans[row.stems[1]].append(row)
     names: set[str] = set()
-    for row in rows["train"]:
-        if row.stems[1] not in spans:
-            continue
+    for row in [rows["train"][n] for n, name in enumerate(rows["train"].ids) if name in spans]:
         start, end = row.seconds
         shared = [
             other
@@ -203,63 +234,6 @@ def _also_evaluated(rows: dict[str, list[ListedVideo]], problems: list[Problem])
             problems.append(Problem("leak", row.where, f"{why}; remove one of the rows"))
             names.update(row.stems)
     return names
-
-
-def _rows_of(path: Path, look: SeenFolders) -> list[ListedVideo]:
-    """The rows of a list; those that make no sense become problems.
-
-    A list without a single label, as of a test part, gives rows with the label "".
-
-    Raises:
-        DataError: it cannot be read, or lacks a column.
-    """
-    problems = look.problems
-    rows: dict[tuple[str, str], ListedVideo] = {}
-    look.saw(path)
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            lines = csv.reader(file, skipinitialspace=True)
-            if (names := next(lines, None)) is None:
-                raise DataError(f"{str(path)!r} is empty: get the list again")
-            absent = {_ID, _START, _END} - set(names)
-            if absent:
-                raise DataError(
-                    f"{str(path)!r} has no column {', '.join(sorted(absent))}: get the list again"
-                )
-            places = {name: n for n, name in enumerate(names)}
-            own, start, end = (places[key] for key in (_ID, _START, _END))
-            label = places.get(_LABEL)
-            name = path.name
-            for line in filter(None, lines):
-                line += [""] * (len(names) - len(line))
-                where = f"{name}:{lines.line_num}"
-                stems = _stems(line[own], line[start], line[end])
-                if stems is None:
-                    why = "it lacks an id or its seconds; correct the row or remove it"
-                    problems.append(Problem("row", where, why))
-                elif stems in rows:
-                    why = f"{stems[0]!r} is in {rows[stems].where} already; remove this row"
-                    problems.append(Problem("row", where, why))
-                else:
-                    text = "" if label is None else line[label].strip()
-                    rows[stems] = ListedVideo(text, stems, where)
-    except (OSError, csv.Error) as error:
-        raise DataError(f"cannot read {str(path)!r}: {error}") from error
-    labelled = [row for row in rows.values() if row.label]
-    if not labelled:
-        return list(rows.values())
-    why = "it lacks a label; correct the row or remove it"
-    problems += [Problem("row", row.where, why) for row in rows.values() if not row.label]
-    return labelled
-
-
-def _stems(name: str, start: str, end: str) -> tuple[str, str] | None:
-    name = name.strip()
-    try:
-        long = f"{name}_{int(float(start)):06d}_{int(float(end)):06d}"
-    except (ValueError, OverflowError):
-        return None
-    return (long, name) if name else None
 
 
 def label_key(name: str) -> str:
@@ -300,14 +274,3 @@ def _folder(look: SeenFolders, part: str) -> Path | None:
             if look.is_dir(folder):
                 return folder
     return None
-
-
-def _files(folder: Path, look: SeenFolders) -> dict[str, list[File]]:
-    """Stem -> the videos with this name, directly in a part's folder or in its class folders."""
-    files: dict[str, list[File]] = defaultdict(list)
-    for entry in look.entries(folder):
-        name = entry.name if entry.is_dir() else None
-        for file in [entry] if name is None else look.entries(entry.path):
-            if stem := video_stem(file.name, VIDEO_SUFFIXES):
-                files[stem].append(File(name, file.path, inode(file)))
-    return files

@@ -15,7 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any
+
+import numpy as np
 
 from lightning_cam.data.clips.caption_templates import (
     find_templates,
@@ -23,18 +26,16 @@ from lightning_cam.data.clips.caption_templates import (
     mirror_by_template,
 )
 from lightning_cam.data.clips.something_lists import (
-    CLIP_SUFFIXES,
     FORMATS,
     Layout,
-    compare,
     find_layout,
-    find_media,
+    match,
     read_labels,
     read_parts,
 )
 from lightning_cam.data.core.listing import Listing, hash_order
 from lightning_cam.data.core.module import VideoDataModule
-from lightning_cam.data.core.rows import Clips, Row
+from lightning_cam.data.core.rows import Texts
 from lightning_cam.data.core.seen_folders import SeenFolders
 from lightning_cam.data.core.selection import select_classes
 from lightning_cam.errors import ConfigError, UnknownNameError
@@ -139,37 +140,28 @@ class SomethingSomething(VideoDataModule, listed_by=("version", "class_groups", 
         classes = select_classes(list(templates), self.given_classes)
         label_of = {text: n for n, name in enumerate(classes) for text in templates[name]}
         parts, wrong = read_parts(layout, set(labels))
-        ids = {
-            part: {
-                clip_id: classes[label_of[text]]
-                for clip_id, text in parts[part].items()
-                if text in label_of
-            }
-            for part in ("train", "validation")
-        }
-        on_disk, suffix = find_media(layout, look), CLIP_SUFFIXES[layout.version]
-        folder = look.root / "ground_truth"
-        files = look.entries(folder) if look.is_dir(folder) else ()
-        problems += [*look.problems, *wrong, *compare(layout, parts, ids, on_disk)]
-        truths = {file.name[:-4]: file.path for file in files if file.name.endswith(".npz")}
-        text_of, media = parts["train"] | parts["validation"], layout.media
-        train, val, test = (
-            Clips.of_rows(
-                Row(
-                    path=f"{media}/{clip_id}{suffix}",
-                    clip_id=clip_id,
-                    label=label_of[text_of[clip_id]],
-                    truth=truths.get(clip_id, ""),
-                    inode=on_disk[clip_id],
-                )
-                for clip_id in part
-                if clip_id in on_disk
-            )
-            for part in self.split_clips(
-                list(parts["train"]), list(parts["validation"]), ids["train"] | ids["validation"]
-            )
-        )
+        matched = match(layout, parts, label_of, classes, look)
+        truths = self._truths(look)
+        problems += [*look.problems, *wrong, *matched.problems]
+        labelled = parts["train"], parts["validation"]
+        chosen = None  # all
+        if not label_of.keys() >= {*chain(*(part.values() for part in labelled))}:
+            chosen = {key for part in labelled for key, text in part.items() if text in label_of}
+        found = []
+        for part in self.split_clips([*parts["train"]], [*parts["validation"]], chosen):
+            places = [matched.places[clip_id] for clip_id in part if clip_id in matched.places]
+            clips = matched.clips.take(np.array(places, np.int64))
+            if truths:
+                clips = clips.with_truths(Texts.of([truths.get(name, "") for name in clips.ids]))
+            found.append(clips)
+        train, val, test = found
         return Listing(classes, train, val, test, problems, sources=look.sources)
+
+    def _truths(self, look: SeenFolders) -> dict[str, str]:
+        """The paths of the ground truth of clips by their ids."""
+        folder = look.root / "ground_truth"
+        files = look.entries(folder, ordered=False) if look.is_dir(folder) else ()
+        return {file.name[:-4]: file.path for file in files if file.name.endswith(".npz")}
 
     def _survey(self) -> SeenFolders:
         """Of the root and the lists, none of which was read yet."""
@@ -183,7 +175,7 @@ class SomethingSomething(VideoDataModule, listed_by=("version", "class_groups", 
         return look
 
     def split_clips(
-        self, train: Sequence[str], validation: Sequence[str], chosen: Container[str]
+        self, train: Sequence[str], validation: Sequence[str], chosen: Container[str] | None
     ) -> tuple[list[str], list[str], list[str]]:
         """Ids for training, validation and testing; see `split_ids`."""
         return split_ids(train, validation, self.split, chosen)

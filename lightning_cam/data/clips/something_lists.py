@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning_cam.data.clips.caption_templates import template_of
 from lightning_cam.data.core.listing import Problem
-from lightning_cam.data.core.seen_folders import SeenFolders, inode
+from lightning_cam.data.core.rows import Clips, Packed, Texts
+from lightning_cam.data.core.seen_folders import SeenFolders
+from lightning_cam.data.core.seen_folders import inodes as inodes_of
 from lightning_cam.data.core.text_files import text_of
 from lightning_cam.errors import DataError, command_line
 
@@ -99,15 +101,33 @@ def _find_lists(root: Path, version: int) -> dict[str, Path]:
 class ListedClip(NamedTuple):
     """One row of a list."""
 
-    list: str  # name of the file
-    number: int
+    where: str  # the list and the number of the row in it
     clip_id: str  # "" if the row makes no sense
     template: str
 
-    @property
-    def where(self) -> str:
-        """The list and the number of the row in it."""
-        return f"{self.list}{':' if self.list.endswith('.csv') else ', row '}{self.number}"
+
+class ClipList(Packed[ListedClip]):
+    """The rows of a list.
+
+    Args:
+        name: of the file.
+        numbers: of the rows in it.
+        ids: of the clips; "" if the row makes no sense.
+        templates: of the clips.
+    """
+
+    def __init__(
+        self, name: str, numbers: Sequence[int], ids: Sequence[str], templates: Sequence[str]
+    ) -> None:
+        self.name, self.numbers, self.ids, self.templates = name, numbers, ids, templates
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def _at(self, at: int) -> ListedClip:
+        between = ":" if self.name.endswith(".csv") else ", row "
+        where = f"{self.name}{between}{self.numbers[at]}"
+        return ListedClip(where, self.ids[at], self.templates[at])
 
 
 def read_labels(path: Path) -> list[str]:
@@ -132,7 +152,7 @@ def read_labels(path: Path) -> list[str]:
     return labels
 
 
-def read_clip_list(path: Path, *, labelled: bool = True) -> Iterator[ListedClip]:
+def read_clip_list(path: Path, *, labelled: bool = True) -> ClipList:
     """The rows of a list of clips, also those that make no sense.
 
     CSV rows are `id;template`, split at the first semicolon and never quoted.
@@ -144,24 +164,24 @@ def read_clip_list(path: Path, *, labelled: bool = True) -> Iterator[ListedClip]
     Raises:
         DataError: the file cannot be read.
     """
-    name = path.name
     if path.suffix == ".csv":
-        for number, line in enumerate(_text(path).split("\n"), start=1):
-            clip_id, _, template = line.partition(";")
-            if line.strip():
-                yield _row(name, number, clip_id, template, labelled)
-        return
-    for number, row in enumerate(_json(path, list), start=1):
-        cells = row if isinstance(row, dict) else {}
-        yield _row(name, number, cells.get("id"), cells.get("template", ""), labelled)
+        lines = [(n, line) for n, line in enumerate(_text(path).split("\n"), 1) if line.strip()]
+        numbers: Sequence[int] = [number for number, _ in lines]
+        rows = [_cells(*line.partition(";")[::2]) for _, line in lines]
+    else:
+        found = _json(path, list, lambda row: _cells(row.get("id"), row.get("template", "")))
+        numbers = range(1, len(found) + 1)
+        rows = [row if isinstance(row, tuple) else ("", "") for row in found]
+    ids, templates = [row[0] for row in rows], [row[1] for row in rows]
+    if labelled and "" in templates:
+        ids = [clip_id if text else "" for clip_id, text in rows]
+    return ClipList(path.name, numbers, ids, templates)
 
 
-def _row(name: str, number: int, clip_id: Any, template: Any, labelled: bool) -> ListedClip:
-    if not isinstance(clip_id, str) or not isinstance(template, str):
-        return ListedClip(name, number, "", "")
-    template = template_of(template)
-    known = clip_id.strip() if template or not labelled else ""
-    return ListedClip(name, number, known, template)
+def _cells(clip_id: object, template: object) -> tuple[str, str]:
+    if isinstance(clip_id, str) and isinstance(template, str):
+        return clip_id.strip(), template_of(template)
+    return "", ""
 
 
 def _text(path: Path) -> str:
@@ -171,9 +191,10 @@ def _text(path: Path) -> str:
         raise DataError(f"cannot read {str(path)!r}: {error.strerror}") from error
 
 
-def _json(path: Path, kind: type) -> Any:
+def _json(path: Path, kind: type, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """What a file holds, of which each mapping may become another thing as soon as it is read."""
     try:
-        content = json.loads(_text(path))
+        content = json.loads(_text(path), object_hook=hook)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{str(path)!r} is not JSON ({error}): copy it again") from error
     if not isinstance(content, kind):
@@ -181,9 +202,7 @@ def _json(path: Path, kind: type) -> Any:
     return content
 
 
-def read_parts(
-    layout: Layout, labels: Collection[str]
-) -> tuple[dict[str, dict[str, str]], list[Problem]]:
+def read_parts(layout: Layout, labels: set[str]) -> tuple[dict[str, dict[str, str]], list[Problem]]:
     """What each list holds, and what is wrong in the lists.
 
     Args:
@@ -198,68 +217,123 @@ def read_parts(
         DataError: a list cannot be read, or lists nothing to train on.
     """
     parts: dict[str, dict[str, str]] = {part: {} for part in OFFICIAL_PARTS}
-    problems = []
-    seen: dict[str, ListedClip] = {}
+    problems: list[Problem] = []
+    lists: list[ClipList] = []
     for part, path in layout.lists.items():
         if part == "labels":
             continue
-        for row in read_clip_list(path, labelled=part != "test"):
-            clip_id, template = row.clip_id, row.template
-            if not clip_id:
-                why = "it lacks an id or a template; copy the list again or remove the row"
-                problems.append(Problem("row", row.where, why))
-            elif clip_id in seen:
-                why = f"clip {clip_id} is in {seen[clip_id].where} already; remove one of the rows"
-                problems.append(Problem("row", row.where, why))
-            else:
-                seen[clip_id] = row
-                parts[part][clip_id] = template
-                if part != "test" and template not in labels:
-                    why = f"{template!r} is not in {layout.lists['labels'].name}; correct the row"
-                    problems.append(Problem("label", row.where, why))
+        listed = read_clip_list(path, labelled=part != "test")
+        known = labels if part != "test" else set(listed.templates)
+        held = dict(zip(listed.ids, listed.templates, strict=True))
+        if (
+            len(held) < len(listed)
+            or "" in held
+            or not all(held.keys().isdisjoint(other) for other in parts.values())
+            or not known.issuperset(listed.templates)
+        ):
+            held, wrong = _one_by_one(listed, lists, known, layout.lists["labels"].name)
+            problems += wrong
+        parts[part] = held
+        lists.append(listed)
     if not parts["train"] and not problems:
         raise DataError(f"{str(layout.lists['train'])!r} is empty: copy it again")
     return parts, problems
 
 
-def find_media(layout: Layout, look: SeenFolders) -> dict[str, int]:
-    """The ids of the clips that are on disk and the numbers of their files, by one look."""
-    suffix = CLIP_SUFFIXES[layout.version]
-    return {
-        entry.name.removesuffix(suffix): inode(entry)
-        for entry in look.entries(layout.media)
-        if not entry.name.startswith(".")
-        and (entry.name.endswith(suffix) if suffix else entry.is_dir())
-    }
-
-
-def compare(
-    layout: Layout,
-    parts: Mapping[str, Collection[str]],
-    needed: Mapping[str, Mapping[str, str]],
-    on_disk: Collection[str],
-) -> list[Problem]:
-    """What is needed, but not on disk, and what is on disk, but in no list.
+def _one_by_one(
+    listed: ClipList, earlier: Iterable[ClipList], known: Collection[str], where_known: str
+) -> tuple[dict[str, str], list[Problem]]:
+    """The template of each id of a list in which something is wrong, and what.
 
     Args:
-        layout: where the clips lie.
-        parts: all ids of each list.
-        needed: those that are of use, and their classes.
-        on_disk: those that are there.
+        listed: the list.
+        earlier: lists whose ids it must not have.
+        known: all templates that there may be.
+        where_known: the name of their list.
     """
-    name = f"{layout.media.name}/{{}}{CLIP_SUFFIXES[layout.version]}".format
-    missing = [
-        Problem(
-            "missing",
-            name(clip_id),
-            f"listed in {layout.lists[part].name}, but not there; unpack again",
-            label,
-        )
-        for part, ids in needed.items()
-        for clip_id, label in ids.items()
-        if clip_id not in on_disk
-    ]
-    return missing + [
+    seen: dict[str, tuple[ClipList, int]] = {}
+    for other in earlier:
+        for n, clip_id in enumerate(other.ids):
+            seen.setdefault(clip_id, (other, n))
+    held: dict[str, str] = {}
+    problems = []
+    for n, (where, clip_id, template) in enumerate(listed):
+        if not clip_id:
+            why = "it lacks an id or a template; copy the list again or remove the row"
+            problems.append(Problem("row", where, why))
+        elif clip_id in seen:
+            other, m = seen[clip_id]
+            why = f"clip {clip_id} is in {other[m].where} already; remove one of the rows"
+            problems.append(Problem("row", where, why))
+        else:
+            seen[clip_id] = listed, n
+            held[clip_id] = template
+            if template not in known:
+                why = f"{template!r} is not in {where_known}; correct the row"
+                problems.append(Problem("label", where, why))
+    return held, problems
+
+
+class Matched(NamedTuple):
+    """The clips that are of use and on disk, in the order of the lists, and what does not match."""
+
+    places: dict[str, int]  # of their ids
+    clips: Clips
+    problems: list[Problem]  # what is on disk only, or is needed and in a list only
+
+
+def match(
+    layout: Layout,
+    parts: Mapping[str, Mapping[str, str]],
+    label_of: Mapping[str, int],
+    classes: Sequence[str],
+    look: SeenFolders,
+) -> Matched:
+    """Find the clips of the lists on disk.
+
+    Args:
+        layout: where they lie.
+        parts: the template of each id of each list.
+        label_of: of the templates that are of use.
+        classes: names of the labels.
+        look: of the root.
+    """
+    suffix = CLIP_SUFFIXES[layout.version]
+    name = f"{layout.media.name}/{{}}{suffix}".format
+    places: dict[str, int] = {}
+    labels, inodes, problems = [], [], []
+    on_disk = _find_media(layout, look)
+    for part, held in parts.items():
+        for clip_id, template in held.items():
+            inode = on_disk.pop(clip_id, None)
+            label = label_of.get(template) if part != "test" else None
+            if label is None:
+                continue
+            if inode is not None:
+                places[clip_id] = len(places)
+                labels.append(label)
+                inodes.append(inode)
+                continue
+            why = f"listed in {layout.lists[part].name}, but not there; unpack again"
+            problems.append(Problem("missing", name(clip_id), why, classes[label]))
+    problems += [
         Problem("unlisted", name(clip_id), "in no list; it is not used")
-        for clip_id in sorted(set(on_disk).difference(*parts.values()))
+        for clip_id in sorted(on_disk)
     ]
+    ids = Texts.of([*places])
+    paths = ids.framed(f"{layout.media}/", suffix)
+    return Matched(places, Clips(paths, ids, labels, inodes=inodes), problems)
+
+
+def _find_media(layout: Layout, look: SeenFolders) -> dict[str, int]:
+    """The ids of the clips that are on disk and the numbers of their files, by one look."""
+    suffix = CLIP_SUFFIXES[layout.version]
+    clips = [
+        entry
+        for entry in look.entries(layout.media, ordered=False)
+        if not entry.name.startswith(".")
+        and (entry.name.endswith(suffix) if suffix else entry.is_dir())
+    ]
+    return dict(
+        zip([clip.name.removesuffix(suffix) for clip in clips], inodes_of(clips), strict=True)
+    )

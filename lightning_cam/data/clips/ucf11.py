@@ -14,18 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lightning_cam.data.core.ground_truth import truth_path
 from lightning_cam.data.core.listing import Listing, Problem, check_classes
 from lightning_cam.data.core.module import VideoDataModule
-from lightning_cam.data.core.rows import Clips, Row
-from lightning_cam.data.core.seen_folders import SeenFolders, inode, video_stem
+from lightning_cam.data.core.rows import Clips, Texts
+from lightning_cam.data.core.seen_folders import SeenFolders, inodes, video_stems
 from lightning_cam.errors import DataError
 
 ARCHIVES = ("UCF11_updated_mpg", "action_youtube_naudio")  # what the two official archives hold
 UCF11_SUFFIXES = (".mpg", ".avi", ".mp4")
 LAYOUT = "<root>/<class>/v_<name>_<group>/v_<name>_<group>_<clip>.mpg"
 _GROUP = re.compile(r"v_.+_(\d+)")
-_CLIP = re.compile(r"v_.+_(\d+)_(\d+)")
+_FILE = re.compile(rf"v_.+_(\d+)_(\d+)\.(?ai:{'|'.join(s[1:] for s in UCF11_SUFFIXES)})")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def read_index(
     root: str | Path,
     classes: Sequence[str] | None = None,
     look: SeenFolders | None = None,
-) -> list[Row]:
+) -> Clips:
     """Every clip below `root`, ordered by class, group and clip number.
 
     Classes are the folders, in alphabetical order. Folders such as `Annotation` are skipped.
@@ -74,9 +76,9 @@ def read_index(
     look = look or SeenFolders(root)
     folder = find_ucf11(root)
     found = {
-        entry.name: rows
+        entry.name: inside
         for entry in look.entries(folder)
-        if entry.is_dir() and (rows := sorted(_class_clips(entry.path, look)))
+        if entry.is_dir() and (inside := sorted(_class_clips(entry.path, look)))
     }
     if not found:
         first = f" (found {look.problems[0]})" if look.problems else ""
@@ -87,35 +89,43 @@ def read_index(
     classes = check_classes(found, classes, repr(str(folder)))
     truths = folder.parent / "ground_truth"
     judged = look.is_dir(truths)
-    clips: list[Row] = []
-    for label, name in enumerate(classes):
-        there: set[str] = set()
+    rows = [(name, *row) for name in classes for row in found[name]]
+    ids = [file[: file.rindex(".")] for *_, file, _ in rows]
+    there: set[str] = set()
+    for name in classes:
         if judged and look.is_dir(truths / name):
-            there = {entry.path for entry in look.entries(truths / name) if entry.is_file()}
-        for group, _, _, file, number, path in found[name]:
-            stem = file.rpartition(".")[0]
-            truth = str(truth_path(truths, name, stem)) if there else ""
-            clips.append(Row(path, stem, label, group, truth * (truth in there), (), number))
-    return clips
+            there |= {entry.path for entry in look.entries(truths / name) if entry.is_file()}
+    files = None
+    if there:
+        pairs = zip(rows, ids, strict=True)
+        wanted = [str(truth_path(truths, row[0], clip_id)) for row, clip_id in pairs]
+        files = Texts.of([path if path in there else "" for path in wanted])
+    return Clips(
+        Texts.of([f"{name}/{below}/{file}" for name, _, _, below, file, _ in rows], f"{folder}/"),
+        Texts.of(ids),
+        np.repeat(np.arange(len(classes)), [len(found[name]) for name in classes]),
+        [row[1] for row in rows],
+        truths=files,
+        inodes=[row[-1] for row in rows],
+    )
 
 
-def _class_clips(folder: str, look: SeenFolders) -> Iterator[tuple[int, int, str, str, int, str]]:
-    """Group, clip, folder, file, its number and path of a class's videos; strays are problems."""
+def _class_clips(folder: str, look: SeenFolders) -> Iterator[tuple[int, int, str, str, int]]:
+    """Group, clip, folder, file and its number of a class's videos; strays are problems."""
     for group_folder in look.entries(folder):
         match = _GROUP.fullmatch(group_folder.name)
         if match is None or not group_folder.is_dir():
             continue
-        group = int(match[1])
-        for entry in look.entries(group_folder.path):
-            if not (stem := video_stem(entry.name, UCF11_SUFFIXES)):
-                continue
-            numbers = _CLIP.fullmatch(stem)
-            if numbers is None or int(numbers[1]) != group:
-                expected = f"{group_folder.name}_<clip>{Path(entry.name).suffix}"
+        group, name = int(match[1]), group_folder.name
+        entries = look.entries(group_folder.path)
+        for entry, inode in zip(entries, inodes(entries), strict=True):
+            numbers = _FILE.fullmatch(entry.name)
+            if numbers is not None and int(numbers[1]) == group:
+                yield group, int(numbers[2]), name, entry.name, inode
+            elif video_stems([entry], UCF11_SUFFIXES):
+                expected = f"{name}_<clip>{Path(entry.name).suffix}"
                 why = f"its name does not fit its folder: expected {expected}; rename or remove it"
                 look.problems.append(Problem("stray", look.relative(entry.path), why))
-                continue
-            yield group, int(numbers[2]), group_folder.name, entry.name, inode(entry), entry.path
 
 
 def split_groups(
@@ -207,17 +217,17 @@ class UCF11(VideoDataModule, listed_by=("groups", "folders")):
         look = SeenFolders(self.root)
         for name in ARCHIVES:
             look.saw(Path(self.root, name))
-        rows = read_index(self.root, self.folders, look)
+        clips = read_index(self.root, self.folders, look)
         split = split_groups(
-            [row.group for row in rows],
+            clips.groups.tolist(),
             val=self.default_val,
             test=self.default_test,
             **self.groups,
         )
-        names = {row.label: row.path.split("/")[-3] for row in rows}
         train, val, test = (
-            Clips.of_rows(row for row in rows if row.group in groups)
+            clips.take(np.isin(clips.groups, [*groups]))
             for groups in (split.train, split.val, split.test)
         )
-        classes = [names[label] for label in sorted(names)]
+        _, first = np.unique(clips.labels, return_index=True)
+        classes = [clips[n].path.parts[-3] for n in first.tolist()]
         return Listing(classes, train, val, test, look.problems, sources=look.sources)

@@ -284,9 +284,13 @@ class ClipReader:
 
     def no_truth(self, names: Sequence[str]) -> SampleDict:
         """Empty ground truth, for single clips of a set that has it: nothing is judged."""
-        steps, size = self.num_frames, self.transform.crop
-        image, frame = (torch.zeros(steps, *side, dtype=torch.bool) for side in ((size, size), ()))
-        return {name: image if name.startswith("mask") else frame for name in names}
+        frame, size = (self.num_frames,), self.transform.crop
+        return {
+            name: torch.zeros(
+                (*frame, size, size) if name.startswith("mask") else frame, dtype=torch.bool
+            )
+            for name in names
+        }
 
     def _read(self, path: Path, select: Callable[[VideoInfo], Indices]) -> Steps:
         # One by one as they are decoded: all steps of a minute in HD would take gigabytes.

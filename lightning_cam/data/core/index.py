@@ -11,7 +11,9 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,10 @@ from lightning_cam.data.core.listing import Listing, Problems
 from lightning_cam.data.core.rows import Clips, Texts
 from lightning_cam.data.core.seen_folders import HIDDEN, state
 from lightning_cam.errors import WriteError
-from lightning_cam.files import whole_file
+from lightning_cam.files import make_folder, whole_file
+from lightning_cam.locks import behind_the_first
 
+PATIENCE = 600.0  # seconds of waiting for a process that lists
 LEAST = 10_000  # clips: fewer are listed as fast as an index is read
 _PARTS = ("train", "val", "test")
 _DATA = Path(__file__).parents[1]  # whose code makes listings
@@ -47,17 +51,44 @@ class Index:
         self.root = str(Path(root))
         settings = json.dumps([cls.__module__, cls.__qualname__, listed_by], default=_plain)
         self._about = {"root": self.root, "settings": settings, "code": _code(cls)}
+        self._key = hashlib.sha256(f"{self.root}\0{settings}".encode()).hexdigest()[:16]
+        where = hashlib.sha256(os.fsencode(os.path.realpath(self.root))).hexdigest()[:16]
+        self._key_of_user = f"{where}-{self._key}"  # another folder may be as the root is given
 
     @property
     def places(self) -> Iterator[Path]:
         """Where it may lie."""
-        key = hashlib.sha256(f"{self.root}\0{self._about['settings']}".encode()).hexdigest()[:16]
-        yield Path(self.root, HIDDEN, "index", f"{key}.npz")
-        home = os.environ.get("HOME", "")
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path(home, ".cache"))
-        if caches.is_absolute():
-            where = hashlib.sha256(os.fsencode(os.path.realpath(self.root))).hexdigest()[:16]
-            yield caches.joinpath("lightning_cam", "index", where, f"{key}.npz")
+        yield Path(self.root, HIDDEN, "index", f"{self._key}.npz")
+        if caches := _caches():
+            yield caches / f"{self._key_of_user}.npz"
+
+    def once(self, make: Callable[[], Listing]) -> Listing:
+        """The listing as it is, or as it is made; by one process, while others wait for it."""
+        if listing := self.read():
+            return listing
+        with self._behind_the_first():
+            listing = self.read()
+            if listing is None:
+                listing = make()
+                self.write(listing)
+        return listing
+
+    @contextmanager
+    def _behind_the_first(self) -> Iterator[None]:
+        """Wait for the first process that lists, see `locks.behind_the_first`.
+
+        That of all machines where the user's folder for caches has locks, else of this machine.
+        """
+        user = f"lightning_cam-{os.getuid()}"
+        with ExitStack() as held:
+            for folder in filter(None, (_caches(), Path(tempfile.gettempdir(), user))):
+                try:
+                    lock = make_folder(folder) / f"{self._key_of_user}.lock"
+                    held.enter_context(behind_the_first(lock, PATIENCE))
+                    break
+                except (OSError, WriteError):  # the next, or none: each lists for itself
+                    continue
+            yield
 
     def read(self) -> Listing | None:
         """The listing as it is; None where there is no index of it."""
@@ -116,6 +147,13 @@ class Index:
                 return
             except WriteError:  # the next place, or none: it is listed anew each time
                 continue
+
+
+def _caches() -> Path | None:
+    """The user's folder for indices, where somebody says which it is."""
+    home = os.environ.get("HOME", "")
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path(home, ".cache"))
+    return caches / "lightning_cam" / "index" if caches.is_absolute() else None
 
 
 def _plain(value: Any) -> Any:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import sys
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,8 +127,7 @@ def without_leaks(listing: Listing) -> Listing:
     parts = {part: packed(listing.part(part)) for part in ("test", "val", "train")}
     if same:
         del parts["val"]
-    paths = {part: _paths(clips) for part, clips in parts.items()}
-    suspects = _suspects([path for each in paths.values() for path in each], [*parts.values()])
+    suspects = _suspects([*parts.values()])
     kept: dict[Identity, tuple[str, Clip]] = {}
     copies: Copies[tuple[str, Clip]] = Copies()
     problems = [*listing.problems]
@@ -153,39 +151,44 @@ def without_leaks(listing: Listing) -> Listing:
     return replace(listing, train=train, val=val, test=test, problems=problems)
 
 
-def _paths(clips: Sequence[Clip]) -> Sequence[str]:
-    return clips.paths if isinstance(clips, Clips) else [str(clip.path) for clip in clips]
+def _paths(clips: Sequence[Clip]) -> Texts:
+    return clips.paths if isinstance(clips, Clips) else Texts.of([str(c.path) for c in clips])
 
 
 def _selected(clips: Sequence[Clip], which: NDArray[np.bool_]) -> Sequence[Clip]:
     if isinstance(clips, Clips):
-        return clips.select(which)
+        return clips.take(which)
     return [clip for clip, stays in zip(clips, which.tolist(), strict=True) if stays]
 
 
-def _suspects(paths: Sequence[str], parts: Sequence[Sequence[Clip]]) -> list[NDArray[np.bool_]]:
-    """For each part which clips may be a video that is there twice: their number or name is.
-
-    The number of a file that its folder tells is not that of its disk, so that alike it means
-    nothing yet; where a file system makes it up, which some clips tell, all files are asked.
-    """
-    told = [
-        clips.inodes if isinstance(clips, Clips) else np.zeros(len(clips), np.uint64)
-        for clips in parts
-    ]
-    numbers = np.concatenate(told)
-    some = np.flatnonzero(numbers)
-    if any(_inode(paths[n]) != numbers[n] for n in some[:: len(some) // 16 + 1].tolist()):
-        numbers[:] = 0
-    for n in np.flatnonzero(numbers == 0).tolist():
-        numbers[n] = _inode(paths[n])
-    _, where, counts = np.unique(numbers, return_inverse=True, return_counts=True)
-    names = [path.rpartition("/")[2] for path in paths]
-    often = Counter(names)
-    found = counts[where] > 1
-    if len(often) < len(names):
-        found |= np.fromiter((often[name] > 1 for name in names), bool, len(names))
+def _suspects(parts: Sequence[Sequence[Clip]]) -> list[NDArray[np.bool_]]:
+    """For each part which clips may be a video that is there twice: their number or name is."""
+    names = [name for clips in parts for name in _paths(clips).names()]
+    hashes = np.fromiter(map(hash, names), np.int64, len(names))
+    found = _again(np.concatenate([*map(_numbers, parts)])) | _again(hashes)
     return np.split(found, np.cumsum([*map(len, parts)])[:-1])
+
+
+def _again(numbers: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of some numbers are there more than once."""
+    _, where, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    return counts[where] > 1
+
+
+def _numbers(clips: Sequence[Clip]) -> NDArray[np.uint64]:
+    """The numbers of the clips' files, (n,); alike, they may yet be on two disks.
+
+    What a folder tells is not asked again, unless a file system makes it up, which some clips tell.
+    """
+    paths, numbers = _paths(clips), np.zeros(len(clips), np.uint64)
+    if isinstance(clips, Clips):
+        numbers[:] = clips.inodes
+    told = np.flatnonzero(numbers)[:: len(numbers) // 16 + 1]
+    if any(_inode(paths[n]) != numbers[n] for n in told.tolist()):
+        numbers[:] = 0
+    asked = np.flatnonzero(numbers == 0)
+    numbers[asked] = [_inode(path) for path in paths.take(asked)]
+    return numbers
 
 
 def _inode(path: str) -> int:
@@ -210,9 +213,13 @@ def hash_order(names: Iterable[str]) -> list[str]:
 
     The first n of it are a deterministic sample that changes little when names are added.
     """
-    sha256, code = hashlib.sha256, (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
-    keyed = sorted((sha256(name.encode(*code)).digest(), name) for name in names)
-    return [name for _, name in keyed]
+    names, code = [*names], (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+    hashes = [hashlib.sha256(name.encode(*code)).digest() for name in names]
+    first = np.frombuffer(b"".join(hashes), ">u8")[::4].astype(np.uint64)  # of four words
+    order = np.argsort(first)
+    if (np.diff(first[order]) == 0).any():  # names that are there twice
+        return [name for _, name in sorted(zip(hashes, names, strict=True))]
+    return np.array(names, object)[order].tolist()
 
 
 def alike_classes(names: Sequence[str]) -> list[Problem]:

@@ -166,22 +166,23 @@ class VideoDataModule(ClipDataModule):
         Raises:
             DataError: nothing at all, not even problems.
         """
-        index = None
-        if self.listed_by is not None:
+        if self.listed_by is None:
+            listed = self._listed()
+        else:
             settings = {name: getattr(self, name) for name in self.listed_by}
             index = Index(self.root, {**settings, "classes": self.given_classes}, type(self))
-        listed = index.read() if index else None
-        if listed is None:
-            with _uncollected():
-                listed = without_leaks(self.list_clips())
-            require_some(self.root, listed)
-            problems = [*listed.problems, *alike_classes(listed.classes)]
-            listed = replace(listed, problems=Problems.of(problems))
-            if index:
-                index.write(listed)
+            listed = index.once(self._listed)
         for note in listed.notes:
             warnings.warn(note, stacklevel=3)
         return self._annotated(listed)
+
+    def _listed(self) -> Listing:
+        """The listing, made anew. Errors as of `listing`."""
+        with _uncollected():
+            listed = without_leaks(self.list_clips())
+        require_some(self.root, listed)
+        problems = [*listed.problems, *alike_classes(listed.classes)]
+        return replace(listed, problems=Problems.of(problems))
 
     def prepare_data(self) -> None:
         """List the clips in the one process of a machine that Lightning asks first: the index that

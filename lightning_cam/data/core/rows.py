@@ -8,33 +8,23 @@ page by page; arrays they share.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar, overload
+from typing import TypeVar, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lightning_cam.data.core.arrays import Array
 from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.ground_truth import VideoTruth
 
 T = TypeVar("T")
+Number = TypeVar("Number", bound=np.generic)
 Arrays = Mapping[str, Array]
 _CODE = "utf-8", "surrogatepass"  # any text there is
-
-
-class Row(NamedTuple):
-    """A `Clip` as a data set with many of them lists it, and what one look at its folder told."""
-
-    path: str
-    clip_id: str
-    label: int = -1
-    group: int = 0
-    truth: str = ""  # path of a file
-    labels: tuple[int, ...] = ()
-    inode: int = 0  # the number of its file; 0 where it has to be asked for, as behind a link
+_TEXTS = ("data", "ends", "head", "tail")  # what tells texts
 
 
 class Packed(Sequence[T]):
@@ -66,52 +56,93 @@ class Texts(Packed[str]):
     """Texts.
 
     Args:
-        head: what all of them begin with.
-        data: (bytes,) uint8, the rest of all of them, in UTF-8.
+        data: (bytes,) uint8, all of them in UTF-8, without what they have in common.
         ends: (n,) int64, where in `data` each ends.
+        head: what all of them begin with.
+        tail: what all of them end with.
     """
 
-    def __init__(self, head: str, data: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
-        self.head, self.data, self.ends = head, data, ends
+    def __init__(
+        self, data: NDArray[np.uint8], ends: NDArray[np.int64], head: str = "", tail: str = ""
+    ) -> None:
+        self.data, self.ends, self.head, self.tail = data, ends, head, tail
 
     @classmethod
-    def of(cls, texts: Sequence[str]) -> Texts:
-        """Texts that are there as objects."""
+    def of(cls, texts: Sequence[str], head: str = "", tail: str = "") -> Texts:
+        """Texts that are there as objects, each with this head and tail around it."""
         if isinstance(texts, Texts):
             return texts
-        head = _common(min(texts), max(texts)) if texts else ""
-        cut = len(head)
-        rest = [text[cut:] for text in texts] if cut else texts
-        whole = "".join(rest).encode(*_CODE)
-        sizes = [*map(len, rest)]
-        if sum(sizes) < len(whole):  # not letters of one byte alone
-            sizes = [len(text.encode(*_CODE)) for text in rest]
-        return cls(head, np.frombuffer(whole, np.uint8), np.cumsum(sizes, dtype=np.int64))
+        text = "".join(texts)
+        sizes = [*map(len, texts)]
+        if not text.isascii():  # letters of several bytes
+            sizes = [len(each.encode(*_CODE)) for each in texts]
+        whole = np.frombuffer(text.encode(*_CODE), np.uint8)
+        return cls(whole, np.cumsum(sizes, dtype=np.int64), head, tail)
+
+    @classmethod
+    def empty(cls, count: int) -> Texts:
+        """Texts without a letter."""
+        return cls(np.zeros(0, np.uint8), np.zeros(count, np.int64))
+
+    def framed(self, head: str, tail: str) -> Texts:
+        """The same texts with more around them; they share memory."""
+        return Texts(self.data, self.ends, head + self.head, self.tail + tail)
 
     def __len__(self) -> int:
         return len(self.ends)
 
     def _at(self, at: int) -> str:
         begin = int(self.ends[at - 1]) if at else 0
-        return self.head + self.data[begin : self.ends[at]].tobytes().decode(*_CODE)
+        return self.head + self.data[begin : self.ends[at]].tobytes().decode(*_CODE) + self.tail
 
     def __iter__(self) -> Iterator[str]:
-        data, begin, head = self.data.tobytes(), 0, self.head
-        for end in self.ends.tolist():
-            yield head + data[begin:end].decode(*_CODE)
-            begin = end
+        data, head, tail = self.data.tobytes(), self.head, self.tail
+        ends = self.ends.tolist()
+        places = zip([0, *ends], ends, strict=False)
+        if data.isascii():
+            text = data.decode()
+            rest = [text[begin:end] for begin, end in places]
+        else:
+            rest = [data[begin:end].decode(*_CODE) for begin, end in places]
+        return iter([f"{head}{text}{tail}" for text in rest] if head or tail else rest)
+
+    def names(self) -> list[str]:
+        """What follows the last slash in each."""
+        if "/" in self.tail or self.data.tobytes().find(b"/") >= 0:
+            return [text[text.rfind("/") + 1 :] for text in self]
+        return [*Texts(self.data, self.ends, self.head[self.head.rfind("/") + 1 :], self.tail)]
+
+    def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Texts:
+        """Some of them: (n,) which, or their numbers in another order."""
+        sizes = np.diff(self.ends, prepend=0)
+        ends = np.cumsum(sizes[which])
+        if which.dtype == bool:
+            data = self.data[np.repeat(which, sizes)]
+        else:
+            shifts = np.repeat(self.ends[which] - ends, sizes[which])  # of every byte
+            data = self.data[np.arange(len(shifts)) + shifts]
+        return Texts(data, ends, self.head, self.tail)
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Texts) and self.head == other.head:
-            return np.array_equal(self.ends, other.ends) and np.array_equal(self.data, other.data)
-        return super().__eq__(other)
+        if not isinstance(other, Texts):
+            return super().__eq__(other)
+        if len(self) != len(other):
+            return False
+        if (self.head, self.tail) != (other.head, other.tail):
+            return all(a == b for a, b in zip(self, other, strict=True))
+        return np.array_equal(self.ends, other.ends) and np.array_equal(self.data, other.data)
 
     __hash__ = None
 
     def arrays(self, name: str) -> Arrays:
         """Arrays of numbers that tell them, by names that begin with this."""
-        head = np.frombuffer(self.head.encode(*_CODE), np.uint8)
-        return {f"{name}.head": head, f"{name}.data": self.data, f"{name}.ends": self.ends}
+        head, tail = (np.frombuffer(t.encode(*_CODE), np.uint8) for t in (self.head, self.tail))
+        return {
+            f"{name}.data": self.data,
+            f"{name}.ends": self.ends,
+            f"{name}.head": head,
+            f"{name}.tail": tail,
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, name: str) -> Texts:
@@ -121,18 +152,14 @@ class Texts(Packed[str]):
             KeyError: they are not there.
             ValueError: they do not fit together.
         """
-        head, data, ends = (arrays[f"{name}.{part}"] for part in ("head", "data", "ends"))
-        if not (head.dtype == data.dtype == np.uint8 and ends.dtype == np.int64 and ends.ndim == 1):
+        data, ends, head, tail = (arrays[f"{name}.{part}"] for part in _TEXTS)
+        if any(each.dtype != np.uint8 for each in (data, head, tail)) or (
+            ends.dtype != np.int64 or ends.ndim != 1
+        ):
             raise ValueError(f"{name} is no texts")
         if len(ends) and (ends[-1] != len(data) or (np.diff(ends, prepend=0) < 0).any()):
             raise ValueError(f"the ends of {name} are not within it")
-        return cls(head.tobytes().decode(*_CODE), data, ends)
-
-
-def _common(one: str, other: str) -> str:
-    """What two texts begin with."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return one[: next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))]
+        return cls(data, ends, *(each.tobytes().decode(*_CODE) for each in (head, tail)))
 
 
 class Clips(Packed[Clip]):
@@ -141,41 +168,31 @@ class Clips(Packed[Clip]):
     Args:
         paths: of the videos.
         ids: their names.
-        labels: (n,) int64.
-        groups: (n,) int64.
-        several: (n, K) int8, where each may have several labels; else K is 0.
-        truths: of each, a path ("" without any) or the ground truth itself.
-        inodes: (n,) uint64, see `Row`.
+        labels: (n,) int64; or one for all.
+        groups: (n,) int64; or one for all.
+        several: (n, K) int8, where each may have several labels; None: one, K is 0.
+        truths: of each, a path ("" without any) or the ground truth itself; None: none of any.
+        inodes: (n,) uint64, the numbers of their files, 0 where one has to be asked for, as behind
+            a link; or 0 for all.
     """
 
     def __init__(
         self,
         paths: Texts,
         ids: Texts,
-        labels: NDArray[np.int64],
-        groups: NDArray[np.int64],
-        several: NDArray[np.int8],
-        truths: Sequence[str | VideoTruth | None],
-        inodes: NDArray[np.uint64],
+        labels: ArrayLike = -1,
+        groups: ArrayLike = 0,
+        several: NDArray[np.int8] | None = None,
+        truths: Sequence[str | VideoTruth | None] | None = None,
+        inodes: ArrayLike = 0,
     ) -> None:
+        count = len(paths)
         self.paths, self.ids = paths, ids
-        self.labels, self.groups, self.several = labels, groups, several
-        self.truths, self.inodes = truths, inodes
-
-    @classmethod
-    def of_rows(cls, rows: Iterable[Row]) -> Clips:
-        """Clips that are told by text and numbers."""
-        columns = [*zip(*rows, strict=True)] or [()] * len(Row._fields)
-        paths, ids, labels, groups, truths, several, inodes = columns
-        return cls(
-            Texts.of(paths),
-            Texts.of(ids),
-            np.array(labels, np.int64),
-            np.array(groups, np.int64),
-            np.array(several, np.int8) if any(several) else np.zeros((len(paths), 0), np.int8),
-            Texts.of(truths),
-            np.array(inodes, np.uint64),
-        )
+        self.labels = _column(labels, np.int64, count)
+        self.groups = _column(groups, np.int64, count)
+        self.several = np.zeros((count, 0), np.int8) if several is None else several
+        self.truths = Texts.empty(count) if truths is None else truths
+        self.inodes = _column(inodes, np.uint64, count)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -191,27 +208,28 @@ class Clips(Packed[Clip]):
             tuple(self.several[at].tolist()),
         )
 
-    def with_truths(self, truths: Sequence[str | VideoTruth | None]) -> Clips:
+    def with_truths(self, truths: Sequence[str | VideoTruth | None] | None) -> Clips:
         """The same clips with other ground truth."""
         return Clips(
             self.paths, self.ids, self.labels, self.groups, self.several, truths, self.inodes
         )
 
-    def select(self, which: NDArray[np.bool_]) -> Clips:
-        """Some of them: (n,) which."""
-        if which.all():
+    def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Clips:
+        """Some of them: (n,) which, or their numbers in another order."""
+        if which.dtype == bool and which.all():
             return self
-
-        def some(column: Sequence[T]) -> list[T]:
-            return [each for each, kept in zip(column, which.tolist(), strict=True) if kept]
-
+        truths = self.truths
+        if isinstance(truths, Texts):
+            truths = truths.take(which)
+        else:
+            truths = _truths([truths[n] for n in np.arange(len(self))[which]])
         return Clips(
-            Texts.of(some(self.paths)),
-            Texts.of(some(self.ids)),
+            self.paths.take(which),
+            self.ids.take(which),
             self.labels[which],
             self.groups[which],
             self.several[which],
-            _truths(some(self.truths)),
+            truths,
             self.inodes[which],
         )
 
@@ -239,8 +257,18 @@ class Clips(Packed[Clip]):
             raise ValueError(f"the columns of {name} are of several lengths")
         if not (labels.ndim == groups.ndim == 1 and several.ndim == 2):
             raise ValueError(f"the columns of {name} are none")
-        inodes = np.zeros(len(paths), np.uint64)
-        return cls(paths, ids, labels, groups, several, truths, inodes)
+        return cls(paths, ids, labels, groups, several, truths)
+
+
+def _column(values: ArrayLike, kind: type[Number], count: int) -> NDArray[Number]:
+    """One number for each of so many rows."""
+    return np.array(np.broadcast_to(np.asarray(values, kind), count))
+
+
+def _common(one: str, other: str) -> str:
+    """What two texts begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return one[: next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))]
 
 
 def count_classes(clips: Sequence[Clip], classes: int) -> NDArray[np.int64]:
@@ -273,7 +301,7 @@ def without_truths(clips: Sequence[Clip]) -> Sequence[Clip]:
     """The same clips without any ground truth."""
     if not isinstance(clips, Clips):
         return [replace(clip, truth=None) for clip in clips]
-    return clips.with_truths(Texts.of([""] * len(clips)))
+    return clips.with_truths(None)
 
 
 def packed(clips: Sequence[Clip]) -> Sequence[Clip]:
@@ -287,11 +315,16 @@ def packed(clips: Sequence[Clip]) -> Sequence[Clip]:
         or any(n not in (-1, 0, 1) for clip in clips for n in clip.labels)
     ):
         return list(clips)
-    rows = Clips.of_rows(
-        Row(str(clip.path), clip.clip_id, clip.label, clip.group, "", clip.labels) for clip in clips
+    paths = [str(clip.path) for clip in clips]
+    head = _common(min(paths), max(paths)) if paths else ""
+    return Clips(
+        Texts.of([path[len(head) :] for path in paths], head),
+        Texts.of([clip.clip_id for clip in clips]),
+        [clip.label for clip in clips],
+        [clip.group for clip in clips],
+        np.array([clip.labels for clip in clips], np.int8) if clips else None,
+        _truths([str(t) if isinstance(t := clip.truth, Path) else t or "" for clip in clips]),
     )
-    truths = [str(t) if isinstance(t := clip.truth, Path) else t or "" for clip in clips]
-    return rows.with_truths(_truths(truths))
 
 
 def _truths(truths: Sequence[str | VideoTruth | None]) -> Sequence[str | VideoTruth | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Container
+from collections.abc import Iterable
 from operator import attrgetter
 from pathlib import Path
 
@@ -66,19 +66,25 @@ class SeenFolders:
         self.saw(path)
         return path.is_file()
 
-    def entries(self, folder: str | Path) -> list[os.DirEntry[str]]:
-        """What is in a folder, by name; nothing, and a problem, where it must not be read."""
+    def entries(self, folder: str | Path, *, ordered: bool = True) -> list[os.DirEntry[str]]:
+        """What is in a folder; nothing, and a problem, where it must not be read.
+
+        Args:
+            folder: to look into.
+            ordered: by name.
+        """
         self.saw(folder)
         try:
             with os.scandir(folder) as found:
-                entries = sorted((e for e in found if e.name != HIDDEN), key=attrgetter("name"))
+                entries = [entry for entry in found if entry.name != HIDDEN]
             within_reach(folder)
         except OSError as error:
             self.shut(Path(folder), error)
             return []
-        for entry in entries:
-            if entry.is_symlink():  # what it leads to may come and go there
-                self.saw(Path(folder, Path(entry.path).readlink()).parent)
+        for link in [entry for entry in entries if entry.is_symlink()]:
+            self.saw(Path(folder, Path(link.path).readlink()).parent)  # may come and go there
+        if ordered:
+            entries.sort(key=attrgetter("name"))
         return entries
 
     def shut(self, folder: Path, error: OSError) -> None:
@@ -104,13 +110,17 @@ def state(path: str, root: str) -> State:
     return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
 
 
-def inode(entry: os.DirEntry[str]) -> int:
-    """The number of a file that its folder tells; 0 for a link, which has that of another."""
-    return 0 if entry.is_symlink() else entry.inode()
+def inodes(entries: Iterable[os.DirEntry[str]]) -> list[int]:
+    """The numbers of files that their folder tells; 0 for a link, which has that of another."""
+    return [0 if entry.is_symlink() else entry.inode() for entry in entries]
 
 
-def video_stem(name: str, suffixes: Container[str]) -> str:
-    """The name of a video file without its suffix; "" of one that is hidden, or no video."""
-    stem, dot, suffix = name.rpartition(".")
-    video = dot and not name.startswith(".") and f".{suffix}".lower() in suffixes
-    return stem if video else ""
+def video_stems(
+    entries: Iterable[os.DirEntry[str]], suffixes: tuple[str, ...]
+) -> dict[os.DirEntry[str], str]:
+    """The videos among what is in a folder, none of them hidden: their names without suffix."""
+    return {
+        entry: entry.name[: entry.name.rindex(".")]
+        for entry in entries
+        if entry.name.lower().endswith(suffixes) and not entry.name.startswith(".")
+    }

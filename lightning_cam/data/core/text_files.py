@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_cam.data.core.listing import Problem
-from lightning_cam.data.video.identity import within
 
 
 def text_of(path: Path) -> str:
@@ -22,21 +20,6 @@ def text_of(path: Path) -> str:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is not a file", str(path))
     return path.read_text(encoding="utf-8-sig", errors="replace").replace("\0", "\ufffd")
-
-
-def entries_of(folder: Path, root: str | Path, problems: list[Problem]) -> Sequence[Path]:
-    """What is in a folder, by name; nothing, and one more problem, where it must not be read.
-
-    Args:
-        folder: below `root`.
-        root: of the data set.
-        problems: gets more.
-    """
-    try:
-        return within(folder)
-    except OSError as error:
-        problems.append(closed(folder, root, error))
-        return ()
 
 
 def closed(folder: Path, root: str | Path, error: OSError) -> Problem:

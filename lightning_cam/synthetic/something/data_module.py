@@ -73,7 +73,7 @@ class SyntheticSomething(SomethingSomething):
         render_something(self.root, **self.rendering)
 
     def split_clips(
-        self, train: Sequence[str], validation: Sequence[str], chosen: Container[str]
+        self, train: Sequence[str], validation: Sequence[str], chosen: Container[str] | None
     ) -> tuple[list[str], list[str], list[str]]:
         """Ids for training, validation and testing, by worker."""
         worker = {
