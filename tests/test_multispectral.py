@@ -592,7 +592,7 @@ def test_large_sequences_are_read_image_by_image(tmp_path: Path, spectrum: str) 
         frames = read()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert peak < whole.nbytes / 4
+        assert peak < whole.nbytes / 2  # a few images at a time
         if isinstance(frames, torch.Tensor):
             assert torch.equal(frames, kept)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lightning_cam.data.core.ground_truth import VideoTruth
 from lightning_cam.data.core.transforms import ClipTransform, View, finish, normalisation, visible
-from lightning_cam.data.video.info import Pixels
+from lightning_cam.data.video.info import Each, Pixels
 from lightning_cam.data.video.reading import VideoFrames, VideoInfo, check_reader, read_frames
 from lightning_cam.data.video.sampling import TICK, Indices, Mask, temporal_window
 from lightning_cam.data.video.streams import VideoStream, open_stream
@@ -100,7 +100,7 @@ class ClipReader:
         self,
         path: str | Path,
         select: Callable[[VideoInfo], ArrayLike],
-        each: Callable[[Pixels], Pixels] | None = None,
+        each: Each | None = None,
     ) -> VideoFrames:
         """Frames of a video (n, h, w, C), by the rules of `read_frames`.
 
@@ -138,7 +138,7 @@ class ClipReader:
 
     def shrunk(self, image: Pixels) -> Tensor:
         """An image (h, w, C) of a video as a step of a clip, (C, h', w')."""
-        step = torch.from_numpy(_shrunk(self.transform, image)).permute(2, 0, 1)
+        step = torch.from_numpy(_shrunk(self.transform, image[None])[0]).permute(2, 0, 1)
         if len(step) != self.transform.channels:
             raise ConfigError(
                 f"mean={list(self.transform.mean)} and std need one number per channel, and images "
@@ -289,7 +289,7 @@ class ClipReader:
         return {name: image if name.startswith("mask") else frame for name in names}
 
     def _read(self, path: Path, select: Callable[[VideoInfo], Indices]) -> Steps:
-        # One by one as they are decoded: all steps of a minute in HD would take gigabytes.
+        # A few at a time, as they are decoded: all steps of a minute in HD would take gigabytes.
         frames, indices, info = self.read(path, select, partial(_shrunk, self.transform))
         if frames.shape[-1] != self.transform.channels:
             raise ConfigError(
@@ -299,10 +299,10 @@ class ClipReader:
         return Steps(torch.from_numpy(frames).permute(0, 3, 1, 2), indices, info)
 
 
-def _shrunk(transform: ClipTransform, image: Pixels) -> Pixels:
-    """An image (h, w, C), resized as the transform says."""
-    frame = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    return transform.shrink(frame[None])[0].permute(1, 2, 0).numpy()
+def _shrunk(transform: ClipTransform, images: Pixels) -> Pixels:
+    """Images (n, h, w, C), resized as the transform says."""
+    frames = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    return transform.shrink(frames).permute(0, 2, 3, 1).numpy()
 
 
 def finished(sample: Raw) -> Raw:

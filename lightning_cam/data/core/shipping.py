@@ -37,7 +37,7 @@ class Shipped:
     shape: tuple[int, ...]
 
     def batch(self) -> dict[str, Any]:
-        """The batch, once; when nobody holds its pixels any more, others may come in their place."""
+        """The batch, once: when nobody holds its pixels any more, others take their place."""
         array = self.memory.numpy()[: math.prod(self.shape)].reshape(self.shape)
         weakref.finalize(array, self._give_back).atexit = False
         return {"video": torch.from_numpy(array), **_as_tensors(self.rest)}
@@ -68,7 +68,7 @@ class Slots:
             rest: the batch without them.
 
         Returns:
-            what the parent gets; None where too much is in use, as with a parent that keeps batches.
+            what the parent gets; None where too much is in use: it keeps its batches.
         """
         shape = (len(pixels), *pixels[0].shape)
         size = math.prod(shape)

@@ -183,7 +183,7 @@ class ClipTransform:
             order, colour, grey = self.jitter(colour, generator)
         video = memory.empty((self.channels, len(frames), self.crop, self.crop), np.uint8)
         pixels = video.numpy()
-        planes = [pixels[place] for place in np.argsort(order)]  # where each channel goes, (T, H, W)
+        planes = [pixels[place] for place in np.argsort(order)]  # of each channel, (T, H, W)
         # One by one: the memory of a resized frame is used again, that of all comes from the system
         # anew for every clip, which takes longer than resizing.
         for step, frame in enumerate(frames):
@@ -292,21 +292,21 @@ def finish(video: Tensor, colour: Tensor, grey: bool | Sequence[bool]) -> Tensor
     if video.dim() == 4:
         return finish(video[None], colour[None], [bool(grey)])[0]
     gain, shift = colour[..., None, None, None].unbind(-5)  # (B, C, 1, 1, 1)
+    greys = np.atleast_1d(grey).tolist()
     if video.device.type != "cpu":
         whole = video.to(torch.float32, memory_format=torch.contiguous_format)
-        return _coloured(whole, gain, shift, grey)
+        return _coloured(whole, gain, shift, greys)
     batch = memory.empty(video.shape, np.float32)
-    for row, clip in enumerate(video):  # one by one, which the caches hold
-        one = slice(row, row + 1)
-        batch[row].copy_(clip)
-        _coloured(batch[one], gain[one], shift[one], grey[one])
+    for row, is_grey in zip(range(len(batch)), greys, strict=True):
+        clip = slice(row, row + 1)  # one by one, which the caches hold
+        _coloured(batch[clip].copy_(video[clip]), gain[clip], shift[clip], [is_grey])
     return batch
 
 
-def _coloured(batch: Tensor, gain: Tensor, shift: Tensor, grey: Sequence[bool]) -> Tensor:
+def _coloured(batch: Tensor, gain: Tensor, shift: Tensor, greys: Sequence[bool]) -> Tensor:
     """Change the colours of a batch in its place."""
     batch.mul_(gain)
-    for clip, is_grey in zip(batch, grey, strict=True):
+    for clip, is_grey in zip(batch, greys, strict=True):
         if is_grey:
             clip.copy_(clip.sum(0, keepdim=True))
     return batch.add_(shift)

@@ -18,7 +18,7 @@ from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict
 from lightning_cam.data.core.text_files import text_of
 from lightning_cam.data.multispectral.names import camera_of, partner, spectrum_of
 from lightning_cam.data.video import frame_folders as images
-from lightning_cam.data.video.info import Pixels, VideoInfo
+from lightning_cam.data.video.info import Each, Pixels, VideoInfo
 from lightning_cam.data.video.reading import VideoFrames, open_folder, read_frames
 from lightning_cam.data.video.sampling import Indices
 from lightning_cam.data.video.streams import VideoStream, open_stream
@@ -51,7 +51,7 @@ class SpectralReader(ClipReader):
         self,
         path: str | Path,
         select: Callable[[VideoInfo], ArrayLike],
-        each: Callable[[Pixels], Pixels] | None = None,
+        each: Each | None = None,
     ) -> VideoFrames:
         """Frames of a sequence (n, h, w, C).
 
@@ -106,7 +106,7 @@ class SpectralReader(ClipReader):
         self,
         path: str | Path,
         select: Callable[[VideoInfo], ArrayLike],
-        each: Callable[[Pixels], Pixels] | None,
+        each: Each | None,
     ) -> VideoFrames:
         read = read_frames(
             path, select, reader=self.reader, rate=self.rate, image=self._grey, each=each
@@ -120,7 +120,7 @@ class SpectralReader(ClipReader):
         self,
         path: Path,
         select: Callable[[VideoInfo], ArrayLike],
-        each: Callable[[Pixels], Pixels] | None,
+        each: Each | None,
     ) -> VideoFrames:
         """Both spectra, image by image, so that neither sequence is in memory as it is."""
         tv, warm, join = self._pair(path)
@@ -133,8 +133,8 @@ class SpectralReader(ClipReader):
             heat = warm.stream(same_moments(in_order, video.num_frames, warm.info.num_frames))
             return wanted
 
-        def fuse(image: Pixels) -> Pixels:
-            both = join(image, next(heat))
+        def fuse(colours: Pixels) -> Pixels:
+            both = np.stack([join(image, next(heat)) for image in colours])
             return both if each is None else each(both)
 
         return super().read(tv, choose, fuse)

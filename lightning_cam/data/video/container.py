@@ -5,7 +5,7 @@ The only module that imports decord, after OpenCV: whatever is imported first, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ import cv2  # noqa: F401
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_cam.data.video.info import MOST_PIXELS, Pixels, VideoInfo, check_pixels, joined
+from lightning_cam.data.video.info import MOST_PIXELS, Each, Pixels, VideoInfo, check_pixels, joined
 from lightning_cam.data.video.sampling import Indices
 from lightning_cam.data.video.upright import Upright, upright_of
 from lightning_cam.errors import VideoReadError
@@ -30,8 +30,6 @@ except ImportError:  # no wheel for this platform
     decord = None
 else:
     decord.logging.set_level(decord.logging.QUIET)
-
-Each = Callable[[Pixels], Pixels]  # what is done to a frame (H, W, 3) when it is decoded
 
 _AT_ONCE = 8  # frames that decord decodes before they are resized
 _RANDOM_ACCESS = {"mov", "mp4", "matroska", "webm", "flv"}
@@ -149,7 +147,7 @@ def decode(index: Index, wanted: Indices, reader: str, each: Each | None = None)
         index: of the file.
         wanted: frames, ascending.
         reader: "decord", where it reads the file right; all else is PyAV.
-        each: is done to every frame.
+        each: is done to all frames, some at a time.
 
     Raises:
         OutOfStepError: the file does not hold what its index says; `recount` it.
@@ -179,7 +177,7 @@ def _decode_decord(index: Index, wanted: Indices, each: Each | None) -> Pixels |
     if each is None:
         return video.get_batch(wanted).asnumpy()
     parts = np.split(wanted, range(_AT_ONCE, len(wanted), _AT_ONCE))
-    return np.stack([each(image) for part in parts for image in video.get_batch(part).asnumpy()])
+    return np.concatenate([each(video.get_batch(part).asnumpy()) for part in parts])
 
 
 def _decode_pyav(index: Index, wanted: Indices, each: Each | None) -> Pixels:
