@@ -154,13 +154,13 @@ def read_frames(
         if Path(path).is_dir():
             folder = open_folder(path, rate=rate, image=image)
             return _read(folder.info, select, partial(folder.decode, each=each))
-        index = container.scan_packets(path)
         decode = partial(container.decode, reader=reader, each=each)
-        try:
-            return _read(index.info, select, partial(decode, index))
-        except container.OutOfStepError:
-            index = container.recount(index)
-            return _read(index.info, select, partial(decode, index))
+        with container.scanned(path) as index:
+            try:
+                return _read(index.info, select, partial(decode, index))
+            except container.OutOfStepError:
+                index = container.recount(index)
+                return _read(index.info, select, partial(decode, index))
 
 
 def open_folder(

@@ -1,0 +1,42 @@
+"""The packets of a small file, kept to be decoded: it is opened and gone through once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+MOST_BYTES = 2**25  # of a file whose packets are kept
+
+
+class Packets:
+    """Packets of an open file, all of them in their order.
+
+    Args:
+        stream: PyAV's, of an open container.
+        packets: all of them, the one behind the last included.
+        begun: frames that the first ones have given.
+        at: how many packets that were.
+    """
+
+    def __init__(self, stream: Any, packets: Sequence[Any], begun: Sequence[Any], at: int) -> None:
+        self.stream, self.packets = stream, packets
+        self._begun: Iterator[Any] | None = chain(begun, self._decoded(at))
+
+    def frames(self, key: int | None = None) -> Iterator[Any]:
+        """Decode on from the beginning, or from the key frame of a timestamp.
+
+        What was handed out before ends.
+        """
+        begun, self._begun = self._begun, None
+        if key is None and begun is not None:
+            return begun
+        self.stream.codec_context.flush_buffers()
+        return self._decoded(0 if key is None else self._place(key))
+
+    def _place(self, key: int) -> int:
+        return next(n for n, p in enumerate(self.packets) if p.is_keyframe and p.pts == key)
+
+    def _decoded(self, at: int) -> Iterator[Any]:
+        for packet in self.packets[at:]:
+            yield from packet.decode()
