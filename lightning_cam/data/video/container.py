@@ -16,6 +16,7 @@ import av
 # Before decord, whose bundled zlib otherwise breaks PNG reading and writing in OpenCV.
 import cv2  # noqa: F401
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from lightning_cam.data.video.info import MOST_PIXELS, Each, Pixels, VideoInfo, check_pixels, joined
@@ -224,6 +225,7 @@ def stream(index: Index, wanted: Indices) -> Iterator[Pixels]:
         VideoReadError: it is damaged.
     """
     info = index.info
+    colours = VideoReformatter()  # of all frames: each has one of its own, which starts threads
     with _decoder(index) as begin:
         decoded, position = begin(None), -1
         for number in wanted:
@@ -235,7 +237,8 @@ def stream(index: Index, wanted: Indices) -> Iterator[Pixels]:
             position = int(number)
             if (frame.height, frame.width) != index.upright.coded:
                 raise VideoReadError(info.path, f"its frames change size midway; {REENCODE}")
-            yield index.upright.show(frame.to_ndarray(format="rgb24"))
+            rgb = colours.reformat(frame, format="rgb24", threads=1)
+            yield index.upright.show(rgb.to_ndarray())
 
 
 @contextmanager

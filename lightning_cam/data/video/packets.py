@@ -21,7 +21,8 @@ class Packets:
 
     def __init__(self, stream: Any, packets: Sequence[Any], begun: Sequence[Any], at: int) -> None:
         self.stream, self.packets = stream, packets
-        self._begun: Iterator[Any] | None = chain(begun, self._decoded(at))
+        # No cycle: what decodes must not outlive its file, or end up in a forked process.
+        self._begun: Iterator[Any] | None = chain(begun, decoded(packets[at:]))
 
     def frames(self, key: int | None = None) -> Iterator[Any]:
         """Decode on from the beginning, or from the key frame of a timestamp.
@@ -32,11 +33,13 @@ class Packets:
         if key is None and begun is not None:
             return begun
         self.stream.codec_context.flush_buffers()
-        return self._decoded(0 if key is None else self._place(key))
+        return decoded(self.packets[0 if key is None else self._place(key) :])
 
     def _place(self, key: int) -> int:
         return next(n for n, p in enumerate(self.packets) if p.is_keyframe and p.pts == key)
 
-    def _decoded(self, at: int) -> Iterator[Any]:
-        for packet in self.packets[at:]:
-            yield from packet.decode()
+
+def decoded(packets: Sequence[Any]) -> Iterator[Any]:
+    """The frames that packets give one after another."""
+    for packet in packets:
+        yield from packet.decode()
