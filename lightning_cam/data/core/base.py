@@ -58,7 +58,7 @@ class ClipDataModule(LightningDataModule):
         seed: of order and augmentation, >= 0.
         mean: of each channel, in [0, 1]; as many numbers as clips have channels.
         std: of each channel.
-        cache: keep decoded images in memory.
+        cache: whether, or where, decoded images are kept.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ClipDataModule(LightningDataModule):
         seed: int,
         mean: Sequence[float],
         std: Sequence[float],
-        cache: bool,
+        cache: bool | str,
     ) -> None:
         super().__init__()
         check_whole(1, batch_size=batch_size)

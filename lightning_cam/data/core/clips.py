@@ -7,7 +7,7 @@ to do, for one sample or for a batch of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
@@ -74,6 +74,15 @@ class Steps(NamedTuple):
     indices: Indices  # (n,) source frames
     info: VideoInfo
 
+    def at(self, positions: Indices) -> Steps:
+        """The steps at these positions."""
+        first, count = int(positions[0]), len(positions)
+        if (positions == np.arange(first, first + count)).all():  # nothing to copy
+            frames = self.frames[first : first + count]
+        else:  # as they lie in memory
+            frames = self.frames.permute(0, 2, 3, 1)[positions].permute(0, 3, 1, 2)
+        return Steps(frames, self.indices[positions], self.info)
+
 
 @dataclass(frozen=True)
 class ClipReader:
@@ -113,9 +122,25 @@ class ClipReader:
         """A video to go through once, as `read` reads it; what a subclass replaces as well."""
         return open_stream(path, rate=self.rate)
 
-    def steps(self, path: Path) -> Steps:
-        """All steps of a video at the wanted rate, resized: what is worth keeping in memory."""
-        return self._read(path, self.all_steps)
+    def steps(self, path: Path, select: Callable[[VideoInfo], Indices] | None = None) -> Steps:
+        """All steps of a video at the wanted rate, resized: what is worth keeping.
+
+        Args:
+            path: of the video.
+            select: `all_steps`, and whatever is to be done when they are known.
+        """
+        return self._read(path, select or self.all_steps)
+
+    def sources(self, path: Path) -> Sequence[Path]:
+        """The files, and folders of images, that the pixels of a video come from."""
+        return [path]
+
+    @property
+    def decoding(self) -> Mapping[str, Any]:
+        """The settings on which `steps` depends."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        del own["num_frames"], own["transform"]
+        return {**own, "resize": self.transform.resize, "channels": self.transform.channels}
 
     def window(
         self, path: Path, seed: Seed | None = None, between: Between = (None, None)

@@ -135,6 +135,11 @@ class ClipTransform:
         """C, how many channels the clips have."""
         return len(self.mean)
 
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that `shrink` gives images."""
+        h, w = _short_side(height, width, self.resize)
+        return h, w
+
     def shrink(self, frames: Tensor) -> Tensor:
         """Resize frames (T, C, h, w) so that their short side is `resize`; works on uint8."""
         size = _short_side(frames.shape[-2], frames.shape[-1], self.resize)

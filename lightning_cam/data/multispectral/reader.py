@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -157,17 +157,27 @@ class SpectralReader(ClipReader):
 
         return tv, open_folder(ir, rate=self.rate, image=self._grey), join
 
+    def sources(self, path: Path) -> Sequence[Path]:
+        if not self.fused:
+            return super().sources(path)
+        other = partner(path)
+        registration = self._registration(path if spectrum_of(path) == "tv" else other)
+        return [path, other, *([] if registration is None else [registration])]
+
+    def _registration(self, tv: Path) -> Path | None:
+        """The file that says where in one spectrum the other one is, if there is one."""
+        if self.registration is not None:
+            return Path(self.registration)
+        top = Path(*tv.parts[: _place_of_tv(tv)])
+        found = (folder / REGISTRATION for folder in (top, top.parent))
+        return next(filter(Path.is_file, found), None)
+
     def _matrix(self, tv: Path) -> FloatArray | None:
         """The registration of a sequence's camera, None where there is none at all."""
-        at = max(n for n, name in enumerate(tv.parts) if name.lower() == "tv")
-        if self.registration is not None:
-            file = Path(self.registration)
-        else:
-            top = Path(*tv.parts[:at])
-            found = (folder / REGISTRATION for folder in (top, top.parent))
-            file = next(filter(Path.is_file, found), Path())
-            if not file.name:
-                return None
+        at = _place_of_tv(tv)
+        file = self._registration(tv)
+        if file is None:
+            return None
         matrices = load_registration(str(file))
         camera = camera_of("/".join(tv.parts[at + 1 :]))  # not of the folders above the data
         for name in (camera, None):
@@ -177,6 +187,10 @@ class SpectralReader(ClipReader):
             f"{str(file)!r} has no matrix for camera {camera} of {str(tv)!r}: add one, or one for "
             'all cameras under "*"'
         )
+
+
+def _place_of_tv(path: Path) -> int:
+    return max(n for n, name in enumerate(path.parts) if name.lower() == "tv")
 
 
 @lru_cache(maxsize=8)

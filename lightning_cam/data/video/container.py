@@ -238,7 +238,7 @@ def stream(index: Index, wanted: Indices) -> Iterator[Pixels]:
             if (frame.height, frame.width) != index.upright.coded:
                 raise VideoReadError(info.path, f"its frames change size midway; {REENCODE}")
             rgb = colours.reformat(frame, format="rgb24", threads=1)
-            yield index.upright.show(rgb.to_ndarray())
+            yield index.upright.show(cast(Pixels, rgb.to_ndarray()))
 
 
 @contextmanager
