@@ -3,16 +3,20 @@
     python benchmarks/loader.py               # renders its own files; writes loader.csv
     python benchmarks/loader.py --kinds mpg webm --repeats 9
 
-Four ways to the same 16 frames of random windows, with 0 and 2 workers: *bare* is PyAV seeking to
+Five ways to the same 16 frames of random windows, with 0 and 2 workers: *bare* is PyAV seeking to
 the key frame before the window (in `.mpg`, where seeking is not to be trusted, decoding from the
-start) and converting the wanted frames to RGB, or `cv2.imread` of the wanted images, checking
-nothing and told beforehand where the frames are; *reader* is `read_frames`, which indexes the file
+start) and converting the wanted frames to RGB by one converter without threads (`to_ndarray` of
+each frame starts some, and takes up to ten times as long), or `cv2.imread` of the wanted images,
+checking nothing and told beforehand where the frames are; of Motion JPEG (`mjpeg`) it decodes no
+others; *reader* is `read_frames`, which indexes the file
 and checks what it decodes; *raw* is the training loader of a data module, and what its workers
 ship: reader, resizing to 256 (`--resize`), crop of 7/8 of that, flip, collation, in uint8; *loader*
 adds what the data module then does to each batch in the main process, on the CPU: float32,
-normalising, colours. Where a GPU does that, *raw* is what counts. The four take turns, and the
-figures are medians over repeats; one thread per process. Shares of bare decoding's speed are of CPU
-seconds with 0 workers, of wall time with more.
+normalising, colours. Where a GPU does that, *raw* is what counts; *cached* is *loader* with
+`data.cache=disk`, filled before, in the system's memory as a disk's files are that were just used.
+They take turns, and the figures are medians over repeats; one thread per process. Shares of bare
+decoding's speed are of CPU seconds with 0 workers, of wall time with more. On a core of their own
+(`chrt -r 1 taskset -c 1 python ...`) processes wait for no others, and wall time is the CPU's.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import av
 import numpy as np
 import torch
+from av.video.reformatter import VideoReformatter
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
@@ -48,7 +53,7 @@ from lightning_cam.data.video.reading import probe, read_frames
 import cv2  # isort: skip  (after the module that settles its order with decord)
 
 HEIGHT, WIDTH, FRAMES, STEPS, BATCH = 240, 320, 300, 16, 8
-WAYS = ("bare", "reader", "raw", "loader")
+WAYS = ("bare", "reader", "raw", "loader", "cached")
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ class Kind:
     rate: int = 30
     fps: float = 7.5
     seekable: bool = True
+    pixels: str = "yuv420p"
+    bits: int = 1_500_000  # per second
 
 
 KINDS = {
@@ -67,6 +74,7 @@ KINDS = {
     "mpg": Kind("clip.mpg", "mpeg1video", seekable=False),
     "webm": Kind("clip.webm", "libvpx-vp9", rate=12, fps=4),
     "avi": Kind("clip.avi", "mpeg4"),
+    "mjpeg": Kind("mjpeg.avi", "mjpeg", pixels="yuvj420p", bits=12_000_000),
     "jpg": Kind("images", "", rate=12, fps=4),
 }
 
@@ -99,8 +107,8 @@ def render(path: Path, kind: Kind, frames: np.ndarray) -> Path:
     speed = {"cpu-used": "8", "deadline": "realtime"} if "vpx" in kind.codec else {}
     with av.open(str(path), "w") as out:
         stream = out.add_stream(kind.codec, rate=Fraction(kind.rate), options=speed)
-        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
-        stream.bit_rate = 1_500_000
+        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, kind.pixels
+        stream.bit_rate = kind.bits
         for frame in frames:
             out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
         out.mux(stream.encode(None))
@@ -110,10 +118,13 @@ def render(path: Path, kind: Kind, frames: np.ndarray) -> Path:
 class Rendered(VideoDataModule):
     """So many clips of one video, each with a random window of its own."""
 
-    def __init__(self, path: Path, kind: Kind, clips: int, workers: int, resize: int) -> None:
+    def __init__(
+        self, path: Path, kind: Kind, clips: int, workers: int, resize: int, **options: Any
+    ) -> None:
         super().__init__(
             str(path), num_frames=STEPS, fps=kind.fps, rate=kind.rate, batch_size=BATCH,
             num_workers=workers, classes=["any"], resize=resize, crop=resize * 7 // 8,
+            **options,
         )  # fmt: skip
         self.path, self.count = path, clips
 
@@ -148,17 +159,21 @@ def bare(path: Path, kind: Kind) -> Callable[[list[int]], Any]:
 
     def decode(indices: list[int]) -> list[np.ndarray]:
         wanted = {stamps[k] for k in indices}
-        last, frames = max(wanted), []
+        last, frames, colours = max(wanted), [], VideoReformatter()
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             if kind.seekable:
                 container.seek(min(wanted), stream=stream)
-            for frame in container.decode(stream):
-                if frame.pts in wanted:
-                    frames.append(frame.to_ndarray(format="rgb24"))
-                if frame.pts >= last:
-                    return frames
+            for packet in container.demux(stream):
+                if kind.codec == "mjpeg" and packet.pts not in wanted:
+                    continue
+                for frame in packet.decode():
+                    if frame.pts in wanted:
+                        rgb = colours.reformat(frame, format="rgb24", threads=1)
+                        frames.append(rgb.to_ndarray())
+                    if frame.pts >= last:
+                        return frames
         raise RuntimeError(f"{path} has no frame at {last}")
 
     return decode
@@ -188,12 +203,16 @@ def measure(path: Path, kind: Kind, args: argparse.Namespace, workers: int) -> l
         return read_frames(path, lambda _: indices, rate=kind.rate).frames
 
     ways: dict[str, Iterable[Any]] = {"bare": plain(bare(path, kind)), "reader": plain(read)}
-    for way in ways.values():
+    options = {"cache": "disk", "cache_folder": str(path.with_name("cache"))}
+    cached = Rendered(path, kind, args.clips, workers, args.resize, **options).train_dataloader()
+    for way in (*ways.values(), cached):
         seconds(way)
 
     def run(name: str) -> tuple[float, float]:
-        finishing = (data.on_after_batch_transfer(batch) for batch in loader)
-        return seconds({**ways, "raw": loader, "loader": finishing}[name])
+        if name in ways:
+            return seconds(ways[name])
+        batches = cached if name == "cached" else loader
+        return seconds(batches if name == "raw" else map(data.on_after_batch_transfer, batches))
 
     runs = [{name: run(name) for name in WAYS} for _ in range(args.repeats)]
     speeds = [args.clips / median(run[name][0] for run in runs) for name in WAYS]

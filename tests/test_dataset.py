@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 import lightning_cam as lc
-from lightning_cam.data.core import memory
+from lightning_cam.data import memory
 from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict, finished
 from lightning_cam.data.core.listing import Listing
 from lightning_cam.data.core.loading import ClipLoader, collate

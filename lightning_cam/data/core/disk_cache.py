@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_cam.data.core import memory
+from lightning_cam.data import memory
 from lightning_cam.data.core.clips import ClipReader, Seed, Steps
 from lightning_cam.data.video.info import VideoInfo
 from lightning_cam.data.video.sampling import Indices, Mask

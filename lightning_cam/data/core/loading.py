@@ -19,7 +19,7 @@ from torch.utils.data import (
     get_worker_info,
 )
 
-from lightning_cam.data.core import memory
+from lightning_cam.data import memory
 from lightning_cam.data.core.clips import SampleDict
 from lightning_cam.data.core.shipping import Shipped, Slots
 from lightning_cam.errors import CheckpointError, DataError

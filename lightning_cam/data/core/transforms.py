@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from lightning_cam.data.core import memory
+from lightning_cam.data import memory
 from lightning_cam.errors import ConfigError
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_cam.data import memory
 from lightning_cam.data.video.sampling import Indices, resample_times
 from lightning_cam.errors import ConfigError, VideoReadError
 
@@ -21,7 +22,7 @@ MOST_PIXELS = 2**26  # of an image or a frame: 8192 x 8192, twice 8K video
 IMAGE_FOLDER = "images"  # in place of a container's name
 Pixels = NDArray[np.uint8]
 Each = Callable[[Pixels], Pixels]  # what is done to decoded images (n, H, W, C), some at a time
-_FEW = 2**20  # bytes of images to which something is done at once
+_FEW = 2**19  # bytes of images to which something is done at once
 _SLOWEST, _FASTEST = 0.99, 961.0  # one a second up to slow motion; beyond are damaged clocks
 
 
@@ -32,7 +33,7 @@ def joined(images: Iterable[Pixels], count: int, each: Each | None = None) -> Pi
     for few in _few_at_once(images, count if each else 1):
         done = few if each is None else each(few)
         if pixels is None:
-            pixels = np.empty((count, *done.shape[1:]), np.uint8)
+            pixels = memory.empty((count, *done.shape[1:]), np.uint8).numpy()
         pixels[row : row + len(done)] = done
         row += len(done)
     assert pixels is not None
@@ -44,7 +45,8 @@ def _few_at_once(images: Iterable[Pixels], most: int) -> Iterator[Pixels]:
     room, held = np.empty(0, np.uint8), 0
     for image in images:
         if not len(room):
-            room = np.empty((min(most, max(1, _FEW // image.nbytes)), *image.shape), np.uint8)
+            shape = (min(most, max(1, _FEW // image.nbytes)), *image.shape)
+            room = memory.empty(shape, np.uint8).numpy()
         if len(room) == 1:
             yield image[None]
             continue
