@@ -3,20 +3,24 @@
     python benchmarks/loader.py               # renders its own files; writes loader.csv
     python benchmarks/loader.py --kinds mpg webm --repeats 9
 
-Five ways to the same 16 frames of random windows, with 0 and 2 workers: *bare* is PyAV seeking to
-the key frame before the window (in `.mpg`, where seeking is not to be trusted, decoding from the
-start) and converting the wanted frames to RGB by one converter without threads (`to_ndarray` of
-each frame starts some, and takes up to ten times as long), or `cv2.imread` of the wanted images,
-checking nothing and told beforehand where the frames are; of Motion JPEG (`mjpeg`) it decodes no
-others; *reader* is `read_frames`, which indexes the file
-and checks what it decodes; *raw* is the training loader of a data module, and what its workers
-ship: reader, resizing to 256 (`--resize`), crop of 7/8 of that, flip, collation, in uint8; *loader*
-adds what the data module then does to each batch in the main process, on the CPU: float32,
-normalising, colours. Where a GPU does that, *raw* is what counts; *cached* is *loader* with
-`data.cache=disk`, filled before, in the system's memory as a disk's files are that were just used.
-They take turns, and the figures are medians over repeats; one thread per process. Shares of bare
-decoding's speed are of CPU seconds with 0 workers, of wall time with more. On a core of their own
-(`chrt -r 1 taskset -c 1 python ...`) processes wait for no others, and wall time is the CPU's.
+Six ways to the same 16 frames of random windows, with 0 and 2 workers:
+
+- *usual* is PyAV seeking to the key frame before the window (in `.mpg`, where seeking is not to be
+  trusted, decoding from the start) and converting the wanted frames by `to_ndarray("rgb24")`, or
+  `cv2.imread` of the wanted images, checking nothing and told beforehand where the frames are;
+- *bare* is the same as fast as we know: one converter without threads for all frames (`to_ndarray`
+  has one for each, which starts threads), and of Motion JPEG (`mjpeg`) no other frame decoded;
+- *reader* is `read_frames`, which indexes the file and checks what it decodes;
+- *raw* is the training loader of a data module, and what its workers ship: reader, resizing to 256
+  (`--resize`), crop of 7/8 of that, flip, collation, in uint8;
+- *loader* adds what the data module then does to each batch in the main process, on the CPU:
+  float32, normalising, colours. Where a GPU does that, *raw* is what counts;
+- *cached* is *loader* with `data.cache=disk`, filled before, and in memory as files are that were
+  just used.
+
+They take turns, and the figures are medians over repeats; one thread per process. Shares of the
+speed of bare and of usual decoding are of CPU seconds with 0 workers, of wall time with more. On a
+core of their own (`chrt -r 1 taskset -c 1 python ...`) that is the CPU time of all processes.
 """
 
 from __future__ import annotations
@@ -53,7 +57,7 @@ from lightning_cam.data.video.reading import probe, read_frames
 import cv2  # isort: skip  (after the module that settles its order with decord)
 
 HEIGHT, WIDTH, FRAMES, STEPS, BATCH = 240, 320, 300, 16, 8
-WAYS = ("bare", "reader", "raw", "loader", "cached")
+WAYS = ("usual", "bare", "reader", "raw", "loader", "cached")
 
 
 @dataclass(frozen=True)
@@ -150,8 +154,8 @@ class Decoding(Dataset[int]):
         return len(self.decode(self.windows[index]))
 
 
-def bare(path: Path, kind: Kind) -> Callable[[list[int]], Any]:
-    """The least that yields the frames."""
+def bare(path: Path, kind: Kind, *, usual: bool = False) -> Callable[[list[int]], Any]:
+    """The least that yields the frames, or nearly: as it is usually done."""
     if not kind.codec:
         return lambda indices: [cv2.imread(str(path / f"{k + 1:05d}.jpg")) for k in indices]
     with av.open(str(path)) as container:
@@ -166,12 +170,15 @@ def bare(path: Path, kind: Kind) -> Callable[[list[int]], Any]:
             if kind.seekable:
                 container.seek(min(wanted), stream=stream)
             for packet in container.demux(stream):
-                if kind.codec == "mjpeg" and packet.pts not in wanted:
+                if kind.codec == "mjpeg" and packet.pts not in wanted and not usual:
                     continue
                 for frame in packet.decode():
                     if frame.pts in wanted:
-                        rgb = colours.reformat(frame, format="rgb24", threads=1)
-                        frames.append(rgb.to_ndarray())
+                        if usual:
+                            frames.append(frame.to_ndarray(format="rgb24"))
+                        else:
+                            rgb = colours.reformat(frame, format="rgb24", threads=1)
+                            frames.append(rgb.to_ndarray())
                     if frame.pts >= last:
                         return frames
         raise RuntimeError(f"{path} has no frame at {last}")
@@ -188,7 +195,7 @@ def seconds(loader: Iterable[Any]) -> tuple[float, float]:
 
 
 def measure(path: Path, kind: Kind, args: argparse.Namespace, workers: int) -> list[Any]:
-    """Clips per second each way, and the shares of bare decoding's speed."""
+    """Clips per second each way, and the speed as a share of bare and of usual decoding's."""
     data = Rendered(path, kind, args.clips, workers, args.resize)
     loader = data.train_dataloader()
     windows = [row.tolist() for batch in loader for row in batch["frame_idx"]]  # warms it as well
@@ -202,7 +209,11 @@ def measure(path: Path, kind: Kind, args: argparse.Namespace, workers: int) -> l
     def read(indices: list[int]) -> np.ndarray:
         return read_frames(path, lambda _: indices, rate=kind.rate).frames
 
-    ways: dict[str, Iterable[Any]] = {"bare": plain(bare(path, kind)), "reader": plain(read)}
+    ways: dict[str, Iterable[Any]] = {
+        "usual": plain(bare(path, kind, usual=True)),
+        "bare": plain(bare(path, kind)),
+        "reader": plain(read),
+    }
     options = {"cache": "disk", "cache_folder": str(path.with_name("cache"))}
     cached = Rendered(path, kind, args.clips, workers, args.resize, **options).train_dataloader()
     for way in (*ways.values(), cached):
@@ -217,7 +228,11 @@ def measure(path: Path, kind: Kind, args: argparse.Namespace, workers: int) -> l
     runs = [{name: run(name) for name in WAYS} for _ in range(args.repeats)]
     speeds = [args.clips / median(run[name][0] for run in runs) for name in WAYS]
     clock = 0 if workers else 1  # CPU seconds are steadier, but see one process only
-    shares = [median(run["bare"][clock] / run[name][clock] for run in runs) for name in WAYS[1:]]
+    shares = [
+        median(run[than][clock] / run[name][clock] for run in runs)
+        for than in ("bare", "usual")
+        for name in WAYS[2:]
+    ]
     return [*(round(speed, 1) for speed in speeds), *(round(share, 3) for share in shares)]
 
 
@@ -232,7 +247,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    columns = [*(f"{way}_clips_per_s" for way in WAYS), *(f"{way}_share" for way in WAYS[1:])]
+    columns = [
+        *(f"{way}_clips_per_s" for way in WAYS),
+        *(f"{way}_share" for way in WAYS[2:]),
+        *(f"{way}_share_of_usual" for way in WAYS[2:]),
+    ]
     rows, frames = [], scene()
     with tempfile.TemporaryDirectory() as folder:
         for name in args.kinds:

@@ -185,8 +185,8 @@ class DiskCache:
             if isinstance(error, OSError):
                 error = cannot_write(self.place, error)
             warnings.warn(
-                f"clips are decoded in every epoch, data.cache=disk has no place: {error} "
-                "(data.cache_folder=DIR)",
+                "clips are decoded in every epoch, data.cache=disk has no place: "
+                f"{error}, data.cache_folder=DIR",
                 stacklevel=2,
             )
 
