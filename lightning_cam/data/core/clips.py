@@ -152,14 +152,15 @@ class ClipReader:
             seed: draws where it lies in training; None: in the middle.
             between: of which seconds.
         """
+        valid: Mask = np.empty(0, bool)
 
-        def choose(video: VideoInfo) -> tuple[Indices, Mask]:
+        def choose(video: VideoInfo) -> Indices:
+            nonlocal valid
             steps = self.steps_between(video, between)
             positions, valid = self.positions(len(steps), seed)
-            return steps[positions], valid
+            return steps[positions]
 
-        steps = self._read(path, lambda video: choose(video)[0])
-        return steps, choose(steps.info)[1]
+        return self._read(path, choose), valid
 
     def shrunk(self, image: Pixels) -> Tensor:
         """An image (h, w, C) of a video as a step of a clip, (C, h', w')."""

@@ -278,7 +278,7 @@ def _bytes(folder: Path, name: str) -> bytes:
     """What is in an image's file."""
     try:
         # A pipe is not waited for.
-        handle = os.open(folder / name, os.O_RDONLY | os.O_NONBLOCK)
+        handle = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_NONBLOCK)
         try:
             if stat.S_ISREG(os.fstat(handle).st_mode):
                 return io.FileIO(handle, closefd=False).readall()
