@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -33,10 +34,13 @@ class Packets:
         if key is None and begun is not None:
             return begun
         self.stream.codec_context.flush_buffers()
-        return decoded(self.packets[0 if key is None else self._place(key) :])
+        return decoded(self.packets[0 if key is None else self._places[key] :])
 
-    def _place(self, key: int) -> int:
-        return next(n for n, p in enumerate(self.packets) if p.is_keyframe and p.pts == key)
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        """Where the packet of each key frame is, by its timestamp."""
+        keys = [(n, packet) for n, packet in enumerate(self.packets) if packet.is_keyframe]
+        return {packet.pts: n for n, packet in reversed(keys)}
 
 
 def decoded(packets: Sequence[Any]) -> Iterator[Any]:
