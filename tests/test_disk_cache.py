@@ -251,6 +251,16 @@ def test_a_video_too_long_to_keep_is_read_as_ever(root: Path, monkeypatch: Any) 
     assert len(entries(root)) == 1
 
 
+def test_what_cannot_be_read_is_said_as_ever(root: Path) -> None:
+    (root / "0" / "00003.jpg").unlink()
+    (root / "0" / "00003.jpg").symlink_to(root / "nowhere")
+    (root / "1").rename(root / "elsewhere")
+    data = [module(root, Folders, cache=cache) for cache in ("disk", False)]
+    kept, plain = ([each.val_set[index] for index in range(2)] for each in data)
+    assert same(kept, plain)
+    assert all(sample["error"] for sample in kept[1:])
+
+
 def test_damage_outside_of_a_window_is_no_damage_of_it(root: Path) -> None:
     (root / "0" / "00039.jpg").write_bytes(b"not an image")
     want = samples(module(root, Folders))

@@ -94,7 +94,10 @@ class DiskCache:
         """The steps of one clip, as `reader.window` gives them."""
         if not self._state[0]:
             return reader.window(path, seed)
-        entry = self._entry(reader, path)
+        try:
+            entry = self._entry(reader, path)
+        except OSError:  # which reading it says better
+            return reader.window(path, seed)
         if found := _kept(entry, reader, path, seed):
             return found
         try:
@@ -231,11 +234,11 @@ def _write(entry: Path, steps: Steps) -> int:
         "num_frames": info.num_frames, "fps": info.fps, "height": info.height,
         "width": info.width, "container": info.container, "shape": pixels.shape,
     }  # fmt: skip
-    text = json.dumps(about).encode()
+    text = json.dumps(about).encode() + b"\n"
     arrays = (info.times.astype(np.float64), steps.indices.astype(np.int64), _sums(pixels))
-    head = len(text).to_bytes(4, "little") + text + b"".join(part.tobytes() for part in arrays)
+    head = text + b"".join(part.tobytes() for part in arrays)
     with whole_file(entry) as file:
-        file.write(_MAGIC + zlib.crc32(head).to_bytes(4, "little") + head)
+        file.write(_MAGIC + np.array([len(head), zlib.crc32(head)], np.uint32).tobytes() + head)
         file.write(pixels.data)
         return file.tell()
 
@@ -266,25 +269,27 @@ def _head(file: FileIO, path: Path) -> _Head:
     Raises:
         ValueError, KeyError, TypeError: it is none.
     """
-    data = file.read(_HEAD)
-    at = len(_MAGIC) + 4
-    length = int.from_bytes(data[at : at + 4], "little")
-    about = json.loads(data[at + 4 : at + 4 + length])
-    shape, count = tuple(about["shape"]), about["num_frames"]
-    start = at + 4 + length + 8 * (count + 2 * shape[0])
-    if start > len(data):
-        data += file.read(start - len(data))
-    head = data[at:start]
-    check = _MAGIC + zlib.crc32(head).to_bytes(4, "little")
-    if data[:at] != check or os.fstat(file.fileno()).st_size != start + int(np.prod(shape)):
+    data, size = file.read(_HEAD), os.fstat(file.fileno()).st_size
+    lead, at = len(_MAGIC), len(_MAGIC) + 8
+    length, check = np.frombuffer(data, np.uint32, 2, lead).tolist()
+    if not data.startswith(_MAGIC) or at + length > size:
+        raise ValueError("it is none")
+    data += file.read(max(at + length - len(data), 0))
+    head = data[at : at + length]
+    if zlib.crc32(head) != check:
         raise ValueError("it is damaged")
-    times = np.frombuffer(head, np.float64, count, 4 + length).copy()
-    rows = np.frombuffer(head, np.int64, 2 * shape[0], 4 + length + 8 * count)
-    indices, sums = rows.reshape(2, -1)
+    text, _, arrays = head.partition(b"\n")
+    about = json.loads(text)
+    (steps, *shape), count = about["shape"], about["num_frames"]
+    if size != at + length + steps * int(np.prod(shape)):
+        raise ValueError("it is cut short")
+    times = np.frombuffer(arrays, np.float64, count).copy()
+    indices, sums = np.frombuffer(arrays, np.int64, 2 * steps, 8 * count).reshape(2, -1)
     info = VideoInfo(
         str(path), count, about["fps"], about["height"], about["width"], times, about["container"]
     )
-    return _Head(info, indices.copy(), sums.view(np.uint64), shape[1:], start)
+    height, width, channels = shape
+    return _Head(info, indices.copy(), sums.view(np.uint64), (height, width, channels), at + length)
 
 
 def _sums(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
