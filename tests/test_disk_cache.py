@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import tempfile
 import warnings
@@ -241,6 +242,18 @@ def test_the_default_is_a_folder_of_ones_own(root: Path, monkeypatch: Any) -> No
     found, (line,) = caught(lambda: samples(module(root, cache="disk", cache_folder=None)))
     assert f"{own} may be somebody else's" in line
     assert same(found, want)
+
+
+def test_it_may_be_removed_at_any_time(root: Path) -> None:
+    data, want = module(root, cache="disk"), samples(module(root))
+    for _ in range(2):
+        found, said = caught(lambda: samples(data))
+        assert same(found, want)
+        assert not said
+        assert len(entries(root)) == 2
+        total = sum(path.stat().st_size for path in entries(root))
+        assert np.fromfile(root / "kept" / "sizes", np.int64).sum() == total
+        shutil.rmtree(root / "kept")
 
 
 def test_a_video_too_long_to_keep_is_read_as_ever(root: Path, monkeypatch: Any) -> None:

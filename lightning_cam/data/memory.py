@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 _LEAST = 2**17  # bytes: what is smaller the allocator keeps itself
-_MOST = 2**28  # bytes that wait to be used again
+_MOST = 2**27  # bytes that wait to be used again
+_MOST_IN_WORKER = 2**25  # of each of many loader processes
 
 _free: deque[NDArray[np.uint8]] = deque()
 
@@ -52,7 +54,8 @@ def _found(size: int) -> NDArray[np.uint8]:
 
 
 def _take_back(memory: NDArray[np.uint8]) -> None:
-    if memory.nbytes <= _MOST:
+    most = _MOST if get_worker_info() is None else _MOST_IN_WORKER
+    if memory.nbytes <= most:
         _free.append(memory)
-    while sum(kept.nbytes for kept in tuple(_free)) > _MOST:
+    while sum(kept.nbytes for kept in tuple(_free)) > most:
         _free.popleft()

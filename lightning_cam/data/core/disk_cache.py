@@ -124,7 +124,7 @@ class DiskCache:
         """All steps of a video, which are now kept.
 
         Raises:
-            _NotKeptError: they must not be; nothing was decoded.
+            _NotKeptError: they must not be; no more than a frame was decoded.
         """
         if not self._state[1]:
             raise _NotKeptError
@@ -149,9 +149,10 @@ class DiskCache:
         if size > _LONGEST:
             raise _NotKeptError
         try:
+            self.place.mkdir(parents=True, exist_ok=True)  # which may have been removed
             self._count()
             disk = shutil.disk_usage(self.place)
-        except OSError as error:
+        except (WriteError, OSError) as error:
             self._give_up(error)
             raise _NotKeptError from error
         if self._total + size > self.gigabytes * _GIGABYTE:
@@ -161,8 +162,8 @@ class DiskCache:
 
     def _count(self) -> None:
         """Add up what all processes have added since."""
-        with (self.place / _SIZES).open("rb") as sizes:
-            if os.fstat(sizes.fileno()).st_size < self._seen:  # the folder was removed meanwhile
+        with open_to_append(self.place / _SIZES) as sizes:
+            if os.fstat(sizes.fileno()).st_size < self._seen:  # it is another one
                 self._seen = self._total = 0
             sizes.seek(self._seen)
             new = sizes.read()

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_cam.data import memory
 from lightning_cam.data.video.sampling import Indices, resample_times
 from lightning_cam.errors import ConfigError, VideoReadError
 
@@ -33,7 +32,7 @@ def joined(images: Iterable[Pixels], count: int, each: Each | None = None) -> Pi
     for few in _few_at_once(images, count if each else 1):
         done = few if each is None else each(few)
         if pixels is None:
-            pixels = memory.empty((count, *done.shape[1:]), np.uint8).numpy()
+            pixels = np.empty((count, *done.shape[1:]), np.uint8)
         pixels[row : row + len(done)] = done
         row += len(done)
     assert pixels is not None
@@ -46,7 +45,7 @@ def _few_at_once(images: Iterable[Pixels], most: int) -> Iterator[Pixels]:
     for image in images:
         if not len(room):
             shape = (min(most, max(1, _FEW // image.nbytes)), *image.shape)
-            room = memory.empty(shape, np.uint8).numpy()
+            room = np.empty(shape, np.uint8)
         if len(room) == 1:
             yield image[None]
             continue
