@@ -3,16 +3,24 @@
     python benchmarks/loader.py               # renders its own files; writes loader.csv
     python benchmarks/loader.py --kinds mpg webm --repeats 9
 
-Four ways to the same 16 frames of random windows, with 0 and 2 workers: *bare* is PyAV seeking to
-the key frame before the window (in `.mpg`, where seeking is not to be trusted, decoding from the
-start) and converting the wanted frames to RGB, or `cv2.imread` of the wanted images, checking
-nothing and told beforehand where the frames are; *reader* is `read_frames`, which indexes the file
-and checks what it decodes; *raw* is the training loader of a data module, and what its workers
-ship: reader, resizing to 256 (`--resize`), crop of 7/8 of that, flip, collation, in uint8; *loader*
-adds what the data module then does to each batch in the main process, on the CPU: float32,
-normalising, colours. Where a GPU does that, *raw* is what counts. The four take turns, and the
-figures are medians over repeats; one thread per process. Shares of bare decoding's speed are of CPU
-seconds with 0 workers, of wall time with more.
+Six ways to the same 16 frames of random windows, with 0 and 2 workers:
+
+- *usual* is PyAV seeking to the key frame before the window (in `.mpg`, where seeking is not to be
+  trusted, decoding from the start) and converting the wanted frames by `to_ndarray("rgb24")`, or
+  `cv2.imread` of the wanted images, checking nothing and told beforehand where the frames are;
+- *bare* is the same as fast as we know: one converter without threads for all frames (`to_ndarray`
+  has one for each, which starts threads), and of Motion JPEG (`mjpeg`) no other frame decoded;
+- *reader* is `read_frames`, which indexes the file and checks what it decodes;
+- *raw* is the training loader of a data module, and what its workers ship: reader, resizing to 256
+  (`--resize`), crop of 7/8 of that, flip, collation, in uint8;
+- *loader* adds what the data module then does to each batch in the main process, on the CPU:
+  float32, normalising, colours. Where a GPU does that, *raw* is what counts;
+- *cached* is *loader* with `data.cache=disk`, filled before, and in memory as files are that were
+  just used.
+
+They take turns, and the figures are medians over repeats; one thread per process. Shares of the
+speed of bare and of usual decoding are of CPU seconds with 0 workers, of wall time with more. On a
+core of their own (`chrt -r 1 taskset -c 1 python ...`) that is the CPU time of all processes.
 """
 
 from __future__ import annotations
@@ -36,6 +44,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import av
 import numpy as np
 import torch
+from av.video.reformatter import VideoReformatter
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
@@ -48,7 +57,7 @@ from lightning_cam.data.video.reading import probe, read_frames
 import cv2  # isort: skip  (after the module that settles its order with decord)
 
 HEIGHT, WIDTH, FRAMES, STEPS, BATCH = 240, 320, 300, 16, 8
-WAYS = ("bare", "reader", "raw", "loader")
+WAYS = ("usual", "bare", "reader", "raw", "loader", "cached")
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,8 @@ class Kind:
     rate: int = 30
     fps: float = 7.5
     seekable: bool = True
+    pixels: str = "yuv420p"
+    bits: int = 1_500_000  # per second
 
 
 KINDS = {
@@ -67,6 +78,7 @@ KINDS = {
     "mpg": Kind("clip.mpg", "mpeg1video", seekable=False),
     "webm": Kind("clip.webm", "libvpx-vp9", rate=12, fps=4),
     "avi": Kind("clip.avi", "mpeg4"),
+    "mjpeg": Kind("mjpeg.avi", "mjpeg", pixels="yuvj420p", bits=12_000_000),
     "jpg": Kind("images", "", rate=12, fps=4),
 }
 
@@ -99,8 +111,8 @@ def render(path: Path, kind: Kind, frames: np.ndarray) -> Path:
     speed = {"cpu-used": "8", "deadline": "realtime"} if "vpx" in kind.codec else {}
     with av.open(str(path), "w") as out:
         stream = out.add_stream(kind.codec, rate=Fraction(kind.rate), options=speed)
-        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
-        stream.bit_rate = 1_500_000
+        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, kind.pixels
+        stream.bit_rate = kind.bits
         for frame in frames:
             out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
         out.mux(stream.encode(None))
@@ -110,10 +122,13 @@ def render(path: Path, kind: Kind, frames: np.ndarray) -> Path:
 class Rendered(VideoDataModule):
     """So many clips of one video, each with a random window of its own."""
 
-    def __init__(self, path: Path, kind: Kind, clips: int, workers: int, resize: int) -> None:
+    def __init__(
+        self, path: Path, kind: Kind, clips: int, workers: int, resize: int, **options: Any
+    ) -> None:
         super().__init__(
             str(path), num_frames=STEPS, fps=kind.fps, rate=kind.rate, batch_size=BATCH,
             num_workers=workers, classes=["any"], resize=resize, crop=resize * 7 // 8,
+            **options,
         )  # fmt: skip
         self.path, self.count = path, clips
 
@@ -139,8 +154,8 @@ class Decoding(Dataset[int]):
         return len(self.decode(self.windows[index]))
 
 
-def bare(path: Path, kind: Kind) -> Callable[[list[int]], Any]:
-    """The least that yields the frames."""
+def bare(path: Path, kind: Kind, *, usual: bool = False) -> Callable[[list[int]], Any]:
+    """The least that yields the frames, or nearly: as it is usually done."""
     if not kind.codec:
         return lambda indices: [cv2.imread(str(path / f"{k + 1:05d}.jpg")) for k in indices]
     with av.open(str(path)) as container:
@@ -148,17 +163,24 @@ def bare(path: Path, kind: Kind) -> Callable[[list[int]], Any]:
 
     def decode(indices: list[int]) -> list[np.ndarray]:
         wanted = {stamps[k] for k in indices}
-        last, frames = max(wanted), []
+        last, frames, colours = max(wanted), [], VideoReformatter()
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             if kind.seekable:
                 container.seek(min(wanted), stream=stream)
-            for frame in container.decode(stream):
-                if frame.pts in wanted:
-                    frames.append(frame.to_ndarray(format="rgb24"))
-                if frame.pts >= last:
-                    return frames
+            for packet in container.demux(stream):
+                if kind.codec == "mjpeg" and packet.pts not in wanted and not usual:
+                    continue
+                for frame in packet.decode():
+                    if frame.pts in wanted:
+                        if usual:
+                            frames.append(frame.to_ndarray(format="rgb24"))
+                        else:
+                            rgb = colours.reformat(frame, format="rgb24", threads=1)
+                            frames.append(rgb.to_ndarray())
+                    if frame.pts >= last:
+                        return frames
         raise RuntimeError(f"{path} has no frame at {last}")
 
     return decode
@@ -173,7 +195,7 @@ def seconds(loader: Iterable[Any]) -> tuple[float, float]:
 
 
 def measure(path: Path, kind: Kind, args: argparse.Namespace, workers: int) -> list[Any]:
-    """Clips per second each way, and the shares of bare decoding's speed."""
+    """Clips per second each way, and the speed as a share of bare and of usual decoding's."""
     data = Rendered(path, kind, args.clips, workers, args.resize)
     loader = data.train_dataloader()
     windows = [row.tolist() for batch in loader for row in batch["frame_idx"]]  # warms it as well
@@ -187,18 +209,30 @@ def measure(path: Path, kind: Kind, args: argparse.Namespace, workers: int) -> l
     def read(indices: list[int]) -> np.ndarray:
         return read_frames(path, lambda _: indices, rate=kind.rate).frames
 
-    ways: dict[str, Iterable[Any]] = {"bare": plain(bare(path, kind)), "reader": plain(read)}
-    for way in ways.values():
+    ways: dict[str, Iterable[Any]] = {
+        "usual": plain(bare(path, kind, usual=True)),
+        "bare": plain(bare(path, kind)),
+        "reader": plain(read),
+    }
+    options = {"cache": "disk", "cache_folder": str(path.with_name("cache"))}
+    cached = Rendered(path, kind, args.clips, workers, args.resize, **options).train_dataloader()
+    for way in (*ways.values(), cached):
         seconds(way)
 
     def run(name: str) -> tuple[float, float]:
-        finishing = (data.on_after_batch_transfer(batch) for batch in loader)
-        return seconds({**ways, "raw": loader, "loader": finishing}[name])
+        if name in ways:
+            return seconds(ways[name])
+        batches = cached if name == "cached" else loader
+        return seconds(batches if name == "raw" else map(data.on_after_batch_transfer, batches))
 
     runs = [{name: run(name) for name in WAYS} for _ in range(args.repeats)]
     speeds = [args.clips / median(run[name][0] for run in runs) for name in WAYS]
     clock = 0 if workers else 1  # CPU seconds are steadier, but see one process only
-    shares = [median(run["bare"][clock] / run[name][clock] for run in runs) for name in WAYS[1:]]
+    shares = [
+        median(run[than][clock] / run[name][clock] for run in runs)
+        for than in ("bare", "usual")
+        for name in WAYS[2:]
+    ]
     return [*(round(speed, 1) for speed in speeds), *(round(share, 3) for share in shares)]
 
 
@@ -213,7 +247,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    columns = [*(f"{way}_clips_per_s" for way in WAYS), *(f"{way}_share" for way in WAYS[1:])]
+    columns = [
+        *(f"{way}_clips_per_s" for way in WAYS),
+        *(f"{way}_share" for way in WAYS[2:]),
+        *(f"{way}_share_of_usual" for way in WAYS[2:]),
+    ]
     rows, frames = [], scene()
     with tempfile.TemporaryDirectory() as folder:
         for name in args.kinds:

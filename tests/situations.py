@@ -179,6 +179,11 @@ SITUATIONS: dict[str, Situation] = {
     "needs clips of one label each": Situation(
         f"{TRAIN} data.balanced=true", said=source("needs clips of one label each")
     ),
+    "choose a larger disk": Situation(
+        f"{TRAIN} data.cache=disk data.cache_gb=1e-6",
+        {"DIR": "kept_clips"},
+        said=source("choose a larger disk"),
+    ),
     "one for each class; or set task.class_weights": Situation(f"{TRAIN} task.class_weights=[1,2]"),
     "is more of": Situation(
         f"train {TINY} explain=[gradcam] measure=[gini] monitor=explain/gradcam/gini"

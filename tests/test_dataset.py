@@ -17,11 +17,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 import lightning_cam as lc
+from lightning_cam.data import memory
 from lightning_cam.data.clips.folder import VideoFolder
 from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict, finished
 from lightning_cam.data.core.listing import Listing
 from lightning_cam.data.core.loading import ClipLoader, collate
 from lightning_cam.data.core.module import VideoDataModule
+from lightning_cam.data.core.shipping import Slots
 from lightning_cam.data.core.transforms import ClipTransform
 from lightning_cam.data.video.info import Pixels
 from lightning_cam.data.video.reading import READERS, VideoFrames, VideoInfo
@@ -89,6 +91,69 @@ def test_a_finished_batch_is_the_stack_of_the_samples(folder: Path, part: str, c
     assert finished(batch) is batch  # what is finished stays so
     assert equal(data.read(folder / "4.mp4"), {**data.val_set[4], "label": torch.tensor(-1),
         "clip_id": "4"})  # fmt: skip
+
+
+def test_batches_of_loader_processes_stay_what_they_are(folder: Path) -> None:
+    """However many are kept; what is let go of makes room for others."""
+    data, plain = (Videos(folder, num_workers=n, batch_size=2) for n in (2, 0))
+    loader = data.train_dataloader()
+    batches, views, want = [], [], []
+    for epoch in range(9):  # 27 batches: more than a loader process has shared memory for
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        source = plain.train_dataloader()
+        source.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        want += [dict(batch) for batch in source]
+        if epoch % 3 == 2:
+            views += [batch["video"][1, :, 2].numpy() for batch in loader]
+            batches += [None] * 3
+        else:
+            views += [None] * 3
+            batches += [*loader]
+    for batch, view, other in zip(batches, views, want, strict=True):
+        if batch is None:
+            assert (view == other["video"][1, :, 2].numpy()).all()
+        else:
+            assert equal(batch, other)
+
+
+def test_shared_memory_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    slots, rest = Slots(), {"label": torch.arange(2), "mask": torch.ones(2, 50_000), "path": ["a"]}
+    monkeypatch.setattr(Tensor, "pin_memory", Tensor.clone)
+
+    def ship(level: int) -> Any:
+        pixels = [torch.full((3, 4), level, dtype=torch.uint8)] * 2
+        return slots.ship(pixels, rest)
+
+    first, second = ship(1), ship(2)
+    assert isinstance(first.rest["label"], np.ndarray)  # sent along
+    assert isinstance(first.rest["mask"], Tensor)
+    batch = first.batch()
+    assert equal(batch, {"video": torch.ones(2, 3, 4).byte(), **rest})
+    row = batch["video"][0]
+    del batch
+    assert ship(3).memory is not first.memory
+    del row
+    assert ship(4).memory is first.memory
+    assert equal(second.pin_memory(), {"video": torch.full((2, 3, 4), 2).byte(), **rest})
+    assert ship(5).memory is second.memory
+    kept = [ship(n) for n in range(8)]
+    assert kept[-1] is None  # the batch is stacked as ever
+    assert len(slots._all) == 8
+
+
+def test_memory_is_used_again_when_nobody_holds_it() -> None:
+    shape = (3, 200_000)
+    one = memory.empty(shape, np.float32)
+    place, part = one.data_ptr(), one[1, 5:9].numpy()
+    one.fill_(7)
+    del one
+    other = memory.empty(shape, np.float32)
+    assert other.data_ptr() != place
+    other.fill_(8)
+    assert (part == 7).all()
+    del part
+    assert memory.empty(shape, np.float32).data_ptr() == place
+    assert memory.empty((2, 3), np.uint8).shape == (2, 3)
 
 
 def test_an_unreadable_clip_is_zeros_among_the_others(folder: Path) -> None:

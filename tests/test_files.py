@@ -303,7 +303,8 @@ def _opens(call: ast.Call) -> bool:
     modes = [word.value for word in call.keywords if word.arg == "mode"]
     texts = [node.value for node in [*call.args, *modes] if isinstance(node, ast.Constant)]
     words = [text for text in texts if isinstance(text, str) and set(text) <= set("rwxabt+")]
-    flags = any("os.O_" in ast.unparse(a) and ast.unparse(a) != "os.O_RDONLY" for a in call.args)
+    reads = ("os.O_RDONLY", "os.O_RDONLY | os.O_NONBLOCK")
+    flags = any("os.O_" in ast.unparse(a) and ast.unparse(a) not in reads for a in call.args)
     return flags or any(set(word) & set("wx+") and "a" not in word for word in words)
 
 
@@ -332,6 +333,8 @@ def _opens(call: ast.Call) -> bool:
         ("path.open('rb')", False),
         ("path.open('a+b')", False),
         ("open(path)", False),
+        ("os.open(path, os.O_RDONLY | os.O_NONBLOCK)", False),
+        ("os.open(path, os.O_RDONLY | os.O_CREAT)", True),
         ("os.open(os.devnull, os.O_WRONLY)", False),
         ("text.replace('a', 'b')", False),
         ("dataclasses.replace(clip, label=1)", False),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_cam.data.video import container
+from lightning_cam.data.video import container, packets
 from lightning_cam.data.video import reading as video
 from lightning_cam.data.video.reading import probe, read_clip, read_frames
 from lightning_cam.data.video.sampling import resample_indices, resample_times
@@ -311,9 +311,16 @@ def test_variable_rate_is_sampled_by_timestamps(made, name, reader):
     assert np.abs(info.times[indices] - np.arange(len(indices)) / 7.5).max() <= 0.101
 
 
-def test_the_index_and_the_pixels_cost_one_decoding(made, monkeypatch):
-    decoded = []
-    real_open = av.open
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_index_and_the_pixels_cost_one_decoding(made, monkeypatch, kept):
+    """Of a small file, whose packets are kept, and of a large one, which is opened again."""
+    decoded, opened = [], []
+    real_open, real_decoded = av.open, packets.decoded
+
+    def counting(few):
+        for frame in real_decoded(few):
+            decoded.append(frame.pts)
+            yield frame
 
     class Counting:
         def __init__(self, container):
@@ -333,9 +340,17 @@ def test_the_index_and_the_pixels_cost_one_decoding(made, monkeypatch):
                 decoded.append(frame.pts)
                 yield frame
 
-    monkeypatch.setattr(av, "open", lambda *a, **k: Counting(real_open(*a, **k)))
+    def open_(*args, **options):
+        opened.append(args)
+        return Counting(real_open(*args, **options))
+
+    monkeypatch.setattr(av, "open", open_)
+    monkeypatch.setattr(packets, "decoded", counting)
+    if not kept:
+        monkeypatch.setattr(container, "MOST_BYTES", 0)
     assert numbers(read_frames(made["mpeg1_opencv.mpg"], lambda v: v.steps(7.5)).frames)[-1] == 56
-    assert len(decoded) == 57  # in order, once, and no further than the last wanted frame
+    # In order, once, and no further than the last wanted frame; the index has decoded the first.
+    assert (len(decoded), len(opened)) == ((56, 1) if kept else (57, 2))
     decoded.clear()
     assert numbers(read_clip(made["h264.mp4"], [50, 25], reader="pyav")) == [50, 25]
     assert len(decoded) == 2 + 3  # from the key frames 24 and 48 on

@@ -41,7 +41,7 @@ FOLDER = "LIGHTNING_CAM_RUN"  # the run's folder, for those who start torchrun
 _LONGEST = 2**22  # bytes of the settings of a run
 
 # What may differ between a run and its continuation.
-_FREE = ("data.root", "data.num_workers", "data.cache")
+_FREE = ("data.root", "data.num_workers", "data.cache", "data.cache_folder", "data.cache_gb")
 _CHOOSES = ("monitor", "monitor_mode")  # the best checkpoint: free as long as there is none
 _FIXED = ("model", "task", "data", "seed", *_CHOOSES)
 _ENDLESS = Length()

@@ -19,7 +19,7 @@ from lightning_cam.data.core import transforms
 from lightning_cam.data.core.clips import finished
 from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.data.core.listing import Divided, Problem
-from lightning_cam.data.core.loading import ClipLoader, EpochSampler, collate
+from lightning_cam.data.core.loading import ClipLoader, Collate, EpochSampler
 from lightning_cam.errors import ConfigError, DataError, command_line
 from lightning_cam.interfaces import Batch
 from lightning_cam.stops import left_to_parent
@@ -58,7 +58,7 @@ class ClipDataModule(LightningDataModule):
         seed: of order and augmentation, >= 0.
         mean: of each channel, in [0, 1]; as many numbers as clips have channels.
         std: of each channel.
-        cache: keep decoded images in memory.
+        cache: whether, or where, decoded images are kept.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ClipDataModule(LightningDataModule):
         seed: int,
         mean: Sequence[float],
         std: Sequence[float],
-        cache: bool,
+        cache: bool | str,
     ) -> None:
         super().__init__()
         check_whole(1, batch_size=batch_size)
@@ -165,7 +165,7 @@ class ClipDataModule(LightningDataModule):
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=workers,
-            collate_fn=collate,
+            collate_fn=Collate(),
             pin_memory=torch.cuda.is_available(),
             timeout=120 if workers else 0,  # a decoder that hangs must not hang the run
             persistent_workers=workers > 0,

@@ -7,7 +7,7 @@ to do, for one sample or for a batch of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lightning_cam.data.core.ground_truth import VideoTruth
 from lightning_cam.data.core.transforms import ClipTransform, View, finish, normalisation, visible
-from lightning_cam.data.video.info import Pixels
+from lightning_cam.data.video.info import Each, Pixels
 from lightning_cam.data.video.reading import VideoFrames, VideoInfo, check_reader, read_frames
 from lightning_cam.data.video.sampling import TICK, Indices, Mask, temporal_window
 from lightning_cam.data.video.streams import VideoStream, open_stream
@@ -74,6 +74,15 @@ class Steps(NamedTuple):
     indices: Indices  # (n,) source frames
     info: VideoInfo
 
+    def at(self, positions: Indices) -> Steps:
+        """The steps at these positions."""
+        first, count = int(positions[0]), len(positions)
+        if (positions == np.arange(first, first + count)).all():  # nothing to copy
+            frames = self.frames[first : first + count]
+        else:  # as they lie in memory
+            frames = self.frames.permute(0, 2, 3, 1)[positions].permute(0, 3, 1, 2)
+        return Steps(frames, self.indices[positions], self.info)
+
 
 @dataclass(frozen=True)
 class ClipReader:
@@ -100,7 +109,7 @@ class ClipReader:
         self,
         path: str | Path,
         select: Callable[[VideoInfo], ArrayLike],
-        each: Callable[[Pixels], Pixels] | None = None,
+        each: Each | None = None,
     ) -> VideoFrames:
         """Frames of a video (n, h, w, C), by the rules of `read_frames`.
 
@@ -113,9 +122,25 @@ class ClipReader:
         """A video to go through once, as `read` reads it; what a subclass replaces as well."""
         return open_stream(path, rate=self.rate)
 
-    def steps(self, path: Path) -> Steps:
-        """All steps of a video at the wanted rate, resized: what is worth keeping in memory."""
-        return self._read(path, self.all_steps)
+    def steps(self, path: Path, select: Callable[[VideoInfo], Indices] | None = None) -> Steps:
+        """All steps of a video at the wanted rate, resized: what is worth keeping.
+
+        Args:
+            path: of the video.
+            select: `all_steps`, and whatever is to be done when they are known.
+        """
+        return self._read(path, select or self.all_steps)
+
+    def sources(self, path: Path) -> Sequence[Path]:
+        """The files, and folders of images, that the pixels of a video come from."""
+        return [path]
+
+    @property
+    def decoding(self) -> Mapping[str, Any]:
+        """The settings on which `steps` depends."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        del own["num_frames"], own["transform"]
+        return {**own, "resize": self.transform.resize, "channels": self.transform.channels}
 
     def window(
         self, path: Path, seed: Seed | None = None, between: Between = (None, None)
@@ -127,18 +152,19 @@ class ClipReader:
             seed: draws where it lies in training; None: in the middle.
             between: of which seconds.
         """
+        valid: Mask = np.empty(0, bool)
 
-        def choose(video: VideoInfo) -> tuple[Indices, Mask]:
+        def choose(video: VideoInfo) -> Indices:
+            nonlocal valid
             steps = self.steps_between(video, between)
             positions, valid = self.positions(len(steps), seed)
-            return steps[positions], valid
+            return steps[positions]
 
-        steps = self._read(path, lambda video: choose(video)[0])
-        return steps, choose(steps.info)[1]
+        return self._read(path, choose), valid
 
     def shrunk(self, image: Pixels) -> Tensor:
         """An image (h, w, C) of a video as a step of a clip, (C, h', w')."""
-        step = torch.from_numpy(_shrunk(self.transform, image)).permute(2, 0, 1)
+        step = torch.from_numpy(_shrunk(self.transform, image[None])[0]).permute(2, 0, 1)
         if len(step) != self.transform.channels:
             raise ConfigError(
                 f"mean={list(self.transform.mean)} and std need one number per channel, and images "
@@ -293,7 +319,7 @@ class ClipReader:
         }
 
     def _read(self, path: Path, select: Callable[[VideoInfo], Indices]) -> Steps:
-        # One by one as they are decoded: all steps of a minute in HD would take gigabytes.
+        # A few at a time, as they are decoded: all steps of a minute in HD would take gigabytes.
         frames, indices, info = self.read(path, select, partial(_shrunk, self.transform))
         if frames.shape[-1] != self.transform.channels:
             raise ConfigError(
@@ -303,10 +329,10 @@ class ClipReader:
         return Steps(torch.from_numpy(frames).permute(0, 3, 1, 2), indices, info)
 
 
-def _shrunk(transform: ClipTransform, image: Pixels) -> Pixels:
-    """An image (h, w, C), resized as the transform says."""
-    frame = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    return transform.shrink(frame[None])[0].permute(1, 2, 0).numpy()
+def _shrunk(transform: ClipTransform, images: Pixels) -> Pixels:
+    """Images (n, h, w, C), resized as the transform says."""
+    frames = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    return transform.shrink(frames).permute(0, 2, 3, 1).numpy()
 
 
 def finished(sample: Raw) -> Raw:

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from torch.utils.data import Dataset
 
 from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict, Seed, Steps, finished
+from lightning_cam.data.core.disk_cache import DiskCache
 from lightning_cam.data.core.ground_truth import open_truth
 from lightning_cam.data.core.rows import Packed, truths_of, without_truths
 from lightning_cam.errors import DataError, VideoReadError
@@ -98,8 +99,8 @@ class ClipDataset(SampleDataset[Clip]):
         train: random window, crop, flip and colours; False for the centred evaluation transform.
         mirror: label of each class's mirrored clips, None where they have none.
         seed: of all randomness.
-        cache: keep each video's resized steps in memory, so that epochs after the first decode
-            nothing. Takes C x steps x height x width bytes per clip and loader process.
+        cache: keep each video's resized steps, so that epochs after the first decode nothing: True
+            in memory, C x steps x height x width bytes per clip and loader process; or on a disk.
 
     Evaluation samples have "mask", "mask/<part>", "action" and "judged", as far as the ground truth
     of any clip has them.
@@ -113,7 +114,7 @@ class ClipDataset(SampleDataset[Clip]):
         train: bool = False,
         mirror: Sequence[int | None] = (),
         seed: int = 0,
-        cache: bool = False,
+        cache: bool | DiskCache = False,
     ) -> None:
         if train:  # which nobody judges: loader processes need not hold it
             clips = without_truths(clips)
@@ -130,12 +131,14 @@ class ClipDataset(SampleDataset[Clip]):
 
     def _sample(self, index: int, seed: Seed | None) -> SampleDict:
         clip = self.clips[index]
-        if self.cache:
+        if isinstance(self.cache, DiskCache):
+            steps, valid = self.cache.window(self.reader, clip.path, seed)
+        elif self.cache:
             if index not in self._steps:
                 self._steps[index] = self.reader.steps(clip.path)
-            frames, indices, info = self._steps[index]
-            positions, valid = self.reader.positions(len(indices), seed)
-            steps = Steps(frames[positions], indices[positions], info)
+            kept = self._steps[index]
+            positions, valid = self.reader.positions(len(kept.indices), seed)
+            steps = kept.at(positions)
         else:
             steps, valid = self.reader.window(clip.path, seed)
         truth = None

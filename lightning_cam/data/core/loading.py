@@ -7,12 +7,21 @@ from itertools import islice
 from typing import Any, cast
 
 import numpy as np
+import torch
 from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    default_collate,
+    get_worker_info,
+)
 
+from lightning_cam.data import memory
 from lightning_cam.data.core.clips import SampleDict
+from lightning_cam.data.core.shipping import Shipped, Slots
 from lightning_cam.errors import CheckpointError, DataError
 from lightning_cam.interfaces import Batch
 
@@ -120,6 +129,7 @@ class ClipLoader(DataLoader[SampleDict]):
         self.trainer = trainer
         self._epoch = self._given = 0  # batches that were handed out of this epoch
         self._loaded: tuple[int, int] | None = None  # the same, of which the next iterator goes on
+        self._shared: dict[int, Tensor] = {}  # memory of loader processes, which stays mapped
 
     def __iter__(self) -> Any:
         if self.trainer is not None:
@@ -131,8 +141,13 @@ class ClipLoader(DataLoader[SampleDict]):
         if isinstance(self.sampler, EpochSampler):  # not Lightning's own, to overfit a few batches
             self.sampler.start = left_out * cast(int, self.batch_size)
             left_out = 0
+        if not self.persistent_workers:
+            self._shared.clear()
         for batch in islice(super().__iter__(), left_out, None):
             self._given += 1
+            if isinstance(batch, Shipped):
+                self._shared[batch.memory.data_ptr()] = batch.memory
+                batch = batch.batch()
             yield batch
 
     def state_dict(self) -> dict[str, int]:
@@ -201,9 +216,34 @@ def _described(state: Mapping[str, int]) -> str:
 def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
     """Stack tensors (in a worker straight into shared memory) and list everything else."""
     stacked = {
-        key: default_collate([sample[key] for sample in samples])
+        key: _stacked([sample[key] for sample in samples])
         if isinstance(value, Tensor)
         else [sample[key] for sample in samples]
         for key, value in samples[0].items()
     }
     return cast(Batch, stacked)
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    first = tensors[0]
+    if first.dtype != torch.uint8 or get_worker_info() is not None:
+        return cast(Tensor, default_collate([*tensors]))
+    pixels = memory.empty((len(tensors), *first.shape), np.uint8)
+    return torch.stack([*tensors], out=pixels)
+
+
+class Collate:
+    """What a `ClipLoader` collates by: as `collate` does, but loader processes ship their batches.
+
+    The loader unpacks them.
+    """
+
+    def __init__(self) -> None:
+        self.slots = Slots()
+
+    def __call__(self, samples: Sequence[Mapping[str, Any]]) -> Batch | Shipped:
+        pixels = [sample["video"] for sample in samples]
+        if get_worker_info() is None or pixels[0].dtype != torch.uint8:
+            return collate(samples)
+        rest = collate([{k: v for k, v in sample.items() if k != "video"} for sample in samples])
+        return self.slots.ship(pixels, rest) or collate(samples)

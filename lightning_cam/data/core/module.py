@@ -19,6 +19,7 @@ from lightning_cam.data.core import transforms
 from lightning_cam.data.core.base import PARTS, ClipDataModule, check_whole, require_some
 from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict, finished
 from lightning_cam.data.core.dataset import ClipDataset
+from lightning_cam.data.core.disk_cache import DiskCache
 from lightning_cam.data.core.index import Index
 from lightning_cam.data.core.listing import Listing, Problems, alike_classes, without_leaks
 from lightning_cam.data.core.rows import count_classes, one_label, packed
@@ -86,8 +87,10 @@ class VideoDataModule(ClipDataModule):
         std: of each channel.
         reader: "auto", "pyav" or "decord", see `lightning_cam.data.video.reading.read_clip`.
         rate: frames per second of videos that are folders of images.
-        cache: keep the resized steps of all videos in memory (C x steps x height x width bytes
-            per clip, in each loader process).
+        cache: keep the resized steps of all videos: True in memory (C x steps x height x width
+            bytes per clip, in each loader process), "disk" on a local disk, see `DiskCache`.
+        cache_folder: where on a disk; None: a folder of the user's own in $TMPDIR.
+        cache_gb: gigabytes that this folder may have.
         annotations: published annotations, file or folder, see `data.annotations.formats`: the
             ground truth of clips in evaluation, in place of the data set's own.
         balanced: in an epoch of training every class comes equally often: clips of small classes
@@ -120,7 +123,9 @@ class VideoDataModule(ClipDataModule):
         grey: float = 0.0,
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
-        cache: bool = False,
+        cache: bool | str = False,
+        cache_folder: str | None = None,
+        cache_gb: float = 50,
         reader: str = "auto",
         rate: float | None = None,
         balanced: bool = False,
@@ -144,6 +149,13 @@ class VideoDataModule(ClipDataModule):
             raise ConfigError(f"data.balanced={balanced} must be true or false")
         if not isinstance(annotations, (str, type(None))):
             raise ConfigError(f"data.annotations={annotations} must be a path or null")
+        if not isinstance(cache, bool) and cache != "disk":
+            raise ConfigError(f"data.cache={cache} must be true, false or disk")
+        if not isinstance(cache_folder, (str, type(None))):
+            raise ConfigError(f"data.cache_folder={cache_folder} must be a path or null")
+        if type(cache_gb) not in (int, float) or not 0 < cache_gb < math.inf:
+            raise ConfigError(f"data.cache_gb={cache_gb} must be a number above 0")
+        self.cache_folder, self.cache_gb = cache_folder, cache_gb
         self.balanced = balanced
         self.annotations = annotations
         self.hflip_pairs = hflip_pairs or []
@@ -232,8 +244,15 @@ class VideoDataModule(ClipDataModule):
             train=train,
             mirror=self.mirror() if train else (),
             seed=self.seed,
-            cache=self.cache,
+            cache=self._kept,
         )
+
+    @cached_property
+    def _kept(self) -> bool | DiskCache:
+        """Whether, or where, decoded steps are kept."""
+        if self.cache == "disk":
+            return DiskCache(self.cache_folder, self.cache_gb)
+        return bool(self.cache)
 
     def evaluation(self, part: str) -> ClipDataset:
         """The clips of a part, "train" too, without augmentation.

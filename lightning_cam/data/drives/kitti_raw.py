@@ -194,7 +194,7 @@ class KittiRaw(SnippetDataModule):
             return super()._dataset(part, train=train)
         n = self.snippet
         clips = [_Tested(drive, 0, n, n, (n // 2, n // 2 + 1)) for drive in self.listing.test]
-        return SnippetDataset(clips, replace(self.reader, num_frames=n), cache=self.cache)
+        return SnippetDataset(clips, replace(self.reader, num_frames=n), cache=self.cache is True)
 
     def named(self, name: str) -> Drive:
         """As everywhere, but a drive that is tested comes whole."""

@@ -107,6 +107,10 @@ class SnippetDataModule(ClipDataModule):
         rate: float | None = None,
         cache: bool = False,
     ) -> None:
+        if not isinstance(cache, bool):
+            raise ConfigError(
+                f"data.cache={cache} must be true or false: a disk is for clips with labels"
+            )
         super().__init__(
             root,
             batch_size=batch_size,
@@ -236,14 +240,15 @@ class SnippetDataModule(ClipDataModule):
         if not train:
             return self._long_clips(drives)
         clips = [c for drive in drives for c in snippets(drive, self.snippet, self.max_gap)]
-        return SnippetDataset(clips, self.reader, train=True, seed=self.seed, cache=self.cache)
+        kept = self.cache is True
+        return SnippetDataset(clips, self.reader, train=True, seed=self.seed, cache=kept)
 
     def _long_clips(self, drives: Sequence[Drive]) -> SnippetDataset:
         steps = self.reader.num_frames
         clips = [
             c for drive in drives for c in long_clips(drive, self.snippet, steps, self.max_gap)
         ]
-        return SnippetDataset(clips, self.reader, cache=self.cache)
+        return SnippetDataset(clips, self.reader, cache=self.cache is True)
 
     def setup(self, stage: str | None = None) -> None:
         """List the drives, so that what is wrong with the data is said before anything starts.

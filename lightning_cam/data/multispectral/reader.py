@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from lightning_cam.data.core.clips import Clip, ClipReader, SampleDict
 from lightning_cam.data.core.text_files import text_of
 from lightning_cam.data.multispectral.names import camera_of, partner, spectrum_of
 from lightning_cam.data.video import frame_folders as images
-from lightning_cam.data.video.info import Pixels, VideoInfo
+from lightning_cam.data.video.info import Each, Pixels, VideoInfo
 from lightning_cam.data.video.reading import VideoFrames, open_folder, read_frames
 from lightning_cam.data.video.sampling import Indices
 from lightning_cam.data.video.streams import VideoStream, open_stream
@@ -51,7 +51,7 @@ class SpectralReader(ClipReader):
         self,
         path: str | Path,
         select: Callable[[VideoInfo], ArrayLike],
-        each: Callable[[Pixels], Pixels] | None = None,
+        each: Each | None = None,
     ) -> VideoFrames:
         """Frames of a sequence (n, h, w, C).
 
@@ -106,7 +106,7 @@ class SpectralReader(ClipReader):
         self,
         path: str | Path,
         select: Callable[[VideoInfo], ArrayLike],
-        each: Callable[[Pixels], Pixels] | None,
+        each: Each | None,
     ) -> VideoFrames:
         read = read_frames(
             path, select, reader=self.reader, rate=self.rate, image=self._grey, each=each
@@ -120,7 +120,7 @@ class SpectralReader(ClipReader):
         self,
         path: Path,
         select: Callable[[VideoInfo], ArrayLike],
-        each: Callable[[Pixels], Pixels] | None,
+        each: Each | None,
     ) -> VideoFrames:
         """Both spectra, image by image, so that neither sequence is in memory as it is."""
         tv, warm, join = self._pair(path)
@@ -133,8 +133,8 @@ class SpectralReader(ClipReader):
             heat = warm.stream(same_moments(in_order, video.num_frames, warm.info.num_frames))
             return wanted
 
-        def fuse(image: Pixels) -> Pixels:
-            both = join(image, next(heat))
+        def fuse(colours: Pixels) -> Pixels:
+            both = np.stack([join(image, next(heat)) for image in colours])
             return both if each is None else each(both)
 
         return super().read(tv, choose, fuse)
@@ -157,17 +157,27 @@ class SpectralReader(ClipReader):
 
         return tv, open_folder(ir, rate=self.rate, image=self._grey), join
 
+    def sources(self, path: Path) -> Sequence[Path]:
+        if not self.fused:
+            return super().sources(path)
+        other = partner(path)
+        registration = self._registration(path if spectrum_of(path) == "tv" else other)
+        return [path, other, *([] if registration is None else [registration])]
+
+    def _registration(self, tv: Path) -> Path | None:
+        """The file that says where in one spectrum the other one is, if there is one."""
+        if self.registration is not None:
+            return Path(self.registration)
+        top = Path(*tv.parts[: _place_of_tv(tv)])
+        found = (folder / REGISTRATION for folder in (top, top.parent))
+        return next(filter(Path.is_file, found), None)
+
     def _matrix(self, tv: Path) -> FloatArray | None:
         """The registration of a sequence's camera, None where there is none at all."""
-        at = max(n for n, name in enumerate(tv.parts) if name.lower() == "tv")
-        if self.registration is not None:
-            file = Path(self.registration)
-        else:
-            top = Path(*tv.parts[:at])
-            found = (folder / REGISTRATION for folder in (top, top.parent))
-            file = next(filter(Path.is_file, found), Path())
-            if not file.name:
-                return None
+        at = _place_of_tv(tv)
+        file = self._registration(tv)
+        if file is None:
+            return None
         matrices = load_registration(str(file))
         camera = camera_of("/".join(tv.parts[at + 1 :]))  # not of the folders above the data
         for name in (camera, None):
@@ -177,6 +187,10 @@ class SpectralReader(ClipReader):
             f"{str(file)!r} has no matrix for camera {camera} of {str(tv)!r}: add one, or one for "
             'all cameras under "*"'
         )
+
+
+def _place_of_tv(path: Path) -> int:
+    return max(n for n, name in enumerate(path.parts) if name.lower() == "tv")
 
 
 @lru_cache(maxsize=8)

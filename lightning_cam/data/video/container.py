@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 
 # Before decord, whose bundled zlib otherwise breaks PNG reading and writing in OpenCV.
 import cv2  # noqa: F401
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from lightning_cam.data.video.info import MOST_PIXELS, Pixels, VideoInfo, check_pixels, joined
+from lightning_cam.data.video.info import MOST_PIXELS, Each, Pixels, VideoInfo, check_pixels, joined
+from lightning_cam.data.video.packets import MOST_BYTES, Packets
 from lightning_cam.data.video.sampling import Indices
 from lightning_cam.data.video.upright import Upright, upright_of
 from lightning_cam.errors import VideoReadError
@@ -30,8 +32,6 @@ except ImportError:  # no wheel for this platform
     decord = None
 else:
     decord.logging.set_level(decord.logging.QUIET)
-
-Each = Callable[[Pixels], Pixels]  # what is done to a frame (H, W, 3) when it is decoded
 
 _AT_ONCE = 8  # frames that decord decodes before they are resized
 _RANDOM_ACCESS = {"mov", "mp4", "matroska", "webm", "flv"}
@@ -65,6 +65,7 @@ class Index:
     pts: NDArray[np.int64] | None = None  # (n,) in display order; None = no sane timestamps
     keys: Indices | None = None  # display positions of the key frames, ascending
     counted: bool = False  # by decoding every frame, not by packets
+    packets: Packets | None = None  # of a small file that is open
 
 
 def scan_packets(path: str | Path, *, trusted: bool = False) -> Index:
@@ -74,36 +75,55 @@ def scan_packets(path: str | Path, *, trusted: bool = False) -> Index:
         path: of the file.
         trusted: whether packets are believed where frames would have to be counted by decoding.
     """
-    first, stamps, key_stamps, intact = None, [], [], True
     with _opened(path) as (container, stream):
-        for packet in container.demux(stream):
-            if first is None:
-                first = next(iter(packet.decode()), None)
-            if packet.size == 0 or packet.is_discard:  # the end; or cut away by an edit list
-                continue
-            intact &= not packet.is_corrupt  # the last one of a file cut short
-            stamps.append(packet.pts)
-            if packet.is_keyframe:
-                key_stamps.append(packet.pts)
-        if first is None:
-            raise VideoReadError(path, f"it has no frame that can be decoded; {REENCODE}")
-        formats = set(container.format.name.split(","))
-        in_file_order = stamps == sorted(stamps, key=lambda stamp: (stamp is None, stamp))
-        plain_avi = "avi" in formats and in_file_order and not stream.codec_context.has_b_frames
-        upright = upright_of(path, first, stream.sample_aspect_ratio)
-        height, width = upright.size
-        index = Index(
-            VideoInfo(str(path), 0, np.nan, height, width, np.empty(0), container.format.name),
-            upright=upright,
-            plain=upright == Upright(upright.coded, upright.coded)
-            and all(part.bits <= 8 for part in first.format.components),
-            # AVI stores no presentation times: those of reordered frames are FFmpeg's guess.
-            tick=np.nan
-            if "avi" in formats and not plain_avi
-            else float(stream.time_base or np.nan),
-            claimed_fps=float(stream.average_rate or stream.guessed_rate or np.nan),
-            seekable=bool(formats & _RANDOM_ACCESS) or plain_avi,
-        )
+        index = _scanned(path, container, stream, trusted)
+    return replace(index, packets=None)
+
+
+@contextmanager
+def scanned(path: str | Path) -> Iterator[Index]:
+    """The index of a video that stays open, so that `decode` need not open it again."""
+    container, stream = _open(path)
+    with container:
+        with _naming_damage(path):
+            index = _scanned(path, container, stream)
+        yield index
+
+
+def _scanned(path: str | Path, container: Any, stream: Any, trusted: bool = False) -> Index:
+    begun: list[Any] = []  # the first frame, and what comes out of the decoder with it
+    at, kept, stamps, key_stamps, intact = 0, [], [], [], True
+    small = Path(path).stat().st_size <= MOST_BYTES
+    for packet in container.demux(stream):
+        if not begun:
+            begun, at = packet.decode(), at + 1
+        if small:
+            kept.append(packet)
+        if packet.size == 0 or packet.is_discard:  # the end; or cut away by an edit list
+            continue
+        intact &= not packet.is_corrupt  # the last one of a file cut short
+        stamps.append(packet.pts)
+        if packet.is_keyframe:
+            key_stamps.append(packet.pts)
+    if not begun:
+        raise VideoReadError(path, f"it has no frame that can be decoded; {REENCODE}")
+    first = begun[0]
+    formats = set(container.format.name.split(","))
+    in_file_order = stamps == sorted(stamps, key=lambda stamp: (stamp is None, stamp))
+    plain_avi = "avi" in formats and in_file_order and not stream.codec_context.has_b_frames
+    upright = upright_of(path, first, stream.sample_aspect_ratio)
+    height, width = upright.size
+    index = Index(
+        VideoInfo(str(path), 0, np.nan, height, width, np.empty(0), container.format.name),
+        upright=upright,
+        plain=upright == Upright(upright.coded, upright.coded)
+        and all(part.bits <= 8 for part in first.format.components),
+        # AVI stores no presentation times: those of reordered frames are FFmpeg's guess.
+        tick=np.nan if "avi" in formats and not plain_avi else float(stream.time_base or np.nan),
+        claimed_fps=float(stream.average_rate or stream.guessed_rate or np.nan),
+        seekable=bool(formats & _RANDOM_ACCESS) or plain_avi,
+        packets=Packets(stream, kept, begun, at) if small else None,
+    )
     index = _with_times(index, None if None in stamps else sorted(stamps), len(stamps))
     if index.pts is None:
         return index if intact or trusted else recount(index)
@@ -123,7 +143,7 @@ def recount(index: Index) -> Index:
         del seen[broken[0] :]
     stamps = [pts for pts, _ in seen]
     index = _with_times(index, None if None in stamps else stamps, len(stamps))
-    return replace(index, seekable=False, counted=True)
+    return replace(index, seekable=False, counted=True, packets=None)
 
 
 def _with_times(index: Index, stamps: list[int] | None, count: int) -> Index:
@@ -149,7 +169,7 @@ def decode(index: Index, wanted: Indices, reader: str, each: Each | None = None)
         index: of the file.
         wanted: frames, ascending.
         reader: "decord", where it reads the file right; all else is PyAV.
-        each: is done to every frame.
+        each: is done to all frames, some at a time.
 
     Raises:
         OutOfStepError: the file does not hold what its index says; `recount` it.
@@ -179,7 +199,7 @@ def _decode_decord(index: Index, wanted: Indices, each: Each | None) -> Pixels |
     if each is None:
         return video.get_batch(wanted).asnumpy()
     parts = np.split(wanted, range(_AT_ONCE, len(wanted), _AT_ONCE))
-    return np.stack([each(image) for part in parts for image in video.get_batch(part).asnumpy()])
+    return np.concatenate([each(video.get_batch(part).asnumpy()) for part in parts])
 
 
 def _decode_pyav(index: Index, wanted: Indices, each: Each | None) -> Pixels:
@@ -205,19 +225,37 @@ def stream(index: Index, wanted: Indices) -> Iterator[Pixels]:
         VideoReadError: it is damaged.
     """
     info = index.info
-    with _opened(info.path) as (container, track):
-        decoded, position = container.decode(track), -1
+    colours = VideoReformatter()  # of all frames: each has one of its own, which starts threads
+    with _decoder(index) as begin:
+        decoded, position = begin(None), -1
         for number in wanted:
             if index.seekable and index.pts is not None and index.keys is not None:
                 key = index.keys[max(np.searchsorted(index.keys, number, "right") - 1, 0)]
                 if key > position + 1:
-                    container.seek(int(index.pts[key]), stream=track)
-                    decoded, position = container.decode(track), key - 1
+                    decoded, position = begin(int(index.pts[key])), key - 1
             frame = _advance(index, decoded, position, int(number))
             position = int(number)
             if (frame.height, frame.width) != index.upright.coded:
                 raise VideoReadError(info.path, f"its frames change size midway; {REENCODE}")
-            yield index.upright.show(frame.to_ndarray(format="rgb24"))
+            rgb = colours.reformat(frame, format="rgb24", threads=1)
+            yield index.upright.show(cast(Pixels, rgb.to_ndarray()))
+
+
+@contextmanager
+def _decoder(index: Index) -> Iterator[Callable[[int | None], Iterator[Any]]]:
+    """Gives a file's frames from the beginning, or from the key frame of a timestamp."""
+    if index.packets is not None:
+        with _naming_damage(index.info.path):
+            yield index.packets.frames
+        return
+    with _opened(index.info.path) as (container, track):
+
+        def begin(key: int | None) -> Iterator[Any]:
+            if key is not None:
+                container.seek(key, stream=track)
+            return cast(Iterator[Any], container.decode(track))
+
+        yield begin
 
 
 def _advance(index: Index, decoded: Iterator[Any], position: int, number: int) -> Any:
@@ -244,8 +282,16 @@ def _advance(index: Index, decoded: Iterator[Any], position: int, number: int) -
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
     """PyAV's container and its best video stream, which decord takes as well."""
+    container, stream = _open(path)
+    with container, _naming_damage(path):
+        yield container, stream
+
+
+def _open(path: str | Path) -> tuple[Any, Any]:
     try:
-        container = av.open(ffmpeg_name(path), container_options=_ALONE, metadata_errors="replace")
+        container: Any = av.open(
+            ffmpeg_name(path), container_options=_ALONE, metadata_errors="replace"
+        )
     except av.FFmpegError as error:
         with Path(path).open("rb") as file:
             head = file.read(8)
@@ -255,20 +301,32 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
         if head.startswith(_LISTS):
             reason = "it is a list of other files or addresses, not a video"
         raise VideoReadError(path, f"{reason} ({error.strerror}); replace or remove it") from error
-    with container:
-        stream: Any = container.streams.best("video")
-        if stream is None or av.stream.Disposition.attached_pic in stream.disposition:
-            raise VideoReadError(path, "it has no video stream (sound only?); remove it")
-        if container.format.name.endswith("_pipe") or container.format.name == "image2":
-            raise VideoReadError(path, "it is an image, not a video; remove it")
-        if stream.codec_context is None:
-            raise VideoReadError(path, "FFmpeg has no decoder for it; replace or remove it")
-        stream.codec_context.thread_count = 1
-        check_pixels(path, stream.width, stream.height)
-        stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # the head may be wrong
-        try:
-            yield container, stream
-        except av.FFmpegError as error:
-            raise VideoReadError(path, f"it is damaged ({error.strerror}); {REENCODE}") from error
-        except (IndexError, MemoryError, ValueError) as error:  # PyAV's, on garbled headers
-            raise VideoReadError(path, f"it is damaged ({error}); {REENCODE}") from error
+    try:
+        return container, _video_stream(path, container)
+    except BaseException:
+        container.close()
+        raise
+
+
+def _video_stream(path: str | Path, container: Any) -> Any:
+    stream = container.streams.best("video")
+    if stream is None or av.stream.Disposition.attached_pic in stream.disposition:
+        raise VideoReadError(path, "it has no video stream (sound only?); remove it")
+    if container.format.name.endswith("_pipe") or container.format.name == "image2":
+        raise VideoReadError(path, "it is an image, not a video; remove it")
+    if stream.codec_context is None:
+        raise VideoReadError(path, "FFmpeg has no decoder for it; replace or remove it")
+    stream.codec_context.thread_count = 1
+    check_pixels(path, stream.width, stream.height)
+    stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # the head may be wrong
+    return stream
+
+
+@contextmanager
+def _naming_damage(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise VideoReadError(path, f"it is damaged ({error.strerror}); {REENCODE}") from error
+    except (IndexError, MemoryError, ValueError) as error:  # PyAV's, on garbled headers
+        raise VideoReadError(path, f"it is damaged ({error}); {REENCODE}") from error

@@ -15,9 +15,11 @@ than squeezed, because a scale of each image's or clip's own would make them inc
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
+import stat
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +38,7 @@ from lightning_cam.data.video.info import (
     IMAGE_FOLDER,
     MOST_PIXELS,
     VIDEO_SUFFIXES,
+    Each,
     Pixels,
     VideoInfo,
     check_pixels,
@@ -53,6 +56,7 @@ _MARKS = {
     b"\xff\xd8": (b"\xff\xda", b"\xff\xd9"),  # JPEG: start of scan, end of image
     b"\x89P": (b"IDAT", b"IEND\xaeB`\x82"),  # PNG
 }
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # segments of a JPEG that tell its size
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +68,12 @@ class Folder:
     first: Pixels  # (H, W, C), which tells the size
     image: Decode
 
-    def decode(self, wanted: Indices, each: Callable[[Pixels], Pixels] | None = None) -> Pixels:
+    def decode(self, wanted: Indices, each: Each | None = None) -> Pixels:
         """The images at these positions and no others. (T, H, W, 3) RGB or (T, H, W, 1)
 
         Args:
             wanted: positions.
-            each: is done to every image.
+            each: is done to all images, some at a time.
         """
         return joined(self.stream(wanted), len(wanted), each)
 
@@ -252,15 +256,8 @@ def grey(folder: Path, name: str, limits: Sequence[float] | None = None) -> Pixe
 
 def whole(folder: Path, name: str) -> NDArray[Any]:
     """One image, whole or not at all. (H, W, 3) BGR of any depth"""
-    if (folder / name).exists() and not (folder / name).is_file():  # which may have no end
-        raise VideoReadError(folder, f"its image {name} is a folder or a device; remove it")
-    try:
-        data = (folder / name).read_bytes()
-    except OSError as error:
-        raise VideoReadError(
-            folder, f"its image {name}: {error.strerror}; check the file and its rights"
-        ) from error
-    check_pixels(folder, *claimed_size(io.BytesIO(data)), name)
+    data = _bytes(folder, name)
+    check_pixels(folder, *(_jpeg_size(data) or claimed_size(io.BytesIO(data))), name)
     start, end = _MARKS.get(data[:2], (b"", b""))
     image = None
     if data and (data.endswith(end) or data.rfind(end) > data.rfind(start)):
@@ -275,6 +272,39 @@ def whole(folder: Path, name: str) -> NDArray[Any]:
             folder, f"its image {name} is damaged or cut short; copy it again or remove it"
         )
     return image
+
+
+def _bytes(folder: Path, name: str) -> bytes:
+    """What is in an image's file."""
+    try:
+        # A pipe is not waited for.
+        handle = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            if stat.S_ISREG(os.fstat(handle).st_mode):
+                return io.FileIO(handle, closefd=False).readall()
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a socket
+            raise VideoReadError(
+                folder, f"its image {name}: {error.strerror}; check the file and its rights"
+            ) from error
+    # Which may have no end.
+    raise VideoReadError(folder, f"its image {name} is a folder or a device; remove it")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) by the head of a JPEG; None where that is not plain, or of another file."""
+    at = 2 if data.startswith(b"\xff\xd8") else len(data)
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        kind, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if kind in _FRAMES:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        if not 0xC4 <= kind <= 0xFE or 0xD0 <= kind <= 0xDA:  # others have no length, or no head
+            return None
+        at += 2 + length
+    return None
 
 
 def claimed_size(file: Path | IO[bytes]) -> tuple[int, int]:

@@ -58,6 +58,8 @@ class Order(NamedTuple):
 
 def numbered_name(name: str) -> Name | None:
     """An image's name with a number in it; None for any other."""
+    if (stem := name[:-4]).isdigit() and stem.isascii() and name.endswith((".jpg", ".png")):
+        return Name(name, "", stem)  # as below, in a third of the time: of most folders
     match = _NUMBERED.fullmatch(name)
     return Name(name, match["before"], match["number"]) if match else None
 

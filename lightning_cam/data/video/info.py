@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,21 +20,42 @@ VIDEO_SUFFIXES = (
 MOST_PIXELS = 2**26  # of an image or a frame: 8192 x 8192, twice 8K video
 IMAGE_FOLDER = "images"  # in place of a container's name
 Pixels = NDArray[np.uint8]
+Each = Callable[[Pixels], Pixels]  # what is done to decoded images (n, H, W, C), some at a time
+_FEW = 2**19  # bytes of images to which something is done at once
 _SLOWEST, _FASTEST = 0.99, 961.0  # one a second up to slow motion; beyond are damaged clocks
 
 
-def joined(
-    images: Iterable[Pixels], count: int, each: Callable[[Pixels], Pixels] | None = None
-) -> Pixels:
-    """`count` images, one at least, as one array; `each` is done to every one as it comes."""
+def joined(images: Iterable[Pixels], count: int, each: Each | None = None) -> Pixels:
+    """`count` images, one at least, as one array; `each` is done to them as they come."""
     pixels: Pixels | None = None
-    for row, image in enumerate(images):
-        image = image if each is None else each(image)
+    row = 0
+    for few in _few_at_once(images, count if each else 1):
+        done = few if each is None else each(few)
         if pixels is None:
-            pixels = np.empty((count, *image.shape), np.uint8)
-        pixels[row] = image
+            pixels = np.empty((count, *done.shape[1:]), np.uint8)
+        pixels[row : row + len(done)] = done
+        row += len(done)
     assert pixels is not None
     return pixels
+
+
+def _few_at_once(images: Iterable[Pixels], most: int) -> Iterator[Pixels]:
+    """Images (H, W, C) as arrays (n, H, W, C) that caches hold, in memory that is used again."""
+    room, held = np.empty(0, np.uint8), 0
+    for image in images:
+        if not len(room):
+            shape = (min(most, max(1, _FEW // image.nbytes)), *image.shape)
+            room = np.empty(shape, np.uint8)
+        if len(room) == 1:
+            yield image[None]
+            continue
+        room[held] = image
+        held += 1
+        if held == len(room):
+            yield room
+            held = 0
+    if held:
+        yield room[:held]
 
 
 def check_pixels(path: str | Path, width: int, height: int, image: str = "") -> None:

@@ -36,7 +36,7 @@ from numpy.typing import ArrayLike
 from lightning_cam.data.video import container
 from lightning_cam.data.video import frame_folders as images
 from lightning_cam.data.video.frame_folders import is_frame_folder
-from lightning_cam.data.video.info import VIDEO_SUFFIXES, Pixels, VideoInfo
+from lightning_cam.data.video.info import VIDEO_SUFFIXES, Each, Pixels, VideoInfo
 from lightning_cam.data.video.sampling import Indices, temporal_window, uniform_segments
 from lightning_cam.errors import ConfigError, VideoReadError
 from lightning_cam.files import is_address
@@ -125,7 +125,7 @@ def read_frames(
     reader: str = "auto",
     rate: float | None = None,
     image: images.Decode | None = None,
-    each: Callable[[Pixels], Pixels] | None = None,
+    each: Each | None = None,
 ) -> VideoFrames:
     """Read the frames that `select` picks once the video's length and times are known.
 
@@ -136,8 +136,8 @@ def read_frames(
         reader: as in `read_clip`.
         rate: as in `read_clip`; without it the times of a folder count its numbers.
         image: how images of a folder are decoded, `images.colour` or `images.grey`.
-        each: is done to every frame (H, W, C) when it is decoded, for example resizing: the frames
-            as they are in the file are never all in memory.
+        each: is done to the frames (n, H, W, C), some at a time as they are decoded, for example
+            resizing: as they are in the file they are never all in memory.
 
     Returns:
         frames, their source indices, and the `VideoInfo`.
@@ -154,13 +154,13 @@ def read_frames(
         if Path(path).is_dir():
             folder = open_folder(path, rate=rate, image=image)
             return _read(folder.info, select, partial(folder.decode, each=each))
-        index = container.scan_packets(path)
         decode = partial(container.decode, reader=reader, each=each)
-        try:
-            return _read(index.info, select, partial(decode, index))
-        except container.OutOfStepError:
-            index = container.recount(index)
-            return _read(index.info, select, partial(decode, index))
+        with container.scanned(path) as index:
+            try:
+                return _read(index.info, select, partial(decode, index))
+            except container.OutOfStepError:
+                index = container.recount(index)
+                return _read(index.info, select, partial(decode, index))
 
 
 def open_folder(
