@@ -102,7 +102,13 @@ def finished_clips(folder: Path) -> dict[str, ClipResult]:
 
 
 def left_in(folder: Path, keys: Sequence[str]) -> int:
-    """Of how many of these clips none of several processes has written that it is done with it."""
+    """Of how many of these clips none of several processes has written that it is done with it.
+
+    For one that has written of its own: where no journal is left, all clips have failed, and who
+    found it out has removed what was there.
+    """
+    if not journal_files(folder):
+        return 0
     there = {row.get("key") for row in journal_rows(folder)}
     return sum(key not in there for key in keys)
 
