@@ -324,7 +324,7 @@ def test_networks_and_questions_side_by_side(ranks: Ranks, place: Path, asked: s
 def test_a_question_that_fails_with_all_clips_holds_nobody_up(
     ranks: Ranks, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process was the last at it and has removed what was there: the page shows the rest."""
+    """Another process, the last at it, has removed what was there; the page shows the rest."""
     case, clip = side_by_side.explain_case, explain_run.process_clip
 
     def and_the_other(config: Any, command: str, question: Question, share: Share) -> Outcome:
