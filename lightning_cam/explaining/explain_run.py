@@ -285,7 +285,8 @@ class ExplainRun:
             self._look_around()
             if self.left:
                 self._others_go_on = True
-                say(f"{self.share}done; {self.left} clips are left to others, {_LAST}")
+                count = "1 clip is" if self.left == 1 else f"{self.left} clips are"
+                say(f"{self.share}done; {count} left to others, {_LAST}")
                 return None
 
     def _write_now_and_then(self) -> None:
