@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -24,12 +25,17 @@ from test_clip_sources import Clips, Task, random_clips
 from test_faults import COMMON, METHOD, make_checkpoint, make_video
 from test_resume import of_job, torchrun
 
-from lightning_cam.errors import ConfigError
+from lightning_cam.errors import ConfigError, DataError
+from lightning_cam.explaining import explain_run, side_by_side
+from lightning_cam.explaining.clip_results import ClipResult
+from lightning_cam.explaining.clip_sources import ClipSource
 from lightning_cam.explaining.clips_by_outcome import Selection, select_clips, shuffled
-from lightning_cam.explaining.explain_command import on_device
+from lightning_cam.explaining.explain_command import Outcome, on_device
 from lightning_cam.explaining.journal import Journal, OthersRows, journal_rows
 from lightning_cam.explaining.looks import SharedLooks
+from lightning_cam.explaining.question import Question
 from lightning_cam.explaining.sharing import Share
+from lightning_cam.explaining.single_clip import ClipRequest, Skip
 from lightning_cam.explaining.work_folder import work_folder
 from lightning_cam.training.agreeing import command_name
 from lightning_cam.viz import OUTCOMES
@@ -260,7 +266,7 @@ def test_three_processes_with_two_clips(ranks: Ranks, place: Path) -> None:
     last, second, first = ranks([2, 1, 0], 3, *options)
     assert last.stdout == "process 3 of 3: no clip is left for it\n"
     assert "process 2 of 3: 1 of 2 clips\n" in second.stdout
-    assert "process 2 of 3: done; 1 clips are left to others, the last writes" in second.stdout
+    assert "process 2 of 3: done; 1 clip is left to others, the last writes" in second.stdout
     assert "open explain_1/index.html" in first.stdout
     ranks([0], 1, *options, "out=whole")
     assert_equal(place / "explain_1", place / "whole")
@@ -315,6 +321,29 @@ def test_networks_and_questions_side_by_side(ranks: Ranks, place: Path, asked: s
         assert_equal(place / "compare_1" / name, place / "whole" / name)
 
 
+def test_a_question_that_fails_with_all_clips_holds_nobody_up(
+    ranks: Ranks, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process, the last at it, has removed what was there; the page shows the rest."""
+    case, clip = side_by_side.explain_case, explain_run.process_clip
+
+    def and_the_other(config: Any, command: str, question: Question, share: Share) -> Outcome:
+        outcome = case(config, command, question, share)
+        with suppress(DataError):
+            case(config, command, question, Share(1, 2))
+        return outcome
+
+    def failing(request: ClipRequest, source: ClipSource) -> ClipResult | Skip:
+        walk = request.question.target == "walk"
+        return Skip("failed", "no reason") if walk else clip(request, source)
+
+    monkeypatch.setattr(side_by_side, "explain_case", and_the_other)
+    monkeypatch.setattr(explain_run, "process_clip", failing)
+    (first,) = ranks([0], 2, "video=videos/run", "explain=gradcam", "target=[walk,run]", "out=both")
+    assert "open both/index.html" in first.stdout, first
+    assert {path.name for path in (place / "both").iterdir() if path.is_dir()} == {"run"}
+
+
 def test_layers_are_listed_by_the_first(ranks: Ranks) -> None:
     (one,) = ranks([1], 2, "video=videos", "explain=gradcam", "layers=list")
     assert one.stdout == "process 2 of 2: nothing to do, layers= is the work of the first\n"
@@ -344,7 +373,7 @@ def test_a_process_is_killed_and_then_all(place: Path, ranks: Ranks) -> None:
     assert end(second).returncode == -signal.SIGKILL
     assert done.returncode == 0
     # It may have been faster than the other with one clip.
-    left = re.search(r"process 1 of 2: done; ([12]) clips are left to others", done.stdout)
+    left = re.search(r"process 1 of 2: done; ([12]) clips? (?:is|are) left to others", done.stdout)
     assert left is not None, done.stdout
     with (place / "explain_1" / "scores.csv").open() as file:
         assert len({row["clip_id"] for row in csv.DictReader(file)}) == 5 - int(left[1])

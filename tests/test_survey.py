@@ -21,18 +21,20 @@ from torch import Tensor, nn
 
 import lightning_cam as lc
 from lightning_cam.attribution.columns import Columns, Head
+from lightning_cam.commands import run_explain
 from lightning_cam.commands.search import composed
 from lightning_cam.data.core.clips import Clip
 from lightning_cam.data.core.dataset import SampleDataset
 from lightning_cam.errors import ConfigError, UserError, VideoReadError
 from lightning_cam.explaining.kept_map import KeptMap
 from lightning_cam.explaining.question import Question
+from lightning_cam.explaining.sharing import ALONE
 from lightning_cam.metrics import energy_inside
 from lightning_cam.survey import findings, run, shards
 from lightning_cam.survey.batches import BatchExplainer, _truth
 from lightning_cam.survey.findings import Findings, Row, Seen
 from lightning_cam.survey.page import page_data, write_media, write_survey_page
-from lightning_cam.survey.run import SurveyRun, check_survey, spread_order
+from lightning_cam.survey.run import SurveyRun, check_survey, spread_order, survey_data_set
 from lightning_cam.survey.shards import ClipRecord, read_shard, shard_files
 
 NAMES = ["walk", "jump", "wave"]
@@ -271,7 +273,9 @@ def made_row(index: int, column: str, at: tuple[int, int], **more: Any) -> tuple
     spot = (spot / spot.sum()).astype(np.float32)
     coarse = np.broadcast_to(spot.reshape(16, 2, 16, 2).sum((1, 3)) / 4, (4, 16, 16))
     time = np.full(16, 1 / 16, np.float32)
-    record = ClipRecord(index, f"clip {index}", "", label=0, target=0, even=0.1, size=(6, 30, 40))
+    record = ClipRecord(
+        index, f"clip {index}", "", label=0, target=0, truth=True, even=0.1, size=(6, 30, 40)
+    )
     facts: dict[str, Any] = {
         "predicted": column, "probability": 0.9, "right": True, "inside": 0.3,
         "border": findings.border_share(spot), "centre": findings.centre_share(spot), **more,
@@ -315,6 +319,15 @@ def test_maps_in_a_corner_are_a_cluster_that_stands_first(tmp_path: Path) -> Non
     found.write(tmp_path)
     assert (tmp_path / "clusters.csv").read_text().splitlines()[1].startswith("1,jump,gradcam,")
     assert (tmp_path / "clips.csv").read_text().count("True,True") == 0
+
+
+def test_only_the_class_of_the_clip_can_be_right_for_the_wrong_reason() -> None:
+    """Of another one, as by target=CLASS, heat outside of the truth says nothing."""
+    found = made_findings(12)
+    rows = [replace(r, record=replace(r.record, truth=False)) for r in found.rows["gradcam"]]
+    assert {row.wrong_reason for row in rows} == {None}
+    others = replace(found, rows={"gradcam": rows})
+    assert "2 of 12 right clips" in found.told()[0] and not others.told()
 
 
 def test_alike_maps_are_one_cluster_and_few_are_none() -> None:
@@ -412,6 +425,7 @@ def settings(**more: Any) -> dict[str, Any]:
         ("start", 3, "says nothing in a survey"),
         ("fps", 3, "says nothing in a survey"),
         ("ckpt", ["a", "b"], "of one network"),
+        ("ckpt", {"x": "a"}, "of one network"),
         ("target", "top3", "one question"),
         ("target", ["a", "b"], "one question"),
         ("survey", 0, "survey=0 must be"),
@@ -422,6 +436,12 @@ def test_settings_that_make_no_sense(key: str, value: Any, said: str) -> None:
     check_survey(settings())
     with pytest.raises(ConfigError, match=said):
         check_survey(settings(**{key: value}))
+
+
+@pytest.mark.parametrize(("value", "asked"), [("all", True), (5, True), (0, True), (None, False)])
+def test_what_asks_for_a_survey(value: Any, asked: bool) -> None:
+    work = run_explain._work(settings(survey=value), ALONE)
+    assert (work is survey_data_set) == asked
 
 
 def test_a_missing_package_is_said_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:

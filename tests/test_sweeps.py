@@ -72,7 +72,11 @@ def test_only_processes_that_lightning_starts_would_sweep_again(
 ) -> None:
     check_sweep(DDP)  # a single run
     sweep(monkeypatch)
-    check_sweep({"trainer": {"strategy": "auto"}})
+    for devices in (1, "1", [3], "3,", "auto", -1):
+        check_sweep({"trainer": {"strategy": "auto", "accelerator": "cpu", "devices": devices}})
+    for devices in (2, "2", [0, 1], "0,1"):  # Lightning makes ddp of auto
+        with pytest.raises(ConfigError, match="or several devices: every process would sweep"):
+            check_sweep({"trainer": {"strategy": "auto", "devices": devices}})
     with pytest.raises(ConfigError, match="every process would sweep again"):
         check_sweep(DDP)
     in_step(monkeypatch)

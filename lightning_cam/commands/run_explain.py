@@ -59,7 +59,7 @@ def _work(config: dict[str, Any], share: Share) -> Callable[[dict[str, Any], str
     """What the settings ask for: a study, networks or questions side by side, or one of them."""
     if config.get("study"):
         return run_study
-    if config["survey"] not in (None, False):
+    if config["survey"] is not None and config["survey"] is not False:  # 0 is refused
         if was_typed("measure") and config["measure"]:
             raise ConfigError("measure= says nothing in a survey; leave it out")
         return survey_data_set

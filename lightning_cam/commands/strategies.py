@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,24 @@ def started_anew(trainer: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(strategy, str):
         return {**trainer, "strategy": _COPIES.sub("ddp", strategy)}
     return dict(trainer)
+
+
+def starts_others(trainer: Mapping[str, Any]) -> bool:
+    """Whether Lightning starts other processes, of a command that no launcher has started."""
+    several = trainer.get("num_nodes", 1) != 1 or _devices(trainer) > 1
+    return trainer.get("strategy", "auto") != "auto" or several
+
+
+def _devices(trainer: Mapping[str, Any]) -> int:
+    """How many of a machine a trainer takes; of what makes no sense, which it refuses, 1."""
+    devices = trainer.get("devices", 1)
+    if isinstance(devices, str) and "," in devices:
+        devices = [one for one in devices.split(",") if one.strip()]
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        return len(devices)
+    if str(devices) in ("auto", "-1"):
+        return 1 if _on_cpu(trainer.get("accelerator")) else torch.cuda.device_count()
+    return int(devices) if str(devices).isdecimal() else 1
 
 
 def check_strategy(trainer: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from lightning_cam.commands.search import choices
+from lightning_cam.commands.strategies import starts_others
 from lightning_cam.errors import ConfigError
 from lightning_cam.training.ranks import processes, slurm_step
 
@@ -63,12 +64,11 @@ def check_sweep(config: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: this is such a run. In a SLURM step srun has started them.
     """
-    alone = config["trainer"].get("strategy") == "auto" or slurm_step() is not None
-    if sweeping() and not alone:
+    if sweeping() and slurm_step() is None and starts_others(config["trainer"]):
         raise ConfigError(
-            "a sweep (-m) cannot use trainer.strategy=ddp: every process would sweep again; take "
-            f"trainer=gpu, or on a cluster trainer=slurm and {_GROUP}=slurm, by which each run is "
-            "a job"
+            "a sweep (-m) cannot use trainer.strategy=ddp or several devices: every process would "
+            "sweep again; take trainer.strategy=auto and trainer.devices=1, or on a cluster "
+            f"trainer=slurm and {_GROUP}=slurm, by which each run is a job"
         )
 
 

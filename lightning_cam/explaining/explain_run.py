@@ -102,7 +102,13 @@ def finished_clips(folder: Path) -> dict[str, ClipResult]:
 
 
 def left_in(folder: Path, keys: Sequence[str]) -> int:
-    """Of how many of these clips none of several processes has written that it is done with it."""
+    """Of how many of these clips none of several processes has written that it is done with it.
+
+    For one that has written of its own: where no journal is left, all clips have failed, and who
+    found it out has removed what was there.
+    """
+    if not journal_files(folder):
+        return 0
     there = {row.get("key") for row in journal_rows(folder)}
     return sum(key not in there for key in keys)
 
@@ -279,7 +285,8 @@ class ExplainRun:
             self._look_around()
             if self.left:
                 self._others_go_on = True
-                say(f"{self.share}done; {self.left} clips are left to others, {_LAST}")
+                count = "1 clip is" if self.left == 1 else f"{self.left} clips are"
+                say(f"{self.share}done; {count} left to others, {_LAST}")
                 return None
 
     def _write_now_and_then(self) -> None:

@@ -92,13 +92,19 @@ def explain_side_by_side(
                 return None
         if case.network == cases[0].network and case.question.target == TRUE:
             instead = _predicted(folder / case.folder)
-    if len(failed) == len(cases):
-        raise failed[0]
     left = 0 if share.alone else sum(left_in(folder / c.folder, keys[c]) for c in keys)
     if left:
         say(f"{share}done; {left} explanations are left to others, the last shows all together")
         return None
-    found = {case: _results(folder / case.folder, of_case) for case, of_case in keys.items()}
+    found = {
+        case: results
+        for case, of_case in keys.items()
+        if (results := _results(folder / case.folder, of_case))  # else all have failed
+    }
+    if not found and failed:
+        raise failed[0]
+    if not found:  # another process says so
+        return None
     settings = {"scale": config["scale"], "fps": config["fps"]}
     return write_side_page(folder, cases, found, **settings, command=command)
 

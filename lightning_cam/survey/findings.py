@@ -128,9 +128,12 @@ class Row:
 
     @property
     def wrong_reason(self) -> bool | None:
-        """Whether it is right with less heat inside the truth than an even map has there."""
+        """Whether it is right with less heat inside the truth than an even map has there.
+
+        None where that is not known, or another class was explained than is true of the clip.
+        """
         even = self.record.even
-        if self.right is None or self.inside is None or even is None:
+        if self.right is None or not self.record.truth or self.inside is None or even is None:
             return None
         return self.right and self.inside < even
 
@@ -350,12 +353,13 @@ class Findings:
             if known := [row for row in rows if row.wrong_reason is not None]:
                 wrong = sum(bool(row.wrong_reason) for row in known)
                 right = sum(bool(row.right) for row in known)
-                lines.append(
-                    f"{name}: {wrong} of {right} right clips have less heat inside the truth than "
-                    "an even map"
-                    if right
-                    else f"{name}: no clip is predicted right"
-                )
+                if right:
+                    lines.append(
+                        f"{name}: {wrong} of {right} right clips have less heat inside the truth "
+                        "than an even map"
+                    )
+                elif not any(row.right for row in rows):
+                    lines.append(f"{name}: no clip is predicted right")
         if self.clusters and (first := self.clusters[0]).rank > 0:
             lines.append(
                 f"oddest cluster: {len(first.rows)} clips of {first.column} ({first.method}), see "

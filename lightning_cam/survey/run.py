@@ -84,7 +84,7 @@ def check_survey(config: Mapping[str, Any]) -> None:
         UserError: a package is missing.
     """
     refuse_unused(config, _ELSEWHERE, "a survey")
-    if isinstance(config["ckpt"], list):
+    if isinstance(config["ckpt"], (list, dict)):
         raise ConfigError(f"ckpt={config['ckpt']}: a survey is of one network, not of several")
     if len(questions(config["target"], several=True)) > 1:
         raise ConfigError(f"target={config['target']}: a survey asks one question of each clip")
