@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from lightning.pytorch.strategies import DDPStrategy
 
 import lightning_cam as lc
 from lightning_cam.explaining.callback import ExplainCallback
-from lightning_cam.explaining.fixed_clips import _place
+from lightning_cam.explaining.fixed_clips import Turn, _place
+from lightning_cam.explaining.shared_methods import ClipMaps, with_others
 from lightning_cam.training.meeting import Meeting, speaks_gloo
 
 
@@ -188,6 +190,44 @@ def test_a_rank_without_a_clip_takes_methods_of_another(tmp_path: Path) -> None:
                     np.testing.assert_array_equal(a[key], b[key])
         else:
             assert one.read_bytes() == two.read_bytes(), name
+
+
+class Noted(lc.GradCAM):
+    """Says something that cannot be pickled."""
+
+    def __call__(self, model: Any, *given: Any) -> Any:
+        model.notes["more"] = Words("said")
+        return super().__call__(model, *given)
+
+
+class Words(str):
+    def __reduce__(self) -> Any:
+        raise TypeError("stays here")
+
+
+class Told(Meeting):
+    """A meeting of one that is said what was brought along."""
+
+    def share(self, own: Any) -> list[Any]:
+        self.brought = own
+        return [own]
+
+
+def test_a_map_that_cannot_travel_stays_and_no_rank_is_held_up() -> None:
+    from test_callbacks import task_of
+
+    model, clip = task_of().eval().explainable({}), torch.rand(1, 3, 4, 32, 32)
+    methods = {"noted": Noted(), "fine": lc.GradCAM()}
+    maps = {name: lc.explain(model, method, clip, 0) for name, method in methods.items()}
+    own, meeting, failed = ClipMaps(model, {"video": clip}, maps), Told(), []
+    turn = Turn("clip", own.batch, slice(None), home=0)
+    on_error = lambda name, error: failed.append((name, str(error)))  # noqa: E731
+    assert with_others(meeting, 1, turn, own, methods, on_error) is own
+    home, packed = meeting.brought
+    assert home == 0 and [*packed] == ["fine"] and failed == [("noted", "stays here")]
+    left = replace(own, maps={"noted": maps["noted"]})  # of the rank that draws the clip
+    found = with_others(meeting, 0, turn._replace(home=None), left, methods, on_error)
+    assert found is not None and [*found.maps] == ["noted"]
 
 
 def test_every_clip_and_method_is_one_rank_s() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,18 +48,24 @@ def with_others(
         turn: its clip.
         own: what it has made of it; None: nothing.
         methods: of a clip, in their order.
-        on_error: is told whose map is of another column: the networks of ranks have the same
-            weights, but may have normalised by other clips, and predict another class.
+        on_error: is told which method's map cannot travel, or is of another column: the networks
+            of ranks have the same weights, but may have normalised by other clips, and predict
+            another class.
     """
     home = None if turn is None else turn.home
-    maps = {} if own is None or home is None else own.maps
-    given = meeting.share((home, {name: _packed(e) for name, e in maps.items()}))
+    packed: dict[str, bytes] = {}
+    for name, e in own.maps.items() if own is not None and home is not None else ():
+        try:
+            packed[name] = pickle.dumps(_packed(e))
+        except Exception as error:  # with notes of a user's method, for example
+            on_error(name, error)
+    given = meeting.share((home, packed))  # nothing that may fail on one rank alone
     if own is None or home is not None:
         return own
     found = dict(own.maps)
     for whose, others in given:
-        for name, e in others.items() if whose == rank else ():
-            found[name] = _unpacked(e, methods[name], own)
+        for name, data in others.items() if whose == rank else ():
+            found[name] = _unpacked(pickle.loads(data), methods[name], own)
     targets = [e.target for e in found.values()]
     for name in [name for name, e in found.items() if not e.target.equal(targets[0])]:
         del found[name]

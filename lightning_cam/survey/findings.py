@@ -114,6 +114,7 @@ class Row:
         border: the heat's share at the borders; None: the map has no heat, or tells no places.
         centre: the heat's share in the centre; None likewise.
         doubt: why the map is not to be trusted; "" where nothing speaks against it.
+        true: the true class; None: nobody knows, or there may be several.
     """
 
     record: ClipRecord
@@ -125,6 +126,7 @@ class Row:
     border: float | None
     centre: float | None
     doubt: str = ""
+    true: str | None = None
 
     @property
     def wrong_reason(self) -> bool | None:
@@ -393,7 +395,8 @@ class Findings:
                 record = row.record
                 yield _rounded({
                     "clip": record.title, "index": record.index, "class": row.column,
-                    "predicted": row.predicted, "probability": row.probability, "right": row.right,
+                    "true_class": row.true, "predicted": row.predicted,
+                    "probability": row.probability, "right": row.right,
                     "method": name, "border": row.border,
                     "centre": row.centre, "inside": row.inside,
                     "inside_even": record.even, "wrong_reason": row.wrong_reason,
@@ -472,11 +475,11 @@ def _row(
         first += head.size
     own = {k: p for k, p in known.items() if first <= k < first + head.size}
     best = max(own, key=own.__getitem__) if own else None
-    right = None
+    right = true = None
     if head.probability == "sigmoid" and record.truth is not None:
         right = (own[record.target] >= 0.5) == record.truth
     elif head.probability == "softmax" and record.label >= 0 and len(columns.heads) == 1:
-        right = best == record.label
+        right, true = best == record.label, columns.name(record.label)
     space = seen.space.astype(np.float32) if seen is not None and one.kept.places else None
     return Row(
         light,
@@ -488,6 +491,7 @@ def _row(
         None if space is None else border_share(space),
         None if space is None else centre_share(space),
         one.doubt,
+        true,
     )
 
 

@@ -99,8 +99,9 @@ def write_survey_page(
 def page_data(found: Findings) -> dict[str, Any]:
     """What the page's script shows: clips, and for each method their numbers, classes, clusters."""
     places = {record.index: n for n, record in enumerate(found.records)}
-    every = (name for rows in found.rows.values() for r in rows for name in (r.column, r.predicted))
-    names = sorted({name for name in every if name is not None})
+    every = [row for rows in found.rows.values() for row in rows]
+    names = sorted({n for row in every for n in (row.column, row.true, row.predicted) if n})
+    others = any(row.true not in (None, row.column) for row in every)
     number: dict[str | None, int] = {name: n for n, name in enumerate(names)}
     clips: list[list[Any]] = [
         [record.title, *found.shards[record.index], record.error] for record in found.records
@@ -117,7 +118,7 @@ def page_data(found: Findings) -> dict[str, Any]:
                 number[row.column], number.get(row.predicted, -1), _short(row.probability),
                 _flag(row.right), _flag(row.wrong_reason), clusters.get(at, 0), _short(row.inside),
                 _short(row.record.even), _short(row.border),
-                row.doubt,
+                row.doubt, number.get(row.true, -1) if others else -1,
             ]  # fmt: skip
         groups = found.groups.get(name, [])
         methods.append({
@@ -130,7 +131,7 @@ def page_data(found: Findings) -> dict[str, Any]:
         })  # fmt: skip
     aspect = round(frames_shown(frames, height, width) * width / height, 4)
     return {"clips": clips, "names": names, "methods": methods, "aspect": aspect,
-            "classes": found.classes, "several": found.several,
+            "classes": found.classes, "others": others, "several": found.several,
             "side": SPACE[0], "colours": _bytes(lut())}  # fmt: skip
 
 

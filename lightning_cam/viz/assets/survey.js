@@ -96,11 +96,12 @@ function choose(group) {
 
 // --- the table --------------------------------------------------------------------------------------
 // A row: explained class, predicted, probability, right, for the wrong reason, cluster, inside the truth, share of an even
-// map there, border, doubt. What no clip has is no column.
+// map there, border, doubt, the true one where others are explained. What no clip has is no column.
 const ROWS = 50, mark = (r) => r[3] < 0 ? "" : r[3] ? "✓ " : "✗ ", bad = (r) => r[3] === 0;
 const ALL = [
   { name: "clip", value: (r, n) => data.clips[n][0] },
-  { name: data.classes ? "class" : "explained", value: (r) => data.names[r[0]] },
+  { name: data.classes && !data.others ? "class" : "explained", value: (r) => data.names[r[0]] },
+  { name: "true", value: (r) => r[10] < 0 ? null : data.names[r[10]] },
   { name: "predicted", value: (r) => r[1] < 0 ? null : data.names[r[1]], text: (r) => (data.several ? "" : mark(r)) + data.names[r[1]], bad: (r) => !data.several && bad(r) },
   { name: "probability", value: (r) => r[2], text: (r) => (data.several ? mark(r) : "") + share(r[2]), bad: (r) => data.several && bad(r) },
   { name: "cluster", value: (r) => r[5] || null },
