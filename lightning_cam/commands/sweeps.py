@@ -13,7 +13,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from lightning_cam.commands.search import choices
-from lightning_cam.commands.strategies import starts_others
 from lightning_cam.errors import ConfigError
 from lightning_cam.training.ranks import processes, slurm_step
 
@@ -64,6 +63,8 @@ def check_sweep(config: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: this is such a run. In a SLURM step srun has started them.
     """
+    from lightning_cam.commands.strategies import starts_others  # torch loads here, not for --help
+
     if sweeping() and slurm_step() is None and starts_others(config["trainer"]):
         raise ConfigError(
             "a sweep (-m) cannot use trainer.strategy=ddp or several devices: every process would "
