@@ -342,6 +342,7 @@ def both(**settings: Any) -> dict[str, Measure]:
     return {"deletion": DeletionArea(**settings), "insertion": InsertionArea(**settings)}
 
 
+@pytest.mark.slow
 def test_deletion_and_insertion_become_curves_over_training(tmp_path: Path) -> None:
     pl.seed_everything(3)
     recorder = Recorder()
@@ -426,6 +427,7 @@ def test_any_measures_are_curves_and_the_loss_is_the_same_to_the_bit(tmp_path: P
     ]
 
 
+@pytest.mark.slow
 def test_measurements_that_fail_are_named_once_and_the_rest_goes_on(tmp_path: Path) -> None:
     recorder = Recorder()
     methods = {"nan": Nowhere(), "gradcam": lc.GradCAM()}

@@ -59,6 +59,7 @@ def test_numpy_alone_reads_it(tmp_path: Path) -> None:
         assert not [name for name in arrays.files if arrays[name].dtype.hasobject]
 
 
+@pytest.mark.slow
 def test_explanations_come_back(tmp_path: Path) -> None:
     """Of every method that explains this network; the method as it was made."""
     asked = {name: m for name, m in methods().items() if not isinstance(m, lc.TruthMap)}

@@ -408,6 +408,7 @@ def test_a_list_without_brackets_is_told_of_them(capsys, monkeypatch) -> None:
     assert "type 'explain=[gradcam,rise]' for a list" in error and "multirun" not in error
 
 
+@pytest.mark.slow
 def test_examples_in_the_help_compose(monkeypatch) -> None:
     for name in ("train", "explain"):
         monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])

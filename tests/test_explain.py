@@ -338,6 +338,7 @@ def test_methods_that_call_other_methods_do_not_get_each_other_s_first_run() -> 
     assert not torch.equal(expected, one)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_over_many_calls() -> None:
     import gc
 

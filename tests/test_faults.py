@@ -296,6 +296,7 @@ def test_a_stop_between_the_files_of_the_first_clip(
             os.utime(place / "videos" / f"clip_{n}.mp4", (n, n))
 
 
+@pytest.mark.slow
 def test_ctrl_c_within_a_whole_video(here: Here, place: Path) -> None:
     """The same command goes on, and runs the network for what is left only."""
     noise = np.random.default_rng(0).integers(0, 255, (60, 32, 32, 3), dtype=np.uint8)

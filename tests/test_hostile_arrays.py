@@ -74,6 +74,7 @@ WEIGHTS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_small_files_of_weights_are_refused(name: str, tmp_path: Path) -> None:
     """`weights=FILE` of below 5 MB asks for gigabytes, or for what is no part of a network."""

@@ -221,6 +221,7 @@ def test_frames_on_the_disk() -> None:
 # --- what is found ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_events_are_found_and_where_their_evidence_is(tmp_path: Path) -> None:
     """Twelve events in three minutes; between them frames of no class."""
     names = list(COLOURS) * 4

@@ -95,6 +95,7 @@ def test_torchvisions_video_networks(name: str, call, capsys) -> None:
     follow(call, capsys.readouterr().out, f"torchvision.models.video.{name}")
 
 
+@pytest.mark.slow
 def test_a_module_of_ones_own(call, capsys) -> None:
     node = "task.model={_target_: mine.Net, num_classes: null, width: 6}"
     folder = call("train", node, "task.layers=[blocks.2]")

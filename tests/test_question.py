@@ -315,6 +315,7 @@ def test_two_runs_never_write_to_one_place(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.glob("explain*")) == ["explain", "explain_2"]
 
 
+@pytest.mark.slow
 def test_a_contrast_over_the_epochs(tmp_path: Path) -> None:
     recorder = Told()
     callback = ExplainCallback(CAM, clips=[0, 1, 2], contrast="b")

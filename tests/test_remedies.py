@@ -135,6 +135,7 @@ def test_messages_suggest_what_exists() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -283,6 +283,7 @@ def test_names_of_plots_and_reasons_cannot_become_markup(tmp_path):
     assert "".join(Page(text).text).count(EVIL) >= 3 + 6  # in the plot's titles of frames as well
 
 
+@pytest.mark.slow
 def test_hundreds_of_clips_do_not_load_at_once(tmp_path):
     entries = [entry(tmp_path, clip(str(n)), str(n)) for n in range(300)]
     path = write_report(tmp_path, entries)

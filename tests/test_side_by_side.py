@@ -78,6 +78,7 @@ def rows(path: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_two_networks_explain_the_true_class_of_the_same_clips(made: Path, here: Here) -> None:
     words = (f"ckpt=[{ckpts(made)}]", "clips=[walk*,0]", "explain=[gradcam,hirescam]")
     done = here(*words)

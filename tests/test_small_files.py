@@ -328,6 +328,7 @@ TRUST = [VISION, WIDE["_target_"]]
 LIMIT = 300  # MB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_a_small_checkpoint_is_refused_before_it_costs(name: str, tmp_path: Path) -> None:
     """A checkpoint below 5 MB asks for gigabytes, or for what does not belong to a network."""
@@ -376,6 +377,7 @@ def test_no_small_checkpoint_fills_the_memory(tmp_path: Path) -> None:
         assert (said, int(risen) < LIMIT) == ("refused", True), name
 
 
+@pytest.mark.slow
 def test_honest_checkpoints_are_far_from_the_limits(tmp_path: Path) -> None:
     """A large network with its optimiser is far from the limit of plain values."""
     layers = [torch.nn.Linear(2, 2) for _ in range(1000)]
