@@ -381,13 +381,14 @@ def test_paths_and_names_need_no_quotes(typed: str, meant: Any) -> None:
     assert composed("explain", as_meant(f"ckpt={typed}", "explain"))["ckpt"] == meant
 
 
-def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In files and on the command line, where no shell has seen it."""
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", str(tmp_path))
     given = {"ckpt": {"a": "~/a.ckpt"}, "data": {"root": "~/b"}, "many": ["~/c", "a~/d", "~", 1]}
     found = plain_settings(OmegaConf.create(given), [*given])
-    assert [*found["ckpt"].values(), found["data"]["root"]] == ["/home/me/a.ckpt", "/home/me/b"]
-    assert found["many"] == ["/home/me/c", "a~/d", "~", 1]
+    paths = [*found["ckpt"].values(), found["data"]["root"]]
+    assert paths == [str(tmp_path / "a.ckpt"), str(tmp_path / "b")]
+    assert found["many"] == [str(tmp_path / "c"), "a~/d", "~", 1]
     assert quoted("video", "a~b") == "'video=\"a~b\"'"  # or Hydra could not read it
 
 

@@ -7,9 +7,11 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import lightning.pytorch as pl
@@ -83,6 +85,15 @@ def test_two_ranks_share_the_clips_and_one_run_folder(tmp_path: Path) -> None:
     assert "explain.py ckpt=" in done.stdout
 
 
+def in_a_process(function: Callable[[Path], None], place: Path) -> CompletedProcess[str]:
+    """Call a function of this file, which forks, in a process of its own."""
+    call = f"import sys, pathlib; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+    call += f"import test_ddp; test_ddp.{function.__name__}(pathlib.Path({str(place)!r}))"
+    done = run_python("-c", call, cwd=place)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
 SHORT = 3  # seconds, the time-out of the process group
 
 
@@ -123,10 +134,7 @@ def with_a_slow_method(place: Path) -> None:
 @pytest.mark.slow
 def test_a_method_slower_than_the_time_out_of_the_ranks(tmp_path: Path) -> None:
     """The other rank waits, at its next clip or at one that it has not; weights are the same."""
-    call = f"import sys, pathlib; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
-    call += f"import test_ddp; test_ddp.with_a_slow_method(pathlib.Path({str(tmp_path)!r}))"
-    done = run_python("-c", call, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = in_a_process(with_a_slow_method, tmp_path)
     assert "not explained" not in done.stderr
     for epoch in (0, 1):
         files = sorted(path.name for path in (tmp_path / f"explain/epoch_{epoch:03d}").iterdir())
@@ -172,10 +180,7 @@ def with_methods_shared(place: Path) -> None:
 @pytest.mark.slow
 def test_a_rank_without_a_clip_takes_methods_of_another(tmp_path: Path) -> None:
     """Of three clips the last has two ranks: all files are those of one process."""
-    call = f"import sys, pathlib; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
-    call += f"import test_ddp; test_ddp.with_methods_shared(pathlib.Path({str(tmp_path)!r}))"
-    done = run_python("-c", call, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = in_a_process(with_methods_shared, tmp_path)
     assert "method 'broken', first on clip 0 (RuntimeError: no map)" in done.stderr
     assert [done.stderr.count(f"plain by {n}") for n in (0, 1)] == [1 * 2, 2 * 2]  # both classes
     assert "another class" not in done.stderr

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lightning_cam.attribution import Attribution, Contrast, Explainable, Explanation
 from lightning_cam.explaining.clip_explanations import OnError
@@ -73,32 +72,30 @@ def with_others(
     return replace(own, maps={name: found[name] for name in methods if name in found})
 
 
-class _Away(Attribution):
-    """In place of a method, which stays at home: not every one can be pickled."""
-
-    title = "away"
-
-    def __call__(self, model: Explainable, clip: Tensor, target: Tensor) -> Tensor:
-        raise NotImplementedError
-
-
-def _packed(e: Explanation) -> Explanation:
-    """An explanation on its way to another rank, which has the clip and the method."""
+def _packed(e: Explanation) -> dict[str, Any]:
+    """The fields of an explanation, without what the other rank has: the method and the clip."""
     shown = e.shown and replace(e.shown, clip=torch.empty(0), valid=None, to_frames=None)
-    return _changed(e, torch.device("cpu"), method=_Away(), shown=shown)
-
-
-def _unpacked(e: Explanation, method: Attribution, at: ClipMaps) -> Explanation:
-    """What has been packed, with the method and the clip of here."""
-    clip, model = at.batch["video"], at.model
-    shown = e.shown and replace(e.shown, clip=clip, valid=model.valid, to_frames=model.to_frames)
-    return _changed(e, clip.device, method=method, shown=shown)
-
-
-def _changed(e: Explanation, device: torch.device, **changes: Any) -> Explanation:
-    """Changed, and with all numbers on a device; of a contrast both maps."""
+    fields = {**vars(_moved(e, torch.device("cpu"))), "shown": shown}
+    del fields["method"]  # not every one can be pickled
     if isinstance(e, Contrast):
-        changes["against"] = _changed(e.against, device, **changes)
+        fields["against"] = _packed(e.against)
+    return fields
+
+
+def _unpacked(fields: Mapping[str, Any], method: Attribution, at: ClipMaps) -> Explanation:
+    """The explanation of packed fields, with the method and the clip of here."""
+    clip, model, shown = at.batch["video"], at.model, fields["shown"]
+    if shown is not None:
+        shown = replace(shown, clip=clip, valid=model.valid, to_frames=model.to_frames)
+    given = {**fields, "method": method, "shown": shown}
+    if "against" in fields:
+        given["against"] = _unpacked(fields["against"], method, at)
+        return _moved(Contrast(**given), clip.device)
+    return _moved(Explanation(**given), clip.device)
+
+
+def _moved(e: Explanation, device: torch.device) -> Explanation:
+    """With its own tensors on a device."""
     return replace(
         e,
         heatmap=e.heatmap.to(device),
@@ -107,5 +104,4 @@ def _changed(e: Explanation, device: torch.device, **changes: Any) -> Explanatio
         attention={name: weights.to(device) for name, weights in e.attention.items()},
         numbers={name: number.to(device) for name, number in e.numbers.items()},
         level=None if e.level is None else e.level.to(device),
-        **changes,
     )

@@ -138,7 +138,7 @@ class ClipReader:
     @property
     def decoding(self) -> Mapping[str, Any]:
         """The settings on which `steps` depends."""
-        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        own = {field.name: vars(self)[field.name] for field in fields(self)}
         del own["num_frames"], own["transform"]
         return {**own, "resize": self.transform.resize, "channels": self.transform.channels}
 

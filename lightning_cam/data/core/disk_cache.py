@@ -208,7 +208,7 @@ def _own_folder() -> Path:
 def _code(reader: type) -> str:
     """The digest of the code that makes pixels: another may make others."""
     modules = (sys.modules[each.__module__] for each in reader.__mro__)
-    own = {Path(file) for module in modules if (file := getattr(module, "__file__", None))}
+    own = {Path(file) for module in modules if (file := vars(module).get("__file__"))}
     found = hashlib.sha256()
     for path in sorted({*(_DATA / "video").glob("*.py"), _DATA / "core" / "transforms.py", *own}):
         found.update(path.read_bytes())
